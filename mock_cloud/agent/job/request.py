@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the controller asks the node to do: one invocation, rendered and portable.
+
+Both sides use these types: the controller writes them as JSON, the agent parses them
+strictly. Names are mock's own `config_opts` keys wherever mock has one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+SCHEMA: Final = "mock-cloud/job/1"
+
+MODES: Final = (
+    "init", "clean", "scrub", "rebuild", "buildsrpm", "chain", "installdeps", "install",
+    "remove", "update", "shell", "chroot", "copyin", "copyout",
+)  # fmt: skip
+
+
+class RequestError(ValueError):
+    """The request is not one this agent understands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One file the node has as a blob. `name` is a bare file name (no slash).
+
+    `role`: srpm, spec, source, package (a local RPM to install), gpgkey, copyin (a tar).
+    `digest` is the blob's sha256 in hex.
+    """
+
+    name: str
+    role: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """The chroot configuration after mock's templates were expanded on the controller.
+
+    Lists are argv words unless said otherwise. `dnf_conf` is the text of dnf.conf with its
+    repositories, in which `file://` gpgkey URLs were replaced by
+    ``file://@GPGKEYS@/NAME`` for the input NAME of role gpgkey. `repo_switches` are
+    (``--enablerepo`` or ``--disablerepo``, id) in the user's order. `rpmbuild_timeout` is in
+    seconds, 0 for none. `rpmbuild_opts` is mock's string, split as a shell splits it.
+    """
+
+    root: str
+    chroot_name: str
+    target_arch: str
+    rpmbuild_arch: str
+    package_manager: str
+    dnf_conf: str
+    chroot_setup_cmd: list[str]
+    releasever: str = ""
+    dnf_vars: dict[str, str] = field(default_factory=dict)
+    dnf_common_opts: list[str] = field(default_factory=list)
+    dnf_builddep_opts: list[str] = field(default_factory=list)
+    dnf_disable_plugins: list[str] = field(default_factory=list)
+    repo_switches: list[list[str]] = field(default_factory=list)
+    macros: dict[str, str] = field(default_factory=dict)
+    macrofile_text: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    chrootuser: str = "mockbuild"
+    chrootgroup: str = "mock"
+    chrootuid: int = 1000
+    chrootgid: int = 135
+    chroothome: str = "/builddir"
+    extra_chroot_dirs: list[str] = field(default_factory=list)
+    rpmbuild_command: str = ""
+    rpmbuild_opts: str = ""
+    rpmbuild_timeout: int = 0
+    rpmbuild_networking: bool = False
+    use_host_resolv: bool = False
+    online: bool = True
+    check: bool = True
+    clean: bool = True
+    cleanup_on_success: bool = True
+    cleanup_on_failure: bool = True
+    update_before_build: bool = True
+    dynamic_buildrequires: bool = True
+    dynamic_buildrequires_max_loops: int = 10
+    static_buildrequires_max_loops: int = 10
+    short_circuit: str = ""
+    more_buildreqs: dict[str, list[str]] = field(default_factory=dict)
+    additional_packages: list[str] = field(default_factory=list)
+    post_install: bool = False
+    hw_info: bool = True
+    installed_pkgs: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """One invocation for the node.
+
+    `args`: rebuild, chain, installdeps: names of inputs in order; install, remove, update:
+    package words; shell, chroot: the command (empty: a login shell; one word: run by sh -c);
+    scrub: what to scrub; copyout: paths in the chroot; copyin: [destination].
+    `spec` names the input of role spec, if any. `pty` is (rows, columns, TERM) when the user
+    has a terminal. `layers` maps layer directories to the tree digests the verdict covers: a
+    layer that is not in it is not reused.
+    """
+
+    mode: str
+    config: EngineConfig
+    args: list[str] = field(default_factory=list)
+    inputs: list[Input] = field(default_factory=list)
+    spec: str = ""
+    unpriv: bool = False
+    cwd: str = ""
+    chain_continue: bool = False
+    chain_recurse: bool = False
+    pty: list[Any] = field(default_factory=list)
+    layers: dict[str, str] = field(default_factory=dict)
+    verbose: int = 1
+    schema: str = SCHEMA
+
+
+def to_json(request: JobRequest) -> bytes:
+    """The request as UTF-8 JSON with sorted keys."""
+    return json.dumps(dataclasses.asdict(request), sort_keys=True).encode()
+
+
+def parse_request(data: bytes) -> JobRequest:
+    """The request in `data`. RequestError names the first key that is wrong."""
+    try:
+        raw = json.loads(data)
+    except ValueError as error:
+        raise RequestError("the request is not JSON") from error
+    request: JobRequest = _build(JobRequest, raw, "request")
+    if request.schema != SCHEMA:
+        raise RequestError(f"request schema {request.schema!r} is not {SCHEMA!r}")
+    if request.mode not in MODES:
+        raise RequestError(f"unknown mode {request.mode!r}")
+    for item in request.inputs:
+        if not item.name or "/" in item.name or item.name in (".", "..") or "\0" in item.name:
+            raise RequestError(f"input name {item.name!r} is not a bare file name")
+    return request
+
+
+def _build(cls: Any, raw: Any, where: str) -> Any:
+    if not isinstance(raw, dict):
+        raise RequestError(f"{where} is not an object")
+    hints = typing.get_type_hints(cls)
+    for key in raw:
+        if key not in hints:
+            raise RequestError(f"{where}: unknown key {key!r}")
+    values = {}
+    for item in dataclasses.fields(cls):
+        if item.name in raw:
+            values[item.name] = _value(hints[item.name], raw[item.name], f"{where}.{item.name}")
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise RequestError(f"{where}: {item.name} is missing")
+    return cls(**values)
+
+
+def _value(kind: Any, raw: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _build(kind, raw, where)
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is list and isinstance(raw, list):
+        return [_value(args[0], item, f"{where}[{n}]") for n, item in enumerate(raw)]
+    if origin is dict and isinstance(raw, dict):
+        return {str(key): _value(args[1], item, f"{where}[{key!r}]") for key, item in raw.items()}
+    if kind is Any or (isinstance(kind, type) and type(raw) is kind):
+        return raw
+    raise RequestError(f"{where} is not {kind}")

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every failure mock-cloud reports, with its exit code and what to do next.
+
+One root class, one catch at the edge (`launcher`, `cli`). Third-party exceptions are
+translated where the library is called and chained with ``raise … from``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+EXIT_CONFIG = 3  # mock's own: invalid configuration
+EXIT_COMMAND_LINE = 5  # mock's own: bad command line
+EXIT_INTERRUPTED = 7  # mock's own: interrupted by the user
+EXIT_USAGE = 50  # mock's own: wrong usage of a mode
+EXIT_LOCKED = 60  # mock's own: the buildroot is in use
+EXIT_RESULTDIR = 70  # mock's own: the resultdir cannot be used
+EXIT_INFRASTRUCTURE = 75  # ours: retryable, nothing is wrong with the package
+EXIT_REFUSED = 77  # ours: attestation refused the node
+
+
+class MockCloudError(Exception):
+    """Root of all errors a user may see.
+
+    `message` says what failed and where in one line; `hint` says what to do next.
+    """
+
+    exit_code = 1
+    retryable = False
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(MockCloudError):
+    """A remote's file, a chroot configuration or a setting is invalid."""
+
+    exit_code = EXIT_CONFIG
+
+
+class CommandLineError(MockCloudError):
+    """The command line itself is wrong."""
+
+    exit_code = EXIT_COMMAND_LINE
+
+
+class UnsupportedByEngine(MockCloudError):
+    """The chosen engine cannot honour an option or mode; the message names it."""
+
+    exit_code = EXIT_USAGE
+
+
+class InputError(MockCloudError):
+    """A file the user named is missing, unreadable or not what it should be."""
+
+    exit_code = EXIT_USAGE
+
+
+class ChrootLocked(MockCloudError):
+    """Another build uses this chroot right now."""
+
+    exit_code = EXIT_LOCKED
+
+
+class CloudError(MockCloudError):
+    """A node could not be had or given back."""
+
+    exit_code = EXIT_INFRASTRUCTURE
+    retryable = True
+
+
+class TransportError(MockCloudError):
+    """The SSH connection or the agent behind it failed."""
+
+    exit_code = EXIT_INFRASTRUCTURE
+    retryable = True
+
+
+class ConnectionLost(TransportError):
+    """The connection ended or the peer went silent past its deadline."""
+
+
+class HostKeyMismatch(TransportError):
+    """The node answered with another host key than the pinned one. Never retried."""
+
+    exit_code = EXIT_REFUSED
+    retryable = False
+
+
+class RemoteCommandError(MockCloudError):
+    """The agent refused or failed an operation; `code` is the agent's error code."""
+
+    exit_code = EXIT_INFRASTRUCTURE
+    retryable = True
+
+    def __init__(self, message: str, *, code: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+class ResultError(MockCloudError):
+    """Results could not be fetched, do not match their manifest, or cannot be stored."""
+
+    exit_code = EXIT_INFRASTRUCTURE
+
+
+class ResultDirError(MockCloudError):
+    """The local resultdir cannot be created, read or written."""
+
+    exit_code = EXIT_RESULTDIR
+
+
+class CleanupError(MockCloudError):
+    """Something of ours could not be removed; the message names it."""
+
+    exit_code = EXIT_INFRASTRUCTURE
+
+
+class Interrupted(MockCloudError):
+    """The user pressed Ctrl-C or a signal asked us to stop."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a node was refused: a stable code, the subject, and the facts.
+
+    `code` is a dotted lower-case word (``file.digest``, ``process.traced``); `subject` is
+    mostly a path on the node. `expected` and `found` are short texts, never file contents.
+    All texts may come from the node: escape them before they reach a terminal.
+    """
+
+    code: str
+    subject: str
+    expected: str = ""
+    found: str = ""
+
+
+class AttestationRefused(MockCloudError):
+    """The node's evidence does not satisfy the policy. Never retried on that node."""
+
+    exit_code = EXIT_REFUSED
+
+    def __init__(
+        self, message: str, *, reasons: tuple[Reason, ...], hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.reasons = reasons

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Words shared by every layer: addresses, keys, secrets, toolkits, trusted nodes.
+
+Nothing here does I/O; everything may import this.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+WORKSPACE: Final = "/var/lib/mock-cloud"
+"""Where the agent keeps toolkit, blobs, jobs and layers on a node."""
+
+MOCK_LIBDIR: Final = "/var/lib/mock"
+"""mock's own directory for chroots; the same on node and controller."""
+
+
+class Secret:
+    """Bytes that neither `repr` nor formatting reveals. Read them with `reveal()`."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def reveal(self) -> bytes:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return "Secret(…)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret is never serialised")
+
+
+@dataclass(frozen=True, slots=True)
+class HostKey:
+    """An SSH public host key: `algorithm` (``ssh-ed25519``) and the RFC 4253 key blob."""
+
+    algorithm: str
+    blob: bytes
+
+    @classmethod
+    def parse(cls, line: str) -> HostKey:
+        """From ``ALGORITHM BASE64 [comment]``, the form of a ``.pub`` file. ValueError."""
+        words = line.split()
+        if len(words) < 2:
+            raise ValueError("a public key line has an algorithm and a base64 blob")
+        return cls(words[0], base64.b64decode(words[1], validate=True))
+
+    def __str__(self) -> str:
+        return f"{self.algorithm} {base64.b64encode(self.blob).decode()}"
+
+    @property
+    def fingerprint(self) -> str:
+        """``SHA256:…`` without padding, as ssh-keygen prints it."""
+        digest = hashlib.sha256(self.blob).digest()
+        return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """An ed25519 SSH key pair: OpenSSH private key file bytes and its public half."""
+
+    private: Secret
+    public: HostKey
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAddress:
+    """Where a node's sshd listens, and the only host key it may answer with."""
+
+    host: str
+    port: int
+    user: str
+    host_key: HostKey
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolkitFile:
+    """One file of a toolkit: permission bits, size in bytes, sha256 in hex."""
+
+    mode: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Toolkit:
+    """A packed toolkit on the controller.
+
+    `archive` is a gzip'd tar whose members are relative to the toolkit's directory on the
+    node, `WORKSPACE/toolkit/DIGEST/`. `digest` is the sha256 (hex) of the archive, `files`
+    maps member path to its facts. `argv(…)` starts the agent on the node.
+    """
+
+    digest: str
+    archive: Path
+    arch: str
+    python_version: str
+    files: dict[str, ToolkitFile] = field(repr=False)
+
+    @property
+    def node_dir(self) -> str:
+        return f"{WORKSPACE}/toolkit/{self.digest}"
+
+    def argv(self, *words: str) -> list[str]:
+        """The agent's command line on the node: our loader, our libraries, our python."""
+        root = self.node_dir
+        return [
+            f"{root}/ld.so",
+            "--inhibit-cache",
+            "--library-path",
+            f"{root}/lib",
+            f"{root}/bin/python3",
+            "-I",
+            "-S",
+            "-B",
+            f"{root}/agent/main.py",
+            *words,
+        ]
+
+
+_SEAL: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedNode:
+    """Proof that a node was attested. Only `attest.verify` makes one.
+
+    `host_key` is the key that the verdict was bound to: a channel whose transport shows
+    another key can't be used with this proof. `verdict_sha256` (hex) identifies the verdict
+    that the session stored. `layers` maps a layer's path on the node to its verified tree
+    digest; only these may be reused.
+    """
+
+    host_key: HostKey
+    verdict_sha256: str
+    tier: int
+    layers: dict[str, str]
+    seal: object = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.seal is not _SEAL:
+            raise TypeError("a TrustedNode is made by mock_cloud.attest.verify only")
