@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Everything a newcomer runs. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV   ?= .venv
+LAB    ?= .lab
+BIN    := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+SRPM   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help prepare venv lab demo test test-unit test-slow lint type bench rpm man clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  make demo SRPM=foo.src.rpm   the same with your own package"
+
+prepare: ## install what the lab and the tests need (apt or dnf, as root)
+	@$(PYTHON) -m tests.lab prepare
+
+venv: $(VENV)/.stamp ## make the virtual environment
+
+$(VENV)/.stamp: pyproject.toml setup.py | prepare
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+lab: venv ## pack the lab's RPM distribution and its node image
+	@$(BIN)/python -m tests.lab build --dir $(LAB)
+
+demo: lab ## build a package on an attested local node, then show a refusal
+	@$(BIN)/python -m tests.lab demo --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
+
+test: lint type lab ## lint, types and all tests but the slow ones
+	@$(PYTEST) -m 'not slow'
+
+test-unit: venv ## the unit tests only: seconds, no root
+	@$(PYTEST) tests/unit
+
+test-slow: lab ## the rare, long tests
+	@$(PYTEST) -m slow
+
+lint: venv ## ruff and the import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-cache | tail -n 4
+
+type: venv ## mypy --strict
+	@$(BIN)/mypy
+
+bench: lab ## the ratios in docs/performance.md
+	@$(BIN)/python -m tests.bench --dir $(LAB)
+
+rpm: venv ## build mock-cloud's own RPMs into build/rpm
+	@$(BIN)/python -m tests.lab rpm --out build/rpm
+
+clean: ## remove what make made, the lab included
+	@rm -rf $(VENV) $(LAB) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
