@@ -46,6 +46,12 @@ class CommandLineError(MockCloudError):
     exit_code = EXIT_COMMAND_LINE
 
 
+class UsageError(CommandLineError):
+    """A mode lacks the arguments it needs, or has too many."""
+
+    exit_code = EXIT_USAGE
+
+
 class UnsupportedByEngine(MockCloudError):
     """The chosen engine cannot honour an option or mode; the message names it."""
 

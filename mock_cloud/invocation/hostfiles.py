@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The files of this machine that a command line names, checked before anything is bought."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.errors import CommandLineError, InputError, MockCloudError
+from mock_cloud.invocation.model import CommandLine
+from mock_cloud.invocation.names import expand_home, find_name_problem, printable
+from mock_cloud.invocation.srpm import SrpmError, read_package
+
+SOURCES_MAX: Final = 20_000
+"""More files than this in --sources are a mistake (a home directory, say)."""
+
+_URL_SCHEMES: Final = ("http://", "https://", "ftp://", "file://")
+
+
+@dataclass(frozen=True, slots=True)
+class HostFile:
+    """A file of this machine that an invocation needs or fills.
+
+    `name` is the bare file name it has on the node. `role` is one of
+    srpm, spec, source, package, gpgkey (regular files to send), copyin (file or directory
+    to send), macros (read here, not sent) and copyout (destination, written to).
+    """
+
+    name: str
+    role: str
+    path: Path
+
+
+def host_inputs(line: CommandLine) -> list[HostFile]:
+    """Every host path that `line` names, in the order they are used.
+
+    Raises SrpmError (exit 1 or 40), CommandLineError (5) or InputError (50), as mock would,
+    for what is missing, unreadable, of the wrong kind, badly named, or there twice.
+    """
+    files = list(_inputs(line))
+    _refuse_twins(files)
+    return files
+
+
+def _inputs(line: CommandLine) -> Iterator[HostFile]:
+    if line.macrofile:
+        path = Path(expand_home(line.macrofile))
+        _check_regular(path, "the macro file", CommandLineError)
+        yield HostFile(path.name, "macros", path.absolute())
+    if line.spec and line.mode in ("rebuild", "buildsrpm", "chain"):
+        yield _file(line.spec, "spec", "the spec file", CommandLineError)
+        if line.sources and line.mode != "chain":
+            yield from _sources(Path(line.sources), line.symlink_dereference)
+    yield from _packages(line.additional_packages)
+    yield from _arguments(line.mode, line.args)
+
+
+def _arguments(mode: str, args: tuple[str, ...]) -> Iterator[HostFile]:
+    if mode in ("rebuild", "chain"):
+        yield from map(find_srpm, args)
+    elif mode == "installdeps":
+        yield from map(_dependency_source, args)
+    elif mode == "install":
+        yield from _packages(args)
+    elif mode == "copyin":
+        yield from map(_copyin, args[:-1])
+    elif mode == "copyout":
+        yield _copyout(args)
+
+
+def find_srpm(word: str) -> HostFile:
+    """The source package `word` names, or SrpmError in one line saying why it can't be used."""
+    if word.startswith(_URL_SCHEMES):
+        raise SrpmError(
+            f"{printable(word)}: SRPMs are taken from this machine only",
+            hint="download it first, then name the file",
+        )
+    found = _file(word, "srpm", "the SRPM", SrpmError)
+    if not found.name.endswith(".rpm"):
+        raise SrpmError(f"{printable(word)} does not end in .src.rpm")
+    if not read_package(found.path).source:
+        raise SrpmError(f"{printable(word)} is not a source package", hint="name an SRPM")
+    return found
+
+
+def _dependency_source(word: str) -> HostFile:
+    # mock: a .spec file's BuildRequires, or an SRPM's, or those a plain RPM lists.
+    if word.endswith(".spec"):
+        return _file(word, "spec", "the spec file", InputError)
+    if word.startswith(_URL_SCHEMES):
+        return find_srpm(word)
+    found = _file(word, "srpm", "the package", SrpmError)
+    read_package(found.path)
+    return found
+
+
+def _packages(words: Iterable[str]) -> Iterator[HostFile]:
+    """Those of `words` that are RPM files here; the others are names for dnf to resolve."""
+    for word in words:
+        if word.lower().endswith(".rpm") and not word.startswith(_URL_SCHEMES):
+            if "/" not in word and not Path(word).exists():
+                continue
+            found = _file(word, "package", "the package", InputError)
+            read_package(found.path)
+            yield found
+
+
+def _sources(path: Path, follow: bool) -> Iterator[HostFile]:
+    """The files that mock would put into SOURCES.
+
+    A link is sent as what it points to if `follow`, or if that lies in the same directory;
+    else it is left out, since it would dangle in the chroot. So are subdirectories:
+    rpmbuild takes sources from the directory itself.
+    """
+    real = path.resolve()
+    if not real.is_dir():
+        yield _file(str(path), "source", "the source", CommandLineError)
+        return
+    try:
+        entries = sorted(os.scandir(real), key=lambda entry: entry.name)
+    except OSError as error:
+        raise CommandLineError(
+            f"cannot read the sources in {printable(str(path))}: {error.strerror}"
+        ) from error
+    if len(entries) > SOURCES_MAX:
+        raise CommandLineError(
+            f"--sources {printable(str(path))} has {len(entries)} entries",
+            hint="name the directory of the package's sources",
+        )
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue  # .git and the like: no name that a spec file may use as a source
+        if entry.is_symlink() and not follow and Path(entry.path).resolve().parent != real:
+            continue
+        if entry.is_file():
+            yield _file(entry.path, "source", "the source", CommandLineError)
+
+
+def _copyin(word: str) -> HostFile:
+    path = Path(word)
+    name = Path(os.path.normpath(word)).name or path.resolve().name
+    if not os.path.lexists(path):
+        raise InputError(f"no such file or directory: {printable(word)}")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"cannot read {printable(word)}")
+    if name in ("", ".", ".."):
+        name = path.resolve().name
+    _check_name(name, word, InputError)
+    return HostFile(name, "copyin", path.absolute())
+
+
+def _copyout(args: tuple[str, ...]) -> HostFile:
+    path = Path(args[-1]).absolute()
+    holder = path if path.is_dir() else path.parent
+    if not holder.is_dir():
+        raise InputError(f"no such directory: {printable(str(holder))}")
+    if not os.access(holder, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write to {printable(str(holder))}")
+    if len(args) > 2 and not path.is_dir():
+        raise InputError(f"several sources, and {printable(str(path))} is not a directory")
+    return HostFile(path.name, "copyout", path)
+
+
+def _file(word: str, role: str, what: str, kind: type[MockCloudError]) -> HostFile:
+    path = Path(word)
+    _check_name(path.name, word, kind)
+    _check_regular(path, what, kind)
+    return HostFile(path.name, role, path.absolute())
+
+
+def _check_name(name: str, word: str, kind: type[MockCloudError]) -> None:
+    problem = find_name_problem(name)
+    if problem is not None:
+        raise kind(f"the file name of {printable(word)!r} is refused: {problem}")
+
+
+def _check_regular(path: Path, what: str, kind: type[MockCloudError]) -> None:
+    shown = printable(str(path))
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise kind(f"{what} {shown}: {error.strerror}") from error
+    except ValueError as error:
+        raise kind(f"{what} {shown}: {error}") from error
+    if not stat.S_ISREG(mode):
+        raise kind(f"{what} {shown} is not a regular file")
+    if not os.access(path, os.R_OK):
+        raise kind(f"{what} {shown} is not readable")
+
+
+def _refuse_twins(files: Iterable[HostFile]) -> None:
+    # On the node inputs of a role lie in one directory under their bare names.
+    seen: dict[tuple[str, str], Path] = {}
+    for file in files:
+        first = seen.setdefault((file.role, file.name), file.path)
+        if first != file.path:
+            raise InputError(
+                f"two files are called {printable(file.name)}: "
+                f"{printable(str(first))} and {printable(str(file.path))}",
+                hint="build them one after the other",
+            )

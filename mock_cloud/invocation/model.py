@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the user typed, parsed: mock's options under mock's own names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+MOCK_VERSION: Final = "6.7"
+"""The mock whose command line this package understands."""
+
+LOCAL_MODES: Final = frozenset(
+    {"debugconfig", "debugconfigexpand", "listchroots", "scrub-all-chroots"}
+)
+"""Modes that read or mend this machine and never need a node."""
+
+COMMAND_MODES: Final = frozenset({"shell", "chroot", "pm-cmd", "yum-cmd", "dnf-cmd"})
+"""Modes whose arguments are another program's command line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandLine:
+    """One `mock` command line. Field names are mock's, defaults are mock's.
+
+    `mode` is the mode that runs after old-style words, `--scrub` and
+    `--calculate-build-dependencies` were taken into account; `args` are what is left, without
+    the `--` that separates them. `given` holds the names of the fields that the user set.
+    `show` is a text to print on standard output instead of doing anything (`--help`,
+    `--version`). Tri-state switches are None when not given. `rpmbuild_timeout` is in seconds.
+    `enable_disable_repos` are (`--enablerepo` or `--disablerepo`, id) in the user's order.
+    """
+
+    argv: tuple[str, ...] = ()
+    mode: str = "rebuild"
+    args: tuple[str, ...] = ()
+    given: frozenset[str] = frozenset()
+    show: str = ""
+
+    remote: str | None = None
+    no_remote: bool = False
+
+    chroot: str = "default"
+    configdir: str | None = None
+    cli_config_opts: tuple[str, ...] = ()
+    uniqueext: str | None = None
+    resultdir: str | None = None
+    rootdir: str | None = None
+    online: bool = True
+
+    scrub: tuple[str, ...] = ()
+    clean: bool = True
+    cleanup_after: bool | None = None
+    cache_alterations: bool = False
+
+    localrepo: str | None = None
+    cont: bool = False
+    recurse: bool = False
+    repos: tuple[str, ...] = ()
+    tmp_prefix: str | None = None
+
+    arch: str | None = None
+    forcearch: str | None = None
+    rpmbuild_arch: str | None = None
+    rpmmacros: tuple[str, ...] = ()
+    macrofile: str | None = None
+    rpmwith: tuple[str, ...] = ()
+    rpmwithout: tuple[str, ...] = ()
+    rpmbuild_opts: str | None = None
+    rpmbuild_timeout: int | None = None
+    check: bool = True
+    short_circuit: str | None = None
+    post_install: bool = False
+    additional_packages: tuple[str, ...] = ()
+    calculatedeps: bool = False
+    hermetic_build: tuple[str, ...] = ()
+
+    unpriv: bool = False
+    cwd: str | None = None
+    spec: str | None = None
+    sources: str | None = None
+    symlink_dereference: bool = False
+
+    enable_disable_repos: tuple[tuple[str, str], ...] = ()
+    enable_network: bool = False
+    isolation: str | None = None
+    old_chroot: bool = False
+    new_chroot: bool = False
+    pkg_manager: str | None = None
+    bootstrapchroot: bool | None = None
+    usebootstrapimage: bool | None = None
+    buildroot_image: str | None = None
+
+    enabled_plugins: tuple[str, ...] = ()
+    disabled_plugins: tuple[str, ...] = ()
+    plugin_opts: tuple[str, ...] = ()
+    scm: bool = False
+    scm_opts: tuple[str, ...] = ()
+
+    verbose: int = 1
+    trace: bool = False
+    printrootpath: bool = False
+    list_snapshots: bool = False
+
+    environ_remote: str | None = None
+    """`MOCK_REMOTE` of the environment, if set and not empty."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this only looks at configuration on this machine and needs no node."""
+        return self.mode in LOCAL_MODES or self.printrootpath or bool(self.show)

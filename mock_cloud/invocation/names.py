@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a bare file name may look like, wherever it came from."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from typing import Final
+
+NAME_MAX_BYTES: Final = 255
+"""NAME_MAX of every Linux file system that a resultdir may lie on (linux/limits.h)."""
+
+# Line and paragraph separators, formats (bidirectional overrides), private use, unassigned
+# and lone surrogates: nothing that a terminal or a log reader could be tricked with.
+_REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+
+
+def find_name_problem(name: str) -> str | None:
+    """Why `name` is no acceptable bare file name, in a few words; None if it is one.
+
+    Refused: empty, longer than NAME_MAX_BYTES in UTF-8, a slash, a leading dash (it would be
+    an option to a command) or dot (hidden; `.` and `..`), control, format and unassigned
+    characters, a leading or trailing space.
+    """
+    if not name:
+        return "it is empty"
+    for character in name:
+        if character == "/" or unicodedata.category(character) in _REFUSED_CATEGORIES:
+            return f"it has the character {character!a}"
+    if name[0] in "-.":
+        return f"it starts with {name[0]!r}"
+    if name != name.strip():
+        return "it starts or ends with a space"
+    if len(name.encode()) > NAME_MAX_BYTES:
+        return f"it is longer than {NAME_MAX_BYTES} bytes"
+    return None
+
+
+def printable(text: str) -> str:
+    """`text` in one line that is safe on a terminal: anything odd as a Python escape."""
+    return "".join(
+        character
+        if unicodedata.category(character) not in _REFUSED_CATEGORIES
+        else character.encode("unicode_escape", "backslashreplace").decode()
+        for character in text
+    )
+
+
+def expand_home(text: str) -> str:
+    """`~` and `~user` expanded as mock does: what can't be expanded stays as it is."""
+    return os.path.expanduser(text)  # noqa: PTH111  Path's raises for an unknown user

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""mock's command line → `CommandLine`."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+from mock_cloud import __version__
+from mock_cloud.errors import CommandLineError
+from mock_cloud.invocation.model import COMMAND_MODES, MOCK_VERSION, CommandLine
+from mock_cloud.invocation.names import expand_home
+from mock_cloud.invocation.options import (
+    EPILOG,
+    GROUPS,
+    OLD_STYLE_MODES,
+    USAGE,
+    Option,
+)
+from mock_cloud.invocation.rules import check_rules
+
+# argparse takes words that look like these for arguments although they start with a dash.
+_NEGATIVE_NUMBER: Final = re.compile(r"-\d+|-\d*\.\d+")
+
+
+class _Shown(Exception):
+    """`--help` or `--version` came first: print this and stop."""
+
+
+class _Parser(argparse.ArgumentParser):
+    # mock lets argparse exit with 2, which is also mock's code for missing privileges;
+    # what mock refuses itself exits with 5, and so does everything here.
+    def error(self, message: str) -> NoReturn:
+        raise CommandLineError(message, hint="mock --help lists the options")
+
+
+class _Show(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        raise _Shown(parser.format_help() if self.const is None else self.const)
+
+
+class _RepoSwitch(argparse.Action):
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any
+    ) -> None:
+        before = getattr(namespace, self.dest, ())
+        setattr(namespace, self.dest, (*before, (self.option_strings[0], values)))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser. Options not given leave no attribute behind."""
+    parser = _Parser(
+        prog="mock",
+        usage=USAGE,
+        epilog=EPILOG,
+        add_help=False,
+        argument_default=argparse.SUPPRESS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    version = f"{MOCK_VERSION} (mock-cloud {__version__})\n"
+    parser.add_argument("-h", "--help", action=_Show, nargs=0, help="show this text")
+    parser.add_argument("--version", action=_Show, nargs=0, const=version, help="show the version")
+    for group in GROUPS:
+        target = parser.add_argument_group(group.title)
+        for option in group.options:
+            target.add_argument(*option.names, **_keywords(option))
+    return parser
+
+
+def _keywords(option: Option) -> dict[str, Any]:
+    words: dict[str, Any] = {
+        "dest": option.dest,
+        "help": option.help,
+        "default": argparse.SUPPRESS,
+    }
+    if option.kind == "flag":
+        return words | {"action": "store_const", "const": option.const}
+    if option.metavar:
+        words["metavar"] = option.metavar
+    if option.choices:
+        words["choices"] = option.choices
+    if option.kind == "values":
+        words["action"] = "append"
+    elif option.kind == "repo":
+        words["action"] = _RepoSwitch
+    elif option.kind == "int":
+        words["type"] = int
+    if option.nargs:
+        words["nargs"] = option.nargs
+    return words
+
+
+def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> CommandLine:
+    """mock's command line `argv` (without the program's name), checked as mock checks it.
+
+    Raises CommandLineError (exit 5) for what mock refuses as a bad command line and for an
+    unknown option; UsageError (exit 50) when a mode lacks its arguments. Reads no file.
+    """
+    head, tail = _split(list(argv))
+    try:
+        namespace, rest = make_parser().parse_known_args(head)
+    except _Shown as shown:
+        return CommandLine(argv=tuple(argv), show=str(shown))
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in vars(namespace).items()
+    }
+    mode, words = _mode(given.get("mode"), rest)
+    _refuse_unknown(words, mode)
+    if tail is not None:
+        words = [*words, *(["--", *tail] if words else tail)]
+    if mode == "calculatedeps":
+        mode, given["calculatedeps"] = "rebuild", True
+    if given.get("scrub"):
+        mode = "clean"
+    if given.get("recurse"):
+        given["cont"] = True
+    for name in ("spec", "sources"):
+        if given.get(name):
+            given[name] = expand_home(given[name])
+    given["mode"] = mode
+    line = CommandLine(
+        argv=tuple(argv),
+        args=tuple(words),
+        given=frozenset(given),
+        environ_remote=environ.get("MOCK_REMOTE") or None,
+        **given,
+    )
+    check_rules(line)
+    return line
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str] | None]:
+    # Done here since argparse's own treatment of `--` differs between Python releases.
+    if "--" not in argv:
+        return argv, None
+    at = argv.index("--")
+    return argv[:at], argv[at + 1 :]
+
+
+def _mode(mode: str | None, rest: list[str]) -> tuple[str, list[str]]:
+    if mode is not None:
+        return mode, rest
+    if rest and rest[0] in OLD_STYLE_MODES:
+        return rest[0], rest[1:]
+    return "rebuild", rest
+
+
+def _refuse_unknown(words: list[str], mode: str) -> None:
+    """Raise CommandLineError for an option among the arguments.
+
+    mock hands unknown options on as arguments. Where the arguments are a command line,
+    scripts rely on it (``mock --shell rpm --eval …``): what follows the command is the
+    command's. Anywhere else it is a mistake that mock reports as a missing file, or not.
+    """
+    for word in words:
+        if not word.startswith("-") or word == "-" or " " in word:
+            if mode in COMMAND_MODES:
+                return
+            continue
+        if _NEGATIVE_NUMBER.fullmatch(word):
+            continue
+        raise CommandLineError(f"unknown option {word!r}", hint=_near(word, mode))
+
+
+def _near(word: str, mode: str) -> str:
+    names = [name for group in GROUPS for option in group.options for name in option.names]
+    near = difflib.get_close_matches(word.partition("=")[0], names, n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    if mode in COMMAND_MODES:
+        return "put -- before the command that should get it"
+    return "mock --help lists the options"

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the chroot engine honours of a command line, and what it refuses by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from mock_cloud.agent.job.request import MODES
+from mock_cloud.errors import UnsupportedByEngine
+from mock_cloud.invocation.model import LOCAL_MODES, CommandLine
+
+USE_MOCK: Final = 'the mock engine can: set engine = "mock" in the remote\'s [build] table'
+
+HONOURED: Final = frozenset({
+    "mode", "remote", "no_remote", "chroot", "configdir", "cli_config_opts", "uniqueext",
+    "resultdir", "online", "scrub", "clean", "cleanup_after", "localrepo", "cont", "recurse",
+    "repos", "tmp_prefix", "arch", "rpmbuild_arch", "rpmmacros", "macrofile", "rpmwith",
+    "rpmwithout", "rpmbuild_opts", "rpmbuild_timeout", "check", "short_circuit",
+    "post_install", "additional_packages", "unpriv", "cwd", "spec", "sources",
+    "symlink_dereference", "enable_disable_repos", "enable_network", "verbose",
+    "printrootpath", "disabled_plugins", "plugin_opts",
+})  # fmt: skip
+"""Fields that take full effect, some through the configuration.
+
+Plugins are judged by the configuration that results (`config.plugins`).
+"""
+
+ACCEPTED: Final = {
+    "cache_alterations": "there is no root cache to rebuild: layers take its place",
+    "old_chroot": "the only isolation there is",
+    "trace": "traces mock's own functions",
+    "enabled_plugins": "judged by the configuration that results",
+}
+"""Fields without effect on this engine, and why that is right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Refuse `option` when `applies`; `hint` says what to do instead."""
+
+    option: str
+    applies: Callable[[CommandLine], bool]
+    hint: str = USE_MOCK
+
+
+RULES: Final = (
+    Rule("--rootdir", lambda line: line.rootdir is not None),
+    Rule("--forcearch", lambda line: line.forcearch is not None,
+         "choose a remote whose nodes have that architecture"),
+    Rule("--isolation=nspawn", lambda line: line.isolation == "nspawn",
+         "use --isolation=simple, or " + USE_MOCK),
+    Rule("--new-chroot", lambda line: line.new_chroot, "use --isolation=simple, or " + USE_MOCK),
+    Rule("--yum", lambda line: line.pkg_manager == "yum", "leave it out: dnf is used"),
+    Rule("--bootstrap-chroot", lambda line: line.bootstrapchroot is True),
+    Rule("--use-bootstrap-image", lambda line: line.usebootstrapimage is True),
+    Rule("--buildroot-image", lambda line: line.buildroot_image is not None),
+    Rule("--hermetic-build", lambda line: bool(line.hermetic_build)),
+    Rule("--calculate-build-dependencies", lambda line: line.calculatedeps),
+    Rule("--scm-enable", lambda line: line.scm,
+         "check the sources out, then --buildsrpm --spec SPEC --sources DIR"),
+    Rule("--scm-option", lambda line: bool(line.scm_opts), "see --scm-enable"),
+    Rule("--list-snapshots", lambda line: line.list_snapshots),
+    Rule("--scrub=lvm", lambda line: "lvm" in line.scrub),
+    Rule("--scrub=overlayfs", lambda line: "overlayfs" in line.scrub),
+)  # fmt: skip
+
+_JUDGED_BY_VALUE: Final = frozenset({
+    "rootdir", "forcearch", "isolation", "new_chroot", "pkg_manager", "bootstrapchroot",
+    "usebootstrapimage", "buildroot_image", "hermetic_build", "calculatedeps", "scm", "scm_opts",
+    "list_snapshots",
+})  # fmt: skip
+
+
+def check_supported(line: CommandLine) -> None:
+    """Raise UnsupportedByEngine naming the first thing the chroot engine has not got."""
+    for rule in RULES:
+        if rule.applies(line):
+            raise UnsupportedByEngine(
+                f"{rule.option} is not supported by the chroot engine", hint=rule.hint
+            )
+    for name in sorted(line.given - HONOURED - ACCEPTED.keys() - _JUDGED_BY_VALUE):
+        raise UnsupportedByEngine(f"{name} is not supported by the chroot engine", hint=USE_MOCK)
+    if line.mode not in MODES and line.mode not in LOCAL_MODES:
+        raise UnsupportedByEngine(
+            f"--{line.mode.replace('_', '-')} is not supported by the chroot engine",
+            hint=USE_MOCK,
+        )
+    _check_paths(line)
+    _check_words(line)
+
+
+def _check_paths(line: CommandLine) -> None:
+    if line.cwd is not None and (not line.cwd.startswith("/") or "\0" in line.cwd):
+        raise UnsupportedByEngine(
+            f"--cwd {line.cwd!r} is not an absolute path", hint="name a path in the chroot"
+        )
+
+
+def _check_words(line: CommandLine) -> None:
+    # mock hands these to dnf on the host's own command line, where they would be options.
+    words = {"install": line.args, "remove": line.args, "update": line.args}.get(line.mode, ())
+    for word in (*words, *line.additional_packages):
+        if word.startswith("-"):
+            raise UnsupportedByEngine(
+                f"{word!r}: options for dnf are not supported by the chroot engine", hint=USE_MOCK
+            )
