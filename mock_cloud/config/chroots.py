@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Loads mock's chroot configurations without mock: the same files, order and meaning.
+
+The files are Python and run with the rights of whoever calls this, so the caller must be
+the invoking user: never root on behalf of somebody else. See docs/decisions/0005.
+"""
+
+from __future__ import annotations
+
+import ast
+import glob
+import grp
+import json
+import logging
+import os
+import pwd
+import re
+import shlex
+import socket
+import sys
+import uuid
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+from templated_dictionary import TemplatedDictionary
+
+from mock_cloud.config.defaults import ConfigOpts, default_config_opts
+from mock_cloud.config.includes import read_with_includes
+from mock_cloud.errors import CommandLineError, ConfigError
+
+MOCK_CONFIG_DIR: Final = Path("/etc/mock")
+
+# The modules that a configuration file finds imported, since mock runs it inside its own
+# module mockbuild.config: real configurations use os and re without importing them.
+_PREDEFINED: Final[dict[str, Any]] = {
+    "TemplatedDictionary": TemplatedDictionary,
+    "glob": glob.glob,
+    "grp": grp,
+    "json": json,
+    "literal_eval": ast.literal_eval,
+    "logging": logging,
+    "os": os,
+    "pwd": pwd,
+    "re": re,
+    "shlex": shlex,
+    "socket": socket,
+    "sys": sys,
+    "uuid": uuid,
+    "warnings": warnings,
+}
+
+
+def user_home() -> Path:
+    """The home directory mock looks into: the one in the password database, not $HOME."""
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return Path(os.environ.get("HOME", "/nonexistent"))
+
+
+def load_config_opts(
+    name: str, config_path: Path = MOCK_CONFIG_DIR, *, home: Path | None = None
+) -> ConfigOpts:
+    """The configuration `name`, like mock's `load_config(config_path, name)`.
+
+    `name` is a path if it ends in ``.cfg``; else ``NAME.cfg`` is looked up in `home`'s
+    ``.config/mock`` and in `config_path`. Template expansion is on in the result. Raises
+    ConfigError; a macro without a value raises CommandLineError, as in mock.
+    """
+    home = home if home is not None else user_home()
+    opts = default_config_opts()
+    opts["config_path"] = str(config_path)
+    opts["chroot_name"] = Path(name).stem if name.endswith(".cfg") else name
+    file = find_config_file(name, config_path, home)
+    opts["config_file"] = str(file)
+    for optional in ("site-defaults.cfg", "chroot-aliases.cfg"):
+        _update(opts, config_path / optional, required=None)
+    _update(opts, file, required=name)
+    for optional in (".mock/user.cfg", ".config/mock.cfg"):
+        _update(opts, home / optional, required=None)
+    if opts["use_container_host_hostname"] and "%_buildhost" not in opts["macros"]:
+        opts["macros"]["%_buildhost"] = socket.getfqdn()
+    opts["__jinja_expand"] = True
+    if "use_bootstrap_container" in opts:  # the option's old name
+        opts["use_bootstrap"] = opts["use_bootstrap_container"]
+    return opts
+
+
+def find_config_file(name: str, config_path: Path, home: Path) -> Path:
+    """The file that `-r NAME` means; it need not exist."""
+    if name.endswith(".cfg"):
+        return Path(name)
+    own = home / f".config/mock/{name}.cfg"
+    return own if own.exists() else config_path / f"{name}.cfg"
+
+
+def _update(opts: ConfigOpts, file: Path, *, required: str | None) -> None:
+    if not file.exists():
+        if required is not None:
+            raise _missing(opts, required, file)
+        return
+    real = Path(os.path.realpath(file))
+    seen: set[str] = set()
+    names = dict(_PREDEFINED)
+    text = read_with_includes(real, Path(opts["config_path"]), names, seen)
+    try:
+        # Separate dictionaries, as inside a function: functions that the file defines see
+        # the predefined names, and neither config_opts nor each other, as in mock.
+        exec(compile(text, str(real), "exec"), names, {"config_opts": opts})  # noqa: S102
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{file}: {type(error).__name__}: {error}") from error
+    opts["config_paths"] = sorted(set(opts["config_paths"]) | seen)
+    _check_macros(opts)
+
+
+def _check_macros(opts: ConfigOpts) -> None:
+    macros = opts["macros"]
+    for name, value in list(macros.items()):
+        if not name or (not value and value is not None) or len(name.split()) != 1:
+            raise CommandLineError(f"bad macro in config_opts['macros']: {name!r}: {value!r}")
+        if not name.startswith("%"):
+            del macros[name]
+            macros[f"%{name}"] = value
+
+
+def _missing(opts: ConfigOpts, name: str, file: Path) -> ConfigError:
+    message = f"no mock configuration {name!r}: {file} does not exist"
+    hints = []
+    replaced = re.fullmatch(r"([\w-]+-\w+)-(\w+)", name)
+    if replaced and replaced[1] in opts["no-config"]:
+        for base in opts["no-config"][replaced[1]].get("alternatives", {}):
+            if (Path(opts["config_path"]) / f"{base}-{replaced[2]}.cfg").exists():
+                hints.append(f"-r {base}-{replaced[2]}")
+        if hints:
+            return ConfigError(message, hint="there are instead: " + ", ".join(hints))
+    if name == "default":
+        return ConfigError(message, hint="choose the chroot with -r")
+    if "/" in name:
+        return ConfigError(message, hint="a path ends in .cfg, as in -r ./target.cfg")
+    return ConfigError(message, hint="mock --list-chroots lists what there is")
