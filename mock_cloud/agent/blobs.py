@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Inputs by sha256: ``W/blobs/HEX``, and ``HEX.part`` while one arrives.
+
+A part may have holes: large blobs arrive over several channels at once, each served by an
+agent of its own. Only `finish` makes a blob of it, after it checked size and digest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from typing import Final
+
+from mock_cloud.agent.serve_wire import Failure
+
+_READ_BYTES: Final = 1 << 20
+_PREFIX_MARGIN: Final = 64 * 1024
+# A hole starts on a block boundary, a chunk anywhere: step back by the largest block in use.
+
+
+class Blobs:
+    """The blobs of one workspace. Digests must have been checked by `serve_wire.hex_digest`."""
+
+    def __init__(self, workspace: str) -> None:
+        self._dir = os.path.join(workspace, "blobs")
+        os.makedirs(self._dir, mode=0o700, exist_ok=True)
+
+    def path(self, digest: str) -> str:
+        return os.path.join(self._dir, digest)
+
+    def _part(self, digest: str) -> str:
+        return self.path(digest) + ".part"
+
+    def missing(self, digests: list[str]) -> tuple[list[str], dict[str, int]]:
+        """(what isn't here, bytes that a part holds without a hole).
+
+        A blob that is here is read again: one that no longer has its digest is removed.
+        """
+        missing: list[str] = []
+        partial: dict[str, int] = {}
+        for digest in digests:
+            if self._is_whole(digest):
+                continue
+            missing.append(digest)
+            held = self._held(digest)
+            if held:
+                partial[digest] = held
+        return missing, partial
+
+    def _is_whole(self, digest: str) -> bool:
+        path = self.path(digest)
+        try:
+            if _sha256_of(path) == digest:
+                return True
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        return False
+
+    def _held(self, digest: str) -> int:
+        try:
+            fd = os.open(self._part(digest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return 0
+        try:
+            size = os.fstat(fd).st_size
+            if size == 0:
+                return 0
+            hole = os.lseek(fd, 0, os.SEEK_HOLE)
+            return max(0, hole - _PREFIX_MARGIN)
+        except OSError:
+            return 0
+        finally:
+            os.close(fd)
+
+    def put(self, digest: str, size: int, offset: int, data: bytes) -> None:
+        """Write `data` at `offset` of the part. On a full disk the part is given up."""
+        if offset + len(data) > size:
+            raise Failure("bad-request", f"blob {digest[:12]}: bytes past its size")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            fd = os.open(self._part(digest), flags, 0o600)
+            try:
+                _pwrite_all(fd, data, offset)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            self.discard(digest)
+            raise Failure.from_os_error(error, f"blob {digest[:12]}") from error
+
+    def finish(self, digest: str, size: int) -> None:
+        """Make the part the blob. Failure ``digest`` (the part is removed) if it differs."""
+        part = self._part(digest)
+        if self._is_whole(digest):
+            self.discard(digest)
+            return
+        try:
+            if size == 0:
+                open(part, "ab").close()
+            found_size = os.stat(part, follow_symlinks=False).st_size
+            found = _sha256_of(part) if found_size == size else ""
+            if found != digest:
+                self.discard(digest)
+                what = f"sha256 {found}" if found else f"{found_size} of {size} bytes"
+                raise Failure("digest", f"blob {digest}: received {what}")
+            os.rename(part, self.path(digest))
+        except OSError as error:
+            raise Failure.from_os_error(error, f"blob {digest[:12]}") from error
+
+    def discard(self, digest: str) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self._part(digest))
+
+
+def _pwrite_all(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view = view[written:]
+        offset += written
+
+
+def _sha256_of(path: str) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    digest = hashlib.sha256()
+    with open(fd, "rb", buffering=0) as stream:
+        buffer = bytearray(_READ_BYTES)
+        view = memoryview(buffer)
+        while count := stream.readinto(buffer):
+            digest.update(view[:count])
+    return digest.hexdigest()

@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The agent's frames loop: one process a channel, requests in, answers out.
+
+Three places run operations. The loop itself does what is short, or must keep its place
+among the frames (`put`). One worker does the longer ones, in order. Measuring, following
+and cancelling each have a thread of their own. So a ping is always answered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from mock_cloud.agent import serve_facts
+from mock_cloud.agent.blobs import Blobs
+from mock_cloud.agent.frames import FrameError, Header, read_frame
+from mock_cloud.agent.orderlog import OrderLog
+from mock_cloud.agent.serve_launch import WORD as LAUNCH
+from mock_cloud.agent.serve_launch import Launcher, serve_launches
+from mock_cloud.agent.serve_trust import Gate
+from mock_cloud.agent.serve_wire import (
+    Answers,
+    Failure,
+    check_keys,
+    hex_digest,
+    job_id,
+    result_name,
+    size_of,
+    texts,
+)
+
+# What deals with jobs is imported where it is used: bulk agents never need it, and a transfer
+# waits for them to start.
+if TYPE_CHECKING:
+    from mock_cloud.agent.serve_jobs import JobFiles, Send
+
+WORKSPACE: Final = "/var/lib/mock-cloud"
+_READ_BUFFER_BYTES: Final = 1 << 18
+_TEXT_SHOWN: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    id: int
+    header: Header
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    """How one op is checked and run. `place`: ``loop``, ``worker`` or ``thread``."""
+
+    run: Callable[[_Request], Header | None]
+    kinds: Mapping[str, type] = field(default_factory=dict)
+    place: str = "loop"
+    body: bool = False
+    optional: frozenset[str] = frozenset()
+
+
+class Server:
+    """Serves one channel until its end."""
+
+    def __init__(self, workspace: str, answers: Answers) -> None:
+        self._workspace = workspace
+        self._answers = answers
+        os.makedirs(workspace, mode=0o700, exist_ok=True)
+        self._log = OrderLog(workspace)
+        self._gate = Gate(workspace)
+        self._blobs = Blobs(workspace)
+        self._launcher = Launcher(workspace)
+        self._given_up: set[str] = set()
+        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._operations = self._table()
+
+    def serve(self, stream: BinaryIO) -> int:
+        """Answer frames until the stream ends. 0, or 1 when it held something else."""
+        self._log.write("started", f"protocol {serve_facts.VERSION}")
+        threading.Thread(target=self._run_worker, name="worker", daemon=True).start()
+        try:
+            while (frame := read_frame(stream)) is not None:
+                self._take(*frame)
+        except (FrameError, OSError) as error:
+            self._log.write("broken", str(error))
+            print(f"agent: {error}", file=sys.stderr)
+            return 1
+        finally:
+            self._answers.gone.set()
+            self._gate.close()
+            self._launcher.close()
+            self._log.write("ended")
+        return 0
+
+    def _run_worker(self) -> None:
+        while True:
+            self._work.get()()
+
+    def _take(self, header: Header, body: bytes) -> None:
+        request_id = header.get("id")
+        if type(request_id) is not int:
+            raise FrameError("a request has no id")
+        request = _Request(request_id, header, body)
+        name = header.get("op")
+        try:
+            operation = self._checked(name, request)
+        except Failure as failure:
+            self._log.write("refused-operation", f"{failure.code} {str(name)[:_TEXT_SHOWN]}")
+            self._answers.fail(request_id, failure)
+            return
+        if operation.place == "loop":
+            self._perform(operation, request)
+        elif operation.place == "worker":
+            self._work.put(lambda: self._perform(operation, request))
+        else:
+            arguments = (operation, request)
+            threading.Thread(target=self._perform, args=arguments, daemon=True).start()
+
+    def _checked(self, name: Any, request: _Request) -> _Operation:
+        operation = self._operations.get(name) if isinstance(name, str) else None
+        if operation is None:
+            raise Failure("unknown-op", f"unknown operation {str(name)[:_TEXT_SHOWN]!r}")
+        self._gate.check(str(name))
+        check_keys(request.header, operation.kinds, operation.optional)
+        if request.body and not operation.body:
+            raise Failure("bad-request", f"{name} has no body")
+        return operation
+
+    def _perform(self, operation: _Operation, request: _Request) -> None:
+        try:
+            self._answer(operation, request)
+        except OSError:
+            if not self._answers.gone.is_set():
+                raise
+
+    def _answer(self, operation: _Operation, request: _Request) -> None:
+        try:
+            answer = operation.run(request)
+        except Failure as failure:
+            self._answers.fail(request.id, failure)
+        except OSError as error:
+            if self._answers.gone.is_set():
+                return
+            what = str(request.header["op"])
+            self._answers.fail(request.id, Failure.from_os_error(error, what))
+        except Exception as error:  # the edge: without an answer the controller would wait
+            print(f"agent: {request.header['op']}: {error!r}", file=sys.stderr)
+            self._answers.fail(request.id, Failure("internal", f"{error!r}"))
+        else:
+            if answer is not None:
+                self._answers.send({"id": request.id, **answer})
+
+    def _sender(self, request: _Request) -> Send:
+        return lambda header, body: self._answers.send({"id": request.id, **header}, body)
+
+    # Before trust
+
+    def _hello(self, request: _Request) -> Header:
+        self._log.write("hello", request.header["nonce"][:_TEXT_SHOWN])
+        return serve_facts.hello()
+
+    def _measure(self, request: _Request) -> Header:
+        asked = request.header
+        digest, pieces = serve_facts.evidence(
+            asked["nonce"],
+            texts(asked["skip"], "skip"),
+            texts(asked["trees"], "trees"),
+            asked["processes"],
+        )
+        send = self._sender(request)
+        for piece in pieces:
+            send({"more": True}, piece)
+        self._log.write("measured", digest)
+        return {"sha256": digest}
+
+    def _headers(self, request: _Request) -> Header:
+        send = self._sender(request)
+        digests = [hex_digest(item) for item in request.header["digests"]]
+        for header, body in serve_facts.headers(digests):
+            send({**header, "more": True}, body)
+        return {}
+
+    def _ping(self, request: _Request) -> Header:
+        return {"clock": time.time()}
+
+    def _trust(self, request: _Request) -> Header:
+        verdict = hex_digest(request.header["verdict"])
+        self._gate.trust(request.header["token"])
+        self._log.write("trusted", verdict)
+        self._launcher.prepare()
+        return {}
+
+    def _join(self, request: _Request) -> Header:
+        self._gate.join(request.header["token"])
+        self._log.write("joined")
+        return {}
+
+    # Blobs
+
+    def _have(self, request: _Request) -> Header:
+        missing, partial = self._blobs.missing([hex_digest(d) for d in request.header["digests"]])
+        return {"missing": missing, "partial": partial}
+
+    def _put(self, request: _Request) -> None:
+        digest = hex_digest(request.header["digest"])
+        if digest in self._given_up:
+            return  # said once; the controller learns it before it sends put_end
+        size = size_of(request.header["size"], "size")
+        offset = size_of(request.header["offset"], "offset")
+        try:
+            self._blobs.put(digest, size, offset, request.body)
+        except Failure:
+            self._given_up.add(digest)
+            raise
+
+    def _put_end(self, request: _Request) -> Header:
+        digest = hex_digest(request.header["digest"])
+        if digest in self._given_up:
+            self._given_up.discard(digest)
+            raise Failure("no-space", f"blob {digest[:12]} was given up")
+        self._blobs.finish(digest, size_of(request.header["size"], "size"))
+        self._log.write("blob", digest)
+        return {}
+
+    # Jobs
+
+    def _job(self, request: _Request) -> JobFiles:
+        from mock_cloud.agent.serve_jobs import JobFiles
+
+        return JobFiles(self._workspace, job_id(request.header["job"]))
+
+    def _job_start(self, request: _Request) -> Header:
+        job = job_id(request.header["job"])
+        self._log.write("job-start", job)
+        self._launcher.start(job, request.body)
+        return {}
+
+    def _job_follow(self, request: _Request) -> Header | None:
+        from mock_cloud.agent.serve_jobs import follow
+
+        raw = request.header["offsets"]
+        offsets = {}
+        for name, offset in raw.items():
+            if type(offset) is not int:
+                raise Failure("bad-request", "an offset is not int")
+            offsets[result_name(name)] = size_of(offset, "offset")
+        job = self._job(request)
+        return follow(job, offsets, self._sender(request), self._answers.gone)
+
+    def _job_input(self, request: _Request) -> None:
+        from mock_cloud.agent.job import runner
+
+        job = job_id(request.header["job"])
+        eof = request.header.get("eof", False)
+        runner.write_input(self._workspace, job, request.body, eof=eof)
+
+    def _job_resize(self, request: _Request) -> None:
+        from mock_cloud.agent.job import runner
+
+        rows = size_of(request.header["rows"], "rows") & 0xFFFF
+        columns = size_of(request.header["columns"], "columns") & 0xFFFF
+        runner.resize(self._workspace, job_id(request.header["job"]), rows, columns)
+
+    def _job_cancel(self, request: _Request) -> Header:
+        from mock_cloud.agent.job import runner
+
+        job = job_id(request.header["job"])
+        clean = runner.cancel(self._workspace, job)
+        self._log.write("job-cancel", f"{job} {'clean' if clean else 'not clean'}")
+        return {"clean": clean}
+
+    def _results(self, request: _Request) -> Header:
+        from mock_cloud.agent.serve_jobs import list_results
+
+        files = list_results(self._job(request))
+        self._log.write("results", f"{request.header['job']} {len(files)} files")
+        return {"files": files}
+
+    def _get(self, request: _Request) -> Header:
+        from mock_cloud.agent.serve_jobs import send_result
+
+        asked = request.header
+        name = result_name(asked["name"])
+        offset, length = size_of(asked["offset"], "offset"), size_of(asked["length"], "length")
+        job = self._job(request)
+        send_result(job, name, offset, length, self._sender(request))
+        return {}
+
+    def _forget(self, request: _Request) -> Header:
+        from mock_cloud.agent.serve_jobs import forget
+
+        forget(self._job(request))
+        return {}
+
+    def _table(self) -> dict[str, _Operation]:
+        job = {"job": str}
+        blob = {"digest": str, "size": int}
+        measure = {"nonce": str, "skip": list, "trees": list, "processes": int}
+        resize = {"job": str, "rows": int, "columns": int}
+        fetch = {"job": str, "name": str, "offset": int, "length": int}
+        eof = frozenset({"eof"})
+        return {
+            "hello": _Operation(self._hello, {"nonce": str}),
+            "measure": _Operation(self._measure, measure, "thread"),
+            "headers": _Operation(self._headers, {"digests": list}, "worker"),
+            "ping": _Operation(self._ping),
+            "trust": _Operation(self._trust, {"verdict": str, "token": str}),
+            "join": _Operation(self._join, {"token": str}),
+            "have": _Operation(self._have, {"digests": list}, "worker"),
+            "put": _Operation(self._put, {**blob, "offset": int}, body=True),
+            "put_end": _Operation(self._put_end, blob, "worker"),
+            "job_start": _Operation(self._job_start, job, "worker", body=True),
+            "job_follow": _Operation(self._job_follow, {**job, "offsets": dict}, "thread"),
+            "job_input": _Operation(self._job_input, {**job, "eof": bool}, body=True, optional=eof),
+            "job_resize": _Operation(self._job_resize, resize),
+            "job_cancel": _Operation(self._job_cancel, job, "thread"),
+            "results": _Operation(self._results, job, "worker"),
+            "get": _Operation(self._get, fetch, "worker"),
+            "forget": _Operation(self._forget, job, "worker"),
+        }
+
+
+@contextlib.contextmanager
+def _private_streams() -> Iterator[tuple[BinaryIO, int]]:
+    """Move stdin and stdout away, so that a stray print or child can't touch the frames."""
+    source = os.dup(0)
+    sink = os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    os.close(null)
+    with open(source, "rb", buffering=_READ_BUFFER_BYTES) as stream:
+        yield stream, sink
+
+
+def main(argv: list[str]) -> int:
+    """``serve [--workspace W]``: serve frames on stdin and stdout. 2 on a wrong command.
+
+    ``launch`` is how the agent starts the process that starts its jobs.
+    """
+    workspace = WORKSPACE
+    if argv[1:2] == ["--workspace"] and len(argv) == 3:
+        workspace = argv[2]
+    elif len(argv) != 1:
+        argv = []
+    os.umask(0o022)
+    if argv[:1] not in (["serve"], [LAUNCH]):
+        print("usage: serve [--workspace DIRECTORY]", file=sys.stderr)
+        return 2
+    with _private_streams() as (stream, sink):
+        if argv[0] == LAUNCH:
+            return serve_launches(stream, sink, workspace)
+        return Server(workspace, Answers(sink)).serve(stream)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the agent tells about its node before it is trusted: itself, evidence, headers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from typing import Final
+
+from mock_cloud.agent.frames import Header
+from mock_cloud.agent.serve_wire import CHUNK_BYTES, Failure
+
+VERSION: Final = "1"
+"""Of the protocol. Controller and agent must have the same."""
+
+_ZLIB_LEVEL: Final = 1  # paths and digests: higher levels cost seconds and gain little
+
+
+def hello() -> Header:
+    """The facts of the answer to ``hello``: all self-reported, none of them judged."""
+    main = os.path.abspath(sys.argv[0] or ".")
+    return {
+        "version": VERSION,
+        "toolkit": os.path.basename(os.path.dirname(os.path.dirname(main))),
+        "pid": os.getpid(),
+        "python": platform.python_version(),
+        "uname": list(os.uname()),
+        "cpus": len(os.sched_getaffinity(0)),
+        "clock": time.time(),
+        "boot_id": _boot_id(),
+    }
+
+
+def _boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""
+
+
+def evidence(
+    nonce: str, skip: list[str], trees: list[str], processes: int
+) -> tuple[str, Iterator[bytes]]:
+    """(sha256 of the evidence JSON, the JSON zlib'd in pieces)."""
+    from mock_cloud.agent.measure.evidence import measure
+
+    text = measure(nonce, skip, trees, processes)
+    return hashlib.sha256(text).hexdigest(), _compressed(text)
+
+
+def _compressed(text: bytes) -> Iterator[bytes]:
+    squeeze = zlib.compressobj(_ZLIB_LEVEL)
+    held = bytearray()
+    for start in range(0, len(text), CHUNK_BYTES):
+        held += squeeze.compress(text[start : start + CHUNK_BYTES])
+        if len(held) >= CHUNK_BYTES // 2:
+            yield bytes(held)
+            held.clear()
+    yield bytes(held) + squeeze.flush()
+
+
+def headers(digests: list[str]) -> Iterator[tuple[Header, bytes]]:
+    """The frames of the RPM headers asked for, in that order. Failure ``not-found``."""
+    from mock_cloud.agent.measure.headers import read_headers
+
+    known = read_headers()
+    for digest in digests:
+        blob = known.get(digest)
+        if blob is None:
+            raise Failure("not-found", f"no RPM header with sha256 {digest}")
+        for start in range(0, max(1, len(blob)), CHUNK_BYTES):
+            header: Header = {"digest": digest}
+            if start == 0:
+                header["size"] = len(blob)
+            yield header, blob[start : start + CHUNK_BYTES]

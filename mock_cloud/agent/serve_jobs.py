@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Observing jobs: logs as they grow, results when they are there.
+
+A job belongs to the node, not to a connection. Nothing here starts or keeps one alive; the
+runner does that in processes of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any, Final
+
+from mock_cloud.agent.frames import Header
+from mock_cloud.agent.job import runner
+from mock_cloud.agent.job.runner import JobState
+from mock_cloud.agent.job.status import read_status
+from mock_cloud.agent.serve_wire import CHUNK_BYTES, Failure
+
+_POLL_S: Final = 0.02
+_POLL_IDLE_S: Final = 0.1
+_IDLE_AFTER_S: Final = 2.0
+_VANISHED_GRACE_S: Final = 1.0  # a job that is being started has no process yet
+_TAIL_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+Send = Callable[[Header, bytes], None]
+
+
+class JobFiles:
+    """The files of one job, opened without following links."""
+
+    def __init__(self, workspace: str, name: str) -> None:
+        self.workspace = workspace
+        self.name = name
+        self.directory = runner.job_dir(workspace, name)
+        self.results = os.path.join(self.directory, "results")
+        if not os.path.isdir(self.directory):
+            raise Failure("no-job", f"there is no job {name}")
+
+    def open_result(self, name: str) -> int:
+        """A descriptor of a regular file below ``results``; every part is opened as it is.
+
+        `name` was checked by `serve_wire.result_name`.
+        """
+        *parents, last = name.split("/")
+        try:
+            here = os.open(self.results, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            for part in parents:
+                below = _open_at(here, part, os.O_DIRECTORY)
+                os.close(here)
+                here = below
+            try:
+                fd = _open_at(here, last, os.O_NONBLOCK)
+            finally:
+                os.close(here)
+        except OSError as error:
+            raise Failure.from_os_error(error, f"result {name}") from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise Failure("not-found", f"result {name} is not a regular file")
+        return fd
+
+    def names(self) -> Iterator[str]:
+        """Regular files below ``results``, as paths relative to it."""
+        for where, directories, files in os.walk(self.results):
+            directories.sort()
+            for file in sorted(files):
+                path = os.path.join(where, file)
+                if stat.S_ISREG(os.lstat(path).st_mode):
+                    yield os.path.relpath(path, self.results)
+
+
+def _open_at(directory: int, name: str, flags: int) -> int:
+    return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=directory)
+
+
+def list_results(job: JobFiles) -> list[dict[str, Any]]:
+    """Name, size in bytes, sha256 and permission bits of each result."""
+    return [_facts(job, name) for name in job.names()]
+
+
+def _facts(job: JobFiles, name: str) -> dict[str, Any]:
+    digest, size = hashlib.sha256(), 0
+    with open(job.open_result(name), "rb", buffering=0) as stream:
+        mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
+        while data := stream.read(1 << 20):
+            digest.update(data)
+            size += len(data)
+    return {"name": name, "size": size, "sha256": digest.hexdigest(), "mode": mode}
+
+
+def send_result(job: JobFiles, name: str, offset: int, length: int, send: Send) -> None:
+    """Stream `length` bytes at `offset`. Failure ``not-found`` when the file is shorter."""
+    fd = job.open_result(name)
+    try:
+        if os.fstat(fd).st_size < offset + length:
+            raise Failure("not-found", f"result {name} ends before byte {offset + length}")
+        left = length
+        while left:
+            data = os.pread(fd, min(left, CHUNK_BYTES), offset)
+            if not data:
+                raise Failure("not-found", f"result {name} became shorter")
+            offset += len(data)
+            left -= len(data)
+            send({"more": True}, data)
+    finally:
+        os.close(fd)
+
+
+def forget(job: JobFiles) -> None:
+    """Remove the job's directory. Failure ``busy`` while it runs."""
+    if _state(job) is JobState.RUNNING:
+        raise Failure("busy", f"job {job.name} still runs")
+    try:
+        shutil.rmtree(job.directory)
+    except OSError as error:
+        raise Failure.from_os_error(error, f"the directory of job {job.name}") from error
+
+
+def follow(
+    job: JobFiles, offsets: dict[str, int], send: Send, stopped: threading.Event
+) -> Header | None:
+    """Stream what is appended to the logs until the job ended and all of it was sent.
+
+    Returns the keys of the final frame: ``exit`` is null if the job vanished without leaving
+    one. None if `stopped` was set first.
+    """
+    tails = _Tails(job, offsets, send)
+    busy_at = time.monotonic()
+    vanished_at: float | None = None
+    while not stopped.is_set():
+        state, now = _state(job), time.monotonic()
+        if state is not JobState.VANISHED:
+            vanished_at = None
+        elif vanished_at is None:
+            vanished_at = now
+        gone = vanished_at is not None and now - vanished_at > _VANISHED_GRACE_S
+        if tails.send_new():
+            busy_at = now
+        elif gone or state is JobState.FINISHED:
+            status = read_status(job.directory)
+            found = asdict(status) if status else {}
+            return {"exit": found.get("exit"), "status": found}
+        else:
+            stopped.wait(_POLL_S if now - busy_at < _IDLE_AFTER_S else _POLL_IDLE_S)
+    return None
+
+
+def _state(job: JobFiles) -> JobState:
+    try:
+        return runner.state(job.workspace, job.name)
+    except FileNotFoundError as error:
+        raise Failure("no-job", f"job {job.name} was forgotten") from error
+
+
+class _Tails:
+    """Byte offsets of a job's terminal and logs; sends what lies beyond them."""
+
+    def __init__(self, job: JobFiles, offsets: dict[str, int], send: Send) -> None:
+        self._job = job
+        self._offsets = dict(offsets)
+        self._send = send
+
+    def send_new(self) -> bool:
+        """Send what was appended. Whether there was anything."""
+        sent = self._send_new("terminal", os.path.join(self._job.directory, "terminal"))
+        for name in self._job.names():
+            if name.endswith(".log"):
+                sent |= self._send_new(name, None)
+        return sent
+
+    def _send_new(self, name: str, path: str | None) -> bool:
+        try:
+            fd = os.open(path, _TAIL_FLAGS) if path else self._job.open_result(name)
+        except (FileNotFoundError, Failure):
+            return False  # not there yet, or renamed between the listing and now
+        offset = start = self._offsets.get(name, 0)
+        try:
+            while data := os.pread(fd, CHUNK_BYTES, offset):
+                self._send({"log": name, "offset": offset, "more": True}, data)
+                offset += len(data)
+        finally:
+            os.close(fd)
+        self._offsets[name] = offset
+        return offset > start

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Starting jobs from a process without threads.
+
+A job is a fork of the process that starts it, and the agent has threads, which a fork would
+cut off while they hold locks. So a second process of the same toolkit starts them: it is
+made when the controller gives its trust, and is ready by the time that the inputs are here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import IO, BinaryIO, Final
+
+from mock_cloud.agent.frames import encode_frame, read_frame
+from mock_cloud.agent.serve_wire import Failure
+
+WORD: Final = "launch"
+_END_TIMEOUT_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    child: subprocess.Popen[bytes]
+    requests: IO[bytes]
+    answers: IO[bytes]
+
+
+class Launcher:
+    """The agent's end. `start` is called by one thread at a time."""
+
+    def __init__(self, workspace: str) -> None:
+        self._workspace = workspace
+        self._process: _Process | None = None
+
+    def prepare(self) -> None:
+        """Make the process, unless it is there."""
+        self._ready()
+
+    def start(self, job: str, request: bytes) -> None:
+        """Start a job; Failure with the runner's reason."""
+        process = self._ready()
+        try:
+            process.requests.write(encode_frame({"job": job}, request))
+            process.requests.flush()
+            answer = read_frame(process.answers)
+        except (OSError, ValueError) as error:
+            raise Failure("internal", f"the job launcher failed: {error}") from error
+        if answer is None:
+            raise Failure("internal", "the job launcher died")
+        header, _ = answer
+        if "code" in header:
+            raise Failure(str(header["code"]), str(header["message"]))
+
+    def close(self) -> None:
+        """End the process; jobs go on. Idempotent."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(OSError):
+            process.requests.close()
+        try:
+            process.child.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.child.kill()
+            process.child.wait()
+        process.answers.close()
+
+    def _ready(self) -> _Process:
+        if self._process is None or self._process.child.poll() is not None:
+            self.close()
+            command = [*_own_command(), WORD, "--workspace", self._workspace]
+            pipe = subprocess.PIPE
+            child = subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd="/")
+            if child.stdin is None or child.stdout is None:
+                raise Failure("internal", "the job launcher has no pipes")
+            self._process = _Process(child, child.stdin, child.stdout)
+        return self._process
+
+
+def _own_command() -> list[str]:
+    """How this process was started (loader, libraries, python, main.py), without its words."""
+    with open("/proc/self/cmdline", "rb") as stream:
+        words = [word.decode(errors="surrogateescape") for word in stream.read().split(b"\0")]
+    words.pop()  # each word ends with a NUL
+    return words[: len(words) - (len(sys.argv) - 1)]
+
+
+def serve_launches(stream: BinaryIO, sink: int, workspace: str) -> int:
+    """The launcher's end: one answer for each request, until the agent closes the pipe."""
+    from mock_cloud.agent.job import runner
+    from mock_cloud.agent.job.request import RequestError
+
+    while (frame := read_frame(stream)) is not None:
+        header, body = frame
+        answer: dict[str, str] = {}
+        try:
+            runner.start(workspace, str(header["job"]), body)
+        except RequestError as error:
+            answer = {"code": "bad-request", "message": str(error)}
+        except runner.RunnerError as error:
+            answer = {"code": "runner", "message": str(error)}
+        except OSError as error:
+            failure = Failure.from_os_error(error, "the job's directory")
+            answer = {"code": failure.code, "message": failure.message}
+        os.write(sink, encode_frame(answer))  # short: a pipe takes it whole
+    return 0
