@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Choosing a lease for a build: pure decisions, on what the journal holds at one moment.
+
+In this order: the node on which the chroot lives; a warm idle node; a new node; and at the
+remote's limit, a node that nobody will miss. Else the caller must wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from mock_cloud.cloud.lease import Lease, LeaseState
+from mock_cloud.errors import ChrootLocked
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a build needs. `fresh`: the chroot is made anew, wherever it lived before."""
+
+    remote: str
+    owner: str
+    settings: str
+    chroot: str
+    fresh: bool
+    max_nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Use this ready or abandoned node."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """There is room for a new node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """No room, but nobody will miss this node: end it, then choose again."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """All nodes are at work; `holders` says whose, one line each."""
+
+    holders: tuple[str, ...]
+
+
+Choice = Take | Create | Evict | Wait
+
+
+def choose(leases: Sequence[Lease], wish: Wish) -> Choice:
+    """What to do for `wish`. `leases` are all that are not gone.
+
+    ChrootLocked if a living process works in the same chroot: mock does not wait for that
+    lock either (`buildroot.py`, `_lock_buildroot`: non-blocking, exit code 60).
+    """
+    ours = [item for item in leases if (item.remote, item.owner) == (wish.remote, wish.owner)]
+    for item in ours:
+        if item.chroot == wish.chroot and item.held:
+            raise ChrootLocked(
+                f"chroot {wish.chroot} on remote {wish.remote} is in use by {describe(item)}",
+                hint="wait for it to end, or give this build a chroot of its own: --uniqueext",
+            )
+    home = _find_home(ours, wish)
+    if home is not None and not home.held:
+        return Take(home)
+    if home is not None and not wish.fresh:
+        return Wait((describe(home),))
+    warm = [item for item in ours if _is_warm(item, wish)]
+    if warm:
+        # The one used last: the others may reach their idle limit.
+        return Take(max(warm, key=lambda item: item.idle_since_unix or 0.0))
+    if len(ours) < wish.max_nodes:
+        return Create()
+    unneeded = [item for item in ours if item.state is LeaseState.READY or item.abandoned]
+    if unneeded:
+        return Evict(min(unneeded, key=lambda item: item.idle_since_unix or 0.0))
+    return Wait(tuple(describe(item) for item in ours))
+
+
+def describe(lease: Lease) -> str:
+    """A lease in a few words, for a message."""
+    pid = f"process {lease.holder.pid}" if lease.holder else "nobody"
+    since = datetime.fromtimestamp(lease.created_unix).astimezone().strftime("%H:%M")
+    work = f", chroot {lease.chroot}" if lease.chroot else ""
+    return f"lease {lease.id} ({lease.state.value}, {pid} of {lease.owner}{work}, since {since})"
+
+
+def _find_home(leases: Sequence[Lease], wish: Wish) -> Lease | None:
+    """The node on which the chroot lives, at work or not."""
+    for item in leases:
+        usable = item.state in (LeaseState.READY, LeaseState.BUSY)
+        if usable and item.settings == wish.settings and wish.chroot in item.chroots:
+            return item
+    return None
+
+
+def _is_warm(lease: Lease, wish: Wish) -> bool:
+    return lease.state is LeaseState.READY and lease.settings == wish.settings

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The journal of leases: one SQLite file, written before anything is made or bought.
+
+Every call opens the file anew, so that a forked child or another thread never shares a
+connection. A change that depends on what it read happens inside `transaction`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from mock_cloud.cloud.lease import Lease, LeaseState, find_due
+from mock_cloud.cloud.rows import (
+    CREATE_TABLE,
+    REPLACE,
+    SCHEMA_VERSION,
+    SELECT,
+    RowError,
+    parse_row,
+    to_row,
+)
+from mock_cloud.errors import CloudError, ConfigError
+
+_BUSY_TIMEOUT_S: Final = 10.0
+_KEEP_GONE_S: Final = 7 * 86400.0
+
+
+def default_state_dir(env: Mapping[str, str] | None = None) -> Path:
+    """``$XDG_STATE_HOME/mock-cloud``, else ``~/.local/state/mock-cloud``.
+
+    A relative XDG_STATE_HOME is ignored, as the XDG Base Directory Specification says.
+    """
+    base = Path((os.environ if env is None else env).get("XDG_STATE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".local/state") / "mock-cloud"
+
+
+class Journal:
+    """The leases of one state directory (made with mode 0700 where it is missing)."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
+        self.path = state_dir / "leases.sqlite"
+        self._prepare()
+
+    def _prepare(self) -> None:
+        try:
+            for directory in (self.state_dir, self.state_dir / "keys"):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                directory.chmod(0o700)
+            # SQLite gives the -wal and -shm files the permissions of the main file.
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise ConfigError(
+                f"the state directory {self.state_dir} cannot be used: {error.strerror}",
+                hint="set XDG_STATE_HOME to a directory of yours",
+            ) from error
+        with self._connect() as db:
+            if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
+                self._create(db)
+
+    def _create(self, db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("BEGIN IMMEDIATE")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 and not db.execute("SELECT 1 FROM sqlite_schema").fetchone():
+            db.execute(CREATE_TABLE)
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        elif version != SCHEMA_VERSION:
+            raise ConfigError(
+                f"the lease journal {self.path} has schema {version}, not {SCHEMA_VERSION}",
+                hint="another version of mock-cloud wrote it: use that one, or once its nodes"
+                " are gone remove the file",
+            )
+        db.execute("COMMIT")
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        try:
+            # mode=rw: only `_prepare` creates the file, and no later call does by accident.
+            uri = f"file:{quote(str(self.path))}?mode=rw"
+            db = sqlite3.connect(uri, timeout=_BUSY_TIMEOUT_S, isolation_level=None, uri=True)
+            try:
+                db.row_factory = sqlite3.Row
+                yield db
+            finally:
+                db.close()
+        except sqlite3.OperationalError as error:
+            raise CloudError(
+                f"the lease journal {self.path} cannot be used: {error}",
+                hint="check the directory's permissions and free space, then try again",
+            ) from error
+        except (sqlite3.DatabaseError, RowError) as error:
+            raise ConfigError(
+                f"the lease journal {self.path} is damaged: {error}",
+                hint=f"move it away; nodes that it named end by themselves. Check"
+                f" {self.state_dir} for what is left",
+            ) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Exclusive use of the journal; committed at the end, undone by an exception."""
+        with self._connect() as db:
+            db.execute("BEGIN IMMEDIATE")
+            yield Transaction(db)
+            db.execute("COMMIT")
+
+    def leases(self) -> list[Lease]:
+        """All leases that are not gone, oldest first."""
+        with self._connect() as db:
+            return Transaction(db).leases()
+
+    def find(self, lease_id: str) -> Lease | None:
+        """The lease, gone ones too."""
+        with self._connect() as db:
+            return Transaction(db).find(lease_id)
+
+    def find_due(self, lease_id: str) -> str | None:
+        """Why this lease must end now, having moved it to releasing; None while it may live.
+
+        Also notes the moment at which an abandoned lease was first seen so.
+        """
+        lease, now = self.find(lease_id), time.time()
+        if lease is not None and find_due(lease, now) is None and not _to_note(lease):
+            return None
+        with self.transaction() as books:
+            lease = books.find(lease_id)
+            if lease is None:
+                return "no longer in the journal"
+            if _to_note(lease):
+                lease = replace(lease, idle_since_unix=now)
+                books.write(lease)
+            reason = find_due(lease, now)
+            if reason is not None and lease.state is not LeaseState.GONE:
+                books.write(replace(lease, state=LeaseState.RELEASING, holder=None, chroot=""))
+            return reason
+
+    def close(self, lease_id: str) -> None:
+        """Mark a lease whose node is gone, and remove its key. Idempotent."""
+        self.key_path(lease_id).unlink(missing_ok=True)
+        with self.transaction() as books:
+            lease = books.find(lease_id)
+            if lease is not None and lease.state is not LeaseState.GONE:
+                # What was injected includes the node's host key: not kept beyond its life.
+                books.write(replace(lease, state=LeaseState.GONE, holder=None, injected={}))
+
+    def forget_old(self) -> None:
+        """Drop leases that were over a week ago."""
+        with self._connect() as db:
+            db.execute(
+                "DELETE FROM lease WHERE state = ? AND expires_unix < ?",
+                (LeaseState.GONE.value, time.time() - _KEEP_GONE_S),
+            )
+
+    def key_path(self, lease_id: str) -> Path:
+        """Where the lease's client key is, mode 0600."""
+        return self.state_dir / "keys" / lease_id
+
+
+class Transaction:
+    """Reading and writing leases over one connection."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def leases(self) -> list[Lease]:
+        rows = self._db.execute(
+            f"{SELECT} WHERE state <> ? ORDER BY created_unix, id", (LeaseState.GONE.value,)
+        )
+        return [parse_row(row) for row in rows.fetchall()]
+
+    def find(self, lease_id: str) -> Lease | None:
+        row = self._db.execute(f"{SELECT} WHERE id = ?", (lease_id,)).fetchone()
+        return None if row is None else parse_row(row)
+
+    def write(self, lease: Lease) -> None:
+        self._db.execute(REPLACE, to_row(lease))
+
+
+def _to_note(lease: Lease) -> bool:
+    return lease.idle_since_unix is None and lease.abandoned

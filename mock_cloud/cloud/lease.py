@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the journal knows of one lease, and when that lease is due to end."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from mock_cloud.cloud.provider import ExpectedMount, InjectedFile
+from mock_cloud.model import NodeAddress
+
+
+class LeaseState(Enum):
+    """Where a lease is in its life; it only ever moves down this list, or ready ↔ busy."""
+
+    INTENDED = "intended"
+    CREATING = "creating"
+    READY = "ready"
+    BUSY = "busy"
+    RELEASING = "releasing"
+    GONE = "gone"
+
+
+BEFORE_NODE = (LeaseState.INTENDED, LeaseState.CREATING)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process of this machine, told apart from later ones with the same number.
+
+    `started` is the boot id and the start time in clock ticks since that boot (field 22 of
+    proc_pid_stat(5)).
+    """
+
+    pid: int
+    started: str
+
+    @classmethod
+    def of(cls, pid: int) -> Holder | None:
+        """The living process `pid`; None if there is none (a zombie is none)."""
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        # The command's name may hold spaces and parentheses; fields follow its last one.
+        fields = stat.rpartition(")")[2].split()
+        if fields[0] in ("Z", "X"):
+            return None
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return cls(pid, f"{boot_id}/{fields[19]}")
+
+    @classmethod
+    def me(cls) -> Holder:
+        mine = cls.of(os.getpid())
+        if mine is None:
+            raise RuntimeError("/proc does not show this process")
+        return mine
+
+    @property
+    def alive(self) -> bool:
+        return Holder.of(self.pid) == self
+
+
+def local_owner() -> str:
+    """Who leases from here: ``USER@HOST:UID``."""
+    uid = os.getuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    return f"{name}@{socket.gethostname()}:{uid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One row of the journal.
+
+    `settings` is the digest of the remote's settings that shaped the node. `idle_since_unix`
+    is set while nobody works on it: state ready, or busy with a holder that died. `chroot`
+    is the one being worked on, `chroots` all that live on the node. `layers` maps layer paths on
+    the node to tree digests (hex), recorded by the controller. Times are unix seconds.
+    """
+
+    id: str
+    remote: str
+    owner: str
+    provider: str
+    settings: str
+    state: LeaseState
+    created_unix: float
+    expires_unix: float
+    idle_ttl_s: float
+    idle_since_unix: float | None = None
+    builds: int = 0
+    chroot: str = ""
+    chroots: tuple[str, ...] = ()
+    holder: Holder | None = None
+    address: NodeAddress | None = None
+    handle: str = ""
+    injected: Mapping[str, InjectedFile] = field(default_factory=dict, repr=False)
+    mounts: tuple[ExpectedMount, ...] = ()
+    layers: Mapping[str, str] = field(default_factory=dict)
+    verdict_sha256: str = ""
+
+    @property
+    def held(self) -> bool:
+        """Whether a living process is at work on it."""
+        return self.holder is not None and self.holder.alive
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the process that was at work on it died without giving it back."""
+        return self.state is LeaseState.BUSY and not self.held
+
+
+def find_due(lease: Lease, now_unix: float) -> str | None:
+    """Why the lease's node must end now; None as long as it may live.
+
+    An abandoned node keeps its grace, the idle time to live, from the moment somebody
+    noticed (`idle_since_unix`).
+    """
+    if lease.state in (LeaseState.RELEASING, LeaseState.GONE):
+        return "released"
+    if now_unix >= lease.expires_unix:
+        return "expired"
+    if lease.held:
+        return None
+    if lease.state in BEFORE_NODE:
+        return "its creator died"
+    idle_since = lease.idle_since_unix
+    if idle_since is None or now_unix < idle_since + lease.idle_ttl_s:
+        return None
+    return "idle" if lease.state is LeaseState.READY else "its controller died"

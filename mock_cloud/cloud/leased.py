@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A node that this process holds: its address, its key, and giving it back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from types import TracebackType
+
+from mock_cloud.cloud.journal import Journal
+from mock_cloud.cloud.lease import Holder, Lease, LeaseState
+from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, Provider
+from mock_cloud.errors import CloudError
+from mock_cloud.model import NodeAddress, Secret
+
+
+class LeasedNode:
+    """The right of this process to use one node, until it gives the node back.
+
+    `adopted` says that an earlier holder of the node died at work: one of its jobs may still run
+    there. As a context manager it releases the node if the block ends well and destroys
+    it if an exception leaves the block, unless one of both was done inside.
+    """
+
+    def __init__(
+        self, lease: Lease, journal: Journal, provider: Provider, *, max_builds: int, adopted: bool
+    ) -> None:
+        if lease.address is None:
+            raise ValueError("a lease without an address has no node")
+        self.address: NodeAddress = lease.address
+        self.adopted = adopted
+        self._lease = lease
+        self._journal = journal
+        self._provider = provider
+        self._max_builds = max_builds
+        self._given_back = False
+        self.client_key = Secret(journal.key_path(lease.id).read_bytes())
+
+    @property
+    def lease_id(self) -> str:
+        return self._lease.id
+
+    @property
+    def injected(self) -> Mapping[str, InjectedFile]:
+        """What the provider itself put on the node, by path."""
+        return self._lease.injected
+
+    @property
+    def mounts(self) -> tuple[ExpectedMount, ...]:
+        """The mounts that the node was born with, in mount order."""
+        return self._lease.mounts
+
+    @property
+    def layers(self) -> Mapping[str, str]:
+        """Layer paths on the node with the tree digests recorded for them."""
+        return self._lease.layers
+
+    @property
+    def verdict_sha256(self) -> str:
+        """The last verdict recorded for the node; empty if there is none."""
+        return self._lease.verdict_sha256
+
+    @property
+    def builds(self) -> int:
+        """How often the node was leased, this time included."""
+        return self._lease.builds
+
+    def record_layers(self, layers: Mapping[str, str]) -> None:
+        """Note layers (path → tree digest, hex) that a trusted agent made. Replaces all."""
+        self._update(lambda lease: replace(lease, layers=dict(layers)))
+
+    def record_chroots(self, chroots: Iterable[str]) -> None:
+        """Note the chroots that live on the node now. Replaces all."""
+        names = tuple(sorted(set(chroots)))
+        self._update(lambda lease: replace(lease, chroots=names))
+
+    def record_verdict(self, verdict_sha256: str) -> None:
+        """Note the verdict (hex digest) under which the node is trusted."""
+        self._update(lambda lease: replace(lease, verdict_sha256=verdict_sha256))
+
+    def console_tail(self) -> str:
+        """The end of the node's console, for a message."""
+        return self._provider.console_tail(self._lease.handle)
+
+    def release(self, *, keep: bool) -> None:
+        """Give the node back: warm for the next build if `keep` and it may live on. Idempotent.
+
+        CleanupError if it had to be destroyed and could not be.
+        """
+        if self._given_back:
+            return
+        lease = self._lease
+        if not keep or lease.idle_ttl_s <= 0 or lease.builds >= self._max_builds:
+            self.destroy()
+            return
+        now = time.time()
+        self._update(
+            lambda lease: replace(
+                lease, state=LeaseState.READY, holder=None, chroot="", idle_since_unix=now
+            )
+        )
+        self._given_back = True
+
+    def destroy(self) -> None:
+        """End the node. Idempotent. CleanupError names what is left; a sweep tries again."""
+        if self._given_back:
+            return
+        end_lease(self._journal, self._provider, self._lease.id)
+        self._given_back = True
+
+    def __enter__(self) -> LeasedNode:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.release(keep=True)
+        else:
+            self.destroy()
+
+    def _update(self, change: Callable[[Lease], Lease]) -> None:
+        """Change the row, if this process still holds it. CloudError if it lost it."""
+        with self._journal.transaction() as books:
+            lease = books.find(self._lease.id)
+            held = lease is not None and lease.holder == Holder.me()
+            if lease is None or not held or lease.state is not LeaseState.BUSY:
+                raise CloudError(
+                    f"lease {self._lease.id} is no longer ours: expired or released meanwhile",
+                    hint="run the command again; raise [lease] max_ttl_s if it expired",
+                )
+            self._lease = change(lease)
+            books.write(self._lease)
+
+
+def end_lease(journal: Journal, provider: Provider, lease_id: str) -> None:
+    """Destroy a lease's node and close the lease; the journal knows at each step."""
+    with journal.transaction() as books:
+        lease = books.find(lease_id)
+        if lease is not None and lease.state is not LeaseState.GONE:
+            books.write(replace(lease, state=LeaseState.RELEASING, holder=None, chroot=""))
+    provider.destroy(lease_id, lease.handle if lease is not None else "")
+    journal.close(lease_id)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a provider is: code that turns an order into a node, and lists and ends its nodes.
+
+A provider keeps no state of its own that a sweep would need: whatever it makes carries the
+lease's id and owner, so that `list_nodes` finds it again after any crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from mock_cloud.model import HostKey, KeyPair, NodeAddress
+
+
+class InjectedType(Enum):
+    """Kind of an injected file, in the letters that evidence uses."""
+
+    FILE = "f"
+    DIRECTORY = "d"
+    LINK = "l"
+    CHARACTER = "c"
+
+
+@dataclass(frozen=True, slots=True)
+class InjectedFile:
+    """One file that the provider itself put on a node.
+
+    `mode` is the permission bits (0o7777). `content` is a file's bytes, a link's target or
+    a device's ``MAJOR:MINOR``; empty for a directory.
+    """
+
+    type: InjectedType
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    content: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedMount:
+    """One mount that a node has from its birth: its point and file system type."""
+
+    point: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOrder:
+    """Which node is wanted, and for whom: what a provider tags the node with.
+
+    `lease_id` is unique and was journalled before, so it serves as idempotency token too.
+    Times are unix seconds.
+    """
+
+    lease_id: str
+    remote: str
+    owner: str
+    expires_unix: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """What a node must have before anyone can connect: keys and a name."""
+
+    host_key: KeyPair
+    client_key: HostKey
+    hostname: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedNode:
+    """A node whose sshd answers.
+
+    `handle` is the provider's own name for it, opaque to everyone else. `injected` maps a path
+    to what the provider put there, complete. `mounts` are the node's mounts, in mount order.
+    """
+
+    address: NodeAddress
+    handle: str
+    injected: Mapping[str, InjectedFile]
+    mounts: tuple[ExpectedMount, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundNode:
+    """A node that exists according to the provider, whatever the journal says."""
+
+    lease_id: str
+    owner: str
+    handle: str
+    running: bool
+
+
+class Provider(Protocol):
+    """How the pool talks to one kind of nodes."""
+
+    def create(self, order: NodeOrder, bootstrap: Bootstrap, *, timeout_s: float) -> CreatedNode:
+        """Make the node and wait until its sshd answers.
+
+        Whatever was made before a failure is removed or found by `list_nodes`. CloudError,
+        ConfigError.
+        """
+
+    def destroy(self, lease_id: str, handle: str) -> None:
+        """End the node of this lease and all it owns. Idempotent.
+
+        `handle` is empty when the order's outcome was never recorded. CleanupError names what
+        is left.
+        """
+
+    def list_nodes(self) -> Sequence[FoundNode]:
+        """All nodes of this provider, of all owners, running or half removed. CloudError."""
+
+    def console_tail(self, handle: str) -> str:
+        """The end of the node's console, for a message; empty if there is none."""
