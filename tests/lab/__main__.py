@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""python -m tests.lab: makes and serves the lab's parts."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from mock_cloud.errors import MockCloudError
+from tests.lab.layout import Lab, default_lab, locked
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.lab", description=__doc__)
+    parser.add_argument("--dir", type=Path, default=default_lab().root, help="default: .lab")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("prepare", help="install what is missing on this machine")
+    verbs.add_parser("build", help="make the distribution and the node's tree")
+    serve = verbs.add_parser("serve", help="serve the distribution over HTTP until interrupted")
+    serve.add_argument("--port", type=int, default=8999)
+    serve.add_argument("--etc", type=Path, help="where mock's configuration goes")
+    return parser
+
+
+def _build(lab: Lab) -> None:
+    from tests.lab import dist, node
+
+    for what, make in (("distribution", dist.build), ("node tree", node.build)):
+        started_s = time.monotonic()
+        with locked(lab):
+            made = make(lab)
+        state = "made" if made else "unchanged"
+        print(f"lab: {what} {state}, {time.monotonic() - started_s:.1f} s")
+
+
+def _serve(lab: Lab, port: int, etc: Path) -> None:
+    from tests.lab import chroots
+    from tests.lab.http import FileServer
+
+    with FileServer({"/dist": lab.dist}, port=port) as server:
+        written = chroots.write(lab, etc, repository_url=f"{server.url}/dist")
+        print(f"lab: {server.url}/dist; mock --configdir {written.path}", flush=True)
+        with suppress(KeyboardInterrupt):
+            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    lab = Lab(options.dir.absolute())
+    try:
+        if options.verb == "prepare":
+            from tests.lab.prepare import prepare
+
+            done = prepare()
+            print("lab: installed " + " ".join(done) if done else "lab: nothing missing")
+        elif options.verb == "build":
+            _build(lab)
+        elif options.verb == "serve":
+            _serve(lab, options.port, (options.etc or lab.root / "etc" / "mock").absolute())
+    except MockCloudError as error:
+        print(f"lab: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"lab: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Builds the lab's RPM distribution: two releases, signed, with metadata."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from mock_cloud.process import run
+from tests.lab import debian, keys, own, seeds
+from tests.lab.convert import Converter
+from tests.lab.layout import RELEASES, Lab, code_digest, stamp_matches
+from tests.lab.rpmspec import Package, spec_text, stage
+
+_MODULES = ("convert", "debian", "dist", "keys", "own", "rpmspec", "seeds")
+SOURCE_DATE_EPOCH = 1_700_000_000
+_RPMBUILD_TIMEOUT_S = 300.0
+_DEFINES = {
+    "_binary_payload": "w1.zstdio",  # speed before size: both ends are this machine
+    "_binary_filedigest_algorithm": "8",
+    "_buildhost": "lab.invalid",
+    "_build_id_links": "none",
+    "_binaries_in_noarch_packages_terminate_build": "0",
+    "_rpmfilename": "%%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm",
+    "__check_files": "%{nil}",
+    "debug_package": "%{nil}",
+    "use_source_date_epoch_as_buildtime": "1",
+    "source_date_epoch_from_changelog": "0",
+    "vendor": "Lab",
+}
+
+
+def _native() -> str:
+    return run(["dpkg", "--print-architecture"], timeout_s=10).decode().strip()
+
+
+def _triplet() -> str:
+    return run(["dpkg-architecture", "-qDEB_HOST_MULTIARCH"], timeout_s=10).decode().strip()
+
+
+def build_rpm(package: Package, work: Path, out: Path) -> Path:
+    """One rpmbuild run; returns the unsigned RPM in `out`. `work` is used and emptied."""
+    top = work / f"{package.name}-{package.release}"
+    root = top / "root"
+    stage(package.entries, root, SOURCE_DATE_EPOCH)
+    spec = top / "package.spec"
+    spec.write_text(spec_text(package))
+    argv = ["rpmbuild", "-bb", "--quiet", "--nodeps", "--noclean", "--buildroot", str(root)]
+    for name, value in {**_DEFINES, "_topdir": str(top), "_rpmdir": str(out)}.items():
+        argv += ["--define", f"{name} {value}"]
+    epoch = {"SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH)}
+    run([*argv, str(spec)], timeout_s=_RPMBUILD_TIMEOUT_S, extra_env=epoch)
+    shutil.rmtree(top)
+    return out / package.file_name
+
+
+def _makers(closure: debian.Closure, scratch: Path) -> list[tuple[int, Callable[[], Package]]]:
+    """(first release it is in, how to make it) for every package of both releases."""
+    machine = platform.machine()
+    converter = Converter(closure, machine=machine, scratch=scratch)
+    makers: list[tuple[int, Callable[[], Package]]] = [
+        (1, lambda: own.filesystem(machine)),
+        (1, lambda: own.rpm_config(_triplet())),
+        (1, own.rpm_build),
+        (1, own.node),
+    ]
+    for number in RELEASES:
+        names = closure.packages if number == 1 else seeds.RENEWED
+        makers.append((number, lambda number=number: own.release(number)))  # type: ignore[misc]
+        for name in names:
+            makers.append(
+                (number, lambda name=name, number=number: converter.convert(name, number))  # type: ignore[misc]
+            )
+    return makers
+
+
+def input_key(closure: debian.Closure) -> str:
+    """What the distribution's content depends on, as one hex digest."""
+    names = "\n".join(package.identity for package in closure.packages.values())
+    return hashlib.sha256(f"{names}\n{code_digest(_MODULES)}".encode()).hexdigest()
+
+
+def build(lab: Lab) -> bool:
+    """Make `lab.dist` unless it is there for the same inputs; returns whether it was made.
+
+    The old distribution is replaced only by a complete new one.
+    """
+    everything = debian.installed(_native())
+    closure = debian.close(
+        everything,
+        seeds.SEEDS,
+        left_out=seeds.NOT_PACKED,
+        not_required=seeds.NOT_REQUIRED,
+    )
+    key = input_key(closure)
+    if stamp_matches(lab.dist / "key", key):
+        return False
+    keys.ensure_keys(lab)
+    shutil.rmtree(lab.work, ignore_errors=True)
+    fresh = lab.work / "dist"
+    for number in RELEASES:
+        (fresh / str(number)).mkdir(parents=True)
+    _pack(closure, lab, fresh)
+    for number in RELEASES:
+        _index(fresh / str(number))
+    shutil.copyfile(lab.package_key, fresh / lab.package_key.name)
+    (fresh / "key").write_text(key)
+    retired = lab.work / "retired"
+    if lab.dist.exists():
+        lab.dist.rename(retired)
+    fresh.rename(lab.dist)
+    shutil.rmtree(lab.work)
+    return True
+
+
+def _pack(closure: debian.Closure, lab: Lab, fresh: Path) -> None:
+    scratch = lab.work / "build"
+    makers = _makers(closure, lab.work / "pristine")
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        packages = list(pool.map(lambda pair: (pair[0], pair[1]()), makers))
+        provided = {name for _, package in packages for name in package.provides}
+        futures = [
+            (
+                number,
+                pool.submit(build_rpm, _closed(package, provided), scratch, fresh / str(number)),
+            )
+            for number, package in packages
+        ]
+        made = [(number, future.result()) for number, future in futures]
+    keys.sign(lab, [path for _, path in made])
+    renewed = {*seeds.RENEWED, "lab-release"}
+    for number, path in made:
+        if number == 1 and path.name.rsplit("-", 2)[0] not in renewed:
+            os.link(path, fresh / "2" / path.name)
+
+
+def _closed(package: Package, provided: set[str]) -> Package:
+    """Without sonames that nothing here has: Debian only recommends those (plugins)."""
+    requires = tuple(
+        name for name in package.requires if not name.endswith(")(64bit)") or name in provided
+    )
+    return replace(package, requires=requires)
+
+
+def _index(release: Path) -> None:
+    comps = release / "comps.xml"
+    comps.write_text(own.comps_xml())
+    argv = ["createrepo_c", "--quiet", "--no-database", "--checksum", "sha256"]
+    argv += ["--workers", str(os.cpu_count() or 1), "--groupfile", "comps.xml", str(release)]
+    run(argv, timeout_s=300)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where the lab's parts lie, what it raises, and how its steps are cached."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mock_cloud.errors import MockCloudError
+
+RELEASES = (1, 2)
+KEY_NAME = "RPM-GPG-KEY-lab.asc"
+FOREIGN_KEY_NAME = "RPM-GPG-KEY-foreign.asc"
+
+
+class LabError(MockCloudError):
+    """The lab could not be made or used; the message names what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """The directories below the lab's root (`.lab` by default; absolute)."""
+
+    root: Path
+
+    @property
+    def dist(self) -> Path:
+        return self.root / "dist"
+
+    def release(self, number: int) -> Path:
+        return self.dist / str(number)
+
+    @property
+    def tree(self) -> Path:
+        return self.root / "node" / "tree"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
+
+    @property
+    def package_key(self) -> Path:
+        return self.keys / KEY_NAME
+
+    @property
+    def foreign_key(self) -> Path:
+        return self.keys / FOREIGN_KEY_NAME
+
+    @property
+    def sources(self) -> Path:
+        return self.root / "srpms"
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+
+def repository_root() -> Path:
+    """The top of this project's checkout."""
+    return Path(__file__).resolve().parents[2]
+
+
+def default_lab() -> Lab:
+    return Lab(repository_root() / ".lab")
+
+
+def code_digest(modules: Iterable[str]) -> str:
+    """sha256 hex over the named modules of this package: what a step's result depends on."""
+    here = Path(__file__).parent
+    total = hashlib.sha256()
+    for name in sorted(modules):
+        total.update(name.encode() + b"\0" + (here / f"{name}.py").read_bytes())
+    return total.hexdigest()
+
+
+def stamp_matches(stamp: Path, key: str) -> bool:
+    """Whether the step that wrote `stamp` ran to its end with the same inputs."""
+    try:
+        return stamp.read_text() == key
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def locked(lab: Lab) -> Iterator[None]:
+    """Only one process makes parts of this lab at a time; others wait here."""
+    lab.root.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(lab.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

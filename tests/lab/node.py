@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The node's image tree: an installation of the lab's release 1, as dnf makes it."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+from mock_cloud.process import run
+from tests.lab import seeds
+from tests.lab.layout import Lab, code_digest, stamp_matches
+
+_MODULES = ("node",)
+_DNF_TIMEOUT_S = 600.0
+
+_DNF_CONF = """\
+[main]
+gpgcheck=1
+repo_gpgcheck=0
+best=1
+install_weak_deps=0
+tsflags=
+keepcache=0
+plugins=0
+cachedir={state}/cache
+persistdir={state}/persist
+logdir={state}/log
+reposdir={state}/none
+varsdir={state}/none
+
+[lab]
+name=lab
+baseurl={baseurl}
+gpgkey=file://{key}
+enabled=1
+"""
+
+
+def install(root: Path, *, baseurl: str, key: Path, packages: tuple[str, ...]) -> None:
+    """dnf --installroot with signatures checked; `root` is made. Needs root.
+
+    What dnf notes (caches, logs, history) stays outside `root`. The key that dnf imports to
+    check the signatures is taken out again: the database then holds signed headers only.
+    """
+    root.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(prefix="lab-dnf-") as directory:
+        state = Path(directory)
+        (state / "none").mkdir()
+        # Debian's rpm puts a database below the caller's home unless told otherwise.
+        (state / ".rpmmacros").write_text("%_dbpath /var/lib/rpm\n")
+        home = {"HOME": directory}
+        (state / "dnf.conf").write_text(_DNF_CONF.format(state=state, baseurl=baseurl, key=key))
+        dnf = ["dnf", "-q", "-y", "-c", str(state / "dnf.conf"), "--installroot", str(root)]
+        run(
+            [*dnf, "--releasever=1", "install", *packages],
+            timeout_s=_DNF_TIMEOUT_S,
+            extra_env=home,
+        )
+        run(["rpm", "--root", str(root), "-e", "gpg-pubkey"], timeout_s=60, extra_env=home)
+
+
+def _settle(root: Path) -> None:
+    """Bring caches up to date and take out what belongs to this machine or this moment."""
+    run(["ldconfig", "-r", str(root)], timeout_s=60)
+    shutil.rmtree(root / "var/cache/ldconfig", ignore_errors=True)
+    (root / "etc/machine-id").write_text("")
+    database = root / "var/lib/rpm/rpmdb.sqlite"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for name in ("rpmdb.sqlite-wal", "rpmdb.sqlite-shm"):
+        (database.parent / name).unlink(missing_ok=True)
+
+
+def build(lab: Lab) -> bool:
+    """Make `lab.tree` unless it is there for the same distribution; returns whether it was made."""
+    key = (lab.dist / "key").read_text() + code_digest(_MODULES)
+    stamp = lab.tree.parent / "key"
+    if stamp_matches(stamp, key):
+        return False
+    shutil.rmtree(lab.tree.parent, ignore_errors=True)
+    lab.tree.parent.mkdir(parents=True)
+    fresh = lab.tree.with_suffix(".part")
+    install(
+        fresh,
+        baseurl=f"file://{lab.release(1)}",
+        key=lab.package_key,
+        packages=seeds.NODE,
+    )
+    _settle(fresh)
+    fresh.rename(lab.tree)
+    stamp.write_text(key)
+    return True
