@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from dataclasses import replace
+
+import pytest
+
+from mock_cloud.cloud.claim import Create, Evict, Take, Wait, Wish, choose
+from mock_cloud.cloud.lease import Holder, Lease, LeaseState
+from mock_cloud.errors import ChrootLocked
+
+DEAD = Holder(1, "another-boot/1")
+WISH = Wish("lab", "me@here:0", "s", "f40", fresh=False, max_nodes=2)
+READY = Lease(
+    id="a",
+    remote="lab",
+    owner="me@here:0",
+    provider="local",
+    settings="s",
+    state=LeaseState.READY,
+    created_unix=0.0,
+    expires_unix=9e9,
+    idle_ttl_s=60.0,
+    idle_since_unix=10.0,
+)
+
+
+def busy(lease: Lease, chroot: str, holder: Holder | None = None) -> Lease:
+    return replace(
+        lease,
+        state=LeaseState.BUSY,
+        holder=holder or Holder.me(),
+        chroot=chroot,
+        chroots=tuple({*lease.chroots, chroot}),
+        idle_since_unix=None,
+    )
+
+
+def test_nothing_there_makes_a_node() -> None:
+    assert choose([], WISH) == Create()
+
+
+def test_the_home_of_the_chroot_comes_before_another_warm_node() -> None:
+    home = replace(READY, id="b", chroots=("f40",), idle_since_unix=1.0)
+    assert choose([READY, home], WISH) == Take(home)
+
+
+def test_the_node_used_last_is_taken() -> None:
+    later = replace(READY, id="b", idle_since_unix=20.0)
+    assert choose([READY, later], WISH) == Take(later)
+
+
+@pytest.mark.parametrize("field", ["remote", "owner"])
+def test_nodes_of_others_are_invisible(field: str) -> None:
+    other = replace(READY, **{field: "other"})
+    assert choose([other] * 5, WISH) == Create()
+    locked = busy(other, "f40")
+    assert choose([locked], WISH) == Create()
+
+
+def test_a_node_of_other_settings_is_not_used_and_goes_first_at_the_limit() -> None:
+    stale = replace(READY, settings="old", chroots=("f40",))
+    assert choose([stale], WISH) == Create()
+    assert choose([stale, busy(replace(READY, id="b"), "el9")], WISH) == Evict(stale)
+
+
+def test_a_chroot_at_work_is_locked_at_once() -> None:
+    with pytest.raises(ChrootLocked, match="f40"):
+        choose([busy(READY, "f40"), replace(READY, id="b")], WISH)
+
+
+def test_a_chroot_whose_home_works_on_another_waits_for_it() -> None:
+    home = busy(replace(READY, chroots=("f40",)), "el9")
+    choice = choose([home, replace(READY, id="b")], WISH)
+    assert isinstance(choice, Wait)
+    assert "lease a (busy" in choice.holders[0] and "chroot el9" in choice.holders[0]
+
+
+def test_a_chroot_made_anew_need_not_wait_for_its_home() -> None:
+    home = busy(replace(READY, chroots=("f40",)), "el9")
+    fresh = replace(WISH, fresh=True)
+    warm = replace(READY, id="b")
+    assert choose([home, warm], fresh) == Take(warm)
+    assert choose([home], fresh) == Create()
+
+
+def test_an_abandoned_node_is_taken_for_its_own_chroot_only() -> None:
+    orphan = busy(READY, "f40", DEAD)
+    assert choose([orphan], WISH) == Take(orphan)
+    assert choose([orphan], replace(WISH, chroot="el9")) == Create()
+
+
+def test_at_the_limit_an_abandoned_node_makes_room() -> None:
+    orphan = replace(busy(READY, "el9", DEAD), id="o")
+    working = busy(replace(READY, id="b"), "el8")
+    assert choose([orphan, working], WISH) == Evict(orphan)
+
+
+def test_at_the_limit_one_waits_and_learns_for_whom() -> None:
+    one, two = busy(READY, "el8"), busy(replace(READY, id="b"), "el9")
+    choice = choose([one, two], WISH)
+    assert isinstance(choice, Wait)
+    assert len(choice.holders) == 2
+    assert f"process {Holder.me().pid} of me@here:0" in choice.holders[1]
+
+
+def test_nodes_being_made_or_released_count_but_are_not_taken() -> None:
+    made = replace(READY, state=LeaseState.CREATING, chroot="el8", holder=Holder.me())
+    going = replace(READY, id="b", state=LeaseState.RELEASING)
+    assert isinstance(choose([made, going], WISH), Wait)
