@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Making an image manifest from evidence measured over an image that is not booted.
+
+Whoever signs the manifest vouches for the image, so what can be checked is checked first: a
+packaged program that differs from its package is not taken over silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mock_cloud.attest.accounts import Accounts
+from mock_cloud.attest.check_files import describe
+from mock_cloud.attest.check_packages import read_installed
+from mock_cloud.attest.evidence import Evidence
+from mock_cloud.attest.expectations import (
+    DISK_TYPES,
+    Invocation,
+    MountRule,
+    ProgramRule,
+    SocketRule,
+    default_mounts,
+)
+from mock_cloud.attest.files import FileFact
+from mock_cloud.attest.kernel import KernelFacts
+from mock_cloud.attest.keys import PackageKeys
+from mock_cloud.attest.knowngood import Signed, label_of, read_packages
+from mock_cloud.attest.manifest import SAME_AS_CONTROLLER, ImageManifest
+from mock_cloud.attest.packages import FileFlag, HeaderCache
+from mock_cloud.attest.verdict import REASONS_MAX
+from mock_cloud.attest.volatile import Volatile, VolatileKind, VolatileRule, sshd_only_rules
+from mock_cloud.errors import AttestationRefused, Reason
+
+SSHD_PROGRAMS: Final = (
+    "/usr/sbin/sshd",
+    "/usr/bin/sshd",
+    "/usr/libexec/openssh/sshd-session",
+    "/usr/libexec/openssh/sshd-auth",
+    "/usr/lib/openssh/sshd-session",
+    "/usr/lib/openssh/sshd-auth",
+)
+"""Where Fedora, EL and Debian put OpenSSH's server and, since 9.8, its parts."""
+SSH_PORT: Final = 22
+
+
+@dataclass(frozen=True, slots=True)
+class BakeChoices:
+    """What an image's maker decides, besides what is found in it.
+
+    `accept_changed` are paths of packaged files that are meant to differ from their package.
+    `volatile`, `mounts`, `programs` and `sockets` add to those of a node that runs sshd and
+    nothing else. `skip` are directories of the image whose contents nodes are not measured
+    for (mock's own, our workspace).
+    """
+
+    name: str
+    created: str
+    accounts: Accounts
+    arch: str = ""
+    accept_changed: frozenset[str] = frozenset()
+    volatile: tuple[VolatileRule, ...] = ()
+    mounts: tuple[MountRule, ...] = ()
+    programs: tuple[ProgramRule, ...] = ()
+    sockets: tuple[SocketRule, ...] = ()
+    kernel: KernelFacts | str = SAME_AS_CONTROLLER
+
+
+def make_manifest(
+    evidence: Evidence,
+    headers: Mapping[str, bytes],
+    keys: PackageKeys | Sequence[bytes],
+    choices: BakeChoices,
+    *,
+    cache: HeaderCache | None = None,
+) -> ImageManifest:
+    """The manifest of the image that `evidence` was measured over.
+
+    What lies where a booted node has a kernel file system or a tmpfs (/run, /tmp) is left out.
+
+    Raises AttestationRefused if a package is not signed by `keys` (``package.…``), if
+    something could not be read (``file.unreadable``), or if a packaged regular file that is no
+    %config differs from its package and is not in `accept_changed` (``file.digest``).
+    """
+    pinned = keys if isinstance(keys, PackageKeys) else PackageKeys.parse(keys)
+    installed = read_installed(evidence, headers, pinned, cache)
+    links = (fact for fact in evidence.files if fact.type == "l")
+    signed = read_packages(installed.packages, choices.accounts, links)
+    rules = (*sshd_only_rules(), *choices.volatile)
+    volatile = Volatile(rules)
+    mounts = (*default_mounts(), *choices.mounts)
+    covered = tuple(f"{rule.point}/" for rule in mounts if not set(rule.types) & set(DISK_TYPES))
+    files = [fact for fact in evidence.files if not fact.path.startswith(covered)]
+    entries = tuple(_entries(files, signed, volatile))
+    reasons = [
+        *installed.reasons,
+        *(Reason("file.unreadable", path, "readable", what) for path, what in evidence.unreadable),
+        *_changed(entries, signed, choices.accept_changed),
+    ]
+    if reasons:
+        raise AttestationRefused(
+            f"no manifest for the image {choices.name}: {reasons[0].subject}: {reasons[0].code}",
+            reasons=tuple(reasons[:REASONS_MAX]),
+            hint="reinstall what differs, or name it as accepted",
+        )
+    paths = {fact.path for fact in evidence.files}
+    hidden = (*covered, *(f"{path}/" for path in evidence.skip))
+    return ImageManifest(
+        name=choices.name,
+        arch=choices.arch or (evidence.uname[-1] if evidence.uname else ""),
+        created=choices.created,
+        packages=tuple(sorted((one.nevra, one.sha256) for one in installed.packages)),
+        entries=entries,
+        absent=tuple(
+            path for path in sorted(signed.files.keys() - paths) if not path.startswith(hidden)
+        ),
+        volatile=rules,
+        accounts=choices.accounts,
+        mounts=mounts,
+        programs=(*_sshd_programs(paths), *choices.programs),
+        sockets=(*_sshd_sockets(paths), *choices.sockets),
+        labels=tuple(_labels(files)),
+        kernel=choices.kernel,
+    )
+
+
+def _entries(files: Iterable[FileFact], signed: Signed, volatile: Volatile) -> Iterator[FileFact]:
+    """Files that no package accounts for as they are. What may vary is not pinned.
+
+    A packaged file is pinned even where a rule lets it vary by a directory above it.
+    """
+    for labelled in files:
+        fact = labelled.without_label()
+        if signed.files.get(fact.path) == fact and fact.path not in signed.conflicts:
+            continue
+        rule = volatile.find(fact.path)
+        if rule is None or (fact.type == "d" and rule.kind is not VolatileKind.DIRECTORY):
+            yield fact
+
+
+def _changed(
+    entries: Iterable[FileFact], signed: Signed, accepted: Collection[str]
+) -> Iterator[Reason]:
+    for fact in entries:
+        want = signed.files.get(fact.path)
+        if want is None or fact.path in accepted or fact.path in signed.conflicts:
+            continue
+        is_config = signed.flags.get(fact.path, 0) & FileFlag.CONFIG
+        if want.type == "f" and want[5:7] != fact[5:7] and not is_config:
+            yield Reason("file.digest", fact.path, describe(want), describe(fact))
+
+
+def _labels(files: Iterable[FileFact]) -> Iterator[tuple[str, str]]:
+    for fact in files:
+        label = label_of(fact)
+        if label is not None:
+            yield fact.path, label
+
+
+def _sshd_programs(paths: set[str]) -> Iterator[ProgramRule]:
+    for exe in SSHD_PROGRAMS:
+        if exe in paths:
+            yield ProgramRule(exe, Invocation.SSHD)
+
+
+def _sshd_sockets(paths: set[str]) -> Iterator[SocketRule]:
+    for exe in SSHD_PROGRAMS[:2]:
+        if exe in paths:
+            yield SocketRule("tcp", SSH_PORT, exe)

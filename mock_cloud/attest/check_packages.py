@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Step 3 of the checklist: the node's packages are signed, and exactly the manifest's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mock_cloud.attest.evidence import Evidence
+from mock_cloud.attest.header import HeaderError
+from mock_cloud.attest.keys import PackageKeys, UnsignedError
+from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.packages import HeaderCache, Package, verify_package
+from mock_cloud.attest.rpmversion import compare_evr
+from mock_cloud.errors import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledPackages:
+    """Verified packages, and why others are refused."""
+
+    packages: tuple[Package, ...]
+    reasons: tuple[Reason, ...]
+
+
+def read_installed(
+    evidence: Evidence,
+    blobs: Mapping[str, bytes],
+    keys: PackageKeys,
+    cache: HeaderCache | None,
+) -> InstalledPackages:
+    """The packages whose headers `evidence` names and `blobs` (by sha256, hex) has.
+
+    A blob that nobody pinned signed is refused; the allow list comes after (`check_allowed`).
+    """
+    packages: list[Package] = []
+    reasons: list[Reason] = []
+    for digest, size in evidence.headers.items():
+        blob = blobs.get(digest)
+        if blob is None:
+            reasons.append(Reason("package.no-header", digest, f"{size} bytes", "not sent"))
+        elif hashlib.sha256(blob).hexdigest() != digest:
+            reasons.append(Reason("package.header-digest", digest, digest, "other bytes"))
+        else:
+            try:
+                packages.append(verify_package(blob, keys, cache))
+            except HeaderError as error:
+                reasons.append(Reason("package.malformed", digest, "an RPM header", str(error)))
+            except UnsignedError as error:
+                expected = "signed by a pinned key"
+                reasons.append(Reason("package.unsigned", digest, expected, str(error)))
+    return InstalledPackages(tuple(packages), tuple(reasons))
+
+
+def check_allowed(packages: tuple[Package, ...], manifest: ImageManifest) -> list[Reason]:
+    """None missing, none extra, none other: packages by NEVRA and signed region."""
+    allowed = set(manifest.packages)
+    versions: dict[tuple[str, str], list[str]] = {}
+    for nevra, _ in manifest.packages:
+        name, evr, arch = split_nevra(nevra)
+        versions.setdefault((name, arch), []).append(evr)
+    reasons = []
+    seen: set[tuple[str, str]] = set()
+    for package in packages:
+        pair = (package.nevra, package.sha256)
+        if pair in seen:
+            reasons.append(Reason("package.not-allowed", package.nevra, "installed once", "twice"))
+        seen.add(pair)
+        if pair not in allowed:
+            reasons.append(_not_allowed(package, versions.get((package.name, package.arch), [])))
+    for nevra, digest in sorted(allowed - seen):
+        reasons.append(Reason("package.missing", nevra, digest, "not installed"))
+    return reasons
+
+
+def _not_allowed(package: Package, versions: list[str]) -> Reason:
+    """``package.old`` if every allowed version is newer, else ``package.not-allowed``."""
+    if not versions:
+        return Reason("package.not-allowed", package.nevra, "not in the manifest", package.sha256)
+    is_old = all(compare_evr(package.evr, version) < 0 for version in versions)
+    code = "package.old" if is_old else "package.not-allowed"
+    expected = f"version {' or '.join(versions)}, as in the manifest"
+    return Reason(code, package.nevra, expected, package.sha256)
+
+
+def split_nevra(nevra: str) -> tuple[str, str, str]:
+    """Name, [epoch:]version-release, arch. ``gpg-pubkey`` and the like have arch (none)."""
+    rest, _, arch = nevra.rpartition(".")
+    rest, _, release = rest.rpartition("-")
+    name, _, version = rest.rpartition("-")
+    return name, f"{version}-{release}", arch

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Pinned OpenPGP certificates, and the signatures they made over RPM headers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pysequoia import Cert, Sig, verify
+from pysequoia.packet import SignatureType
+
+from mock_cloud.attest.header import Header
+from mock_cloud.errors import ConfigError
+
+_CERTIFICATES_MAX_BYTES = 4 << 20
+
+
+class UnsignedError(ValueError):
+    """No pinned certificate made any signature of this header."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackageKeys:
+    """Certificates, one of which must have signed each RPM header.
+
+    `fingerprint` names the set: what was checked with another set must be checked again.
+    """
+
+    certificates: tuple[Cert, ...] = field(repr=False)
+    fingerprint: str
+
+    @classmethod
+    def parse(cls, armoured: Sequence[bytes]) -> PackageKeys:
+        """From armoured or binary certificates, several in one file too. ConfigError.
+
+        An empty set is refused, as are certificates that are revoked or hold secret keys.
+        """
+        found: dict[str, Cert] = {}
+        for data in armoured:
+            for cert in _split(data):
+                if cert.is_revoked or cert.has_secret_keys:
+                    raise ConfigError(
+                        f"package key {cert.fingerprint} is revoked or holds a secret key",
+                        hint="package_keys wants public certificates in force",
+                    )
+                found[cert.fingerprint] = cert
+        if not found:
+            raise ConfigError(
+                "no package key: nothing could have signed the packages",
+                hint="name the distribution's public key in [attest] package_keys",
+            )
+        names = "\n".join(f"{name} {_digest(cert)}" for name, cert in sorted(found.items()))
+        return cls(tuple(found.values()), hashlib.sha256(names.encode()).hexdigest())
+
+    def verify(self, header: Header) -> str:
+        """The fingerprint of the pinned certificate that signed `header`. UnsignedError.
+
+        Only binary-document signatures count: a text signature would also fit the same
+        bytes with other line ends.
+        """
+        why = "no signature"
+        for packet in header.signatures:
+            try:
+                signature = Sig.from_bytes(packet)
+                if signature.signature_type != SignatureType.Binary:
+                    raise UnsignedError("not a binary-document signature")
+                done = verify(bytes=header.signed, store=self._store, signature=signature)
+                return str(done.valid_sigs[0].certificate)
+            except (RuntimeError, UnsignedError) as error:
+                why = str(error).partition("\n")[0]
+        raise UnsignedError(why)
+
+    def _store(self, key_ids: list[str]) -> list[Cert]:
+        return list(self.certificates)
+
+
+def _digest(cert: Cert) -> str:
+    return hashlib.sha256(bytes(cert)).hexdigest()
+
+
+def _split(data: bytes) -> list[Cert]:
+    if len(data) > _CERTIFICATES_MAX_BYTES:
+        raise ConfigError(f"a package key file of {len(data)} bytes")
+    try:
+        return list(Cert.split_bytes(data))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"a package key is not an OpenPGP certificate: {str(error).partition(chr(10))[0]}",
+            hint="package_keys wants files like RPM-GPG-KEY-*",
+        ) from error

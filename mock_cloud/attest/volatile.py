@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Files that may differ or come and go on a node, and what they must still be.
+
+A rule names an exact path or a directory, and a kind: a small predicate over the facts of a
+file. No patterns: a pattern would match a path that an attacker chooses. No rule may stand in,
+or reach into, a place whose files are read as code or as configuration of code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from mock_cloud.attest.files import FileFact, is_normal
+from mock_cloud.model import WORKSPACE
+
+MIB: Final = 1 << 20
+
+
+class VolatileKind(Enum):
+    """What a file must be to pass; each value names its predicate in `_PREDICATES`."""
+
+    DATA = "data"
+    """Root's regular file, not executable, no setuid, not writable by others, no xattrs."""
+    LOG = "log"
+    """As DATA, but of any owner and group, up to 1 GiB."""
+    PIDFILE = "pidfile"
+    """As DATA, at most 64 bytes."""
+    SOCKET = "socket"
+    """A Unix socket or FIFO of root's."""
+    DIRECTORY = "directory"
+    """Root's directory, not writable by others unless sticky."""
+    TREE = "tree"
+    """Below the path: DATA, DIRECTORY and SOCKET."""
+    DEVICES = "devices"
+    """Below the path: what a /dev holds; open to everyone only where harmless."""
+
+
+@dataclass(frozen=True, slots=True)
+class VolatileRule:
+    """`path` exactly, for TREE and DEVICES also everything below it. ValueError if unfit."""
+
+    path: str
+    kind: VolatileKind
+
+    def __post_init__(self) -> None:
+        if not is_normal(self.path) or self.path == "/":
+            raise ValueError(f"a volatile rule wants an absolute path: {self.path[:200]!a}")
+        if self.kind is VolatileKind.DIRECTORY:
+            return  # its contents need rules of their own
+        for code in CODE:
+            if self.path == code or self.path.startswith(f"{code}/"):
+                raise ValueError(f"{self.path[:200]!a} lies in {code}, which is read as code")
+            if self.kind in _WHOLE and code.startswith(f"{self.path}/"):
+                raise ValueError(f"{self.path[:200]!a} contains {code}, which is read as code")
+
+
+_WHOLE: Final = (VolatileKind.TREE, VolatileKind.DEVICES)
+
+# Read as code, or deciding what is: nothing here may vary without standing in the manifest.
+CODE: Final = (
+    "/usr", "/bin", "/sbin", "/lib", "/lib64", "/boot", "/efi", "/opt", "/root", "/home", "/srv",
+    "/etc", "/run/binfmt.d", "/run/credentials", "/run/environment.d", "/run/modprobe.d",
+    "/run/modules-load.d", "/run/sysctl.d", "/run/systemd/generator",
+    "/run/systemd/generator.early", "/run/systemd/generator.late", "/run/systemd/network",
+    "/run/systemd/system", "/run/systemd/system.control", "/run/systemd/transient",
+    "/run/systemd/user", "/run/sysusers.d", "/run/tmpfiles.d", "/run/udev/rules.d", "/run/user",
+    "/var/lib/alternatives", "/var/lib/cloud", "/var/lib/selinux", "/var/lib/systemd",
+    "/var/spool/at", "/var/spool/cron", "/var/www",
+    f"{WORKSPACE}/toolkit", f"{WORKSPACE}/layers",
+)  # fmt: skip
+
+
+def _data(fact: FileFact, *, limit: int = 64 * MIB) -> bool:
+    return (
+        fact.type == "f"
+        and fact.uid == 0
+        and not fact.mode & (0o7113 | (0o020 if fact.gid else 0))
+        and fact.size_bytes <= limit
+        and not fact.without_label().xattrs
+    )
+
+
+def _log(fact: FileFact) -> bool:
+    return _data(fact._replace(uid=0, gid=0), limit=1024 * MIB)
+
+
+def _pidfile(fact: FileFact) -> bool:
+    return _data(fact, limit=64)
+
+
+def _socket(fact: FileFact) -> bool:
+    return fact.type in "sp" and fact.uid == 0
+
+
+def _directory(fact: FileFact) -> bool:
+    open_to_all = fact.mode & 0o002 and not fact.mode & 0o1000
+    special = fact.mode & 0o4000 or fact.without_label().xattrs
+    return fact.type == "d" and fact.uid == 0 and not open_to_all and not special
+
+
+def _tree(fact: FileFact) -> bool:
+    return _data(fact) or _directory(fact) or _socket(fact)
+
+
+# MAJOR:MINOR of devices that anyone may open: null, zero, full, random, urandom, tty,
+# console's ptmx, fuse and the network tap (Documentation/admin-guide/devices.txt).
+_HARMLESS: Final = frozenset({"1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:2", "10:200", "10:229"})
+
+
+def _devices(fact: FileFact) -> bool:
+    if fact.type in "cb":
+        is_pty = fact.type == "c" and 136 <= int((fact.value or "0").partition(":")[0]) <= 143
+        return not fact.mode & 0o006 or is_pty or (fact.type == "c" and fact.value in _HARMLESS)
+    if fact.type == "l":
+        return fact.uid == 0
+    return fact.type in "dsp" and _tree(fact)
+
+
+_PREDICATES: Final[dict[VolatileKind, Callable[[FileFact], bool]]] = {
+    VolatileKind.DATA: _data,
+    VolatileKind.LOG: _log,
+    VolatileKind.PIDFILE: _pidfile,
+    VolatileKind.SOCKET: _socket,
+    VolatileKind.DIRECTORY: _directory,
+    VolatileKind.TREE: _tree,
+    VolatileKind.DEVICES: _devices,
+}
+
+
+class Volatile:
+    """The rules of a manifest, ready for look-up by path."""
+
+    def __init__(self, rules: Iterable[VolatileRule]) -> None:
+        rules = tuple(rules)
+        self._exact = {rule.path: rule for rule in rules if rule.kind not in _WHOLE}
+        self._below = {rule.path: rule for rule in rules if rule.kind in _WHOLE}
+
+    def find(self, path: str) -> VolatileRule | None:
+        """The rule for `path`: the exact one, else of the nearest directory above it."""
+        found = self._exact.get(path)
+        if found is not None or not self._below:
+            return found
+        while path:
+            found = self._below.get(path)
+            if found is not None:
+                return found
+            path = path.rpartition("/")[0]
+        return None
+
+
+def fits(rule: VolatileRule, fact: FileFact) -> bool:
+    """Whether the file is still what the rule's kind says."""
+    return _PREDICATES[rule.kind](fact)
+
+
+def sshd_only_rules() -> tuple[VolatileRule, ...]:
+    """What an sshd and nothing else writes on a running node."""
+    kinds = VolatileKind
+    paths = {
+        kinds.DIRECTORY: ("/run", "/run/lock", "/run/sshd", "/tmp", "/var/log", "/var/tmp"),  # noqa: S108
+        kinds.PIDFILE: ("/run/sshd.pid",),
+        kinds.LOG: ("/run/utmp", "/var/log/btmp", "/var/log/lastlog", "/var/log/wtmp"),
+        # Opening the package database makes these beside it; they hold no packages of their own
+        # that the agent's reading would not show.
+        kinds.DATA: tuple(f"/var/lib/rpm/{name}" for name in _RPMDB_LOCKS),
+        kinds.DEVICES: ("/dev",),
+    }
+    return tuple(VolatileRule(path, kind) for kind in paths for path in paths[kind])
+
+
+_RPMDB_LOCKS: Final = (".rpm.lock", "rpmdb.sqlite-shm", "rpmdb.sqlite-wal")
