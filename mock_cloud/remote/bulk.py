@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Channels beside the main one, for bytes in bulk: opened when first needed, then kept."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from mock_cloud.errors import MockCloudError, TransportError
+from mock_cloud.remote.channel import AgentChannel
+
+MOST: Final = 8
+# sshd's default MaxSessions is 10; the main channel is one, and one stays free.
+
+
+class BulkChannels:
+    """A pool of trusted agent channels. `open_one` starts an agent and lets it join.
+
+    Channels are opened by threads, all at a time, since each costs round trips; until they
+    are there, the main channel carries what there is.
+    """
+
+    def __init__(self, open_one: Callable[[], AgentChannel]) -> None:
+        self._open_one = open_one
+        self._lock = threading.Lock()
+        self._channels: list[AgentChannel] = []
+        self._opening: list[threading.Thread] = []
+        self._refused: TransportError | None = None
+        self._closed = False
+
+    def grow(self, count: int) -> None:
+        """Begin to open channels until there are `count`. Returns at once."""
+        with self._lock:
+            self._opening = [thread for thread in self._opening if thread.is_alive()]
+            have = len(self._channels) + len(self._opening)
+            if self._refused is not None:
+                return  # the node has no more for us; what is there must do
+            for _ in range(min(count, MOST) - have):
+                thread = threading.Thread(target=self._open, name="bulk", daemon=True)
+                self._opening.append(thread)
+                thread.start()
+
+    def ready(self) -> list[AgentChannel]:
+        with self._lock:
+            return list(self._channels)
+
+    def first(self) -> AgentChannel | None:
+        """One channel, opened now if there is none; None if the node refuses it."""
+        self.grow(1)
+        with self._lock:
+            opening = list(self._opening)
+        if not self._channels:
+            for thread in opening:
+                thread.join()
+        channels = self.ready()
+        return channels[0] if channels else None
+
+    def settle(self, within_s: float) -> None:
+        """Wait until each agent has taken all it was sent; raises the first refusal."""
+        channels = self.ready()
+        calls = [channel.call("ping") for channel in channels]
+        for channel, call in zip(channels, calls, strict=True):
+            with call:
+                call.next(within_s=within_s)
+            channel.raise_refusal()
+
+    def close(self) -> None:
+        """End all channels; the pool can grow again afterwards. Idempotent."""
+        with self._lock:
+            opening, self._opening = self._opening, []
+            self._closed = True
+        for thread in opening:
+            thread.join()
+        with self._lock:
+            channels, self._channels = self._channels, []
+            self._closed = False
+        for channel in channels:
+            channel.close()
+
+    def _open(self) -> None:
+        try:
+            channel = self._open_one()
+        except TransportError as error:
+            self._refused = error
+            return
+        except MockCloudError:
+            return
+        with self._lock:
+            self._channels.append(channel)
+        channel.space.set()

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reaching a node's sshd: pinned host key, our key only, again until it answers."""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from typing import Final
+
+import paramiko
+
+from mock_cloud.errors import ConfigError, HostKeyMismatch, MockCloudError, TransportError
+from mock_cloud.model import NodeAddress, Secret
+from mock_cloud.remote.link import Link, hang_up, shown_host_key
+from mock_cloud.remote.unverified import UnverifiedNode
+from mock_cloud.remote.wire import dial
+
+_CIPHERS: Final = (
+    # AES-GCM first: a build's bytes pass through one Python process, and a cipher with a
+    # separate MAC costs it up to 65 % more.
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+    "aes128-ctr",
+    "aes256-ctr",
+)
+_RSA_SIGNATURES: Final = ("rsa-sha2-512", "rsa-sha2-256")
+_ATTEMPT_TIMEOUT_S: Final = 15.0
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 1.0
+_CHANNEL_TIMEOUT_S: Final = 30.0
+
+
+class _AuthenticationRefused(TransportError):
+    """The node does not take our key; during boot it may not know it yet."""
+
+
+def connect(
+    address: NodeAddress,
+    client_key: Secret,
+    *,
+    deadline_s: float,
+    silence_timeout_s: float = 30.0,
+) -> UnverifiedNode:
+    """Connect within `deadline_s` seconds, trying again while the node boots.
+
+    `client_key` is an unencrypted OpenSSH ed25519 private key; no SSH agent and no file of
+    the user's is consulted. Raises HostKeyMismatch at once if another key than the pinned one
+    is shown (nothing was sent but the key exchange), TransportError at the deadline with the
+    last reason, ConfigError for an unusable client key. `silence_timeout_s` holds for the
+    connection's life: a peer silent for longer is lost.
+    """
+    key = _load_key(client_key)
+    _quieten_paramiko()
+    deadline = time.monotonic() + deadline_s
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        left_s = deadline - time.monotonic()
+        try:
+            link = _attempt(address, key, max(0.1, min(left_s, _ATTEMPT_TIMEOUT_S)))
+            return UnverifiedNode(link, silence_timeout_s)
+        except TransportError as error:
+            if not error.retryable:
+                raise
+            last = error
+        if time.monotonic() + pause_s >= deadline:
+            raise _gave_up(address, deadline_s, last) from last
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+
+
+def _gave_up(address: NodeAddress, deadline_s: float, last: MockCloudError) -> TransportError:
+    if isinstance(last, _AuthenticationRefused):
+        hint = "The node has not been given our public key: see its cloud-init log."
+    else:
+        hint = "Is the node up, and its security group open to this machine?"
+    return TransportError(f"{address}: no SSH within {deadline_s:g} s: {last.message}", hint=hint)
+
+
+def _attempt(address: NodeAddress, key: paramiko.PKey, timeout_s: float) -> Link:
+    try:
+        wire = dial(address.host, address.port, timeout_s)
+    except OSError as error:
+        raise TransportError(f"cannot connect: {error.strerror or error}") from error
+    transport = paramiko.Transport(wire)
+    try:
+        _configure(transport, address, timeout_s)
+        _shake_hands(transport, address, timeout_s)
+        _authenticate(transport, address.user, key)
+        return Link(address, transport, wire)
+    except BaseException:
+        hang_up(transport, wire)
+        raise
+
+
+def _configure(transport: paramiko.Transport, address: NodeAddress, timeout_s: float) -> None:
+    transport.banner_timeout = timeout_s
+    transport.handshake_timeout = timeout_s
+    transport.auth_timeout = timeout_s
+    transport.channel_timeout = _CHANNEL_TIMEOUT_S
+    options = transport.get_security_options()
+    options.ciphers = tuple(name for name in _CIPHERS if name in options.ciphers)
+    pinned = address.host_key.algorithm
+    wanted = _RSA_SIGNATURES if pinned == "ssh-rsa" else (pinned,)
+    try:
+        # Only the pinned key's type: another type is as unpinned as another key.
+        options.key_types = wanted
+    except ValueError as error:
+        raise ConfigError(f"{address}: host keys of type {pinned!r} are not supported") from error
+
+
+def _shake_hands(transport: paramiko.Transport, address: NodeAddress, timeout_s: float) -> None:
+    pinned = address.host_key
+    try:
+        transport.start_client(timeout=timeout_s)
+        if not transport.initial_kex_done:
+            raise TransportError(f"no SSH handshake within {timeout_s:.0f} s")
+        shown = shown_host_key(transport)
+    except paramiko.ssh_exception.IncompatiblePeer as error:
+        if "host key" not in str(error):
+            raise TransportError(f"no algorithm in common: {error}") from error
+        raise _mismatch(address, "no host key of that type") from error
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise TransportError(f"SSH handshake failed: {_text(error)}") from error
+    if (shown.algorithm, shown.blob) != (pinned.algorithm, pinned.blob):
+        raise _mismatch(address, f"{shown.algorithm} {shown.fingerprint}")
+
+
+def _mismatch(address: NodeAddress, shown: str) -> HostKeyMismatch:
+    pinned = address.host_key
+    return HostKeyMismatch(
+        f"{address}: expected host key {pinned.algorithm} {pinned.fingerprint}, got {shown}",
+        hint="This is not the node that was made, or someone is in between. Nothing was sent.",
+    )
+
+
+def _authenticate(transport: paramiko.Transport, user: str, key: paramiko.PKey) -> None:
+    try:
+        remaining = transport.auth_publickey(user, key)
+    except paramiko.AuthenticationException as error:
+        raise _AuthenticationRefused(f"our key is refused for {user}") from error
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise TransportError(f"authentication broke off: {_text(error)}") from error
+    if remaining:
+        raise _AuthenticationRefused(f"sshd also wants {', '.join(remaining)}")
+
+
+def _load_key(secret: Secret) -> paramiko.PKey:
+    try:
+        return paramiko.Ed25519Key.from_private_key(io.StringIO(secret.reveal().decode()))
+    except (paramiko.SSHException, ValueError) as error:
+        raise ConfigError("the client key is not an unencrypted OpenSSH ed25519 key") from error
+
+
+def _quieten_paramiko() -> None:
+    """What paramiko logs (tracebacks for every refused connection) reaches us as errors."""
+    logger = logging.getLogger("paramiko")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or "the connection was closed"

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One authenticated SSH connection to one node, and the channels opened on it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import paramiko
+
+from mock_cloud.errors import ConnectionLost, TransportError
+from mock_cloud.model import HostKey, NodeAddress
+from mock_cloud.remote.wire import Wire
+
+WINDOW_BYTES: Final = 32 << 20
+"""What a node may send on one channel before we have read it: 320 MB/s at 100 ms."""
+
+_OPEN_TIMEOUT_S: Final = 30.0
+_JOIN_TIMEOUT_S: Final = 5.0
+_WATCH_TICK_S: Final = 0.25
+
+
+class Link:
+    """Owns the transport. `close` is idempotent and leaves no thread behind.
+
+    paramiko's channels take locks when they are garbage collected, so a reference to each is
+    kept until the end. A process must not fork (without exec) while a link is open.
+    """
+
+    def __init__(self, address: NodeAddress, transport: paramiko.Transport, wire: Wire) -> None:
+        self.address = address
+        self._transport = transport
+        self._wire = wire
+        self._channels: list[paramiko.Channel] = []
+        self._lock = threading.Lock()
+        self._failure: str | None = None
+        self.host_key = shown_host_key(transport)
+
+    @property
+    def heard_at(self) -> float:
+        """When the node last sent anything, of the monotonic clock."""
+        return self._wire.heard_at
+
+    @property
+    def is_up(self) -> bool:
+        return self._failure is None and self._transport.is_active()
+
+    def run(self, command: str) -> paramiko.Channel:
+        """A new session channel that runs `command`.
+
+        TransportError if the node opens no more of them, ConnectionLost.
+        """
+        guard = threading.Timer(_OPEN_TIMEOUT_S, self.fail, ["it opened no channel in time"])
+        guard.start()  # exec_command itself waits without a limit
+        try:
+            channel = self._transport.open_session(WINDOW_BYTES, timeout=_OPEN_TIMEOUT_S)
+            with self._lock:
+                self._channels.append(channel)
+            channel.exec_command(command)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            if self.is_up:
+                raise TransportError(
+                    f"{self.address}: the node opens no channel: {error}",
+                    hint="Check MaxSessions in the node's sshd_config.",
+                ) from error
+            raise self.lost(error) from error
+        finally:
+            guard.cancel()
+            guard.join()
+        return channel
+
+    def release(self, channel: paramiko.Channel) -> None:
+        """Close one channel. Idempotent."""
+        with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
+            channel.close()
+
+    def fail(self, reason: str) -> None:
+        """Give the connection up: whoever waits on it gets ConnectionLost with `reason`."""
+        with self._lock:
+            self._failure = self._failure or reason
+        hang_up(self._transport, self._wire)
+
+    def lost(self, error: BaseException | None = None) -> ConnectionLost:
+        """The error to raise now that the connection is gone."""
+        cause = error or self._transport.get_exception()
+        reason = self._failure or (str(cause) if cause and str(cause) else "it was closed")
+        return ConnectionLost(
+            f"{self.address}: the connection is lost: {reason}",
+            hint="The node may have gone away, or the network between.",
+        )
+
+    @contextlib.contextmanager
+    def translating(self) -> Iterator[None]:
+        """Turn what paramiko raises on a dead connection into ConnectionLost."""
+        try:
+            yield
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise self.lost(error) from error
+
+    @contextlib.contextmanager
+    def watching(self, silence_timeout_s: float) -> Iterator[None]:
+        """Give the link up if the node sends nothing for so long while the context lasts.
+
+        For transfers without an agent: a receiver's window updates are what is heard. A write
+        that blocks in the socket has no deadline of its own.
+        """
+        done = threading.Event()
+        entered = time.monotonic()
+
+        def watch() -> None:
+            while not done.wait(_WATCH_TICK_S):
+                if time.monotonic() - max(self.heard_at, entered) > silence_timeout_s:
+                    self.fail(f"the node sent nothing for {silence_timeout_s:g} s")
+
+        thread = threading.Thread(target=watch, name="watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def close(self) -> None:
+        with self._lock:
+            self._failure = self._failure or "we closed it"
+        hang_up(self._transport, self._wire)
+        with self._lock:
+            self._channels.clear()
+
+
+def hang_up(transport: paramiko.Transport, wire: Wire) -> None:
+    """Close without waiting for the peer, and wait for paramiko's thread to end."""
+    wire.close()
+    transport.packetizer.complete_handshake()  # ends the handshake's timer thread
+    transport.close()
+    if transport.is_alive() and threading.current_thread() is not transport:
+        transport.join(_JOIN_TIMEOUT_S)
+
+
+def shown_host_key(transport: paramiko.Transport) -> HostKey:
+    """The key with which the peer signed this connection's key exchange."""
+    key = transport.get_remote_server_key()
+    return HostKey(key.get_name(), key.asbytes())

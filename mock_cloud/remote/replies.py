@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The agent's answers, parsed strictly: what a node says is never taken as it comes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+_HEX256: Final = re.compile(r"[0-9a-f]{64}\Z")
+_TEXT_MAX: Final = 4096
+_NAME_MAX: Final = 1024
+_NAME_DEPTH_MAX: Final = 8
+_LIST_MAX: Final = 100_000
+_SIZE_MAX: Final = 1 << 50
+
+
+class ReplyError(ValueError):
+    """An answer is not what the contract says; the message names the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What the agent says of itself. `clock` is the node's, in unix seconds. Unjudged."""
+
+    version: str
+    toolkit: str
+    pid: int
+    python: str
+    uname: tuple[str, ...]
+    cpus: int
+    clock: float
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    """One result: a relative path of plain parts, size, sha256 (hex), permission bits."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """How a job ended. `exit` is None when it vanished: the node is at fault, not the job.
+
+    `layers` maps directories on the node to the tree digests that the job left in them.
+    """
+
+    exit: int | None
+    phase: str
+    message: str
+    layers: dict[str, str]
+    chroots: tuple[str, ...]
+
+
+def parse_hello(reply: Mapping[str, Any]) -> Hello:
+    _exactly(reply, {"version", "toolkit", "pid", "python", "uname", "cpus", "clock", "boot_id"})
+    clock = reply["clock"]
+    if type(clock) not in (int, float):
+        raise ReplyError("clock is not a number")
+    return Hello(
+        version=_text(reply, "version"),
+        toolkit=_text(reply, "toolkit"),
+        pid=_number(reply, "pid"),
+        python=_text(reply, "python"),
+        uname=tuple(_texts(reply, "uname")),
+        cpus=_number(reply, "cpus"),
+        clock=float(clock),
+        boot_id=_text(reply, "boot_id"),
+    )
+
+
+def parse_have(reply: Mapping[str, Any]) -> tuple[list[str], dict[str, int]]:
+    """(digests that are missing, digest to bytes held)."""
+    _exactly(reply, {"missing", "partial"})
+    missing = _texts(reply, "missing")
+    partial = reply["partial"]
+    if not isinstance(partial, dict):
+        raise ReplyError("partial is not an object")
+    return missing, {str(key): _number(partial, key) for key in partial}
+
+
+def parse_results(reply: Mapping[str, Any]) -> list[ResultFile]:
+    _exactly(reply, {"files"})
+    files = [_result(item) for item in _list(reply, "files")]
+    if len({file.name for file in files}) != len(files):
+        raise ReplyError("a result is listed twice")
+    return files
+
+
+def _result(raw: Any) -> ResultFile:
+    if not isinstance(raw, dict):
+        raise ReplyError("a result is not an object")
+    _exactly(raw, {"name", "size", "sha256", "mode"})
+    mode = _number(raw, "mode")
+    if mode > 0o7777:
+        raise ReplyError("a result's mode has more than permission bits")
+    return ResultFile(
+        name=parse_name(raw["name"]),
+        size_bytes=_number(raw, "size"),
+        sha256=parse_digest(raw["sha256"]),
+        mode=mode,
+    )
+
+
+def parse_end(reply: Mapping[str, Any]) -> JobEnd:
+    """The final frame of ``job_follow``."""
+    _exactly(reply, {"exit", "status"})
+    code = reply["exit"]
+    if code is not None and (type(code) is not int or not 0 <= code <= 255):
+        raise ReplyError("exit is not an exit status")
+    status = reply["status"]
+    if not isinstance(status, dict):
+        raise ReplyError("status is not an object")
+    if not status and code is None:
+        return JobEnd(None, "", "", {}, ())
+    _exactly(status, {"phase", "exit", "message", "layers", "chroots"})
+    if status["exit"] != code:
+        raise ReplyError("exit and status disagree")
+    layers = status["layers"]
+    if not isinstance(layers, dict) or len(layers) > _LIST_MAX:
+        raise ReplyError("layers is not an object")
+    return JobEnd(
+        exit=code,
+        phase=_text(status, "phase"),
+        message=_text(status, "message"),
+        layers={_short(path): parse_digest(digest) for path, digest in layers.items()},
+        chroots=tuple(_texts(status, "chroots")),
+    )
+
+
+def parse_name(value: Any) -> str:
+    """A path relative to a job's results, without empty, ``.`` or ``..`` parts or controls."""
+    if not isinstance(value, str) or not 0 < len(value) <= _NAME_MAX:
+        raise ReplyError("a result's name is not a short text")
+    parts = value.split("/")
+    if any(part in ("", ".", "..") for part in parts) or len(parts) > _NAME_DEPTH_MAX:
+        raise ReplyError(f"{value!r} is not a plain relative path")
+    if not value.isprintable():
+        raise ReplyError(f"{value!r} holds characters that no file name of ours has")
+    return value
+
+
+def parse_digest(value: Any) -> str:
+    if not isinstance(value, str) or not _HEX256.match(value):
+        raise ReplyError("a digest is not 64 hex digits")
+    return value
+
+
+def _exactly(raw: Mapping[str, Any], keys: set[str]) -> None:
+    if set(raw) != keys:
+        odd = sorted(str(key)[:40] for key in set(raw) ^ keys)
+        raise ReplyError(f"unknown or missing keys: {', '.join(odd[:5])}")
+
+
+def _short(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > _TEXT_MAX:
+        raise ReplyError("a text is missing or too long")
+    return value
+
+
+def _text(raw: Mapping[str, Any], key: str) -> str:
+    if not isinstance(raw[key], str) or len(raw[key]) > _TEXT_MAX:
+        raise ReplyError(f"{key} is not a short text")
+    return str(raw[key])
+
+
+def _number(raw: Mapping[str, Any], key: str) -> int:
+    if type(raw[key]) is not int or not 0 <= raw[key] <= _SIZE_MAX:
+        raise ReplyError(f"{key} is not a number in range")
+    return int(raw[key])
+
+
+def _list(raw: Mapping[str, Any], key: str) -> list[Any]:
+    if not isinstance(raw[key], list) or len(raw[key]) > _LIST_MAX:
+        raise ReplyError(f"{key} is not a list in bounds")
+    return list(raw[key])
+
+
+def _texts(raw: Mapping[str, Any], key: str) -> list[str]:
+    return [_short(item) for item in _list(raw, key)]

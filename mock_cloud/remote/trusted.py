@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A node after its verdict: the only channel over which sources can be sent."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from mock_cloud.errors import HostKeyMismatch
+from mock_cloud.model import NodeAddress, Toolkit, TrustedNode
+from mock_cloud.remote.bulk import BulkChannels
+from mock_cloud.remote.channel import AgentChannel
+from mock_cloud.remote.download import Fetch, fetch_results
+from mock_cloud.remote.follow import OnData, follow_job
+from mock_cloud.remote.link import Link
+from mock_cloud.remote.replies import JobEnd, ReplyError, ResultFile, parse_results
+from mock_cloud.remote.shell import start_command
+from mock_cloud.remote.unverified import UnverifiedNode
+from mock_cloud.remote.upload import Blob, send_blobs
+
+Progress = Callable[[int], None]
+
+_ANSWER_S: Final = 30.0
+_START_S: Final = 60.0
+_CANCEL_S: Final = 60.0
+_HASHING_S: Final = 600.0
+
+
+def trust(node: UnverifiedNode, proof: TrustedNode) -> TrustedChannel:
+    """Open the gate of the agent on `node`, whose evidence gave `proof`.
+
+    HostKeyMismatch if the proof was made for another host key than this connection's.
+    """
+    if not isinstance(proof, TrustedNode):
+        raise TypeError("trust needs the proof that attest.verify returns")
+    if proof.host_key != node.host_key:
+        raise HostKeyMismatch(
+            f"{node.address}: the verdict is for host key {proof.host_key.fingerprint}, "
+            f"the connection shows {node.host_key.fingerprint}",
+            hint="Nothing was sent. Attest this node itself.",
+        )
+    link, agent, toolkit = node._hand_over()
+    token = secrets.token_hex(32)
+    began = time.monotonic()
+    agent.ask("trust", within_s=_ANSWER_S, verdict=proof.verdict_sha256, token=token)
+    return TrustedChannel(link, agent, toolkit, token, time.monotonic() - began)
+
+
+class TrustedChannel:
+    """Sends inputs, runs jobs, fetches results. Made by `trust` only.
+
+    One thread uses it at a time, but for `job_input`, `resize` and `cancel_job`, which may be
+    called while another follows the job. `close` is idempotent; jobs go on without us.
+    """
+
+    def __init__(
+        self, link: Link, agent: AgentChannel, toolkit: Toolkit, token: str, rtt_s: float
+    ) -> None:
+        self._link = link
+        self._agent = agent
+        self._toolkit = toolkit
+        self._token = token
+        self._rtt_s = rtt_s
+        self._bulk = BulkChannels(self._open_bulk)
+
+    @property
+    def address(self) -> NodeAddress:
+        return self._link.address
+
+    def send_blobs(self, blobs: Sequence[Blob], progress: Progress | None = None) -> int:
+        """Send those that the node lacks; the number of bytes sent. See `upload.send_blobs`."""
+        return send_blobs(self._agent, self._bulk, blobs, rtt_s=self._rtt_s, progress=progress)
+
+    def start_job(self, job: str, request: bytes) -> None:
+        """Start a job on the node from its JSON request. RemoteCommandError."""
+        self._agent.ask("job_start", request, within_s=_START_S, job=job)
+
+    def follow_job(
+        self, job: str, offsets: Mapping[str, int], on_data: OnData, *, idle_limit_s: float | None
+    ) -> JobEnd:
+        """Pass on what the job's logs gain until it ends. See `follow.follow_job`."""
+        return follow_job(self._agent, job, offsets, on_data, idle_limit_s=idle_limit_s)
+
+    def job_input(self, job: str, data: bytes, *, eof: bool = False) -> None:
+        """Bytes for the job's terminal or standard input. Not answered."""
+        self._agent.post("job_input", data, job=job, eof=eof)
+
+    def resize(self, job: str, rows: int, columns: int) -> None:
+        """The user's terminal has a new size. Not answered."""
+        self._agent.post("job_resize", job=job, rows=rows, columns=columns)
+
+    def cancel_job(self, job: str) -> bool:
+        """Stop the job; whether all its processes and mounts are gone. Idempotent."""
+        return self._agent.ask("job_cancel", within_s=_CANCEL_S, job=job).get("clean") is True
+
+    def results(self, job: str) -> list[ResultFile]:
+        """What the job left, hashed by the node now."""
+        try:
+            return parse_results(self._agent.ask("results", within_s=_HASHING_S, job=job))
+        except ReplyError as error:
+            raise self._agent.protocol_error(f"results: {error}") from error
+
+    def fetch(self, job: str, wanted: Sequence[Fetch], progress: Progress | None = None) -> None:
+        """Fetch results, checked against their listing. See `download.fetch_results`."""
+        fetch_results(self._agent, self._bulk, job, wanted, progress)
+
+    def forget(self, job: str) -> None:
+        """Remove the job's directory from the node."""
+        self._agent.ask("forget", within_s=_ANSWER_S, job=job)
+
+    def ping(self) -> float:
+        """Round trip to the agent, in seconds."""
+        began = time.monotonic()
+        self._agent.ask("ping", within_s=_ANSWER_S)
+        self._rtt_s = time.monotonic() - began
+        return self._rtt_s
+
+    def close(self) -> None:
+        self._link.close()
+        self._bulk.close()
+        self._agent.close()
+
+    def _open_bulk(self) -> AgentChannel:
+        command = start_command(self._toolkit, "serve")
+        channel = AgentChannel(self._link, command, space=self._agent.space)
+        # Not waited for: if it fails, what follows is refused as untrusted.
+        channel.post("join", token=self._token)
+        return channel

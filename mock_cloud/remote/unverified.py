@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A node before its verdict: it can be given the toolkit and asked for evidence. No more."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from mock_cloud.agent.serve_facts import VERSION
+from mock_cloud.errors import InputError, TransportError
+from mock_cloud.model import HostKey, NodeAddress, Toolkit
+from mock_cloud.remote.channel import AgentChannel, AgentEnded, Call
+from mock_cloud.remote.link import Link
+from mock_cloud.remote.replies import Hello, ReplyError, parse_digest, parse_hello
+from mock_cloud.remote.shell import EXIT_NO_TOOLKIT, push_command, start_command
+from mock_cloud.remote.texts import clean
+
+Progress = Callable[[int], None]
+"""Called with the number of bytes that moved since the last call."""
+
+EVIDENCE_MAX_BYTES: Final = 512 << 20
+_EVIDENCE_ZLIB_MAX_BYTES: Final = 128 << 20
+_HEADERS_MAX_BYTES: Final = 512 << 20
+_HEADERS_A_REQUEST: Final = 4096
+_ANSWER_S: Final = 30.0
+_MEASURE_S: Final = 900.0
+_UNPACK_S: Final = 120.0
+_PIECE_BYTES: Final = 32704
+
+
+class UnverifiedNode:
+    """An authenticated connection to a node that nothing is known about.
+
+    `close` is idempotent, ends the connection and every thread, also after `trust` made a
+    TrustedChannel of it.
+    """
+
+    def __init__(self, link: Link, silence_timeout_s: float) -> None:
+        self._link = link
+        self._silence_timeout_s = silence_timeout_s
+        self._agent: AgentChannel | None = None
+        self._toolkit: Toolkit | None = None
+
+    @property
+    def address(self) -> NodeAddress:
+        return self._link.address
+
+    @property
+    def host_key(self) -> HostKey:
+        """The key that the live connection's key exchange was signed with."""
+        return self._link.host_key
+
+    def start_agent(self, toolkit: Toolkit, progress: Progress | None = None) -> None:
+        """Start the toolkit's agent, after pushing the toolkit if the node lacks it.
+
+        One that is there but whose agent does not run is pushed again, once. That the one
+        which runs is ours is for the evidence to show.
+        """
+        self._toolkit = toolkit
+        try:
+            self._start(toolkit)
+        except AgentEnded:
+            self.push_toolkit(toolkit, progress)
+            self._start(toolkit)
+
+    def _start(self, toolkit: Toolkit) -> None:
+        self._drop_agent()
+        command = start_command(toolkit, "serve")
+        agent = AgentChannel(self._link, command, watch_s=self._silence_timeout_s)
+        self._agent = agent
+        try:
+            agent.ask("ping", within_s=_ANSWER_S)
+        except AgentEnded as error:
+            if error.status == EXIT_NO_TOOLKIT:
+                raise AgentEnded("the node has no toolkit", status=error.status) from error
+            raise
+
+    def push_toolkit(self, toolkit: Toolkit, progress: Progress | None = None) -> None:
+        """Unpack the toolkit on the node, in place of one that is there.
+
+        TransportError with what the node's tools said if they fail.
+        """
+        channel = self._link.run(push_command(toolkit))
+        channel.settimeout(self._silence_timeout_s)
+        try:
+            with self._link.watching(self._silence_timeout_s), self._link.translating():
+                digest = hashlib.sha256()
+                with toolkit.archive.open("rb") as archive:
+                    while piece := archive.read(_PIECE_BYTES):
+                        channel.sendall(piece)
+                        digest.update(piece)
+                        if progress:
+                            progress(len(piece))
+                channel.shutdown_write()
+            if not channel.status_event.wait(_UNPACK_S):
+                raise TransportError(f"{self.address}: unpacking took over {_UNPACK_S:g} s")
+            status = channel.exit_status
+            said = clean(channel.recv_stderr(4096)) if channel.recv_stderr_ready() else ""
+        finally:
+            self._link.release(channel)
+        if status != 0:
+            if not self._link.is_up:
+                raise self._link.lost()
+            raise TransportError(
+                f"{self.address}: the toolkit could not be unpacked (status {status}): {said}",
+                hint="The node needs sh, tar, gzip and mv, and room below /var/lib.",
+            )
+        if digest.hexdigest() != toolkit.digest:
+            raise InputError(
+                f"{toolkit.archive}: changed since it was packed", hint="Pack the toolkit again."
+            )
+
+    def hello(self, nonce: str) -> Hello:
+        """Who answers. TransportError when it speaks another version of the protocol."""
+        agent = self._running()
+        try:
+            hello = parse_hello(agent.ask("hello", within_s=_ANSWER_S, nonce=nonce))
+        except ReplyError as error:
+            raise agent.protocol_error(f"hello: {error}") from error
+        if hello.version != VERSION:
+            raise agent.protocol_error(f"the agent speaks protocol {hello.version!r}")
+        return hello
+
+    def measure(
+        self,
+        nonce: str,
+        *,
+        skip: Sequence[str] = (),
+        trees: Sequence[str] = (),
+        processes: int = 1,
+        within_s: float = _MEASURE_S,
+    ) -> bytes:
+        """The evidence JSON, at most `EVIDENCE_MAX_BYTES`; its content is not looked at."""
+        agent = self._running()
+        call = agent.call(
+            "measure", nonce=nonce, skip=list(skip), trees=list(trees), processes=processes
+        )
+        with call:
+            return _unzip(agent, call, within_s)
+
+    def fetch_headers(self, digests: Iterable[str]) -> dict[str, bytes]:
+        """RPM header blobs by sha256 (hex), each checked against its digest."""
+        agent = self._running()
+        wanted = sorted(set(digests))
+        found: dict[str, bytes] = {}
+        budget = _HEADERS_MAX_BYTES
+        for start in range(0, len(wanted), _HEADERS_A_REQUEST):
+            part = wanted[start : start + _HEADERS_A_REQUEST]
+            with agent.call("headers", digests=part) as call:
+                for digest, blob in _header_blobs(agent, call, budget):
+                    found[digest] = blob
+                    budget -= len(blob)
+            if list(found) != wanted[: start + len(part)]:
+                raise agent.protocol_error("headers: not those that were asked for")
+        return found
+
+    def _hand_over(self) -> tuple[Link, AgentChannel, Toolkit]:
+        """For `trusted.trust` only: the parts that a TrustedChannel is made of."""
+        if self._toolkit is None:
+            raise TransportError(f"{self.address}: no agent was started")
+        return self._link, self._running(), self._toolkit
+
+    def close(self) -> None:
+        # The link first: then no thread of the channel's can be waiting for the peer.
+        self._link.close()
+        self._drop_agent()
+
+    def _drop_agent(self) -> None:
+        agent, self._agent = self._agent, None
+        if agent is not None:
+            agent.close()
+
+    def _running(self) -> AgentChannel:
+        if self._agent is None:
+            raise TransportError(f"{self.address}: no agent was started")
+        return self._agent
+
+
+def _unzip(agent: AgentChannel, call: Call, within_s: float) -> bytes:
+    inflate = zlib.decompressobj()
+    text = bytearray()
+    squeezed_bytes = 0
+    while True:
+        header, body = call.next(within_s=within_s)
+        more = header.pop("more", False)
+        squeezed_bytes += len(body)
+        if squeezed_bytes > _EVIDENCE_ZLIB_MAX_BYTES:
+            raise agent.protocol_error("the evidence is too large")
+        try:
+            text += inflate.decompress(body, EVIDENCE_MAX_BYTES + 1 - len(text))
+        except zlib.error as error:
+            raise agent.protocol_error("the evidence is not zlib data") from error
+        if len(text) > EVIDENCE_MAX_BYTES or inflate.unconsumed_tail:
+            raise agent.protocol_error("the evidence is too large")
+        if not more:
+            break
+    if not inflate.eof or set(header) != {"sha256"}:
+        raise agent.protocol_error("the evidence is cut short")
+    if header["sha256"] != hashlib.sha256(text).hexdigest():
+        raise agent.protocol_error("the evidence does not have the digest it came with")
+    return bytes(text)
+
+
+def _header_blobs(agent: AgentChannel, call: Call, budget: int) -> Iterable[tuple[str, bytes]]:
+    blob, digest, size = bytearray(), "", 0
+    while True:
+        header, body = call.next(within_s=_MEASURE_S)
+        if not header.get("more"):
+            break
+        if "size" in header:
+            try:
+                digest = parse_digest(header.get("digest"))
+            except ReplyError as error:
+                raise agent.protocol_error(f"headers: {error}") from error
+            blob, size = bytearray(), header["size"]
+            if type(size) is not int or not 0 <= size <= budget:
+                raise agent.protocol_error("headers: too large")
+            budget -= size
+        blob += body
+        if len(blob) > size or header.get("digest") != digest:
+            raise agent.protocol_error("headers: not the announced size")
+        if len(blob) == size:
+            if hashlib.sha256(blob).hexdigest() != digest:
+                raise agent.protocol_error(f"headers: {digest} does not match its digest")
+            yield digest, bytes(blob)

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sending inputs: only what the node lacks, over as many channels as the line needs.
+
+OpenSSH's server takes at most 2 MiB on a session channel before it must have answered, so
+one channel carries 2 MiB a round trip. On a long line, blobs are cut into chunks that go
+out over several channels, each to an agent of its own; all write into the same part.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.errors import InputError, MockCloudError, RemoteCommandError
+from mock_cloud.remote.bulk import BulkChannels
+from mock_cloud.remote.channel import AgentChannel, Call
+from mock_cloud.remote.outbox import LIMIT_BYTES
+from mock_cloud.remote.replies import ReplyError, parse_have
+
+Progress = Callable[[int], None]
+
+SERVER_WINDOW_BYTES: Final = 2 << 20
+# CHAN_SES_WINDOW_DEFAULT of OpenSSH's channels.h; it can't be configured.
+TARGET_BYTES_PER_S: Final = 200_000_000
+_BYTES_WORTH_A_CHANNEL: Final = 4 << 20
+_CHUNK_BYTES: Final = 16 * 32704 - 256
+# Whole SSH packets: 16 of 32704 bytes hold the body and a frame's head.
+_WAIT_S: Final = 0.5
+_ANSWER_S: Final = 60.0
+_HASH_BYTES_PER_S: Final = 50_000_000  # slowest disk and processor a node may have
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """An input to send: a file's path or its bytes, with its sha256 (hex) and size."""
+
+    digest: str
+    size_bytes: int
+    source: Path | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    blob: Blob
+    offset: int
+    data: bytes
+
+
+def send_blobs(
+    main: AgentChannel,
+    bulk: BulkChannels,
+    blobs: Sequence[Blob],
+    *,
+    rtt_s: float,
+    progress: Progress | None = None,
+) -> int:
+    """Send what the node lacks of `blobs`; the number of bytes that were sent.
+
+    What arrived of an earlier attempt is not sent again. RemoteCommandError ``digest`` if a
+    file doesn't have its digest, ``no-space`` if the node's disk is full.
+    """
+    wanted = {blob.digest: blob for blob in blobs}
+    sent = 0
+    resumable = True
+    while True:
+        missing, held = _lacking(main, wanted)
+        offsets = {blob.digest: held.get(blob.digest, 0) * resumable for blob in missing}
+        total = sum(blob.size_bytes - offsets[blob.digest] for blob in missing)
+        bulk.grow(channels_for(total, rtt_s))
+        try:
+            _send(main, bulk, missing, offsets, progress)
+        except RemoteCommandError as error:
+            bulk.close()  # their agents ignore what they failed to store
+            if error.code != "digest" or not any(offsets.values()) or not resumable:
+                raise
+            resumable = False  # what was held was not what we have: send it all, once
+            continue
+        except BaseException:
+            bulk.close()  # chunks may wait in them
+            raise
+        return sent + total
+
+
+def channels_for(size_bytes: int, rtt_s: float) -> int:
+    """How many channels beside the main one are worth their start."""
+    for_line = math.ceil(TARGET_BYTES_PER_S * rtt_s / SERVER_WINDOW_BYTES)
+    for_size = size_bytes // _BYTES_WORTH_A_CHANNEL
+    return max(0, min(for_line, for_size) - 1)
+
+
+def _lacking(main: AgentChannel, wanted: dict[str, Blob]) -> tuple[list[Blob], dict[str, int]]:
+    size = sum(blob.size_bytes for blob in wanted.values())
+    patience_s = _ANSWER_S + size / _HASH_BYTES_PER_S
+    try:
+        missing, held = parse_have(main.ask("have", within_s=patience_s, digests=list(wanted)))
+        blobs = [wanted[digest] for digest in missing]
+        bad = [digest for digest in held if held[digest] > wanted[digest].size_bytes]
+    except (ReplyError, KeyError) as error:
+        raise main.protocol_error(f"have: {error}") from error
+    return blobs, {digest: 0 if digest in bad else held[digest] for digest in held}
+
+
+def _send(
+    main: AgentChannel,
+    bulk: BulkChannels,
+    blobs: list[Blob],
+    offsets: dict[str, int],
+    progress: Progress | None,
+) -> None:
+    main.refusal()  # of earlier requests, keystrokes to a job that had ended say
+    for blob in blobs:
+        for chunk in _chunks(blob, offsets[blob.digest]):
+            target = _emptiest(main, bulk)
+            target.post(
+                "put", chunk.data, digest=blob.digest, size=blob.size_bytes, offset=chunk.offset
+            )
+            if progress:
+                progress(len(chunk.data))
+    bulk.settle(_ANSWER_S)
+    ends: list[tuple[Call, Blob]] = []
+    for blob in blobs:
+        call = main.call("put_end", digest=blob.digest, size=blob.size_bytes)
+        ends.append((call, blob))
+    _await_ends(main, ends)
+
+
+def _await_ends(main: AgentChannel, ends: list[tuple[Call, Blob]]) -> None:
+    """All answers are read before the first failure is raised."""
+    failure: MockCloudError | None = None
+    patience_s = _ANSWER_S
+    for call, blob in ends:
+        patience_s += blob.size_bytes / _HASH_BYTES_PER_S
+        with call:
+            try:
+                call.next(within_s=patience_s)
+            except MockCloudError as error:
+                failure = failure or main.refusal() or error
+    if failure is not None:
+        raise failure
+
+
+def _emptiest(main: AgentChannel, bulk: BulkChannels) -> AgentChannel:
+    """The channel with the shortest queue, once one has room."""
+    while True:
+        channels = [main, *bulk.ready()]
+        for channel in channels:
+            channel.raise_refusal()
+        best = min(channels, key=lambda channel: channel.backlog_bytes)
+        if best.backlog_bytes < LIMIT_BYTES:
+            return best
+        main.space.wait(_WAIT_S)
+        main.space.clear()
+
+
+def _chunks(blob: Blob, offset: int) -> Iterator[_Chunk]:
+    """The blob from `offset`. InputError if the file can't be read or has another size."""
+    try:
+        stream = (
+            io.BytesIO(blob.source)
+            if isinstance(blob.source, bytes)
+            else blob.source.open("rb", buffering=0)
+        )
+        with stream:
+            stream.seek(offset)
+            while offset < blob.size_bytes:
+                data = stream.read(min(_CHUNK_BYTES, blob.size_bytes - offset))
+                if not data:
+                    raise InputError(f"{blob.source!s}: became shorter while it was sent")
+                yield _Chunk(blob, offset, data)
+                offset += len(data)
+    except OSError as error:
+        raise InputError(f"{blob.source!s}: cannot be read: {error.strerror}") from error
