@@ -76,15 +76,27 @@ def load_config_opts(
     opts["config_file"] = str(file)
     for optional in ("site-defaults.cfg", "chroot-aliases.cfg"):
         _update(opts, config_path / optional, required=None)
+    site = _take_remote(opts)
     _update(opts, file, required=name)
+    chroot = _take_remote(opts)
     for optional in (".mock/user.cfg", ".config/mock.cfg"):
         _update(opts, home / optional, required=None)
+    for said in (chroot, _take_remote(opts), site):
+        if said:
+            opts.update(said)
+            break
     if opts["use_container_host_hostname"] and "%_buildhost" not in opts["macros"]:
         opts["macros"]["%_buildhost"] = socket.getfqdn()
     opts["__jinja_expand"] = True
     if "use_bootstrap_container" in opts:  # the option's old name
         opts["use_bootstrap"] = opts["use_bootstrap_container"]
     return opts
+
+
+def _take_remote(opts: ConfigOpts) -> ConfigOpts:
+    # For everything else the last file read wins; for the remote a chroot's configuration
+    # goes before the user's, which may then name a default for all chroots.
+    return {"remote": opts.pop("remote")} if "remote" in opts else {}
 
 
 def find_config_file(name: str, config_path: Path, home: Path) -> Path:

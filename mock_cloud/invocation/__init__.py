@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """mock's command line, understood: modes, options, and the host paths they name."""
 
-from mock_cloud.invocation.hostfiles import HostFile, find_srpm, host_inputs
+from mock_cloud.invocation.hostfiles import HostFile, find_srpm, host_inputs, node_args
 from mock_cloud.invocation.model import MOCK_VERSION, CommandLine
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.invocation.srpm import PackageFacts, SrpmError, read_package
@@ -16,6 +16,7 @@ __all__ = [
     "check_supported",
     "find_srpm",
     "host_inputs",
+    "node_args",
     "parse_command_line",
     "read_package",
 ]

@@ -99,14 +99,21 @@ def _dependency_source(word: str) -> HostFile:
 
 
 def _packages(words: Iterable[str]) -> Iterator[HostFile]:
-    """Those of `words` that are RPM files here; the others are names for dnf to resolve."""
-    for word in words:
-        if word.lower().endswith(".rpm") and not word.startswith(_URL_SCHEMES):
-            if "/" not in word and not Path(word).exists():
-                continue
-            found = _file(word, "package", "the package", InputError)
-            read_package(found.path)
-            yield found
+    return (file for word in words if (file := find_package_file(word)) is not None)
+
+
+def find_package_file(word: str) -> HostFile | None:
+    """The RPM file of this machine that `word` names, None for a name that dnf resolves.
+
+    Raises InputError for a path to no usable RPM.
+    """
+    if not word.lower().endswith(".rpm") or word.startswith(_URL_SCHEMES):
+        return None
+    if "/" not in word and not Path(word).exists():
+        return None
+    found = _file(word, "package", "the package", InputError)
+    read_package(found.path)
+    return found
 
 
 def _sources(path: Path, follow: bool) -> Iterator[HostFile]:
@@ -203,3 +210,23 @@ def _refuse_twins(files: Iterable[HostFile]) -> None:
                 f"{printable(str(first))} and {printable(str(file.path))}",
                 hint="build them one after the other",
             )
+
+
+def node_args(line: CommandLine) -> list[str]:
+    """`line.args` as the node is told them: the form `JobRequest.args` describes.
+
+    Files of this machine become the names that `host_inputs` gives them; copyin keeps its
+    destination only, copyout its sources only, clean what to scrub.
+    """
+    if line.mode in ("rebuild", "chain", "installdeps"):
+        return [Path(word).name for word in line.args]
+    if line.mode == "install":
+        files = ((word, find_package_file(word)) for word in line.args)
+        return [word if file is None else file.name for word, file in files]
+    if line.mode == "copyin":
+        return [line.args[-1]]
+    if line.mode == "copyout":
+        return list(line.args[:-1])
+    if line.scrub:
+        return list(line.scrub)
+    return list(line.args)

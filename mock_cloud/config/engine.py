@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Renders a configuration and a command line into what the chroot engine is told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.agent.job.request import EngineConfig
+from mock_cloud.config.defaults import ConfigOpts
+from mock_cloud.config.limits import check_limits
+from mock_cloud.config.paths import locate_paths
+from mock_cloud.config.repositories import add_repositories, dnf_variables, make_portable
+from mock_cloud.config.values import (
+    read_flag,
+    read_number,
+    read_option,
+    read_text,
+    read_texts,
+    read_words,
+)
+from mock_cloud.errors import CommandLineError, ConfigError, UnsupportedByEngine
+from mock_cloud.invocation import CommandLine, HostFile, check_supported
+from mock_cloud.invocation.hostfiles import find_package_file
+from mock_cloud.invocation.names import printable
+from mock_cloud.invocation.support import USE_MOCK
+
+MACROFILE_MAX_BYTES: Final = 1 << 20
+DEFAULT_CHROOTUID: Final = 1000
+DEFAULT_CHROOTGID: Final = 135
+"""The gid that Fedora's setup package reserves for mock (its uidgid file)."""
+
+_PROXIES: Final = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
+
+
+def engine_config(opts: ConfigOpts, line: CommandLine) -> tuple[EngineConfig, tuple[HostFile, ...]]:
+    """What the node needs to know, and the key files that go with it (role gpgkey).
+
+    `opts` are loaded and changed by `apply_command_line`. Raises UnsupportedByEngine naming
+    what the chroot engine lacks, ConfigError for what is wrong.
+    """
+    check_supported(line)
+    check_limits(opts)
+    manager = _package_manager(opts)
+    target_arch = read_text(opts, "target_arch")
+    releasever = read_text(opts, "releasever")
+    dnf_vars = read_texts(opts, "dnf_vars")
+    portable = make_portable(
+        add_repositories(_dnf_conf(opts), line.repos),
+        dnf_variables(releasever, target_arch, dnf_vars),
+        line.enable_disable_repos,
+    )
+    config = EngineConfig(
+        root=locate_paths(opts).root,
+        chroot_name=read_text(opts, "chroot_name"),
+        target_arch=target_arch,
+        rpmbuild_arch=read_text(opts, "rpmbuild_arch", target_arch),
+        package_manager=manager,
+        dnf_conf=portable.text,
+        chroot_setup_cmd=_setup_command(opts),
+        releasever=releasever,
+        dnf_vars=dnf_vars,
+        dnf_common_opts=read_words(opts, f"{manager}_common_opts"),
+        dnf_builddep_opts=read_words(opts, f"{manager}_builddep_opts"),
+        dnf_disable_plugins=read_words(opts, f"{manager}_disable_plugins"),
+        repo_switches=[list(pair) for pair in line.enable_disable_repos],
+        macros=_macros(opts),
+        macrofile_text=_macrofile_text(opts),
+        environment=_environment(opts),
+        files=read_texts(opts, "files"),
+        chrootuser=read_text(opts, "chrootuser"),
+        chrootgroup=read_text(opts, "chrootgroup"),
+        chrootuid=_chrootuid(opts),
+        chrootgid=read_number(opts, "chrootgid", DEFAULT_CHROOTGID) or DEFAULT_CHROOTGID,
+        chroothome=read_text(opts, "chroothome"),
+        extra_chroot_dirs=read_words(opts, "extra_chroot_dirs"),
+        rpmbuild_command=read_text(opts, "rpmbuild_command"),
+        rpmbuild_opts=read_text(opts, "rpmbuild_opts"),
+        rpmbuild_timeout=read_number(opts, "rpmbuild_timeout", 0),
+        rpmbuild_networking=read_flag(opts, "rpmbuild_networking"),
+        use_host_resolv=read_flag(opts, "use_host_resolv"),
+        online=read_flag(opts, "online", True),
+        check=read_flag(opts, "check", True),
+        clean=read_flag(opts, "clean", True),
+        cleanup_on_success=read_flag(opts, "cleanup_on_success", True),
+        cleanup_on_failure=read_flag(opts, "cleanup_on_failure", True),
+        update_before_build=read_flag(opts, "update_before_build", True),
+        dynamic_buildrequires=read_flag(opts, "dynamic_buildrequires", True),
+        dynamic_buildrequires_max_loops=read_number(opts, "dynamic_buildrequires_max_loops", 10),
+        static_buildrequires_max_loops=read_number(opts, "static_buildrequires_max_loops", 10),
+        short_circuit=read_text(opts, "short_circuit"),
+        more_buildreqs=_more_buildreqs(opts),
+        additional_packages=[_package(word) for word in line.additional_packages],
+        post_install=read_flag(opts, "post_install"),
+        hw_info=bool(opts["plugin_conf"]["hw_info_enable"]),
+        installed_pkgs=bool(
+            opts["plugin_conf"]["package_state_enable"]
+            and opts["plugin_conf"]["package_state_opts"].get("installed_pkgs")
+        ),
+    )
+    return config, portable.keys
+
+
+def shell_is_unprivileged(opts: ConfigOpts, line: CommandLine) -> bool:
+    """Whether the command of --shell or --chroot runs as the chroot's user."""
+    return line.unpriv or (line.mode == "shell" and read_flag(opts, "no_root_shells"))
+
+
+def _package_manager(opts: ConfigOpts) -> str:
+    # mock's own order of fallbacks ends at dnf4 for yum and microdnf on a machine without
+    # them; dnf is all that the chroot engine has.
+    wanted = read_text(opts, "package_manager")
+    managers = {"dnf": "dnf4", "dnf4": "dnf4", "yum": "dnf4", "microdnf": "dnf4", "dnf5": "dnf5"}
+    if wanted not in managers:
+        raise ConfigError(f"config_opts['package_manager'] {wanted!r} is unknown")
+    return managers[wanted]
+
+
+def _dnf_conf(opts: ConfigOpts) -> str:
+    text = read_option(opts, "dnf.conf")
+    if not isinstance(text, str) or not text.strip():
+        raise ConfigError("the configuration has no config_opts['dnf.conf']")
+    return text
+
+
+def _setup_command(opts: ConfigOpts) -> list[str]:
+    words = read_words(opts, "chroot_setup_cmd")
+    more = read_words(opts, "chroot_additional_packages")
+    if more and (not words or words[0] != "install"):
+        raise UnsupportedByEngine(
+            "chroot_additional_packages with a chroot_setup_cmd other than install is not "
+            "supported by the chroot engine",
+            hint=USE_MOCK,
+        )
+    return words + more
+
+
+def _macros(opts: ConfigOpts) -> dict[str, str]:
+    macros = read_texts(opts, "macros")
+    if "legal_host_arches" in opts:
+        # 10 under emulation, which the chroot engine has not got.
+        macros.setdefault("%_platform_multiplier", "1")
+    return macros
+
+
+def _macrofile_text(opts: ConfigOpts) -> str:
+    name = read_text(opts, "macrofile")
+    if not name:
+        return ""
+    shown = printable(name)
+    try:
+        data = Path(name).read_bytes()
+        if len(data) > MACROFILE_MAX_BYTES:
+            raise CommandLineError(f"the macro file {shown} is larger than 1 MiB")
+        return data.decode()
+    except OSError as error:
+        raise CommandLineError(f"the macro file {shown}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CommandLineError(f"the macro file {shown} is not UTF-8") from error
+
+
+def _environment(opts: ConfigOpts) -> dict[str, str]:
+    # mock takes proxies from its own environment too; this machine's mean nothing on a node.
+    environment = read_texts(opts, "environment")
+    environment["HOME"] = read_text(opts, "chroothome")
+    environment.update({name: read_text(opts, name) for name in _PROXIES if read_text(opts, name)})
+    return environment
+
+
+def _chrootuid(opts: ConfigOpts) -> int:
+    # mock refuses to run as root unless sudo or consolehelper says for whom, and builds with
+    # that user's id. Root itself building (in a container, say) must not become root there.
+    uid = read_number(opts, "chrootuid", DEFAULT_CHROOTUID)
+    if uid:
+        return uid
+    for name in ("SUDO_UID", "USERHELPER_UID"):
+        if os.environ.get(name, "").isdecimal() and int(os.environ[name]):
+            return int(os.environ[name])
+    return DEFAULT_CHROOTUID
+
+
+def _more_buildreqs(opts: ConfigOpts) -> dict[str, list[str]]:
+    value = read_option(opts, "more_buildreqs", {})
+    if not isinstance(value, dict):
+        raise ConfigError("config_opts['more_buildreqs'] should be a mapping")
+    found = {}
+    for name, wanted in value.items():
+        words = [wanted] if isinstance(wanted, str) else list(wanted)
+        if not isinstance(name, str) or not all(isinstance(word, str) for word in words):
+            raise ConfigError(f"config_opts['more_buildreqs'][{name!r}] should be names")
+        found[name] = words
+    return found
+
+
+def _package(word: str) -> str:
+    file = find_package_file(word)
+    return word if file is None else file.name

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""dnf.conf made portable: what it names on this machine is sent along or refused."""
+
+from __future__ import annotations
+
+import configparser
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from mock_cloud.errors import ConfigError, UnsupportedByEngine
+from mock_cloud.invocation import HostFile
+from mock_cloud.invocation.names import find_name_problem, printable
+
+KEY_PREFIX: Final = "file://@GPGKEYS@/"
+"""What the agent replaces by the directory that holds the inputs of role gpgkey."""
+
+KEY_MAX_BYTES: Final = 1 << 20
+
+_OPTION: Final = re.compile(r"(?P<name>[^\s\[#;=:][^=:]*?)\s*[=:](?P<value>.*)")
+_SEPARATORS: Final = re.compile(r"([\s,]+)")
+_TRUE: Final = frozenset({"1", "yes", "true", "on"})
+
+# Certificates and passwords of this machine: what they open is not the node's to know.
+_REFUSED_OPTIONS: Final = (
+    "sslcacert", "sslclientcert", "sslclientkey", "proxy_sslcacert", "proxy_sslclientcert",
+    "proxy_sslclientkey", "password", "proxy_password", "include",
+)  # fmt: skip
+_URL_OPTIONS: Final = ("baseurl", "mirrorlist", "metalink")
+
+# What dnf makes of $basearch, where it isn't the architecture itself (dnf/arch.py, libdnf).
+_BASEARCH: Final = {
+    "i486": "i386", "i586": "i386", "i686": "i386", "x86_64_v2": "x86_64",
+    "x86_64_v3": "x86_64", "x86_64_v4": "x86_64", "armv7hl": "armhfp", "armv7l": "armhfp",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Portable:
+    """A dnf.conf without paths of this machine, and the keys it refers to by name."""
+
+    text: str
+    keys: tuple[HostFile, ...]
+
+
+def dnf_variables(releasever: str, target_arch: str, own: Mapping[str, str]) -> dict[str, str]:
+    """The variables dnf expands in repository options; `own` are mock's dnf_vars."""
+    basearch = _BASEARCH.get(target_arch, target_arch)
+    return {"releasever": releasever, "arch": target_arch, "basearch": basearch, **own}
+
+
+def add_repositories(text: str, baseurls: Iterable[str]) -> str:
+    """`text` with a section for each of --addrepo's URLs, as mock writes them.
+
+    ConfigError for a URL with characters that would end its line.
+    """
+    taken = set(_parse(text).sections())
+    for url in baseurls:
+        if not url or printable(url) != url or any(character.isspace() for character in url):
+            raise ConfigError(f"--addrepo {printable(url)!r} is no URL")
+        name = _repository_id(url, taken)
+        taken.add(name)
+        options = {
+            "name": url, "baseurl": url, "enabled": 1, "skip_if_unavailable": 0,
+            "metadata_expire": 0, "gpgcheck": 0, "cost": 1, "best": 1, "module_hotfixes": "true",
+        }  # fmt: skip
+        text += f"\n\n[{name}]\n" + "".join(f"{k}={v}\n" for k, v in options.items())
+    return text
+
+
+def _repository_id(url: str, taken: set[str]) -> str:
+    base = re.sub(r"[^a-zA-Z0-9_]", "", url.partition("://")[2].replace("/", "_") or url)
+    name, number = base, 0
+    while name in taken:
+        number += 1
+        name = f"{base}{number}"
+    return name
+
+
+def make_portable(
+    text: str, variables: Mapping[str, str], switches: Sequence[tuple[str, str]]
+) -> Portable:
+    """`text` with `file://` keys renamed to KEY_PREFIX + name, and those keys' files.
+
+    Options of repositories that stay disabled are left alone. Raises UnsupportedByEngine
+    for repositories, certificates or passwords that only this machine has, ConfigError for a
+    missing key or a text that is no dnf.conf.
+    """
+    parser = _parse(text)
+    main = dict(parser["main"]) if parser.has_section("main") else {}
+    if not main.get("reposdir"):
+        raise ConfigError(
+            "dnf.conf does not set reposdir: the machine's own repositories would be used",
+            hint="put reposdir=/dev/null into [main]",
+        )
+    enabled = {name for name in parser.sections() if _is_enabled(name, parser, switches)}
+    checked: set[str] = set()
+    for name in sorted(enabled | {"main"} & set(parser.sections())):
+        options = dict(parser[name])
+        _refuse_local(name, options, variables)
+        if name != "main" and _wants_key({**main, **options}):
+            checked.add(name)
+    keys = _Keys(variables)
+    return Portable(_rewrite(text, keys, enabled | {"main"}, checked), tuple(keys.files.values()))
+
+
+def _parse(text: str) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    try:
+        parser.read_string(text)
+    except configparser.Error as error:
+        raise ConfigError(f"config_opts['dnf.conf'] is no dnf.conf: {error}") from error
+    return parser
+
+
+def _is_enabled(
+    name: str, parser: configparser.ConfigParser, switches: Sequence[tuple[str, str]]
+) -> bool:
+    if name == "main":
+        return False
+    enabled = _is_true(parser[name].get("enabled", "1"))
+    for option, patterns in switches:
+        if any(fnmatch.fnmatchcase(name, pattern.strip()) for pattern in patterns.split(",")):
+            enabled = option == "--enablerepo"
+    return enabled
+
+
+def _is_true(word: str) -> bool:
+    return word.strip().lower() in _TRUE
+
+
+def _wants_key(options: Mapping[str, str]) -> bool:
+    return any(_is_true(options.get(name, "0")) for name in ("gpgcheck", "repo_gpgcheck"))
+
+
+def _refuse_local(name: str, options: Mapping[str, str], variables: Mapping[str, str]) -> None:
+    for option in _REFUSED_OPTIONS:
+        if options.get(option, "").strip():
+            raise UnsupportedByEngine(
+                f"[{name}] in dnf.conf sets {option}, which stays on this machine",
+                hint=f"disable it: --disablerepo={name}" if name != "main" else None,
+            )
+    for option in _URL_OPTIONS:
+        for url in re.split(r"[\s,]+", expand(options.get(option, ""), variables)):
+            parts = urlsplit(url)
+            if parts.scheme == "file" or url.startswith("/"):
+                raise UnsupportedByEngine(
+                    f"repository {name!r} is on this machine: {printable(url)}",
+                    hint="serve it over http, where the node can reach it",
+                )
+            if parts.password is not None:
+                raise UnsupportedByEngine(
+                    f"repository {name!r} has a password in its {option}",
+                    hint=f"disable it: --disablerepo={name}",
+                )
+
+
+def expand(text: str, variables: Mapping[str, str]) -> str:
+    """`text` with ``$name`` and ``${name}`` replaced; unknown names stay."""
+    return re.sub(
+        r"\$(?:\{(\w+)\}|(\w+))",
+        lambda found: variables.get(found[1] or found[2], found[0]),
+        text,
+    )
+
+
+class _Keys:
+    """Key files by path; gives each a name of its own."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self.files: dict[Path, HostFile] = {}
+        self._variables = variables
+        self._taken: set[str] = set()
+
+    def rename(self, url: str, repository: str, *, required: bool) -> str:
+        """What to write for `url`: KEY_PREFIX and a name, or `url` if it isn't a local file."""
+        if url.startswith("file://"):
+            path = Path(unquote(expand(url.removeprefix("file://"), self._variables)))
+        elif url.startswith("/"):
+            path = Path(expand(url, self._variables))
+        else:
+            return url
+        if path not in self.files:
+            problem = _key_problem(path)
+            if problem is not None:
+                if not required:
+                    return url
+                raise ConfigError(
+                    f"the key of repository {repository!r}, {printable(str(path))}: {problem}",
+                    hint="distribution-gpg-keys has the keys of most distributions",
+                )
+            self.files[path] = HostFile(self._name(path.name), "gpgkey", path)
+        return KEY_PREFIX + self.files[path].name
+
+    def _name(self, base: str) -> str:
+        # It goes into dnf.conf, where spaces, commas and dollars mean something.
+        base = re.sub(r"[^A-Za-z0-9._-]", "_", base)
+        base = base if find_name_problem(base) is None else "key"
+        name, number = base, 1
+        while name in self._taken:
+            number += 1
+            name = f"{base}.{number}"
+        self._taken.add(name)
+        return name
+
+
+def _key_problem(path: Path) -> str | None:
+    try:
+        with path.open("rb") as stream:
+            if len(stream.read(KEY_MAX_BYTES + 1)) > KEY_MAX_BYTES:
+                return "too large for a key"
+    except OSError as error:
+        return str(error.strerror)
+    return None
+
+
+def _rewrite(text: str, keys: _Keys, considered: set[str], checked: set[str]) -> str:
+    section, in_key, lines = "", False, []
+    for line in text.splitlines(keepends=True):
+        head, value = "", line
+        stripped = line.strip()
+        if stripped.startswith("[") and stripped.endswith("]") and not line[0].isspace():
+            section, in_key = stripped[1:-1], False
+        elif line[:1].strip():  # not a continuation of the option above
+            found = _OPTION.match(line)
+            in_key = found is not None and found["name"].strip().lower() == "gpgkey"
+            if found is not None and in_key:
+                head, value = line[: found.start("value")], line[found.start("value") :]
+        if in_key and section in considered:
+            value = "".join(
+                keys.rename(word, section, required=section in checked)
+                for word in _SEPARATORS.split(value)
+            )
+        lines.append(head + value)
+    return "".join(lines)
