@@ -52,14 +52,14 @@ class Meter:
     """Measures tasks of `roots`, one after the other, in one process.
 
     `rows` has the JSON text of each entry by sink, `unreadable` what could not be measured,
-    `deferred` the big files that were put aside.
+    `deferred` the big files that were put aside, `totals` regular files and bytes by sink.
     """
 
     roots: list[Root]
     rows: dict[int, list[str]] = field(default_factory=dict)
     unreadable: list[Unreadable] = field(default_factory=list)
     deferred: list[Deferred] = field(default_factory=list)
-    bytes_read: dict[int, int] = field(default_factory=dict)
+    totals: dict[int, tuple[int, int]] = field(default_factory=dict)
     _links: dict[tuple[int, int, int], str] = field(default_factory=dict)
     _block: memoryview = field(default_factory=lambda: memoryview(bytearray(_BLOCK_BYTES)))
     _flags: int = opening.FILE | os.O_NOATIME
@@ -95,8 +95,7 @@ class Meter:
         root = self.roots[number]
         rows = self.rows.setdefault(root.sink, [])
         lead = root.label(directory)
-        limit = BIG_BYTES if defer else _SIZE_MAX
-        total = 0
+        count, total = self.totals.get(root.sink, (0, 0))
         for name in names:
             try:
                 fd = self._open(name, dir_fd)
@@ -106,7 +105,7 @@ class Meter:
             try:
                 before = os.fstat(fd)
                 size = before.st_size
-                if size >= limit and defer:
+                if defer and size >= BIG_BYTES:
                     self.deferred.append((size, number, directory, name))
                     continue
                 digest = self._digest(fd, before)
@@ -120,6 +119,7 @@ class Meter:
             except OSError as error:
                 self._failed(root, directory, name, error)
             else:
+                count += 1
                 total += size
                 rows.append(
                     f'[{quoted(lead + name)},"f",{before.st_mode & 0o7777},{before.st_uid},'
@@ -127,7 +127,7 @@ class Meter:
                 )
             finally:
                 os.close(fd)
-        self.bytes_read[root.sink] = self.bytes_read.get(root.sink, 0) + total
+        self.totals[root.sink] = (count, total)
 
     def _open(self, name: str, dir_fd: int) -> int:
         try:
@@ -160,19 +160,10 @@ class Meter:
         return sha256(data).hexdigest()
 
     def _stream(self, fd: int, size: int) -> str:
-        if size >= _HOLES_MAX:
-            _check_bounds(fd, size)
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        digest, block, done = sha256(), self._block, 0
-        buffers = [block]
-        while count := os.readv(fd, buffers):
-            digest.update(block[:count])
-            done += count
-            if done > size:
-                break
-        if done != size:
+        digest = hash_stream(fd, size, self._block)
+        if digest is None:
             raise Changed
-        return digest.hexdigest()
+        return digest
 
     def _other(self, dir_fd: int, root: Root, directory: str, name: str) -> None:
         """The row of anything but a regular file; "." is the directory itself."""
@@ -227,6 +218,20 @@ class Meter:
                 pass  # told when it is measured
             finally:
                 os.close(fd)
+
+
+def hash_stream(fd: int, size: int, block: memoryview) -> str | None:
+    """sha256 in hex of the `size` bytes from the position of `fd`; None if it has not `size`.
+
+    `block` is the buffer to read into. OSError, with EFBIG for a file out of bounds.
+    """
+    if size >= _HOLES_MAX:
+        _check_bounds(fd, size)
+    digest, done, buffers = sha256(), 0, [block]
+    while done <= size and (count := os.readv(fd, buffers)):
+        digest.update(block[:count])
+        done += count
+    return digest.hexdigest() if done == size else None
 
 
 def _list_xattrs(at: int | str) -> list[str]:

@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from mock_cloud.agent.measure import mounts
-from mock_cloud.agent.measure.walk import Unreadable
+from mock_cloud.agent.measure import hidden, kernel, mounts, processes, procfs, sockets
+from mock_cloud.agent.measure.walk import Unreadable, errno_name
 
 
 @dataclass(slots=True)
@@ -16,17 +16,17 @@ class LiveFacts:
 
     mounts: list[mounts.Mount] = field(default_factory=list)
     namespaces: dict[str, dict[str, int]] = field(default_factory=lambda: {"init": {}, "self": {}})
-    processes: list[dict[str, Any]] = field(default_factory=list)
+    processes: list[processes.Process] = field(default_factory=list)
     hidden_pids: list[int] = field(default_factory=list)
-    kernel: dict[str, Any] = field(default_factory=dict)
-    sockets: list[list[str | int]] = field(default_factory=list)
+    kernel: dict[str, Any] | None = None
+    sockets: list[list[str | int | None]] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         return {
             "mounts": [mount.as_json() for mount in self.mounts],
             "namespaces": self.namespaces,
-            "processes": self.processes,
+            "processes": [process.as_json() for process in self.processes],
             "hidden_pids": self.hidden_pids,
             "kernel": self.kernel,
             "sockets": self.sockets,
@@ -34,5 +34,19 @@ class LiveFacts:
 
 
 def measure_live(own_workers: frozenset[int]) -> LiveFacts:
-    """The running system. `own_workers` are our own measuring processes, left out."""
-    return LiveFacts(mounts=mounts.read_mounts(1))
+    """The running system. `own_workers` are our own measuring processes, left out.
+
+    What of process 1 cannot be read is told in `unreadable`, with its /proc path.
+    """
+    facts = LiveFacts()
+    facts.namespaces["self"] = procfs.namespaces("self")
+    try:
+        facts.mounts = mounts.read_mounts(1)
+        facts.namespaces["init"] = procfs.namespaces(1)
+        facts.sockets = sockets.measure_sockets()
+    except OSError as error:
+        facts.unreadable.append(("/proc/1", errno_name(error)))
+    facts.processes = processes.measure_processes(own_workers, facts.unreadable)
+    facts.hidden_pids = hidden.find_hidden(mounts.read_mounts("self"))
+    facts.kernel = kernel.measure_kernel()
+    return facts

@@ -32,12 +32,15 @@ class WorkerFailed(RuntimeError):
 
 @dataclass(slots=True)
 class Output:
-    """What all workers found. `rows` by sink: entries as JSON text, joined by `SEPARATOR`."""
+    """What all workers found. `rows` by sink: entries as JSON text, joined by `SEPARATOR`.
+
+    `totals` by sink: regular files and their bytes.
+    """
 
     rows: dict[int, list[str]] = field(default_factory=dict)
     unreadable: list[Unreadable] = field(default_factory=list)
     deferred: list[Deferred] = field(default_factory=list)
-    bytes_read: dict[int, int] = field(default_factory=dict)
+    totals: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def _work(meter: Meter, tasks_fd: int, read_fd: int, result_fd: int, defer: bool
         for task in marshal.loads(os.pread(tasks_fd, length, offset)):  # noqa: S302
             meter.measure(task, defer=defer)
     rows = {sink: SEPARATOR.join(lines) for sink, lines in meter.rows.items() if lines}
-    found = (rows, meter.unreadable, meter.deferred, meter.bytes_read)
+    found = (rows, meter.unreadable, meter.deferred, meter.totals)
     with open(result_fd, "wb") as result:
         marshal.dump(found, result)
 
@@ -131,10 +134,11 @@ def _finish(worker: _Worker) -> bytes | None:
 def _add(output: Output, result: bytes | None) -> None:
     if result is None:
         raise WorkerFailed("a measuring process failed; its error is on the agent's stderr")
-    rows, unreadable, deferred, bytes_read = marshal.loads(result)  # noqa: S302
+    rows, unreadable, deferred, totals = marshal.loads(result)  # noqa: S302
     for sink, text in rows.items():
         output.rows.setdefault(sink, []).append(text)
-    for sink, count in bytes_read.items():
-        output.bytes_read[sink] = output.bytes_read.get(sink, 0) + count
+    for sink, (files, size_bytes) in totals.items():
+        before = output.totals.get(sink, (0, 0))
+        output.totals[sink] = (before[0] + files, before[1] + size_bytes)
     output.unreadable += unreadable
     output.deferred += deferred

@@ -18,7 +18,7 @@ _FILES_SINK = 0
 
 @dataclass(frozen=True, slots=True)
 class TreeDigest:
-    """What a tree adds up to: its digest, its entries (itself included), their bytes."""
+    """What a tree adds up to: its digest, its regular files, their bytes."""
 
     sha256: str
     files: int
@@ -122,23 +122,34 @@ def _system_roots(
         stack.callback(os.close, fd)
         return [Root(fd, "/", "/", "/", skip=skip)]
     visible = mounts.find_visible(mounts.read_mounts("self"))
-    points = frozenset(visible)
-    roots = []
+    opened: dict[str, int] = {}
     for point, mount in visible.items():
         if mount.fstype in mounts.UNWALKED_TYPES or _is_below(point, skip):
             continue
         try:
-            fd = os.open(point, opening.DIRECTORY)
+            opened[point] = os.open(point, opening.DIRECTORY)
         except NotADirectoryError:
             continue  # a mount on a file: measured in the file's directory
         except OSError as error:
             facts.unreadable.append((point, errno_name(error)))
             continue
-        stack.callback(os.close, fd)
-        lead = "/" if point == "/" else f"{point}/"
-        only = mount.fstype == mounts.DEVICE_TYPE
-        roots.append(Root(fd, point, lead, point, files_only=only, points=points, skip=skip))
-    return roots
+        stack.callback(os.close, opened[point])
+    devices = {point for point in opened if visible[point].fstype == mounts.DEVICE_TYPE}
+    # A root that is walked whole reports itself; any other mount point is one entry.
+    whole = frozenset(opened) - devices
+    entries = (skip | visible.keys()) - whole
+    return [
+        Root(
+            fd,
+            point,
+            "/" if point == "/" else f"{point}/",
+            point,
+            files_only=point in devices,
+            points=whole,
+            skip=entries,
+        )
+        for point, fd in opened.items()
+    ]
 
 
 def _is_below(point: str, skip: frozenset[str]) -> bool:
@@ -160,4 +171,5 @@ def _digest(output: pool.Output, sink: int) -> TreeDigest:
     digest = hashlib.sha256()
     for line in lines:
         digest.update(f"{line}\n".encode())
-    return TreeDigest(digest.hexdigest(), len(lines), output.bytes_read.get(sink, 0))
+    files, size_bytes = output.totals.get(sink, (0, 0))
+    return TreeDigest(digest.hexdigest(), files, size_bytes)

@@ -35,7 +35,8 @@ class Root:
 
     `own` names the root in the evidence, `lead` is put before the paths below it. `where` is
     the node's path of the root, for errors. `sink` collects its rows (see `pool.Output`).
-    `files_only`: report regular files alone. `sealed`: no mount may lie below the root.
+    `files_only`: report regular files alone. Below it, `points` are roots themselves, and
+    `skip` are reported as one entry without what is in them.
     """
 
     fd: int
@@ -54,12 +55,6 @@ class Root:
     def node_path(self, directory: str, name: str = ".") -> str:
         """The node's path of an entry of `directory`, or of the directory itself."""
         return os.path.normpath(os.path.join(self.where, directory, name))
-
-
-def system_root(fd: int, point: str, **options: object) -> Root:
-    """A root whose rows carry the node's own absolute paths."""
-    lead = "/" if point == "/" else f"{point}/"
-    return Root(fd, point, lead, point, **options)  # type: ignore[arg-type]
 
 
 def errno_name(error: OSError) -> str:

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every process: what it runs, what was mapped into it, and who may steer it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from mock_cloud.agent.measure import procfs, text
+from mock_cloud.agent.measure.walk import Unreadable, errno_name
+
+_WORDS_MAX: Final = 1024
+_WORD_MAX: Final = 4096
+
+# What the dynamic loader, the C library, interpreters, shells, compilers, OpenSSL, rpm and
+# git take from the environment to find code or configuration (ld.so(8), bash(1), gcc(1),
+# python(1), perlrun(1), openssl-env(7), environ(7)).
+_LOADING: Final = re.compile(
+    r"LD_\w*|GLIBC_TUNABLES|GCONV_PATH|LOCPATH|NLSPATH|MALLOC_\w*|HOSTALIASES|LOCALDOMAIN"
+    r"|RES_OPTIONS|RESOLV_HOST_CONF|GETCONF_DIR|NIS_PATH|TZDIR|IFS|ENV|BASH_ENV|BASH_FUNC_.*"
+    r"|SHELLOPTS|BASHOPTS|PS4|PROMPT_COMMAND|BASH_LOADABLES_PATH"
+    r"|PYTHON\w*|PERL\w*|RUBY(OPT|LIB|SHELL)|NODE_(OPTIONS|PATH)|LUA_\w+|TCLLIBPATH|GUILE_LOAD_\w+"
+    r"|_?JAVA_(TOOL_)?OPTIONS|JDK_JAVA_OPTIONS|CLASSPATH|GCC_\w+|COMPILER_PATH|LIBRARY_PATH|CPATH"
+    r"|C_INCLUDE_PATH|CPLUS_INCLUDE_PATH|OBJC_INCLUDE_PATH|CCC_OVERRIDE_OPTIONS|MAKEFLAGS"
+    r"|MAKEFILES|CONFIG_SITE|PKG_CONFIG_\w+|OPENSSL_\w+|SSL_CERT_(FILE|DIR)|SSLKEYLOGFILE"
+    r"|KRB5_\w+|GIT_\w+|RPM_(CONFIGDIR|POPTEXEC_PATH)|SSH_(ASKPASS|SK_PROVIDER)|CURL_\w+"
+    r"|(https?|ftp|all|no)_proxy|(HTTPS?|FTP|ALL|NO)_PROXY"
+)
+
+
+@dataclass(slots=True)
+class Process:
+    """The protocol's facts on one process, in its own words (docs/protocol.md)."""
+
+    pid: int
+    ppid: int
+    uid: int
+    gid: int
+    kernel: bool
+    exe: str | None = None
+    deleted: bool = False
+    sha256: str | None = None
+    cmdline: list[str] = field(default_factory=list)
+    environ: dict[str, str] = field(default_factory=dict)
+    tracer: int = 0
+    maps: list[tuple[str, bool, str | None]] = field(default_factory=list)
+    anonymous_exec: int = 0
+    patched: list[str] = field(default_factory=list)
+    namespaces: dict[str, int] = field(default_factory=dict)
+    caps: str = ""
+    root: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure_processes(leave_out: frozenset[int], unreadable: list[Unreadable]) -> list[Process]:
+    """All processes of /proc but the pids in `leave_out`.
+
+    A process that ends meanwhile, or ended and waits to be reaped, runs nothing and is not
+    among them. What could not be read of the others is added to `unreadable`.
+    """
+    digests = text.Digests()
+    found = []
+    for pid in procfs.list_pids():
+        if pid in leave_out:
+            continue
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            process = measure_process(pid, digests, unreadable)
+            if process is not None:
+                found.append(process)
+    return found
+
+
+def measure_process(
+    pid: int, digests: text.Digests, unreadable: list[Unreadable]
+) -> Process | None:
+    """One process; None if no thread of it runs any more. ProcessLookupError: it ended."""
+    status = procfs.parse_status(procfs.read_bounded(f"/proc/{pid}/status"))
+    kernel = procfs.is_kernel_thread(procfs.read_bounded(f"/proc/{pid}/stat"))
+    process = Process(
+        pid, status.ppid, status.uid, status.gid, kernel, tracer=status.tracer, caps=status.caps
+    )
+    if kernel:
+        return process
+    # /proc/PID answers for the first thread: it may have ended before the others.
+    at, live = pid, status.state not in ("Z", "X")
+    for tid in procfs.list_pids(f"/proc/{pid}/task"):
+        if tid == pid:
+            continue
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            thread = procfs.parse_status(procfs.read_bounded(f"/proc/{pid}/task/{tid}/status"))
+            process.tracer = process.tracer or thread.tracer
+            if not live and thread.state not in ("Z", "X"):
+                at, live = tid, True
+    if not live:
+        return None
+    _measure_identity(process, at, digests, unreadable)
+    try:
+        facts = text.measure_text(at, text.read_mappings(at), digests, unreadable)
+    except PermissionError as error:
+        unreadable.append((f"/proc/{pid}/maps", errno_name(error)))
+    else:
+        process.maps = facts.maps
+        process.anonymous_exec = facts.anonymous_exec
+        process.patched = facts.patched
+    return process
+
+
+def _measure_identity(
+    process: Process, at: int, digests: text.Digests, unreadable: list[Unreadable]
+) -> None:
+    """Executable, words, environment, root and namespaces of the thread `at`."""
+    words = procfs.split_words(procfs.read_bounded(f"/proc/{at}/cmdline"))
+    process.cmdline = [word[:_WORD_MAX] for word in words[:_WORDS_MAX]]
+    try:
+        process.exe, process.deleted = procfs.split_deleted(os.readlink(f"/proc/{at}/exe"))
+        process.root = os.readlink(f"/proc/{at}/root")
+        process.namespaces = procfs.namespaces(at)
+        process.environ = _loading(procfs.read_bounded(f"/proc/{at}/environ"))
+        fd = os.open(f"/proc/{at}/exe", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            process.sha256 = digests.of(fd)
+        finally:
+            os.close(fd)
+    except PermissionError as error:
+        unreadable.append((f"/proc/{process.pid}", errno_name(error)))
+
+
+def _loading(environ: bytes) -> dict[str, str]:
+    """The variables that change what is loaded or how a login goes. Later ones win nothing:
+    the C library takes the first, so the first is kept."""
+    found: dict[str, str] = {}
+    for word in procfs.split_words(environ):
+        name, _, value = word.partition("=")
+        if name not in found and _LOADING.fullmatch(name):
+            found[name[:_WORD_MAX]] = value[:_WORD_MAX]
+    return found
