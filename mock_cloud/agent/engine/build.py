@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One source package built in the chroot: the steps of mock's `backend.build`.
+
+1. the source package is installed in the build user's tree and rebuilt (``-bs``);
+2. its BuildRequires are installed; 1 and 2 repeat until the set of packages is stable;
+3. with dynamic BuildRequires, ``-br`` and their installation until that is stable too;
+4. ``-bb`` (or ``-ba --noprep`` after 3), and the packages are copied out.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import shutil
+from collections.abc import Sequence
+from typing import Final
+
+from mock_cloud.agent.engine import outside, processes, rpmfile
+from mock_cloud.agent.engine.buildroot import Buildroot
+from mock_cloud.agent.engine.context import Job
+from mock_cloud.agent.engine.errors import (
+    BuildError,
+    CommandFailed,
+    EngineError,
+    PackageError,
+)
+from mock_cloud.agent.engine.space import SpaceWatch
+
+_NEEDS_MORE: Final = 11  # rpmbuild -br: BuildRequires are missing
+_DYNAMIC: Final = "rpmlib(DynamicBuildRequires)"
+_SHORT_CIRCUIT: Final = {"prep": "-bp", "install": "-bi", "build": "-bc", "binary": "-bb"}
+
+
+class PackageBuild:
+    """Builds one source package in an initialised `buildroot`; results go to `results`."""
+
+    def __init__(self, job: Job, buildroot: Buildroot, results: str) -> None:
+        self._job = job
+        self._root = buildroot
+        self._config = job.config
+        self._logs = job.logs
+        self._results = results
+        self._topdir = os.path.join(job.config.chroothome, "build")
+        self._installed_logged = False
+        self._space = SpaceWatch((buildroot.chroot.base, job.workspace))
+
+    # whole builds
+
+    def rebuild(self, srpm: str, spec: str = "") -> list[str]:
+        """Build the source package at `srpm`, with the spec file at `spec` instead of its own.
+
+        Both are paths on the node. Returns the names of the packages in the results directory.
+        """
+        name = os.path.basename(srpm)
+        with self._logs.state(f"build phase for {name}"):
+            with self._logs.state(f"build setup for {name}"):
+                inside = self._copy_in(srpm, "originals")
+                self._install_source(inside)
+                if spec:
+                    spec_path = self._copy_in(spec, "originals")
+                else:
+                    spec_path = os.path.join(self._topdir, "SPECS", _spec_name(srpm))
+                dynamic = self._install_static_requirements(spec_path, srpm)
+            with self._logs.state(f"rpmbuild {name}"):
+                self._build_packages(spec_path, srpm, dynamic=dynamic)
+            names = self._copy_results()
+            if not names and not self._config.short_circuit:
+                raise PackageError("No build results found")
+        return names
+
+    def source_package(self, spec: str, sources: Sequence[str]) -> str:
+        """mock's ``--buildsrpm``: a source package of the spec file and `sources`, in results."""
+        with self._logs.state("buildsrpm"):
+            spec_path = self._copy_in(spec, "SPECS")
+            for source in sources:
+                self._copy_in(source, "SOURCES")
+            with self._logs.state("rpmbuild -bs"):
+                rebuilt = self._rebuild_source(spec_path)
+            return outside.copy_out(self._root.chroot.root, rebuilt, self._results)
+
+    # steps
+
+    def _copy_in(self, source: str, directory: str) -> str:
+        """Copy a file of the node into the build tree, as the build user; its path inside."""
+        target = os.path.join(self._topdir, directory, os.path.basename(source))
+        with open(source, "rb") as reader:
+
+            def copy() -> bytes:
+                with open(target, "wb") as writer:
+                    shutil.copyfileobj(reader, writer, 1 << 20)
+                os.chmod(target, 0o644)
+                return b""
+
+            processes.call(self._root.builder(networking=True), copy)
+        return target
+
+    def _install_source(self, inside: str) -> None:
+        argv = ["/bin/rpm", "-Uvh", "--nodeps", inside]
+        code, output = processes.capture(argv, self._root.builder())
+        if code != 0:
+            self._space.raise_if_full()
+            text = output.decode(errors="replace")
+            raise PackageError(f"Source RPM is not installable:\n{text}")
+
+    def _install_static_requirements(self, spec_path: str, srpm: str) -> bool:
+        """Whether the package has dynamic BuildRequires too."""
+        extras = self._extras(srpm)
+        dynamic = False
+        for _ in range(max(1, self._config.static_buildrequires_max_loops)):
+            rebuilt = self._rebuild_source(spec_path)
+            copy = outside.copy_out(self._root.chroot.root, rebuilt, self._scratch())
+            header = rpmfile.read_package(copy)
+            dynamic = _DYNAMIC in " ".join(header.requirements(internal=True))
+            if dynamic and not self._config.dynamic_buildrequires:
+                raise EngineError(
+                    "DynamicBuildRequires are found but support is disabled."
+                    ' See "dynamic_buildrequires" in config_opts.'
+                )
+            changed = self._root.install_dependencies(header.requirements(), extras, copy)
+            os.unlink(copy)
+            if not changed:
+                break
+        return dynamic
+
+    def _extras(self, srpm: str) -> list[str]:
+        """Packages wanted besides the BuildRequires: ``--additional-package``, more_buildreqs."""
+        return [*self.additional_packages(), *self._more_buildreqs(srpm)]
+
+    def additional_packages(self) -> list[str]:
+        """``--additional-package`` words; one that names an input becomes its path."""
+        inputs = {item.name: item for item in self._job.inputs_of("package")}
+        return [
+            self._job.take_input(inputs[word]) if word in inputs else word
+            for word in self._config.additional_packages
+        ]
+
+    def _more_buildreqs(self, srpm: str) -> list[str]:
+        if not self._config.more_buildreqs:
+            return []
+        header = rpmfile.read_package(srpm)
+        name, version = header.string(rpmfile.NAME), header.string(rpmfile.VERSION)
+        release = header.string(rpmfile.RELEASE)
+        for key in (f"{name}-{version}-{release}", f"{name}-{version}", name):
+            if key in self._config.more_buildreqs:
+                return sorted(set(self._config.more_buildreqs[key]))
+        return []
+
+    def _rebuild_source(self, spec_path: str) -> str:
+        """``rpmbuild -bs``; the path inside the chroot of the one source package it made."""
+        command = (
+            f"{self._rpmbuild} -bs {self._noclean} --target {self._config.rpmbuild_arch}"
+            f" --nodeps {spec_path}"
+        )
+        self._check(command)
+        found = self._list("SRPMS", "*src.rpm")
+        if len(found) != 1:
+            where = self._root.chroot.path(os.path.join(self._topdir, "SRPMS/*src.rpm"))
+            raise PackageError(
+                f"Expected to find single rebuilt srpm, found {len(found)} in {where}"
+            )
+        return found[0]
+
+    def _build_packages(self, spec_path: str, srpm: str, *, dynamic: bool) -> None:
+        config = self._config
+        mode = ["-bb"]
+        if config.short_circuit:
+            mode = [_SHORT_CIRCUIT[config.short_circuit], "--short-circuit"]
+        if dynamic:
+            self._install_dynamic_requirements(spec_path, srpm)
+            mode = [*(mode if config.short_circuit else ["-ba"]), "--noprep"]
+        self._log_installed()
+        self._check(self._build_command(mode, spec_path))
+
+    def _install_dynamic_requirements(self, spec_path: str, srpm: str) -> None:
+        mode = ["-br"]
+        for _ in range(max(1, self._config.dynamic_buildrequires_max_loops)):
+            command = self._build_command(mode, spec_path)
+            code = self._run(command)
+            if code not in (0, _NEEDS_MORE):
+                self._space.raise_if_full()
+                raise BuildError(f"Command failed: \n # {_shown(command)}\n")
+            self._logs.build_line("Dynamic buildrequires detected")
+            self._logs.build_line(
+                "Going to install missing buildrequires. See root.log for details."
+            )
+            self._logs.info("Going to install missing dynamic buildrequires")
+            if not self._install_generated(srpm):
+                break
+            mode = ["-br", "--noprep"]
+
+    def _install_generated(self, srpm: str) -> bool:
+        """Install what ``-br`` found; False if the set of packages did not change."""
+        changed = False
+        for path in self._list("SRPMS", "*.buildreqs.nosrc.rpm"):
+            copy = outside.copy_out(self._root.chroot.root, path, self._scratch())
+            requirements = rpmfile.read_package(copy).requirements()
+            if self._root.install_dependencies(requirements, self._extras(srpm), copy):
+                changed = True
+            os.unlink(copy)
+            self._unlink(path)
+        return changed
+
+    def _build_command(self, mode: Sequence[str], spec_path: str) -> str:
+        config = self._config
+        # Not --nocheck: mock's own way, which old rpmbuilds know as well.
+        check = [] if config.check else ["--define", "'__spec_check_template exit 0; '"]
+        options = [config.rpmbuild_opts] if config.rpmbuild_opts else []
+        words = [self._rpmbuild, *mode, self._noclean, "--target", config.rpmbuild_arch]
+        return " ".join([*words, "--nodeps", *check, spec_path, *options])
+
+    @property
+    def _rpmbuild(self) -> str:
+        return self._config.rpmbuild_command or "/usr/bin/rpmbuild"
+
+    @property
+    def _noclean(self) -> str:
+        return "" if self._config.cleanup_on_success else "--noclean"
+
+    # running
+
+    def _check(self, command: str) -> None:
+        """Run rpmbuild; like mock, its status becomes the exit code."""
+        code = self._run(command)
+        if code != 0:
+            self._space.raise_if_full()
+            raise CommandFailed(f"Command failed: \n # {_shown(command)}\n", code)
+
+    def _run(self, command: str) -> int:
+        argv = ["bash", "--login", "-c", command]
+        place = self._root.builder()
+        environment = dict(place.environment)
+        self._logs.build_line(f"Executing command: {argv} with env {environment} and shell False")
+
+        def take(data: bytes) -> None:
+            self._space.look(data)
+            self._logs.build_output(data)
+
+        timeout_s = float(self._config.rpmbuild_timeout)
+        code = processes.run(argv, place, take, timeout_s=timeout_s)
+        self._logs.build_line(f"Child return code was: {code}")
+        return code
+
+    # files
+
+    def _list(self, directory: str, pattern: str) -> list[str]:
+        """Paths inside the chroot of the build tree's files that match, by name."""
+        path = os.path.join(self._topdir, directory)
+        names = outside.list_files(self._root.chroot.root, path)
+        return [os.path.join(path, name) for name in names if fnmatch.fnmatchcase(name, pattern)]
+
+    def _unlink(self, inside: str) -> None:
+        def unlink() -> bytes:
+            os.unlink(inside)
+            return b""
+
+        processes.call(self._root.builder(networking=True), unlink)
+
+    def _copy_results(self) -> list[str]:
+        self._logs.debug("Copying packages to result dir")
+        names = []
+        for path in (*self._list("RPMS", "*.rpm"), *self._list("SRPMS", "*.rpm")):
+            outside.copy_out(self._root.chroot.root, path, self._results)
+            names.append(os.path.basename(path))
+        return names
+
+    def _log_installed(self) -> None:
+        """installed_pkgs.log, once the packages for the build are complete."""
+        if self._installed_logged or not self._config.installed_pkgs:
+            return
+        self._installed_logged = True
+        with self._logs.state("Outputting list of installed packages"):
+            lines = "".join(package.log_line for package in self._root.installed())
+            path = os.path.join(self._results, "installed_pkgs.log")
+            with open(path, "w", encoding="utf-8", errors="surrogateescape") as stream:
+                stream.write(lines)
+
+    def _scratch(self) -> str:
+        path = os.path.join(self._job.directory, "inputs")
+        os.makedirs(path, exist_ok=True)
+        return path
+
+
+def check_source_packages(paths: Sequence[str], *, plain_too: bool = False) -> None:
+    """EngineError, in mock's words, for the first file that is no source package."""
+    for path in paths:
+        try:
+            header = rpmfile.read_package(path)
+        except (rpmfile.HeaderError, OSError) as error:
+            raise EngineError(f"Cannot find/open srpm: {path}. Error: {error}") from error
+        if not plain_too and not header.is_source:
+            raise EngineError(f"File is not an srpm: {path}.")
+
+
+def _spec_name(srpm: str) -> str:
+    names = rpmfile.read_package(srpm).spec_names()
+    if not names:
+        raise PackageError(f"No specfile found in srpm: {os.path.basename(srpm)}")
+    return os.path.basename(names[0])
+
+
+def _shown(command: str) -> str:
+    return processes.pretty(["bash", "--login", "-c", command])

@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A chroot with packages: made from layers where there are any, else by dnf and kept as layers.
+
+Packages are installed in a layer of their own for as long as nothing but the unprivileged
+build user wrote to the chroot: then the layer is the same for the next build with the same
+needs. After that dnf writes to the chroot itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from mock_cloud.agent.engine import hwinfo, layers, network, processes, repos, rpmdb, skeleton
+from mock_cloud.agent.engine.chroot import Chroot
+from mock_cloud.agent.engine.context import Job
+from mock_cloud.agent.engine.packages import PackageManager
+from mock_cloud.agent.job.request import EngineConfig
+
+_BUILD_DIRS = ("RPMS", "SPECS", "SRPMS", "SOURCES", "BUILD", "BUILDROOT", "originals")
+_KEPT_IN_HOME = ("SOURCES", ".bash_history", ".bashrc")
+_CA_BUNDLES = (
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/ssl/ca-bundle.pem",
+)
+_BASE_FIELDS = (
+    "root", "target_arch", "package_manager", "dnf_conf", "chroot_setup_cmd", "releasever",
+    "dnf_vars", "dnf_common_opts", "dnf_disable_plugins", "repo_switches", "environment", "files",
+    "chrootuser", "chrootgroup", "chrootuid", "chrootgid", "chroothome", "extra_chroot_dirs",
+    "use_host_resolv", "rpmbuild_networking",
+)  # fmt: skip
+
+
+class Buildroot:
+    """The chroot of a job. Close it; what is kept for later jobs is decided by the caller."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.config: EngineConfig = job.config
+        self.logs = job.logs
+        self.chroot = Chroot(self.config.root)
+        self.store = layers.LayerStore(job.workspace, job.id, job.request.layers)
+        self._keys = os.path.join(self.chroot.base, "gpgkeys")
+        cache_key = layers.key_of(kind="cache", conf=self.config.dnf_conf, root=self.config.root)
+        cache = os.path.join(job.workspace, "dnf", cache_key)
+        self.packages = PackageManager(self.config, self.chroot, self.logs, cache, self._keys)
+        self._stack_key = ""
+        self._satisfied: frozenset[str] = frozenset()
+        self._layered = False
+        self._revisions: dict[str, str] | None = None
+        self._network: int | None = None
+        self._hw_info_done = False
+
+    # life
+
+    def open(self) -> None:
+        """Take the chroot for this job. RootLocked if another job has it."""
+        self.chroot.lock()
+        os.makedirs(self._keys, mode=0o755, exist_ok=True)
+        for item in self.job.inputs_of("gpgkey"):
+            self.job.take_input(item, self._keys)
+        if os.path.isdir(self.packages.cache) and not self.store.may_reuse(self.packages.cache):
+            shutil.rmtree(self.packages.cache)
+
+    def close(self) -> None:
+        """Unmount, record what stays on the node, drop what nobody needs. Idempotent."""
+        self.chroot.unmount()
+        if self._network is not None:
+            os.close(self._network)
+            self._network = None
+        lowers = self.chroot.kept_lowers()
+        if lowers is not None:
+            self.store.record(self.chroot.upper)
+        if self.packages.was_run and os.path.isdir(self.packages.cache):
+            self.store.record(self.packages.cache)
+        self.store.prune(_kept_roots(os.path.dirname(self.chroot.base)))
+        self.store.close()
+        self.chroot.unlock()
+
+    @property
+    def is_kept(self) -> bool:
+        return self.chroot.kept_lowers() is not None
+
+    def delete(self) -> None:
+        """mock's ``clean``: nothing of the chroot's content is left."""
+        self.chroot.delete()
+        self._layered = False
+
+    def init(self, *, prebuild: bool = False, requirements: Sequence[str] | None = None) -> None:
+        """mock's ``chroot init``: make the chroot usable, or use the one that is there.
+
+        `prebuild` empties the build user's home of what an earlier build left there.
+        `requirements` is what a build will ask for: if there is a layer for it, the chroot
+        stands on it from the start. It is no promise and nothing is installed for it.
+        """
+        with self.logs.state("chroot init"):
+            os.makedirs(self.chroot.base, mode=0o755, exist_ok=True)
+            self._write_hw_info()
+            fresh = not self.chroot.is_mounted and not self._mount_kept()
+            if fresh:
+                self._mount_fresh(requirements)
+            if fresh or prebuild:
+                self._set_up_home()
+            self.chroot.keep()
+
+    def _mount_kept(self) -> bool:
+        lowers = self.chroot.kept_lowers()
+        if lowers is None:
+            return False
+        trees = (*lowers, self.chroot.upper)
+        if not all(self.store.may_reuse(path) and os.path.isdir(path) for path in trees):
+            self.logs.warning(
+                "the chroot that an earlier build left is not covered by this attestation:"
+                " a new one is made"
+            )
+            self.chroot.delete()
+            return False
+        self.chroot.mount(lowers)
+        self._layered = False
+        return True
+
+    def _mount_fresh(self, requirements: Sequence[str] | None) -> None:
+        self.chroot.delete()
+        base = self._base_layer()
+        lowers = [base]
+        if requirements:
+            key = self._next_key(requirements, ())
+            layer = self.store.find(key)
+            if layer is not None:
+                self._stack_key = key
+                self._satisfied = frozenset(requirements)
+                lowers = [layer, base]
+        self.chroot.mount(lowers)
+        self._layered = True
+
+    # layers
+
+    def revisions(self) -> dict[str, str]:
+        """What the enabled repositories hold now; looked up once a job.
+
+        Raises PackageManagerError naming the repository that cannot be had.
+        """
+        if self._revisions is None:
+            if not self.config.online:
+                self._revisions = self.packages.cached_revisions()
+            else:
+                enabled = repos.parse_repositories(
+                    self.packages.conf_text,
+                    releasever=self.config.releasever,
+                    arch=self.config.target_arch,
+                    variables=self.config.dnf_vars,
+                    switches=self.config.repo_switches,
+                )
+                bundle = next((path for path in _CA_BUNDLES if os.path.exists(path)), None)
+                self._revisions = repos.fetch_revisions(enabled, bundle)
+            self.packages.set_revisions(self._revisions)
+        return self._revisions
+
+    def _base_key(self) -> str:
+        fields = asdict(self.config)
+        keys = {item.name: item.digest for item in self.job.inputs_of("gpgkey")}
+        chosen = {name: fields[name] for name in _BASE_FIELDS}
+        return layers.key_of(kind="base", config=chosen, keys=keys, revisions=self.revisions())
+
+    def _next_key(self, requirements: Sequence[str], extras: Sequence[str]) -> str:
+        return layers.key_of(
+            kind="packages",
+            below=self._stack_key,
+            requirements=sorted(requirements),
+            extras=list(extras),
+            options=self.config.dnf_builddep_opts,
+        )
+
+    def _base_layer(self) -> str:
+        self._stack_key = self._base_key()
+        self._satisfied = frozenset()
+        found = self.store.find(self._stack_key)
+        if found is not None:
+            self.logs.debug(f"base layer {self._stack_key}")
+            return found
+        with contextlib.ExitStack() as undo:
+            draft = self.store.draft(self._stack_key)
+            undo.callback(draft.discard)
+            self.chroot.mount_plain(draft.root)
+            undo.callback(self.chroot.unmount)
+            skeleton.prepare(self.chroot.root, self.config)
+            self.packages.write_config()
+            self.chroot.mount_kernel_filesystems()
+            with self.logs.state(f"installing minimal buildroot with {self.packages.name}"):
+                if self.config.chroot_setup_cmd:
+                    self.packages.run(self.config.chroot_setup_cmd)
+            skeleton.finish(self.chroot.root, self.config)
+            self.log_installed()
+            self.chroot.unmount()
+            self._note_revisions()
+            root = self.store.keep(
+                draft, self._stack_key, "base", revisions=self.revisions(), requirements=[]
+            )
+            undo.pop_all()
+        return root
+
+    def _note_revisions(self) -> None:
+        """A repository may change between our look and dnf's: the key says what dnf used."""
+        cached = self.packages.cached_revisions()
+        now = self.revisions()
+        self._revisions = {name: cached.get(name, now[name]) for name in now}
+        self.packages.set_revisions(self._revisions)
+        self._stack_key = self._base_key()
+
+    def _package_layer(
+        self, requirements: Sequence[str], commands: list[list[str]], key: str
+    ) -> bool:
+        """Install in a layer of its own and stand on it. False if it can't be one."""
+        lowers = list(self.chroot.lowers)
+        with contextlib.ExitStack() as undo:
+            draft = self.store.draft(key)
+            undo.callback(draft.discard)
+            self.chroot.unmount()
+            undo.callback(self.chroot.mount, lowers)
+            self.chroot.mount(lowers, draft.root)
+            undo.callback(self.chroot.unmount)
+            for command in commands:
+                self.packages.run(command)
+            shutil.rmtree(self.chroot.path("installation-homedir"), ignore_errors=True)
+            self.chroot.unmount()
+            shutil.rmtree(os.path.join(draft.path, "work"), ignore_errors=True)
+            if not all(layers.freeze(draft.root, lower) for lower in lowers):
+                return False
+            root = self.store.keep(
+                draft, key, "packages", revisions=self.revisions(), requirements=list(requirements)
+            )
+            undo.pop_all()
+        self._stand_on(key, root)
+        return True
+
+    def _stand_on(self, key: str, root: str) -> None:
+        """Put the layer `root` between the chroot's layers and what was written to it."""
+        lowers = [root, *self.chroot.lowers]
+        self.chroot.unmount()
+        self.chroot.mount(lowers)
+        self._stack_key = key
+
+    def install_dependencies(
+        self, requirements: Sequence[str], extras: Sequence[str], source_package: str
+    ) -> bool:
+        """Install what `source_package` (a path on the node) requires, after the words `extras`.
+
+        False if the set of installed packages is as it was before.
+        """
+        wanted = frozenset((*requirements, *(f"extra {word}" for word in extras)))
+        if wanted <= self._satisfied:
+            return False
+        commands = [["install", *extras]] if extras else []
+        if requirements:
+            commands.append(["builddep", source_package])
+        satisfied = self._satisfied | wanted
+        if self._layered and not self.packages.extra_conf:
+            key = self._next_key(requirements, extras)
+            found = self.store.find(key)
+            if found is not None and found not in self.chroot.lowers:
+                self._stand_on(key, found)
+                self._satisfied = satisfied
+                return True
+            before = self.installed()
+            if self._package_layer(requirements, commands, key):
+                self._satisfied = satisfied
+                return self.installed() != before
+        before = self.installed()
+        for command in commands:
+            self.run_packages(command)
+        self._satisfied = satisfied
+        return self.installed() != before
+
+    def run_packages(self, command: Sequence[str]) -> str:
+        """One dnf command on the chroot itself. From then on nothing of it becomes a layer."""
+        self._layered = False
+        self.revisions()
+        self.packages.write_config()
+        return self.packages.run(command)
+
+    def installed(self) -> list[rpmdb.Installed]:
+        return rpmdb.list_installed(self.chroot.root)
+
+    def log_installed(self) -> None:
+        names = "\n".join(package.nevra for package in self.installed())
+        self.logs.debug(f"Installed packages:\n{names}")
+
+    # places
+
+    def builder(self, cwd: str = "/", *, networking: bool | None = None) -> processes.Place:
+        """The build user in the chroot, without network unless the configuration allows it."""
+        config = self.config
+        return processes.Place(
+            root=self.chroot.root,
+            uid=config.chrootuid,
+            gid=config.chrootgid,
+            cwd=cwd,
+            network=self._network_namespace(networking),
+            arch=config.target_arch,
+            environment={**config.environment, "HOME": config.chroothome},
+        )
+
+    def superuser(self, cwd: str = "/") -> processes.Place:
+        """root in the chroot, with the same network as the build user."""
+        config = self.config
+        return processes.Place(
+            root=self.chroot.root,
+            cwd=cwd,
+            network=self._network_namespace(None),
+            arch=config.target_arch,
+            environment={**config.environment, "HOME": config.chroothome},
+        )
+
+    def _network_namespace(self, networking: bool | None) -> int | None:
+        allowed = self.config.rpmbuild_networking if networking is None else networking
+        if allowed:
+            return None
+        if self._network is None:
+            self._network = network.open_isolated()
+        return self._network
+
+    # the build user's home
+
+    def _set_up_home(self) -> None:
+        """mock's home for the build: emptied but for what mock keeps, with its macros."""
+        config = self.config
+        home = config.chroothome
+        macros = f"{config.macrofile_text}\n\n" if config.macrofile_text else ""
+        macros += "".join(f"{name} {value}\n" for name, value in config.macros.items())
+
+        def set_up() -> bytes:
+            build = os.path.join(home, "build")
+            _empty(home, keep=("build", *_KEPT_IN_HOME))
+            if os.path.islink(build) or not os.path.isdir(build):
+                _empty(home, keep=_KEPT_IN_HOME)
+            else:
+                _empty(build, keep=_KEPT_IN_HOME)
+            for name in _BUILD_DIRS:
+                os.makedirs(os.path.join(build, name), exist_ok=True)
+            with open(os.path.join(home, ".rpmmacros"), "w", errors="surrogateescape") as stream:
+                stream.write(macros)
+            return b""
+
+        inside = processes.Place(root=self.chroot.root, uid=config.chrootuid, gid=config.chrootgid)
+        processes.call(inside, set_up)
+
+    def _write_hw_info(self) -> None:
+        if self.config.hw_info and not self._hw_info_done:
+            path = os.path.join(self.job.results, "hw_info.log")
+            os.makedirs(self.job.results, exist_ok=True)
+            with open(path, "w", encoding="utf-8", errors="replace") as stream:
+                stream.write(hwinfo.describe((self.chroot.base, self.job.workspace)))
+            self._hw_info_done = True
+
+
+def _empty(directory: str, keep: Sequence[str]) -> None:
+    for entry in os.scandir(directory):
+        if entry.name in keep:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
+
+
+def _kept_roots(libdir: str) -> set[str]:
+    """The layers under every chroot that is kept on this node."""
+    roots: set[str] = set()
+    for entry in os.scandir(libdir):
+        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+            roots.update(Chroot(entry.name, libdir).kept_lowers() or ())
+    return roots

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``mock --chain``: packages built one after the other, each against those before it.
+
+The results directory is the local repository: a directory a package, named after its source
+package, and `repodata`, as mock lays it out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from mock_cloud.agent.engine import build, processes
+from mock_cloud.agent.engine.buildroot import Buildroot
+from mock_cloud.agent.engine.context import Job
+from mock_cloud.agent.engine.errors import (
+    ConfigurationError,
+    EngineError,
+    NoSpace,
+    PackageManagerError,
+)
+
+REPOSITORY_ID: Final = "local_build_repo"
+_PARTLY_BUILT: Final = 4
+_CREATEREPO: Final = ("createrepo_c", "-d", "-q", "-x", "*.src.rpm")
+
+
+class Timed(Protocol):
+    def __call__(
+        self, job: Job, buildroot: Buildroot, items: Sequence[str], step: Callable[[str], object]
+    ) -> None: ...
+
+
+def perform(job: Job, buildroot: Buildroot, timed: Timed) -> int:
+    """Build the request's packages in order; 0, or 4 if some failed."""
+    logs = job.logs
+    repository = job.results
+    buildroot.init()
+    logs.info(f"results dir: {repository}")
+    buildroot.packages.extra_conf = _local_repository(repository)
+    _create_repository(repository)
+    built: list[str] = []
+    pending = list(job.request.args)
+    tries = 0
+    while True:
+        tries += 1
+        failed = _round(job, buildroot, timed, pending, built)
+        if not failed or not job.request.chain_recurse:
+            break
+        if len(failed) == len(pending):
+            logs.info(f"Tried {tries} times - following pkgs could not be successfully built:")
+            for name in failed:
+                logs.info(name)
+            break
+        logs.info("Some package succeeded, some failed.")
+        logs.info(f"Trying to rebuild {len(failed)} failed pkgs, because --recurse is set.")
+        pending = failed
+    _summarise(job, built, failed=bool(failed))
+    return _PARTLY_BUILT if failed else 0
+
+
+def _round(
+    job: Job, buildroot: Buildroot, timed: Timed, names: Sequence[str], built: list[str]
+) -> list[str]:
+    """One pass over `names`; those that failed. What succeeded is added to `built`."""
+    failed: list[str] = []
+    for name in names:
+        if failed and not job.request.chain_continue and not job.request.chain_recurse:
+            job.logs.error(
+                "Stopping the --chain build because --continue isn't specified and the package"
+                f" '{failed[0]}' failed to build"
+            )
+            break
+        if not name.endswith(".rpm"):
+            job.logs.error(f"{name} doesn't appear to be an rpm - skipping")
+            failed.append(name)
+            continue
+        job.logs.info(f"Start chain build: {name}")
+        if _build_one(job, buildroot, timed, name):
+            built.append(name)
+        else:
+            failed.append(name)
+        job.logs.info(f"End chain build: {name}")
+    return failed
+
+
+def _build_one(job: Job, buildroot: Buildroot, timed: Timed, name: str) -> bool:
+    logs = job.logs
+    results = os.path.join(job.results, name.replace(".src.rpm", ""))
+    logs.open(results, logs.version)
+    try:
+        package = job.take_input(job.find_input(name))
+        build.check_source_packages([package])
+        step = build.PackageBuild(job, buildroot, results).rebuild
+        timed(job, buildroot, [package], step)
+    except NoSpace:
+        raise
+    except EngineError as error:
+        logs.error(error.message)
+        logs.info(f"Error building {name}.")
+        if job.request.chain_recurse:
+            logs.info("Will try to build again (if some other package will succeed).")
+        else:
+            logs.info(f"See logs/results in {job.results}")
+            _touch(os.path.join(results, "fail"))
+        return False
+    logs.info(f"Success building {name}")
+    _touch(os.path.join(results, "success"))
+    _create_repository(job.results)
+    return True
+
+
+def _summarise(job: Job, built: Sequence[str], *, failed: bool) -> None:
+    logs = job.logs
+    logs.info(f"Results out to: {job.results}")
+    logs.info(f"Packages built: {len(built)}")
+    if built:
+        some = "Some packages" if failed else "Packages"
+        logs.info(f"{some} successfully built in this order:")
+        for name in built:
+            logs.info(name)
+
+
+def _local_repository(directory: str) -> str:
+    """The section mock adds to dnf.conf for its local repository."""
+    options = {
+        "name": f"file://{directory}",
+        "baseurl": f"file://{directory}",
+        "enabled": "1",
+        "skip_if_unavailable": "0",
+        "metadata_expire": "0",
+        "gpgcheck": "0",
+        "cost": "1",
+        "best": "1",
+        "module_hotfixes": "true",
+    }
+    lines = "".join(f"{name}={value}\n" for name, value in options.items())
+    return f"\n\n[{REPOSITORY_ID}]\n{lines}"
+
+
+def _create_repository(directory: str) -> None:
+    argv = [*_CREATEREPO]
+    if os.path.exists(os.path.join(directory, "repodata", "repomd.xml")):
+        argv.append("--update")
+    argv.append(directory)
+    try:
+        code, output = processes.capture(argv, processes.Place())
+    except FileNotFoundError as error:
+        raise ConfigurationError("the node has no createrepo_c, which --chain needs") from error
+    if code != 0:
+        text = output.decode(errors="replace")
+        raise PackageManagerError(f"Command failed: \n # {processes.pretty(argv)}\n{text}")
+
+
+def _touch(path: str) -> None:
+    with open(path, "ab"):
+        pass

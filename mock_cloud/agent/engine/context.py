@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What every part of a job shares: the request, its directories, logs, and inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from typing import Final
+
+from mock_cloud.agent.engine.errors import EngineError, UsageError
+from mock_cloud.agent.engine.logs import Logs
+from mock_cloud.agent.job.request import EngineConfig, Input, JobRequest
+
+_BLOCK: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job on the node. `directory` is W/jobs/ID."""
+
+    workspace: str
+    id: str
+    directory: str
+    request: JobRequest
+    logs: Logs
+
+    @property
+    def config(self) -> EngineConfig:
+        return self.request.config
+
+    @property
+    def results(self) -> str:
+        return os.path.join(self.directory, "results")
+
+    def inputs_of(self, role: str) -> list[Input]:
+        return [item for item in self.request.inputs if item.role == role]
+
+    def find_input(self, name: str) -> Input:
+        """The input called `name`. UsageError if the request has none."""
+        for item in self.request.inputs:
+            if item.name == name:
+                return item
+        raise UsageError(f"the request has no input called {name!r}")
+
+    def take_input(self, item: Input, directory: str = "") -> str:
+        """A copy of the input under its own name, in `directory` or W/jobs/ID/inputs.
+
+        It is checked against its digest while it is copied: a blob may have been on the node
+        for long. EngineError (75) if it is missing or differs.
+        """
+        directory = directory or os.path.join(self.directory, "inputs")
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+        target = os.path.join(directory, item.name)
+        source = os.path.join(self.workspace, "blobs", item.digest)
+        digest = hashlib.sha256()
+        try:
+            with open(source, "rb") as reader, open(target, "wb") as writer:
+                while block := reader.read(_BLOCK):
+                    digest.update(block)
+                    writer.write(block)
+        except FileNotFoundError as error:
+            raise EngineError(f"the input {item.name} is not on the node", 75) from error
+        if digest.hexdigest() != item.digest:
+            raise EngineError(f"the input {item.name} is not what was sent", 75)
+        return target
+
+    def discard_inputs(self) -> None:
+        shutil.rmtree(os.path.join(self.directory, "inputs"), ignore_errors=True)

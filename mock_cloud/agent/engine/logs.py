@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The three logs of a resultdir and what the user sees, in the formats of mock's logging.ini.
+
+root.log: ``LEVEL FILE:LINE:  message``. state.log: ``TIME - message``. build.log: the message
+alone. All are opened for appending and never renamed, so that they can be followed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from mock_cloud.agent.job.terminal import STDERR, STDOUT, TerminalWriter
+
+_NAMES: Final = ("root.log", "build.log", "state.log")
+_LINE_MAX: Final = 1 << 16
+
+QUIET: Final = 0
+NORMAL: Final = 1
+DEBUG: Final = 2
+
+
+class Logs:
+    """Writes to the logs and to the terminal; `verbose` is mock's 0 (-q), 1, 2 (-v)."""
+
+    def __init__(self, terminal: TerminalWriter, verbose: int, *, show_output: bool) -> None:
+        self.terminal = terminal
+        self._verbose = verbose
+        self.show_output = show_output
+        self._files: dict[str, int] = {}
+        self._states: list[str] = []
+        self.tail = b""
+        self.version = ""
+        self.on_state: Callable[[str], None] = lambda name: None
+
+    def open(self, results: str, version: str) -> None:
+        """Log into the directory `results` from now on; what is there is kept."""
+        self.close()
+        self.version = version
+        os.makedirs(results, mode=0o755, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        for name in _NAMES:
+            self._files[name] = os.open(os.path.join(results, name), flags, 0o644)
+        banner = f"Mock Version: mock-cloud {version}"
+        self._state_log(banner)
+        self.build_line(banner)
+        self._root_log("INFO", banner)
+
+    def close(self) -> None:
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files.clear()
+
+    # what mock's root logger gets
+
+    def info(self, message: str) -> None:
+        self._root_log("INFO", message)
+        if self._verbose >= NORMAL:
+            self._print(f"INFO: {message}\n")
+
+    def warning(self, message: str) -> None:
+        self._root_log("WARNING", message)
+        self._print(f"WARNING: {message}\n")
+
+    def error(self, message: str) -> None:
+        self._root_log("ERROR", message)
+        self._print(f"ERROR: {message}\n")
+
+    def debug(self, message: str) -> None:
+        self._root_log("DEBUG", message)
+        if self._verbose >= DEBUG:
+            self._print(f"DEBUG: {message}\n")
+
+    # states
+
+    @contextmanager
+    def state(self, name: str) -> Iterator[None]:
+        """``Start: NAME`` now and ``Finish: NAME`` at the end, in state.log and on the terminal.
+
+        As with mock, a failure leaves ``run`` unfinished and finishes everything else.
+        """
+        self._state(f"Start: {name}")
+        self._states.append(name)
+        self.on_state(name)
+        try:
+            yield
+        except BaseException:
+            if name != "run":
+                self._state(f"Finish: {name}")
+            raise
+        else:
+            self._state(f"Finish: {name}")
+        finally:
+            self._states.pop()
+
+    @property
+    def current_state(self) -> str:
+        return self._states[-1] if self._states else ""
+
+    def _state(self, message: str) -> None:
+        self._state_log(message)
+        if self._verbose >= NORMAL:
+            self._print(message + "\n")
+
+    # output of commands
+
+    def build_line(self, message: str) -> None:
+        """One line of our own in build.log."""
+        self._write("build.log", message.encode(errors="surrogateescape") + b"\n")
+
+    def build_output(self, data: bytes) -> None:
+        """rpmbuild's output, byte for byte."""
+        self._write("build.log", data)
+        self._remember(data)
+        self._show(data)
+
+    def root_sink(self) -> tuple[Callable[[bytes], None], Callable[[], None]]:
+        """(sink, finish) for a command whose output lines go to root.log as mock logs them."""
+        pending = b""
+
+        def sink(data: bytes) -> None:
+            nonlocal pending
+            self._remember(data)
+            self._show(data)
+            *lines, pending = (pending + data).split(b"\n")
+            if len(pending) > _LINE_MAX:
+                lines, pending = [*lines, pending], b""
+            self._root_output(lines)
+
+        def finish() -> None:
+            nonlocal pending
+            if pending:
+                self._root_output([pending])
+                pending = b""
+
+        return sink, finish
+
+    def _root_output(self, lines: list[bytes]) -> None:
+        lead = b"DEBUG util.py:462:  "
+        text = b"".join(lead + line.rstrip(b"\r") + b"\n" for line in lines if line)
+        self._write("root.log", text)
+
+    def _remember(self, data: bytes) -> None:
+        self.tail = (self.tail + data)[-8192:]
+
+    def _show(self, data: bytes) -> None:
+        if self.show_output:
+            self.terminal.write(STDOUT, data)
+
+    def _print(self, text: str) -> None:
+        self.terminal.write(STDERR, text.encode(errors="surrogateescape"))
+
+    def _state_log(self, message: str) -> None:
+        now = time.time()
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+        line = f"{stamp},{int(now % 1 * 1000):03d} - {message}\n"
+        self._write("state.log", line.encode(errors="surrogateescape"))
+
+    def _root_log(self, level: str, message: str) -> None:
+        line = f"{level} backend.py:0:  {message}\n"
+        self._write("root.log", line.encode(errors="surrogateescape"))
+
+    def _write(self, name: str, data: bytes) -> None:
+        descriptor = self._files.get(name)
+        view = memoryview(data)
+        while descriptor is not None and view:
+            view = view[os.write(descriptor, view) :]

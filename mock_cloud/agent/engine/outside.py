@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reading files of a chroot from outside, where a build may have put links in the way.
+
+Every directory on the way is opened without following links, so nothing of the node itself
+can be reached by a name inside the chroot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from typing import Final
+
+from mock_cloud.agent.engine.errors import PackageError
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_BLOCK: Final = 1 << 20
+
+
+def list_files(root: str, inside: str) -> list[str]:
+    """Sorted names of the regular files in the directory `inside` of the chroot at `root`."""
+    with _open_directory(root, inside) as directory, os.scandir(directory) as entries:
+        return sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+
+
+def copy_out(root: str, inside: str, directory: str) -> str:
+    """Copy the regular file `inside` of the chroot into `directory`, with its time of change.
+
+    Returns the copy's path. PackageError if it is not a regular file.
+    """
+    parent, name = os.path.split(inside)
+    target = os.path.join(directory, name)
+    with _open_directory(root, parent) as parent_fd:
+        source = os.open(name, _FILE, dir_fd=parent_fd)
+    try:
+        facts = os.fstat(source)
+        if not stat.S_ISREG(facts.st_mode):
+            raise PackageError(f"{inside} is not a regular file")
+        output = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            while os.sendfile(output, source, None, _BLOCK):
+                pass
+            os.utime(output, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        finally:
+            os.close(output)
+    finally:
+        os.close(source)
+    return target
+
+
+@contextlib.contextmanager
+def _open_directory(root: str, inside: str) -> Iterator[int]:
+    descriptor = os.open(root, _DIRECTORY)
+    try:
+        for part in inside.strip("/").split("/"):
+            below = os.open(part, _DIRECTORY, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        yield descriptor
+    except OSError as error:
+        raise PackageError(f"{inside} in the chroot cannot be read: {error.strerror}") from error
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The node's dnf, run on a chroot with ``--installroot``."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from mock_cloud.agent.engine import processes
+from mock_cloud.agent.engine.chroot import Chroot
+from mock_cloud.agent.engine.errors import ConfigurationError, PackageManagerError
+from mock_cloud.agent.engine.logs import Logs
+from mock_cloud.agent.engine.space import SpaceWatch
+from mock_cloud.agent.job.request import EngineConfig
+
+_PROGRAMS: Final = {
+    "dnf": ("/usr/bin/dnf-3", "/usr/bin/dnf"),
+    "dnf4": ("/usr/bin/dnf-3", "/usr/bin/dnf"),
+    "dnf5": ("/usr/bin/dnf5", "/usr/bin/dnf-3", "/usr/bin/dnf"),
+    "yum": ("/usr/bin/dnf-3", "/usr/bin/dnf", "/usr/bin/dnf5"),
+}
+_NO_ALLOWERASING: Final = ("remove",)
+_KEYS_MARK: Final = "@GPGKEYS@"
+_CACHE: Final = "var/cache/dnf"
+
+
+class PackageManager:
+    """dnf for one chroot. `cache` is the directory with its metadata and packages."""
+
+    def __init__(
+        self, config: EngineConfig, chroot: Chroot, logs: Logs, cache: str, keys: str
+    ) -> None:
+        self._config = config
+        self._chroot = chroot
+        self._logs = logs
+        self.cache = cache
+        self.conf_text = config.dnf_conf.replace(_KEYS_MARK, keys)
+        self.extra_conf = ""
+        self._program = _find_program(config.package_manager)
+        self._revisions: Mapping[str, str] = {}
+        self.was_run = False
+
+    @property
+    def name(self) -> str:
+        """mock's word for it, which stands in state.log."""
+        return "dnf5" if self._program.endswith("dnf5") else "dnf4"
+
+    def set_revisions(self, revisions: Mapping[str, str]) -> None:
+        """What the repositories' metadata is right now: cached metadata that agrees is used."""
+        self._revisions = revisions
+
+    def cached_revisions(self) -> dict[str, str]:
+        """Repository id → sha256 of the repomd.xml that dnf has in its cache."""
+        found = {}
+        for path in glob.glob(os.path.join(glob.escape(self.cache), "*", "repodata", "repomd.xml")):
+            directory = os.path.basename(os.path.dirname(os.path.dirname(path)))
+            repo_id, _, mark = directory.rpartition("-")  # dnf adds a digest of the URLs
+            if repo_id and mark:
+                with open(path, "rb") as stream:
+                    found[repo_id] = hashlib.sha256(stream.read()).hexdigest()
+        return found
+
+    def write_config(self) -> None:
+        """The configuration into the chroot, where mock has it and dnf finds it."""
+        directory = self._chroot.path("etc/dnf")
+        os.makedirs(directory, exist_ok=True)
+        with open(os.path.join(directory, "dnf.conf"), "w", encoding="utf-8") as stream:
+            stream.write(self.conf_text + self.extra_conf)
+
+    def run(self, command: Sequence[str]) -> str:
+        """One dnf command on the chroot; its output goes to root.log and comes back.
+
+        Raises PackageManagerError on failure (mock's exit code 30), NoSpace on a full disk.
+        """
+        self.was_run = True
+        argv = self.invocation(command)
+        self._logs.debug(str(argv))
+        home = self._installation_home()
+        environment = {**processes.NODE_ENVIRONMENT, **self._config.environment}
+        environment.update(HOME=home, LC_MESSAGES="C.UTF-8", PATH=processes.NODE_PATH)
+        place = processes.Place(environment=environment, arch=self._config.target_arch)
+        sink, finish = self._logs.root_sink()
+        output: list[bytes] = []
+        watch = SpaceWatch((self._chroot.base, self.cache))
+
+        def take(data: bytes) -> None:
+            watch.look(data)
+            output.append(data)
+            sink(data)
+
+        os.makedirs(self.cache, mode=0o700, exist_ok=True)
+        with self._chroot.bound(self.cache, _CACHE):
+            code = processes.run(argv, place, take)
+        finish()
+        text = b"".join(output).decode(errors="replace")
+        self._logs.debug(f"Child return code was: {code}")
+        if code != 0:
+            watch.raise_if_full(text)
+            raise PackageManagerError(f"Command failed: \n # {processes.pretty(argv)}\n{text}")
+        return text
+
+    def invocation(self, command: Sequence[str]) -> list[str]:
+        """The argv for `command`: options in mock's order."""
+        config = self._config
+        verb, *words = command
+        argv = [self._program]
+        if verb == "builddep":
+            argv.append(verb)
+        argv += ["--installroot", self._chroot.root + "/"]
+        if verb in ("upgrade", "update", "module"):
+            argv.append("-y")
+        if config.releasever:
+            argv += ["--releasever", config.releasever]
+        if not config.online:
+            argv.append("-C")
+        for switch in config.repo_switches:
+            argv += switch
+        options = [
+            item for item in config.dnf_common_opts
+            if not (item == "--allowerasing" and verb in _NO_ALLOWERASING and self.name == "dnf5")
+        ]  # fmt: skip
+        options += [f"--disableplugin={name}" for name in config.dnf_disable_plugins]
+        options += config.dnf_builddep_opts if verb == "builddep" else []
+        options += self._freshness()
+        rest = words if verb == "builddep" else [verb, *words]
+        return argv + (rest + options if self.name == "dnf5" else options + rest)
+
+    def _freshness(self) -> list[str]:
+        """Make dnf believe what the revision check found, instead of a metadata's age."""
+        cached = self.cached_revisions()
+        options = []
+        for repo_id, revision in self._revisions.items():
+            age = "-1" if cached.get(repo_id) == revision else "0"
+            options.append(f"--setopt={repo_id}.metadata_expire={age}")
+        return options
+
+    def _installation_home(self) -> str:
+        """mock's home for installations: rpm must not touch what is mounted there."""
+        home = self._chroot.path("installation-homedir")
+        os.makedirs(home, exist_ok=True)
+        with open(os.path.join(home, ".rpmmacros"), "w", encoding="ascii") as stream:
+            stream.write("%_netsharedpath /proc:/sys\n")
+        return home
+
+
+def _find_program(package_manager: str) -> str:
+    if package_manager not in _PROGRAMS:
+        raise ConfigurationError(
+            f"the chroot engine has no package manager {package_manager!r}; use the mock engine"
+        )
+    for program in _PROGRAMS[package_manager]:
+        if os.access(program, os.X_OK):
+            return program
+    raise ConfigurationError(f"the node has none of {', '.join(_PROGRAMS[package_manager])}")

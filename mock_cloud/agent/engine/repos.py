@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Repositories of a dnf.conf and their revisions.
+
+A revision is the sha256 of a repository's repomd.xml: it names the whole content, since
+repomd.xml holds the digests of everything else. It is looked up for every job, so that a
+layer made from older metadata is never used.
+"""
+
+from __future__ import annotations
+
+import configparser
+import fnmatch
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mock_cloud.agent.engine.errors import ConfigurationError, PackageManagerError
+
+_FETCH_TIMEOUT_S: Final = 20.0
+_REPOMD_MAX: Final = 16 << 20
+_MIRRORS_TRIED: Final = 5
+_FALSE: Final = frozenset(("0", "no", "false", "off"))
+_BASEARCH: Final = {
+    **dict.fromkeys(("i386", "i486", "i586", "i686", "athlon", "geode"), "i386"),
+    **dict.fromkeys(("x86_64_v2", "x86_64_v3", "x86_64_v4", "amd64", "ia32e"), "x86_64"),
+    **dict.fromkeys(("armv7l", "armv7hl", "armv7hnl", "armv8hl"), "armhfp"),
+}
+_METALINK_HASH: Final = re.compile(rb'<hash\s+type="sha256"\s*>\s*([0-9a-fA-F]{64})\s*<')
+_VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """One enabled repository: where its metadata may be had, and how to reach it."""
+
+    id: str
+    baseurls: tuple[str, ...]
+    mirrorlist: str
+    metalink: str
+    skip_if_unavailable: bool
+    sslverify: bool
+    sslcacert: str
+    proxy: str
+
+    @property
+    def where(self) -> str:
+        """The URL to name in a message."""
+        return (self.baseurls or (self.metalink or self.mirrorlist or "no URL",))[0]
+
+
+def parse_repositories(
+    dnf_conf: str,
+    *,
+    releasever: str,
+    arch: str,
+    variables: Mapping[str, str],
+    switches: Sequence[Sequence[str]],
+) -> list[Repository]:
+    """The enabled repositories of a dnf.conf, after ``--enablerepo`` and ``--disablerepo``.
+
+    ConfigurationError if the text is no dnf.conf. As in dnf the last of two equal options
+    counts, and main's options are the repositories' defaults.
+    """
+    parser = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True)
+    try:
+        parser.read_string(dnf_conf)
+    except configparser.Error as error:
+        raise ConfigurationError(f"dnf.conf cannot be parsed: {error}") from error
+    known = {"releasever": releasever, "arch": arch, "basearch": _BASEARCH.get(arch, arch)}
+    known.update(variables)
+    found = []
+    main = dict(parser["main"]) if parser.has_section("main") else {}
+    for section in parser.sections():
+        options = {**main, **dict(parser[section])}
+        if section != "main" and _enabled(section, options.get("enabled"), switches):
+            found.append(_repository(expand(section, known), options, known))
+    return found
+
+
+def expand(text: str, variables: Mapping[str, str]) -> str:
+    """`text` with ``$name`` and ``${name}`` replaced where dnf knows the name."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        return variables.get(name, match[0])
+
+    return _VARIABLE.sub(value, text)
+
+
+def _enabled(repo_id: str, value: str | None, switches: Sequence[Sequence[str]]) -> bool:
+    enabled = (value or "1").strip().lower() not in _FALSE
+    for option, patterns in switches:
+        if any(fnmatch.fnmatchcase(repo_id, word.strip()) for word in patterns.split(",")):
+            enabled = option == "--enablerepo"
+    return enabled
+
+
+def _repository(
+    repo_id: str, options: Mapping[str, str | None], known: Mapping[str, str]
+) -> Repository:
+    def text(name: str) -> str:
+        return expand((options.get(name) or "").strip(), known)
+
+    return Repository(
+        id=repo_id,
+        baseurls=tuple(url.rstrip("/") for url in re.split(r"[\s,]+", text("baseurl")) if url),
+        mirrorlist=text("mirrorlist"),
+        metalink=text("metalink"),
+        skip_if_unavailable=(text("skip_if_unavailable") or "0").lower() not in _FALSE,
+        sslverify=(text("sslverify") or "1").lower() not in _FALSE,
+        sslcacert=text("sslcacert"),
+        proxy=text("proxy") if text("proxy") != "_none_" else "",
+    )
+
+
+def fetch_revisions(repositories: Sequence[Repository], ca_bundle: str | None) -> dict[str, str]:
+    """Repository id → sha256 (hex) of its repomd.xml now, all fetched side by side.
+
+    A repository with skip_if_unavailable that cannot be had is left out; any other one raises
+    PackageManagerError naming it and its URL. `ca_bundle` is the node's PEM file for https.
+    """
+    found: dict[str, str] = {}
+    failures: dict[str, str] = {}
+
+    def look(repository: Repository) -> None:
+        try:
+            found[repository.id] = _revision(repository, ca_bundle)
+        except (OSError, ValueError) as error:
+            failures[repository.id] = str(getattr(error, "reason", None) or error)
+
+    threads = [threading.Thread(target=look, args=(item,)) for item in repositories[1:]]
+    for thread in threads:
+        thread.start()
+    for item in repositories[:1]:
+        look(item)
+    for thread in threads:
+        thread.join()
+    for item in repositories:
+        if item.id in failures and not item.skip_if_unavailable:
+            raise PackageManagerError(
+                f"repository '{item.id}' cannot be used: {item.where}: {failures[item.id]}"
+            )
+    return {item.id: found[item.id] for item in repositories if item.id in found}
+
+
+def _revision(repository: Repository, ca_bundle: str | None) -> str:
+    fetch = _fetcher(repository, ca_bundle)
+    urls = list(repository.baseurls)
+    if not urls and repository.metalink:
+        match = _METALINK_HASH.search(fetch(repository.metalink))
+        if match is None:
+            raise ValueError("the metalink has no sha256 of repomd.xml")
+        return match[1].decode().lower()
+    if not urls and repository.mirrorlist:
+        lines = fetch(repository.mirrorlist).decode("utf-8", "replace").split()
+        urls = [line.rstrip("/") for line in lines if "://" in line]
+    if not urls:
+        raise ValueError("it has no baseurl, mirrorlist or metalink")
+    problem: OSError | ValueError = ValueError("no mirror")
+    for url in urls[:_MIRRORS_TRIED]:
+        try:
+            return hashlib.sha256(_repomd(fetch, url)).hexdigest()
+        except (OSError, ValueError) as error:
+            problem = error
+    raise problem
+
+
+def _repomd(fetch: Callable[[str], bytes], url: str) -> bytes:
+    data = fetch(f"{url}/repodata/repomd.xml")
+    if b"<repomd" not in data[:4096]:
+        raise ValueError("repodata/repomd.xml is not repository metadata")
+    return data
+
+
+def _fetcher(repository: Repository, ca_bundle: str | None) -> Callable[[str], bytes]:
+    # Imported here: a job that needs no repository should not pay for it.
+    import urllib.request
+
+    proxies = {"http": repository.proxy, "https": repository.proxy} if repository.proxy else {}
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler(proxies)]
+    if any(url.startswith("https") for url in (*repository.baseurls, repository.where)):
+        import ssl
+
+        context = ssl.create_default_context(cafile=repository.sslcacert or ca_bundle)
+        if not repository.sslverify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    opener = urllib.request.build_opener(*handlers)
+
+    def fetch(url: str) -> bytes:
+        if not url.startswith(("http://", "https://", "ftp://", "file:///")):
+            raise ValueError(f"{url}: not a URL of a known kind")
+        with opener.open(url, timeout=_FETCH_TIMEOUT_S) as answer:
+            data: bytes = answer.read(_REPOMD_MAX + 1)
+        if len(data) > _REPOMD_MAX:
+            raise ValueError(f"{url}: larger than {_REPOMD_MAX} bytes")
+        return data
+
+    return fetch

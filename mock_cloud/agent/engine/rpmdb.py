@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is installed in a tree, without writing to it.
+
+The database is read by ourselves where that is possible (a header blob a package), since
+rpm opens it for writing, which in an overlay copies all of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mock_cloud.agent.engine import processes, rpmfile
+from mock_cloud.agent.engine.errors import RootError
+from mock_cloud.agent.measure import headers
+
+_QUERY = "%{nevra} %{buildtime} %{size} %{name}\\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """An installed package; `buildtime` in seconds since the epoch, `size_bytes` installed."""
+
+    nevra: str
+    name: str
+    buildtime: int
+    size_bytes: int
+
+    @property
+    def log_line(self) -> str:
+        """Its line in installed_pkgs.log, as mock's package_state plugin writes it."""
+        return f"{self.nevra} {self.buildtime} {self.size_bytes} installed\n"
+
+
+def list_installed(root: str) -> list[Installed]:
+    """All packages installed in the tree at `root`, by NEVRA."""
+    found = [_from_header(rpmfile.parse_header(blob)) for blob in headers.iter_headers(root)]
+    return sorted(found or _ask_rpm(root), key=lambda package: package.nevra)
+
+
+def _from_header(header: rpmfile.Header) -> Installed:
+    built = header.integers(rpmfile.BUILDTIME) or [0]
+    return Installed(header.nevra, header.string(rpmfile.NAME), built[0], header.size_bytes)
+
+
+def _ask_rpm(root: str) -> list[Installed]:
+    """Other database backends than sqlite; one that is not there has no packages."""
+    argv = ["rpm", "--root", root, "-qa", "--qf", _QUERY]
+    code, output = processes.capture(argv, processes.Place())
+    if code != 0:
+        raise RootError(f"{processes.pretty(argv)}: exit status {code}")
+    found = []
+    for line in output.decode(errors="surrogateescape").splitlines():
+        words = line.split()
+        if len(words) == 4 and words[1].isdigit() and words[2].isdigit():
+            found.append(Installed(words[0], words[3], int(words[1]), int(words[2])))
+    return found

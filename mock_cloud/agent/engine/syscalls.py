@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Linux system calls that Python 3.10 has no function for.
+
+Constants are from the kernel's uapi headers (`linux/mount.h`, `linux/sched.h`,
+`linux/personality.h`, `linux/rtnetlink.h`) and are the same on all architectures.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import functools
+import os
+import socket
+import struct
+from typing import Any, Final
+
+MS_RDONLY: Final = 0x1
+MS_NOSUID: Final = 0x2
+MS_NODEV: Final = 0x4
+MS_NOEXEC: Final = 0x8
+MS_REMOUNT: Final = 0x20
+MS_BIND: Final = 0x1000
+MS_REC: Final = 0x4000
+MS_PRIVATE: Final = 0x40000
+MNT_DETACH: Final = 0x2
+UMOUNT_NOFOLLOW: Final = 0x8
+
+CLONE_NEWNS: Final = 0x00020000
+CLONE_NEWUTS: Final = 0x04000000
+CLONE_NEWIPC: Final = 0x08000000
+CLONE_NEWPID: Final = 0x20000000
+CLONE_NEWNET: Final = 0x40000000
+
+_PER_LINUX32: Final = 0x0008
+_PER_32BIT_ARCHES: Final = frozenset(
+    (
+        "i386", "i486", "i586", "i686", "athlon", "ppc", "sparc", "sparcv9", "s390", "mips",
+        "mipsel", "riscv32", "armv7l", "armv7hl", "armv7hnl", "armv8hl",
+    )
+)  # fmt: skip
+_SIOCSIFFLAGS: Final = 0x8914
+_IFF_UP: Final = 0x1
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, *where: str) -> None:
+    if result == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), *where)
+
+
+def _bytes(value: str | None) -> Any:
+    return None if value is None else os.fsencode(value)
+
+
+def mount(
+    source: str, target: str, kind: str | None = None, flags: int = 0, data: str | None = None
+) -> None:
+    """mount(2). OSError names the target."""
+    result = _libc().mount(
+        _bytes(source), _bytes(target), _bytes(kind), ctypes.c_ulong(flags), _bytes(data)
+    )
+    _check(result, target)
+
+
+def umount(target: str, flags: int = 0) -> None:
+    """umount2(2) without following a link. OSError names the target."""
+    _check(_libc().umount2(_bytes(target), flags | UMOUNT_NOFOLLOW), target)
+
+
+def bind(source: str, target: str, *, flags: int = 0, recursive: bool = False) -> None:
+    """Bind `source` at `target`; `flags` (read-only and the like) need a second call."""
+    mount(source, target, None, MS_BIND | (MS_REC if recursive else 0))
+    if flags:
+        mount("none", target, None, MS_BIND | MS_REMOUNT | flags)
+
+
+def make_private() -> None:
+    """No mount of this namespace reaches another one, nor the other way round."""
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    _check(_libc().unshare(flags), "unshare")
+
+
+def enter_namespace(descriptor: int, kind: int) -> None:
+    """setns(2) into the namespace open as `descriptor`."""
+    _check(_libc().setns(descriptor, kind), "setns")
+
+
+def set_personality(arch: str) -> None:
+    """Make uname(2) tell a 32-bit machine where `arch` (rpm's word) is one."""
+    if arch in _PER_32BIT_ARCHES:
+        _check(_libc().personality(ctypes.c_ulong(_PER_LINUX32)), "personality")
+
+
+def isolate_network() -> None:
+    """A network namespace with nothing but a loopback, up and with a default route.
+
+    Without any route, programs that look up their own address fail in odd ways
+    (rpm-software-management/mock issue 113).
+    """
+    unshare(CLONE_NEWNET)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP))
+    _add_default_route(socket.if_nametoindex("lo"))
+
+
+def _add_default_route(interface: int) -> None:
+    """rtnetlink(7) RTM_NEWROUTE: main table, protocol boot, scope link, unicast."""
+    route = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, 254, 3, 253, 1, 0)
+    device = struct.pack("=HHI", 8, 4, interface)
+    body = route + device
+    request_create_ack = 0x1 | 0x400 | 0x4
+    message = struct.pack("=IHHII", 16 + len(body), 24, request_create_ack, 1, 0) + body
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as link:
+        link.send(message)
+        answer = link.recv(4096)
+    number = -int(struct.unpack_from("=i", answer, 16)[0])
+    if number:
+        raise OSError(number, os.strerror(number), "default route")
