@@ -91,6 +91,7 @@ class LocalProvider:
             end_process(facts.supervisor, signal.SIGTERM)
             if not wait_gone(facts.supervisor, _TERM_TIMEOUT_S):
                 end_process(facts.supervisor, signal.SIGKILL)
+                facts = find_facts(directory) or facts
             # Its first process dies with the supervisor; make sure before the files go.
             for process in (facts.supervisor, facts.init):
                 if process is not None and not wait_gone(process, _KILL_TIMEOUT_S):
@@ -148,6 +149,7 @@ class LocalProvider:
                 stderr=subprocess.STDOUT,
                 env=environment({"PYTHONPATH": package_root}),
                 timeout=plan.boot_timeout_s + _START_SLACK_S,
+                start_new_session=True,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One small process per local node: boots it, watches its lease, and ends it.
 
-It is the node's dead-man. It leaves the session of whoever started it, and the node lives no
-longer than it does: the kernel kills the node's pid 1 when this process dies. It ends the node
+It is the node's dead-man. It was started in a session of its own, and the node lives no longer
+than it does: the kernel kills the node's pid 1 when this process dies. It ends the node
 when the lease is released, expired, idle or abandoned for too long, when it is sent SIGTERM, or
 when sshd ends. Started as ``python -m mock_cloud.cloud.local_supervisor`` with a plan on
 stdin; answers with one line of JSON on stdout once sshd greets or booting failed.
@@ -19,7 +19,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 from mock_cloud.cloud import syscalls
 from mock_cloud.cloud.journal import Journal
@@ -167,24 +167,24 @@ def main() -> int:
     directory.mkdir(mode=0o700, parents=True)
     lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    with os.fdopen(os.dup(1), "w") as answer:
-        _detach(directory / "supervisor.log")
-        supervisor = Supervisor(plan)
+    answer = os.dup(1)
+    _detach(directory / "supervisor.log")
+    supervisor = Supervisor(plan)
+    try:
         try:
             supervisor.boot()
         except (MockCloudError, NodeEnded, OSError) as error:
             _answer(answer, error, read_tail(directory))
-            supervisor.end()
             return 1
         _answer(answer, None, "")
-    supervisor.watch()
-    supervisor.end()
+        supervisor.watch()
+    finally:
+        supervisor.end()
     return 0
 
 
 def _detach(log: Path) -> None:
-    """Leave the terminal, the session and the directory of whoever started us."""
-    os.setsid()
+    """Let go of the descriptors and the directory of whoever started us."""
     os.chdir("/")
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     null = os.open("/dev/null", os.O_RDWR)
@@ -193,13 +193,13 @@ def _detach(log: Path) -> None:
         os.dup2(source, target)
 
 
-def _answer(stream: TextIO, error: Exception | None, console: str) -> None:
+def _answer(descriptor: int, error: Exception | None, console: str) -> None:
     hint = error.hint if isinstance(error, MockCloudError) else None
     text = {"error": None if error is None else str(error), "hint": hint, "console": console}
-    # Whoever asked may be gone; then the lease is abandoned, which `watch` notices.
+    # Whoever asked may be gone; then the lease has lost its creator, which `watch` notices.
     with contextlib.suppress(BrokenPipeError):
-        stream.write(json.dumps(text))
-        stream.flush()
+        os.write(descriptor, json.dumps(text).encode())
+    os.close(descriptor)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Leases of real local nodes: who gets which, and what ends them."""
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.cloud.journal import Journal
+from mock_cloud.cloud.lease import Holder, LeaseState
+from mock_cloud.cloud.listing import list_rows, release
+from mock_cloud.cloud.pool import acquire
+from mock_cloud.cloud.sweep import sweep
+from mock_cloud.errors import ChrootLocked, CloudError, ConfigError, InputError
+from tests.component.cloud_nodes import Site, eventually
+
+pytestmark = pytest.mark.lab
+pytest_plugins = ["tests.component.cloud_fixtures"]
+
+FORK = multiprocessing.get_context("fork")
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Starts `work` in a process of its own, as another controller."""
+    child = FORK.Process(target=work)
+    child.start()
+    assert child.pid is not None
+    return child.pid
+
+
+def killed(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def hold(site: Site, chroot: str, ready: Path, **limits: float) -> None:
+    """Another controller's life: take a node, say so, work for ever."""
+    node = site.acquire(chroot, **limits)
+    ready.write_text(node.lease_id)
+    time.sleep(600)
+
+
+def held_by_child(site: Site, tmp_path: Path, chroot: str, **limits: float) -> tuple[int, str]:
+    ready = tmp_path / f"ready-{chroot}"
+    pid = in_child(lambda: hold(site, chroot, ready, **limits))
+    eventually(lambda: ready.exists() and ready.read_text() != "")
+    return pid, ready.read_text()
+
+
+def state(site: Site, lease_id: str) -> LeaseState:
+    lease = Journal(site.state_dir).find(lease_id)
+    assert lease is not None
+    return lease.state
+
+
+def test_a_released_node_is_warm_for_the_next(site: Site) -> None:
+    with site.acquire("one") as first:
+        first.record_layers({"/var/lib/mock-cloud/layers/k": "ab"})
+        first.record_chroots(["one", "boot"])
+        first.record_verdict("cd")
+        site.ssh(first, "touch /var/lib/mock/here")
+    with site.acquire("two") as second:
+        assert second.lease_id == first.lease_id
+        assert second.address == first.address
+        assert second.client_key.reveal() == first.client_key.reveal()
+        assert second.injected == first.injected and second.mounts == first.mounts
+        assert second.layers == {"/var/lib/mock-cloud/layers/k": "ab"}
+        assert (second.verdict_sha256, second.builds, second.adopted) == ("cd", 2, False)
+        assert "here" in site.ssh(second, "ls /var/lib/mock")
+    (row,) = list_rows(site.state_dir)
+    assert (row.state, row.chroots, row.holder_pid) == ("ready", ("boot", "one", "two"), 0)
+    assert row.idle_s is not None and row.to_json()["lease"] == first.lease_id
+
+
+def test_a_chroot_finds_its_home(site: Site) -> None:
+    with site.acquire("one") as one, site.acquire("two") as two:
+        pass
+    assert one.lease_id != two.lease_id
+    for chroot, home in (("one", one), ("two", two), ("one", one)):
+        with site.acquire(chroot) as node:
+            assert node.lease_id == home.lease_id
+
+
+def test_a_chroot_made_anew_elsewhere_lives_there(site: Site, tmp_path: Path) -> None:
+    home = site.acquire("one")
+    home.release(keep=True)
+    pid, lease_id = held_by_child(site, tmp_path, "two")
+    assert lease_id == home.lease_id
+    remote = site.remote()
+    with acquire(remote, "one", state_dir=site.state_dir, deadline_s=20, fresh=True) as node:
+        assert node.lease_id != home.lease_id
+    left = Journal(site.state_dir).find(home.lease_id)
+    assert left is not None and left.chroots == ("two",)
+    killed(pid)
+
+
+def test_other_settings_need_another_node(site: Site) -> None:
+    with site.acquire("one") as node:
+        pass
+    with site.acquire("one", disk_mib=64) as other:
+        assert other.lease_id != node.lease_id
+
+
+def test_nothing_is_kept_on_request_after_the_last_build_or_without_idle_time(site: Site) -> None:
+    with site.acquire() as node:
+        node.release(keep=False)
+    assert site.nodes() == []
+    with site.acquire(idle_ttl_s=0):
+        pass
+    assert site.nodes() == []
+    with site.acquire(max_builds=2):
+        pass
+    assert len(site.nodes()) == 1
+    with site.acquire(max_builds=2):
+        pass
+    assert site.nodes() == []
+
+
+def test_an_exception_destroys_the_node(site: Site) -> None:
+    with pytest.raises(KeyError), site.acquire():
+        raise KeyError
+    assert site.nodes() == []
+
+
+def test_the_limit_makes_callers_wait_and_says_for_whom(site: Site, tmp_path: Path) -> None:
+    pid, lease_id = held_by_child(site, tmp_path, "one", max_nodes=1)
+    started = time.monotonic()
+    with pytest.raises(CloudError, match=f"lease {lease_id}.*process {pid} .*chroot one"):
+        site.acquire("two", deadline_s=0.5, max_nodes=1)
+    assert 0.4 < time.monotonic() - started < 3
+    killed(pid)
+
+
+def test_a_waiting_caller_gets_the_node_that_is_given_back(site: Site, tmp_path: Path) -> None:
+    node = site.acquire("one", max_nodes=1)
+    got = tmp_path / "got"
+
+    def wait() -> None:
+        with site.acquire("two", max_nodes=1) as mine:
+            got.write_text(mine.lease_id)
+
+    pid = in_child(wait)
+    time.sleep(0.5)
+    assert not got.exists()
+    node.release(keep=True)
+    eventually(got.exists)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert got.read_text() == node.lease_id
+
+
+def test_a_chroot_in_use_is_locked_at_once(site: Site, tmp_path: Path) -> None:
+    pid, lease_id = held_by_child(site, tmp_path, "one")
+    started = time.monotonic()
+    with pytest.raises(ChrootLocked, match=lease_id) as caught:
+        site.acquire("one")
+    assert caught.value.exit_code == 60
+    assert time.monotonic() - started < 1
+    killed(pid)
+
+
+def test_of_many_controllers_one_gets_the_warm_node(site: Site, tmp_path: Path) -> None:
+    with site.acquire("one", max_nodes=4) as warm:
+        pass
+
+    def race(number: int) -> None:
+        node = site.acquire(f"race{number}", max_nodes=4)
+        (tmp_path / f"race{number}").write_text(node.lease_id)
+        time.sleep(600)
+
+    pids = [in_child(lambda number=number: race(number)) for number in range(4)]  # type: ignore[misc]
+    files = [tmp_path / f"race{number}" for number in range(4)]
+    eventually(lambda: all(file.exists() and file.read_text() for file in files), 20)
+    leases = [file.read_text() for file in files]
+    assert leases.count(warm.lease_id) == 1
+    assert len(set(leases)) == 4
+    for pid in pids:
+        killed(pid)
+
+
+def test_a_killed_controller_leaves_nothing_for_longer_than_the_idle_time(
+    site: Site, tmp_path: Path
+) -> None:
+    pid, lease_id = held_by_child(site, tmp_path, "one", idle_ttl_s=2)
+    killed(pid)
+    died = time.monotonic()
+    (row,) = list_rows(site.state_dir)
+    assert (row.state, row.holder_pid) == ("abandoned", 0)
+    eventually(lambda: site.nodes() == [], 8)
+    assert time.monotonic() - died > 1.5
+    eventually(lambda: state(site, lease_id) is LeaseState.GONE)
+
+
+def test_a_killed_controller_without_idle_time_leaves_nothing(site: Site, tmp_path: Path) -> None:
+    pid, lease_id = held_by_child(site, tmp_path, "one", idle_ttl_s=0)
+    killed(pid)
+    eventually(lambda: site.nodes() == [], 5)
+    eventually(lambda: state(site, lease_id) is LeaseState.GONE)
+
+
+def test_an_idle_node_ends_and_a_busy_one_does_not(site: Site) -> None:
+    idle = site.acquire("one", idle_ttl_s=1)
+    busy = site.acquire("two", idle_ttl_s=1)
+    idle.release(keep=True)
+    eventually(lambda: site.nodes() == [busy.lease_id], 6)
+    time.sleep(1.5)
+    assert site.ssh(busy, "echo alive") == "alive\n"
+    busy.destroy()
+
+
+def test_an_expired_lease_ends_even_a_busy_node(site: Site) -> None:
+    node = site.acquire(max_ttl_s=2)
+    assert site.nodes() == [node.lease_id]
+    eventually(lambda: site.nodes() == [], 6)
+    with pytest.raises(CloudError, match="no longer ours"):
+        node.record_chroots(["one"])
+    with pytest.raises(CloudError, match="no longer ours"):
+        node.release(keep=True)
+    node.destroy()
+
+
+def test_an_abandoned_node_is_adopted_by_its_own_chroot_only(site: Site, tmp_path: Path) -> None:
+    pid, lease_id = held_by_child(site, tmp_path, "one")
+    killed(pid)
+    with site.acquire("two") as other:
+        assert other.lease_id != lease_id
+    with site.acquire("one") as node:
+        assert (node.lease_id, node.adopted) == (lease_id, True)
+        assert site.ssh(node, "echo alive") == "alive\n"
+
+
+def test_at_the_limit_an_abandoned_node_makes_room(site: Site, tmp_path: Path) -> None:
+    pid, lease_id = held_by_child(site, tmp_path, "one", max_nodes=1)
+    killed(pid)
+    with site.acquire("two", max_nodes=1) as node:
+        assert site.nodes() == [node.lease_id]
+    assert state(site, lease_id) is LeaseState.GONE
+
+
+def test_a_warm_node_that_died_is_replaced(site: Site) -> None:
+    with site.acquire("one") as node:
+        pass
+    facts = site.facts(node.lease_id)
+    os.kill(facts.supervisor.pid, signal.SIGKILL)
+    eventually(lambda: not facts.supervisor.alive)
+    with site.acquire("one") as other:
+        assert other.lease_id != node.lease_id
+        assert site.nodes() == [other.lease_id]
+
+
+def test_a_crash_before_the_node_exists_is_swept(site: Site) -> None:
+    def crash(phase: str) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def work() -> None:
+        acquire(site.remote(), "one", state_dir=site.state_dir, deadline_s=20, on_phase=crash)
+
+    os.waitpid(in_child(work), 0)
+    (lease,) = Journal(site.state_dir).leases()
+    assert lease.state is LeaseState.INTENDED and site.nodes() == []
+    (swept,) = sweep(site.state_dir)
+    assert (swept.lease_id, swept.reason, swept.error) == (lease.id, "its creator died", None)
+    assert Journal(site.state_dir).leases() == [] and sweep(site.state_dir) == []
+
+
+def test_a_crash_while_the_node_is_made_ends_the_node(site: Site) -> None:
+    pid = in_child(lambda: hold(site, "one", site.state_dir / "ready"))
+    eventually(lambda: site.nodes() != [])
+    killed(pid)
+    eventually(lambda: site.nodes() == [] and Journal(site.state_dir).leases() == [])
+
+
+def test_a_sweep_clears_after_a_killed_supervisor(site: Site) -> None:
+    with site.acquire() as node:
+        pass
+    facts = site.facts(node.lease_id)
+    os.kill(facts.supervisor.pid, signal.SIGKILL)
+    eventually(lambda: not facts.supervisor.alive)
+    (swept,) = sweep(site.state_dir)
+    assert (swept.lease_id, swept.reason) == (node.lease_id, "its node is gone")
+    assert site.nodes() == []
+
+
+def test_a_sweep_ends_a_node_that_no_lease_names(site: Site) -> None:
+    node = site.acquire()
+    with sqlite3.connect(Journal(site.state_dir).path) as db:
+        db.execute("DELETE FROM lease")
+    db.close()
+    sweep(site.state_dir)  # or its supervisor was faster
+    eventually(lambda: site.nodes() == [])
+    assert site.try_ssh(node, "true").returncode == 255
+
+
+def test_a_sweep_leaves_alone_what_is_used_or_not_ours(site: Site) -> None:
+    busy = site.acquire("one")
+    with site.acquire("two") as other:
+        pass
+    journal = Journal(site.state_dir)
+    with journal.transaction() as books:
+        lease = books.find(other.lease_id)
+        assert lease is not None
+        foreign = replace(lease, owner="someone@elsewhere:1")
+        books.write(foreign)
+        books.write(replace(foreign, id="far", state=LeaseState.BUSY, expires_unix=1.0))
+    assert sweep(site.state_dir) == []
+    assert release(site.state_dir, None)[0].lease == busy.lease_id
+    assert len(site.nodes()) == 2
+    with journal.transaction() as books:
+        books.write(lease)
+    busy.destroy()
+
+
+def test_release_spares_a_node_at_work_unless_forced(site: Site, tmp_path: Path) -> None:
+    pid, lease_id = held_by_child(site, tmp_path, "one")
+    (refused,) = release(site.state_dir, lease_id)
+    assert refused.problem is not None and f"process {pid}" in refused.problem
+    assert site.nodes() == [lease_id]
+    (done,) = release(site.state_dir, "lab", force=True)
+    assert done.problem is None and site.nodes() == []
+    killed(pid)
+    with pytest.raises(InputError, match="'lab'"):
+        release(site.state_dir, "lab")
+    assert release(site.state_dir, None) == []
+
+
+def test_a_failed_boot_closes_the_lease(site: Site) -> None:
+    broken = replace(site, image=Path("/nowhere"))
+    with pytest.raises(ConfigError, match="/nowhere"):
+        broken.acquire()
+    assert Journal(site.state_dir).leases() == []
+    assert list((site.state_dir / "keys").iterdir()) == []
+
+
+def test_a_lease_that_was_lost_cannot_be_written(site: Site) -> None:
+    node = site.acquire()
+    journal = Journal(site.state_dir)
+    with journal.transaction() as books:
+        lease = books.find(node.lease_id)
+        assert lease is not None
+        books.write(replace(lease, holder=Holder(1, "other/1")))
+    with pytest.raises(CloudError, match="no longer ours"):
+        node.record_layers({})

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.cloud.pool import settings_digest
+from mock_cloud.cloud.providers import find_provider
+from mock_cloud.errors import ConfigError
+from mock_cloud.settings import AttestSettings, BuildSettings, LeaseLimits, LocalSettings, Remote
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Remote:
+    (tmp_path / "image").mkdir()
+    (tmp_path / "manifest").write_text("one")
+    return Remote(
+        name="lab",
+        provider="local",
+        arches=("x86_64",),
+        attest=AttestSettings(tmp_path / "manifest", (), ()),
+        local=LocalSettings(tmp_path / "image"),
+    )
+
+
+def test_what_does_not_shape_a_node_does_not_count(remote: Remote) -> None:
+    other = replace(
+        remote, lease=LeaseLimits(max_nodes=9), build=BuildSettings(silence_timeout_s=1)
+    )
+    assert settings_digest(other) == settings_digest(remote)
+
+
+def test_what_shapes_a_node_counts(remote: Remote) -> None:
+    assert remote.local is not None
+    others = [
+        replace(remote, arches=("aarch64",)),
+        replace(remote, local=replace(remote.local, disk_mib=64)),
+        replace(remote, attest=replace(remote.attest, package_keys=(Path("/k"),))),
+        replace(remote, local=None),
+    ]
+    digests = {settings_digest(item) for item in (remote, *others)}
+    assert len(digests) == len(others) + 1
+
+
+def test_a_remade_image_or_manifest_counts(remote: Remote, tmp_path: Path) -> None:
+    before = settings_digest(remote)
+    (tmp_path / "manifest").write_text("other")
+    second = settings_digest(remote)
+    (tmp_path / "image").rename(tmp_path / "old")
+    (tmp_path / "image").mkdir()
+    assert len({before, second, settings_digest(remote)}) == 3
+
+
+def test_an_unknown_provider_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'cloudy'") as caught:
+        find_provider("cloudy", tmp_path, None)
+    assert caught.value.hint == "the providers are: local"
