@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A log that grows in place in the resultdir while the node writes it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.errors import ResultDirError, ResultError
+from mock_cloud.results.disk import translate
+
+APPENDED: Final = frozenset({"build.log", "root.log", "state.log"})
+"""Logs that mock appends to (its handlers use mode a+); it writes all others anew."""
+
+
+class LiveLog:
+    """One log of one attempt. The same inode throughout, so `tail -f` and Koji follow it.
+
+    Bytes are those of the node, unchanged. `offset` is how many of this attempt's bytes are
+    in the file; asking the node for the rest from there on resumes it.
+    """
+
+    def __init__(self, name: str, path: Path, descriptor: int) -> None:
+        self.name = name
+        self.path = path
+        self.offset = 0
+        self._descriptor = descriptor
+        self._digest = hashlib.sha256()
+
+    @classmethod
+    def open(cls, directory: Path, name: str, *, append: bool) -> LiveLog:
+        """Open or make the log `name`, a checked name below `directory`.
+
+        A link or a special file in its place is ResultDirError.
+        """
+        path = directory / name
+        # O_NONBLOCK: a FIFO in its place must not block us; it changes nothing for files.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            if path.parent != directory:
+                path.parent.mkdir(exist_ok=True)
+                if path.parent.is_symlink():
+                    raise ResultDirError(f"{path.parent} is a link")
+            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise ResultDirError(f"cannot write the log {path}: {error.strerror}") from error
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ResultDirError(f"the log {path} is not a regular file")
+            if not append:
+                os.ftruncate(descriptor, 0)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(name, path, descriptor)
+
+    def write(self, data: bytes, offset: int | None = None) -> None:
+        """Append `data`, which starts at `offset` of the node's log (default: what is next).
+
+        Bytes that are here already are skipped, so a resumed stream may overlap. A gap is a
+        ResultError, and so is a full disk.
+        """
+        start = self.offset if offset is None else offset
+        if start > self.offset:
+            raise ResultError(f"{self.path}: bytes {self.offset} to {start} are missing")
+        fresh = memoryview(data)[self.offset - start :]
+        while fresh:
+            try:
+                written = os.write(self._descriptor, fresh)
+            except OSError as error:
+                raise translate(error, self.path) from error
+            self._digest.update(fresh[:written])
+            self.offset += written
+            fresh = fresh[written:]
+
+    def verify(self, size_bytes: int, sha256: str) -> None:
+        """Raise ResultError unless this attempt's bytes are exactly those described."""
+        if self.offset != size_bytes or self._digest.hexdigest() != sha256:
+            raise ResultError(
+                f"{self.path} holds {self.offset} bytes that are not the {size_bytes} bytes "
+                "the node lists"
+            )
+
+    def close(self) -> None:
+        """Flush to disk and close. Idempotent."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            try:
+                os.fsync(descriptor)
+            except OSError as error:
+                raise translate(error, self.path) from error
+            finally:
+                os.close(descriptor)

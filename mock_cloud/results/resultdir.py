@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The local result directory: there before a node is bought, live while it builds."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from mock_cloud.errors import ResultDirError
+from mock_cloud.results.livelog import APPENDED, LiveLog
+from mock_cloud.results.names import check_name
+from mock_cloud.results.staging import Staging, remove_stale
+
+
+class ResultDir:
+    """An open result directory. Use it as a context manager; leaving closes the logs."""
+
+    def __init__(self, path: Path, *, fresh: bool, chain: bool) -> None:
+        self.path = path
+        self._chain = chain
+        self._fresh = fresh
+        self._logs: dict[str, LiveLog] = {}
+
+    @classmethod
+    def open(cls, path: Path, *, fresh: bool = False, chain: bool = False) -> ResultDir:
+        """Open `path`, made if need be, as the invoking user. ResultDirError (exit 70).
+
+        `fresh`: logs start empty and earlier packages go, as with mock's own resultdir,
+        which is emptied with the chroot. Otherwise logs are appended to where mock does.
+        `chain`: results of --chain lie in a directory a package.
+        Staging directories of attempts that died are removed.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            # The one sure test: access(2) knows nothing of read-only and full file systems.
+            with tempfile.TemporaryFile(dir=path, prefix=".mock-cloud-test-") as probe:
+                probe.write(b"\0" * 4096)
+                probe.flush()
+        except OSError as error:
+            raise ResultDirError(
+                f"cannot use the result directory {path}: {error.strerror}",
+                hint="choose another with --resultdir, for instance --resultdir ~/mock",
+            ) from error
+        remove_stale(path)
+        return cls(path, fresh=fresh, chain=chain)
+
+    def __enter__(self) -> ResultDir:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def log(self, name: str) -> LiveLog:
+        """The live log `name`, opened on first use. ResultError for a name that is refused."""
+        if name not in self._logs:
+            check_name(name, chain=self._chain)
+            append = name.rpartition("/")[2] in APPENDED and not self._fresh
+            self._logs[name] = LiveLog.open(self.path, name, append=append)
+        return self._logs[name]
+
+    @property
+    def logs(self) -> tuple[LiveLog, ...]:
+        """The logs opened so far."""
+        return tuple(self._logs.values())
+
+    def restart_logs(self) -> None:
+        """Begin a new attempt: close the logs; what comes is appended to what is there."""
+        self.close()
+        self._fresh = False
+
+    def stage(self, attempt: str) -> Staging:
+        """A staging directory for the attempt; enter it with `with`."""
+        return Staging(self.path, attempt, chain=self._chain)
+
+    def close(self) -> None:
+        """Flush and close the logs. Idempotent."""
+        while self._logs:
+            self._logs.popitem()[1].close()
