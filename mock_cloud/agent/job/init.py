@@ -47,6 +47,8 @@ def run(workspace: str, job_id: str, directory: str, request: JobRequest) -> NoR
 def _supervise(workspace: str, job_id: str, directory: str, request: JobRequest) -> Status:
     oom_before = _oom_kills()
     try:
+        # Only here: whoever forked us still looks into the /proc of the node.
+        syscalls.unshare(syscalls.CLONE_NEWNS)
         syscalls.make_private()
         syscalls.mount(
             "proc",

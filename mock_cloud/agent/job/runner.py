@@ -23,9 +23,7 @@ from mock_cloud.agent.job.request import JobRequest, RequestError, parse_request
 from mock_cloud.agent.job.status import Status, read_status, write_status
 
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
-_NAMESPACES: Final = (
-    syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
-)
+_NAMESPACES: Final = syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
 _INPUT_TIMEOUT_S: Final = 5.0
 _CANCEL_TIMEOUT_S: Final = 10.0
 

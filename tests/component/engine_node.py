@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A lab node without SSH: the image tree in namespaces of its own, and the runner in it.
+
+The node's own python3 runs the code under test, bound in read-only. Its work directories are
+directories of this machine, so that a test sees every file of a job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import textwrap
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mock_cloud.agent.job.request import EngineConfig, Input, JobRequest, to_json
+from mock_cloud.agent.job.terminal import STDERR, TerminalDecoder
+from tests.lab.layout import Lab, repository_root
+
+WORKSPACE = "/var/lib/mock-cloud"
+_CODE = "/opt/mock-cloud-code"
+
+_BOOT = """
+set -e
+mount --make-rprivate /
+mount -t overlay overlay -o "lowerdir=$TREE,upperdir=$STATE/upper,workdir=$STATE/work" "$STATE/root"
+cd "$STATE/root"
+mkdir -p var/lib/mock-cloud var/lib/mock opt/mock-cloud-code old
+mount --bind "$STATE/mock-cloud" var/lib/mock-cloud
+mount --bind "$STATE/mock" var/lib/mock
+mount --bind "$CODE" opt/mock-cloud-code
+mount -o remount,bind,ro opt/mock-cloud-code
+mount -t proc proc proc
+mount -t sysfs -o ro sysfs sys
+mount -t tmpfs tmpfs dev
+mkdir dev/pts dev/shm
+for name in null zero full random urandom tty; do cp -a "/dev/$name" dev/; done
+mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
+ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+pivot_root . old
+umount -l /old
+exec /usr/bin/python3 -I -S -B -c "$DRIVER"
+"""
+
+_DRIVER = f"""
+import json, sys
+sys.path.insert(0, {_CODE!r})
+from mock_cloud.agent.job import runner
+for line in sys.stdin:
+    op, *words = json.loads(line)
+    try:
+        if op == "start":
+            runner.start({WORKSPACE!r}, words[0], words[1].encode())
+            answer = "ok"
+        elif op == "input":
+            runner.write_input({WORKSPACE!r}, words[0], words[1].encode(), eof=words[2])
+            answer = "ok"
+        elif op == "state":
+            answer = runner.state({WORKSPACE!r}, words[0]).value
+        else:
+            answer = getattr(runner, op)({WORKSPACE!r}, *words)
+    except Exception as error:
+        answer = "error " + repr(error)
+    print(json.dumps(answer), flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that ended: its directory, status, and what the user would have seen."""
+
+    directory: Path
+    status: dict[str, Any]
+    stderr: str
+    stdout: bytes
+    took_s: float
+
+    @property
+    def exit(self) -> int:
+        return int(self.status["exit"])
+
+    def log(self, name: str) -> str:
+        return (self.directory / "results" / name).read_text(errors="replace")
+
+    def results(self) -> list[str]:
+        top = self.directory / "results"
+        return sorted(str(path.relative_to(top)) for path in top.rglob("*") if path.is_file())
+
+
+class EngineNode:
+    """One node; a context manager. `layers` is what a controller would vouch for by now."""
+
+    def __init__(self, lab: Lab, directory: Path) -> None:
+        self.directory = directory
+        self.workspace = directory / "mock-cloud"
+        self.mock = directory / "mock"
+        self.layers: dict[str, str] = {}
+        self._count = 0
+        for name in ("upper", "work", "root", "mock-cloud/blobs", "mock"):
+            (directory / name).mkdir(parents=True)
+        self._process = subprocess.Popen(
+            ["unshare", "-m", "-p", "-i", "-u", "--fork", "--kill-child", "sh", "-c", _BOOT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={
+                "PATH": os.environ["PATH"],
+                "TREE": str(lab.tree),
+                "STATE": str(directory),
+                "CODE": str(repository_root()),
+                "DRIVER": _DRIVER,
+            },
+        )
+
+    def __enter__(self) -> EngineNode:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            stream.close()
+
+    def ask(self, *words: object) -> Any:
+        """Call the runner in the node; an exception there comes back as ``error …``."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(words) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def put(self, path: Path, role: str, name: str = "") -> Input:
+        """Make a file a blob of the node."""
+        data = path.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        (self.workspace / "blobs" / digest).write_bytes(data)
+        return Input(name or path.name, role, digest, len(data))
+
+    def start(self, request: JobRequest) -> str:
+        self._count += 1
+        job = f"job-{self._count}"
+        answer = self.ask("start", job, to_json(replace(request, layers=self.layers)).decode())
+        assert answer == "ok", answer
+        return job
+
+    def status(self, job: str) -> dict[str, Any]:
+        loaded: dict[str, Any] = json.loads((self.job_dir(job) / "status.json").read_text())
+        return loaded
+
+    def job_dir(self, job: str) -> Path:
+        return self.workspace / "jobs" / job
+
+    def wait(self, job: str, timeout_s: float = 120.0) -> Ended:
+        """The job's end; what it made is vouched for from then on, as a controller would."""
+        start = time.monotonic()
+        while self.ask("state", job) == "running":
+            assert time.monotonic() < start + timeout_s, self.status(job)
+            time.sleep(0.01)
+        took_s = time.monotonic() - start
+        status = self.status(job)
+        self.layers = {**self.layers, **status["layers"]}
+        stderr, stdout = io.BytesIO(), io.BytesIO()
+        records = TerminalDecoder().feed((self.job_dir(job) / "terminal").read_bytes())
+        for stream, data in records:
+            (stderr if stream == STDERR else stdout).write(data)
+        text = stderr.getvalue().decode(errors="replace")
+        return Ended(self.job_dir(job), status, text, stdout.getvalue(), took_s)
+
+    def run(self, request: JobRequest, timeout_s: float = 120.0) -> Ended:
+        return self.wait(self.start(request), timeout_s)
+
+
+def engine_config(url: str, **changes: Any) -> EngineConfig:
+    """The lab's chroot configuration for release 1, served at `url`, as rendered for a node."""
+    config = EngineConfig(
+        root="lab-1-x86_64",
+        chroot_name="lab-1-x86_64",
+        target_arch="x86_64",
+        rpmbuild_arch="x86_64",
+        package_manager="dnf4",
+        dnf_conf=textwrap.dedent(f"""\
+            [main]
+            reposdir=/dev/null
+            assumeyes=1
+            best=1
+            gpgcheck=1
+            install_weak_deps=0
+            keepcache=1
+            metadata_expire=0
+            protected_packages=
+
+            [lab]
+            name=Lab Linux $releasever
+            baseurl={url}/$releasever
+            gpgkey=file://@GPGKEYS@/lab.asc
+            skip_if_unavailable=False
+            """),
+        chroot_setup_cmd=["install", "@buildsys-build"],
+        releasever="1",
+        dnf_common_opts=[
+            "--setopt=deltarpm=False",
+            "--setopt=allow_vendor_change=yes",
+            "--allowerasing",
+        ],
+        dnf_disable_plugins=["local", "spacewalk", "versionlock"],
+        macros={
+            "%_topdir": "/builddir/build",
+            "%_rpmfilename": "%%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm",
+            "%_dbpath": "/var/lib/rpm",
+        },
+        environment={
+            "TERM": "vt100",
+            "SHELL": "/bin/bash",
+            "HOME": "/builddir",
+            "HOSTNAME": "mock",
+            "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
+            "LANG": "C.UTF-8",
+        },
+    )
+    return replace(config, **changes)
