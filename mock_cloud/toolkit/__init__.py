@@ -1,1 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+"""Packs the self-contained tree (loader, python, libraries, agent) that nodes run."""
+
+from mock_cloud.toolkit.pack import pack
+
+__all__ = ["pack"]
