@@ -34,15 +34,15 @@ class PackageKeys:
     def parse(cls, armoured: Sequence[bytes]) -> PackageKeys:
         """From armoured or binary certificates, several in one file too. ConfigError.
 
-        An empty set is refused, as are certificates that are revoked or hold secret keys.
+        An empty set is refused, as are revoked certificates and secret keys.
         """
         found: dict[str, Cert] = {}
         for data in armoured:
             for cert in _split(data):
-                if cert.is_revoked or cert.has_secret_keys:
+                if cert.is_revoked:
                     raise ConfigError(
-                        f"package key {cert.fingerprint} is revoked or holds a secret key",
-                        hint="package_keys wants public certificates in force",
+                        f"package key {cert.fingerprint} is revoked",
+                        hint="package_keys wants certificates in force",
                     )
                 found[cert.fingerprint] = cert
         if not found:
@@ -82,6 +82,10 @@ def _digest(cert: Cert) -> str:
 def _split(data: bytes) -> list[Cert]:
     if len(data) > _CERTIFICATES_MAX_BYTES:
         raise ConfigError(f"a package key file of {len(data)} bytes")
+    if b"PRIVATE KEY BLOCK" in data:
+        raise ConfigError(
+            "a package key file holds a secret key", hint="export the public certificate only"
+        )
     try:
         return list(Cert.split_bytes(data))
     except RuntimeError as error:

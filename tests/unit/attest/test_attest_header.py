@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""RPM headers: what is read from real ones, and that no hostile one gets further."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mock_cloud.attest import PackageKeys, verify_package
+from mock_cloud.attest.header import (
+    STRINGS,
+    TAG_DSAHEADER,
+    TAG_IMMUTABLE,
+    TAG_OPENPGP,
+    HeaderError,
+    parse_header,
+)
+from mock_cloud.attest.keys import UnsignedError
+from mock_cloud.attest.packages import FileFlag, Package, PackageFile
+from mock_cloud.errors import ConfigError
+from tests.unit.attest.attest_builder import DATA, blob, keys, sha256
+
+Entry = tuple[int, int, int, int]
+
+
+def split(data: bytes) -> tuple[list[Entry], bytes]:
+    count, _ = struct.unpack_from(">II", data)
+    index = list(struct.iter_unpack(">iIii", data[8 : 8 + 16 * count]))
+    return index, data[8 + 16 * count :]
+
+
+def join(index: list[Entry], data: bytes) -> bytes:
+    packed = b"".join(struct.pack(">iIii", *entry) for entry in index)
+    return struct.pack(">II", len(index), len(data)) + packed + data
+
+
+def with_entry(number: int, **facts: int) -> bytes:
+    """The tools package with one index entry changed."""
+    index, data = split(blob("tools"))
+    names = ("tag", "type", "offset", "count")
+    entry = dict(zip(names, index[number], strict=True)) | facts
+    index[number] = (entry["tag"], entry["type"], entry["offset"], entry["count"])
+    return join(index, data)
+
+
+def file_of(package: Package, path: str) -> PackageFile:
+    return next(file for file in package.files if file.directory + file.name == path)
+
+
+def test_a_signed_header_tells_its_package() -> None:
+    package = verify_package(blob("tools"), keys())
+    assert package.nevra == "tools-1.0-1.noarch"
+    assert package.sha256 == parse_header(blob("tools")).sha256
+    assert package.signer in str(keys().certificates[0].fingerprint)
+
+
+def test_the_facts_of_files_are_those_of_the_build() -> None:
+    package = verify_package(blob("tools"), keys())
+    bash = file_of(package, "/bin/bash")
+    assert (bash.type, bash.mode, bash.value) == ("f", 0o755, sha256("bash 1.0\n"))
+    assert file_of(package, "/bin/sh").value == "bash"
+    assert file_of(package, "/usr/bin/su").mode == 0o4755
+    assert file_of(package, "/var/lib/tools").group == "mail"
+    assert file_of(package, "/var/lib/tools").mode == 0o2750
+    assert file_of(package, "/usr/share/locale/de/tools.mo").language == "de"
+    assert file_of(package, "/usr/bin/egrep").value == sha256("grep\n")
+
+
+def test_flags_capabilities_and_ghosts() -> None:
+    package = verify_package(blob("tools"), keys())
+    assert file_of(package, "/etc/tools.conf").flags & FileFlag.CONFIG
+    assert file_of(package, "/usr/share/doc/tools.txt").flags & FileFlag.DOC
+    assert file_of(package, "/usr/share/doc/licence.txt").flags & FileFlag.LICENSE
+    ghost = file_of(package, "/var/lib/tools/state")
+    assert ghost.flags & FileFlag.GHOST
+    assert ghost.value is None
+    ((name, value),) = file_of(package, "/usr/bin/ping").xattrs
+    # struct vfs_cap_data: revision 2, effective; CAP_NET_RAW is 13.
+    assert (name, value) == ("security.capability", "0100000200200000" + "00" * 12)
+
+
+def test_an_imported_key_passes_unsigned_but_is_no_signed_package() -> None:
+    package = verify_package(blob("gpg-pubkey"), keys())
+    assert package.signer == ""
+    assert package.files == ()
+
+
+def test_a_signature_of_rpm_6_is_found() -> None:
+    """The OPENPGP tag has what RSAHEADER and DSAHEADER had, in base64."""
+    index, data = split(blob("tools"))
+    number = next(at for at, entry in enumerate(index) if entry[0] == TAG_DSAHEADER)
+    _, _, offset, count = index[number]
+    text = base64.b64encode(data[offset : offset + count]) + b"\0"
+    index[number] = (TAG_OPENPGP, STRINGS, len(data), 1)
+    assert verify_package(join(index, data + text), keys()).signer
+
+
+def test_what_stands_outside_of_the_signature_is_not_believed() -> None:
+    """A dribble of the tag FILEDIGESTS changes nothing."""
+    index, data = split(blob("tools"))
+    index.append((1035, STRINGS, len(data), 1))
+    package = verify_package(join(index, data + b"evil\0"), keys())
+    assert package.files == verify_package(blob("tools"), keys()).files
+
+
+@pytest.mark.parametrize("name", ["tools-unsigned", "tools-stranger"])
+def test_a_header_that_no_pinned_key_signed_is_refused(name: str) -> None:
+    with pytest.raises(UnsignedError):
+        verify_package(blob(name), keys())
+
+
+def test_one_changed_bit_in_the_signed_region_is_refused() -> None:
+    index, data = split(blob("tools"))
+    at = data.index(b"bash")
+    with pytest.raises(HeaderError, match="SHA256HEADER"):
+        parse_header(join(index, data[:at] + b"cash" + data[at + 4 :]))
+
+
+def test_a_changed_region_with_a_matching_digest_is_still_unsigned() -> None:
+    index, data = split(blob("tools"))
+    at = data.index(b"bash")
+    evil = data[:at] + b"cash" + data[at + 4 :]
+    without_digest = [entry for entry in index if entry[0] != 273]
+    with pytest.raises(UnsignedError):
+        verify_package(join(without_digest, evil), keys())
+
+
+def test_a_signature_of_another_header_is_refused() -> None:
+    index, data = split(blob("tools"))
+    other_index, other_data = split(blob("other"))
+    _, _, offset, count = next(entry for entry in other_index if entry[0] == TAG_DSAHEADER)
+    number = next(at for at, entry in enumerate(index) if entry[0] == TAG_DSAHEADER)
+    index[number] = (TAG_DSAHEADER, 7, len(data), count)
+    with pytest.raises(UnsignedError):
+        verify_package(join(index, data + other_data[offset : offset + count]), keys())
+
+
+HOSTILE: list[tuple[str, Callable[[], bytes]]] = [
+    ("nothing", lambda: b""),
+    ("cut short", lambda: blob("tools")[:-1]),
+    ("more than the counts say", lambda: blob("tools") + b"\0"),
+    ("no region", lambda: with_entry(0, tag=62)),
+    ("a region of the old kind", lambda: with_entry(0, tag=61)),
+    ("a trailer before the data", lambda: with_entry(0, offset=-16)),
+    ("a trailer after the data", lambda: with_entry(0, offset=1 << 30)),
+    ("a trailer elsewhere", lambda: with_entry(0, offset=16)),
+    ("a reserved tag inside", lambda: with_entry(3, tag=TAG_IMMUTABLE)),
+    ("a tag twice", lambda: with_entry(3, tag=1000)),
+    ("an unknown type", lambda: with_entry(3, type=77)),
+    ("a negative offset", lambda: with_entry(3, offset=-1)),
+    ("an offset past the region", lambda: with_entry(3, offset=1 << 20)),
+    ("a shared offset", lambda: with_entry(3, offset=split(blob("tools"))[0][2][2])),
+    ("a count of zero", lambda: with_entry(3, count=0)),
+    ("a negative count", lambda: with_entry(3, count=-5)),
+    ("a huge count", lambda: with_entry(3, count=(1 << 31) - 1)),
+    ("two single strings", lambda: with_entry(2, type=6, count=2)),
+]
+
+
+@pytest.mark.parametrize(("what", "make"), HOSTILE, ids=[what for what, _ in HOSTILE])
+def test_a_malformed_header_is_refused(what: str, make: Callable[[], bytes]) -> None:
+    with pytest.raises(HeaderError):
+        parse_header(make())
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_no_other_exception_escapes(data: st.DataObject) -> None:
+    """Whatever bytes of a real header are changed, it is refused or read as it was."""
+    original = blob(data.draw(st.sampled_from(["tools", "base", "gpg-pubkey", "tools-stranger"])))
+    spoilt = bytearray(original)
+    index_end = 8 + 16 * struct.unpack_from(">I", original)[0]
+    # Half of the changes in the index, where offsets, counts and types are.
+    places = st.integers(0, index_end - 1) | st.integers(0, len(original) - 1)
+    for at in data.draw(st.lists(places, min_size=1, max_size=6)):
+        spoilt[at] = data.draw(st.integers(0, 255))
+    try:
+        package = verify_package(bytes(spoilt), keys())
+    except (HeaderError, UnsignedError):
+        return
+    if package.signer:
+        assert package == verify_package(original, keys())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=400))
+def test_no_other_exception_escapes_from_noise(noise: bytes) -> None:
+    with pytest.raises(HeaderError):
+        parse_header(noise)
+
+
+def region(entries: list[tuple[int, int, bytes, int]]) -> bytes:
+    """A blob whose region has exactly these (tag, type, data, count)."""
+    index, data = [], b""
+    for tag, kind, value, count in entries:
+        data += b"\0" * (-len(data) % 8)
+        index.append((tag, kind, len(data), count))
+        data += value
+    trailer = struct.pack(">iIii", TAG_IMMUTABLE, 7, -16 * (len(index) + 1), 16)
+    return join([(TAG_IMMUTABLE, 7, len(data), 16), *index], data + trailer)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_no_other_exception_escapes_from_well_formed_nonsense(data: st.DataObject) -> None:
+    """Regions that hold together, of file tags with any type, count and contents."""
+    tags = st.sampled_from(
+        [1000, 1001, 1002, 1022, 1028, 1030, 1033, 1035, 1036, 1037, 1039, 1040, 1045, 1097,
+         1116, 1117, 1118, 5008, 5010, 5011]
+    )  # fmt: skip
+    kinds = st.integers(0, 10)
+    words = st.sampled_from([b"a\0", b"/\0", b"/usr/\0", b"..\0", b"\xff\0", b"=ep\0", b"\0" * 8])
+    values = st.lists(words, max_size=4).map(b"".join) | st.binary(max_size=24)
+    one = st.tuples(tags, kinds, values, st.integers(0, 4))
+    blob_ = region(data.draw(st.lists(one, min_size=1, max_size=20, unique_by=lambda e: e[0])))
+    with pytest.raises((HeaderError, UnsignedError)):
+        verify_package(blob_, keys())
+
+
+def test_a_cache_is_kept_apart_by_key_set() -> None:
+    """What one set of keys vouched for says nothing under another."""
+    cache: dict[tuple[str, str], Package] = {}
+    verify_package(blob("tools"), keys(), cache)
+    verify_package(blob("tools"), keys(), cache)
+    assert len(cache) == 1
+    others = PackageKeys.parse([(DATA / "stranger.asc").read_bytes()])
+    with pytest.raises(UnsignedError):
+        verify_package(blob("tools"), others, cache)
+
+
+@pytest.mark.parametrize(
+    "armoured",
+    [[], [b""], [b"not a key"], [b"-----BEGIN PGP PRIVATE KEY BLOCK-----\n"]],
+)
+def test_unusable_package_keys_are_an_error_of_configuration(armoured: list[bytes]) -> None:
+    with pytest.raises(ConfigError):
+        PackageKeys.parse(armoured)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is trusted: a node as it should be, and what a verdict says of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from mock_cloud.attest import standard, strict, verify
+from mock_cloud.model import TrustedNode
+from tests.unit.attest.attest_builder import (
+    HOST_KEY,
+    LAYER,
+    TREE_DIGEST,
+    Node,
+    binding,
+    judge,
+    keys,
+    manifest,
+)
+
+
+def test_a_good_node_is_trusted_and_bound_to_its_host_key() -> None:
+    trusted, verdict = judge(Node().boot())
+    assert trusted.host_key == HOST_KEY
+    assert trusted.tier == 1
+    assert trusted.layers == {LAYER: TREE_DIGEST}
+    assert trusted.verdict_sha256 == verdict.sha256
+    assert verdict.trusted
+    assert verdict.counts["packages"] == 2
+
+
+def test_a_hardened_node_satisfies_the_strict_policy() -> None:
+    trusted, verdict = judge(Node().boot(), policy=strict())
+    assert isinstance(trusted, TrustedNode)
+    assert verdict.policy == "strict"
+
+
+def test_a_layer_that_nobody_recorded_is_not_reusable() -> None:
+    trusted, _ = judge(Node().boot(), bound=binding(layers={}))
+    assert trusted.layers == {}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/usr/share/doc/tools.txt",
+        "/usr/share/doc/licence.txt",
+        "/usr/share/locale/de/tools.mo",
+        "/var/log/wtmp",
+    ],
+)
+def test_documentation_and_what_varies_may_be_absent(path: str) -> None:
+    node = Node().boot()
+    del node.files[path]
+    judge(node)
+
+
+def test_a_proof_cannot_be_made_by_hand() -> None:
+    with pytest.raises(TypeError):
+        TrustedNode(HOST_KEY, "00" * 32, 1, {}, object())
+
+
+def test_without_a_cache_the_verdict_is_the_same() -> None:
+    node = Node().boot()
+    _, cached = judge(node)
+    _, fresh = verify(node.to_bytes(), node.blobs, manifest(), keys(), standard(), binding())
+    assert fresh.to_json() == cached.to_json()
