@@ -41,6 +41,7 @@ _SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signa
 _ENDING: Final = _SIGNALS - {signal.SIGCHLD}
 _GREETING_PAUSE_S: Final = 0.01
 _KILL_TIMEOUT_S: Final = 30.0
+_JOURNAL_PATIENCE_S: Final = 60.0
 
 
 class NodeEnded(Exception):
@@ -55,6 +56,7 @@ class Supervisor:
         self._dir = plan.node_dir
         self._journal = Journal(Path(plan.state_dir))
         self._init: int | None = None
+        self._unusable_since: float | None = None
 
     def boot(self) -> None:
         """Make the node and wait for sshd's greeting. CloudError, CommandFailed, NodeEnded."""
@@ -153,9 +155,14 @@ class Supervisor:
         if not self._journal.path.exists():
             return "the journal was removed"
         try:
-            return self._journal.find_due(self._plan.lease_id)
-        except CloudError:
-            return None  # locked or no space: look again in a second
+            reason = self._journal.find_due(self._plan.lease_id)
+        except CloudError:  # locked, or no space for a note: that may pass
+            now = time.monotonic()
+            self._unusable_since = self._unusable_since or now
+            patient = now < self._unusable_since + _JOURNAL_PATIENCE_S
+            return None if patient else "the journal cannot be used"
+        self._unusable_since = None
+        return reason
 
 
 def main() -> int:

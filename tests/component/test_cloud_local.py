@@ -239,6 +239,24 @@ def test_a_failing_sshd_shows_its_console(site: Site, image: Path, tmp_path: Pat
     assert site.nodes() == []
 
 
+def test_a_silent_sshd_ends_the_boot_at_its_deadline(
+    site: Site, image: Path, tmp_path: Path
+) -> None:
+    silent = tmp_path / "silent"
+    subprocess.run(["cp", "-al", str(image), str(silent)], check=True)
+    sshd = silent / "usr/sbin/sshd"
+    sshd.unlink()
+    sshd.write_text("#!/usr/bin/bash\necho waiting for nothing\nsleep 600\n")
+    sshd.chmod(0o755)
+    site.acquire().destroy()  # so that the journal is there
+    provider = LocalProvider(site.state_dir, LocalSettings(silent, boot_timeout_s=1.0))
+    bootstrap = Bootstrap(make_key_pair(), make_key_pair().public, "node")
+    order = NodeOrder("a1", "lab", "me", time.time() + 60)
+    with pytest.raises(CloudError, match=r"(?s)did not greet within 1 s.*waiting for nothing"):
+        provider.create(order, bootstrap, timeout_s=20)
+    eventually(lambda: site.nodes() == [])
+
+
 def test_an_address_of_elsewhere_is_refused(site: Site, image: Path) -> None:
     provider = LocalProvider(site.state_dir, LocalSettings(image, address="192.0.2.1"))
     bootstrap = Bootstrap(make_key_pair(), make_key_pair().public, "node")
