@@ -36,7 +36,7 @@ def read_installed(
     """
     packages: list[Package] = []
     reasons: list[Reason] = []
-    for digest, size in evidence.headers.items():
+    for digest, size in evidence.headers:
         blob = blobs.get(digest)
         if blob is None:
             reasons.append(Reason("package.no-header", digest, f"{size} bytes", "not sent"))

@@ -112,7 +112,10 @@ class Socket:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One measurement. `sha256` is of the JSON bytes; `headers` maps blob sha256 to bytes."""
+    """One measurement, made by `parse_evidence` only.
+
+    `sha256` is of the JSON bytes; `headers` are pairs of a blob's sha256 and size in bytes.
+    """
 
     sha256: str
     nonce: str
@@ -132,7 +135,7 @@ class Evidence:
     hidden_pids: tuple[int, ...]
     kernel: KernelFacts | None
     sockets: tuple[Socket, ...]
-    headers: Mapping[str, int]
+    headers: tuple[tuple[str, int], ...]
 
 
 def parse_evidence(data: bytes) -> Evidence:
@@ -174,7 +177,7 @@ def _evidence(top: dict[str, Any], sha256: str) -> Evidence:
         hidden_pids=strict.each(top["hidden_pids"] or [], "hidden_pids", strict.integer),
         kernel=strict.optional(top["kernel"] or None, "kernel", parse_kernel),
         sockets=strict.each(top["sockets"] or [], "sockets", _socket),
-        headers=dict(strict.each(top["headers"], "headers", _header)),
+        headers=strict.each(top["headers"], "headers", _header),
     )
 
 

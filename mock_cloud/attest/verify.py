@@ -57,7 +57,7 @@ class Binding:
 
 
 def verify(
-    evidence_bytes: bytes,
+    unverified_evidence: bytes | Evidence,
     headers: Mapping[str, bytes],
     manifest: ImageManifest,
     package_keys: Sequence[bytes] | PackageKeys,
@@ -80,8 +80,8 @@ def verify(
      9. Every layer of ours is unchanged; only those may be reused.
     10. The proof is bound to the host key of the channel.
 
-    `headers` are blobs by their sha256 (hex), as evidence names them. `package_keys` are
-    armoured OpenPGP certificates. With a `cache`, headers whose signature was checked before
+    The evidence may be parsed already. `headers` are blobs by their sha256 (hex), as evidence
+    names them. `package_keys` are armoured OpenPGP certificates. With a `cache`, headers whose signature was checked before
     under the same keys are not checked again. `timings_s` goes into the verdict as it is.
 
     Raises NodeRefused (an AttestationRefused with the verdict that says so), ConfigError if
@@ -96,7 +96,9 @@ def verify(
         raise NodeRefused(_verdict(None, manifest, policy, binding, unusable, len(unusable)))
     # 2
     try:
-        evidence = parse_evidence(evidence_bytes)
+        evidence = unverified_evidence
+        if not isinstance(evidence, Evidence):
+            evidence = parse_evidence(evidence)
     except EvidenceError as error:
         verdict = _verdict(None, manifest, policy, binding, error.reasons, 1, timings_s)
         raise NodeRefused(verdict) from error
