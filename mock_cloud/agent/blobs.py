@@ -8,6 +8,7 @@ agent of its own. Only `finish` makes a blob of it, after it checked size and di
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from typing import Final
@@ -15,8 +16,8 @@ from typing import Final
 from mock_cloud.agent.serve_wire import Failure
 
 _READ_BYTES: Final = 1 << 20
-_PREFIX_MARGIN: Final = 64 * 1024
-# A hole starts on a block boundary, a chunk anywhere: step back by the largest block in use.
+_BLOCK_MAX_BYTES: Final = 64 * 1024
+_RANGES_MAX: Final = 1000
 
 
 class Blobs:
@@ -32,13 +33,13 @@ class Blobs:
     def _part(self, digest: str) -> str:
         return self.path(digest) + ".part"
 
-    def missing(self, digests: list[str]) -> tuple[list[str], dict[str, int]]:
-        """(what isn't here, bytes that a part holds without a hole).
+    def missing(self, digests: list[str]) -> tuple[list[str], dict[str, list[list[int]]]]:
+        """(what isn't here, byte ranges [start, end) that a part of it holds).
 
         A blob that is here is read again: one that no longer has its digest is removed.
         """
         missing: list[str] = []
-        partial: dict[str, int] = {}
+        partial: dict[str, list[list[int]]] = {}
         for digest in digests:
             if self._is_whole(digest):
                 continue
@@ -58,19 +59,13 @@ class Blobs:
             pass
         return False
 
-    def _held(self, digest: str) -> int:
+    def _held(self, digest: str) -> list[list[int]]:
         try:
             fd = os.open(self._part(digest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
-            return 0
+            return []
         try:
-            size = os.fstat(fd).st_size
-            if size == 0:
-                return 0
-            hole = os.lseek(fd, 0, os.SEEK_HOLE)
-            return max(0, hole - _PREFIX_MARGIN)
-        except OSError:
-            return 0
+            return _ranges(fd)
         finally:
             os.close(fd)
 
@@ -111,6 +106,31 @@ class Blobs:
     def discard(self, digest: str) -> None:
         with contextlib.suppress(OSError):
             os.unlink(self._part(digest))
+
+
+def _ranges(fd: int) -> list[list[int]]:
+    """Where the file has data (lseek(2), SEEK_DATA), without the blocks that border on a hole.
+
+    Such a block may be written in part only. Should the file system know no holes, `finish`
+    finds out.
+    """
+    ranges: list[list[int]] = []
+    size, end = os.fstat(fd).st_size, 0
+    while end < size and len(ranges) < _RANGES_MAX:
+        try:
+            start = os.lseek(fd, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole from here on
+                break
+            raise
+        end = os.lseek(fd, start, os.SEEK_HOLE)
+        inner = [
+            start + _BLOCK_MAX_BYTES if start else 0,
+            end - _BLOCK_MAX_BYTES if end < size else size,
+        ]
+        if inner[0] < inner[1]:
+            ranges.append(inner)
+    return ranges
 
 
 def _pwrite_all(fd: int, data: bytes, offset: int) -> None:

@@ -27,7 +27,6 @@ class BulkChannels:
         self._channels: list[AgentChannel] = []
         self._opening: list[threading.Thread] = []
         self._refused: TransportError | None = None
-        self._closed = False
 
     def grow(self, count: int) -> None:
         """Begin to open channels until there are `count`. Returns at once."""
@@ -69,12 +68,10 @@ class BulkChannels:
         """End all channels; the pool can grow again afterwards. Idempotent."""
         with self._lock:
             opening, self._opening = self._opening, []
-            self._closed = True
         for thread in opening:
             thread.join()
         with self._lock:
             channels, self._channels = self._channels, []
-            self._closed = False
         for channel in channels:
             channel.close()
 

@@ -142,6 +142,7 @@ class AgentChannel:
         )
         self._reader = threading.Thread(target=self._read, name="reader", daemon=True)
         self._reader.start()
+        link.on_close(self.close)
 
     @property
     def backlog_bytes(self) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import paramiko
@@ -37,6 +37,8 @@ class Link:
         self._channels: list[paramiko.Channel] = []
         self._lock = threading.Lock()
         self._failure: str | None = None
+        self._closed = False
+        self._closers: list[Callable[[], None]] = []
         self.host_key = shown_host_key(transport)
 
     @property
@@ -71,6 +73,14 @@ class Link:
             guard.cancel()
             guard.join()
         return channel
+
+    def on_close(self, closer: Callable[[], None]) -> None:
+        """Have `closer` called when the link is closed; at once if that is past."""
+        with self._lock:
+            if not self._closed:
+                self._closers.append(closer)
+                return
+        closer()
 
     def release(self, channel: paramiko.Channel) -> None:
         """Close one channel. Idempotent."""
@@ -126,7 +136,11 @@ class Link:
     def close(self) -> None:
         with self._lock:
             self._failure = self._failure or "we closed it"
+            self._closed = True
+            closers, self._closers = self._closers, []
         hang_up(self._transport, self._wire)
+        for closer in closers:
+            closer()
         with self._lock:
             self._channels.clear()
 

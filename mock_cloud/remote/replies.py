@@ -16,6 +16,10 @@ _LIST_MAX: Final = 100_000
 _SIZE_MAX: Final = 1 << 50
 
 
+Range = tuple[int, int]
+"""Bytes from the first offset up to, and without, the second."""
+
+
 class ReplyError(ValueError):
     """An answer is not what the contract says; the message names the key."""
 
@@ -75,14 +79,27 @@ def parse_hello(reply: Mapping[str, Any]) -> Hello:
     )
 
 
-def parse_have(reply: Mapping[str, Any]) -> tuple[list[str], dict[str, int]]:
-    """(digests that are missing, digest to bytes held)."""
+def parse_have(reply: Mapping[str, Any]) -> tuple[list[str], dict[str, list[Range]]]:
+    """(digests that are missing, digest to the byte ranges held, ascending)."""
     _exactly(reply, {"missing", "partial"})
-    missing = _texts(reply, "missing")
     partial = reply["partial"]
     if not isinstance(partial, dict):
         raise ReplyError("partial is not an object")
-    return missing, {str(key): _number(partial, key) for key in partial}
+    return _texts(reply, "missing"), {str(key): _ranges(partial, key) for key in partial}
+
+
+def _ranges(partial: Mapping[str, Any], key: str) -> list[Range]:
+    ranges: list[Range] = []
+    at = 0
+    for item in _list(partial, key):
+        if not (isinstance(item, list) and [type(bound) for bound in item] == [int, int]):
+            raise ReplyError("a range is not two numbers")
+        start, end = item
+        if not at <= start < end:
+            raise ReplyError("ranges are not ascending")
+        ranges.append((start, end))
+        at = end
+    return ranges
 
 
 def parse_results(reply: Mapping[str, Any]) -> list[ResultFile]:

@@ -23,10 +23,11 @@ _UNSET: Final = (
     "LD_TRACE_LOADED_OBJECTS LD_USE_LOAD_BIAS LD_VERBOSE LD_WARN GLIBC_TUNABLES GCONV_PATH "
     "LOCPATH MALLOC_TRACE ENV BASH_ENV PYTHONPATH PYTHONHOME PYTHONSTARTUP"
 )
-# Then env -i: no variable of the node's survives, named above or not.
+# Then env -i: no variable of the node's survives, named above or not. LC_ALL=C makes the C
+# library read no locale files; python takes it as UTF-8 (PEP 540).
 _ENVIRONMENT: Final = (
     "/usr/bin/env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "
-    "HOME=/root LC_ALL=C.UTF-8"
+    "HOME=/root LC_ALL=C"
 )
 
 

@@ -120,7 +120,6 @@ class TrustedChannel:
     def close(self) -> None:
         self._link.close()
         self._bulk.close()
-        self._agent.close()
 
     def _open_bulk(self) -> AgentChannel:
         command = start_command(self._toolkit, "serve")

@@ -129,7 +129,7 @@ class UnverifiedNode:
         *,
         skip: Sequence[str] = (),
         trees: Sequence[str] = (),
-        processes: int = 1,
+        processes: int = 0,
         within_s: float = _MEASURE_S,
     ) -> bytes:
         """The evidence JSON, at most `EVIDENCE_MAX_BYTES`; its content is not looked at."""
@@ -163,9 +163,7 @@ class UnverifiedNode:
         return self._link, self._running(), self._toolkit
 
     def close(self) -> None:
-        # The link first: then no thread of the channel's can be waiting for the peer.
         self._link.close()
-        self._drop_agent()
 
     def _drop_agent(self) -> None:
         agent, self._agent = self._agent, None

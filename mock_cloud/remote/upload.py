@@ -19,7 +19,7 @@ from mock_cloud.errors import InputError, MockCloudError, RemoteCommandError
 from mock_cloud.remote.bulk import BulkChannels
 from mock_cloud.remote.channel import AgentChannel, Call
 from mock_cloud.remote.outbox import LIMIT_BYTES
-from mock_cloud.remote.replies import ReplyError, parse_have
+from mock_cloud.remote.replies import Range, ReplyError, parse_have
 
 Progress = Callable[[int], None]
 
@@ -44,10 +44,19 @@ class Blob:
 
 
 @dataclass(frozen=True, slots=True)
-class _Chunk:
+class _Task:
+    """A blob and the byte ranges of it that the node lacks."""
+
     blob: Blob
-    offset: int
-    data: bytes
+    ranges: tuple[Range, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(end - start for start, end in self.ranges)
+
+    @property
+    def is_partial(self) -> bool:
+        return self.size_bytes < self.blob.size_bytes
 
 
 def send_blobs(
@@ -65,24 +74,25 @@ def send_blobs(
     """
     wanted = {blob.digest: blob for blob in blobs}
     sent = 0
-    resumable = True
+    resume = True
     while True:
-        missing, held = _lacking(main, wanted)
-        offsets = {blob.digest: held.get(blob.digest, 0) * resumable for blob in missing}
-        total = sum(blob.size_bytes - offsets[blob.digest] for blob in missing)
+        tasks = _lacking(main, wanted, resume=resume)
+        total = sum(task.size_bytes for task in tasks)
         bulk.grow(channels_for(total, rtt_s))
         try:
-            _send(main, bulk, missing, offsets, progress)
+            _send(main, bulk, tasks, progress)
         except RemoteCommandError as error:
             bulk.close()  # their agents ignore what they failed to store
-            if error.code != "digest" or not any(offsets.values()) or not resumable:
+            resumed = any(task.is_partial for task in tasks)
+            if error.code != "digest" or not resumed:
                 raise
-            resumable = False  # what was held was not what we have: send it all, once
-            continue
+            resume = False  # what was held was not what we have: send it all, once
+            sent += total
         except BaseException:
             bulk.close()  # chunks may wait in them
             raise
-        return sent + total
+        else:
+            return sent + total
 
 
 def channels_for(size_bytes: int, rtt_s: float) -> int:
@@ -92,37 +102,45 @@ def channels_for(size_bytes: int, rtt_s: float) -> int:
     return max(0, min(for_line, for_size) - 1)
 
 
-def _lacking(main: AgentChannel, wanted: dict[str, Blob]) -> tuple[list[Blob], dict[str, int]]:
+def _lacking(main: AgentChannel, wanted: dict[str, Blob], *, resume: bool) -> list[_Task]:
     size = sum(blob.size_bytes for blob in wanted.values())
     patience_s = _ANSWER_S + size / _HASH_BYTES_PER_S
     try:
         missing, held = parse_have(main.ask("have", within_s=patience_s, digests=list(wanted)))
         blobs = [wanted[digest] for digest in missing]
-        bad = [digest for digest in held if held[digest] > wanted[digest].size_bytes]
     except (ReplyError, KeyError) as error:
         raise main.protocol_error(f"have: {error}") from error
-    return blobs, {digest: 0 if digest in bad else held[digest] for digest in held}
+    return [
+        _Task(blob, _gaps(held.get(blob.digest, []) if resume else [], blob.size_bytes))
+        for blob in blobs
+    ]
+
+
+def _gaps(held: list[Range], size_bytes: int) -> tuple[Range, ...]:
+    """What lies between and around the ranges of `held`."""
+    gaps = []
+    at = 0
+    for start, end in [*held, (size_bytes, size_bytes)]:
+        if at < start <= size_bytes:
+            gaps.append((at, start))
+        at = end
+    return tuple(gaps)
 
 
 def _send(
-    main: AgentChannel,
-    bulk: BulkChannels,
-    blobs: list[Blob],
-    offsets: dict[str, int],
-    progress: Progress | None,
+    main: AgentChannel, bulk: BulkChannels, tasks: list[_Task], progress: Progress | None
 ) -> None:
     main.refusal()  # of earlier requests, keystrokes to a job that had ended say
-    for blob in blobs:
-        for chunk in _chunks(blob, offsets[blob.digest]):
-            target = _emptiest(main, bulk)
-            target.post(
-                "put", chunk.data, digest=blob.digest, size=blob.size_bytes, offset=chunk.offset
-            )
+    for task in tasks:
+        digest, size = task.blob.digest, task.blob.size_bytes
+        for offset, data in _chunks(task):
+            _emptiest(main, bulk).post("put", data, digest=digest, size=size, offset=offset)
             if progress:
-                progress(len(chunk.data))
+                progress(len(data))
     bulk.settle(_ANSWER_S)
     ends: list[tuple[Call, Blob]] = []
-    for blob in blobs:
+    for task in tasks:
+        blob = task.blob
         call = main.call("put_end", digest=blob.digest, size=blob.size_bytes)
         ends.append((call, blob))
     _await_ends(main, ends)
@@ -156,21 +174,18 @@ def _emptiest(main: AgentChannel, bulk: BulkChannels) -> AgentChannel:
         main.space.clear()
 
 
-def _chunks(blob: Blob, offset: int) -> Iterator[_Chunk]:
-    """The blob from `offset`. InputError if the file can't be read or has another size."""
+def _chunks(task: _Task) -> Iterator[tuple[int, bytes]]:
+    """(offset, bytes) of what is to be sent. InputError if the file can't be read."""
+    source = task.blob.source
     try:
-        stream = (
-            io.BytesIO(blob.source)
-            if isinstance(blob.source, bytes)
-            else blob.source.open("rb", buffering=0)
-        )
-        with stream:
-            stream.seek(offset)
-            while offset < blob.size_bytes:
-                data = stream.read(min(_CHUNK_BYTES, blob.size_bytes - offset))
-                if not data:
-                    raise InputError(f"{blob.source!s}: became shorter while it was sent")
-                yield _Chunk(blob, offset, data)
-                offset += len(data)
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+            for start, end in task.ranges:
+                stream.seek(start)
+                for offset in range(start, end, _CHUNK_BYTES):
+                    size = min(_CHUNK_BYTES, end - offset)
+                    data = stream.read(size)
+                    if len(data) < size:
+                        raise InputError(f"{source!s:.200}: became shorter while it was sent")
+                    yield offset, data
     except OSError as error:
-        raise InputError(f"{blob.source!s}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{source!s:.200}: cannot be read: {error.strerror}") from error

@@ -48,7 +48,7 @@ class Sshd:
     def __init__(
         self,
         directory: Path,
-        options: SshdOptions = SshdOptions(),  # noqa: B008 - frozen
+        options: SshdOptions = SshdOptions(),
         extra_host_keys: tuple[Path, ...] = (),
     ) -> None:
         self.directory = directory
