@@ -53,6 +53,7 @@ class Meter:
 
     `rows` has the JSON text of each entry by sink, `unreadable` what could not be measured,
     `deferred` the big files that were put aside, `totals` regular files and bytes by sink.
+    `cold`: the disk has to be waited for, so it is asked ahead (known from the second task on).
     """
 
     roots: list[Root]
@@ -64,7 +65,7 @@ class Meter:
     _block: memoryview = field(default_factory=lambda: memoryview(bytearray(_BLOCK_BYTES)))
     _flags: int = opening.FILE | os.O_NOATIME
     _blocks_in: int = -1
-    _cold: bool = False
+    cold: bool = False
 
     def measure(self, task: Task, *, defer: bool = True) -> None:
         """All entries of `task`; big files are put aside if `defer`."""
@@ -202,8 +203,10 @@ class Meter:
     def _is_cold(self) -> bool:
         """Whether the last task had to wait for the disk."""
         blocks_in = resource.getrusage(resource.RUSAGE_SELF).ru_inblock
-        self._cold, self._blocks_in = 0 <= self._blocks_in < blocks_in, blocks_in
-        return self._cold
+        if self._blocks_in >= 0:
+            self.cold = self._blocks_in < blocks_in
+        self._blocks_in = blocks_in
+        return self.cold
 
     def _read_ahead(self, dir_fd: int, names: list[str]) -> None:
         """Ask the disk for the beginnings of `names` at once, so that it can order them."""
