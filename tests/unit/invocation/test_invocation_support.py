@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the chroot engine refuses of a command line, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from mock_cloud.errors import UnsupportedByEngine
+from mock_cloud.invocation import CommandLine, check_supported, parse_command_line
+from mock_cloud.invocation.support import _JUDGED_BY_VALUE, ACCEPTED, HONOURED
+
+ACCEPTABLE = [
+    ["x.src.rpm"],
+    ["-r", "a", "--with=x", "--without=y", "-D", "a b", "--nocheck", "x.src.rpm"],
+    ["--isolation=simple", "--no-bootstrap-chroot", "--no-bootstrap-image", "x.src.rpm"],
+    ["--isolation=auto", "--old-chroot", "--dnf", "x.src.rpm"],
+    ["--init"], ["--clean"], ["--scrub=all"], ["--shell"], ["--chroot", "ls"], ["--update"],
+    ["--install", "gcc"], ["--remove", "gcc"], ["--installdeps", "a.src.rpm"],
+    ["--copyin", "a", "/b"], ["--copyout", "/a", "b"], ["--chain", "-c", "--recurse", "a.src.rpm"],
+    ["--buildsrpm", "--spec=a.spec", "--sources=."], ["--list-chroots"], ["--debug-config"], ["-p"],
+    ["--enable-plugin=tmpfs", "--plugin-option=a:b=c", "x"], ["--offline", "-n", "-N", "x"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("argv", ACCEPTABLE, ids=" ".join)
+def test_accepted(argv: list[str]) -> None:
+    check_supported(parse_command_line(argv, {}))
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["--rootdir=/x", "a"], "--rootdir"),
+        (["--forcearch=s390x", "a"], "--forcearch"),
+        (["--isolation=nspawn", "a"], "--isolation=nspawn"),
+        (["--new-chroot", "a"], "--new-chroot"),
+        (["--yum", "a"], "--yum"),
+        (["--bootstrap-chroot", "a"], "--bootstrap-chroot"),
+        (["--use-bootstrap-image", "a"], "--use-bootstrap-image"),
+        (["--buildroot-image=x", "a"], "--buildroot-image"),
+        (["--hermetic-build", "x", "y", "a"], "--hermetic-build"),
+        (["--calculate-build-dependencies", "a"], "--calculate-build-dependencies"),
+        (["--scm-enable", "a"], "--scm-enable"),
+        (["-l"], "--list-snapshots"),
+        (["--scrub=lvm"], "--scrub=lvm"),
+        (["--scrub=overlayfs"], "--scrub=overlayfs"),
+        (["--pm-cmd", "x"], "--pm-cmd"),
+        (["--yum-cmd", "x"], "--yum-cmd"),
+        (["--dnf-cmd", "x"], "--dnf-cmd"),
+        (["--orphanskill"], "--orphanskill"),
+        (["--snapshot", "a"], "--snapshot"),
+        (["--remove-snapshot", "a"], "--remove-snapshot"),
+        (["--rollback-to", "a"], "--rollback-to"),
+        (["--mount"], "--mount"),
+        (["--umount"], "--umount"),
+        (["--cwd=rel", "--shell"], "--cwd"),
+        (["--install", "--", "--installroot=/"], "--installroot"),
+        (["--update", "--", "-x"], "-x"),
+    ],
+    ids=lambda it: str(it)[:40],
+)
+def test_refused_by_name_with_a_hint(argv: list[str], named: str) -> None:
+    with pytest.raises(UnsupportedByEngine) as caught:
+        check_supported(parse_command_line(argv, {}))
+    assert named in caught.value.message
+    assert caught.value.hint
+    assert caught.value.exit_code == 50
+
+
+def test_every_option_was_decided() -> None:
+    decided = HONOURED | ACCEPTED.keys() | _JUDGED_BY_VALUE
+    undecided = {item.name for item in dataclasses.fields(CommandLine)} - decided
+    assert undecided == {"argv", "args", "given", "show", "environ_remote"}
