@@ -65,7 +65,7 @@ def split_version(version: str) -> tuple[int, str, str]:
 
 def _packed(path: str) -> bool:
     if path.startswith("/usr/share/doc/"):
-        return path.count("/") == 4 or path.endswith("/copyright")
+        return path.count("/") == 4 or (path.count("/") == 5 and path.endswith("/copyright"))
     return not path.startswith(_LEFT_OUT) and path not in _REPLACED_BY_OWN
 
 
@@ -192,15 +192,16 @@ def _byte_code(entries: Iterable[Entry]) -> list[Entry]:
     """`__pycache__` entries that belong to the packed sources, as this machine compiled them."""
     made = []
     for entry in entries:
-        if not entry.path.endswith(".py") or entry.source is None or "/python3" not in entry.path:
+        if not entry.path.endswith(".py") or "/python3" not in entry.path:
             continue
-        cached = Path(importlib.util.cache_from_source(str(entry.source)))
-        if not cached.is_file():
+        # A link's byte code lies beside the link (sitecustomize.py).
+        source = entry.source or Path(entry.path)
+        cached = Path(importlib.util.cache_from_source(str(source)))
+        if not (cached.is_file() and source.is_file()):
             continue
-        head = cached.read_bytes()[:16]
-        facts = entry.source.stat()
+        facts = source.stat()
         stamp = int(facts.st_mtime).to_bytes(4, "little") + facts.st_size.to_bytes(4, "little")
-        if head[4:16] != bytes(4) + stamp:
+        if cached.read_bytes()[4:16] != bytes(4) + stamp:  # PEP 552: flags 0, mtime, size
             continue
         place = importlib.util.cache_from_source(entry.path)
         made.append(directory(str(Path(place).parent)))

@@ -16,6 +16,8 @@ from tests.lab.layout import Lab, code_digest, stamp_matches
 _MODULES = ("node",)
 _DNF_TIMEOUT_S = 600.0
 
+_NOTES = "/.lab-dnf"  # dnf takes these directories relative to the installation's root
+
 _DNF_CONF = """\
 [main]
 gpgcheck=1
@@ -25,9 +27,9 @@ install_weak_deps=0
 tsflags=
 keepcache=0
 plugins=0
-cachedir={state}/cache
-persistdir={state}/persist
-logdir={state}/log
+cachedir={notes}/cache
+persistdir={notes}/persist
+logdir={notes}/log
 reposdir={state}/none
 varsdir={state}/none
 
@@ -42,7 +44,7 @@ enabled=1
 def install(root: Path, *, baseurl: str, key: Path, packages: tuple[str, ...]) -> None:
     """dnf --installroot with signatures checked; `root` is made. Needs root.
 
-    What dnf notes (caches, logs, history) stays outside `root`. The key that dnf imports to
+    What dnf notes (caches, logs, history) is removed. The key that dnf imports to
     check the signatures is taken out again: the database then holds signed headers only.
     """
     root.mkdir(parents=True)
@@ -52,7 +54,9 @@ def install(root: Path, *, baseurl: str, key: Path, packages: tuple[str, ...]) -
         # Debian's rpm puts a database below the caller's home unless told otherwise.
         (state / ".rpmmacros").write_text("%_dbpath /var/lib/rpm\n")
         home = {"HOME": directory}
-        (state / "dnf.conf").write_text(_DNF_CONF.format(state=state, baseurl=baseurl, key=key))
+        (state / "dnf.conf").write_text(
+            _DNF_CONF.format(state=state, notes=_NOTES, baseurl=baseurl, key=key)
+        )
         dnf = ["dnf", "-q", "-y", "-c", str(state / "dnf.conf"), "--installroot", str(root)]
         run(
             [*dnf, "--releasever=1", "install", *packages],
@@ -60,6 +64,7 @@ def install(root: Path, *, baseurl: str, key: Path, packages: tuple[str, ...]) -
             extra_env=home,
         )
         run(["rpm", "--root", str(root), "-e", "gpg-pubkey"], timeout_s=60, extra_env=home)
+    shutil.rmtree(root / _NOTES.lstrip("/"))
 
 
 def _settle(root: Path) -> None:

@@ -123,6 +123,9 @@ NOT_PACKED = frozenset(
 # Dependencies that only part of a package has, and that would make every node carry perl.
 NOT_REQUIRED = {"rpm": frozenset({"perl"})}
 
+# What Debian leaves out because it is essential there, hence always installed.
+REQUIRES = {"libc6": ("libc-bin",), "rpm": ("bash", "coreutils")}
+
 # Names that specs and configurations of RPM distributions use.
 PROVIDES: dict[str, tuple[str, ...]] = {
     "bash": ("/bin/sh",),
