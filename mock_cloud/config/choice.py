@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from mock_cloud.config.defaults import ConfigOpts
+from mock_cloud.config.values import read_option
 from mock_cloud.errors import ConfigError
 from mock_cloud.invocation import CommandLine
 
@@ -22,7 +23,7 @@ def choose_remote(line: CommandLine, opts: ConfigOpts | None) -> str | None:
         return line.remote or line.environ_remote
     if opts is None:
         return None
-    value = opts.get("remote")
+    value = read_option(opts, "remote")
     if value is None or value is False or value == "":
         return None
     if not isinstance(value, str):

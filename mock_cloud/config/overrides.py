@@ -10,6 +10,8 @@ import ast
 import os
 from typing import Any, Final
 
+import jinja2
+
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.errors import CommandLineError, ConfigError
 from mock_cloud.invocation import CommandLine
@@ -23,8 +25,16 @@ _WORDS: Final = {
 def apply_command_line(opts: ConfigOpts, line: CommandLine) -> None:
     """Change `opts` as mock would for `line`. Call it once for a set of options.
 
-    Raises CommandLineError for unknown plugins, ConfigError when no root is configured.
+    Raises CommandLineError for unknown plugins, ConfigError when no root is configured or a
+    template can't be expanded.
     """
+    try:
+        _apply(opts, line)
+    except (jinja2.TemplateError, ValueError, TypeError) as error:
+        raise ConfigError(f"the configuration {line.chroot!r} cannot be used: {error}") from error
+
+
+def _apply(opts: ConfigOpts, line: CommandLine) -> None:
     opts.update(_config_opts(line.cli_config_opts))
     opts["verbose"] = line.verbose
     _apply_architecture(opts, line)

@@ -9,6 +9,7 @@ from pprint import pformat
 from mock_cloud.config.chroots import load_config_opts, user_home
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.config.paths import locate_paths
+from mock_cloud.config.values import read_option, read_text
 from mock_cloud.errors import CommandLineError, ConfigError
 from mock_cloud.invocation.names import printable
 
@@ -21,8 +22,9 @@ def debug_config(opts: ConfigOpts, *, expanded: bool) -> str:
     opts["__jinja_expand"] = defaults["__jinja_expand"] = expanded
     lines = []
     for name in sorted(opts):
-        value = jinja if name == "__jinja_expand" else opts[name]
-        if name not in defaults or opts[name] != defaults[name]:
+        own = read_option(opts, name)
+        value = jinja if name == "__jinja_expand" else own
+        if name not in defaults or own != defaults[name]:
             lines.append(f"config_opts['{name}'] = {pformat(value)}\n")
     opts["__jinja_expand"] = jinja
     return "".join(lines)
@@ -45,7 +47,7 @@ def list_chroots(config_path: Path, home: Path | None = None) -> str:
 def _describe(path: Path, config_path: Path, home: Path) -> str:
     try:
         opts = load_config_opts(str(path), config_path, home=home)
-        description = str(opts.get("description", ""))
+        description = read_text(opts, "description")
     except (ConfigError, CommandLineError):
         description = "error during parsing the config file"
     return f"{path.stem:<34} {printable(description)}\n"
