@@ -120,6 +120,8 @@ class SocketRule:
 
 _SSHD_FLAGS: Final = frozenset({"-D", "-e", "-4", "-6", "-q"})
 _SSHD_OPTIONS: Final = frozenset({"ListenAddress", "PidFile", "Port", "LogLevel"})
+_LISTENER: Final = "[listener]"
+_COUNT: Final = frozenset("0123456789- of startups")
 
 
 def is_sshd_invocation(cmdline: tuple[str, ...], exe: str, user: str) -> bool:
@@ -133,12 +135,21 @@ def is_sshd_invocation(cmdline: tuple[str, ...], exe: str, user: str) -> bool:
         title = " ".join(words[1:])
         if title in _connection_titles(user):
             return True
-        words = words[1:]
-        # The listener's title ends with: [listener] 0 of 10-100 startups
-        if "[listener]" not in words or words[-1] != "startups":
-            return False
-        words = words[: words.index("[listener]")]
+        words = _listener_arguments(words[1:])
     return bool(words) and words[0] == exe and _is_harmless(words[1:])
+
+
+def _listener_arguments(words: list[str]) -> list[str]:
+    """The arguments in ``ARGUMENTS [listener] 0 of 10-100 startups``, else nothing.
+
+    A title ends where the memory of sshd's first arguments and environment does, so the count
+    may be cut short. As long as the mark is there, no argument is.
+    """
+    if _LISTENER not in words:
+        return []
+    mark = len(words) - 1 - words[::-1].index(_LISTENER)
+    count = " ".join(words[mark + 1 :])
+    return words[:mark] if _COUNT.issuperset(count) else []
 
 
 def _connection_titles(user: str) -> frozenset[str]:

@@ -28,7 +28,7 @@ from mock_cloud.errors import Reason
 from mock_cloud.model import _SEAL, MOCK_LIBDIR, WORKSPACE, HostKey, Toolkit, TrustedNode
 
 _COUNTED_MAX: Final = 1_000_000
-_LAYER_ROOTS: Final = (f"{WORKSPACE}/layers/", f"{MOCK_LIBDIR}/")
+_LAYER_ROOTS: Final = (f"{WORKSPACE}/layers/", f"{WORKSPACE}/dnf/", f"{MOCK_LIBDIR}/")
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,9 @@ def verify(
     10. The proof is bound to the host key of the channel.
 
     The evidence may be parsed already. `headers` are blobs by their sha256 (hex), as evidence
-    names them. `package_keys` are armoured OpenPGP certificates. With a `cache`, headers whose signature was checked before
-    under the same keys are not checked again. `timings_s` goes into the verdict as it is.
+    names them. `package_keys` are armoured OpenPGP certificates. With a `cache`, headers whose
+    signature was checked before under the same keys are not checked again. `timings_s` goes
+    into the verdict as it is.
 
     Raises NodeRefused (an AttestationRefused with the verdict that says so), ConfigError if
     `package_keys` are unusable.

@@ -157,18 +157,29 @@ def fits(rule: VolatileRule, fact: FileFact) -> bool:
 
 
 def sshd_only_rules() -> tuple[VolatileRule, ...]:
-    """What an sshd and nothing else writes on a running node."""
+    """What a node that runs sshd writes, and mount(8) when a build uses it."""
     kinds = VolatileKind
     paths = {
-        kinds.DIRECTORY: ("/run", "/run/lock", "/run/sshd", "/tmp", "/var/log", "/var/tmp"),  # noqa: S108
+        kinds.DIRECTORY: (
+            "/run",
+            "/run/lock",
+            "/run/mount",
+            "/run/sshd",
+            "/tmp",  # noqa: S108 (a name, not a file of ours)
+            "/var/log",
+            "/var/tmp",  # noqa: S108
+        ),
         kinds.PIDFILE: ("/run/sshd.pid",),
         kinds.LOG: ("/run/utmp", "/var/log/btmp", "/var/log/lastlog", "/var/log/wtmp"),
-        # Opening the package database makes these beside it; they hold no packages of their own
-        # that the agent's reading would not show.
-        kinds.DATA: tuple(f"/var/lib/rpm/{name}" for name in _RPMDB_LOCKS),
+        # libmount's notes; and what opening the package database makes beside it, whose packages
+        # the agent's reading of it would show.
+        kinds.DATA: (
+            "/run/mount/utab",
+            "/run/mount/utab.lock",
+            "/var/lib/rpm/.rpm.lock",
+            "/var/lib/rpm/rpmdb.sqlite-shm",
+            "/var/lib/rpm/rpmdb.sqlite-wal",
+        ),
         kinds.DEVICES: ("/dev",),
     }
     return tuple(VolatileRule(path, kind) for kind in paths for path in paths[kind])
-
-
-_RPMDB_LOCKS: Final = (".rpm.lock", "rpmdb.sqlite-shm", "rpmdb.sqlite-wal")

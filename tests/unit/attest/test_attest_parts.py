@@ -194,6 +194,11 @@ SSHD = "/usr/sbin/sshd"
     [
         ([SSHD, "-D", "-e", "-o", "ListenAddress=127.1.2.3:2022", "-o", "PidFile=none"], True),
         ([f"sshd: {SSHD} -D [listener] 0 of 10-100 startups"], True),
+        ([f"sshd: {SSHD} -D [listener] 0 of 100-100 st"], True),
+        ([f"sshd: {SSHD} -D [listener]"], True),
+        ([f"sshd: {SSHD} -D [listene"], False),
+        ([f"sshd: {SSHD} -D [listener] -o ForceCommand=/x [listener] 0 of 1"], False),
+        ([f"sshd: {SSHD} -D [listener] -o ForceCommand=/x"], False),
         (["sshd: root@notty"], True),
         (["sshd-session: root [priv]"], True),
         (["sshd: [accepted]"], True),
