@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Names and lists that a node may offer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mock_cloud.errors import ResultError
+from mock_cloud.results import check_manifest, check_name
+from mock_cloud.results.manifest import FILE_MAX_BYTES, FILES_MAX
+
+SHA = "0" * 64
+
+
+@dataclass
+class File:
+    name: str
+    size_bytes: int = 1
+    sha256: str = SHA
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["hello-2.12-1.x86_64.rpm", "hello-2.12-1.src.rpm", "build.log", "hw_info.log", "gtk+~1.rpm"],
+)
+def test_what_mock_leaves_is_accepted(name: str) -> None:
+    assert check_name(name) == name
+
+
+HOSTILE = [
+    "", ".", "..", "/etc/passwd", "../x.rpm", "a/../x.rpm", "a/b.rpm", "-rf.rpm", ".bashrc",
+    ".x.rpm", "a\nb.rpm", "a\x00.rpm", "a\x1b[2J.rpm", "a\u202egol.rpm", "\ud800.rpm", " a.rpm",
+    "a.rpm ", "x" * 300 + ".rpm", "Makefile", "hello.spec", "conftest.py", "a.rpm/", "a.rpmx",
+    ".rpm", "build.log\n", "ü" * 130 + ".rpm",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+@pytest.mark.parametrize("chain", [False, True])
+def test_hostile_names_are_refused_in_one_safe_line(name: str, chain: bool) -> None:
+    if chain and name == "a/b.rpm":
+        return
+    with pytest.raises(ResultError) as caught:
+        check_name(name, chain=chain)
+    assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [
+        ("hello-1-1/build.log", True),
+        ("hello-1-1/success", True),
+        ("hello-1-1/fail", True),
+        ("repodata/repomd.xml", True),
+        (f"repodata/{SHA}-primary.xml.gz", True),
+        (f"repodata/{SHA}-filelists.xml.zst", True),
+        ("repodata/evil.sh", False),
+        ("repodata/x.rpm", False),
+        ("success", False),
+        ("a/b/c.rpm", False),
+        ("/c.rpm", False),
+        ("../c.rpm", False),
+        (".git/x.rpm", False),
+        ("a/Makefile", False),
+    ],
+)
+def test_names_of_a_chain(name: str, good: bool) -> None:
+    if good:
+        assert check_name(name, chain=True) == name
+        with pytest.raises(ResultError):
+            check_name(name)
+    else:
+        with pytest.raises(ResultError):
+            check_name(name, chain=True)
+
+
+@given(st.one_of(st.text(max_size=60), st.from_regex(r"[^a-z]{0,4}[a-z./\-]{0,8}\.(rpm|log)")))
+def test_accepted_names_stay_below_the_directory(name: str) -> None:
+    for chain in (False, True):
+        try:
+            check_name(name, chain=chain)
+        except ResultError as error:
+            assert error.message.isprintable()
+            continue
+        parts = PurePosixPath(name).parts
+        assert "/".join(parts) == name
+        assert len(parts) <= 1 + chain
+        assert all(part.isprintable() and part[0] not in "-." for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ([File("a.rpm"), File("a.rpm")], "twice"),
+        ([File("a.rpm"), File("A.rpm")], "twice"),
+        ([File("a.rpm", -1)], "size"),
+        ([File("a.rpm", FILE_MAX_BYTES + 1)], "size"),
+        ([File("a.rpm", sha256="")], "sha256"),
+        ([File("a.rpm", sha256="0" * 63 + "A")], "sha256"),
+        ([File("a.rpm", sha256=SHA + "\n")], "sha256"),
+        ([File("x.rpm/a.rpm"), File("x.rpm")], "directory"),
+        ([File(f"{n}.rpm") for n in range(FILES_MAX + 1)], "more than"),
+    ],
+    ids=lambda it: str(it)[:20],
+)
+def test_lists_that_are_refused(files: list[File], words: str) -> None:
+    with pytest.raises(ResultError, match=words):
+        check_manifest(files, chain=True)
+
+
+def test_order_is_kept() -> None:
+    names = ["b.rpm", "a.log", "c.rpm"]
+    assert [entry.name for entry in check_manifest(map(File, names))] == names

@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The result directory: live logs, staging, publication, and what an abort leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.errors import ResultDirError, ResultError
+from mock_cloud.results import ManifestEntry, ResultDir, Staging
+from mock_cloud.results.disk import check_space, disk_of
+
+
+def entry(name: str, data: bytes) -> ManifestEntry:
+    return ManifestEntry(name, len(data), hashlib.sha256(data).hexdigest())
+
+
+def listing(path: Path) -> dict[str, bytes]:
+    return {
+        str(found.relative_to(path)): found.read_bytes()
+        for found in path.rglob("*")
+        if found.is_file()
+    }
+
+
+def fill(staging: Staging, contents: dict[str, bytes]) -> None:
+    for wanted in staging.accept([entry(name, data) for name, data in contents.items()]):
+        with staging.file(wanted) as file:
+            file.write(contents[wanted.name])
+
+
+def test_results_appear_together_at_the_end(tmp_path: Path) -> None:
+    contents = {"a.rpm": b"a" * 5000, "b.src.rpm": b"b", "hw_info.log": b""}
+    with ResultDir.open(tmp_path / "deep" / "r") as results:
+        with results.stage("attempt-1") as staging:
+            fill(staging, contents)
+            assert not [path for path in results.path.iterdir() if path != staging.path]
+            paths = staging.publish()
+        assert sorted(path.name for path in paths) == sorted(contents)
+        assert listing(results.path) == contents
+        assert not list(results.path.glob(".*"))
+
+
+def test_an_abort_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "a.rpm").write_bytes(b"earlier")
+    with ResultDir.open(tmp_path) as results:
+        with pytest.raises(KeyboardInterrupt), results.stage("x") as staging:
+            fill(staging, {"a.rpm": b"later"})
+            raise KeyboardInterrupt
+        assert listing(tmp_path) == {"a.rpm": b"earlier"}
+        assert not list(tmp_path.glob(".*"))
+
+
+def test_leaving_without_publication_is_an_abort(tmp_path: Path) -> None:
+    with ResultDir.open(tmp_path) as results, results.stage("x") as staging:
+        fill(staging, {"a.rpm": b"a"})
+    assert listing(tmp_path) == {}
+
+
+def test_results_replace_earlier_ones_but_not_directories(tmp_path: Path) -> None:
+    (tmp_path / "a.rpm").write_bytes(b"earlier")
+    (tmp_path / "link.rpm").symlink_to("/etc/passwd")
+    with ResultDir.open(tmp_path) as results, results.stage("x") as staging:
+        fill(staging, {"a.rpm": b"later", "link.rpm": b"real"})
+        staging.publish()
+    assert (tmp_path / "a.rpm").read_bytes() == b"later"
+    assert not (tmp_path / "link.rpm").is_symlink()
+    (tmp_path / "d.rpm").mkdir()
+    with ResultDir.open(tmp_path) as results, results.stage("x") as staging:
+        fill(staging, {"a.rpm": b"last", "d.rpm": b"d"})
+        with pytest.raises(ResultError, match="directory"):
+            staging.publish()
+    assert (tmp_path / "a.rpm").read_bytes() == b"later"
+
+
+def test_packages_of_earlier_builds_go_from_mocks_own_directory(tmp_path: Path) -> None:
+    (tmp_path / "old-1.x86_64.rpm").write_bytes(b"old")
+    (tmp_path / "note.txt").write_bytes(b"mine")
+    with ResultDir.open(tmp_path, fresh=True) as results, results.stage("x") as staging:
+        fill(staging, {"new-2.x86_64.rpm": b"new"})
+        staging.publish(replace_earlier=True)
+    assert set(listing(tmp_path)) == {"new-2.x86_64.rpm", "note.txt"}
+
+
+DATA = b"the right bytes"
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [(DATA[:-1], "14 of 15"), (DATA + b"!", "more than"), (b"the wrong bytes", "sha256")],
+)
+def test_bytes_that_are_not_those_listed(tmp_path: Path, sent: bytes, words: str) -> None:
+    with ResultDir.open(tmp_path) as results, results.stage("x") as staging:
+        (wanted,) = staging.accept([entry("a.rpm", DATA)])
+        with pytest.raises(ResultError, match=words), staging.file(wanted) as file:
+            file.write(sent)
+        with pytest.raises(ResultError, match=r"did not arrive: a\.rpm"):
+            staging.publish()
+        with staging.file(wanted) as file:  # fetched again
+            file.write(DATA[:3])
+            file.write(DATA[3:])
+        staging.publish()
+    assert listing(tmp_path) == {"a.rpm": DATA}
+
+
+def test_only_what_was_accepted_is_written(tmp_path: Path) -> None:
+    with ResultDir.open(tmp_path) as results, results.stage("x") as staging:
+        staging.accept([entry("a.rpm", b"")])
+        for stranger in (entry("b.rpm", b""), entry("../b.rpm", b"")):
+            with pytest.raises(ResultError, match="not accepted"), staging.file(stranger):
+                pass
+
+
+def test_chains_have_a_directory_a_package(tmp_path: Path) -> None:
+    contents = {"p-1/p-1.rpm": b"p", "p-1/success": b"", "repodata/repomd.xml": b"<repomd/>"}
+    with ResultDir.open(tmp_path, chain=True) as results:
+        log = results.log("p-1/build.log")
+        log.write(b"log")
+        with results.stage("x") as staging:
+            fill(staging, contents)
+            staging.publish()
+    assert listing(tmp_path) == {**contents, "p-1/build.log": b"log"}
+
+
+def test_a_chains_directories_are_no_links(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "p-1").symlink_to("../elsewhere")
+    with ResultDir.open(tmp_path / "r", chain=True) as results:
+        with pytest.raises(ResultDirError, match="link"):
+            results.log("p-1/build.log")
+        with results.stage("x") as staging:
+            fill(staging, {"p-1/a.rpm": b"a"})
+            with pytest.raises(ResultError, match="directory of its own"):
+                staging.publish()
+    assert listing(tmp_path / "elsewhere") == {}
+
+
+def test_two_attempts_never_share_a_staging_directory(tmp_path: Path) -> None:
+    with ResultDir.open(tmp_path) as results, results.stage("x") as staging:
+        with pytest.raises(ResultError, match="another attempt"), results.stage("x"):
+            pass
+        assert staging.path.is_dir()
+        with pytest.raises(ResultError, match="refused"):
+            results.stage("../x")
+
+
+DIE = """
+import os, sys
+from pathlib import Path
+from mock_cloud.results import ResultDir
+results = ResultDir.open(Path(sys.argv[1]))
+staging = results.stage("dead").__enter__()
+(staging.path / "half.rpm").write_bytes(b"half")
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_attempt_left_is_removed_a_live_one_is_not(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", DIE, str(tmp_path)], check=False, timeout=60)
+    assert (tmp_path / ".mock-cloud-dead/half.rpm").exists()
+    with ResultDir.open(tmp_path) as results, results.stage("live") as staging:
+        assert not (tmp_path / ".mock-cloud-dead").exists()
+        with ResultDir.open(tmp_path):
+            assert staging.path.is_dir()
+
+
+def test_live_logs_grow_in_place_as_mocks_do(tmp_path: Path) -> None:
+    for name in ("build.log", "hw_info.log"):
+        (tmp_path / name).write_bytes(b"earlier\n")
+    inodes = {name: (tmp_path / name).stat().st_ino for name in ("build.log", "hw_info.log")}
+    with ResultDir.open(tmp_path) as results:
+        results.log("build.log").write(b"more \x1b[2J\n")
+        results.log("hw_info.log").write(b"new\n")
+        assert listing(tmp_path) == {
+            "build.log": b"earlier\nmore \x1b[2J\n", "hw_info.log": b"new\n",
+        }  # fmt: skip
+    with ResultDir.open(tmp_path, fresh=True) as results:
+        results.log("build.log").write(b"fresh\n")
+    assert (tmp_path / "build.log").read_bytes() == b"fresh\n"
+    for name, inode in inodes.items():
+        assert (tmp_path / name).stat().st_ino == inode
+
+
+def test_a_resumed_stream_may_overlap_but_not_leave_a_gap(tmp_path: Path) -> None:
+    with ResultDir.open(tmp_path) as results:
+        log = results.log("root.log")
+        log.write(b"abcdef", 0)
+        log.write(b"def", 3)
+        log.write(b"efgh", 4)
+        assert log.offset == 8
+        with pytest.raises(ResultError, match="bytes 8 to 9 are missing"):
+            log.write(b"j", 9)
+        assert results.log("root.log") is log
+    assert listing(tmp_path) == {"root.log": b"abcdefgh"}
+
+
+def test_live_logs_are_verified_and_never_renamed_over(tmp_path: Path) -> None:
+    (tmp_path / "build.log").write_bytes(b"earlier\n")
+    with ResultDir.open(tmp_path) as results:
+        log = results.log("build.log")
+        inode = log.path.stat().st_ino
+        log.write(b"li")
+        with results.stage("x") as staging:
+            listed = [entry("build.log", b"live"), entry("a.rpm", b"a")]
+            (wanted,) = staging.accept(listed, results.logs)
+            assert wanted.name == "a.rpm"
+            with staging.file(wanted) as file:
+                file.write(b"a")
+            with pytest.raises(ResultError, match=r"build\.log holds 2 bytes"):
+                staging.publish()
+            assert not (tmp_path / "a.rpm").exists()
+            log.write(b"ve", 2)
+            staging.publish()
+        assert log.path.stat().st_ino == inode
+    assert listing(tmp_path) == {"build.log": b"earlier\nlive", "a.rpm": b"a"}
+
+
+def test_a_second_attempt_is_appended_after_the_first(tmp_path: Path) -> None:
+    with ResultDir.open(tmp_path, fresh=True) as results:
+        results.log("build.log").write(b"first ")
+        results.restart_logs()
+        log = results.log("build.log")
+        assert log.offset == 0
+        log.write(b"second", 0)
+        log.verify(6, hashlib.sha256(b"second").hexdigest())
+    assert listing(tmp_path) == {"build.log": b"first second"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../build.log", "/tmp/build.log", "a\n.log", "build.sh", "x/y.log"]
+)
+def test_log_names_are_checked(tmp_path: Path, name: str) -> None:
+    with ResultDir.open(tmp_path) as results, pytest.raises(ResultError, match="refused"):
+        results.log(name)
+
+
+def test_links_and_special_files_in_a_logs_place_are_refused(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    directory = tmp_path / "r"
+    directory.mkdir()
+    (directory / "build.log").symlink_to(victim)
+    os.mkfifo(directory / "root.log")
+    (directory / "state.log").mkdir()
+    with ResultDir.open(directory, fresh=True) as results:
+        for name in ("build.log", "root.log", "state.log"):
+            with pytest.raises(ResultDirError):
+                results.log(name)
+    assert victim.read_bytes() == b"precious"
+
+
+def test_an_unusable_directory_has_exit_code_70(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/none")):
+        with pytest.raises(ResultDirError) as caught:
+            ResultDir.open(path)
+        assert caught.value.exit_code == 70
+        assert "--resultdir" in str(caught.value.hint)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+def test_a_directory_of_somebody_else_has_exit_code_70(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    script = (
+        "import os, sys; from pathlib import Path; from mock_cloud.errors import ResultDirError\n"
+        "from mock_cloud.results import ResultDir\n"
+        "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
+        "try: ResultDir.open(Path(sys.argv[1]))\n"
+        "except ResultDirError as error: sys.exit(error.exit_code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, timeout=60)
+    assert done.returncode == 70
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    point = tmp_path / "disk"
+    point.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(point)],
+        check=False, capture_output=True, timeout=30,
+    )  # fmt: skip
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield point
+    subprocess.run(["umount", str(point)], check=True, timeout=30)
+
+
+def test_results_that_do_not_fit_are_refused_before_the_first_byte(small_disk: Path) -> None:
+    with ResultDir.open(small_disk / "r") as results, results.stage("x") as staging:
+        with pytest.raises(ResultError, match="MiB free") as caught:
+            staging.accept([ManifestEntry("a.rpm", 2 << 20, "0" * 64)])
+        assert str(small_disk) in caught.value.message
+        assert "--resultdir" in str(caught.value.hint)
+
+
+def test_a_disk_that_fills_up_is_named(small_disk: Path) -> None:
+    with ResultDir.open(small_disk) as results:
+        log = results.log("build.log")
+        with pytest.raises(ResultError, match="full") as caught:
+            log.write(b"x" * (2 << 20))
+        assert f"the disk {small_disk} is full" in caught.value.message
+        log.path.write_bytes(b"")
+
+
+def test_free_space_of_a_real_disk(tmp_path: Path) -> None:
+    check_space(tmp_path, 0)
+    with pytest.raises(ResultError, match="need"):
+        check_space(tmp_path, 1 << 60)
+    assert tmp_path.is_relative_to(disk_of(tmp_path))
+
+
+def test_no_descriptor_is_left(tmp_path: Path) -> None:
+    before = set(Path("/proc/self/fd").iterdir())
+    with ResultDir.open(tmp_path) as results:
+        results.log("build.log").write(b"x")
+        with results.stage("x") as staging:
+            fill(staging, {"a.rpm": b"a"})
+            staging.publish()
+        with pytest.raises(ResultError), results.stage("y") as staging:
+            staging.accept([entry("../a.rpm", b"")])
+    assert set(Path("/proc/self/fd").iterdir()) == before
