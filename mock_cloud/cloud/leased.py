@@ -57,6 +57,11 @@ class LeasedNode:
         return self._lease.layers
 
     @property
+    def chroots(self) -> tuple[str, ...]:
+        """The chroots that live on the node, as far as was recorded."""
+        return self._lease.chroots
+
+    @property
     def verdict_sha256(self) -> str:
         """The last verdict recorded for the node; empty if there is none."""
         return self._lease.verdict_sha256

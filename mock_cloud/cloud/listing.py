@@ -20,6 +20,7 @@ from mock_cloud.errors import InputError, MockCloudError
 class NodeRow:
     """One lease as a listing shows it. Times are unix seconds, durations seconds.
 
+    `ends_unix` is when it ends if nobody uses it again.
     `state` is the lease's, or ``abandoned`` if its holder died. `holder_pid` is the process at
     work, 0 for none.
     """
@@ -35,6 +36,7 @@ class NodeRow:
     builds: int
     created_unix: float
     expires_unix: float
+    ends_unix: float
     idle_s: float | None
 
     def to_json(self) -> dict[str, object]:
@@ -104,5 +106,12 @@ def _row(lease: Lease, now_unix: float) -> NodeRow:
         builds=lease.builds,
         created_unix=lease.created_unix,
         expires_unix=lease.expires_unix,
+        ends_unix=_end(lease),
         idle_s=None if idle_since is None else max(0.0, now_unix - idle_since),
     )
+
+
+def _end(lease: Lease) -> float:
+    if lease.held or lease.idle_since_unix is None:
+        return lease.expires_unix
+    return min(lease.expires_unix, lease.idle_since_unix + lease.idle_ttl_s)

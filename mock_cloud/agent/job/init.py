@@ -19,6 +19,7 @@ from typing import Final, NoReturn
 
 from mock_cloud.agent.engine import processes, syscalls
 from mock_cloud.agent.engine.run import perform
+from mock_cloud.agent.job.confine import confine
 from mock_cloud.agent.job.request import JobRequest
 from mock_cloud.agent.job.status import Status, write_status
 
@@ -56,6 +57,7 @@ def _supervise(workspace: str, job_id: str, directory: str, request: JobRequest)
             "proc",
             syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC,
         )
+        confine(workspace)
     except OSError as error:
         return _failed(f"the job's mounts could not be made private: {error}")
     _protect_from_oom()

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`mock-cloud doctor`: what is missing, and how to mend it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mock_cloud.errors import EXIT_CONFIG
+from mock_cloud.session.console import Console, printable
+from mock_cloud.session.health import Finding, examine_machine, examine_remote
+
+if TYPE_CHECKING:
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_parser(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "doctor",
+        help="say what is missing, and how to mend it",
+        description="Say what is missing on this machine, or for a remote, and how to mend it."
+        " Exit status 0 when nothing is missing, else 3.",
+        epilog="examples: mock-cloud doctor; mock-cloud doctor local --json",
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a remote")
+    parser.add_argument("--json", action="store_true", help="print a JSON list")
+    parser.add_argument("--configdir", metavar="DIR", type=Path, help="instead of /etc/mock")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    findings = examine_machine(arguments.configdir)
+    if arguments.name is not None:
+        findings += examine_remote(arguments.name, arguments.configdir)
+    if arguments.json:
+        print(json.dumps([dataclasses.asdict(one) for one in findings], indent=2))
+    else:
+        for one in findings:
+            _print(one)
+    return 0 if all(one.ok for one in findings) else EXIT_CONFIG
+
+
+def _print(finding: Finding) -> None:
+    print(f"{'ok     ' if finding.ok else 'MISSING'}  {finding.what}: {printable(finding.found)}")
+    if finding.mend:
+        print(f"         {printable(finding.mend)}")

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line of `mock-cloud`: one sub-command a module, one catch for all errors."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from mock_cloud import __version__
+from mock_cloud.cli import attest, completion, doctor, known_good, nodes, release
+from mock_cloud.errors import EXIT_COMMAND_LINE, EXIT_INTERRUPTED, MockCloudError
+from mock_cloud.session.console import Console
+
+VERBS = (doctor, attest, nodes, release, known_good, completion)
+
+EXAMPLES = """\
+examples:
+  mock-cloud doctor               what is missing on this machine, and how to mend it
+  mock-cloud doctor local         the same for the remote "local"
+  mock-cloud attest local         attest a node and explain the verdict; no build
+  mock-cloud nodes --json         the nodes held in your name
+  mock-cloud release --all        give them all back now
+
+mock -r CONFIG --remote NAME foo.src.rpm builds; see mock-cloud-mock(1).
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """As mock does, a wrong command line exits with 5; argparse's own is 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_COMMAND_LINE, f"ERROR: {message}\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser with all verbs; completion scripts are made from it."""
+    parser = _Parser(
+        prog="mock-cloud",
+        description="Look after the nodes that mock --remote builds on.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"mock-cloud {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+    for module in VERBS:
+        module.add_parser(verbs)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status as in mock-cloud(1). Never raises for users' errors."""
+    arguments = make_parser().parse_args(argv)
+    console = Console()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        status: int = arguments.run(arguments, console)
+    except MockCloudError as error:
+        console.done()
+        console.failure(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.done()
+        console.error("interrupted")
+        return EXIT_INTERRUPTED
+    return status

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`mock-cloud release`: give nodes back now."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+from mock_cloud.cloud.listing import Released, release
+from mock_cloud.errors import EXIT_INFRASTRUCTURE, CommandLineError
+from mock_cloud.session.console import Console
+from mock_cloud.session.state import state_dir
+
+if TYPE_CHECKING:
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_parser(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "release",
+        help="give nodes back now",
+        description="Give nodes back now, with the chroots on them. A node at work is left alone.",
+        epilog="examples: mock-cloud release local; mock-cloud release --all",
+    )
+    parser.add_argument("target", nargs="*", metavar="NAME|LEASE", help="a remote, or one lease")
+    parser.add_argument("--all", action="store_true", help="all nodes of yours")
+    parser.add_argument("--force", action="store_true", help="those at work too")
+    parser.add_argument("--json", action="store_true", help="print a JSON list")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    if arguments.all == bool(arguments.target):
+        raise CommandLineError(
+            "name remotes or leases, or give --all", hint="mock-cloud nodes lists them"
+        )
+    released: list[Released] = []
+    for target in [None] if arguments.all else arguments.target:
+        released += release(state_dir(), target, force=arguments.force)
+    if arguments.json:
+        print(json.dumps([dataclasses.asdict(one) for one in released], indent=2))
+    else:
+        _tell(released, console)
+    return EXIT_INFRASTRUCTURE if any(one.problem for one in released) else 0
+
+
+def _tell(released: list[Released], console: Console) -> None:
+    for one in released:
+        if one.problem is None:
+            console.info(f"released {one.lease} of remote {one.remote}")
+        else:
+            console.error(f"{one.lease} of remote {one.remote} was not released: {one.problem}")
+    if not released:
+        console.info("no nodes")

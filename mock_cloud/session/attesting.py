@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attests one node: toolkit, evidence, headers, verdict. Sends it nothing else.
+
+Everything that a verdict rests on is gathered here and judged in `attest.verify`, which is
+pure; what was measured and decided is stored, so that it can be decided again later.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.agent.measure.kernel import measure_kernel
+from mock_cloud.attest.check_files import InjectedFile
+from mock_cloud.attest.evidence import Evidence, parse_evidence
+from mock_cloud.attest.expectations import MountRule
+from mock_cloud.attest.kernel import KernelFacts, parse_kernel
+from mock_cloud.attest.policy import Policy
+from mock_cloud.attest.verdict import NodeRefused, Verdict
+from mock_cloud.attest.verify import Binding, verify
+from mock_cloud.cloud.leased import LeasedNode
+from mock_cloud.cloud.provider import InjectedFile as ProvidedFile
+from mock_cloud.cloud.provider import InjectedType
+from mock_cloud.model import MOCK_LIBDIR, WORKSPACE, Toolkit, TrustedNode
+from mock_cloud.remote.unverified import UnverifiedNode
+from mock_cloud.session.known_good import KnownGood
+
+SKIP: Final = (
+    MOCK_LIBDIR,
+    "/var/cache/mock",
+    f"{WORKSPACE}/blobs",
+    f"{WORKSPACE}/dnf",
+    f"{WORKSPACE}/jobs",
+    f"{WORKSPACE}/layers",
+)
+"""Our own data on a node: nothing there is run by it. Layers are compared by tree digest."""
+
+_BOUND: Final = (WORKSPACE, MOCK_LIBDIR, "/var/cache/mock")
+_EVIDENCE_KEPT: Final = 20
+OnPhase = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """A node that was found trustworthy, and why."""
+
+    proof: TrustedNode
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """Where header blobs are cached and evidence with its verdict is kept."""
+
+    cache_dir: Path
+    state_dir: Path
+
+    def read_header(self, digest: str) -> bytes | None:
+        """A blob fetched earlier, if it still has its digest."""
+        try:
+            blob = self._header_path(digest).read_bytes()
+        except OSError:
+            return None
+        return blob if hashlib.sha256(blob).hexdigest() == digest else None
+
+    def write_header(self, digest: str, blob: bytes) -> None:
+        path = self._header_path(digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f"{path.name}.{os.getpid()}")
+        new.write_bytes(blob)
+        new.replace(path)
+
+    def keep(self, evidence: bytes, verdict: Verdict) -> Path:
+        """Store both; the oldest beyond `_EVIDENCE_KEPT` go. The verdict's path."""
+        directory = self.state_dir / "verdicts"
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        path = directory / f"{stamp}-{verdict.sha256[:16]}.verdict.json"
+        path.write_bytes(verdict.to_json())
+        packed = gzip.compress(evidence, compresslevel=1)
+        path.with_name(path.name.replace(".verdict.json", ".evidence.json.gz")).write_bytes(packed)
+        for old in sorted(directory.iterdir())[: -2 * _EVIDENCE_KEPT]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def find_evidence(self, verdict: Verdict) -> bytes:
+        """The evidence that was kept with `verdict`. FileNotFoundError once it was pruned."""
+        directory = self.state_dir / "verdicts"
+        path = next(directory.glob(f"*-{verdict.sha256[:16]}.evidence.json.gz"), None)
+        if path is None:
+            raise FileNotFoundError(str(directory))
+        return gzip.decompress(path.read_bytes())
+
+    def _header_path(self, digest: str) -> Path:
+        return self.cache_dir / "headers" / digest[:2] / digest
+
+
+def attest_node(
+    node: UnverifiedNode,
+    leased: LeasedNode,
+    toolkit: Toolkit,
+    known_good: KnownGood,
+    policy: Policy,
+    archive: Archive,
+    *,
+    shares_kernel: bool,
+    on_phase: OnPhase = lambda phase: None,
+) -> Attested:
+    """Steps 2 to 4 of the design: push our binaries, measure with them, compare.
+
+    `shares_kernel`: the node runs this machine's kernel, so that its kernel's state is compared
+    with what the same code reads here. Raises AttestationRefused, TransportError.
+    """
+    nonce = secrets.token_hex(32)
+    started = time.monotonic()
+    on_phase("pushing the toolkit")
+    node.start_agent(toolkit)
+    hello = node.hello(nonce)
+    pushed = time.monotonic()
+    on_phase("measuring the node")
+    layers = dict(leased.layers)
+    evidence = node.measure(nonce, skip=SKIP, trees=sorted(layers), processes=hello.cpus)
+    measured = time.monotonic()
+    on_phase("verifying the evidence")
+    parsed = parse_evidence(evidence)
+    headers = _headers(node, parsed, archive)
+    binding = Binding(
+        host_key=node.host_key,
+        nonce=nonce,
+        toolkit=toolkit,
+        injected=_injected(leased.injected),
+        layers=layers,
+        skip=SKIP,
+        user=leased.address.user,
+        mounts=tuple(
+            MountRule(one.point, (one.type,), may_bind=one.point in _BOUND) for one in leased.mounts
+        )
+        or None,
+        kernel=own_kernel() if shares_kernel else None,
+    )
+    timings = {"toolkit": pushed - started, "measure": measured - pushed}
+    try:
+        proof, verdict = verify(
+            parsed,
+            headers,
+            known_good.manifest,
+            known_good.package_keys,
+            policy,
+            binding,
+            timings_s=timings,
+        )
+    except NodeRefused as refused:
+        archive.keep(evidence, refused.verdict)
+        raise
+    archive.keep(evidence, verdict)
+    leased.record_verdict(verdict.sha256)
+    return Attested(proof, verdict)
+
+
+def own_kernel() -> KernelFacts:
+    """This machine's kernel state, read by the code that reads a node's."""
+    return parse_kernel(json.loads(json.dumps(measure_kernel())))
+
+
+def _headers(node: UnverifiedNode, evidence: Evidence, archive: Archive) -> Mapping[str, bytes]:
+    digests = [digest for digest, _size in evidence.headers]
+    found = {}
+    for digest in digests:
+        blob = archive.read_header(digest)
+        if blob is not None:
+            found[digest] = blob
+    missing = [digest for digest in digests if digest not in found]
+    if missing:
+        for digest, blob in node.fetch_headers(missing).items():
+            archive.write_header(digest, blob)
+            found[digest] = blob
+    return found
+
+
+def _injected(files: Mapping[str, ProvidedFile]) -> dict[str, InjectedFile]:
+    return {path: _one_injected(file) for path, file in files.items()}
+
+
+def _one_injected(file: ProvidedFile) -> InjectedFile:
+    value: str | None = None
+    if file.type is InjectedType.FILE:
+        value = hashlib.sha256(file.content).hexdigest()
+    elif file.type in (InjectedType.LINK, InjectedType.CHARACTER):
+        value = file.content.decode()
+    size = len(file.content) if file.type is InjectedType.FILE else 0
+    return InjectedFile(file.type.value, file.mode, file.uid, file.gid, size, value)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Measures an RPM tree before it is ever booted and signs what it holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mock_cloud.agent.measure.evidence import measure
+from mock_cloud.agent.measure.headers import read_headers
+from mock_cloud.attest.accounts import parse_accounts
+from mock_cloud.attest.bake import BakeChoices, make_manifest
+from mock_cloud.attest.envelope import sign_manifest
+from mock_cloud.attest.evidence import parse_evidence
+from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.errors import ConfigError
+from mock_cloud.session.attesting import SKIP
+from mock_cloud.session.known_good import read_file
+
+
+def make_signed_manifest(
+    root: Path, package_keys: Sequence[bytes], sign_key: bytes, *, name: str
+) -> tuple[ImageManifest, bytes]:
+    """The manifest of the tree at `root`, and its DSSE envelope.
+
+    `package_keys` are armoured certificates, `sign_key` an OpenSSH ed25519 private key file.
+    ConfigError for what cannot be read, AttestationRefused for a package that is not signed.
+    """
+    try:
+        evidence = measure("", list(SKIP), [], None, root=str(root.resolve()))
+        headers = read_headers(str(root.resolve()))
+        accounts = parse_accounts(
+            read_file(root / "etc/passwd", "the image's"),
+            read_file(root / "etc/group", "the image's"),
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"cannot measure {root}: {error}", hint="run as root, on a tree made by dnf"
+        ) from error
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    choices = BakeChoices(name=name, created=created, accounts=accounts)
+    manifest = make_manifest(parse_evidence(evidence), headers, package_keys, choices)
+    return manifest, sign_manifest(manifest, sign_key)

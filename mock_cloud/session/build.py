@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The story of one invocation on a remote node, from lease to results.
+
+The order is held by types: inputs go through a TrustedChannel, which only `remote.trust` makes,
+from a TrustedNode, which only `attest.verify` makes.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.agent.job.request import to_json
+from mock_cloud.attest.verdict import NodeRefused, reason_text
+from mock_cloud.cloud.leased import LeasedNode
+from mock_cloud.config import ConfigOpts, choose_arch
+from mock_cloud.errors import (
+    EXIT_INFRASTRUCTURE,
+    CloudError,
+    MockCloudError,
+    ResultError,
+    TransportError,
+    UnsupportedByEngine,
+)
+from mock_cloud.invocation import CommandLine
+from mock_cloud.remote.replies import JobEnd
+from mock_cloud.remote.trusted import TrustedChannel, trust
+from mock_cloud.remote.unverified import UnverifiedNode
+from mock_cloud.session.attesting import Attested
+from mock_cloud.session.console import Console
+from mock_cloud.session.interrupts import Stopped
+from mock_cloud.session.keyboard import passed_on
+from mock_cloud.session.known_good import KnownGood, load_known_good
+from mock_cloud.session.nodes import Site, attest, lease, reach
+from mock_cloud.session.request import Work, fresh, prepare
+from mock_cloud.session.results import (
+    ATTESTATION_LOG,
+    Destination,
+    Mirror,
+    collect,
+    find_destination,
+    open_results,
+    unpack_copyout,
+)
+from mock_cloud.settings import EngineChoice, Remote, SecondLook
+
+_DRAIN_S: Final = 20.0
+_REASONS_SHOWN: Final = 20
+_LOGLESS_MODES: Final = ("shell", "clean")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One job on one trusted node: everything its steps share."""
+
+    work: Work
+    destination: Destination
+    remote: Remote
+    site: Site
+    leased: LeasedNode
+    node: UnverifiedNode
+    channel: TrustedChannel
+    mirror: Mirror
+    job: str
+
+
+def run(line: CommandLine, opts: ConfigOpts, remote: Remote, console: Console) -> int:
+    """Perform `line` on a node of `remote` and return mock's exit code.
+
+    1. Check everything that can be checked here. 2. Lease a node. 3. Attest it. 4. Send inputs.
+    5. Do the job, logs streaming. 6. Fetch and check results. 7. Look at the node again, if the
+    remote says so. 8. Release the node: warm after a job that ended, else destroyed.
+
+    Raises MockCloudError, Stopped.
+    """
+    _refuse_engine(remote)
+    choose_arch(opts, remote.arches)
+    site = Site.of_user(console)
+    with ExitStack() as stack:
+        # 1
+        work = stack.enter_context(prepare(line, opts))
+        destination = find_destination(line, opts, work)
+        resultdir = stack.enter_context(open_results(destination))
+        known = load_known_good(remote.attest)
+        # 2
+        leased = stack.enter_context(lease(remote, work.config.root, site, fresh=fresh(work)))
+        node = stack.enter_context(closing(reach(leased, remote, site)))
+        # 3
+        attested = _attest(node, leased, known, remote, site, resultdir.path)
+        channel = stack.enter_context(closing(trust(node, attested.proof)))
+        mirror = Mirror(resultdir, console, chain=destination.chain, raw=line.mode == "shell")
+        stack.callback(mirror.close)
+        job = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
+        this = Run(work, destination, remote, site, leased, node, channel, mirror, job)
+        # 4, 5
+        end = _perform(this, attested)
+        # 6, 7
+        _publish(this, lambda: _look_again(this, known))
+        # 8
+        return _conclude(this, end)
+
+
+def _refuse_engine(remote: Remote) -> None:
+    if remote.build.engine is EngineChoice.MOCK:
+        raise UnsupportedByEngine(
+            f'remote {remote.name}: engine = "mock" is not there yet',
+            hint='say engine = "auto" or "chroot" in the [build] table',
+        )
+
+
+def _attest(
+    node: UnverifiedNode,
+    leased: LeasedNode,
+    known: KnownGood,
+    remote: Remote,
+    site: Site,
+    resultdir: Path,
+) -> Attested:
+    """Attest the node, say so on the terminal and in `remote_attestation.log`."""
+    started = time.monotonic()
+    try:
+        attested = attest(node, leased, known, remote, site)
+    except NodeRefused as refused:
+        _write_log(resultdir, refused.verdict.to_text())
+        for reason in refused.verdict.reasons[:_REASONS_SHOWN]:
+            site.console.error(f"refused: {reason_text(reason)}")
+        raise
+    _write_log(resultdir, attested.verdict.to_text())
+    counts = attested.verdict.counts
+    site.console.info(
+        f"remote {remote.name}: node trusted (tier 1): {counts['files']:,} files,"
+        f" {counts['packages']} packages, {counts['processes']} processes measured"
+        f" and verified in {time.monotonic() - started:.1f} s"
+    )
+    return attested
+
+
+def _write_log(resultdir: Path, text: str) -> None:
+    path = resultdir / ATTESTATION_LOG
+    try:
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise ResultError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _perform(this: Run, attested: Attested) -> JobEnd:
+    """Send what the node lacks, start the job, follow it to its end."""
+    console, channel = this.site.console, this.channel
+    total = sum(blob.size_bytes for blob in this.work.blobs)
+    sent = 0
+
+    def progress(count: int) -> None:
+        nonlocal sent
+        sent += count
+        console.progress(f"remote {this.remote.name}: sending {sent >> 20} of {total >> 20} MiB")
+
+    channel.send_blobs(this.work.blobs, progress)
+    request = to_json(this.work.request(dict(attested.proof.layers)))
+    console.done()
+    try:
+        channel.start_job(this.job, request)
+        with _keyboard(this):
+            end = channel.follow_job(this.job, {}, this.mirror.take, idle_limit_s=None)
+    except Stopped as stopped:
+        _cancel(this, stopped)
+        raise
+    this.leased.record_layers(
+        {**this.leased.layers, **end.layers} if end.layers else attested.proof.layers
+    )
+    return end
+
+
+@contextmanager
+def _keyboard(this: Run) -> Iterator[None]:
+    if this.work.line.mode != "shell":
+        yield
+        return
+
+    def send(data: bytes, eof: bool) -> None:
+        this.channel.job_input(this.job, data, eof=eof)
+
+    def resize(rows: int, columns: int) -> None:
+        this.channel.resize(this.job, rows, columns)
+
+    with passed_on(send, resize, raw=this.work.pty is not None):
+        yield
+
+
+def _cancel(this: Run, stopped: Stopped) -> None:
+    """Stop the job and keep its logs. A node that confirms it is clean stays as it was."""
+    console = this.site.console
+    console.error(f"{stopped}: stopping the job on the node")
+    try:
+        clean = this.channel.cancel_job(this.job)
+        offsets = this.mirror.offsets()
+        this.channel.follow_job(this.job, offsets, this.mirror.take, idle_limit_s=_DRAIN_S)
+        if clean and this.leased.builds > 1:
+            this.leased.release(keep=True)
+    except MockCloudError as error:
+        console.warning(f"the logs may be incomplete: {error.message}")
+
+
+def _publish(this: Run, look_again: Callable[[], None]) -> None:
+    line = this.work.line
+    if line.mode == "copyout" and this.work.copyout is not None:
+        look_again()
+        unpack_copyout(this.channel, this.job, len(this.work.args), this.work.copyout)
+    if line.mode in _LOGLESS_MODES:
+        return
+    collect(this.channel, this.job, this.mirror, this.destination, this.site.console, look_again)
+
+
+def _look_again(this: Run, known: KnownGood) -> None:
+    """Measure once more, after everything arrived and before it is published."""
+    if this.remote.attest.second_look is not SecondLook.ALWAYS:
+        return
+    with closing(reach(this.leased, this.remote, this.site)) as node:
+        attest(node, this.leased, known, this.remote, this.site)
+    this.site.console.info(f"remote {this.remote.name}: the node is unchanged after the build")
+
+
+def _conclude(this: Run, end: JobEnd) -> int:
+    """Note what lives on the node now; say how it went; mock's exit code."""
+    root = this.work.config.root
+    others = tuple(name for name in this.leased.chroots if name != root)
+    this.leased.record_chroots((*others, root) if end.chroots else others)
+    with suppress(MockCloudError):  # the results are here; the directory goes with the node
+        this.channel.forget(this.job)
+    if this.work.line.mode == "clean":
+        _remove_local_results(this)
+    elif this.work.line.mode in ("rebuild", "buildsrpm", "chain"):
+        this.site.console.info(f"Results and/or logs in: {this.mirror.resultdir.path}")
+    if end.exit is None:
+        raise TransportError(
+            f"{this.leased.address}: the job vanished from the node without an exit status",
+            hint="it was killed there, for memory perhaps; build again, or on a larger node",
+        )
+    if end.exit == EXIT_INFRASTRUCTURE:
+        raise CloudError(
+            f"{this.leased.address}: {end.message}",
+            hint="nothing is wrong with the package: give the node more room, build again",
+        )
+    return end.exit
+
+
+def _remove_local_results(this: Run) -> None:
+    """mock --clean removes the chroot's directory, the default resultdir in it included."""
+    resultdir = this.work.paths.resultdir
+    if this.work.paths.basedir in resultdir.parents:
+        shutil.rmtree(resultdir, ignore_errors=True)

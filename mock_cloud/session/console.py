@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the user sees: mock's own lines on stderr, and one transient line for remote phases.
+
+mock writes ``LEVEL: message`` to stderr (its `logging.ini`); so do we, so that scripts which
+read it go on working. The transient line is drawn on a terminal only, never into a file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import time
+from typing import TextIO
+
+from mock_cloud.errors import MockCloudError
+
+QUIET, NORMAL, VERBOSE = 0, 1, 2
+_REDRAW_S = 0.1
+
+
+class Console:
+    """Lines for people. `verbose` is mock's: 0 for -q, 1, 2 for -v. Safe from any thread."""
+
+    def __init__(self, verbose: int = NORMAL, stream: TextIO | None = None) -> None:
+        self._verbose = verbose
+        self._stream = stream if stream is not None else sys.stderr
+        self._animated = self._stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._lock = threading.Lock()
+        self._transient = ""
+        self._drawn_at = 0.0
+
+    def set_verbosity(self, verbose: int) -> None:
+        """0, 1 or 2, once the command line is known."""
+        self._verbose = verbose
+
+    def debug(self, message: str) -> None:
+        if self._verbose >= VERBOSE:
+            self._line(f"DEBUG: {message}")
+
+    def info(self, message: str) -> None:
+        if self._verbose >= NORMAL:
+            self._line(f"INFO: {message}")
+
+    def warning(self, message: str) -> None:
+        self._line(f"WARNING: {message}")
+
+    def error(self, message: str) -> None:
+        self._line(f"ERROR: {message}")
+
+    def start(self, state: str) -> None:
+        """mock's ``Start: STATE``."""
+        if self._verbose >= NORMAL:
+            self._line(f"Start: {state}")
+
+    def finish(self, state: str) -> None:
+        """mock's ``Finish: STATE``."""
+        if self._verbose >= NORMAL:
+            self._line(f"Finish: {state}")
+
+    def failure(self, error: MockCloudError) -> None:
+        """One line that says what and where, and one that says what to do next."""
+        self.error(printable(error.message))
+        if error.hint:
+            self._line(f"       {printable(error.hint)}")
+
+    def text(self, text: str) -> None:
+        """Text of the node's terminal, already made harmless; it ends its own lines."""
+        with self._lock:
+            self._erase()
+            self._stream.write(text)
+            self._stream.flush()
+
+    def progress(self, message: str) -> None:
+        """Show `message` in the transient line; several calls a second are cheap."""
+        if not self._animated or self._verbose < NORMAL:
+            return
+        with self._lock:
+            now = time.monotonic()
+            if now - self._drawn_at < _REDRAW_S and message != "":
+                return
+            self._drawn_at = now
+            width = shutil.get_terminal_size().columns - 1
+            self._erase()
+            self._transient = printable(message)[:width]
+            self._stream.write(self._transient)
+            self._stream.flush()
+
+    def done(self) -> None:
+        """Remove the transient line."""
+        with self._lock:
+            self._erase()
+            self._stream.flush()
+
+    def _line(self, text: str) -> None:
+        with self._lock:
+            self._erase()
+            self._stream.write(text + "\n")
+            self._stream.flush()
+
+    def _erase(self) -> None:
+        if self._transient:
+            self._stream.write("\r\x1b[K")
+            self._transient = ""
+
+
+def printable(text: str) -> str:
+    """`text` with everything but printable characters written as an escape."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )  # surrogates from undecodable paths are not printable either

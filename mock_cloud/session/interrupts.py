@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Signals that ask us to stop, as exceptions, so that everything acquired is given back."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+from mock_cloud.errors import EXIT_INTERRUPTED
+
+
+class Stopped(BaseException):
+    """A signal asked us to stop. Like KeyboardInterrupt no Exception, so nothing swallows it.
+
+    `exit_code` is mock's: 7 for Ctrl-C, 128 plus its number for another signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_INTERRUPTED if self.number == signal.SIGINT else 128 + self.number
+
+
+@contextlib.contextmanager
+def signals_raise() -> Iterator[None]:
+    """Within the block SIGINT, SIGTERM and SIGHUP raise Stopped, in the main thread.
+
+    Only the first does: what follows would interrupt the clean-up. A second Ctrl-C is
+    answered by the clean-up's own deadlines.
+    """
+    stopped = False
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        nonlocal stopped
+        if not stopped:
+            stopped = True
+            raise Stopped(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Passes what the user types to a job: a raw terminal with its size, or a plain stream."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import sys
+import termios
+import threading
+import tty
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Final
+
+Send = Callable[[bytes, bool], None]
+Resize = Callable[[int, int], None]
+_PIECE_BYTES: Final = 1 << 16
+
+
+def find_terminal() -> tuple[int, int, str] | None:
+    """(rows, columns, TERM) when both ends are a terminal, else None."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return None
+    columns, rows = shutil.get_terminal_size()
+    return rows, columns, os.environ.get("TERM", "dumb")
+
+
+@contextlib.contextmanager
+def passed_on(send: Send, resize: Resize, *, raw: bool) -> Iterator[None]:
+    """Within the block, standard input goes to `send(data, eof)` from a thread of its own.
+
+    `raw`: the terminal is set so that every key, Ctrl-C too, reaches the job, and a change of
+    its size goes to `resize(rows, columns)`. The terminal is restored whatever happens.
+    """
+    stop_read, stop_write = os.pipe()
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, stop_read)
+        if raw:
+            stack.enter_context(_raw_terminal())
+            stack.enter_context(_size_changes(resize))
+        thread = threading.Thread(target=_pump, args=(send, stop_read), name="keyboard")
+        thread.start()
+        stack.callback(thread.join)
+        stack.callback(os.close, stop_write)  # first: it ends the thread
+        yield
+
+
+def _pump(send: Send, stop: int) -> None:
+    source = sys.stdin.fileno()
+    while True:
+        ready, _, _ = select.select([source, stop], [], [])
+        if stop in ready:
+            return
+        try:
+            data = os.read(source, _PIECE_BYTES)
+        except OSError:
+            data = b""  # a terminal that hung up reads as an error
+        send(data, not data)
+        if not data:
+            return
+
+
+@contextlib.contextmanager
+def _raw_terminal() -> Iterator[None]:
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    tty.setraw(descriptor)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+@contextlib.contextmanager
+def _size_changes(resize: Resize) -> Iterator[None]:
+    def changed(_number: int, _frame: FrameType | None) -> None:
+        columns, rows = shutil.get_terminal_size()
+        resize(rows, columns)
+
+    before = signal.signal(signal.SIGWINCH, changed)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, before)

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reads the known-good set that a remote names: the signed manifest and the pinned keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mock_cloud.attest.envelope import verify_manifest
+from mock_cloud.attest.keys import PackageKeys
+from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.errors import ConfigError
+from mock_cloud.model import HostKey
+from mock_cloud.settings import AttestSettings
+
+
+@dataclass(frozen=True, slots=True)
+class KnownGood:
+    """A manifest whose signature was checked, and the keys that must have signed packages."""
+
+    manifest: ImageManifest
+    package_keys: PackageKeys
+
+
+def load_known_good(settings: AttestSettings) -> KnownGood:
+    """What `settings` names. ConfigError for a file, AttestationRefused for a signature."""
+    keys = tuple(read_public_key(path) for path in settings.manifest_keys)
+    manifest = verify_manifest(read_file(settings.manifest, "the manifest"), keys)
+    armoured = [read_file(path, "the package key") for path in settings.package_keys]
+    return KnownGood(manifest, PackageKeys.parse(armoured))
+
+
+def read_public_key(path: Path) -> HostKey:
+    """An OpenSSH public key file's one key. ConfigError."""
+    text = read_file(path, "the manifest key").decode(errors="replace")
+    try:
+        return HostKey.parse(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"{path} is not an OpenSSH public key: {error}",
+            hint="it is one line: ssh-ed25519 AAAA… comment",
+        ) from error
+
+
+def read_file(path: Path, what: str) -> bytes:
+    """The file's bytes. ConfigError that names `what` it should have been."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{what} {path}: {error.strerror}") from error

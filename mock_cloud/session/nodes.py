@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Getting a node and reaching it: lease, connection, verdict, giving back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from mock_cloud.attest.policy import standard
+from mock_cloud.attest.verdict import NodeRefused, Verdict
+from mock_cloud.cloud.leased import LeasedNode
+from mock_cloud.cloud.pool import acquire
+from mock_cloud.cloud.sweep import sweep
+from mock_cloud.errors import TransportError
+from mock_cloud.remote.connect import connect
+from mock_cloud.remote.unverified import UnverifiedNode
+from mock_cloud.session import state
+from mock_cloud.session.attesting import Archive, Attested, attest_node
+from mock_cloud.session.console import Console
+from mock_cloud.session.known_good import KnownGood, load_known_good
+from mock_cloud.settings import Remote
+from mock_cloud.toolkit import pack
+
+NODE_DEADLINE_S: Final = 300.0
+_SHARES_OUR_KERNEL: Final = ("local",)
+_LOOKING: Final = "(attest)"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where this user's state is kept, and who is told what happens."""
+
+    archive: Archive
+    console: Console
+
+    @classmethod
+    def of_user(cls, console: Console) -> Site:
+        """Also ends what earlier commands that died left behind."""
+        site = cls(Archive(state.cache_dir(), state.state_dir()), console)
+        for swept in sweep(site.archive.state_dir):
+            console.info(f"node {swept.lease_id} was ended: {swept.reason}")
+        return site
+
+
+@contextmanager
+def lease(remote: Remote, chroot: str, site: Site, *, fresh: bool = False) -> Iterator[LeasedNode]:
+    """A node of `remote`; afterwards it is kept warm, or destroyed if the block raised."""
+
+    def tell(phase: str) -> None:
+        site.console.progress(f"remote {remote.name}: {phase}")
+
+    with acquire(
+        remote,
+        chroot,
+        state_dir=site.archive.state_dir,
+        deadline_s=NODE_DEADLINE_S,
+        on_phase=tell,
+        fresh=fresh,
+    ) as leased:
+        warm = "warm" if leased.builds > 1 else "new"
+        site.console.info(f"remote {remote.name}: {warm} node {leased.address}")
+        yield leased
+
+
+def reach(leased: LeasedNode, remote: Remote, site: Site) -> UnverifiedNode:
+    """Connect to the node's sshd with the pinned key; the console's tail if that fails."""
+    site.console.progress(f"remote {remote.name}: connecting to {leased.address}")
+    try:
+        return connect(
+            leased.address,
+            leased.client_key,
+            deadline_s=remote.build.connect_timeout_s,
+            silence_timeout_s=remote.build.silence_timeout_s,
+        )
+    except TransportError:
+        for line in leased.console_tail().splitlines()[-5:]:
+            site.console.warning(f"node console: {line}")
+        raise
+
+
+def attest(
+    node: UnverifiedNode, leased: LeasedNode, known: KnownGood, remote: Remote, site: Site
+) -> Attested:
+    """The verdict on a connected node. AttestationRefused; nothing was sent then."""
+
+    def tell(phase: str) -> None:
+        site.console.progress(f"remote {remote.name}: {phase}")
+
+    return attest_node(
+        node,
+        leased,
+        pack(site.archive.cache_dir / "toolkits"),
+        known,
+        standard(),
+        site.archive,
+        shares_kernel=remote.provider in _SHARES_OUR_KERNEL,
+        on_phase=tell,
+    )
+
+
+def look_at_node(remote: Remote, console: Console) -> Verdict:
+    """Lease, attest and give back a node; the verdict, trusted or refused."""
+    site = Site.of_user(console)
+    known = load_known_good(remote.attest)
+    try:
+        with (
+            lease(remote, _LOOKING, site) as leased,
+            closing(reach(leased, remote, site)) as node,
+        ):
+            attested = attest(node, leased, known, remote, site)
+            leased.record_chroots(())
+            console.done()
+            return attested.verdict
+    except NodeRefused as refused:
+        console.done()
+        return refused.verdict

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What comes back from a job: logs while it runs, results at its end, the exit code.
+
+Everything is hostile until `results.staging` has checked it: names, sizes, digests. The
+terminal sees a sanitised text; files keep the bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.agent.job.terminal import STDOUT, TerminalDecoder, TerminalError
+from mock_cloud.config import chain_results
+from mock_cloud.config.defaults import ConfigOpts
+from mock_cloud.errors import InputError, ResultError, TransportError
+from mock_cloud.invocation import CommandLine
+from mock_cloud.remote.download import Fetch
+from mock_cloud.remote.replies import ResultFile
+from mock_cloud.remote.trusted import TrustedChannel
+from mock_cloud.results import LiveLog, ManifestEntry, ResultDir, Sanitizer, Staging
+from mock_cloud.results.names import check_name
+from mock_cloud.session.console import Console
+from mock_cloud.session.request import Work
+
+ATTESTATION_LOG: Final = "remote_attestation.log"
+COPYOUT_NAME: Final = "copyout.tar"
+_AT_A_TIME: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where results go. `fresh`: the directory is mock's own and was emptied with the chroot."""
+
+    path: Path
+    chain: bool
+    fresh: bool
+
+
+def find_destination(line: CommandLine, opts: ConfigOpts, work: Work) -> Destination:
+    """The resultdir, or for --chain the local repository's results directory."""
+    if line.mode == "chain":
+        repository = Path(line.localrepo) if line.localrepo else _own_repository(line)
+        return Destination(chain_results(repository, opts), chain=True, fresh=False)
+    inside = work.paths.basedir in work.paths.resultdir.parents
+    cleaned = line.mode in ("rebuild", "buildsrpm", "init") and work.config.clean
+    return Destination(work.paths.resultdir, chain=False, fresh=inside and cleaned)
+
+
+def _own_repository(line: CommandLine) -> Path:
+    import getpass
+    import tempfile
+
+    prefix = line.tmp_prefix or f"{getpass.getuser()}-{os.getpid()}"
+    try:
+        return Path(tempfile.mkdtemp(prefix=f"mock-chain-{prefix}-", dir="/var/tmp"))
+    except OSError as error:
+        raise InputError(
+            f"cannot make a local repository in /var/tmp: {error.strerror}",
+            hint="name one with --localrepo",
+        ) from error
+
+
+class Mirror:
+    """Takes a job's logs as they grow: into files, and onto the terminal.
+
+    `raw`: the user's own shell; its bytes go to the terminal as they are.
+    """
+
+    def __init__(self, resultdir: ResultDir, console: Console, *, chain: bool, raw: bool) -> None:
+        self.resultdir = resultdir
+        self.live: dict[str, LiveLog] = {}
+        self._chain = chain
+        self._shown_bytes = 0
+        self._raw = raw
+        self._console = console
+        self._decoder = TerminalDecoder()
+        self._shown = {stream: Sanitizer() for stream in (1, 2)}
+
+    def take(self, name: str, offset: int, data: bytes) -> None:
+        """What `follow_job` calls. ResultError for a name or a stream that is refused."""
+        if name == "terminal":
+            self._shown_bytes = offset + len(data)
+            self._show(data)
+        else:
+            self._log(name).write(data, offset)
+
+    def offsets(self) -> dict[str, int]:
+        """How much of each log is here, for `follow_job` to go on from."""
+        logs = {name: log.offset for name, log in self.live.items()}
+        return {"terminal": self._shown_bytes, **logs}
+
+    def close(self) -> None:
+        for log in self.live.values():
+            log.close()
+
+    def _log(self, name: str) -> LiveLog:
+        if name not in self.live:
+            if "/" in name:
+                check_name(name, chain=self._chain)
+                directory = self.resultdir.path / name.rpartition("/")[0]
+                directory.mkdir(exist_ok=True)
+                if directory.is_symlink():
+                    raise ResultError(f"{directory} is a link", hint="remove it")
+                self.live[name] = LiveLog.open(self.resultdir.path, name, append=True)
+            else:
+                self.live[name] = self.resultdir.log(name)
+        return self.live[name]
+
+    def _show(self, data: bytes) -> None:
+        try:
+            records = self._decoder.feed(data)
+        except TerminalError as error:
+            raise ResultError(f"the node's terminal stream is malformed: {error}") from error
+        for stream, text in records:
+            if stream == STDOUT and (self._raw or not sys.stdout.isatty()):
+                sys.stdout.buffer.write(text)
+                sys.stdout.buffer.flush()
+            elif stream == STDOUT:
+                sys.stdout.write(self._shown[stream].feed(text))
+                sys.stdout.flush()
+            else:
+                self._console.text(self._shown[stream].feed(text))
+
+
+@contextmanager
+def open_results(destination: Destination) -> Iterator[ResultDir]:
+    """The local directory, checked to be writable before anything is leased."""
+    with ResultDir.open(destination.path, fresh=destination.fresh) as resultdir:
+        yield resultdir
+
+
+def collect(
+    channel: TrustedChannel,
+    job: str,
+    mirror: Mirror,
+    destination: Destination,
+    console: Console,
+    before_publishing: Callable[[], None],
+) -> tuple[Path, ...]:
+    """Fetch what the job left, check it against the node's list, move it into place.
+
+    Live logs are completed and verified in place. Earlier results stay as they were unless
+    all arrived and `before_publishing` did not object. ResultError, TransportError.
+    """
+    listed = channel.results(job)
+    whole = [file for file in listed if file.name != COPYOUT_NAME]
+    for file in whole:
+        if file.name in mirror.live:
+            _complete(channel, job, file, mirror.live[file.name])
+    rest = [file for file in whole if file.name not in mirror.live]
+    with Staging(mirror.resultdir.path, job, chain=destination.chain) as staging:
+        wanted = staging.accept(rest)
+        total = sum(entry.size_bytes for entry in wanted)
+        _fetch(channel, job, rest, wanted, staging, _Progress(console, total))
+        before_publishing()
+        placed = staging.publish(replace_earlier=destination.fresh)
+    console.done()
+    return placed
+
+
+def _complete(channel: TrustedChannel, job: str, file: ResultFile, log: LiveLog) -> None:
+    if log.offset < file.size_bytes:
+        channel.fetch(job, [Fetch(file, log.write, log.offset)])
+    log.verify(file.size_bytes, file.sha256)
+
+
+class _Progress:
+    def __init__(self, console: Console, total_bytes: int) -> None:
+        self._console = console
+        self._total = total_bytes
+        self._done = 0
+
+    def __call__(self, count: int) -> None:
+        self._done += count
+        done, total = self._done >> 20, self._total >> 20
+        self._console.progress(f"fetching results: {done} of {total} MiB")
+
+
+def _fetch(
+    channel: TrustedChannel,
+    job: str,
+    listed: Sequence[ResultFile],
+    wanted: Sequence[ManifestEntry],
+    staging: Staging,
+    progress: _Progress,
+) -> None:
+    by_name = {file.name: file for file in listed}
+    for start in range(0, len(wanted), _AT_A_TIME):
+        with ExitStack() as stack:
+            fetches = [
+                Fetch(by_name[entry.name], stack.enter_context(staging.file(entry)).write)
+                for entry in wanted[start : start + _AT_A_TIME]
+            ]
+            channel.fetch(job, fetches, progress)
+
+
+def unpack_copyout(channel: TrustedChannel, job: str, sources: int, destination: Path) -> None:
+    """Put what --copyout packed on the node at `destination`, by mock's rules for copying.
+
+    The archive is hostile input: tarfile's data filter refuses absolute names, names and links
+    that lead out, devices and set-id bits (PEP 706).
+    """
+    import tempfile
+
+    archive = next((file for file in channel.results(job) if file.name == COPYOUT_NAME), None)
+    if archive is None:
+        raise TransportError("the node packed nothing for --copyout")
+    with tempfile.TemporaryDirectory(prefix=".mock-cloud-", dir=_holder(destination)) as scratch:
+        packed, tree = Path(scratch, "packed.tar"), Path(scratch, "tree")
+        with packed.open("wb") as stream:
+            channel.fetch(job, [Fetch(archive, stream.write)])
+        try:
+            with tarfile.open(packed) as tar:
+                tar.extractall(tree, filter="data")
+        except (tarfile.TarError, OSError) as error:
+            raise ResultError(f"--copyout: the node's archive is refused: {error}") from error
+        for item in sorted(tree.iterdir()) if tree.exists() else ():
+            _place(item, destination, many=sources > 1)
+
+
+def _holder(destination: Path) -> Path:
+    return destination if destination.is_dir() else destination.parent
+
+
+def _place(item: Path, destination: Path, *, many: bool) -> None:
+    # mock copies a directory onto the destination itself, which must not exist; a file
+    # goes into a directory or takes the destination's name.
+    into = destination.is_dir() and (many or not item.is_dir() or item.is_symlink())
+    target = destination / item.name if into else destination
+    if item.is_dir() and not item.is_symlink() and os.path.lexists(target):
+        raise InputError(f"--copyout: {target} exists already", hint="name a new directory")
+    try:
+        if target.is_symlink() or target.is_file():
+            target.unlink()
+        shutil.move(item, target)
+    except OSError as error:
+        raise ResultError(f"--copyout: cannot write {target}: {error.strerror}") from error
