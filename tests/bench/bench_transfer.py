@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How fast files move, as ratios to scp over the same line in the same run.
+
+    python -m tests.bench.bench_transfer [--mib 200] [--rtt-ms 0,100] [--rounds 3]
+
+Both sides pay for their connection: scp starts, connects and authenticates; ours connects,
+starts the agent on a node that has the toolkit, and is trusted. The best round counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from mock_cloud.remote.connect import connect
+from mock_cloud.remote.download import Fetch
+from mock_cloud.remote.trusted import TrustedChannel, trust
+from mock_cloud.remote.upload import Blob
+from tests.component.remote_parts import HandJob, LocalToolkit, make_proof, make_toolkit
+from tests.component.remote_relay import relay_process
+from tests.lab.sshd import Sshd, SshdOptions, find_missing
+
+_SCP_TIMEOUT_S = 600
+
+
+class Bench:
+    def __init__(self, directory: Path, sshd: Sshd, port: int, size_bytes: int) -> None:
+        self.directory = directory
+        self.sshd = sshd
+        self.port = port
+        self.toolkit: LocalToolkit = make_toolkit(directory / "node")
+        self.source = directory / "source"
+        with self.source.open("wb") as stream:
+            for _ in range(size_bytes >> 20):
+                stream.write(os.urandom(1 << 20))
+        self.digest = hashlib.sha256(self.source.read_bytes()).hexdigest()
+        self.size_bytes = size_bytes
+        self.key = directory / "client_key"
+        self.key.write_bytes(sshd.client_key.private.reveal())
+        self.key.chmod(0o600)
+        known = f"[127.0.0.1]:{port} {sshd.host_key.public}\n"
+        (directory / "known_hosts").write_text(known)
+        self.close(self.open())  # leaves the toolkit there
+
+    def open(self) -> TrustedChannel:
+        address = self.sshd.address_with(self.sshd.host_key.public, self.port)
+        node = connect(address, self.sshd.client_key.private, deadline_s=30)
+        node.start_agent(self.toolkit)
+        node.hello("bench")
+        return trust(node, make_proof(node.host_key))
+
+    def close(self, channel: TrustedChannel) -> None:
+        channel.close()
+
+    def upload(self) -> tuple[float, float]:
+        shutil.rmtree(self.toolkit.workspace / "blobs")
+        began = time.monotonic()
+        channel = self.open()
+        connected = time.monotonic()
+        channel.send_blobs([Blob(self.digest, self.size_bytes, self.source)])
+        done = time.monotonic()
+        self.close(channel)
+        return done - began, done - connected
+
+    def download(self) -> tuple[float, float]:
+        shutil.rmtree(self.toolkit.workspace / "jobs", ignore_errors=True)
+        job = HandJob(self.toolkit.workspace, "bench")
+        os.link(self.source, job.results / "result.rpm")
+        target = self.directory / "fetched"
+        began = time.monotonic()
+        channel = self.open()
+        connected = time.monotonic()
+        (file,) = channel.results("bench")
+        with target.open("wb") as stream:
+            channel.fetch("bench", [Fetch(file, stream.write)])
+        done = time.monotonic()
+        self.close(channel)
+        return done - began, done - connected
+
+    def scp(self, *, up: bool) -> tuple[float, float]:
+        there = f"root@127.0.0.1:{self.directory / 'scp-copy'}"
+        here = [str(self.source), there] if up else [there, str(self.directory / "fetched")]
+        options = [
+            f"UserKnownHostsFile={self.directory / 'known_hosts'}",
+            "GlobalKnownHostsFile=/dev/null",
+            f"IdentityFile={self.key}",
+            "IdentitiesOnly=yes",
+            "BatchMode=yes",
+        ]
+        flags = [word for option in options for word in ("-o", option)]
+        command = ["scp", "-q", "-F", "none", "-P", str(self.port), *flags, *here]
+        began = time.monotonic()
+        subprocess.run(command, check=True, timeout=_SCP_TIMEOUT_S)
+        took = time.monotonic() - began
+        return took, took
+
+
+def best(measure: Callable[[], tuple[float, float]], rounds: int) -> tuple[float, float]:
+    return min(measure() for _ in range(rounds))
+
+
+def run(size_bytes: int, rtts_ms: list[float], rounds: int) -> None:
+    print(f"{size_bytes >> 20} MiB, best of {rounds}; seconds with connecting (transfer alone)")
+    for rtt_ms in rtts_ms:
+        directory = Path(tempfile.mkdtemp(prefix="bench-transfer-"))
+        try:
+            with ExitStack() as stack:
+                options = SshdOptions(extra="Subsystem sftp internal-sftp")
+                sshd = stack.enter_context(Sshd(directory / "sshd", options))
+                port = sshd.port
+                if rtt_ms:
+                    port = stack.enter_context(relay_process(port, rtt_ms / 1000))
+                compare(Bench(directory, sshd, port, size_bytes), rtt_ms, rounds)
+        finally:
+            shutil.rmtree(directory)
+
+
+def compare(bench: Bench, rtt_ms: float, rounds: int) -> None:
+    for name, ours, up in (
+        ("controller to node", bench.upload, True),
+        ("node to controller", bench.download, False),
+    ):
+        scp, _ = best(lambda up=up: bench.scp(up=up), rounds)  # type: ignore[misc]
+        total, alone = best(ours, rounds)
+        rate = bench.size_bytes / 1e6
+        print(
+            f"{rtt_ms:4.0f} ms  {name}: scp {scp:6.2f} s ({rate / scp:4.0f} MB/s)  "
+            f"ours {total:5.2f} s ({alone:5.2f} s, {rate / alone:4.0f} MB/s)  "
+            f"ratio {scp / total:5.2f} ({scp / alone:5.2f})",
+            flush=True,
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--mib", type=int, default=200)
+    parser.add_argument("--rtt-ms", default="0,100")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    missing = find_missing() or (None if shutil.which("scp") else "scp (openssh-client)")
+    if missing:
+        print(f"skipped: needs {missing}")
+        return 0
+    rtts_ms = [float(word) for word in options.rtt_ms.split(",")]
+    run(options.mib << 20, rtts_ms, options.rounds)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
