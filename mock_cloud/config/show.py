@@ -55,4 +55,4 @@ def _describe(path: Path, config_path: Path, home: Path) -> str:
 
 def root_path(opts: ConfigOpts) -> str:
     """What --print-root-path prints: the chroot's path with a slash at its end."""
-    return f"{locate_paths(opts).rootdir}/\n"
+    return f"{locate_paths(opts).rootdir}/"

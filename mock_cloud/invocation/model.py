@@ -26,7 +26,8 @@ class CommandLine:
     `--calculate-build-dependencies` were taken into account; `args` are what is left, without
     the `--` that separates them. `given` holds the names of the fields that the user set.
     `show` is a text to print on standard output instead of doing anything (`--help`,
-    `--version`). Tri-state switches are None when not given. `rpmbuild_timeout` is in seconds.
+    `--version`), without the newline at its end. Tri-state switches are None when not given.
+    `rpmbuild_timeout` is in seconds.
     `enable_disable_repos` are (`--enablerepo` or `--disablerepo`, id) in the user's order.
     """
 

@@ -39,7 +39,7 @@ class _Parser(argparse.ArgumentParser):
 
 class _Show(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
-        raise _Shown(parser.format_help() if self.const is None else self.const)
+        raise _Shown(self.const or parser.format_help().rstrip())
 
 
 class _RepoSwitch(argparse.Action):
@@ -60,7 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    version = f"{MOCK_VERSION} (mock-cloud {__version__})\n"
+    version = f"{MOCK_VERSION} (mock-cloud {__version__})"
     parser.add_argument("-h", "--help", action=_Show, nargs=0, help="show this text")
     parser.add_argument("--version", action=_Show, nargs=0, const=version, help="show the version")
     for group in GROUPS:

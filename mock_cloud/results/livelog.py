@@ -57,6 +57,10 @@ class LiveLog:
             raise
         return cls(name, path, descriptor)
 
+    @property
+    def closed(self) -> bool:
+        return self._descriptor < 0
+
     def write(self, data: bytes, offset: int | None = None) -> None:
         """Append `data`, which starts at `offset` of the node's log (default: what is next).
 

@@ -21,6 +21,7 @@ class ResultDir:
         self._chain = chain
         self._fresh = fresh
         self._logs: dict[str, LiveLog] = {}
+        self._ended: set[str] = set()
 
     @classmethod
     def open(cls, path: Path, *, fresh: bool = False, chain: bool = False) -> ResultDir:
@@ -57,10 +58,15 @@ class ResultDir:
         self.close()
 
     def log(self, name: str) -> LiveLog:
-        """The live log `name`, opened on first use. ResultError for a name that is refused."""
-        if name not in self._logs:
+        """The live log `name`, opened on first use. ResultError for a name that is refused.
+
+        One that was closed is opened anew for a further attempt: what comes is appended.
+        """
+        known = self._logs.get(name)
+        if known is None or known.closed:
             check_name(name, chain=self._chain)
-            append = name.rpartition("/")[2] in APPENDED and not self._fresh
+            empty = self._fresh and known is None and name not in self._ended
+            append = name.rpartition("/")[2] in APPENDED and not empty
             self._logs[name] = LiveLog.open(self.path, name, append=append)
         return self._logs[name]
 
@@ -71,8 +77,8 @@ class ResultDir:
 
     def restart_logs(self) -> None:
         """Begin a new attempt: close the logs; what comes is appended to what is there."""
+        self._ended |= self._logs.keys()
         self.close()
-        self._fresh = False
 
     def stage(self, attempt: str) -> Staging:
         """A staging directory for the attempt; enter it with `with`."""

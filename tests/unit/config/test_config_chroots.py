@@ -119,7 +119,7 @@ def test_paths_with_unique_extension_and_result_directory(etc: Any) -> None:
     assert paths.root == "small-7-x86_64-me"
     assert paths.rootdir == Path("/var/lib/mock/small-7-x86_64-me/root")
     assert paths.resultdir == Path("/var/lib/mock/small-7-x86_64-me/result")
-    assert root_path(etc.load()) == "/var/lib/mock/small-7-x86_64/root/\n"
+    assert root_path(etc.load()) == "/var/lib/mock/small-7-x86_64/root/"
     with_templates = etc.load("--resultdir=/r/{{root}}/%(releasever)s", "--init")
     assert locate_paths(with_templates).resultdir == Path("/r/small-7-x86_64/7")
 

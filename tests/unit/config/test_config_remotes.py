@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,28 @@ def test_every_key(place: Path) -> None:
     assert remote.attest.second_look is SecondLook.ALWAYS
     assert remote.build.engine is EngineChoice.CHROOT
     assert (remote.build.connect_timeout_s, remote.build.silence_timeout_s) == (5.0, 7.5)
+
+
+EXAMPLE = Path(__file__).parents[3] / "etc/mock/remotes.d/local.toml"
+
+
+def test_the_shipped_example_works_and_shows_the_true_defaults(place: Path) -> None:
+    text = EXAMPLE.read_text()
+    for shown, real in (
+        ("/srv/mock-cloud/node.manifest.json", "m.json"),
+        ("/srv/mock-cloud/node", "tree"),
+        ("/srv/mock-cloud/manifest.pub", "m.pub"),
+        ("/etc/pki/rpm-gpg/RPM-GPG-KEY-fedora-43-x86_64", "keys/p.asc"),
+    ):
+        assert shown in text
+        text = text.replace(shown, real)
+    path = place / "remotes.d/lab.toml"
+    path.write_text(text)
+    plain = read_remote("lab", path)
+    uncommented, count = re.subn(r"(?m)^#(?=[a-z_]+ = )", "", text)
+    assert count == 11
+    path.write_text(uncommented)
+    assert read_remote("lab", path) == plain
 
 
 MISTAKES: list[tuple[str, str, int, str]] = [

@@ -222,10 +222,14 @@ def test_live_logs_are_verified_and_never_renamed_over(tmp_path: Path) -> None:
     assert listing(tmp_path) == {"build.log": b"earlier\nlive", "a.rpm": b"a"}
 
 
-def test_a_second_attempt_is_appended_after_the_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize("restart", [True, False])
+def test_a_second_attempt_is_appended_after_the_first(tmp_path: Path, restart: bool) -> None:
     with ResultDir.open(tmp_path, fresh=True) as results:
         results.log("build.log").write(b"first ")
-        results.restart_logs()
+        if restart:
+            results.restart_logs()
+        else:
+            results.log("build.log").close()
         log = results.log("build.log")
         assert log.offset == 0
         log.write(b"second", 0)
