@@ -104,6 +104,7 @@ class Converter:
             requires=(
                 "filesystem",
                 *self._closure.requires[name],
+                *seeds.REQUIRES.get(name, ()),
                 *(r for r in requires if r not in provides),
             ),
             provides=(*names, *provides, *_path_provides(package), *_file_provides(listed)),

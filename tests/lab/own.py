@@ -144,6 +144,7 @@ def rpm_config(triplet: str) -> Package:
 %_lib lib/{triplet}
 %_libdir %{{_prefix}}/%{{_lib}}
 %_build_id_links compat
+%_enable_debug_packages 1
 %build_ldflags -Wl,-z,relro -Wl,-z,now
 %install %{{?_enable_debug_packages:%{{debug_package}}}}\\
 %%install\\

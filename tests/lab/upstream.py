@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Real upstream sources, fetched through the machine's own package sources."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from mock_cloud.process import CommandFailed, run
+from tests.lab.layout import Lab, LabError
+
+_APT = Path("/etc/apt")
+_TIMEOUT_S = 300.0
+
+
+def _codename() -> str:
+    match = re.search(r"^VERSION_CODENAME=(\w+)$", Path("/etc/os-release").read_text(), re.M)
+    if match is None:
+        raise LabError("no VERSION_CODENAME in /etc/os-release", hint="the lab wants Debian 12")
+    return match[1]
+
+
+def _source_stanzas(text: str, codename: str) -> Iterator[str]:
+    """Stanzas of a deb822 .sources file that name Debian itself, turned to deb-src."""
+    for stanza in re.split(r"\n\s*\n", text):
+        suites = re.search(r"^Suites:(.*)$", stanza, re.M)
+        if suites and codename in suites[1].split():
+            narrowed = re.sub(r"^Types:.*$", "Types: deb-src", stanza, flags=re.M)
+            yield re.sub(r"^Suites:.*$", f"Suites: {codename}", narrowed, flags=re.M)
+
+
+def _source_lines(text: str, codename: str) -> Iterator[str]:
+    """The same for one-line sources."""
+    for line in text.splitlines():
+        match = re.match(r"deb\s+((?:\[[^\]]*\]\s+)?\S+)\s+(\S+)\s+(.*)", line)
+        if match and match[2] == codename:
+            yield f"deb-src {match[1]} {match[2]} {match[3]}"
+
+
+def _write_sources(parts: Path) -> None:
+    codename = _codename()
+    stanzas: list[str] = []
+    lines: list[str] = []
+    for place in sorted((*_APT.glob("sources.list"), *_APT.glob("sources.list.d/*"))):
+        if place.suffix == ".sources":
+            stanzas += _source_stanzas(place.read_text(), codename)
+        elif place.suffix == ".list":
+            lines += _source_lines(place.read_text(), codename)
+    if not stanzas and not lines:
+        raise LabError(f"no apt source of {codename} on this machine")
+    (parts / "lab.sources").write_text("\n\n".join(stanzas) + "\n")
+    (parts / "lab.list").write_text("\n".join(lines) + "\n")
+
+
+def orig_tarball(lab: Lab, package: str) -> Path:
+    """The upstream tarball of a Debian source package, as apt verified it; cached.
+
+    The machine's own apt configuration and lists stay as they are. Raises `LabError` if the
+    sources cannot be had.
+    """
+    kept = lab.root / "upstream"
+    kept.mkdir(parents=True, exist_ok=True)
+    found = sorted(kept.glob(f"{package}_*.orig.tar.*"))
+    if found:
+        return found[0]
+    with tempfile.TemporaryDirectory(prefix="lab-apt-") as directory:
+        top = Path(directory)
+        for name in ("parts", "lists/partial", "cache/archives/partial", "download"):
+            (top / name).mkdir(parents=True)
+        _write_sources(top / "parts")
+        options = {
+            "Dir::Etc::SourceList": "/dev/null",
+            "Dir::Etc::SourceParts": f"{top}/parts",
+            "Dir::State::Lists": f"{top}/lists",
+            "Dir::Cache": f"{top}/cache",
+            "APT::Sandbox::User": "root",
+        }
+        apt = ["apt-get", "-qq"]
+        for name, value in options.items():
+            apt += ["-o", f"{name}={value}"]
+        try:
+            run([*apt, "update"], timeout_s=_TIMEOUT_S)
+            fetch = [*apt, "--download-only", "--only-source", "source", package]
+            run(fetch, timeout_s=_TIMEOUT_S, cwd=top / "download")
+        except CommandFailed as error:
+            raise LabError(
+                f"cannot fetch the source of {package}: {error}",
+                hint="the machine's apt sources must offer deb-src, and be reachable",
+            ) from error
+        (tarball,) = (
+            place
+            for place in (top / "download").glob(f"{package}_*.orig.tar.*")
+            if place.suffix != ".asc"
+        )
+        partial = kept / f".{tarball.name}"
+        shutil.copyfile(tarball, partial)
+        return partial.rename(kept / tarball.name)
