@@ -10,9 +10,9 @@ from typing import Final
 NAME_MAX_BYTES: Final = 255
 """NAME_MAX of every Linux file system that a resultdir may lie on (linux/limits.h)."""
 
-# Line and paragraph separators, formats (bidirectional overrides), private use, unassigned
-# and lone surrogates: nothing that a terminal or a log reader could be tricked with.
-_REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+# Spaces other than the plain one, line and paragraph separators, formats (bidirectional
+# overrides), private use, unassigned and lone surrogates: what could trick a reader.
+_REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"})
 
 
 def find_name_problem(name: str) -> str | None:
@@ -25,7 +25,7 @@ def find_name_problem(name: str) -> str | None:
     if not name:
         return "it is empty"
     for character in name:
-        if character == "/" or unicodedata.category(character) in _REFUSED_CATEGORIES:
+        if character == "/" or _is_odd(character):
             return f"it has the character {character!a}"
     if name[0] in "-.":
         return f"it starts with {name[0]!r}"
@@ -40,10 +40,14 @@ def printable(text: str) -> str:
     """`text` in one line that is safe on a terminal: anything odd as a Python escape."""
     return "".join(
         character
-        if unicodedata.category(character) not in _REFUSED_CATEGORIES
+        if not _is_odd(character)
         else character.encode("unicode_escape", "backslashreplace").decode()
         for character in text
     )
+
+
+def _is_odd(character: str) -> bool:
+    return character != " " and unicodedata.category(character) in _REFUSED_CATEGORIES
 
 
 def expand_home(text: str) -> str:
