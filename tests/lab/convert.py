@@ -253,8 +253,11 @@ def _file_provides(entries: tuple[Entry, ...]) -> list[str]:
     return found
 
 
+# Not "-p /sbin/ldconfig": rpm adds an argument, which ldconfig takes for a directory.
 _LDCONFIG = """\
-%transfiletriggerin -P 2000000 -p /sbin/ldconfig -- /usr/lib /lib
+%transfiletriggerin -P 2000000 -- /usr/lib /lib
+/sbin/ldconfig
 
-%transfiletriggerpostun -P 2000000 -p /sbin/ldconfig -- /usr/lib /lib
+%transfiletriggerpostun -P 2000000 -- /usr/lib /lib
+/sbin/ldconfig
 """
