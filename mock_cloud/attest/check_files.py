@@ -17,7 +17,8 @@ from mock_cloud.errors import Reason
 from mock_cloud.model import WORKSPACE, Toolkit
 
 _TOOLKITS: Final = f"{WORKSPACE}/toolkit"
-_WORKSPACE_RULE: Final = VolatileKind.TREE
+_WORKSPACE_RULE: Final = VolatileRule("/var/lib/data", VolatileKind.TREE)
+"""Only its kind counts: the workspace itself contains the toolkit, which no rule may reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class FileCheck:
             return False
         if path != WORKSPACE and not path.startswith(f"{WORKSPACE}/"):
             return False
-        return _fits_workspace(fact)
+        return fits(_WORKSPACE_RULE, fact)
 
     def _unknown(self, fact: FileFact) -> Reason:
         if fact.path.startswith(f"{_TOOLKITS}/"):
@@ -208,7 +209,3 @@ def _parents(paths: Iterable[str], stop: str) -> frozenset[str]:
 
 def _is_plain_dir(fact: FileFact) -> bool:
     return fact.type == "d" and fact.uid == 0 and not fact.mode & 0o4002
-
-
-def _fits_workspace(fact: FileFact) -> bool:
-    return fits(VolatileRule("/var/lib/data", _WORKSPACE_RULE), fact)

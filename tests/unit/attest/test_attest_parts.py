@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -330,3 +331,17 @@ def test_nobody_else_makes_a_proof() -> None:
                 sinners.append(str(path))
     assert sinners == []
     assert "_SEAL" in (package / "attest" / "verify.py").read_text()
+
+
+def test_every_reason_code_is_in_the_threat_model() -> None:
+    root = Path(__file__).parents[3]
+    documented = (root / "docs/threat-model.md").read_text()
+    areas = "policy|evidence|package|file|toolkit|mount|process|agent|socket|kernel|layer|manifest"
+    code = re.compile(rf'"(?:{areas})\.([a-z-]+)"')
+    codes = {
+        found[1]
+        for path in (root / "mock_cloud/attest").glob("*.py")
+        for found in code.finditer(path.read_text())
+    }
+    assert len(codes) > 40
+    assert {one for one in codes if f".{one}`" not in documented} == set()
