@@ -32,7 +32,11 @@ mount -t overlay overlay -o "lowerdir=$TREE,upperdir=$STATE/upper,workdir=$STATE
 cd "$STATE/root"
 mkdir -p var/lib/mock-cloud var/lib/mock opt/mock-cloud-code old
 mount --bind "$STATE/mock-cloud" var/lib/mock-cloud
-mount --bind "$STATE/mock" var/lib/mock
+if [ "$MOCK_MIB" = 0 ]; then
+    mount --bind "$STATE/mock" var/lib/mock
+else
+    mount -t tmpfs -o "size=${MOCK_MIB}m" tmpfs var/lib/mock
+fi
 mount --bind "$CODE" opt/mock-cloud-code
 mount -o remount,bind,ro opt/mock-cloud-code
 mount -t proc proc proc
@@ -45,7 +49,8 @@ ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 pivot_root . old
 umount -l /old
-exec /usr/bin/python3 -I -S -B -c "$DRIVER"
+/usr/bin/python3 -I -S -B -c "$DRIVER"
+exit  # not exec: a shell as the first process reaps, as any node's init does
 """
 
 _DRIVER = f"""
@@ -94,9 +99,12 @@ class Ended:
 
 
 class EngineNode:
-    """One node; a context manager. `layers` is what a controller would vouch for by now."""
+    """One node; a context manager. `layers` is what a controller would vouch for by now.
 
-    def __init__(self, lab: Lab, directory: Path) -> None:
+    `mock_mib` > 0 gives /var/lib/mock a file system of that size of its own.
+    """
+
+    def __init__(self, lab: Lab, directory: Path, *, mock_mib: int = 0) -> None:
         self.directory = directory
         self.workspace = directory / "mock-cloud"
         self.mock = directory / "mock"
@@ -115,6 +123,7 @@ class EngineNode:
                 "STATE": str(directory),
                 "CODE": str(repository_root()),
                 "DRIVER": _DRIVER,
+                "MOCK_MIB": str(mock_mib),
             },
         )
 
@@ -135,6 +144,26 @@ class EngineNode:
         self._process.stdin.write(json.dumps(words) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
+
+    def processes(self) -> list[int]:
+        """Processes of jobs, as this machine numbers them: all of the node but its two own."""
+        found, pending = [], [self._process.pid]
+        while pending:
+            pid = pending.pop(0)
+            found.append(pid)
+            try:
+                children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+            except OSError:
+                continue
+            pending += [int(word) for word in children.split()]
+        return found[3:]  # unshare, the shell, the runner's process
+
+    def wait_for_phase(self, job: str, phase: str, timeout_s: float = 30.0) -> None:
+        """Until the job's phase starts with `phase`."""
+        deadline = time.monotonic() + timeout_s
+        while not self.status(job)["phase"].startswith(phase):
+            assert time.monotonic() < deadline, self.status(job)
+            time.sleep(0.02)
 
     def put(self, path: Path, role: str, name: str = "") -> Input:
         """Make a file a blob of the node."""
@@ -225,3 +254,71 @@ def engine_config(url: str, **changes: Any) -> EngineConfig:
         },
     )
     return replace(config, **changes)
+
+
+SPEC = """\
+Name: {name}
+Version: 1.0
+Release: 1%{{?dist}}
+Summary: A package for a test
+License: MIT
+BuildArch: noarch
+{head}
+
+%description
+A package for a test.
+
+{requires}
+
+%prep
+{prep}
+
+%build
+{build}
+
+%install
+mkdir -p %{{buildroot}}/usr/share/{name}
+echo {name} > %{{buildroot}}/usr/share/{name}/name
+{install}
+
+%check
+{check}
+
+%files
+/usr/share/{name}
+"""
+
+
+def make_source(
+    directory: Path, name: str, *, head: str = "", requires: str = "", prep: str = "",
+    build: str = "", install: str = "", check: str = "",
+) -> Path:  # fmt: skip
+    """A source package made by the machine's rpmbuild from `SPEC`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    spec = directory / f"{name}.spec"
+    spec.write_text(
+        SPEC.format(
+            name=name,
+            head=head,
+            requires=requires,
+            prep=prep,
+            build=build,
+            install=install,
+            check=check,
+        )
+    )
+    defines = [f"_sourcedir {directory}", f"_srcrpmdir {directory}", "dist .lab1"]
+    argv = ["rpmbuild", "-bs", "--quiet", "--nodeps"]
+    for define in defines:
+        argv += ["--define", define]
+    subprocess.run([*argv, str(spec)], check=True, capture_output=True)
+    return directory / f"{name}-1.0-1.lab1.src.rpm"
+
+
+def why_no_lab(lab: Lab) -> str:
+    """What the machine lacks for these tests; empty if nothing."""
+    if os.geteuid() != 0:
+        return "needs root"
+    if not (lab.tree / "usr/bin/dnf").exists():
+        return f"no node tree at {lab.tree}: python3 -m tests.lab build"
+    return ""

@@ -95,10 +95,8 @@ class Logs:
             self._state(f"Finish: {name}")
         finally:
             self._states.pop()
-
-    @property
-    def current_state(self) -> str:
-        return self._states[-1] if self._states else ""
+            if self._states:
+                self.on_state(self._states[-1])
 
     def _state(self, message: str) -> None:
         self._state_log(message)

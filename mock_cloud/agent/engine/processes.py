@@ -206,10 +206,12 @@ def call(place: Place, function: Callable[[], bytes]) -> bytes:
     kind, _, rest = answer.partition(b"\0")
     if kind == b"ok":
         return rest
-    number, _, name = rest.partition(b"\0")
-    if kind != b"os":
-        raise EngineError(f"a step in the chroot failed: {rest.decode(errors='replace')}")
-    raise OSError(int(number), os.strerror(int(number)), os.fsdecode(name))
+    number, _, text = rest.partition(b"\0")
+    if kind == b"os":
+        raise OSError(int(number), os.strerror(int(number)), os.fsdecode(text))
+    if kind == b"engine":
+        raise EngineError(text.decode(errors="replace"), int(number))
+    raise EngineError(f"a step in the chroot ended early: {answer!r}")
 
 
 def _answer(writer: int, place: Place, function: Callable[[], bytes]) -> NoReturn:
@@ -220,9 +222,9 @@ def _answer(writer: int, place: Place, function: Callable[[], bytes]) -> NoRetur
         name = error.filename if isinstance(error.filename, str) else ""
         answer = b"os\0%d\0%s" % (error.errno or errno.EIO, os.fsencode(name))
     except EngineError as error:
-        answer = b"engine\0" + error.message.encode(errors="replace")
+        answer = b"engine\0%d\0%s" % (error.exit_code, error.message.encode(errors="replace"))
     except Exception as error:  # the edge of a forked child
-        answer = b"engine\0" + repr(error).encode(errors="replace")
+        answer = b"engine\0001\0" + repr(error).encode(errors="replace")
     try:
         with open(writer, "wb") as stream:
             stream.write(answer)

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The chroot engine's modes other than building, in a lab node."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mock_cloud.agent.job.request import JobRequest
+from tests.component.cloud_nodes import eventually
+from tests.component.engine_node import (
+    Ended,
+    EngineNode,
+    engine_config,
+    make_source,
+    why_no_lab,
+)
+from tests.lab.http import FileServer
+from tests.lab.layout import default_lab
+
+LAB = default_lab()
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.skipif(bool(why_no_lab(LAB)), reason=why_no_lab(LAB) or "-"),
+]
+
+
+class Site:
+    """A node whose one chroot is used by all tests of this module."""
+
+    def __init__(self, node: EngineNode, url: str, sources: Path) -> None:
+        self.node = node
+        self.sources = sources
+        self.config = engine_config(url)
+        self.key = node.put(LAB.package_key, "gpgkey", "lab.asc")
+
+    def request(self, mode: str, *words: str, **changes: Any) -> JobRequest:
+        request = JobRequest(mode, self.config, args=list(words), inputs=[self.key])
+        changes["inputs"] = [self.key, *changes.get("inputs", ())]
+        return replace(request, **changes)
+
+    def run(self, mode: str, *words: str, **changes: Any) -> Ended:
+        return self.node.run(self.request(mode, *words, **changes))
+
+    def chroot(self, command: str, **changes: Any) -> Ended:
+        return self.run("chroot", command, **changes)
+
+    def path(self, inside: str) -> Path:
+        return self.node.mock / "lab-1-x86_64" / inside
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    directory = tmp_path_factory.mktemp("modes")
+    with FileServer({"/dist": LAB.dist}) as server, EngineNode(LAB, directory / "node") as node:
+        yield Site(node, f"{server.url}/dist", directory / "sources")
+    shutil.rmtree(directory)
+
+
+def test_init_keeps_a_chroot_for_later_jobs(site: Site) -> None:
+    ended = site.run("init")
+    assert ended.exit == 0, ended.stderr
+    assert ended.status["chroots"] == ["/var/lib/mock/lab-1-x86_64"]
+    assert "/var/lib/mock/lab-1-x86_64/overlay/upper" in ended.status["layers"]
+    assert site.chroot("touch /root/kept").exit == 0
+    assert site.chroot("test -e /root/kept").exit == 0
+    assert list(site.path("root").iterdir()) == []
+
+
+def test_a_kept_chroot_that_nobody_vouches_for_is_made_anew(site: Site) -> None:
+    assert site.chroot("touch /root/unvouched").exit == 0
+    site.node.layers = {
+        path: digest for path, digest in site.node.layers.items() if "/overlay/" not in path
+    }
+    ended = site.chroot("test -e /root/unvouched")
+    assert ended.exit == 1
+    assert "WARNING: the chroot that an earlier build left is not covered" in ended.stderr
+
+
+def test_the_status_and_output_of_a_command_come_back(site: Site) -> None:
+    ended = site.chroot("echo out; echo err >&2; exit 42")
+    assert ended.exit == 42
+    assert ended.stdout == b"out\nerr\n"
+    assert "INFO: Running in chroot: ['echo out; echo err >&2; exit 42']" in ended.stderr
+    argv = site.run("chroot", "/bin/echo", "$HOME;", "a b")
+    assert argv.stdout == b"$HOME; a b\n"
+    assert site.run("chroot", "/no/such/program", "x").exit == 127
+    assert site.chroot("kill -9 $$").exit == 137
+
+
+def test_who_and_where_a_command_is(site: Site) -> None:
+    assert site.chroot("id -u; pwd").stdout == b"0\n/\n"
+    unpriv = site.chroot("id -un; id -gn; pwd; id -G", unpriv=True, cwd="/tmp")
+    assert unpriv.stdout == b"mockbuild\nmock\n/tmp\n135\n"
+
+
+def test_quiet_and_verbose(site: Site) -> None:
+    assert site.chroot("true", verbose=0).stderr == ""
+    assert "Start: chroot init" in site.chroot("true", verbose=1).stderr
+    assert "DEBUG: Child return code" not in site.chroot("true", verbose=1).stderr
+
+
+def test_a_shell_without_a_terminal_reads_its_input(site: Site) -> None:
+    job = site.node.start(site.request("shell"))
+    site.node.wait_for_phase(job, "shell")
+    assert site.node.ask("input", job, "cat; exit 3\nto cat\n", True) == "ok"
+    ended = site.node.wait(job)
+    assert b"to cat" in ended.stdout
+    assert not (ended.directory / "results/build.log").exists()
+    words = site.run("shell", "echo", "out;", "echo err >&2; exit 5")
+    assert (words.exit, words.stdout) == (5, b"out\n")
+    assert words.stderr.count("err\n") == 1
+
+
+def test_a_shell_with_a_terminal(site: Site) -> None:
+    job = site.node.start(site.request("shell", pty=[33, 99, "vt220"]))
+    site.node.wait_for_phase(job, "shell")
+    terminal = site.node.job_dir(job) / "terminal"
+    assert site.node.ask("input", job, "tty; stty size; echo $TERM\n", False) == "ok"
+    eventually(lambda: b"33 99" in terminal.read_bytes() and b"vt220\r\n" in terminal.read_bytes())
+    assert site.node.ask("resize", job, 44, 111) is None
+    assert site.node.ask("input", job, "stty size\n", False) == "ok"
+    eventually(lambda: b"44 111" in terminal.read_bytes())
+    assert site.node.ask("input", job, "exit 7\n", False) == "ok"
+    ended = site.node.wait(job)
+    assert ended.exit == 7
+    assert b"/dev/pts/0\r\n" in ended.stdout
+    assert site.node.ask("input", job, "late", False).startswith("error FileNotFoundError")
+
+
+def test_packages_are_installed_and_removed(site: Site) -> None:
+    assert site.chroot("bison --version").exit == 127
+    ended = site.run("install", "bison")
+    assert ended.exit == 0, ended.stderr
+    assert site.chroot("bison --version").exit == 0
+    assert site.run("remove", "bison").exit == 0
+    assert site.chroot("bison --version").exit == 127
+    assert site.run("update").exit == 0
+    assert site.run("install", "no-such-package").exit == 30
+
+
+def test_a_local_package_is_installed(site: Site) -> None:
+    source = make_source(site.sources / "local", "local")
+    built = site.run(
+        "rebuild", source.name, inputs=[site.node.put(source, "srpm")],
+        config=replace(site.config, root="other"),
+    )  # fmt: skip
+    package = built.directory / "results/local-1.0-1.lab1.noarch.rpm"
+    item = site.node.put(package, "package")
+    unsigned = site.run("install", item.name, inputs=[item])
+    assert unsigned.exit in (0, 30)  # localpkg_gpgcheck is off by default: dnf decides
+    if unsigned.exit == 0:
+        assert site.chroot("cat /usr/share/local/name").stdout == b"local\n"
+
+
+def test_dependencies_are_installed(site: Site) -> None:
+    source = make_source(site.sources / "needs", "needs", head="BuildRequires: patch")
+    ended = site.run("installdeps", source.name, inputs=[site.node.put(source, "srpm")])
+    assert ended.exit == 0, ended.stderr
+    assert site.chroot("patch --version").exit == 0
+
+
+def test_files_are_copied_in_and_out(site: Site, tmp_path: Path) -> None:
+    archive = tmp_path / "in.tar"
+    with tarfile.open(archive, "w") as tar:
+        _add(tar, "file", b"content")
+    item = site.node.put(archive, "copyin")
+    assert site.run("copyin", "/root/renamed", inputs=[item]).exit == 0
+    assert site.run("copyin", "/builddir", inputs=[item]).exit == 0
+    assert site.chroot("cat /root/renamed; stat -c %U /builddir/file").stdout == (
+        b"contentmockbuild\n"
+    )
+    ended = site.run("copyout", "/builddir/fil*", "/etc/os-release")
+    assert ended.exit == 0, ended.stderr
+    with tarfile.open(ended.directory / "results/copyout.tar") as tar:
+        assert tar.getnames() == ["file", "os-release"]
+        member = tar.extractfile("file")
+        assert member is not None
+        assert member.read() == b"content"
+    assert site.run("copyout", "/no/such/file").exit == 50
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes = b"", **changes: Any) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    for key, value in changes.items():
+        setattr(member, key, value)
+    tar.addfile(member, io.BytesIO(data))
+
+
+@pytest.mark.parametrize("name", ["../escaped", "/escaped", "a/../../escaped"])
+def test_an_archive_cannot_leave_its_place(site: Site, tmp_path: Path, name: str) -> None:
+    archive = tmp_path / "bad.tar"
+    with tarfile.open(archive, "w") as tar:
+        _add(tar, name, b"x")
+    ended = site.run("copyin", "/tmp", inputs=[site.node.put(archive, "copyin")])
+    assert ended.exit == 50
+    assert site.chroot("ls /escaped").exit == 2
+
+
+def test_links_in_an_archive_stay_in_the_chroot(site: Site, tmp_path: Path) -> None:
+    archive = tmp_path / "links.tar"
+    with tarfile.open(archive, "w") as tar:
+        _add(tar, "out", type=tarfile.SYMTYPE, linkname="/var/lib/mock-cloud")
+        _add(tar, "out/planted", b"x")
+    site.run("copyin", "/root", inputs=[site.node.put(archive, "copyin")])
+    assert not (site.node.workspace / "planted").exists()
+
+
+def test_a_source_package_is_made(site: Site) -> None:
+    (site.sources / "srcpkg").mkdir(parents=True)
+    (site.sources / "srcpkg/data").write_text("data")
+    source = make_source(site.sources / "srcpkg", "srcpkg", head="Source0: data")
+    spec = site.node.put(source.parent / "srcpkg.spec", "spec")
+    data = site.node.put(source.parent / "data", "source")
+    ended = site.run("buildsrpm", spec="srcpkg.spec", inputs=[spec, data])
+    assert ended.exit == 0, ended.stderr
+    assert "srcpkg-1.0-1.lab1.src.rpm" in ended.results()
+    built = site.run("rebuild", spec="srcpkg.spec", inputs=[spec, data])
+    assert built.exit == 0, built.stderr
+    assert "srcpkg-1.0-1.lab1.noarch.rpm" in built.results()
+
+
+def test_no_clean_builds_in_what_is_there(site: Site) -> None:
+    assert site.run("init").exit == 0
+    assert site.chroot("echo mine > /etc/mine").exit == 0
+    source = make_source(site.sources / "dirty", "dirty", build="grep mine /etc/mine")
+    config = replace(site.config, clean=False, cleanup_on_success=False)
+    item = site.node.put(source, "srpm")
+    ended = site.run("rebuild", source.name, inputs=[item], config=config)
+    assert ended.exit == 0, ended.log("build.log")
+    assert "rpmbuild -bb --noclean" in ended.log("build.log")
+    assert site.chroot("test -e /builddir/build/RPMS/dirty-1.0-1.lab1.noarch.rpm").exit == 0
+
+
+def test_clean_and_scrub_remove(site: Site) -> None:
+    assert site.run("init").exit == 0
+    assert site.path("overlay").exists()
+    ended = site.run("clean")
+    assert ended.status["chroots"] == []
+    assert not site.path("overlay").exists()
+    assert site.run("init").exit == 0
+    assert site.run("scrub", "all").exit == 0
+    assert not site.path("overlay").exists()
+    layers = site.node.workspace / "layers"
+    assert [path.name for path in layers.iterdir() if path.is_dir()] == []
+
+
+def test_nothing_stays_behind(site: Site) -> None:
+    eventually(lambda: not site.node.processes())
+    for job in (site.node.workspace / "jobs").iterdir():
+        assert not (job / "inputs").exists()
+        assert not (job / "input").exists()
