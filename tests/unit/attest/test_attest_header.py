@@ -108,6 +108,12 @@ def test_what_stands_outside_of_the_signature_is_not_believed() -> None:
     assert package.files == verify_package(blob("tools"), keys()).files
 
 
+def test_an_rsa_signature_is_verified_too() -> None:
+    """gpg signs with RSA under the tag RSAHEADER."""
+    theirs = PackageKeys.parse([(DATA / "stranger.asc").read_bytes()])
+    assert verify_package(blob("tools-stranger"), theirs).nevra == "tools-1.0-1.noarch"
+
+
 @pytest.mark.parametrize("name", ["tools-unsigned", "tools-stranger"])
 def test_a_header_that_no_pinned_key_signed_is_refused(name: str) -> None:
     with pytest.raises(UnsignedError):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -312,8 +313,6 @@ def test_a_reason_cannot_play_with_the_terminal() -> None:
 
 def test_nobody_else_makes_a_proof() -> None:
     """Only attest/verify.py names the seal or constructs a TrustedNode."""
-    import ast
-
     package = Path(__file__).parents[3] / "mock_cloud"
     allowed = {package / "model.py", package / "attest" / "verify.py"}
     sinners = []
@@ -345,3 +344,19 @@ def test_every_reason_code_is_in_the_threat_model() -> None:
     }
     assert len(codes) > 40
     assert {one for one in codes if f".{one}`" not in documented} == set()
+
+
+def test_judging_needs_no_machine() -> None:
+    """attest imports nothing that could read a file, a clock, a network or start a process."""
+    impure = {"os", "io", "pathlib", "subprocess", "socket", "time", "datetime", "shutil",
+              "tempfile", "sqlite3", "paramiko", "random", "secrets"}  # fmt: skip
+    for path in (Path(__file__).parents[3] / "mock_cloud/attest").glob("*.py"):
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names.update(alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                names.add(str(node.module).partition(".")[0])
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in {"open", "eval", "exec", "__import__"}, path
+        assert not names & impure, path
