@@ -16,6 +16,7 @@ from mock_cloud.errors import InputError
 
 _MAGIC: Final = b"\x7fELF"
 _CLASS64: Final = 2
+_HEADER_BYTES: Final = 64
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NULL, _DT_RPATH, _DT_RUNPATH = 0, 15, 29
 _LISTED: Final = re.compile(r"\s*(\S+) => (\S+) \(0x[0-9a-f]+\)")
@@ -71,7 +72,7 @@ def slim(data: bytes, path: Path) -> bytes:
     places that on a node belong to the node. Sections are not used at run time: whatever lies
     behind the last loaded byte goes. Objects that are not 64-bit are left as they are.
     """
-    if data[:4] != _MAGIC or data[4] != _CLASS64:
+    if data[:4] != _MAGIC or len(data) < _HEADER_BYTES or data[4] != _CLASS64:
         return data
     order = _order(data)
     end = 0
@@ -140,7 +141,7 @@ def _segment_table(data: bytes) -> tuple[int, int, int]:
 
 
 def _segments(data: bytes, path: Path) -> list[_Segment]:
-    if data[:4] != _MAGIC or len(data) < 64 or data[4] != _CLASS64:
+    if data[:4] != _MAGIC or len(data) < _HEADER_BYTES or data[4] != _CLASS64:
         raise InputError(f"{path} is not a 64-bit ELF object")
     order = _order(data)
     offset, size, count = _segment_table(data)

@@ -255,3 +255,27 @@ def test_a_pid_namespace_of_its_own_shows_in_the_namespaces(tmp_path: Path) -> N
         one = process(found, child.pid)
     assert one["namespaces"]["uts"] != found["namespaces"]["self"]["uts"]
     assert one["namespaces"]["pid"] == found["namespaces"]["self"]["pid"]
+
+
+@needs("unshare", "chroot")
+def test_an_agent_in_a_chroot_sees_that_it_is_not_in_the_first_process_root() -> None:
+    script = """
+import json, os, subprocess, sys
+sys.path.insert(0, ".")
+from mock_cloud.agent.measure import live
+subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+honest = live.measure_live(frozenset()).unreadable
+subprocess.run(["mount", "--bind", "/", "/mnt"], check=True)
+subprocess.run(["mount", "-t", "proc", "proc", "/mnt/proc"], check=True)
+read_fd, write_fd = os.pipe()
+child = os.fork()
+if child == 0:
+    os.chroot("/mnt")
+    os.write(write_fd, json.dumps(live.measure_live(frozenset()).unreadable).encode())
+    os._exit(0)
+os.waitpid(child, 0)
+print(json.dumps({"honest": honest, "chrooted": json.loads(os.read(read_fd, 65536))}))
+"""
+    found = in_namespaces(script)
+    assert found["honest"] == []
+    assert ["/", "crossed"] in found["chrooted"]

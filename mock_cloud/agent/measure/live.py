@@ -3,10 +3,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from mock_cloud.agent.measure import hidden, kernel, mounts, processes, procfs, sockets
+from mock_cloud.agent.measure import (
+    hidden,
+    kernel,
+    mounts,
+    opening,
+    processes,
+    procfs,
+    sockets,
+)
 from mock_cloud.agent.measure.walk import Unreadable, errno_name
 
 
@@ -44,9 +53,21 @@ def measure_live(own_workers: frozenset[int]) -> LiveFacts:
         facts.mounts = mounts.read_mounts(1)
         facts.namespaces["init"] = procfs.namespaces(1)
         facts.sockets = sockets.measure_sockets()
+        if _root_identity("/") != _root_identity("/proc/1/root"):
+            facts.unreadable.append(("/", "crossed"))  # we are in a chroot: its files are others
     except OSError as error:
         facts.unreadable.append(("/proc/1", errno_name(error)))
     facts.processes = processes.measure_processes(own_workers, facts.unreadable)
     facts.hidden_pids = hidden.find_hidden(mounts.read_mounts("self"))
     facts.kernel = kernel.measure_kernel()
     return facts
+
+
+def _root_identity(path: str) -> tuple[int, int, int]:
+    """Which directory, on which mount, a root is."""
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        facts = os.fstat(fd)
+        return opening.mount_id(fd), facts.st_dev, facts.st_ino
+    finally:
+        os.close(fd)

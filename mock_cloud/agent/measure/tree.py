@@ -121,10 +121,14 @@ def _system_roots(
         fd = os.open(root, opening.DIRECTORY)
         stack.callback(os.close, fd)
         return [Root(fd, "/", "/", "/", skip=skip)]
-    visible = mounts.find_visible(mounts.read_mounts("self"))
+    visible = {
+        point: mount.fstype
+        for point, mount in mounts.find_visible(mounts.read_mounts("self")).items()
+    }
+    visible.setdefault("/", "")  # in a chroot the root need not be a mount
     opened: dict[str, int] = {}
-    for point, mount in visible.items():
-        if mount.fstype in mounts.UNWALKED_TYPES or _is_below(point, skip):
+    for point, fstype in visible.items():
+        if fstype in mounts.UNWALKED_TYPES or _is_below(point, skip):
             continue
         try:
             opened[point] = os.open(point, opening.DIRECTORY)
@@ -134,7 +138,7 @@ def _system_roots(
             facts.unreadable.append((point, errno_name(error)))
             continue
         stack.callback(os.close, opened[point])
-    devices = {point for point in opened if visible[point].fstype == mounts.DEVICE_TYPE}
+    devices = {point for point in opened if visible[point] == mounts.DEVICE_TYPE}
     # A root that is walked whole reports itself; any other mount point is one entry.
     whole = frozenset(opened) - devices
     entries = (skip | visible.keys()) - whole
