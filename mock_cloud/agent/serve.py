@@ -75,7 +75,7 @@ class Server:
         self._gate = Gate(workspace)
         self._blobs = Blobs(workspace)
         self._launcher = Launcher(workspace)
-        self._given_up: set[str] = set()
+        self._given_up: dict[str, Failure] = {}
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._operations = self._table()
 
@@ -214,15 +214,16 @@ class Server:
         offset = size_of(request.header["offset"], "offset")
         try:
             self._blobs.put(digest, size, offset, request.body)
-        except Failure:
-            self._given_up.add(digest)
+        except Failure as failure:
+            if failure.code != "bad-request":
+                self._given_up[digest] = failure
             raise
 
     def _put_end(self, request: _Request) -> Header:
         digest = hex_digest(request.header["digest"])
-        if digest in self._given_up:
-            self._given_up.discard(digest)
-            raise Failure("no-space", f"blob {digest[:12]} was given up")
+        failure = self._given_up.pop(digest, None)
+        if failure is not None:
+            raise failure
         self._blobs.finish(digest, size_of(request.header["size"], "size"))
         self._log.write("blob", digest)
         return {}
