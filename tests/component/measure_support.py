@@ -89,7 +89,7 @@ def exe(pid: int) -> str:
         return ""
 
 
-def in_namespaces(script: str, *arguments: object) -> dict[str, Any]:
+def in_namespaces(script: str, *arguments: object) -> Any:
     """What the python `script` prints, from JSON.
 
     It is process 1 of a pid namespace of its own, with a mount namespace and /proc.

@@ -295,3 +295,20 @@ def test_reading_ahead_changes_no_fact(tmp_path: Path) -> None:
         os.close(fd)
     assert lines[0] == lines[1]
     assert len(lines[0]) == 201
+
+
+@needs_root
+@needs("unshare")
+def test_a_mount_made_during_the_measurement_is_told(tmp_path: Path) -> None:
+    script = """
+import json, os, subprocess, sys
+sys.path.insert(0, ".")
+from mock_cloud.agent.measure import tree
+subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+tops = ["/" + name for name in os.listdir("/") if os.path.isdir("/" + name)]
+def mount(pids):
+    subprocess.run(["mount", "-t", "tmpfs", "late", sys.argv[1]], check=True)
+print(json.dumps(tree.measure_files(skip=tops, meanwhile=mount).unreadable))
+"""
+    done = in_namespaces(script, tmp_path)
+    assert [str(tmp_path), "crossed"] in done

@@ -53,8 +53,9 @@ def measure_files(
         if not path.startswith("/") or os.path.normpath(path) != path:
             raise ValueError(f"{path!r} is not an absolute, normal path")
     facts = FileFacts()
+    table = mounts.read_mounts("self") if root == "/" else []
     with ExitStack() as stack:
-        roots = _system_roots(root, frozenset(skip) | frozenset(trees), stack, facts)
+        roots = _system_roots(root, table, frozenset(skip) | frozenset(trees), stack, facts)
         for number, path in enumerate(trees, start=1):
             tree = _tree_root(root, path, number, facts)
             if tree is not None:
@@ -62,6 +63,10 @@ def measure_files(
                 roots.append(tree)
         output = _measure(roots, processes or os.cpu_count() or 1, meanwhile)
     facts.unreadable += output.unreadable
+    if root == "/":
+        # What was mounted or unmounted meanwhile may have been over a file that we read.
+        moved = set(table) ^ set(mounts.read_mounts("self"))
+        facts.unreadable += sorted({(mount.point, "crossed") for mount in moved})
     facts.rows_json = pool.SEPARATOR.join(output.rows.get(_FILES_SINK, ()))
     for tree in roots:
         if tree.sink != _FILES_SINK:
@@ -115,16 +120,17 @@ def _measure(
 
 
 def _system_roots(
-    root: str, skip: frozenset[str], stack: ExitStack, facts: FileFacts
+    root: str,
+    table: list[mounts.Mount],
+    skip: frozenset[str],
+    stack: ExitStack,
+    facts: FileFacts,
 ) -> list[Root]:
     if root != "/":
         fd = os.open(root, opening.DIRECTORY)
         stack.callback(os.close, fd)
         return [Root(fd, "/", "/", "/", skip=skip)]
-    visible = {
-        point: mount.fstype
-        for point, mount in mounts.find_visible(mounts.read_mounts("self")).items()
-    }
+    visible = {point: mount.fstype for point, mount in mounts.find_visible(table).items()}
     visible.setdefault("/", "")  # in a chroot the root need not be a mount
     opened: dict[str, int] = {}
     for point, fstype in visible.items():
