@@ -27,9 +27,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _build(lab: Lab) -> None:
-    from tests.lab import dist, node
+    from tests.lab import dist, manifest, node
 
-    for what, make in (("distribution", dist.build), ("node tree", node.build)):
+    steps = (
+        ("distribution", dist.build),
+        ("node tree", node.build),
+        ("signed manifest of the node tree", manifest.build),
+    )
+    for what, make in steps:
         started_s = time.monotonic()
         with locked(lab):
             made = make(lab)

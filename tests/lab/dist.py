@@ -7,7 +7,7 @@ import hashlib
 import os
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from mock_cloud.process import run
 from tests.lab import debian, keys, own, seeds
 from tests.lab.convert import Converter
 from tests.lab.layout import RELEASES, Lab, code_digest, stamp_matches
+from tests.lab.prepare import is_debian
 from tests.lab.rpmspec import Package, spec_text, stage
 
 _MODULES = ("convert", "debian", "dist", "keys", "own", "rpmspec", "seeds")
@@ -91,6 +92,10 @@ def build(lab: Lab) -> bool:
 
     The old distribution is replaced only by a complete new one.
     """
+    if not is_debian():
+        from tests.lab import fedora  # another family of machines, its own packages
+
+        return fedora.build(lab)
     everything = debian.installed(_native())
     closure = debian.close(
         everything,
@@ -108,7 +113,7 @@ def build(lab: Lab) -> bool:
         (fresh / str(number)).mkdir(parents=True)
     _pack(closure, lab, fresh)
     for number in RELEASES:
-        _index(fresh / str(number))
+        index(fresh / str(number), seeds.BUILD_GROUP)
     shutil.copyfile(lab.package_key, fresh / lab.package_key.name)
     (fresh / "key").write_text(key)
     retired = lab.work / "retired"
@@ -148,9 +153,9 @@ def _closed(package: Package, provided: set[str]) -> Package:
     return replace(package, requires=requires)
 
 
-def _index(release: Path) -> None:
-    comps = release / "comps.xml"
-    comps.write_text(own.comps_xml())
+def index(release: Path, group: Iterable[str]) -> None:
+    """comps with the build groups and createrepo_c's metadata for one release's directory."""
+    (release / "comps.xml").write_text(own.comps_xml(group))
     argv = ["createrepo_c", "--quiet", "--no-database", "--checksum", "sha256"]
     argv += ["--workers", str(os.cpu_count() or 1), "--groupfile", "comps.xml", str(release)]
     run(argv, timeout_s=300)

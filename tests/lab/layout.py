@@ -40,6 +40,14 @@ class Lab:
         return self.root / "node" / "tree"
 
     @property
+    def manifest(self) -> Path:
+        return self.root / "node" / "manifest.dsse.json"
+
+    @property
+    def manifest_key(self) -> Path:
+        return self.keys / "manifest.pub"
+
+    @property
     def keys(self) -> Path:
         return self.root / "keys"
 

@@ -10,8 +10,9 @@ from contextlib import closing
 from pathlib import Path
 
 from mock_cloud.process import run
-from tests.lab import seeds
+from tests.lab import own, seeds
 from tests.lab.layout import Lab, code_digest, stamp_matches
+from tests.lab.prepare import is_debian
 
 _MODULES = ("node",)
 _DNF_TIMEOUT_S = 600.0
@@ -79,6 +80,14 @@ def _settle(root: Path) -> None:
         (database.parent / name).unlink(missing_ok=True)
 
 
+def _packages() -> tuple[str, ...]:
+    if is_debian():
+        return seeds.NODE
+    from tests.lab import fedora
+
+    return fedora.NODE
+
+
 def build(lab: Lab) -> bool:
     """Make `lab.tree` unless it is there for the same distribution; returns whether it was made."""
     key = (lab.dist / "key").read_text() + code_digest(_MODULES)
@@ -92,8 +101,10 @@ def build(lab: Lab) -> bool:
         fresh,
         baseurl=f"file://{lab.release(1)}",
         key=lab.package_key,
-        packages=seeds.NODE,
+        packages=_packages(),
     )
+    if not is_debian():
+        (fresh / "etc/ssh/sshd_config").write_text(own.SSHD_CONFIG)
     _settle(fresh)
     fresh.rename(lab.tree)
     stamp.write_text(key)

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from tests.lab import seeds
 from tests.lab.rpmspec import Entry, Package, directory, file, link
 
 TOP_LINKS = frozenset({"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"})
@@ -168,7 +168,7 @@ def rpm_build() -> Package:
     )  # fmt: skip
 
 
-_SSHD_CONFIG = """\
+SSHD_CONFIG = """\
 HostKey /etc/ssh/ssh_host_ed25519_key
 PubkeyAuthentication yes
 AuthenticationMethods publickey
@@ -192,7 +192,7 @@ Subsystem sftp internal-sftp
 def node() -> Package:
     """What turns a tree into a node: sshd's configuration and its directory."""
     entries = (
-        file("/etc/ssh/sshd_config", _SSHD_CONFIG, 0o600),
+        file("/etc/ssh/sshd_config", SSHD_CONFIG, 0o600),
         directory("/run/sshd"),
         directory("/root/.ssh", 0o700),
         directory("/etc/yum.repos.d"),
@@ -204,11 +204,9 @@ def node() -> Package:
     )  # fmt: skip
 
 
-def comps_xml() -> str:
-    """Groups `build` and `buildsys-build`, as mock's configurations name them."""
-    packages = "".join(
-        f'<packagereq type="mandatory">{name}</packagereq>' for name in seeds.BUILD_GROUP
-    )
+def comps_xml(names: Iterable[str]) -> str:
+    """`names` as the groups `build` and `buildsys-build`, as mock's configurations name them."""
+    packages = "".join(f'<packagereq type="mandatory">{name}</packagereq>' for name in names)
     groups = "".join(
         f"<group><id>{name}</id><name>{name}</name><description>Minimal buildroot</description>"
         "<default>false</default><uservisible>false</uservisible>"

@@ -26,6 +26,10 @@ def wanted() -> tuple[str, ...]:
 
 def missing() -> tuple[str, ...]:
     """Those of `wanted()` that are not installed here; provided names count."""
+    if not is_debian():
+        from tests.lab import fedora  # another family of machines, another set of names
+
+        return fedora.missing()
     installed: set[str] = set()
     fields = "${db:Status-Status}\t${Package}\t${Provides}\n"
     for line in run(["dpkg-query", "-W", "-f", fields], timeout_s=60).decode().splitlines():
@@ -38,10 +42,6 @@ def missing() -> tuple[str, ...]:
 
 def prepare() -> tuple[str, ...]:
     """Install what is missing; returns what was installed. Needs root only if it has work."""
-    if not is_debian():
-        from tests.lab import fedora  # another family of machines, another set of names
-
-        return fedora.prepare()
     names = missing()
     if not names:
         return ()
@@ -49,6 +49,9 @@ def prepare() -> tuple[str, ...]:
         raise LabError(
             "not installed: " + " ".join(names), hint="as root: python3 -m tests.lab prepare"
         )
+    if not is_debian():
+        run(["dnf", "-q", "-y", "install", *names], timeout_s=_APT_TIMEOUT_S)
+        return names
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     install = ["apt-get", "-qq", "-y", "--no-install-recommends", *_WAIT, "install", *names]
     try:

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a test may leave behind and must not: mounts, processes, threads."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_GRACE_S = 5.0  # a server's thread or an agent of gpg may still be on its way out
+
+
+def adopt_orphans() -> None:
+    """From now on daemons that our children leave behind become our children: we see them."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def _mounts() -> frozenset[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return frozenset(line.split(" ")[4] for line in lines)  # proc(5): the mount point
+
+
+def _parents() -> dict[int, int]:
+    found = {}
+    for name in os.listdir("/proc"):  # noqa: PTH208 - names only, and fast
+        if name.isdigit():
+            try:
+                text = Path("/proc", name, "stat").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            # The name in parentheses may hold anything; the state and the parent follow it.
+            state, parent = text.rpartition(")")[2].split()[:2]
+            if state != "Z":  # ended, though its parent has not looked yet
+                found[int(name)] = int(parent)
+    return found
+
+
+def _descendants() -> frozenset[int]:
+    parents = _parents()
+    family = {os.getpid()}
+    while True:
+        grown = {pid for pid, parent in parents.items() if parent in family} - family
+        if not grown:
+            return frozenset(family - {os.getpid()})
+        family |= grown
+
+
+def _command(pid: int) -> str:
+    try:
+        return (
+            Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        )
+    except (FileNotFoundError, ProcessLookupError):
+        return "(ended)"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Mount points of this namespace, living descendants, threads of this process."""
+
+    mounts: frozenset[str]
+    processes: frozenset[int]
+    threads: frozenset[threading.Thread]
+
+
+def snapshot() -> Snapshot:
+    return Snapshot(_mounts(), _descendants(), frozenset(threading.enumerate()))
+
+
+def find_leaks(before: Snapshot) -> list[str]:
+    """What is there now and was not `before`, in words; waits a little for it to go."""
+    deadline_s = time.monotonic() + _GRACE_S
+    while True:
+        now = snapshot()
+        leaks = [f"mount {point}" for point in sorted(now.mounts - before.mounts)]
+        leaks += [
+            f"process {pid}: {_command(pid)}" for pid in sorted(now.processes - before.processes)
+        ]
+        leaks += [f"thread {thread.name}" for thread in now.threads - before.threads]
+        if not leaks or time.monotonic() > deadline_s:
+            return leaks
+        time.sleep(0.05)

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The signed manifest of the node's image, made as `mock-cloud known-good make` makes it."""
+
+from __future__ import annotations
+
+import os
+
+from mock_cloud.session.baking import make_signed_manifest
+from mock_cloud.sshkeys import make_key_pair
+from tests.lab.layout import Lab, code_digest, stamp_matches
+
+
+def build(lab: Lab) -> bool:
+    """Make `lab.manifest` unless it is there for the same tree; returns whether it was made."""
+    key = (lab.tree.parent / "key").read_text() + code_digest(("manifest",))
+    stamp = lab.manifest.with_suffix(".key")
+    if stamp_matches(stamp, key):
+        return False
+    _, envelope = make_signed_manifest(
+        lab.tree, [lab.package_key.read_bytes()], _signing_key(lab), name="lab-node-1"
+    )
+    lab.manifest.write_bytes(envelope)
+    stamp.write_text(key)
+    return True
+
+
+def _signing_key(lab: Lab) -> bytes:
+    """An ed25519 key that lives with the lab; its public half is `lab.manifest_key`."""
+    private = lab.keys / "manifest"
+    if not private.exists():
+        pair = make_key_pair()
+        lab.manifest_key.write_text(f"{pair.public} lab image key\n")
+        descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(pair.private.reveal())
+    return private.read_bytes()
