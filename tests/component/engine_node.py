@@ -194,7 +194,8 @@ class EngineNode:
             time.sleep(0.01)
         took_s = time.monotonic() - start
         status = self.status(job)
-        self.layers = {**self.layers, **status["layers"]}
+        if status["exit"] is not None and status["layers"]:
+            self.layers = status["layers"]
         stderr, stdout = io.BytesIO(), io.BytesIO()
         records = TerminalDecoder().feed((self.job_dir(job) / "terminal").read_bytes())
         for stream, data in records:

@@ -68,7 +68,7 @@ def test_init_keeps_a_chroot_for_later_jobs(site: Site) -> None:
     ended = site.run("init")
     assert ended.exit == 0, ended.stderr
     assert ended.status["chroots"] == ["/var/lib/mock/lab-1-x86_64"]
-    assert "/var/lib/mock/lab-1-x86_64/overlay/upper" in ended.status["layers"]
+    assert "/var/lib/mock/lab-1-x86_64/overlay/upper.job-1" in ended.status["layers"]
     assert site.chroot("touch /root/kept").exit == 0
     assert site.chroot("test -e /root/kept").exit == 0
     assert list(site.path("root").iterdir()) == []

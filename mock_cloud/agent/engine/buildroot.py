@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from mock_cloud.agent.engine import hwinfo, layers, network, processes, repos, rpmdb, skeleton
-from mock_cloud.agent.engine.chroot import Chroot
+from mock_cloud.agent.engine.cache import Cache
+from mock_cloud.agent.engine.chroot import Chroot, find_kept
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.packages import PackageManager
 from mock_cloud.agent.job.request import EngineConfig
@@ -42,11 +43,11 @@ class Buildroot:
         self.job = job
         self.config: EngineConfig = job.config
         self.logs = job.logs
-        self.chroot = Chroot(self.config.root)
+        self.chroot = Chroot(self.config.root, job.id)
         self.store = layers.LayerStore(job.workspace, job.id, job.request.layers)
         self._keys = os.path.join(self.chroot.base, "gpgkeys")
         cache_key = layers.key_of(kind="cache", conf=self.config.dnf_conf, root=self.config.root)
-        cache = os.path.join(job.workspace, "dnf", cache_key)
+        cache = Cache(os.path.join(job.workspace, "dnf"), cache_key, job.id)
         self.packages = PackageManager(self.config, self.chroot, self.logs, cache, self._keys)
         self._stack_key = ""
         self._satisfied: frozenset[str] = frozenset()
@@ -63,8 +64,7 @@ class Buildroot:
         os.makedirs(self._keys, mode=0o755, exist_ok=True)
         for item in self.job.inputs_of("gpgkey"):
             self.job.take_input(item, self._keys)
-        if os.path.isdir(self.packages.cache) and not self.store.may_reuse(self.packages.cache):
-            shutil.rmtree(self.packages.cache)
+        self.packages.cache.find(self.store.may_reuse)
 
     def close(self) -> None:
         """Unmount, record what stays on the node, drop what nobody needs. Idempotent."""
@@ -72,18 +72,18 @@ class Buildroot:
         if self._network is not None:
             os.close(self._network)
             self._network = None
-        lowers = self.chroot.kept_lowers()
-        if lowers is not None:
-            self.store.record(self.chroot.upper)
-        if self.packages.was_run and os.path.isdir(self.packages.cache):
-            self.store.record(self.packages.cache)
+        kept = self.chroot.find_kept()
+        if kept is not None and not self.store.may_reuse(kept.upper):
+            self.store.record(kept.upper)
+        if self.packages.was_run and os.path.isdir(self.packages.cache.path):
+            self.store.record(self.packages.cache.path)
         self.store.prune(_kept_roots(os.path.dirname(self.chroot.base)))
         self.store.close()
         self.chroot.unlock()
 
     @property
     def is_kept(self) -> bool:
-        return self.chroot.kept_lowers() is not None
+        return self.chroot.find_kept() is not None
 
     def delete(self) -> None:
         """mock's ``clean``: nothing of the chroot's content is left."""
@@ -108,10 +108,10 @@ class Buildroot:
             self.chroot.keep()
 
     def _mount_kept(self) -> bool:
-        lowers = self.chroot.kept_lowers()
-        if lowers is None:
+        kept = self.chroot.find_kept()
+        if kept is None:
             return False
-        trees = (*lowers, self.chroot.upper)
+        trees = (*kept.lowers, kept.upper)
         if not all(self.store.may_reuse(path) and os.path.isdir(path) for path in trees):
             self.logs.warning(
                 "the chroot that an earlier build left is not covered by this attestation:"
@@ -119,7 +119,7 @@ class Buildroot:
             )
             self.chroot.delete()
             return False
-        self.chroot.mount(lowers)
+        self.chroot.take_over(kept)
         self._layered = False
         return True
 
@@ -372,5 +372,6 @@ def _kept_roots(libdir: str) -> set[str]:
     roots: set[str] = set()
     for entry in os.scandir(libdir):
         if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-            roots.update(Chroot(entry.name, libdir).kept_lowers() or ())
+            kept = find_kept(entry.path)
+            roots.update(kept.lowers if kept else ())
     return roots

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A chroot at mock's own place, /var/lib/mock/ROOT/root: an overlay over layers.
 
-`overlay/upper` beside it holds what the jobs wrote, `overlay/chroot.json` which layers it
-stands on. Mounts belong to the job's mount namespace and end with it; the files stay.
+`overlay/upper.JOB` beside it holds what the jobs wrote, `overlay/chroot.json` which layers it
+stands on. Mounts belong to the job's mount namespace and end with it; the files stay. The
+written part is renamed for each job, so that a path the controller recorded never has another
+content than it had then, even if the job is cut off.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.agent.engine import processes, syscalls
@@ -24,17 +27,40 @@ _OVERLAY_OPTIONS: Final = "index=off,redirect_dir=off,metacopy=off,xino=off"
 _TTY_GID: Final = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A chroot between jobs: its layers, topmost first, and the directory written to."""
+
+    lowers: list[str]
+    upper: str
+
+
+def find_kept(base: str) -> Kept | None:
+    """What is kept of the chroot whose directory is `base`."""
+    overlay = os.path.join(base, "overlay")
+    try:
+        with open(os.path.join(overlay, "chroot.json"), encoding="utf-8") as stream:
+            raw = json.load(stream)
+        kept = Kept(raw["lowers"], raw["upper"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    lists_paths = isinstance(kept.lowers, list) and all(isinstance(p, str) for p in kept.lowers)
+    if not lists_paths or not isinstance(kept.upper, str):
+        return None
+    return kept if os.path.dirname(kept.upper) == overlay else None
+
+
 class Chroot:
     """The chroot named `name` (mock's ``root``). Close it: `unmount`, then `unlock`."""
 
-    def __init__(self, name: str, libdir: str = MOCK_LIBDIR) -> None:
+    def __init__(self, name: str, job_id: str, libdir: str = MOCK_LIBDIR) -> None:
         if not name or "/" in name or name.startswith("."):
             raise RootError(f"{name!r} is not the name of a chroot")
         self.name = name
         self.base = os.path.join(libdir, name)
         self.root = os.path.join(self.base, "root")
         self.overlay = os.path.join(self.base, "overlay")
-        self.upper = os.path.join(self.overlay, "upper")
+        self.upper = os.path.join(self.overlay, f"upper.{job_id}")
         self.lowers: list[str] = []
         self._mounted: list[str] = []
         self._lock: int | None = None
@@ -65,22 +91,15 @@ class Chroot:
 
     # what is kept between jobs
 
-    def kept_lowers(self) -> list[str] | None:
-        """The layers under the chroot that an earlier job left, or None if there is none."""
-        try:
-            with open(os.path.join(self.overlay, "chroot.json"), encoding="utf-8") as stream:
-                lowers = json.load(stream)["lowers"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
-        if not isinstance(lowers, list) or not all(isinstance(item, str) for item in lowers):
-            return None
-        return lowers
+    def find_kept(self) -> Kept | None:
+        """What an earlier job, or this one, left of the chroot; None if there is nothing."""
+        return find_kept(self.base)
 
     def keep(self) -> None:
         """Record that the chroot is initialised, for later jobs."""
         temporary = os.path.join(self.overlay, "chroot.json.new")
         with open(temporary, "w", encoding="utf-8") as stream:
-            json.dump({"lowers": self.lowers}, stream)
+            json.dump({"lowers": self.lowers, "upper": self.upper}, stream)
         os.replace(temporary, os.path.join(self.overlay, "chroot.json"))
 
     def delete(self) -> None:
@@ -91,9 +110,17 @@ class Chroot:
                 os.unlink(os.path.join(self.overlay, "chroot.json"))
             shutil.rmtree(self.overlay)
 
+    def take_over(self, kept: Kept) -> None:
+        """Make what an earlier job left this job's own, and mount it."""
+        if kept.upper != self.upper:
+            os.rename(kept.upper, self.upper)
+        self.lowers = list(kept.lowers)
+        self.keep()
+        self.mount(kept.lowers)
+
     # mounts
 
-    def mount(self, lowers: list[str], upper: str | None = None) -> None:
+    def mount(self, lowers: Sequence[str], upper: str | None = None) -> None:
         """Mount the chroot over `lowers` (topmost first); what is written goes to `upper`.
 
         With `upper` None the kept upper directory is used, made if need be.

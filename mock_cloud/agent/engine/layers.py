@@ -99,6 +99,11 @@ class LayerStore:
         """Whether the tree at `path` was vouched for, or made by this very job."""
         return path in self.made or path in self._verified
 
+    def present(self) -> dict[str, str]:
+        """Every tree that the next job may be let use: path → digest, for the controller."""
+        known = {**self._verified, **self.made}
+        return {path: digest for path, digest in known.items() if os.path.isdir(path)}
+
     def draft(self, key: str) -> Draft:
         """A place to make the layer `key` in; pass it to `keep` or discard it."""
         name = f"{key}.tmp.{self._job_id}"

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -57,7 +56,7 @@ def _scrub(job: Job, buildroot: Buildroot) -> int:
             if name in caches:
                 buildroot.store.remove_all()
             if name in ("all", "cache", "dnf-cache", "yum-cache"):
-                shutil.rmtree(buildroot.packages.cache, ignore_errors=True)
+                buildroot.packages.cache.remove()
             # c-cache and bootstrap: this engine has neither, so they are clean
     return 0
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mock_cloud.agent.engine import processes
+from mock_cloud.agent.engine.cache import Cache
 from mock_cloud.agent.engine.chroot import Chroot
 from mock_cloud.agent.engine.errors import ConfigurationError, PackageManagerError
 from mock_cloud.agent.engine.logs import Logs
@@ -28,10 +29,10 @@ _CACHE: Final = "var/cache/dnf"
 
 
 class PackageManager:
-    """dnf for one chroot. `cache` is the directory with its metadata and packages."""
+    """dnf for one chroot, with a cache of its own."""
 
     def __init__(
-        self, config: EngineConfig, chroot: Chroot, logs: Logs, cache: str, keys: str
+        self, config: EngineConfig, chroot: Chroot, logs: Logs, cache: Cache, keys: str
     ) -> None:
         self._config = config
         self._chroot = chroot
@@ -55,7 +56,9 @@ class PackageManager:
     def cached_revisions(self) -> dict[str, str]:
         """Repository id → sha256 of the repomd.xml that dnf has in its cache."""
         found = {}
-        for path in glob.glob(os.path.join(glob.escape(self.cache), "*", "repodata", "repomd.xml")):
+        for path in glob.glob(
+            os.path.join(glob.escape(self.cache.path), "*", "repodata", "repomd.xml")
+        ):
             directory = os.path.basename(os.path.dirname(os.path.dirname(path)))
             repo_id, _, mark = directory.rpartition("-")  # dnf adds a digest of the URLs
             if repo_id and mark:
@@ -84,15 +87,15 @@ class PackageManager:
         place = processes.Place(environment=environment, arch=self._config.target_arch)
         sink, finish = self._logs.root_sink()
         output: list[bytes] = []
-        watch = SpaceWatch((self._chroot.base, self.cache))
+        self.cache.prepare()
+        watch = SpaceWatch((self._chroot.base, self.cache.path))
 
         def take(data: bytes) -> None:
             watch.look(data)
             output.append(data)
             sink(data)
 
-        os.makedirs(self.cache, mode=0o700, exist_ok=True)
-        with self._chroot.bound(self.cache, _CACHE):
+        with self._chroot.bound(self.cache.path, _CACHE):
             code = processes.run(argv, place, take)
         finish()
         text = b"".join(output).decode(errors="replace")

@@ -57,9 +57,9 @@ def perform(workspace: str, job_id: str, directory: str, request: JobRequest) ->
         logs.debug(traceback.format_exc())
     job.discard_inputs()
     logs.close()
-    made = buildroot.store.made if buildroot else {}
+    trees = buildroot.store.present() if buildroot else {}
     kept = [buildroot.chroot.base] if buildroot and buildroot.is_kept else []
-    return Status("done", code, message[:_MESSAGE_MAX], dict(made), kept)
+    return Status("done", code, message[:_MESSAGE_MAX], trees, kept)
 
 
 @contextlib.contextmanager

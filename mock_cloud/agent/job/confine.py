@@ -30,9 +30,7 @@ def confine(workspace: str) -> None:
             mode = stat.S_IMODE(os.stat(path).st_mode)
             flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
             syscalls.mount("scratch", path, "tmpfs", flags, f"mode={mode:o}")
-    syscalls.mount(
-        "none", "/", None, syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY
-    )
+    syscalls.mount("none", "/", None, syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY)
 
 
 def _holds(directory: str, path: str) -> bool:

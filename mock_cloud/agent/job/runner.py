@@ -91,6 +91,8 @@ def _become_job(workspace: str, job_id: str, directory: str, request: JobRequest
         os.setsid()
         _drop_descriptors()
         signal.set_wakeup_fd(-1)
+        # Kept open by the namespace's init, so that no input is lost before a shell takes it.
+        os.open(os.path.join(directory, job_input.FIFO), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         syscalls.unshare(_NAMESPACES)
         first = os.fork()
         if first == 0:

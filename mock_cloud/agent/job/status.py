@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 class Status:
     """`exit` is None until nothing of the job runs any more.
 
-    `layers` maps each directory whose content this job made (layers, dnf caches, kept chroots)
-    to its tree digest; `chroots` lists the chroots that stay on the node.
+    `layers` maps each directory that a later job may build on (layers, dnf caches, the written
+    part of kept chroots) to its tree digest; `chroots` lists the chroots that stay on the node.
     """
 
     phase: str
