@@ -66,6 +66,8 @@ for line in sys.stdin:
         elif op == "input":
             runner.write_input({WORKSPACE!r}, words[0], words[1].encode(), eof=words[2])
             answer = "ok"
+        elif op == "ping":
+            answer = "ready"
         elif op == "state":
             answer = runner.state({WORKSPACE!r}, words[0]).value
         else:
@@ -128,6 +130,7 @@ class EngineNode:
         )
 
     def __enter__(self) -> EngineNode:
+        assert self.ask("ping") == "ready"
         return self
 
     def __exit__(self, *_: object) -> None:

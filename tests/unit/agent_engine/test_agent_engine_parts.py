@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Parts of the engine that need neither root nor a chroot."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.agent.engine import outside, processes, rpmfile, skeleton
+from mock_cloud.agent.engine.errors import BuildTimeout, NoSpace, PackageError
+from mock_cloud.agent.engine.layers import LayerStore, key_of
+from mock_cloud.agent.engine.logs import Logs
+from mock_cloud.agent.engine.space import SpaceWatch
+from mock_cloud.agent.job.request import EngineConfig
+from mock_cloud.agent.job.terminal import TerminalDecoder, TerminalWriter
+
+
+def header(*tags: tuple[int, int, int, bytes]) -> bytes:
+    """An RPM header blob of (tag, type, count, data)."""
+    index, data = b"", b""
+    for tag, kind, count, value in tags:
+        index += struct.pack(">IIII", tag, kind, len(data), count)
+        data += value
+    return struct.pack(">II", len(tags), len(data)) + index + data
+
+
+def integers(*values: int) -> bytes:
+    return struct.pack(f">{len(values)}I", *values)
+
+
+def test_requirements_of_a_header() -> None:
+    parsed = rpmfile.parse_header(
+        header(
+            (rpmfile.REQUIREFLAGS, 4, 4, integers(0, 12, 1 << 24 | 10, 2)),
+            (rpmfile.REQUIRENAME, 8, 4, b"make\0gcc\0rpmlib(X)\0old\0"),
+            (rpmfile.REQUIREVERSION, 8, 4, b"\0" + b"9\0" + b"4.0\0" + b"2\0"),
+        )
+    )
+    assert parsed.requirements() == ["gcc >= 9", "make", "old < 2"]
+    assert "rpmlib(X) <= 4.0" in parsed.requirements(internal=True)
+
+
+def test_identity_of_a_header() -> None:
+    parsed = rpmfile.parse_header(
+        header(
+            (rpmfile.EPOCH, 4, 1, integers(2)),
+            (rpmfile.NAME, 6, 1, b"a\0"),
+            (rpmfile.VERSION, 6, 1, b"1\0"),
+            (rpmfile.RELEASE, 6, 1, b"3\0"),
+            (rpmfile.ARCH, 6, 1, b"noarch\0"),
+            (rpmfile.BASENAMES, 8, 2, b"x.tar\0odd\0"),
+        )
+    )
+    assert parsed.nevra == "a-2:1-3.noarch"
+    assert not parsed.is_source
+    assert parsed.spec_names() == []
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        b"",
+        header((1000, 6, 1, b"x\0"))[:-1],
+        struct.pack(">II", 0, 0),
+        struct.pack(">II", 1 << 30, 4),
+        struct.pack(">IIIIII", 1, 0, 1000, 6, 9, 1),
+    ],
+)
+def test_a_broken_header_is_refused(blob: bytes) -> None:
+    with pytest.raises(rpmfile.HeaderError):
+        rpmfile.parse_header(blob)
+
+
+@pytest.mark.parametrize("tag", [(1000, 6, 1, b"no end"), (1000, 4, 1, b"\0\0\0\1")])
+def test_a_broken_string_is_refused(tag: tuple[int, int, int, bytes]) -> None:
+    with pytest.raises(rpmfile.HeaderError):
+        rpmfile.parse_header(header(tag)).string(1000)
+
+
+def make_logs(directory: Path, verbose: int = 1) -> Logs:
+    terminal = os.open(directory / "terminal", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    logs = Logs(TerminalWriter(terminal), verbose, show_output=False)
+    logs.open(str(directory / "results"), "1")
+    return logs
+
+
+def test_the_formats_of_the_logs(tmp_path: Path) -> None:
+    logs = make_logs(tmp_path)
+    with pytest.raises(ValueError), logs.state("run"), logs.state("inner"):
+        sink, finish = logs.root_sink()
+        sink(b"one\ntw")
+        sink(b"o\r\n\nlast")
+        finish()
+        logs.build_output(b"raw \xff\x1b[m bytes")
+        logs.warning("careful")
+        raise ValueError
+    results = tmp_path / "results"
+    root = (results / "root.log").read_text().splitlines()
+    assert [line for line in root if " util.py:" in line] == [
+        "DEBUG util.py:462:  one",
+        "DEBUG util.py:462:  two",
+        "DEBUG util.py:462:  last",
+    ]
+    assert root[-1] == "WARNING backend.py:0:  careful"
+    assert (results / "build.log").read_bytes().endswith(b"1\nraw \xff\x1b[m bytes")
+    states = (results / "state.log").read_text()
+    assert re.findall(r" - (.*)", states)[1:] == ["Start: run", "Start: inner", "Finish: inner"]
+    records = TerminalDecoder().feed((tmp_path / "terminal").read_bytes())
+    shown = b"".join(data for _, data in records).decode()
+    assert shown == "Start: run\nStart: inner\nWARNING: careful\nFinish: inner\n"
+
+
+def test_a_layer_needs_somebody_to_vouch_for_it(tmp_path: Path) -> None:
+    store = LayerStore(str(tmp_path), "one", {})
+    key = key_of(kind="base", x=1)
+    draft = store.draft(key)
+    (Path(draft.root) / "file").write_text("content")
+    root = store.keep(draft, key, "base", revisions={}, requirements=[])
+    assert store.find(key) == root
+    digest = store.present()[root]
+    store.close()
+    trusting = LayerStore(str(tmp_path), "two", {root: digest})
+    assert trusting.find(key) == root
+    other = LayerStore(str(tmp_path), "three", {})
+    assert other.find(key) is None
+    assert Path(root, "file").exists(), "another job stands on it"
+    trusting.close()
+    assert other.find(key) is None
+    assert not Path(root).exists()
+    other.close()
+
+
+def test_two_jobs_may_make_the_same_layer(tmp_path: Path) -> None:
+    first, second = (LayerStore(str(tmp_path), name, {}) for name in ("one", "two"))
+    drafts = [store.draft("key") for store in (first, second)]
+    roots = {
+        store.keep(draft, "key", "base", revisions={}, requirements=[])
+        for store, draft in zip((first, second), drafts, strict=True)
+    }
+    assert len(roots) == 2
+    first.close()
+    second.close()
+
+
+def test_the_build_user_replaces_its_names(tmp_path: Path) -> None:
+    config = EngineConfig("r", "r", "x86_64", "x86_64", "dnf", "", [])
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nmockbuild:x:1:1::/:/bin/no\n")
+    (tmp_path / "etc/shadow").write_text("root:*:1:::::\n")
+    (tmp_path / "etc/shadow").chmod(0o640)
+    skeleton.add_build_user(str(tmp_path), config)
+    lines = (tmp_path / "etc/passwd").read_text().splitlines()
+    assert lines == ["root:x:0:0::/root:/bin/sh", "mockbuild:x:1000:135::/builddir:/bin/sh"]
+    assert (tmp_path / "etc/group").read_text() == "mock:x:135:\n"
+    assert (tmp_path / "etc/shadow").read_text().splitlines()[1].startswith("mockbuild:!!:")
+    assert (tmp_path / "etc/shadow").stat().st_mode & 0o777 == 0o640
+
+
+def test_files_are_read_from_outside_without_following_links(tmp_path: Path) -> None:
+    inside = tmp_path / "root/build/RPMS"
+    inside.mkdir(parents=True)
+    (inside / "real.rpm").write_text("real")
+    (inside / "link.rpm").symlink_to("/etc/passwd")
+    (tmp_path / "root/linked").symlink_to("/etc")
+    root, out = str(tmp_path / "root"), tmp_path / "out"
+    out.mkdir()
+    assert outside.list_files(root, "/build/RPMS") == ["real.rpm"]
+    copied = outside.copy_out(root, "/build/RPMS/real.rpm", str(out))
+    assert Path(copied).read_text() == "real"
+    for path in ("/build/RPMS/link.rpm", "/linked/passwd", "/no/such", "/build/RPMS"):
+        with pytest.raises(PackageError):
+            outside.copy_out(root, path, str(out))
+    assert [path.name for path in out.iterdir()] == ["real.rpm"]
+
+
+def test_commands_run_and_time_out() -> None:
+    place = processes.Place()
+    assert processes.capture(["sh", "-c", "echo out; echo err >&2; exit 3"], place) == (
+        3,
+        b"out\nerr\n",
+    )
+    assert processes.capture(["sh", "-c", "kill -9 $$"], place)[0] == 137
+    with pytest.raises(BuildTimeout, match="Timeout"):
+        processes.capture(["sleep", "60"], place, timeout_s=0.2)
+    with pytest.raises(FileNotFoundError):
+        processes.capture(["/no/such/program"], place)
+
+
+def test_a_call_brings_back_results_and_failures() -> None:
+    def fail() -> bytes:
+        raise FileNotFoundError(2, "No such file", "/x")
+
+    assert processes.call(processes.Place(), lambda: b"a\0b") == b"a\0b"
+    with pytest.raises(FileNotFoundError, match="/x"):
+        processes.call(processes.Place(), fail)
+
+
+def test_a_disk_with_room_is_not_full(tmp_path: Path) -> None:
+    watch = SpaceWatch((str(tmp_path),))
+    watch.look(b"write error: No space left on device")
+    watch.raise_if_full("write error: No space left on device")
+    with pytest.raises(NoSpace, match="no-space"):
+        watch.raise_if_full("Error: At least 123MB more space needed on the / filesystem.")
