@@ -36,7 +36,7 @@ _LEFT_OUT = (
     "/etc/cron",
     "/etc/init.d",
 )
-_REPLACED_BY_OWN = frozenset(
+REPLACED_BY_OWN = frozenset(
     {
         "/etc/debian_version",
         "/etc/issue",
@@ -66,7 +66,7 @@ def split_version(version: str) -> tuple[int, str, str]:
 def _packed(path: str) -> bool:
     if path.startswith("/usr/share/doc/"):
         return path.count("/") == 4 or (path.count("/") == 5 and path.endswith("/copyright"))
-    return not path.startswith(_LEFT_OUT) and path not in _REPLACED_BY_OWN
+    return not path.startswith(_LEFT_OUT) and path not in REPLACED_BY_OWN
 
 
 class Converter:

@@ -73,9 +73,9 @@ def snapshot() -> Snapshot:
     return Snapshot(_mounts(), _descendants(), frozenset(threading.enumerate()))
 
 
-def find_leaks(before: Snapshot) -> list[str]:
+def find_leaks(before: Snapshot, *, grace_s: float = _GRACE_S) -> list[str]:
     """What is there now and was not `before`, in words; waits a little for it to go."""
-    deadline_s = time.monotonic() + _GRACE_S
+    deadline_s = time.monotonic() + grace_s
     while True:
         now = snapshot()
         leaks = [f"mount {point}" for point in sorted(now.mounts - before.mounts)]

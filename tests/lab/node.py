@@ -71,7 +71,7 @@ def install(root: Path, *, baseurl: str, key: Path, packages: tuple[str, ...]) -
 def _settle(root: Path) -> None:
     """Bring caches up to date and take out what belongs to this machine or this moment."""
     run(["ldconfig", "-r", str(root)], timeout_s=60)
-    shutil.rmtree(root / "var/cache/ldconfig", ignore_errors=True)
+    (root / "var/cache/ldconfig/aux-cache").unlink(missing_ok=True)
     (root / "etc/machine-id").write_text("")
     database = root / "var/lib/rpm/rpmdb.sqlite"
     with closing(sqlite3.connect(database)) as connection:

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The leak guard sees what it is there to see."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.lab import leaks
+
+pytestmark = pytest.mark.lab
+
+
+def test_nothing_left_is_nothing_found() -> None:
+    before = leaks.snapshot()
+    subprocess.run(["true"], check=True)
+    assert leaks.find_leaks(before, grace_s=0) == []
+
+
+def test_thread() -> None:
+    before = leaks.snapshot()
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait, name="left-over")
+    thread.start()
+    try:
+        assert leaks.find_leaks(before, grace_s=0) == ["thread left-over"]
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_daemon_that_left_its_parent(tmp_path: Path) -> None:
+    before = leaks.snapshot()
+    script = f"setsid sleep 60 </dev/null >/dev/null 2>&1 & echo $! > {tmp_path}/pid"
+    subprocess.run(["sh", "-c", script], check=True)
+    pid = int((tmp_path / "pid").read_text())
+    time.sleep(0.1)
+    try:
+        assert leaks.find_leaks(before, grace_s=0) == [f"process {pid}: sleep 60 "]
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)  # it was adopted
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_mount(tmp_path: Path) -> None:
+    before = leaks.snapshot()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(tmp_path)], check=True)
+    try:
+        assert leaks.find_leaks(before, grace_s=0) == [f"mount {tmp_path}"]
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
