@@ -7,6 +7,7 @@ controller recorded is never written to again, so its digest holds even if a job
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Callable
@@ -36,6 +37,14 @@ class Cache:
             os.rename(self.path, self._own)
             self.path = self._own
         os.makedirs(self._own, mode=0o700, exist_ok=True)
+
+    def drop_metadata(self, repo_id: str) -> None:
+        """Remove dnf's metadata of one repository, as fetched and as it was prepared."""
+        path = glob.escape(os.path.join(self.path, repo_id))
+        for directory in glob.glob(f"{path}-*/repodata"):
+            shutil.rmtree(directory)
+        for file in (*glob.glob(f"{path}.solv"), *glob.glob(f"{path}-*.solvx")):
+            os.unlink(file)
 
     def remove(self) -> None:
         for path in self._existing():

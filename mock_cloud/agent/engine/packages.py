@@ -88,6 +88,7 @@ class PackageManager:
         sink, finish = self._logs.root_sink()
         output: list[bytes] = []
         self.cache.prepare()
+        self._drop_stale_metadata()
         watch = SpaceWatch((self._chroot.base, self.cache.path))
 
         def take(data: bytes) -> None:
@@ -132,13 +133,18 @@ class PackageManager:
         return argv + (rest + options if self.name == "dnf5" else options + rest)
 
     def _freshness(self) -> list[str]:
-        """Make dnf believe what the revision check found, instead of a metadata's age."""
+        """Make dnf use what the revision check found current, instead of asking its age."""
+        return [f"--setopt={repo_id}.metadata_expire=-1" for repo_id in self._revisions]
+
+    def _drop_stale_metadata(self) -> None:
+        """Take away cached metadata unless it is of the revision found; packages stay.
+
+        dnf counts age in whole seconds, so an expiry of 0 can miss a change of this second.
+        """
         cached = self.cached_revisions()
-        options = []
-        for repo_id, revision in self._revisions.items():
-            age = "-1" if cached.get(repo_id) == revision else "0"
-            options.append(f"--setopt={repo_id}.metadata_expire={age}")
-        return options
+        for repo_id, revision in cached.items():
+            if self._config.online and self._revisions.get(repo_id) != revision:
+                self.cache.drop_metadata(repo_id)
 
     def _installation_home(self) -> str:
         """mock's home for installations: rpm must not touch what is mounted there."""
