@@ -7,6 +7,9 @@ LAB    ?= .lab
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 SRPM   ?=
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' mock_cloud/__init__.py)
+# Debian's packages are not in the RPM database that rpmbuild would ask.
+RPM_NODEPS := $(if $(wildcard /etc/debian_version),--nodeps)
 
 .DEFAULT_GOAL := help
 .PHONY: help prepare venv lab demo test test-unit test-slow lint type bench rpm man clean
@@ -51,8 +54,11 @@ type: venv ## mypy --strict
 bench: lab ## the ratios in docs/performance.md
 	@$(BIN)/python -m tests.bench --dir $(LAB)
 
-rpm: venv ## build mock-cloud's own RPMs into build/rpm
-	@$(BIN)/python -m tests.lab rpm --out build/rpm
+rpm: prepare ## build mock-cloud's own RPMs into build/rpm
+	@rm -rf build/rpm && mkdir -p build/rpm/SOURCES
+	@git archive --prefix=mock-cloud-$(VERSION)/ -o build/rpm/SOURCES/mock-cloud-$(VERSION).tar.gz HEAD
+	@rpmbuild --quiet -ba $(RPM_NODEPS) --define '_topdir $(CURDIR)/build/rpm' mock-cloud.spec
+	@find build/rpm -name '*.rpm'
 
 clean: ## remove what make made, the lab included
 	@rm -rf $(VENV) $(LAB) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
