@@ -8,15 +8,18 @@ import time
 from typing import Final
 
 NAME: Final = "order.log"
+RESULT: Final = "remote_order.log"
 _DETAIL_MAX: Final = 400
+_SHOWN_MAX_BYTES: Final = 1 << 20
 
 
 class OrderLog:
     """Appends to ``W/order.log``. Several agents may write it at the same time."""
 
     def __init__(self, workspace: str) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(os.path.join(workspace, NAME), flags, 0o600)
+        self._start = os.fstat(self._fd).st_size
 
     def write(self, event: str, detail: str = "") -> None:
         """One line: UTC time, our pid, `event`, `detail` with control characters escaped.
@@ -31,6 +34,11 @@ class OrderLog:
             os.write(self._fd, line.encode() + b"\n")
         except OSError:
             return
+
+    def since_start(self) -> bytes:
+        """What was logged since this agent started, by its bulk channels too."""
+        size = os.fstat(self._fd).st_size - self._start
+        return os.pread(self._fd, min(size, _SHOWN_MAX_BYTES), self._start)
 
     def close(self) -> None:
         os.close(self._fd)

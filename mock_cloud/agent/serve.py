@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from mock_cloud.agent import serve_facts
+from mock_cloud.agent import orderlog, serve_facts
 from mock_cloud.agent.blobs import Blobs
 from mock_cloud.agent.frames import FrameError, Header, read_frame
 from mock_cloud.agent.orderlog import OrderLog
@@ -193,6 +193,7 @@ class Server:
         self._gate.trust(request.header["token"])
         self._log.write("trusted", verdict)
         self._launcher.prepare()
+        self._work.put(_load_job_modules)
         return {}
 
     def _join(self, request: _Request) -> Header:
@@ -278,9 +279,10 @@ class Server:
     def _results(self, request: _Request) -> Header:
         from mock_cloud.agent.serve_jobs import list_results
 
-        files = list_results(self._job(request))
-        self._log.write("results", f"{request.header['job']} {len(files)} files")
-        return {"files": files}
+        job = self._job(request)
+        self._log.write("results", job.name)
+        job.write_result(orderlog.RESULT, self._log.since_start())
+        return {"files": list_results(job)}
 
     def _get(self, request: _Request) -> Header:
         from mock_cloud.agent.serve_jobs import send_result
@@ -324,6 +326,12 @@ class Server:
             "get": _Operation(self._get, fetch, "worker"),
             "forget": _Operation(self._forget, job, "worker"),
         }
+
+
+def _load_job_modules() -> None:
+    """While the inputs arrive: what is loaded by then, nobody waits for later."""
+    import mock_cloud.agent.job.runner
+    import mock_cloud.agent.serve_jobs  # noqa: F401
 
 
 @contextlib.contextmanager

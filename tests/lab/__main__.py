@@ -20,6 +20,8 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("prepare", help="install what is missing on this machine")
     verbs.add_parser("build", help="make the distribution and the node's tree")
+    demo = verbs.add_parser("demo", help="build a package on an attested node; refuse another")
+    demo.add_argument("--srpm", type=Path, help="the user's own, instead of GNU hello")
     serve = verbs.add_parser("serve", help="serve the distribution over HTTP until interrupted")
     serve.add_argument("--port", type=int, default=8999)
     serve.add_argument("--etc", type=Path, help="where mock's configuration goes")
@@ -64,6 +66,10 @@ def main(arguments: list[str] | None = None) -> int:
             print("lab: installed " + " ".join(done) if done else "lab: nothing missing")
         elif options.verb == "build":
             _build(lab)
+        elif options.verb == "demo":
+            from tests.lab import demo
+
+            demo.perform(lab, options.srpm)
         elif options.verb == "serve":
             _serve(lab, options.port, (options.etc or lab.root / "etc" / "mock").absolute())
     except MockCloudError as error:
