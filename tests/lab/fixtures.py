@@ -97,6 +97,18 @@ def hello_srpm(lab: Lab, lab_srpm: Callable[[Recipe], Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def markupsafe_srpm(lab: Lab, lab_srpm: Callable[[Recipe], Path]) -> Path:
+    """A Python package with a C extension; skips where its upstream source cannot be had."""
+    from tests.lab import srpm
+    from tests.lab.layout import LabError
+
+    try:
+        return lab_srpm(srpm.markupsafe(lab))
+    except LabError as error:
+        pytest.skip(error.message)
+
+
+@pytest.fixture(scope="session")
 def plain_srpm(lab_srpm: Callable[[Recipe], Path]) -> Path:
     from tests.lab import srpm
 

@@ -258,3 +258,50 @@ def hello(lab: Lab) -> Recipe:
     name = f"hello-{match[1]}.{match[2]}"
     spec = _HELLO_SPEC.format(version=match[1], tarball=name)
     return Recipe("hello", spec, {name: tarball})
+
+
+_MARKUPSAFE = ("MarkupSafe", "2.1.5")
+_MARKUPSAFE_SPEC = """\
+Name:           python-markupsafe
+Version:        {version}
+Release:        1%{{?dist}}
+Summary:        Escapes text for HTML
+License:        BSD-3-Clause
+URL:            https://palletsprojects.com/p/markupsafe/
+Source0:        {tarball}
+BuildRequires:  gcc
+BuildRequires:  python3-devel
+
+%description
+A text object that escapes characters so that it is safe in HTML, sped up in C.
+
+%generate_buildrequires
+echo 'python3dist(setuptools)'
+
+%prep
+%autosetup -n {project}-%{{version}}
+
+%build
+CFLAGS="%{{optflags}}" python3 setup.py build
+
+%install
+python3 setup.py install --skip-build --root %{{buildroot}} --prefix %{{_prefix}} \\
+    --install-lib %{{_prefix}}/lib/python3/dist-packages
+
+%check
+PYTHONPATH=%{{buildroot}}%{{_prefix}}/lib/python3/dist-packages python3 -c \\
+    'from markupsafe._speedups import escape; assert escape("<") == "&lt;"'
+
+%files
+%license LICENSE.rst
+%doc README.rst
+%{{_prefix}}/lib/python3/dist-packages/*
+"""
+
+
+def markupsafe(lab: Lab) -> Recipe:
+    """A Python project with a C extension and a dynamic BuildRequires. Raises `LabError`."""
+    project, version = _MARKUPSAFE
+    tarball = upstream.sdist(lab, project, version)
+    spec = _MARKUPSAFE_SPEC.format(project=project, version=version, tarball=tarball.name)
+    return Recipe("python-markupsafe", spec, {tarball.name: tarball})

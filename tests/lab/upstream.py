@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,3 +100,26 @@ def orig_tarball(lab: Lab, package: str) -> Path:
         partial = kept / f".{tarball.name}"
         shutil.copyfile(tarball, partial)
         return partial.rename(kept / tarball.name)
+
+
+def sdist(lab: Lab, project: str, version: str) -> Path:
+    """The source distribution of a Python project, as pip fetches it; cached.
+
+    Raises `LabError` if it cannot be had.
+    """
+    kept = lab.root / "upstream"
+    kept.mkdir(parents=True, exist_ok=True)
+    name = f"{project}-{version}.tar.gz"
+    if not (kept / name).is_file():
+        with tempfile.TemporaryDirectory(prefix=".pip-", dir=kept) as directory:
+            argv = [sys.executable, "-m", "pip", "-q", "download", "--no-deps", "--no-binary"]
+            try:
+                run(
+                    [*argv, project, "-d", directory, f"{project}=={version}"],
+                    timeout_s=_TIMEOUT_S,
+                    extra_env={key: os.environ[key] for key in os.environ if key[:4] == "PIP_"},
+                )
+            except CommandFailed as error:
+                raise LabError(f"cannot fetch the source of {project}: {error}") from error
+            (Path(directory) / name).rename(kept / name)
+    return kept / name
