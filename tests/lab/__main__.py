@@ -25,6 +25,8 @@ def _parser() -> argparse.ArgumentParser:
     serve = verbs.add_parser("serve", help="serve the distribution over HTTP until interrupted")
     serve.add_argument("--port", type=int, default=8999)
     serve.add_argument("--etc", type=Path, help="where mock's configuration goes")
+    for verb in verbs.choices.values():  # before or after the verb, as people type it
+        verb.add_argument("--dir", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
 
 
