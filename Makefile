@@ -52,7 +52,7 @@ type: venv ## mypy --strict
 	@$(BIN)/mypy
 
 bench: lab ## the ratios in docs/performance.md
-	@$(BIN)/python -m tests.bench --dir $(LAB)
+	@$(BIN)/python -m tests.bench
 
 rpm: prepare ## build mock-cloud's own RPMs into build/rpm
 	@rm -rf build/rpm && mkdir -p build/rpm/SOURCES

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,7 +62,9 @@ class FileCheck:
         policy: Policy,
         injected: Mapping[str, InjectedFile],
         toolkit: Toolkit,
+        layers: Collection[str] = (),
     ) -> None:
+        self._layers = frozenset(layers)
         self._known = known
         self._policy = policy
         self._toolkit_root = toolkit.node_dir
@@ -161,6 +163,10 @@ class FileCheck:
             ours = path.startswith(f"{WORKSPACE}/") and not path.startswith(f"{_TOOLKITS}/")
             if what == "changed" and (grows or ours):
                 continue
+            if what == "ENOENT" and path in self._layers:
+                continue  # a job that was cut off renames what it writes to; gone is not vouched
+            if what == "ENOENT" and path in self._layers:
+                continue  # a layer that is gone is not reused; a changed one is refused
             code = {"changed": "file.changed", "crossed": "mount.crossed"}.get(what)
             yield Reason(code or "file.unreadable", path, "readable", what)
 

@@ -106,7 +106,7 @@ def verify(
     # 3
     installed = read_installed(evidence, headers, keys, cache)
     known = compile_known_good(installed.packages, manifest)
-    files = FileCheck(known, policy, binding.injected, binding.toolkit)
+    files = FileCheck(known, policy, binding.injected, binding.toolkit, binding.layers)
     found = chain(
         _freshness(evidence, policy, binding),
         installed.reasons,

@@ -39,12 +39,14 @@ def acquire(
     deadline_s: float,
     on_phase: OnPhase = lambda phase: None,
     fresh: bool = False,
+    toolkit: str = "",
 ) -> LeasedNode:
     """A node of `remote` to work in `chroot`, waiting at most `deadline_s` seconds.
 
     The node on which the chroot lives comes first, then any warm one, then a new one. `fresh`:
     the build makes the chroot anew, so another node will do if its home is at work.
-    `on_phase` is told what happens, in a few words. CloudError, ConfigError; ChrootLocked at
+    `toolkit` is the digest of what will be pushed: a node that holds another one would be
+    refused, so it is not taken. `on_phase` is told what happens, in a few words. CloudError, ConfigError; ChrootLocked at
     once if a living process works in this chroot.
     """
     journal = Journal(state_dir)
@@ -52,7 +54,7 @@ def acquire(
     wish = Wish(
         remote=remote.name,
         owner=local_owner(),
-        settings=settings_digest(remote),
+        settings=settings_digest(remote, toolkit),
         chroot=chroot,
         fresh=fresh,
         max_nodes=remote.lease.max_nodes,
@@ -81,13 +83,14 @@ def acquire(
             _wait(choice, remote, deadline)
 
 
-def settings_digest(remote: Remote) -> str:
+def settings_digest(remote: Remote, toolkit: str = "") -> str:
     """Digest (hex) of all that shapes a node: another digest, another node.
 
     The image tree and the manifest count as they are on disk now, by inode and times.
     """
     shape = {
         "provider": remote.provider,
+        "toolkit": toolkit,
         "arches": remote.arches,
         "attest": dataclasses.asdict(remote.attest),
         "local": None if remote.local is None else dataclasses.asdict(remote.local),

@@ -26,6 +26,7 @@ FILE_MAX_BYTES: Final = 1 << 20
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _UNIT_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_HINT: Final = "mock-cloud-remotes(5) says what may stand there"
 _HEADER: Final = re.compile(r"\s*\[\s*([^\]]+?)\s*\]\s*(?:#.*)?")
 _KEY: Final = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*(?:\.|=)""")
 
@@ -127,7 +128,7 @@ def _near(word: str, known: Collection[str]) -> str:
 
 
 def _refuse(path: Path, text: str, message: str, table: str, key: str | None) -> NoReturn:
-    raise ConfigError(f"{path}:{_line(text, table, key)}: {message}")
+    raise ConfigError(f"{path}:{_line(text, table, key)}: {message}", hint=_HINT)
 
 
 def _line(text: str, table: str, key: str | None) -> int:

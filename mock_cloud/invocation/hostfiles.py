@@ -18,6 +18,7 @@ from mock_cloud.invocation.srpm import SrpmError, read_package
 SOURCES_MAX: Final = 20_000
 """More files than this in --sources are a mistake (a home directory, say)."""
 
+_HINT_FILE: Final = "it must be a file of this machine that you may read"
 _URL_SCHEMES: Final = ("http://", "https://", "ftp://", "file://")
 
 
@@ -182,7 +183,10 @@ def _file(word: str, role: str, what: str, kind: type[MockCloudError]) -> HostFi
 def _check_name(name: str, word: str, kind: type[MockCloudError]) -> None:
     problem = find_name_problem(name)
     if problem is not None:
-        raise kind(f"the file name of {printable(word)!r} is refused: {problem}")
+        raise kind(
+            f"the file name of {printable(word)!r} is refused: {problem}",
+            hint="rename it, or name a copy",
+        )
 
 
 def _check_regular(path: Path, what: str, kind: type[MockCloudError]) -> None:
@@ -190,13 +194,13 @@ def _check_regular(path: Path, what: str, kind: type[MockCloudError]) -> None:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise kind(f"{what} {shown}: {error.strerror}") from error
+        raise kind(f"{what} {shown}: {error.strerror}", hint=_HINT_FILE) from error
     except ValueError as error:
-        raise kind(f"{what} {shown}: {error}") from error
+        raise kind(f"{what} {shown}: {error}", hint=_HINT_FILE) from error
     if not stat.S_ISREG(mode):
-        raise kind(f"{what} {shown} is not a regular file")
+        raise kind(f"{what} {shown} is not a regular file", hint=_HINT_FILE)
     if not os.access(path, os.R_OK):
-        raise kind(f"{what} {shown} is not readable")
+        raise kind(f"{what} {shown} is not readable", hint=_HINT_FILE)
 
 
 def _refuse_twins(files: Iterable[HostFile]) -> None:

@@ -21,7 +21,7 @@ from typing import Final
 from mock_cloud.agent.measure.kernel import measure_kernel
 from mock_cloud.attest.check_files import InjectedFile
 from mock_cloud.attest.evidence import Evidence, parse_evidence
-from mock_cloud.attest.expectations import MountRule
+from mock_cloud.attest.expectations import MountRule, SocketRule
 from mock_cloud.attest.kernel import KernelFacts, parse_kernel
 from mock_cloud.attest.policy import Policy
 from mock_cloud.attest.verdict import NodeRefused, Verdict
@@ -44,6 +44,7 @@ SKIP: Final = (
 """Our own data on a node: nothing there is run by it. Layers are compared by tree digest."""
 
 _BOUND: Final = (WORKSPACE, MOCK_LIBDIR, "/var/cache/mock")
+_SSHD: Final = "/usr/sbin/sshd"
 _EVIDENCE_KEPT: Final = 20
 OnPhase = Callable[[str], None]
 
@@ -144,6 +145,7 @@ def attest_node(
             MountRule(one.point, (one.type,), may_bind=one.point in _BOUND) for one in leased.mounts
         )
         or None,
+        sockets=(SocketRule("tcp", leased.address.port, _SSHD),),
         kernel=own_kernel() if shares_kernel else None,
     )
     timings = {"toolkit": pushed - started, "measure": measured - pushed}

@@ -170,9 +170,7 @@ def _perform(this: Run, attested: Attested) -> JobEnd:
     except Stopped as stopped:
         _cancel(this, stopped)
         raise
-    this.leased.record_layers(
-        {**this.leased.layers, **end.layers} if end.layers else attested.proof.layers
-    )
+    this.leased.record_layers(end.layers)  # all that may be reused; none if the job vanished
     return end
 
 
@@ -199,8 +197,9 @@ def _cancel(this: Run, stopped: Stopped) -> None:
     try:
         clean = this.channel.cancel_job(this.job)
         offsets = this.mirror.offsets()
-        this.channel.follow_job(this.job, offsets, this.mirror.take, idle_limit_s=_DRAIN_S)
-        if clean and this.leased.builds > 1:
+        end = this.channel.follow_job(this.job, offsets, this.mirror.take, idle_limit_s=_DRAIN_S)
+        if clean and end.exit is not None and this.leased.builds > 1:
+            this.leased.record_layers(end.layers)
             this.leased.release(keep=True)
     except MockCloudError as error:
         console.warning(f"the logs may be incomplete: {error.message}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from mock_cloud.attest.envelope import verify_manifest
 from mock_cloud.attest.keys import PackageKeys
@@ -12,6 +13,9 @@ from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import HostKey
 from mock_cloud.settings import AttestSettings
+
+
+_HINT_KEY: Final = "it is what gpg --armor --export prints"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +30,17 @@ def load_known_good(settings: AttestSettings) -> KnownGood:
     """What `settings` names. ConfigError for a file, AttestationRefused for a signature."""
     keys = tuple(read_public_key(path) for path in settings.manifest_keys)
     manifest = verify_manifest(read_file(settings.manifest, "the manifest"), keys)
-    armoured = [read_file(path, "the package key") for path in settings.package_keys]
+    armoured = [_read_package_key(path) for path in settings.package_keys]
     return KnownGood(manifest, PackageKeys.parse(armoured))
+
+
+def _read_package_key(path: Path) -> bytes:
+    data = read_file(path, "the package key")
+    try:
+        PackageKeys.parse([data])  # alone, so that a message can name the file
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.message}", hint=error.hint or _HINT_KEY) from error
+    return data
 
 
 def read_public_key(path: Path) -> HostKey:

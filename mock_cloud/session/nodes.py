@@ -14,6 +14,7 @@ from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.pool import acquire
 from mock_cloud.cloud.sweep import sweep
 from mock_cloud.errors import TransportError
+from mock_cloud.model import Toolkit
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.session import state
@@ -30,15 +31,17 @@ _LOOKING: Final = "(attest)"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where this user's state is kept, and who is told what happens."""
+    """Where this user's state is kept, what is pushed to nodes, who is told what happens."""
 
     archive: Archive
+    toolkit: Toolkit
     console: Console
 
     @classmethod
     def of_user(cls, console: Console) -> Site:
         """Also ends what earlier commands that died left behind."""
-        site = cls(Archive(state.cache_dir(), state.state_dir()), console)
+        archive = Archive(state.cache_dir(), state.state_dir())
+        site = cls(archive, pack(archive.cache_dir / "toolkits"), console)
         for swept in sweep(site.archive.state_dir):
             console.info(f"node {swept.lease_id} was ended: {swept.reason}")
         return site
@@ -58,6 +61,7 @@ def lease(remote: Remote, chroot: str, site: Site, *, fresh: bool = False) -> It
         deadline_s=NODE_DEADLINE_S,
         on_phase=tell,
         fresh=fresh,
+        toolkit=site.toolkit.digest,
     ) as leased:
         warm = "warm" if leased.builds > 1 else "new"
         site.console.info(f"remote {remote.name}: {warm} node {leased.address}")
@@ -91,7 +95,7 @@ def attest(
     return attest_node(
         node,
         leased,
-        pack(site.archive.cache_dir / "toolkits"),
+        site.toolkit,
         known,
         standard(),
         site.archive,

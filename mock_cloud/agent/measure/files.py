@@ -22,6 +22,8 @@ from mock_cloud.agent.measure.walk import Root, Task, Unreadable, errno_name
 XATTRS: Final = frozenset({
     "security.capability", "security.selinux",
     "system.posix_acl_access", "system.posix_acl_default",
+    # A layer's files mean something else with these; the engine leaves none of them.
+    "trusted.overlay.metacopy", "trusted.overlay.opaque", "trusted.overlay.redirect",
 })  # fmt: skip
 
 BIG_BYTES: Final = 1 << 20

@@ -40,6 +40,14 @@ def test_a_layer_that_nobody_recorded_is_not_reusable() -> None:
     assert trusted.layers == {}
 
 
+def test_a_recorded_layer_may_be_gone_and_is_not_reusable_then() -> None:
+    node = Node().boot()
+    del node.top["trees"][LAYER]
+    node.top["unreadable"].append([LAYER, "ENOENT"])
+    trusted, _ = judge(node)
+    assert trusted.layers == {}
+
+
 @pytest.mark.parametrize(
     "path",
     [
