@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -164,9 +164,7 @@ class FileCheck:
             if what == "changed" and (grows or ours):
                 continue
             if what == "ENOENT" and path in self._layers:
-                continue  # a job that was cut off renames what it writes to; gone is not vouched
-            if what == "ENOENT" and path in self._layers:
-                continue  # a layer that is gone is not reused; a changed one is refused
+                continue  # a job that was cut off renames what it writes to; gone is not reused
             code = {"changed": "file.changed", "crossed": "mount.crossed"}.get(what)
             yield Reason(code or "file.unreadable", path, "readable", what)
 

@@ -222,8 +222,12 @@ def unpack_copyout(channel: TrustedChannel, job: str, sources: int, destination:
                 tar.extractall(tree, filter="data")
         except (tarfile.TarError, OSError) as error:
             raise ResultError(f"--copyout: the node's archive is refused: {error}") from error
-        for item in sorted(tree.iterdir()) if tree.exists() else ():
-            _place(item, destination, many=sources > 1)
+        items = sorted(tree.iterdir()) if tree.exists() else []
+        many = max(sources, len(items)) > 1
+        if many and not destination.is_dir():
+            raise InputError(f"several files, and {destination} is not a directory")
+        for item in items:
+            _place(item, destination, many=many)
 
 
 def _holder(destination: Path) -> Path:
