@@ -46,8 +46,8 @@ def acquire(
     The node on which the chroot lives comes first, then any warm one, then a new one. `fresh`:
     the build makes the chroot anew, so another node will do if its home is at work.
     `toolkit` is the digest of what will be pushed: a node that holds another one would be
-    refused, so it is not taken. `on_phase` is told what happens, in a few words. CloudError, ConfigError; ChrootLocked at
-    once if a living process works in this chroot.
+    refused, so it is not taken. `on_phase` is told what happens, in a few words. CloudError,
+    ConfigError; ChrootLocked at once if a living process works in this chroot.
     """
     journal = Journal(state_dir)
     provider = find_provider(remote.provider, state_dir, remote)

@@ -188,6 +188,7 @@ NODE = (
     "dnf-plugins-core",
     "filesystem",
     "findutils",
+    "gcc",
     "grep",
     "gzip",
     "hostname",
