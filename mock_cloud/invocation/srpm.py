@@ -133,9 +133,7 @@ def _read_header(stream: BinaryIO, shown: str, what: str) -> dict[int, int | str
     index = stream.read(count * 16)
     data = stream.read(data_size)
     if len(index) < count * 16 or len(data) < data_size:
-        raise TruncatedSrpm(
-            f"{shown} is truncated in its {what}", hint="copy or download it again"
-        )
+        raise TruncatedSrpm(f"{shown} is truncated in its {what}", hint="copy or download it again")
     found: dict[int, int | str] = {}
     for tag, kind, offset, _ in struct.iter_unpack(">IIII", index):
         value = _entry(data, kind, offset)

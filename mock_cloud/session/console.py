@@ -61,9 +61,9 @@ class Console:
 
     def failure(self, error: MockCloudError) -> None:
         """One line that says what and where, and one that says what to do next."""
-        self.error(printable(error.message))
+        self.error(error.message)
         if error.hint:
-            self._line(f"       {printable(error.hint)}")
+            self._line(f"       {error.hint}")
 
     def text(self, text: str) -> None:
         """Text of the node's terminal, already made harmless; it ends its own lines."""
@@ -96,7 +96,8 @@ class Console:
     def _line(self, text: str) -> None:
         with self._lock:
             self._erase()
-            self._stream.write(text + "\n")
+            # Names of files and words of a node may hold anything.
+            self._stream.write(printable(text) + "\n")
             self._stream.flush()
 
     def _erase(self) -> None:

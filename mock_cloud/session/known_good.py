@@ -14,7 +14,6 @@ from mock_cloud.errors import ConfigError
 from mock_cloud.model import HostKey
 from mock_cloud.settings import AttestSettings
 
-
 _HINT_KEY: Final = "it is what gpg --armor --export prints"
 
 

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the tests of faults share: a result directory with a past, commands on a terminal,
+and what a failure has to look like."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mock_cloud.cloud.local_files import NodeFacts, find_facts
+from tests.integration.conftest import Ended, User
+
+_TRACEBACK = "Traceback (most recent call last)"
+_ERROR = re.compile(r"^ERROR: (.*)$", re.MULTILINE)
+_HINT = re.compile(r"^ {7}(\S.*)$", re.MULTILINE)
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def check_failure(ended: Ended, code: int, *says: str, hint: str = "") -> str:
+    """The failure's one line: it says all of `says`; the line after it says `hint`.
+
+    There is no traceback, the exit code is `code`, and there is one line of ERROR only.
+    """
+    text = ended.stderr
+    assert _TRACEBACK not in text + ended.stdout, text
+    ended.expect(code)
+    errors = _ERROR.findall(text)
+    assert len(errors) == 1, text
+    for part in says:
+        assert part in errors[0], f"{part!r} is not in {errors[0]!r}"
+    hints = _HINT.findall(text)
+    assert hints and hint in hints[-1], f"hint {hint!r} is not in {text!r}"
+    return str(errors[0])
+
+
+class Earlier:
+    """A result directory in which an earlier build left a package and logs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True)
+        self._kept = {
+            "old-1-1.noarch.rpm": os.urandom(5000),
+            "toy-plain-1-1.lab1.noarch.rpm": b"an earlier build of the same package",
+            "notes.txt": b"somebody's own\n",
+        }
+        self._logs = {"build.log": b"earlier build\n", "root.log": b"earlier root\n"}
+        for name, data in {**self._kept, **self._logs}.items():
+            (path / name).write_bytes(data)
+        self._names = set(os.listdir(path))  # noqa: PTH208
+
+    def check(self) -> None:
+        """Nothing that was there is gone, no half of a new build is there."""
+        for name, data in self._kept.items():
+            assert (self.path / name).read_bytes() == data, name
+        for name, data in self._logs.items():
+            assert (self.path / name).read_bytes().startswith(data), name
+        new = {place.name for place in self.path.iterdir()} - self._names
+        assert not [name for name in new if name.startswith(".") or name.endswith(".rpm")], new
+
+    def check_untouched(self) -> None:
+        """Not even a log was begun."""
+        self.check()
+        assert {place.name for place in self.path.iterdir()} == self._names
+        for name, data in self._logs.items():
+            assert (self.path / name).read_bytes() == data, name
+
+    def log(self, name: str) -> str:
+        return (self.path / name).read_text(errors="replace")
+
+
+class Command:
+    """The launcher, started in a session of its own, with a terminal if wanted.
+
+    What it prints is collected as it comes. Use it as a context manager: it is killed by its
+    pid if it still runs at the end.
+    """
+
+    def __init__(
+        self, user: User, *words: str | Path, terminal: bool = False, tmp: Path | None = None
+    ) -> None:
+        self._user = user
+        self._text = bytearray()
+        self._changed = threading.Condition()
+        self._argv = user.argv(*map(str, words))
+        env = {**user.environment, **({"TMPDIR": str(tmp)} if tmp else {})}
+        if terminal:
+            self.master, slave = pty.openpty()
+            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+            # setsid(1): the terminal becomes the controlling one, so that ^C is a signal.
+            argv, ends = ["setsid", "--ctty", *self._argv], (slave, slave, slave)
+            env["TERM"] = "xterm"
+        else:
+            self.master, slave = os.pipe()
+            argv, ends = self._argv, (subprocess.DEVNULL, slave, slave)
+        self.child = subprocess.Popen(
+            argv,
+            env=env,
+            cwd=user.place,
+            stdin=ends[0],
+            stdout=ends[1],
+            stderr=ends[2],
+            start_new_session=not terminal,
+        )
+        os.close(slave)
+        self._thread = threading.Thread(target=self._collect, name="collector")
+        self._thread.start()
+
+    def _collect(self) -> None:
+        while True:
+            try:
+                data = os.read(self.master, 65536)
+            except OSError:  # EIO: the last process let go of the terminal
+                data = b""
+            with self._changed:
+                self._text += data
+                self._changed.notify_all()
+            if not data:
+                return
+
+    @property
+    def text(self) -> str:
+        with self._changed:
+            return bytes(self._text).decode(errors="replace").replace("\r\n", "\n")
+
+    def wait_for(self, words: str, timeout_s: float = 60.0) -> None:
+        """Fails if `words` are not printed in time."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while words.encode() not in self._text:
+                left_s = deadline - time.monotonic()
+                ended = not self._thread.is_alive()
+                assert left_s > 0 and not ended, f"{words!r} did not come: {self._text!r}"
+                self._changed.wait(min(left_s, 0.2))
+
+    def press(self, key: bytes) -> None:
+        """Type on the terminal."""
+        os.write(self.master, key)
+
+    def send(self, number: signal.Signals) -> None:
+        self.child.send_signal(number)
+
+    def ended(self, timeout_s: float = 60.0) -> Ended:
+        """Wait for the end. Both streams are in `stderr`, without what moves the cursor."""
+        code = self.child.wait(timeout_s)
+        self._thread.join(timeout_s)
+        assert not self._thread.is_alive(), "somebody still holds the command's output"
+        text = "\n".join(
+            line.rpartition("\r\x1b[K")[2] for line in self.text.replace("^C", "").split("\n")
+        )
+        return Ended(tuple(self._argv), code, "", _CONTROL.sub("", text))
+
+    def __enter__(self) -> Command:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.child.poll() is None:
+            self.child.kill()
+            self.child.wait()
+        self._thread.join(10)
+        os.close(self.master)
+
+
+def eventually(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
+    """Fails if `condition` does not come true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.005)
+
+
+def node_directories(user: User) -> list[Path]:
+    """One for each node that exists, whatever the journal says."""
+    place = user.place / "state/mock-cloud/nodes"
+    return sorted(place.iterdir()) if place.is_dir() else []
+
+
+def node_facts(user: User) -> NodeFacts:
+    """The processes of the user's only node."""
+    (directory,) = node_directories(user)
+    facts = find_facts(directory)
+    assert facts is not None and facts.init is not None
+    return facts
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Pid → command line of all processes below `pid`."""
+    parents, found = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+                parents[int(entry.name)] = int(fields[1])
+    family, grown = {pid}, True
+    while grown:
+        new = {child for child, parent in parents.items() if parent in family} - family
+        family, grown = family | new, bool(new)
+    for one in family - {pid}:
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{one}/cmdline").read_bytes().split(b"\0")
+            found[one] = b" ".join(words).decode(errors="replace")
+    return found
+
+
+def find_process(user: User, words: str) -> int:
+    """The pid of the node's one process whose command line has `words`, the deepest if many."""
+    init = node_facts(user).init
+    assert init is not None
+    found = [pid for pid, line in descendants(init.pid).items() if words in line]
+    assert found, f"no {words!r} among {descendants(init.pid)}"
+    return max(found)
+
+
+def check_gone(user: User) -> None:
+    """No node, key, loop device or staging of this user is left, and the journal says so."""
+    eventually(lambda: node_directories(user) == [])
+    assert user.nodes() == []
+    keys = user.place / "state/mock-cloud/keys"
+    assert not keys.is_dir() or list(keys.iterdir()) == []
+    loops = subprocess.run(["losetup", "-a"], capture_output=True, text=True, check=True).stdout
+    assert str(user.place) not in loops
+
+
+@contextlib.contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A TMPDIR that must be empty again at the end."""
+    path.mkdir()
+    yield path
+    assert list(path.iterdir()) == []
+
+
+def write_remote(user: User, name: str, **changes: str) -> None:
+    """A remote like the lab's own, with lines ``KEY = VALUE`` added to tables (or replaced).
+
+    `changes` maps table__key to the TOML value.
+    """
+    lines = user.config.remote_file.read_text().splitlines()
+    for where, value in changes.items():
+        table, _, key = where.partition("__")
+        lines = [line for line in lines if not line.startswith(f"{key} ")]
+        if f"[{table}]" not in lines:
+            lines += ["", f"[{table}]"]
+        lines.insert(lines.index(f"[{table}]") + 1, f"{key} = {value}")
+    user.config.remote_file.with_name(f"{name}.toml").write_text("\n".join(lines) + "\n")
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def wait_readable(descriptor: int, timeout_s: float) -> bool:
+    return bool(select.select([descriptor], [], [], timeout_s)[0])
