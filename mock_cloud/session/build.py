@@ -23,6 +23,7 @@ from mock_cloud.config import ConfigOpts, choose_arch
 from mock_cloud.errors import (
     EXIT_INFRASTRUCTURE,
     CloudError,
+    InputError,
     MockCloudError,
     ResultError,
     TransportError,
@@ -101,7 +102,7 @@ def run(line: CommandLine, opts: ConfigOpts, remote: Remote, console: Console) -
         # 4, 5
         end = _perform(this, attested)
         # 6, 7
-        _publish(this, lambda: _look_again(this, known))
+        _publish(this, end, lambda: _look_again(this, known))
         # 8
         return _conclude(this, end)
 
@@ -205,14 +206,16 @@ def _cancel(this: Run, stopped: Stopped) -> None:
         console.warning(f"the logs may be incomplete: {error.message}")
 
 
-def _publish(this: Run, look_again: Callable[[], None]) -> None:
-    line = this.work.line
-    if line.mode == "copyout" and this.work.copyout is not None:
-        look_again()
-        unpack_copyout(this.channel, this.job, len(this.work.args), this.work.copyout)
-    if line.mode in _LOGLESS_MODES:
-        return
-    collect(this.channel, this.job, this.mirror, this.destination, this.site.console, look_again)
+def _publish(this: Run, end: JobEnd, look_again: Callable[[], None]) -> None:
+    line, console = this.work.line, this.site.console
+    if line.mode not in _LOGLESS_MODES:
+        collect(this.channel, this.job, this.mirror, this.destination, console, look_again)
+    if line.mode == "copyout" and this.work.copyout is not None and end.exit == 0:
+        try:
+            unpack_copyout(this.channel, this.job, len(this.work.args), this.work.copyout)
+        except InputError:
+            this.leased.release(keep=True)  # the user's mistake must not cost the chroot
+            raise
 
 
 def _look_again(this: Run, known: KnownGood) -> None:
