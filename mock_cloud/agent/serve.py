@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from mock_cloud.agent import orderlog, serve_facts
 from mock_cloud.agent.blobs import Blobs
-from mock_cloud.agent.frames import FrameError, Header, read_frame
+from mock_cloud.agent.frames import BODY_MAX, FrameError, Header, read_frame
 from mock_cloud.agent.orderlog import OrderLog
 from mock_cloud.agent.serve_launch import WORD as LAUNCH
 from mock_cloud.agent.serve_launch import Launcher, serve_launches
@@ -185,6 +185,13 @@ class Server:
             send({**header, "more": True}, body)
         return {}
 
+    def _order(self, request: _Request) -> Header:
+        text = self._log.since_start()
+        send = self._sender(request)
+        for start in range(0, len(text), BODY_MAX):
+            send({"more": True}, text[start : start + BODY_MAX])
+        return {}
+
     def _ping(self, request: _Request) -> Header:
         return {"clock": time.time()}
 
@@ -311,6 +318,7 @@ class Server:
             "hello": _Operation(self._hello, {"nonce": str}),
             "measure": _Operation(self._measure, measure, "thread"),
             "headers": _Operation(self._headers, {"digests": list}, "worker"),
+            "order": _Operation(self._order),
             "ping": _Operation(self._ping),
             "trust": _Operation(self._trust, {"verdict": str, "token": str}),
             "join": _Operation(self._join, {"token": str}),

@@ -15,7 +15,9 @@ from typing import Final
 
 from mock_cloud.agent.serve_wire import Failure, hex_digest
 
-OPEN_OPERATIONS: Final = frozenset({"hello", "measure", "headers", "ping", "trust", "join"})
+OPEN_OPERATIONS: Final = frozenset(
+    {"hello", "measure", "headers", "order", "ping", "trust", "join"}
+)
 
 
 class Gate:

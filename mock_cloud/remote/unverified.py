@@ -24,6 +24,7 @@ EVIDENCE_MAX_BYTES: Final = 512 << 20
 _EVIDENCE_ZLIB_MAX_BYTES: Final = 128 << 20
 _HEADERS_MAX_BYTES: Final = 512 << 20
 _HEADERS_A_REQUEST: Final = 4096
+_ORDER_MAX_BYTES: Final = 1 << 20
 _ANSWER_S: Final = 30.0
 _MEASURE_S: Final = 900.0
 _UNPACK_S: Final = 120.0
@@ -161,6 +162,18 @@ class UnverifiedNode:
         if self._toolkit is None:
             raise TransportError(f"{self.address}: no agent was started")
         return self._link, self._running(), self._toolkit
+
+    def order_log(self) -> bytes:
+        """What the agent noted of this connection so far; as unverified as the node is."""
+        agent, text = self._running(), bytearray()
+        with agent.call("order") as call:
+            while True:
+                header, body = call.next(within_s=_ANSWER_S)
+                text += body
+                if len(text) > _ORDER_MAX_BYTES:
+                    raise agent.protocol_error("the order log is too large")
+                if not header.get("more"):
+                    return bytes(text)
 
     def close(self) -> None:
         self._link.close()

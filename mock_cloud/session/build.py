@@ -33,6 +33,7 @@ from mock_cloud.invocation import CommandLine
 from mock_cloud.remote.replies import JobEnd
 from mock_cloud.remote.trusted import TrustedChannel, trust
 from mock_cloud.remote.unverified import UnverifiedNode
+from mock_cloud.results import sanitize
 from mock_cloud.session.attesting import Attested
 from mock_cloud.session.console import Console
 from mock_cloud.session.interrupts import Stopped
@@ -42,6 +43,7 @@ from mock_cloud.session.nodes import Site, attest, lease, reach
 from mock_cloud.session.request import Work, fresh, prepare
 from mock_cloud.session.results import (
     ATTESTATION_LOG,
+    ORDER_LOG,
     Destination,
     Mirror,
     collect,
@@ -91,6 +93,7 @@ def run(line: CommandLine, opts: ConfigOpts, remote: Remote, console: Console) -
         known = load_known_good(remote.attest)
         # 2
         leased = stack.enter_context(lease(remote, work.config.root, site, fresh=fresh(work)))
+        stack.enter_context(_left_as_found(leased))
         node = stack.enter_context(closing(reach(leased, remote, site)))
         # 3
         attested = _attest(node, leased, known, remote, site, resultdir.path)
@@ -105,6 +108,17 @@ def run(line: CommandLine, opts: ConfigOpts, remote: Remote, console: Console) -
         _publish(this, end, lambda: _look_again(this, known))
         # 8
         return _conclude(this, end)
+
+
+@contextmanager
+def _left_as_found(leased: LeasedNode) -> Iterator[None]:
+    """Stopped where no job runs, the command leaves a node that it found warm as it was."""
+    leased.spared = False
+    try:
+        yield
+    except Stopped:
+        leased.spared = leased.may_be_spared and leased.builds > 1
+        raise
 
 
 def _refuse_engine(remote: Remote) -> None:
@@ -128,11 +142,13 @@ def _attest(
     try:
         attested = attest(node, leased, known, remote, site)
     except NodeRefused as refused:
-        _write_log(resultdir, refused.verdict.to_text())
+        _write_log(resultdir / ATTESTATION_LOG, refused.verdict.to_text())
+        with suppress(MockCloudError):  # the verdict counts; the node's own word is an extra
+            _write_log(resultdir / ORDER_LOG, sanitize(node.order_log()))
         for reason in refused.verdict.reasons[:_REASONS_SHOWN]:
             site.console.error(f"refused: {reason_text(reason)}")
         raise
-    _write_log(resultdir, attested.verdict.to_text())
+    _write_log(resultdir / ATTESTATION_LOG, attested.verdict.to_text())
     counts = attested.verdict.counts
     site.console.info(
         f"remote {remote.name}: node trusted (tier 1): {counts['files']:,} files,"
@@ -142,8 +158,7 @@ def _attest(
     return attested
 
 
-def _write_log(resultdir: Path, text: str) -> None:
-    path = resultdir / ATTESTATION_LOG
+def _write_log(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.agent import orderlog
 from mock_cloud.agent.job.terminal import STDOUT, TerminalDecoder, TerminalError
 from mock_cloud.config import chain_results
 from mock_cloud.config.defaults import ConfigOpts
@@ -31,6 +32,7 @@ from mock_cloud.session.console import Console
 from mock_cloud.session.request import Work
 
 ATTESTATION_LOG: Final = "remote_attestation.log"
+ORDER_LOG: Final = orderlog.RESULT
 COPYOUT_NAME: Final = "copyout.tar"
 _AT_A_TIME: Final = 64
 

@@ -92,7 +92,9 @@ def _build(show: Show, package: Path, server: FileServer) -> None:
     show.heading("once more, on the warm node: repositories asked, nothing downloaded")
     server.forget_accesses()
     warm_s = show.run(*show.mock("local", results, package))
-    asked = " ".join(access.path for access in server.accesses())
+    paths = [access.path for access in server.accesses()]
+    packages = [path for path in paths if path.endswith(".rpm")]
+    asked = f"{len(packages)} packages" if packages else " ".join(paths)
     print(f"  {cold_s:.1f} s cold, {warm_s:.1f} s warm; requests: {asked or 'none'}")
     show.run("mock-cloud", "nodes")
 
@@ -104,6 +106,9 @@ def _refuse(show: Show, lab: Lab, package: Path, place: Path) -> None:
     show.run(*show.mock("tampered", results, package), expect=_REFUSED)
     print("  in its result directory:", " ".join(sorted(path.name for path in results.iterdir())))
     _show_file(results / "remote_attestation.log", "the verdict")
+    _show_file(results / "remote_order.log", "the node's own log: no blob, no job")
+    if " blob " in (results / "remote_order.log").read_text():
+        raise LabError("a refused node was sent something")
     if list(results.glob("*.rpm")):
         raise LabError("a refused node gave results")
 
