@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""python -m tests.bench: all the ratios of docs/performance.md, one after the other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+BENCHES = (
+    ("tests.bench.bench_build",),
+    ("tests.bench.bench_measure", "/usr"),
+    ("tests.bench.bench_transfer",),
+)
+
+
+def main() -> int:
+    """Each in a process of its own, so that none is measured with another's caches."""
+    for module, *arguments in BENCHES:
+        print(f"\n== python -m {module} {' '.join(arguments)}", flush=True)
+        subprocess.run([sys.executable, "-m", module, *arguments], check=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
