@@ -15,10 +15,11 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from mock_cloud.remote.download import Fetch
 from mock_cloud.remote.trusted import TrustedChannel, trust
 from mock_cloud.remote.upload import Blob
 from tests.component.remote_parts import HandJob, LocalToolkit, make_proof, make_toolkit
-from tests.component.remote_relay import relay_process
+from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd, SshdOptions, find_missing
 
 _SCP_TIMEOUT_S = 600
@@ -107,6 +108,26 @@ class Bench:
         return took, took
 
 
+@contextmanager
+def relay_process(target_port: int, rtt_s: float) -> Iterator[int]:
+    """A relay in a process of its own, so that it takes no time of ours; yields its port."""
+    command = [sys.executable, "-m", "tests.bench.bench_transfer", "relay"]
+    command += [str(target_port), str(rtt_s)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as child:
+        try:
+            yield int(child.stdout.readline() if child.stdout else "")
+        finally:
+            child.communicate()  # it ends when its input does
+
+
+def serve_relay(target_port: int, rtt_s: float) -> int:
+    with Relay(("127.0.0.1", target_port), latency_s=rtt_s / 2) as relay:
+        print(relay.address[1], flush=True)
+        sys.stdin.read()
+    return 0
+
+
 Measure = Callable[[], tuple[float, float]]
 
 
@@ -150,6 +171,8 @@ def compare(bench: Bench, rtt_ms: float, rounds: int) -> None:
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["relay"]:
+        return serve_relay(int(sys.argv[2]), float(sys.argv[3]))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--mib", type=int, default=200)
     parser.add_argument("--rtt-ms", default="0,100")

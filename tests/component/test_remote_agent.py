@@ -25,7 +25,7 @@ from tests.component.remote_parts import (
     make_toolkit,
     wait_until,
 )
-from tests.component.remote_relay import Relay
+from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd, SshdOptions
 
 
@@ -198,8 +198,8 @@ def test_a_dead_sshd_is_a_lost_connection(
 def test_a_frozen_line_is_noticed(
     shared_sshd: Sshd, connecting: Connect, toolkit: LocalToolkit
 ) -> None:
-    with Relay(shared_sshd.port) as relay:
-        node = connecting(port=relay.port, silence_timeout_s=1.5)
+    with Relay(("127.0.0.1", shared_sshd.port)) as relay:
+        node = connecting(port=relay.address[1], silence_timeout_s=1.5)
         node.start_agent(toolkit)
         time.sleep(2.0)
         assert node.hello("idle, but alive").version == "1"
@@ -216,8 +216,8 @@ def test_a_line_that_freezes_under_the_toolkit_is_noticed(
 ) -> None:
     with toolkit.archive.open("wb") as archive:
         archive.write(os.urandom(24 << 20))  # more than all buffers of the way hold
-    with Relay(shared_sshd.port) as relay:
-        node = connecting(port=relay.port, silence_timeout_s=1.0)
+    with Relay(("127.0.0.1", shared_sshd.port)) as relay:
+        node = connecting(port=relay.address[1], silence_timeout_s=1.0)
         began = time.monotonic()
         with pytest.raises(ConnectionLost):
             node.push_toolkit(toolkit, lambda count: relay.freeze())

@@ -16,7 +16,7 @@ from mock_cloud.remote.connect import connect
 from mock_cloud.sshkeys import make_key_pair
 from tests.component.conftest import Connect
 from tests.component.remote_parts import open_descriptors, own_threads, wait_until
-from tests.component.remote_relay import Relay
+from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd, SshdOptions, make_host_key
 
 
@@ -85,12 +85,12 @@ def test_a_port_that_opens_later_is_waited_for(shared_sshd: Sshd) -> None:
 
 def test_a_server_that_says_nothing_is_given_up(shared_sshd: Sshd) -> None:
     threads, descriptors = own_threads(), open_descriptors()
-    with Relay(shared_sshd.port) as relay:
+    with Relay(("127.0.0.1", shared_sshd.port)) as relay:
         relay.freeze()
         began = time.monotonic()
         with pytest.raises(TransportError, match="no SSH within"):
             connect(
-                shared_sshd.address_with(shared_sshd.host_key.public, relay.port),
+                shared_sshd.address_with(shared_sshd.host_key.public, relay.address[1]),
                 shared_sshd.client_key.private,
                 deadline_s=1.5,
             )

@@ -25,7 +25,7 @@ from tests.component.remote_parts import (
     sha256,
     wait_until,
 )
-from tests.component.remote_relay import Relay
+from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
 
 MIB = 1 << 20
@@ -75,8 +75,8 @@ def test_a_long_line_is_filled_by_several_channels(
     shared_sshd: Sshd, connecting: Connect, toolkit: LocalToolkit, tmp_path: Path
 ) -> None:
     data = os.urandom(24 * MIB + 5)
-    with Relay(shared_sshd.port, rtt_s=0.06) as relay:
-        node = connecting(port=relay.port)
+    with Relay(("127.0.0.1", shared_sshd.port), latency_s=0.03) as relay:
+        node = connecting(port=relay.address[1])
         node.start_agent(toolkit)
         channel = trust(node, make_proof(node.host_key))
         channel.send_blobs([blob_of(data, tmp_path / "big"), blob_of(b"small")])
@@ -95,9 +95,9 @@ def test_sshds_limit_of_sessions_costs_speed_only(
     data = os.urandom(16 * MIB)
     with (
         Sshd(tmp_path / "tight", SshdOptions(extra="MaxSessions 2")) as tight,
-        Relay(tight.port, rtt_s=0.1) as relay,
+        Relay(("127.0.0.1", tight.port), latency_s=0.05) as relay,
     ):
-        node = connecting(tight, port=relay.port)
+        node = connecting(tight, port=relay.address[1])
         node.start_agent(toolkit)
         channel = trust(node, make_proof(node.host_key))
         channel.send_blobs([blob_of(data)])
@@ -127,8 +127,8 @@ def test_an_upload_goes_on_where_the_line_broke(
     shared_sshd: Sshd, connecting: Connect, toolkit: LocalToolkit
 ) -> None:
     data = os.urandom(40 * MIB)
-    with Relay(shared_sshd.port, rtt_s=0.02) as relay:
-        node = connecting(port=relay.port)
+    with Relay(("127.0.0.1", shared_sshd.port), latency_s=0.01) as relay:
+        node = connecting(port=relay.address[1])
         node.start_agent(toolkit)
         channel = trust(node, make_proof(node.host_key))
         part = toolkit.workspace / "blobs" / (sha256(data) + ".part")
@@ -141,7 +141,7 @@ def test_an_upload_goes_on_where_the_line_broke(
             channel.send_blobs([blob_of(data)], cut_midway)
         channel.close()
         wait_until(lambda: not agent_pids(toolkit.workspace))
-        again = connecting(port=relay.port)
+        again = connecting(port=relay.address[1])
         again.start_agent(toolkit)
         second = trust(again, make_proof(again.host_key))
         sent = second.send_blobs([blob_of(data)])
@@ -163,8 +163,8 @@ def test_a_part_with_wrong_bytes_is_sent_whole(
 def test_an_upload_over_a_line_that_freezes(
     shared_sshd: Sshd, connecting: Connect, toolkit: LocalToolkit
 ) -> None:
-    with Relay(shared_sshd.port, rtt_s=0.05) as relay:
-        node = connecting(port=relay.port, silence_timeout_s=1.0)
+    with Relay(("127.0.0.1", shared_sshd.port), latency_s=0.025) as relay:
+        node = connecting(port=relay.address[1], silence_timeout_s=1.0)
         node.start_agent(toolkit)
         channel = trust(node, make_proof(node.host_key))
         began: list[float] = []
@@ -317,10 +317,10 @@ def test_a_job_is_followed_again_after_a_cut(
 ) -> None:
     job = HandJob(toolkit.workspace, "j1")
     seen = bytearray()
-    with Relay(shared_sshd.port) as relay:
+    with Relay(("127.0.0.1", shared_sshd.port)) as relay:
 
         def follow(on_data: object) -> int | None:
-            node = connecting(port=relay.port)
+            node = connecting(port=relay.address[1])
             node.start_agent(toolkit)
             channel = trust(node, make_proof(node.host_key))
             offsets = {"terminal": len(seen)}
