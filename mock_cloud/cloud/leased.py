@@ -20,7 +20,8 @@ class LeasedNode:
 
     `adopted` says that an earlier holder of the node died at work: one of its jobs may still run
     there. As a context manager it releases the node if the block ends well and destroys
-    it if an exception leaves the block, unless one of both was done inside.
+    it if an exception leaves the block, unless one of both was done inside. `spared` is for
+    the caller to set: then an exception leaves the node as it was found.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class LeasedNode:
             raise ValueError("a lease without an address has no node")
         self.address: NodeAddress = lease.address
         self.adopted = adopted
+        self.spared = False
         self._lease = lease
         self._journal = journal
         self._provider = provider
@@ -123,7 +125,7 @@ class LeasedNode:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
+        if kind is None or self.spared:
             self.release(keep=True)
         else:
             self.destroy()

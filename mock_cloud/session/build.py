@@ -93,31 +93,33 @@ def run(line: CommandLine, opts: ConfigOpts, remote: Remote, console: Console) -
         known = load_known_good(remote.attest)
         # 2
         leased = stack.enter_context(lease(remote, work.config.root, site, fresh=fresh(work)))
-        stack.enter_context(_left_as_found(leased))
-        node = stack.enter_context(closing(reach(leased, remote, site)))
-        # 3
-        attested = _attest(node, leased, known, remote, site, resultdir.path)
-        channel = stack.enter_context(closing(trust(node, attested.proof)))
-        mirror = Mirror(resultdir, console, chain=destination.chain, raw=line.mode == "shell")
-        stack.callback(mirror.close)
-        job = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
-        this = Run(work, destination, remote, site, leased, node, channel, mirror, job)
-        # 4, 5
+        with _left_as_found(leased):
+            node = stack.enter_context(closing(reach(leased, remote, site)))
+            # 3
+            attested = _attest(node, leased, known, remote, site, resultdir.path)
+            channel = stack.enter_context(closing(trust(node, attested.proof)))
+            mirror = Mirror(resultdir, console, chain=destination.chain, raw=line.mode == "shell")
+            stack.callback(mirror.close)
+            job = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
+            this = Run(work, destination, remote, site, leased, node, channel, mirror, job)
+            # 4
+            _send(this)
+        # 5
         end = _perform(this, attested)
-        # 6, 7
-        _publish(this, end, lambda: _look_again(this, known))
-        # 8
-        return _conclude(this, end)
+        with _left_as_found(leased):
+            # 6, 7
+            _publish(this, end, lambda: _look_again(this, known))
+            # 8
+            return _conclude(this, end)
 
 
 @contextmanager
 def _left_as_found(leased: LeasedNode) -> Iterator[None]:
     """Stopped where no job runs, the command leaves a node that it found warm as it was."""
-    leased.spared = False
     try:
         yield
     except Stopped:
-        leased.spared = leased.may_be_spared and leased.builds > 1
+        leased.spared = leased.builds > 1
         raise
 
 
@@ -165,9 +167,9 @@ def _write_log(path: Path, text: str) -> None:
         raise ResultError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _perform(this: Run, attested: Attested) -> JobEnd:
-    """Send what the node lacks, start the job, follow it to its end."""
-    console, channel = this.site.console, this.channel
+def _send(this: Run) -> None:
+    """Send the inputs that the node lacks."""
+    console = this.site.console
     total = sum(blob.size_bytes for blob in this.work.blobs)
     sent = 0
 
@@ -176,15 +178,19 @@ def _perform(this: Run, attested: Attested) -> JobEnd:
         sent += count
         console.progress(f"remote {this.remote.name}: sending {sent >> 20} of {total >> 20} MiB")
 
-    channel.send_blobs(this.work.blobs, progress)
-    request = to_json(this.work.request(dict(attested.proof.layers)))
+    this.channel.send_blobs(this.work.blobs, progress)
     console.done()
+
+
+def _perform(this: Run, attested: Attested) -> JobEnd:
+    """Start the job and follow it to its end; when stopped, stop it."""
+    request = to_json(this.work.request(dict(attested.proof.layers)))
     try:
-        channel.start_job(this.job, request)
+        this.channel.start_job(this.job, request)
         with _keyboard(this):
-            end = channel.follow_job(this.job, {}, this.mirror.take, idle_limit_s=None)
-    except Stopped as stopped:
-        _cancel(this, stopped)
+            end = this.channel.follow_job(this.job, {}, this.mirror.take, idle_limit_s=None)
+    except Stopped:
+        _cancel(this)
         raise
     this.leased.record_layers(end.layers)  # all that may be reused; none if the job vanished
     return end
@@ -206,17 +212,23 @@ def _keyboard(this: Run) -> Iterator[None]:
         yield
 
 
-def _cancel(this: Run, stopped: Stopped) -> None:
-    """Stop the job and keep its logs. A node that confirms it is clean stays as it was."""
+def _cancel(this: Run) -> None:
+    """Stop the job and keep its logs. A warm node that confirms it is clean stays warm."""
     console = this.site.console
-    console.error(f"{stopped}: stopping the job on the node")
+    console.warning("stopping the job on the node")
+
+    def keep(name: str, offset: int, data: bytes) -> None:
+        if name != "terminal":  # who stopped it has read enough
+            this.mirror.take(name, offset, data)
+
     try:
         clean = this.channel.cancel_job(this.job)
         offsets = this.mirror.offsets()
-        end = this.channel.follow_job(this.job, offsets, this.mirror.take, idle_limit_s=_DRAIN_S)
-        if clean and end.exit is not None and this.leased.builds > 1:
+        end = this.channel.follow_job(this.job, offsets, keep, idle_limit_s=_DRAIN_S)
+        if clean and end.exit is not None:
             this.leased.record_layers(end.layers)
-            this.leased.release(keep=True)
+            this.channel.forget(this.job)
+            this.leased.spared = this.leased.builds > 1
     except MockCloudError as error:
         console.warning(f"the logs may be incomplete: {error.message}")
 
@@ -229,7 +241,7 @@ def _publish(this: Run, end: JobEnd, look_again: Callable[[], None]) -> None:
         try:
             unpack_copyout(this.channel, this.job, len(this.work.args), this.work.copyout)
         except InputError:
-            this.leased.release(keep=True)  # the user's mistake must not cost the chroot
+            this.leased.spared = True  # the user's mistake must not cost the chroot
             raise
 
 

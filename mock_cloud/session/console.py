@@ -69,41 +69,64 @@ class Console:
         """Text of the node's terminal, already made harmless; it ends its own lines."""
         with self._lock:
             self._erase()
-            self._stream.write(text)
-            self._stream.flush()
+            self._write(text)
+
+    def output(self, data: bytes) -> None:
+        """Bytes for standard output; nothing is said once nobody reads it."""
+        with self._lock:
+            self._erase()
+            try:
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+            except OSError:
+                _fall_silent(sys.stdout)
 
     def progress(self, message: str) -> None:
         """Show `message` in the transient line; several calls a second are cheap."""
+        if time.monotonic() - self._drawn_at >= _REDRAW_S:
+            self.phase(message)
+
+    def phase(self, message: str) -> None:
+        """Show `message` in the transient line, even if the one before came just now."""
         if not self._animated or self._verbose < NORMAL:
             return
         with self._lock:
-            now = time.monotonic()
-            if now - self._drawn_at < _REDRAW_S and message != "":
-                return
-            self._drawn_at = now
+            self._drawn_at = time.monotonic()
             width = shutil.get_terminal_size().columns - 1
             self._erase()
             self._transient = printable(message)[:width]
-            self._stream.write(self._transient)
-            self._stream.flush()
+            self._write(self._transient)
 
     def done(self) -> None:
         """Remove the transient line."""
         with self._lock:
             self._erase()
-            self._stream.flush()
 
     def _line(self, text: str) -> None:
         with self._lock:
             self._erase()
             # Names of files and words of a node may hold anything.
-            self._stream.write(printable(text) + "\n")
-            self._stream.flush()
+            self._write(printable(text) + "\n")
 
     def _erase(self) -> None:
         if self._transient:
-            self._stream.write("\r\x1b[K")
+            self._write("\r\x1b[K")
             self._transient = ""
+
+    def _write(self, text: str) -> None:
+        """A terminal that was closed, or a reader that went away, must not stop the clean-up."""
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:
+            _fall_silent(self._stream)
+
+
+def _fall_silent(stream: TextIO) -> None:
+    """Let what is written to `stream` vanish, also what Python flushes when it exits."""
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def printable(text: str) -> str:

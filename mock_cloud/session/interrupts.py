@@ -18,7 +18,7 @@ class Stopped(BaseException):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
+        super().__init__(f"Exiting on signal {signal.Signals(number).name}")
         self.number = number
 
     @property
@@ -30,8 +30,8 @@ class Stopped(BaseException):
 def signals_raise() -> Iterator[None]:
     """Within the block SIGINT, SIGTERM and SIGHUP raise Stopped, in the main thread.
 
-    Only the first does: what follows would interrupt the clean-up. A second Ctrl-C is
-    answered by the clean-up's own deadlines.
+    Only the first does: what follows would interrupt the clean-up, or after the block what
+    is left of the program. A second Ctrl-C is answered by the clean-up's own deadlines.
     """
     stopped = False
 
@@ -47,4 +47,4 @@ def signals_raise() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if stopped else handler)

@@ -52,17 +52,30 @@ def lease(remote: Remote, chroot: str, site: Site, *, fresh: bool = False) -> It
     """A node of `remote`; afterwards it is kept warm, or destroyed if the block raised."""
 
     def tell(phase: str) -> None:
-        site.console.progress(f"remote {remote.name}: {phase}")
+        site.console.phase(f"remote {remote.name}: {phase}")
 
-    with acquire(
-        remote,
-        chroot,
-        state_dir=site.archive.state_dir,
-        deadline_s=NODE_DEADLINE_S,
-        on_phase=tell,
-        fresh=fresh,
-        toolkit=site.toolkit.digest,
-    ) as leased:
+    def acquire_one() -> LeasedNode:
+        return acquire(
+            remote,
+            chroot,
+            state_dir=site.archive.state_dir,
+            deadline_s=NODE_DEADLINE_S,
+            on_phase=tell,
+            fresh=fresh,
+            toolkit=site.toolkit.digest,
+        )
+
+    leased = acquire_one()
+    while leased.adopted:
+        # Its job may still run there, which no verdict allows, and half of its work is done.
+        with leased:
+            site.console.warning(
+                f"remote {remote.name}: the node {leased.address} is ended with the chroots on it:"
+                " the command that used it died"
+            )
+            leased.destroy()
+        leased = acquire_one()
+    with leased:
         warm = "warm" if leased.builds > 1 else "new"
         site.console.info(f"remote {remote.name}: {warm} node {leased.address}")
         yield leased
@@ -70,7 +83,7 @@ def lease(remote: Remote, chroot: str, site: Site, *, fresh: bool = False) -> It
 
 def reach(leased: LeasedNode, remote: Remote, site: Site) -> UnverifiedNode:
     """Connect to the node's sshd with the pinned key; the console's tail if that fails."""
-    site.console.progress(f"remote {remote.name}: connecting to {leased.address}")
+    site.console.phase(f"remote {remote.name}: connecting to {leased.address}")
     try:
         return connect(
             leased.address,
@@ -90,7 +103,7 @@ def attest(
     """The verdict on a connected node. AttestationRefused; nothing was sent then."""
 
     def tell(phase: str) -> None:
-        site.console.progress(f"remote {remote.name}: {phase}")
+        site.console.phase(f"remote {remote.name}: {phase}")
 
     return attest_node(
         node,

@@ -123,11 +123,9 @@ class Mirror:
             raise ResultError(f"the node's terminal stream is malformed: {error}") from error
         for stream, text in records:
             if stream == STDOUT and (self._raw or not sys.stdout.isatty()):
-                sys.stdout.buffer.write(text)
-                sys.stdout.buffer.flush()
+                self._console.output(text)
             elif stream == STDOUT:
-                sys.stdout.write(self._shown[stream].feed(text))
-                sys.stdout.flush()
+                self._console.output(self._shown[stream].feed(text).encode())
             else:
                 self._console.text(self._shown[stream].feed(text))
 

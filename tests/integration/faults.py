@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import pty
 import re
@@ -18,7 +17,6 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from mock_cloud.cloud.local_files import NodeFacts, find_facts
@@ -117,11 +115,14 @@ class Command:
             start_new_session=not terminal,
         )
         os.close(slave)
+        self._hung_up = threading.Event()
         self._thread = threading.Thread(target=self._collect, name="collector")
         self._thread.start()
 
     def _collect(self) -> None:
-        while True:
+        while not self._hung_up.is_set():
+            if not select.select([self.master], [], [], 0.05)[0]:
+                continue
             try:
                 data = os.read(self.master, 65536)
             except OSError:  # EIO: the last process let go of the terminal
@@ -151,6 +152,13 @@ class Command:
         """Type on the terminal."""
         os.write(self.master, key)
 
+    def hang_up(self) -> None:
+        """Close our end of the terminal or pipe, as a closed window does."""
+        self._hung_up.set()
+        self._thread.join(10)
+        os.close(self.master)
+        self.master = -1
+
     def send(self, number: signal.Signals) -> None:
         self.child.send_signal(number)
 
@@ -172,7 +180,8 @@ class Command:
             self.child.kill()
             self.child.wait()
         self._thread.join(10)
-        os.close(self.master)
+        if self.master >= 0:
+            os.close(self.master)
 
 
 def eventually(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
@@ -216,6 +225,15 @@ def descendants(pid: int) -> dict[int, str]:
     return found
 
 
+def open_files(pid: int) -> set[Path]:
+    """What the process has open now."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(entry.readlink())
+    return found
+
+
 def find_process(user: User, words: str) -> int:
     """The pid of the node's one process whose command line has `words`, the deepest if many."""
     init = node_facts(user).init
@@ -256,11 +274,3 @@ def write_remote(user: User, name: str, **changes: str) -> None:
             lines += ["", f"[{table}]"]
         lines.insert(lines.index(f"[{table}]") + 1, f"{key} = {value}")
     user.config.remote_file.with_name(f"{name}.toml").write_text("\n".join(lines) + "\n")
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def wait_readable(descriptor: int, timeout_s: float) -> bool:
-    return bool(select.select([descriptor], [], [], timeout_s)[0])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Bad input is refused before a node is had: remotes, known-good sets, SRPMs, result directories."""
+"""Bad input is refused before there is a node: remotes, manifests, SRPMs, result directories."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_remote_that_is_not_there(nodeless: User, plain_srpm: Path, earlier: E
         ({"local__disk_mb": "300"}, ("disk_mb", "disk_mib")),
         ({"lease__max_nodes": '"two"'}, ("max_nodes",)),
         ({"lease__idle_ttl": '"forever"'}, ("idle_ttl", "forever")),
-        ({"local__address": '"0.0.0.0"'}, ("address", "0.0.0.0", "loopback")),
+        ({"local__address": '"192.0.2.1"'}, ("address", "192.0.2.1", "loopback")),
         ({"local__image": '"/no/such/tree"'}, ("image", "/no/such/tree")),
         ({"attest__manifest_keys": "[]"}, ("manifest_keys",)),
         ({"attest__second_look": '"sometimes"'}, ("second_look", "sometimes")),
