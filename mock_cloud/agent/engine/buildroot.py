@@ -197,6 +197,7 @@ class Buildroot:
             self.log_installed()
             self.chroot.unmount()
             self._note_revisions()
+            self.packages.cache.drop_packages()
             root = self.store.keep(
                 draft, self._stack_key, "base", revisions=self.revisions(), requirements=[]
             )

@@ -38,6 +38,14 @@ class Cache:
             self.path = self._own
         os.makedirs(self._own, mode=0o700, exist_ok=True)
 
+    def drop_packages(self) -> None:
+        """Remove the packages that were downloaded: a layer holds what was in them.
+
+        They would only be measured again and again.
+        """
+        for directory in glob.glob(os.path.join(glob.escape(self.path), "*", "packages")):
+            shutil.rmtree(directory)
+
     def drop_metadata(self, repo_id: str) -> None:
         """Remove dnf's metadata of one repository, as fetched and as it was prepared."""
         path = glob.escape(os.path.join(self.path, repo_id))
