@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from mock_cloud import __version__
 from mock_cloud.config import (
@@ -25,6 +26,10 @@ from mock_cloud.errors import ConfigError, MockCloudError
 from mock_cloud.invocation import MOCK_VERSION, CommandLine, parse_command_line
 from mock_cloud.session.console import Console
 from mock_cloud.session.interrupts import Stopped, signals_raise
+
+# With the abbreviations that argparse takes for them, next to mock's --remove and --no-….
+_REMOTE: Final = ("--remote", "--remot")
+_NO_REMOTE: Final = tuple("--no-remote"[:length] for length in range(len("--no-r"), 12))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -131,9 +136,11 @@ def _without_remote(words: Sequence[str]) -> list[str]:
     for word in rest:
         if word == "--":
             return [*kept, word, *rest]
-        if word == "--remote":
-            next(rest, None)
-        elif word != "--no-remote" and not word.startswith("--remote="):
+        name, equals, _ = word.partition("=")
+        if name in _REMOTE:
+            if not equals:
+                next(rest, None)
+        elif name not in _NO_REMOTE:
             kept.append(word)
     return kept
 
