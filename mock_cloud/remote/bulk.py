@@ -44,16 +44,16 @@ class BulkChannels:
         with self._lock:
             return list(self._channels)
 
-    def first(self) -> AgentChannel | None:
-        """One channel, opened now if there is none; None if the node refuses it."""
-        self.grow(1)
+    def grown(self, count: int) -> list[AgentChannel]:
+        """Like `grow`, and wait for the first; none if the node refuses all."""
+        self.grow(count)
         with self._lock:
             opening = list(self._opening)
-        if not self._channels:
-            for thread in opening:
-                thread.join()
-        channels = self.ready()
-        return channels[0] if channels else None
+        for thread in opening:
+            if channels := self.ready():
+                return channels
+            thread.join()
+        return self.ready()
 
     def settle(self, within_s: float) -> None:
         """Wait until each agent has taken all it was sent; raises the first refusal."""

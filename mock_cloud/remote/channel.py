@@ -19,7 +19,7 @@ import paramiko
 
 from mock_cloud.agent.frames import FrameError, Header, encode_frame, read_frame
 from mock_cloud.errors import MockCloudError, RemoteCommandError, TransportError
-from mock_cloud.remote.link import WINDOW_BYTES, Link
+from mock_cloud.remote.link import WINDOW_MAX_BYTES, Link
 from mock_cloud.remote.outbox import Outbox
 from mock_cloud.remote.texts import clean
 
@@ -311,7 +311,7 @@ class _Incoming:
     def _receive(self) -> bytes:
         while True:
             try:
-                return bytes(self._channel.recv(WINDOW_BYTES))
+                return bytes(self._channel.recv(WINDOW_MAX_BYTES))
             except TimeoutError:
                 self._tick()
 

@@ -86,8 +86,10 @@ def _attempt(address: NodeAddress, key: paramiko.PKey, timeout_s: float) -> Link
     try:
         _configure(transport, address, timeout_s)
         _shake_hands(transport, address, timeout_s)
+        began = time.monotonic()
         _authenticate(transport, address.user, key)
-        return Link(address, transport, wire)
+        rtt_s = (time.monotonic() - began) / 2  # service request, then the signature
+        return Link(address, transport, wire, rtt_s)
     except BaseException:
         hang_up(transport, wire)
         raise

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Fetching results: small ones in one round trip, large ones on a channel of their own."""
+"""Fetching results: small ones in one round trip, large ones in pieces over bulk channels."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -12,13 +14,16 @@ from typing import Final
 from mock_cloud.errors import ResultError
 from mock_cloud.remote.bulk import BulkChannels
 from mock_cloud.remote.channel import AgentChannel, Call
+from mock_cloud.remote.link import DOWNLOAD_BYTES_PER_S, WINDOW_MAX_BYTES
 from mock_cloud.remote.replies import ResultFile
 
 Progress = Callable[[int], None]
 
 _MAIN_CHANNEL_MAX_BYTES: Final = 4 << 20
+_PIECE_BYTES: Final = 4 << 20
 _ANSWER_S: Final = 60.0
-_AHEAD: Final = 64
+_AHEAD_SMALL: Final = 64
+_AHEAD_A_CHANNEL: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +35,66 @@ class Fetch:
     offset: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Bytes [start, end) of a result, asked for on a channel of their own choice."""
+
+    taker: _Taker
+    start: int
+    end: int
+
+
+class _Taker:
+    """Takes one result's bytes in order, and checks the whole."""
+
+    def __init__(self, fetch: Fetch, where: object) -> None:
+        self.fetch = fetch
+        self._where = where
+        self._digest = hashlib.sha256()
+
+    def pieces(self) -> Iterator[_Piece]:
+        size = self.fetch.file.size_bytes
+        for start in range(self.fetch.offset, max(size, self.fetch.offset + 1), _PIECE_BYTES):
+            yield _Piece(self, start, min(start + _PIECE_BYTES, size))
+
+    def take(self, call: Call, piece: _Piece, progress: Progress | None) -> None:
+        left = piece.end - piece.start
+        more = True
+        while more:
+            header, body = call.next(within_s=_ANSWER_S)
+            more = header.get("more") is True
+            left -= len(body)
+            if left < 0:
+                raise ResultError(f"{self._name()}: more bytes than announced")
+            if body:
+                self._digest.update(body)
+                self.fetch.write(body)
+                if progress:
+                    progress(len(body))
+        if left:
+            raise ResultError(f"{self._name()}: {left} bytes are missing")
+        if piece.end == self.fetch.file.size_bytes and self.fetch.offset == 0:
+            self._check()
+
+    def _check(self) -> None:
+        found, listed = self._digest.hexdigest(), self.fetch.file.sha256
+        if found != listed:
+            raise ResultError(
+                f"{self._name()}: arrived with sha256 {found}, listed with {listed}",
+                hint="Fetch it again; if that fails too, the node is damaged.",
+            )
+
+    def _name(self) -> str:
+        return f"{self._where}: {self.fetch.file.name}"
+
+
 def fetch_results(
     main: AgentChannel,
     bulk: BulkChannels,
     job: str,
     wanted: Sequence[Fetch],
+    *,
+    rtt_s: float,
     progress: Progress | None = None,
 ) -> None:
     """Fetch in order, without a round trip between files.
@@ -44,51 +104,48 @@ def fetch_results(
     through, so that a full local disk stays what it is.
     """
     total = sum(fetch.file.size_bytes - fetch.offset for fetch in wanted)
-    channel = bulk.first() if total > _MAIN_CHANNEL_MAX_BYTES else None
+    takers = [_Taker(fetch, main.address) for fetch in wanted]
+    pieces = (piece for taker in takers for piece in taker.pieces())
+    if total <= _MAIN_CHANNEL_MAX_BYTES or not bulk.grown(channels_for(total, rtt_s)):
+        _fetch_pieces(lambda: [main], _AHEAD_SMALL, job, pieces, progress)
+        return
     try:
-        _fetch_all(channel or main, job, wanted, progress)
+        _fetch_pieces(bulk.ready, _AHEAD_A_CHANNEL, job, pieces, progress)
     except BaseException:
-        if channel is not None:
-            bulk.close()  # it would go on sending what nobody wants any more
+        bulk.close()  # they would go on sending what nobody wants any more
         raise
 
 
-def _fetch_all(
-    channel: AgentChannel, job: str, wanted: Sequence[Fetch], progress: Progress | None
+def channels_for(size_bytes: int, rtt_s: float) -> int:
+    """How many bulk channels fill the line with their windows; at least one."""
+    for_line = math.ceil(DOWNLOAD_BYTES_PER_S * rtt_s / WINDOW_MAX_BYTES)
+    return max(1, min(for_line, size_bytes // _PIECE_BYTES))
+
+
+def _fetch_pieces(
+    channels: Callable[[], list[AgentChannel]],
+    ahead: int,
+    job: str,
+    pieces: Iterator[_Piece],
+    progress: Progress | None,
 ) -> None:
-    for start in range(0, len(wanted), _AHEAD):
-        part = wanted[start : start + _AHEAD]
-        with ExitStack() as calls:
-            asked = [calls.enter_context(_ask(channel, job, fetch)) for fetch in part]
-            for call, fetch in zip(asked, part, strict=True):
-                _receive(channel, call, fetch, progress)
+    """Keep `ahead` pieces asked for on each channel; take them in their order."""
+    asked: deque[tuple[AgentChannel, Call, _Piece]] = deque()
+    with ExitStack() as calls:
+        while True:
+            busy = Counter(channel for channel, _, _ in asked)
+            free = min(channels(), key=lambda channel: busy[channel])
+            if busy[free] < ahead and (piece := next(pieces, None)) is not None:
+                call = calls.enter_context(_ask(free, job, piece))
+                asked.append((free, call, piece))
+            elif asked:
+                _, call, piece = asked.popleft()
+                with call:
+                    piece.taker.take(call, piece, progress)
+            else:
+                return
 
 
-def _ask(channel: AgentChannel, job: str, fetch: Fetch) -> Call:
-    length = fetch.file.size_bytes - fetch.offset
-    return channel.call("get", job=job, name=fetch.file.name, offset=fetch.offset, length=length)
-
-
-def _receive(channel: AgentChannel, call: Call, fetch: Fetch, progress: Progress | None) -> None:
-    file, digest = fetch.file, hashlib.sha256()
-    left = file.size_bytes - fetch.offset
-    while True:
-        header, body = call.next(within_s=_ANSWER_S)
-        left -= len(body)
-        if left < 0:
-            raise ResultError(f"{channel.address}: {file.name}: more bytes than announced")
-        if body:
-            digest.update(body)
-            fetch.write(body)
-            if progress:
-                progress(len(body))
-        if not header.get("more"):
-            break
-    if left:
-        raise ResultError(f"{channel.address}: {file.name}: {left} bytes are missing")
-    if fetch.offset == 0 and digest.hexdigest() != file.sha256:
-        raise ResultError(
-            f"{channel.address}: {file.name}: arrived with sha256 {digest.hexdigest()}, "
-            f"listed with {file.sha256}",
-            hint="Fetch it again; if that fails too, the node is damaged.",
-        )
+def _ask(channel: AgentChannel, job: str, piece: _Piece) -> Call:
+    name, length = piece.taker.fetch.file.name, piece.end - piece.start
+    return channel.call("get", job=job, name=name, offset=piece.start, length=length)

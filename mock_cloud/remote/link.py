@@ -15,8 +15,10 @@ from mock_cloud.errors import ConnectionLost, TransportError
 from mock_cloud.model import HostKey, NodeAddress
 from mock_cloud.remote.wire import Wire
 
-WINDOW_BYTES: Final = 32 << 20
-"""What a node may send on one channel before we have read it: 320 MB/s at 100 ms."""
+WINDOW_MAX_BYTES: Final = 4 << 20
+_WINDOW_MIN_BYTES: Final = 2 << 20
+DOWNLOAD_BYTES_PER_S: Final = 300_000_000
+"""The rate that windows are made for: together, they hold that much of a round trip."""
 
 _OPEN_TIMEOUT_S: Final = 30.0
 _JOIN_TIMEOUT_S: Final = 5.0
@@ -30,7 +32,9 @@ class Link:
     kept until the end. A process must not fork (without exec) while a link is open.
     """
 
-    def __init__(self, address: NodeAddress, transport: paramiko.Transport, wire: Wire) -> None:
+    def __init__(
+        self, address: NodeAddress, transport: paramiko.Transport, wire: Wire, rtt_s: float
+    ) -> None:
         self.address = address
         self._transport = transport
         self._wire = wire
@@ -40,6 +44,8 @@ class Link:
         self._closed = False
         self._closers: list[Callable[[], None]] = []
         self.host_key = shown_host_key(transport)
+        self.rtt_s = rtt_s
+        """The shortest round trip so far, of SSH messages."""
 
     @property
     def heard_at(self) -> float:
@@ -58,7 +64,10 @@ class Link:
         guard = threading.Timer(_OPEN_TIMEOUT_S, self.fail, ["it opened no channel in time"])
         guard.start()  # exec_command itself waits without a limit
         try:
-            channel = self._transport.open_session(WINDOW_BYTES, timeout=_OPEN_TIMEOUT_S)
+            began = time.monotonic()
+            window = window_bytes(self.rtt_s)
+            channel = self._transport.open_session(window, timeout=_OPEN_TIMEOUT_S)
+            self.rtt_s = min(self.rtt_s, time.monotonic() - began)
             with self._lock:
                 self._channels.append(channel)
             channel.exec_command(command)
@@ -143,6 +152,16 @@ class Link:
             closer()
         with self._lock:
             self._channels.clear()
+
+
+def window_bytes(rtt_s: float) -> int:
+    """How much a node may send on one channel before we have read it.
+
+    No more than the line holds, and more channels rather than larger windows: OpenSSH's server
+    reads a whole window ahead from its child, into a buffer that it copies each time it grows
+    by 32 KiB (sshbuf_allocate). A window of 32 MiB costs it seconds of processor time.
+    """
+    return max(_WINDOW_MIN_BYTES, min(int(DOWNLOAD_BYTES_PER_S * rtt_s), WINDOW_MAX_BYTES))
 
 
 def hang_up(transport: paramiko.Transport, wire: Wire) -> None:

@@ -104,7 +104,7 @@ class TrustedChannel:
 
     def fetch(self, job: str, wanted: Sequence[Fetch], progress: Progress | None = None) -> None:
         """Fetch results, checked against their listing. See `download.fetch_results`."""
-        fetch_results(self._agent, self._bulk, job, wanted, progress)
+        fetch_results(self._agent, self._bulk, job, wanted, rtt_s=self._rtt_s, progress=progress)
 
     def forget(self, job: str) -> None:
         """Remove the job's directory from the node."""

@@ -36,6 +36,10 @@ class Wire:
             self._buffer = self._sock.recv(_READ_BYTES)
             self._start = 0
             self.heard_at = time.monotonic()
+            # OpenSSH's server leaves Nagle's algorithm on: it holds back a packet that is no
+            # full segment until the one before is acknowledged. So never delay that; the
+            # kernel falls back to delaying by itself (tcp(7), TCP_QUICKACK).
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             left = len(self._buffer)
         end = self._start + min(size, left)
         piece = self._buffer[self._start : end]
