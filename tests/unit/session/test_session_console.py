@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from pytest_mock import MockerFixture
 
 from mock_cloud.errors import ConfigError
 from mock_cloud.session.console import Console, printable
@@ -86,3 +87,15 @@ def test_nothing_of_a_message_reaches_the_terminal_as_a_command(text: str, shown
     stream = io.StringIO()
     Console(stream=stream).failure(ConfigError(text))
     assert shown in stream.getvalue()
+
+
+def test_progress_is_redrawn_ten_times_a_second_at_most(
+    terminal: Terminal, mocker: MockerFixture
+) -> None:
+    clock = mocker.patch("mock_cloud.session.console.time.monotonic")
+    console = Console(stream=terminal)
+    for clock.return_value, text in ((10.0, "one"), (10.05, "two"), (10.11, "three")):
+        console.progress(text)
+    assert "one" in terminal.getvalue()
+    assert "two" not in terminal.getvalue()
+    assert terminal.getvalue().endswith("three")
