@@ -8,11 +8,18 @@ import hashlib
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mock_cloud.agent.job.request import EngineConfig, Input, JobRequest
-from mock_cloud.config import ConfigOpts, Paths, engine_config, locate_paths, shell_is_unprivileged
+from mock_cloud.config import (
+    ConfigOpts,
+    Paths,
+    chain_results,
+    engine_config,
+    locate_paths,
+    shell_is_unprivileged,
+)
 from mock_cloud.errors import InputError
 from mock_cloud.invocation import CommandLine, HostFile, host_inputs
 from mock_cloud.invocation.hostfiles import node_args
@@ -73,6 +80,8 @@ def prepare(line: CommandLine, opts: ConfigOpts) -> Iterator[Work]:
         if line.mode == "copyin":
             sources = [file for file in files if file.role == "copyin"]
             pairs.append(_blob(stack.enter_context(_archive(sources))))
+        if line.mode == "chain" and line.localrepo:
+            pairs += _earlier(chain_results(Path(line.localrepo), opts))
         destination = next((file.path for file in files if file.role == "copyout"), None)
         interactive = line.mode in ("shell", "chroot") or line.verbose > 0
         yield Work(
@@ -87,6 +96,15 @@ def prepare(line: CommandLine, opts: ConfigOpts) -> Iterator[Work]:
             pty=find_terminal() if interactive else None,
             copyout=destination,
         )
+
+
+def _earlier(results: Path) -> Iterator[tuple[Input, Blob]]:
+    """What earlier chains left in their local repository: packages, and marks of success."""
+    for path in sorted(results.glob("*/*")):
+        package = path.name.endswith(".rpm") and not path.name.endswith((".src.rpm", ".nosrc.rpm"))
+        if (package or path.name == "success") and path.is_file():
+            item, blob = _blob(HostFile(path.name, "built", path))
+            yield replace(item, directory=path.parent.name), blob
 
 
 def _blob(file: HostFile) -> tuple[Input, Blob]:

@@ -8,6 +8,7 @@ terminal sees a sanitised text; files keep the bytes.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tarfile
@@ -35,6 +36,7 @@ ATTESTATION_LOG: Final = "remote_attestation.log"
 ORDER_LOG: Final = orderlog.RESULT
 COPYOUT_NAME: Final = "copyout.tar"
 _AT_A_TIME: Final = 64
+_METADATA: Final = re.compile(r"[0-9a-f]{32,128}-[a-z_]+\.\w+(\.\w+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +146,21 @@ def collect(
     destination: Destination,
     console: Console,
     before_publishing: Callable[[], None],
+    *,
+    logs_only: bool = False,
 ) -> tuple[Path, ...]:
     """Fetch what the job left, check it against the node's list, move it into place.
 
+    `logs_only`: the node, not the package, was at fault, so that packages may be half written.
     Live logs are completed and verified in place. Earlier results stay as they were unless
     all arrived and `before_publishing` did not object. ResultError, TransportError.
     """
     listed = channel.results(job)
-    whole = [file for file in listed if file.name != COPYOUT_NAME]
+    whole = [
+        file
+        for file in listed
+        if file.name != COPYOUT_NAME and (file.name.endswith(".log") or not logs_only)
+    ]
     for file in whole:
         if file.name in mirror.live:
             _complete(channel, job, file, mirror.live[file.name])
@@ -161,9 +170,21 @@ def collect(
         total = sum(entry.size_bytes for entry in wanted)
         _fetch(channel, job, rest, wanted, staging, _Progress(console, total))
         before_publishing()
-        placed = staging.publish(replace_earlier=destination.fresh)
+        placed = staging.publish(replace_earlier=destination.fresh and not logs_only)
+    if destination.chain:
+        _remove_old_metadata(mirror.resultdir.path / "repodata", placed)
     console.done()
     return placed
+
+
+def _remove_old_metadata(directory: Path, placed: Sequence[Path]) -> None:
+    """createrepo replaces its files, whose names begin with a digest; so do we."""
+    current = {path for path in placed if path.parent == directory}
+    if not current or directory.is_symlink():
+        return
+    for path in directory.iterdir():
+        if path not in current and _METADATA.fullmatch(path.name):
+            path.unlink()
 
 
 def _complete(channel: TrustedChannel, job: str, file: ResultFile, log: LiveLog) -> None:

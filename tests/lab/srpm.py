@@ -146,7 +146,8 @@ def chain() -> tuple[Recipe, Recipe]:
         "toy-chain-b",
         preamble="BuildRequires: gcc\nBuildRequires: toy-chain-a\n",
         build="echo 'int chained(void); int main(void) { return chained() != 42; }' > use.c\n"
-        "gcc %{optflags} use.c -lchain -o use\n./use",
+        # Debian's loader does not search %{_libdir} by itself.
+        "gcc %{optflags} use.c -lchain -o use\nLD_LIBRARY_PATH=%{_libdir} ./use",
         install="install -D -m 755 use %{buildroot}%{_bindir}/use-chain",
         files="%{_bindir}/use-chain",
     )

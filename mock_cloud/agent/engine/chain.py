@@ -7,6 +7,7 @@ package, and `repodata`, as mock lays it out.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
@@ -34,6 +35,15 @@ class Timed(Protocol):
 
 def perform(job: Job, buildroot: Buildroot, timed: Timed) -> int:
     """Build the request's packages in order; 0, or 4 if some failed."""
+    _place_earlier(job)
+    try:
+        return _perform(job, buildroot, timed)
+    finally:
+        for directory in _directories(job.results):
+            _remove_links(directory)
+
+
+def _perform(job: Job, buildroot: Buildroot, timed: Timed) -> int:
     logs = job.logs
     repository = job.results
     buildroot.init()
@@ -41,11 +51,12 @@ def perform(job: Job, buildroot: Buildroot, timed: Timed) -> int:
     buildroot.packages.extra_conf = _local_repository(repository)
     _create_repository(repository)
     built: list[str] = []
+    skipped: list[str] = []
     pending = list(job.request.args)
     tries = 0
     while True:
         tries += 1
-        failed = _round(job, buildroot, timed, pending, built)
+        failed = _round(job, buildroot, timed, pending, built, skipped)
         if not failed or not job.request.chain_recurse:
             break
         if len(failed) == len(pending):
@@ -56,14 +67,19 @@ def perform(job: Job, buildroot: Buildroot, timed: Timed) -> int:
         logs.info("Some package succeeded, some failed.")
         logs.info(f"Trying to rebuild {len(failed)} failed pkgs, because --recurse is set.")
         pending = failed
-    _summarise(job, built, failed=bool(failed))
+    _summarise(job, built, skipped, failed=bool(failed))
     return _PARTLY_BUILT if failed else 0
 
 
 def _round(
-    job: Job, buildroot: Buildroot, timed: Timed, names: Sequence[str], built: list[str]
+    job: Job,
+    buildroot: Buildroot,
+    timed: Timed,
+    names: Sequence[str],
+    built: list[str],
+    skipped: list[str],
 ) -> list[str]:
-    """One pass over `names`; those that failed. What succeeded is added to `built`."""
+    """One pass over `names`; those that failed. The others are added to `built` or `skipped`."""
     failed: list[str] = []
     for name in names:
         if failed and not job.request.chain_continue and not job.request.chain_recurse:
@@ -77,7 +93,10 @@ def _round(
             failed.append(name)
             continue
         job.logs.info(f"Start chain build: {name}")
-        if _build_one(job, buildroot, timed, name):
+        if os.path.exists(os.path.join(_results_of(job, name), "success")):
+            job.logs.info(f"Skipping already built pkg {name}")
+            skipped.append(name)
+        elif _build_one(job, buildroot, timed, name):
             built.append(name)
         else:
             failed.append(name)
@@ -87,7 +106,9 @@ def _round(
 
 def _build_one(job: Job, buildroot: Buildroot, timed: Timed, name: str) -> bool:
     logs = job.logs
-    results = os.path.join(job.results, name.replace(".src.rpm", ""))
+    results = _results_of(job, name)
+    if os.path.isdir(results):
+        _remove_links(results)  # else the new package would be written to the old one's file
     logs.open(results, logs.version)
     try:
         package = job.take_input(job.find_input(name))
@@ -111,15 +132,46 @@ def _build_one(job: Job, buildroot: Buildroot, timed: Timed, name: str) -> bool:
     return True
 
 
-def _summarise(job: Job, built: Sequence[str], *, failed: bool) -> None:
+def _results_of(job: Job, name: str) -> str:
+    return os.path.join(job.results, name.replace(".src.rpm", ""))
+
+
+def _summarise(job: Job, built: Sequence[str], skipped: Sequence[str], *, failed: bool) -> None:
     logs = job.logs
     logs.info(f"Results out to: {job.results}")
+    if skipped:
+        logs.info(f"Packages skipped: {len(skipped)}")
+        for name in skipped:
+            logs.info(name)
     logs.info(f"Packages built: {len(built)}")
     if built:
         some = "Some packages" if failed else "Packages"
         logs.info(f"{some} successfully built in this order:")
         for name in built:
             logs.info(name)
+
+
+def _place_earlier(job: Job) -> None:
+    """Put what earlier chains built into the repository, as links: they are no results of ours."""
+    for item in job.inputs_of("built"):
+        kept = os.path.join(job.directory, "inputs", "built", item.directory)
+        path = job.take_input(item, kept)
+        place = os.path.join(job.results, item.directory)
+        os.makedirs(place, mode=0o755, exist_ok=True)
+        os.symlink(path, os.path.join(place, item.name))
+
+
+def _directories(path: str) -> list[str]:
+    return [entry.path for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]
+
+
+def _remove_links(directory: str) -> None:
+    """Remove the links in `directory`, and it if it is empty then."""
+    for entry in os.scandir(directory):
+        if entry.is_symlink():
+            os.unlink(entry.path)
+    with contextlib.suppress(OSError):
+        os.rmdir(directory)
 
 
 def _local_repository(directory: str) -> str:

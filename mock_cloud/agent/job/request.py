@@ -29,14 +29,16 @@ class RequestError(ValueError):
 class Input:
     """One file the node has as a blob. `name` is a bare file name (no slash).
 
-    `role`: srpm, spec, source, package (a local RPM to install), gpgkey, copyin (a tar).
-    `digest` is the blob's sha256 in hex.
+    `role`: srpm, spec, source, package (a local RPM to install), gpgkey, copyin (a tar),
+    built (what an earlier chain left in its local repository, in `directory` there: a bare
+    name, empty for all other roles). `digest` is the blob's sha256 in hex.
     """
 
     name: str
     role: str
     digest: str
     size_bytes: int
+    directory: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +141,15 @@ def parse_request(data: bytes) -> JobRequest:
     if request.mode not in MODES:
         raise RequestError(f"unknown mode {request.mode!r}")
     for item in request.inputs:
-        if not item.name or "/" in item.name or item.name in (".", "..") or "\0" in item.name:
+        if not _is_bare(item.name):
             raise RequestError(f"input name {item.name!r} is not a bare file name")
+        if (item.role == "built") != bool(item.directory) or not _is_bare(item.directory or "-"):
+            raise RequestError(f"input {item.name!r}: no directory {item.directory!r} for its role")
     return request
+
+
+def _is_bare(name: str) -> bool:
+    return bool(name) and name not in (".", "..") and "/" not in name and "\0" not in name
 
 
 def _build(cls: Any, raw: Any, where: str) -> Any:
