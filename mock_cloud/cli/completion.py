@@ -31,7 +31,5 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise ConfigError(
             "completion scripts need the Python package shtab", hint="pip install shtab"
         ) from error
-    from mock_cloud.cli.main import make_parser
-
-    print(shtab.complete(make_parser(), shell=arguments.shell))
+    print(shtab.complete(arguments.whole_parser, shell=arguments.shell))
     return 0

@@ -37,7 +37,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser with all verbs; completion scripts are made from it."""
+    """The parser with all verbs. It is in its own result too: completion is made from it."""
     parser = _Parser(
         prog="mock-cloud",
         description="Look after the nodes that mock --remote builds on.",
@@ -45,6 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"mock-cloud {__version__}")
+    parser.set_defaults(whole_parser=parser)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     for module in VERBS:
         module.add_parser(verbs)
