@@ -16,6 +16,7 @@ EXIT_USAGE = 50  # mock's own: wrong usage of a mode
 EXIT_LOCKED = 60  # mock's own: the buildroot is in use
 EXIT_RESULTDIR = 70  # mock's own: the resultdir cannot be used
 EXIT_INFRASTRUCTURE = 75  # ours: retryable, nothing is wrong with the package
+EXIT_SIGPIPE = 141  # mock's own: nobody reads the output any more
 EXIT_REFUSED = 77  # ours: attestation refused the node
 
 
@@ -110,6 +111,10 @@ class ResultError(MockCloudError):
     """Results could not be fetched, do not match their manifest, or cannot be stored."""
 
     exit_code = EXIT_INFRASTRUCTURE
+
+
+class LocalDiskFull(ResultError):
+    """The local disk has no room for results or logs; nothing is wrong with the node."""
 
 
 class ResultDirError(MockCloudError):

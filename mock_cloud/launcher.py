@@ -22,7 +22,7 @@ from mock_cloud.config import (
     load_remote,
     root_path,
 )
-from mock_cloud.errors import ConfigError, MockCloudError
+from mock_cloud.errors import EXIT_SIGPIPE, ConfigError, MockCloudError
 from mock_cloud.invocation import MOCK_VERSION, CommandLine, parse_command_line
 from mock_cloud.session.console import Console
 from mock_cloud.session.interrupts import Stopped, signals_raise
@@ -50,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.done()
         console.failure(error)
         return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output is gone. Python would complain about it once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_SIGPIPE
 
 
 def _run(words: list[str], real: Path | None, console: Console) -> int:
