@@ -77,7 +77,7 @@ def acquire(
             end_lease(journal, provider, choice.lease.id)
         elif isinstance(choice, Wait):
             if not told:
-                on_phase("waiting for a node")
+                on_phase(f"waiting for a node: {'; '.join(choice.holders)}")
                 told = True
             _close_the_dead(journal, provider, wish)
             _wait(choice, remote, deadline)

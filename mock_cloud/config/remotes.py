@@ -118,7 +118,9 @@ def load_remote(name: str, configdir: Path | None = None, *, home: Path | None =
     looked = ", ".join(str(place) for place in places)
     raise ConfigError(
         f"no remote {printable(name)!r}: there is no {printable(name)}.toml in {looked}",
-        hint=f"there are: {', '.join(near)}" if near else f"mock-cloud setup {name} makes one",
+        hint=f"there are: {', '.join(near)}"
+        if near
+        else f"write ~/.config/mock/remotes.d/{name}.toml, see mock-cloud-remotes(5)",
     )
 
 

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.errors import ResultError
+from mock_cloud.errors import LocalDiskFull, ResultError
 
 RESERVE_BYTES: Final = 16 << 20
 """Left free for logs that still grow."""
@@ -32,19 +32,19 @@ def check_space(path: Path, wanted_bytes: int) -> None:
         raise translate(error, path) from error
     free_bytes = facts.f_bavail * facts.f_frsize
     if wanted_bytes + RESERVE_BYTES > free_bytes:
-        raise ResultError(
+        raise LocalDiskFull(
             f"the results need {_mib(wanted_bytes)} MiB, the disk {disk_of(path)} with the "
             f"resultdir {path} has {_mib(free_bytes)} MiB free",
-            hint="make room or choose another --resultdir; the node still has the results",
+            hint="make room or choose another --resultdir, then build again",
         )
 
 
 def translate(error: OSError, path: Path) -> ResultError:
     """A ResultError for a failed operation on `path`, which names a full disk as such."""
     if error.errno in _FULL:
-        return ResultError(
+        return LocalDiskFull(
             f"the disk {disk_of(path.parent)} is full: cannot write {path}",
-            hint="make room or choose another --resultdir",
+            hint="make room or choose another --resultdir, then build again",
         )
     return ResultError(f"cannot write {path}: {error.strerror}")
 

@@ -24,6 +24,7 @@ from mock_cloud.errors import (
     EXIT_INFRASTRUCTURE,
     CloudError,
     InputError,
+    LocalDiskFull,
     MockCloudError,
     ResultError,
     TransportError,
@@ -115,10 +116,10 @@ def run(line: CommandLine, opts: ConfigOpts, remote: Remote, console: Console) -
 
 @contextmanager
 def _left_as_found(leased: LeasedNode) -> Iterator[None]:
-    """Stopped where no job runs, the command leaves a node that it found warm as it was."""
+    """Where no job runs, a warm node outlives a command that ends for reasons of this machine."""
     try:
         yield
-    except Stopped:
+    except (Stopped, LocalDiskFull):
         leased.spared = leased.builds > 1
         raise
 
@@ -144,11 +145,7 @@ def _attest(
     try:
         attested = attest(node, leased, known, remote, site)
     except NodeRefused as refused:
-        _write_log(resultdir / ATTESTATION_LOG, refused.verdict.to_text())
-        with suppress(MockCloudError):  # the verdict counts; the node's own word is an extra
-            _write_log(resultdir / ORDER_LOG, sanitize(node.order_log()))
-        for reason in refused.verdict.reasons[:_REASONS_SHOWN]:
-            site.console.error(f"refused: {reason_text(reason)}")
+        _tell_refusal(refused, node, resultdir, site)
         raise
     _write_log(resultdir / ATTESTATION_LOG, attested.verdict.to_text())
     counts = attested.verdict.counts
@@ -158,6 +155,14 @@ def _attest(
         f" and verified in {time.monotonic() - started:.1f} s"
     )
     return attested
+
+
+def _tell_refusal(refused: NodeRefused, node: UnverifiedNode, resultdir: Path, site: Site) -> None:
+    _write_log(resultdir / ATTESTATION_LOG, refused.verdict.to_text())
+    with suppress(MockCloudError):  # the verdict counts; the node's own word is an extra
+        _write_log(resultdir / ORDER_LOG, sanitize(node.order_log()))
+    for reason in refused.verdict.reasons[:_REASONS_SHOWN]:
+        site.console.error(f"refused: {reason_text(reason)}")
 
 
 def _write_log(path: Path, text: str) -> None:
@@ -190,7 +195,10 @@ def _perform(this: Run, attested: Attested) -> JobEnd:
         with _keyboard(this):
             end = this.channel.follow_job(this.job, {}, this.mirror.take, idle_limit_s=None)
     except Stopped:
-        _cancel(this)
+        _cancel(this, keep_logs=True)
+        raise
+    except LocalDiskFull:
+        _cancel(this, keep_logs=False)
         raise
     this.leased.record_layers(end.layers)  # all that may be reused; none if the job vanished
     return end
@@ -212,13 +220,13 @@ def _keyboard(this: Run) -> Iterator[None]:
         yield
 
 
-def _cancel(this: Run) -> None:
-    """Stop the job and keep its logs. A warm node that confirms it is clean stays warm."""
+def _cancel(this: Run, *, keep_logs: bool) -> None:
+    """Stop the job and take the rest of its logs. A warm node that confirms it is clean stays."""
     console = this.site.console
     console.warning("stopping the job on the node")
 
     def keep(name: str, offset: int, data: bytes) -> None:
-        if name != "terminal":  # who stopped it has read enough
+        if keep_logs and name != "terminal":  # who stopped it has read enough
             this.mirror.take(name, offset, data)
 
     try:
@@ -236,7 +244,15 @@ def _cancel(this: Run) -> None:
 def _publish(this: Run, end: JobEnd, look_again: Callable[[], None]) -> None:
     line, console = this.work.line, this.site.console
     if line.mode not in _LOGLESS_MODES:
-        collect(this.channel, this.job, this.mirror, this.destination, console, look_again)
+        collect(
+            this.channel,
+            this.job,
+            this.mirror,
+            this.destination,
+            console,
+            look_again,
+            logs_only=end.exit in (None, EXIT_INFRASTRUCTURE),
+        )
     if line.mode == "copyout" and this.work.copyout is not None and end.exit == 0:
         try:
             unpack_copyout(this.channel, this.job, len(this.work.args), this.work.copyout)
@@ -250,7 +266,11 @@ def _look_again(this: Run, known: KnownGood) -> None:
     if this.remote.attest.second_look is not SecondLook.ALWAYS:
         return
     with closing(reach(this.leased, this.remote, this.site)) as node:
-        attest(node, this.leased, known, this.remote, this.site)
+        try:
+            attest(node, this.leased, known, this.remote, this.site)
+        except NodeRefused as refused:
+            _tell_refusal(refused, node, this.mirror.resultdir.path, this.site)
+            raise
     this.site.console.info(f"remote {this.remote.name}: the node is unchanged after the build")
 
 

@@ -52,7 +52,8 @@ def lease(remote: Remote, chroot: str, site: Site, *, fresh: bool = False) -> It
     """A node of `remote`; afterwards it is kept warm, or destroyed if the block raised."""
 
     def tell(phase: str) -> None:
-        site.console.phase(f"remote {remote.name}: {phase}")
+        show = site.console.info if phase.startswith("waiting") else site.console.phase
+        show(f"remote {remote.name}: {phase}")
 
     def acquire_one() -> LeasedNode:
         return acquire(
@@ -127,7 +128,7 @@ def look_at_node(remote: Remote, console: Console) -> Verdict:
             closing(reach(leased, remote, site)) as node,
         ):
             attested = attest(node, leased, known, remote, site)
-            leased.record_chroots(())
+            leased.record_chroots(name for name in leased.chroots if name != _LOOKING)
             console.done()
             return attested.verdict
     except NodeRefused as refused:

@@ -206,22 +206,15 @@ def node_facts(user: User) -> NodeFacts:
     return facts
 
 
-def descendants(pid: int) -> dict[int, str]:
-    """Pid → command line of all processes below `pid`."""
-    parents, found = {}, {}
+def _processes() -> dict[int, tuple[int, str]]:
+    """Pid → (parent, command line)."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
-                parents[int(entry.name)] = int(fields[1])
-    family, grown = {pid}, True
-    while grown:
-        new = {child for child, parent in parents.items() if parent in family} - family
-        family, grown = family | new, bool(new)
-    for one in family - {pid}:
-        with contextlib.suppress(OSError):
-            words = Path(f"/proc/{one}/cmdline").read_bytes().split(b"\0")
-            found[one] = b" ".join(words).decode(errors="replace")
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                found[int(entry.name)] = (int(fields[1]), words.decode(errors="replace"))
     return found
 
 
@@ -234,12 +227,17 @@ def open_files(pid: int) -> set[Path]:
     return found
 
 
-def find_process(user: User, words: str) -> int:
-    """The pid of the node's one process whose command line has `words`, the deepest if many."""
+def find_process(user: User, words: str, *, parent: int | None = None) -> int:
+    """The node's process whose command line has `words`: the newest, or that child of `parent`."""
     init = node_facts(user).init
     assert init is not None
-    found = [pid for pid, line in descendants(init.pid).items() if words in line]
-    assert found, f"no {words!r} among {descendants(init.pid)}"
+    seen = _processes()
+    family, grown = {init.pid}, True
+    while grown:
+        new = {pid for pid, (above, _) in seen.items() if above in family} - family
+        family, grown = family | new, bool(new)
+    found = [pid for pid in family if words in seen[pid][1] and parent in (None, seen[pid][0])]
+    assert found, f"no {words!r} among {[seen[pid] for pid in family]}"
     return max(found)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from typing import Final
@@ -28,6 +29,8 @@ from mock_cloud.agent.engine.space import SpaceWatch
 
 _NEEDS_MORE: Final = 11  # rpmbuild -br: BuildRequires are missing
 _DYNAMIC: Final = "rpmlib(DynamicBuildRequires)"
+_PACKAGE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~^%{}-]*")
+"""What rpmbuild accepts in name, version and release (rpm's build/parsePreamble.c)."""
 _SHORT_CIRCUIT: Final = {"prep": "-bp", "install": "-bi", "build": "-bc", "binary": "-bb"}
 
 
@@ -258,7 +261,11 @@ class PackageBuild:
     def _copy_results(self) -> list[str]:
         self._logs.debug("Copying packages to result dir")
         names = []
-        for path in (*self._list("RPMS", "*.rpm"), *self._list("SRPMS", "*.rpm")):
+        found = (*self._list("RPMS", "*.rpm"), *self._list("SRPMS", "*.rpm"))
+        for path in found:
+            if not _PACKAGE_NAME.fullmatch(os.path.basename(path)):
+                raise PackageError(f"The build left a file that no package is called: {path!a}")
+        for path in found:
             outside.copy_out(self._root.chroot.root, path, self._results)
             names.append(os.path.basename(path))
         return names

@@ -129,7 +129,9 @@ def fetch_revisions(repositories: Sequence[Repository], ca_bundle: str | None) -
         try:
             found[repository.id] = _revision(repository, ca_bundle)
         except (OSError, ValueError) as error:
-            failures[repository.id] = str(getattr(error, "reason", None) or error)
+            # urllib's own text for an HTTP status has the number, its reason has not.
+            reason = None if hasattr(error, "code") else getattr(error, "reason", None)
+            failures[repository.id] = str(reason or error)
 
     threads = [threading.Thread(target=look, args=(item,)) for item in repositories[1:]]
     for thread in threads:
