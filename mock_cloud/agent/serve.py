@@ -9,7 +9,6 @@ and cancelling each have a thread of their own. So a ping is always answered.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import queue
 import sys
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 
 WORKSPACE: Final = "/var/lib/mock-cloud"
 _READ_BUFFER_BYTES: Final = 1 << 18
-_PIPE_BYTES: Final = 1 << 20  # what pipe(7) lets anyone have
 _TEXT_SHOWN: Final = 200
 
 
@@ -349,10 +347,6 @@ def _private_streams() -> Iterator[tuple[BinaryIO, int]]:
     """Move stdin and stdout away, so that a stray print or child can't touch the frames."""
     source = os.dup(0)
     sink = os.dup(1)
-    for descriptor in (source, sink):
-        # sshd moves 32 KiB at a time; with 64 KiB of pipe each would wait for us in turn.
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     os.dup2(null, 0)
     os.dup2(2, 1)

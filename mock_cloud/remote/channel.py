@@ -29,10 +29,6 @@ _INBOX_BYTES: Final = 32 << 20
 _STDERR_BYTES: Final = 4096
 _EXIT_WAIT_S: Final = 3.0
 _PING_ID: Final = 0
-_BATCH_BYTES: Final = 1 << 16
-_BATCH_S: Final = 0.0005
-# In the midst of a large body, let packets gather: to wake for each of 32 KiB costs the thread
-# that decrypts them more than all else.
 
 
 class AgentEnded(TransportError):
@@ -297,8 +293,6 @@ class _Incoming:
         parts = []
         while size:
             if not self._held:
-                if size > _BATCH_BYTES:
-                    time.sleep(_BATCH_S)
                 data = self._receive()
                 if not data:
                     break

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Fetching results: small ones in one round trip, large ones in pieces over bulk channels."""
+"""Fetching results: all asked for ahead, and over bulk channels where the line is long."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from mock_cloud.remote.replies import ResultFile
 
 Progress = Callable[[int], None]
 
-_MAIN_CHANNEL_MAX_BYTES: Final = 4 << 20
 _PIECE_BYTES: Final = 4 << 20
 _ANSWER_S: Final = 60.0
-_AHEAD_SMALL: Final = 64
-_AHEAD_A_CHANNEL: Final = 2
+_AHEAD_BYTES: Final = 8 << 20
+_AHEAD_PIECES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,38 +105,41 @@ def fetch_results(
     total = sum(fetch.file.size_bytes - fetch.offset for fetch in wanted)
     takers = [_Taker(fetch, main.address) for fetch in wanted]
     pieces = (piece for taker in takers for piece in taker.pieces())
-    if total <= _MAIN_CHANNEL_MAX_BYTES or not bulk.grown(channels_for(total, rtt_s)):
-        _fetch_pieces(lambda: [main], _AHEAD_SMALL, job, pieces, progress)
+    count = channels_for(total, rtt_s)
+    if count == 1 or not bulk.grown(count):
+        _fetch_pieces(lambda: [main], job, pieces, progress)
         return
     try:
-        _fetch_pieces(bulk.ready, _AHEAD_A_CHANNEL, job, pieces, progress)
+        _fetch_pieces(bulk.ready, job, pieces, progress)
     except BaseException:
         bulk.close()  # they would go on sending what nobody wants any more
         raise
 
 
 def channels_for(size_bytes: int, rtt_s: float) -> int:
-    """How many bulk channels fill the line with their windows; at least one."""
+    """How many channels fill the line with their windows. For one, the main channel does."""
     for_line = math.ceil(DOWNLOAD_BYTES_PER_S * rtt_s / WINDOW_MAX_BYTES)
     return max(1, min(for_line, size_bytes // _PIECE_BYTES))
 
 
 def _fetch_pieces(
     channels: Callable[[], list[AgentChannel]],
-    ahead: int,
     job: str,
     pieces: Iterator[_Piece],
     progress: Progress | None,
 ) -> None:
-    """Keep `ahead` pieces asked for on each channel; take them in their order."""
+    """Keep each channel busy with pieces asked for ahead; take them in their order."""
     asked: deque[tuple[AgentChannel, Call, _Piece]] = deque()
     with ExitStack() as calls:
         while True:
-            busy = Counter(channel for channel, _, _ in asked)
-            free = min(channels(), key=lambda channel: busy[channel])
-            if busy[free] < ahead and (piece := next(pieces, None)) is not None:
-                call = calls.enter_context(_ask(free, job, piece))
-                asked.append((free, call, piece))
+            ahead: Counter[AgentChannel] = Counter()
+            for channel, _, piece in asked:
+                ahead[channel] += piece.end - piece.start
+            free = min(channels(), key=lambda channel: ahead[channel])
+            more = ahead[free] < _AHEAD_BYTES and len(asked) < _AHEAD_PIECES
+            if more and (next_piece := next(pieces, None)) is not None:
+                call = calls.enter_context(_ask(free, job, next_piece))
+                asked.append((free, call, next_piece))
             elif asked:
                 _, call, piece = asked.popleft()
                 with call:

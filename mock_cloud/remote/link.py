@@ -15,7 +15,7 @@ from mock_cloud.errors import ConnectionLost, TransportError
 from mock_cloud.model import HostKey, NodeAddress
 from mock_cloud.remote.wire import Wire
 
-WINDOW_MAX_BYTES: Final = 4 << 20
+WINDOW_MAX_BYTES: Final = 8 << 20
 _WINDOW_MIN_BYTES: Final = 2 << 20
 DOWNLOAD_BYTES_PER_S: Final = 300_000_000
 """The rate that windows are made for: together, they hold that much of a round trip."""
@@ -62,8 +62,9 @@ class Link:
         TransportError if the node opens no more of them, ConnectionLost.
         """
         guard = threading.Timer(_OPEN_TIMEOUT_S, self.fail, ["it opened no channel in time"])
-        guard.start()  # exec_command itself waits without a limit
+        guard.daemon = True  # an interrupt may come before it is known to have started
         try:
+            guard.start()  # exec_command itself waits without a limit
             began = time.monotonic()
             window = window_bytes(self.rtt_s)
             channel = self._transport.open_session(window, timeout=_OPEN_TIMEOUT_S)
@@ -80,7 +81,8 @@ class Link:
             raise self.lost(error) from error
         finally:
             guard.cancel()
-            guard.join()
+            if guard.is_alive():
+                guard.join()
         return channel
 
     def on_close(self, closer: Callable[[], None]) -> None:
@@ -135,12 +137,13 @@ class Link:
                     self.fail(f"the node sent nothing for {silence_timeout_s:g} s")
 
         thread = threading.Thread(target=watch, name="watch", daemon=True)
-        thread.start()
         try:
+            thread.start()
             yield
         finally:
             done.set()
-            thread.join()
+            if thread.is_alive():
+                thread.join()
 
     def close(self) -> None:
         with self._lock:

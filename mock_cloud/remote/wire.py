@@ -6,13 +6,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from pathlib import Path
 from typing import Final
 
 _READ_BYTES: Final = 1 << 18
-_SHORT_LINE_S: Final = 0.005
-_SHORT_LINE_BUFFER_BYTES: Final = 4 << 20
-_RMEM_MAX: Final = Path("/proc/sys/net/core/rmem_max")
 
 
 class Wire:
@@ -36,10 +32,6 @@ class Wire:
             self._buffer = self._sock.recv(_READ_BYTES)
             self._start = 0
             self.heard_at = time.monotonic()
-            # OpenSSH's server leaves Nagle's algorithm on: it holds back a packet that is no
-            # full segment until the one before is acknowledged. So never delay that; the
-            # kernel falls back to delaying by itself (tcp(7), TCP_QUICKACK).
-            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             left = len(self._buffer)
         end = self._start + min(size, left)
         piece = self._buffer[self._start : end]
@@ -66,25 +58,6 @@ class Wire:
 
 def dial(host: str, port: int, timeout_s: float) -> Wire:
     """Connect by TCP, over IPv4 or IPv6. OSError."""
-    began = time.monotonic()
     sock = socket.create_connection((host, port), timeout_s)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if time.monotonic() - began < _SHORT_LINE_S:
-        _widen(sock)
     return Wire(sock)
-
-
-def _widen(sock: socket.socket) -> None:
-    """On a short line, give the socket a buffer that outlasts our pauses.
-
-    The kernel sizes buffers by what a round trip brings, next to nothing here; but this
-    process pauses for many round trips while it decrypts, and segments are then dropped: a
-    transfer lost seconds to that. A long line is left to the kernel, which may grow its buffer
-    beyond what we may ask for (tcp(7), tcp_rmem and rmem_max).
-    """
-    try:
-        limit = int(_RMEM_MAX.read_text())
-    except (OSError, ValueError):
-        return
-    if limit >= _SHORT_LINE_BUFFER_BYTES:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SHORT_LINE_BUFFER_BYTES)

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mock_cloud.agent.job.request import EngineConfig, JobRequest, to_json
 from mock_cloud.errors import RemoteCommandError
+from mock_cloud.model import MOCK_LIBDIR
 from mock_cloud.remote.replies import JobEnd
 from mock_cloud.remote.trusted import TrustedChannel, trust
 from tests.component.conftest import Connect
@@ -19,9 +22,23 @@ from tests.component.remote_parts import LocalToolkit, make_proof, wait_until
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a job's namespaces")
 
 
+ROOT = "mock-cloud-test-no-such-root"
+
+
+@pytest.fixture(autouse=True)
+def no_chroot_left() -> Iterator[None]:
+    """Even a clean makes mock's directory for the chroot."""
+    libdir = Path(MOCK_LIBDIR)
+    was_there = libdir.exists()
+    yield
+    shutil.rmtree(libdir / ROOT, ignore_errors=True)
+    if not was_there and libdir.exists() and not list(libdir.iterdir()):
+        libdir.rmdir()
+
+
 def request_for(mode: str) -> bytes:
     config = EngineConfig(
-        root="mock-cloud-test-no-such-root",
+        root=ROOT,
         chroot_name="test",
         target_arch="x86_64",
         rpmbuild_arch="x86_64",

@@ -210,26 +210,29 @@ def test_results_are_listed_and_fetched(channel: TrustedChannel, toolkit: LocalT
     assert got == content
 
 
-def test_a_large_result_comes_on_a_channel_of_its_own(
-    channel: TrustedChannel, toolkit: LocalToolkit
+@pytest.mark.parametrize("rtt_s", [0, 0.08])
+def test_a_large_result_over_a_short_and_a_long_line(
+    shared_sshd: Sshd, connecting: Connect, toolkit: LocalToolkit, rtt_s: float
 ) -> None:
     job = HandJob(toolkit.workspace, "j1")
-    data = os.urandom(9 * MIB + 1)
+    data = os.urandom(25 * MIB + 1)
     job.append("big.rpm", data)
-    (file,) = results_of(channel)
-    got = bytearray()
-    agents: set[int] = set()
-
-    def write(piece: bytes) -> None:
-        got.extend(piece)
-        agents.update(agent_pids(toolkit.workspace))
-
-    channel.fetch("j1", [Fetch(file, write)])
-    assert got == data
-    assert len(agents) == 2
-    rest = bytearray()
-    channel.fetch("j1", [Fetch(file, rest.extend, offset=5 * MIB)])
-    assert rest == data[5 * MIB :]
+    job.append("empty", b"")
+    with Relay(("127.0.0.1", shared_sshd.port), latency_s=rtt_s / 2) as relay:
+        node = connecting(port=relay.address[1])
+        node.start_agent(toolkit)
+        channel = trust(node, make_proof(node.host_key))
+        files = {file.name: file for file in results_of(channel)}
+        got, empty, rest = bytearray(), bytearray(), bytearray()
+        channel.fetch(
+            "j1", [Fetch(files["big.rpm"], got.extend), Fetch(files["empty"], empty.extend)]
+        )
+        assert (got, empty) == (data, b"")
+        channel.fetch("j1", [Fetch(files["big.rpm"], rest.extend, offset=5 * MIB + 3)])
+        assert rest == data[5 * MIB + 3 :]
+        joined = (toolkit.workspace / "order.log").read_text().count(" joined\n")
+        assert (joined > 1) == (rtt_s > 0)
+        channel.close()
 
 
 def test_a_result_that_changed_is_refused(channel: TrustedChannel, toolkit: LocalToolkit) -> None:
