@@ -160,9 +160,9 @@ class Link:
 def window_bytes(rtt_s: float) -> int:
     """How much a node may send on one channel before we have read it.
 
-    No more than the line holds, and more channels rather than larger windows: OpenSSH's server
-    reads a whole window ahead from its child, into a buffer that it copies each time it grows
-    by 32 KiB (sshbuf_allocate). A window of 32 MiB costs it seconds of processor time.
+    No more than the line holds, and more channels rather than larger windows: with 32 MiB,
+    OpenSSH 9.2's server took 2 to 5 s of processor time for 200 MiB, with 2 MiB 0.2 s. It
+    reads a window ahead, into a buffer that grows in small steps (sshbuf.c).
     """
     return max(_WINDOW_MIN_BYTES, min(int(DOWNLOAD_BYTES_PER_S * rtt_s), WINDOW_MAX_BYTES))
 
