@@ -135,7 +135,8 @@ def check_same(ours: Path, theirs: Path) -> None:
     differing = {
         name for name in first.keys() | second.keys() if first.get(name) != second.get(name)
     }
-    assert not differing, {name: (first.get(name), second.get(name)) for name in differing}
+    values = {name: (first.get(name), second.get(name)) for name in sorted(differing)}
+    assert not differing, f"{sorted(differing)} differ: {values}"
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (ours, theirs)]
     assert digests[0] == digests[1], "the headers are equal, the payloads are not"
 
@@ -166,6 +167,7 @@ def test_a_package_with_a_bit_of_everything(
     }
 
 
+@pytest.mark.slow
 def test_gnu_hello(mock: User, by_hand: Path, hello_srpm: Path, tmp_path: Path) -> None:
     assert len(check(mock, by_hand, hello_srpm, tmp_path / "result")) >= 2
 
