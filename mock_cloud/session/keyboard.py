@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
+from mock_cloud.errors import MockCloudError
+
 Send = Callable[[bytes, bool], None]
 Resize = Callable[[int, int], None]
 _PIECE_BYTES: Final = 1 << 16
@@ -42,10 +44,13 @@ def passed_on(send: Send, resize: Resize, *, raw: bool) -> Iterator[None]:
         if raw:
             stack.enter_context(_raw_terminal())
             stack.enter_context(_size_changes(resize))
-        thread = threading.Thread(target=_pump, args=(send, stop_read), name="keyboard")
-        thread.start()
-        stack.callback(thread.join)
+        # An interrupt may come at any moment: what ends the thread is there before it.
+        thread = threading.Thread(
+            target=_pump, args=(send, stop_read), name="keyboard", daemon=True
+        )
+        stack.callback(lambda: thread.join() if thread.is_alive() else None)
         stack.callback(os.close, stop_write)  # first: it ends the thread
+        thread.start()
         yield
 
 
@@ -59,7 +64,10 @@ def _pump(send: Send, stop: int) -> None:
             data = os.read(source, _PIECE_BYTES)
         except OSError:
             data = b""  # a terminal that hung up reads as an error
-        send(data, not data)
+        try:
+            send(data, not data)
+        except MockCloudError:
+            return  # the connection is lost, as whoever follows the job says
         if not data:
             return
 
@@ -79,7 +87,8 @@ def _raw_terminal() -> Iterator[None]:
 def _size_changes(resize: Resize) -> Iterator[None]:
     def changed(_number: int, _frame: FrameType | None) -> None:
         columns, rows = shutil.get_terminal_size()
-        resize(rows, columns)
+        with contextlib.suppress(MockCloudError):
+            resize(rows, columns)
 
     before = signal.signal(signal.SIGWINCH, changed)
     try:

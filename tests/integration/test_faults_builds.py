@@ -85,7 +85,7 @@ def test_a_build_that_takes_too_long(mock: User, sleeping_srpm: Path, earlier: E
     ("fault", "says"),
     [
         (Fault.NOT_FOUND, "404"),
-        (Fault.SERVER_ERROR, "500"),
+        pytest.param(Fault.SERVER_ERROR, "500", marks=pytest.mark.slow),
         (Fault.TRUNCATED, ""),
         pytest.param(Fault.HANG, "timed out", marks=pytest.mark.slow),
     ],
@@ -160,7 +160,7 @@ def things(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileS
     shutil.rmtree(place)
 
 
-@pytest.mark.parametrize("kind", ["unsigned", "foreign"])
+@pytest.mark.parametrize("kind", [pytest.param("unsigned", marks=pytest.mark.slow), "foreign"])
 def test_packages_that_nobody_trusted_signed(
     mock: User, lab: Lab, things: FileServer, wanting_srpm: Path, earlier: Earlier, kind: str
 ) -> None:

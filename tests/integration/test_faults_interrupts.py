@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -83,9 +84,9 @@ def test_while_hashing(lone_mock: User, large_srpm: Path, earlier: Earlier, tmp:
     "phase",
     [
         "creating a node",
-        "connecting to",
+        pytest.param("connecting to", marks=pytest.mark.slow),
         "pushing the toolkit",
-        "measuring the node",
+        pytest.param("measuring the node", marks=pytest.mark.slow),
         "Start: installing minimal buildroot",
     ],
 )
@@ -104,7 +105,10 @@ def test_a_new_node_goes(
 # A node that was there stays
 
 
-@pytest.mark.parametrize("phase", ["connecting to", "measuring the node", "sending"])
+@pytest.mark.parametrize(
+    "phase",
+    [pytest.param("connecting to", marks=pytest.mark.slow), "measuring the node", "sending"],
+)
 def test_a_warm_node_stays_before_the_job(
     mock: User, large_srpm: Path, plain_srpm: Path, earlier: Earlier, tmp: Path, phase: str
 ) -> None:
@@ -228,3 +232,19 @@ def test_a_stopped_job_of_a_mode_without_logs(mock: User) -> None:
         run.send(signal.SIGINT)
         check_interrupted(run.ended())
     check_warm(mock, before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("round_number", range(20))
+def test_a_new_node_goes_at_any_moment(
+    lone_mock: User, plain_srpm: Path, tmp_path: Path, round_number: int
+) -> None:
+    """From the first message on; the moments are spread over the first seconds of a build."""
+    with scratch(tmp_path / "tmp") as tmp, Command(lone_mock, plain_srpm, tmp=tmp) as run:
+        run.wait_for("INFO: mock.py")
+        time.sleep(random.Random(round_number).uniform(0, 4))  # noqa: S311 (no secret)
+        sent = time.monotonic()
+        run.send(signal.SIGINT)
+        check_interrupted(run.ended())
+        assert time.monotonic() - sent < 15
+    check_gone(lone_mock)

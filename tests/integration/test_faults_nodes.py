@@ -64,7 +64,16 @@ VICTIMS: dict[str, tuple[Callable[[User], int], str]] = {
 }
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.parametrize(
+    "victim",
+    [
+        "its first process",
+        pytest.param("its supervisor", marks=pytest.mark.slow),
+        pytest.param("the connection's sshd", marks=pytest.mark.slow),
+        "the agent",
+        "the job's first process",
+    ],
+)
 def test_killed_at_work(
     lone_mock: User, plain_srpm: Path, earlier: Earlier, tmp_path: Path, victim: str
 ) -> None:
