@@ -189,7 +189,7 @@ def _send(this: Run) -> None:
 
 def _perform(this: Run, attested: Attested) -> JobEnd:
     """Start the job and follow it to its end; when stopped, stop it."""
-    request = to_json(this.work.request(dict(attested.proof.layers)))
+    request = to_json(this.work.request(dict(attested.proof.layers), this.destination.path))
     try:
         this.channel.start_job(this.job, request)
         with _keyboard(this):

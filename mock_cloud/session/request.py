@@ -47,8 +47,11 @@ class Work:
     pty: tuple[int, int, str] | None
     copyout: Path | None
 
-    def request(self, layers: dict[str, str]) -> JobRequest:
-        """The request, with the `layers` that a verdict lets the engine reuse."""
+    def request(self, layers: dict[str, str], resultdir: Path) -> JobRequest:
+        """The request, with the `layers` that a verdict lets the engine reuse.
+
+        `resultdir` is for messages only.
+        """
         return JobRequest(
             mode="scrub" if self.line.scrub else self.line.mode,
             config=self.config,
@@ -62,6 +65,7 @@ class Work:
             pty=list(self.pty) if self.pty else [],
             layers=layers,
             verbose=self.line.verbose,
+            resultdir=str(resultdir),
         )
 
 

@@ -47,7 +47,7 @@ def _perform(job: Job, buildroot: Buildroot, timed: Timed) -> int:
     logs = job.logs
     repository = job.results
     buildroot.init()
-    logs.info(f"results dir: {repository}")
+    logs.info(f"results dir: {job.shown_results}")
     buildroot.packages.extra_conf = _local_repository(repository)
     _create_repository(repository)
     built: list[str] = []
@@ -123,7 +123,7 @@ def _build_one(job: Job, buildroot: Buildroot, timed: Timed, name: str) -> bool:
         if job.request.chain_recurse:
             logs.info("Will try to build again (if some other package will succeed).")
         else:
-            logs.info(f"See logs/results in {job.results}")
+            logs.info(f"See logs/results in {job.shown_results}")
             _touch(os.path.join(results, "fail"))
         return False
     logs.info(f"Success building {name}")
@@ -138,7 +138,7 @@ def _results_of(job: Job, name: str) -> str:
 
 def _summarise(job: Job, built: Sequence[str], skipped: Sequence[str], *, failed: bool) -> None:
     logs = job.logs
-    logs.info(f"Results out to: {job.results}")
+    logs.info(f"Results out to: {job.shown_results}")
     if skipped:
         logs.info(f"Packages skipped: {len(skipped)}")
         for name in skipped:

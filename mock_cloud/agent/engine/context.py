@@ -31,6 +31,11 @@ class Job:
         return self.request.config
 
     @property
+    def shown_results(self) -> str:
+        """Where the user will find the results, for messages."""
+        return self.request.resultdir or self.results
+
+    @property
     def results(self) -> str:
         return os.path.join(self.directory, "results")
 

@@ -106,7 +106,8 @@ class JobRequest:
     scrub: what to scrub; copyout: paths in the chroot; copyin: [destination].
     `spec` names the input of role spec, if any. `pty` is (rows, columns, TERM) when the user
     has a terminal. `layers` maps layer directories to the tree digests the verdict covers: a
-    layer that is not in it is not reused.
+    layer that is not in it is not reused. `resultdir` is where the controller puts results:
+    messages name it, nothing else uses it.
     """
 
     mode: str
@@ -121,6 +122,7 @@ class JobRequest:
     pty: list[Any] = field(default_factory=list)
     layers: dict[str, str] = field(default_factory=dict)
     verbose: int = 1
+    resultdir: str = ""
     schema: str = SCHEMA
 
 
