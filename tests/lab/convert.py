@@ -87,7 +87,8 @@ class Converter:
         for extra in self._made_by_scripts(package, entries):
             entries.setdefault(extra.path, extra)
         if release > 1:
-            note = f"/usr/share/doc/{name}/CHANGES.lab"
+            # Not below /usr/share/doc/NAME: some of those are links into another package.
+            note = f"/usr/share/lab/changes/{name}"
             entries[note] = file(note, f"Rebuilt for release {release} of the lab.\n", flag="%doc")
         epoch, version, revision = split_version(package.version)
         listed = tuple(entries[path] for path in sorted(entries))
