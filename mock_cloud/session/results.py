@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import sys
-import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from mock_cloud.remote.download import Fetch
 from mock_cloud.remote.replies import ResultFile
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results import LiveLog, ManifestEntry, ResultDir, Sanitizer, Staging
+from mock_cloud.results.archive import unpack
 from mock_cloud.results.names import check_name
 from mock_cloud.session.console import Console
 from mock_cloud.session.request import Work
@@ -226,8 +226,7 @@ def _fetch(
 def unpack_copyout(channel: TrustedChannel, job: str, sources: int, destination: Path) -> None:
     """Put what --copyout packed on the node at `destination`, by mock's rules for copying.
 
-    The archive is hostile input: tarfile's data filter refuses absolute names, names and links
-    that lead out, devices and set-id bits (PEP 706).
+    The archive is hostile input, see `results.archive`.
     """
     import tempfile
 
@@ -238,12 +237,8 @@ def unpack_copyout(channel: TrustedChannel, job: str, sources: int, destination:
         packed, tree = Path(scratch, "packed.tar"), Path(scratch, "tree")
         with packed.open("wb") as stream:
             channel.fetch(job, [Fetch(archive, stream.write)])
-        try:
-            with tarfile.open(packed) as tar:
-                tar.extractall(tree, filter="data")
-        except (tarfile.TarError, OSError) as error:
-            raise ResultError(f"--copyout: the node's archive is refused: {error}") from error
-        items = sorted(tree.iterdir()) if tree.exists() else []
+        unpack(packed, tree)
+        items = sorted(tree.iterdir())
         many = max(sources, len(items)) > 1
         if many and not destination.is_dir():
             raise InputError(f"several files, and {destination} is not a directory")

@@ -236,7 +236,7 @@ def test_a_bind_mount_over_a_file_shows_what_is_on_top(tmp_path: Path) -> None:
     found = in_namespaces(script, tmp_path)
     assert rows(found)[f"{tmp_path}/good"][6] == _sha256(b"evil")
     (over,) = (mount for mount in found["mounts"] if mount["point"] == f"{tmp_path}/good")
-    assert over["root"] == f"{tmp_path}/evil"
+    assert str(over["root"]).endswith(f"{tmp_path}/evil")  # from the file system's own root
 
 
 @needs_root

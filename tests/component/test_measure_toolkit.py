@@ -48,7 +48,7 @@ def node(toolkit: Toolkit, tmp_path: Path) -> Path:
     place = tmp_path / toolkit.node_dir.lstrip("/")
     place.mkdir(parents=True)
     with tarfile.open(toolkit.archive) as tar:
-        tar.extractall(place, filter="data")
+        tar.extractall(place)  # noqa: S202 - our own archive; Debian 12 has no filters yet
     for name in ("proc", "dev"):
         (tmp_path / name).mkdir()
     return tmp_path
@@ -164,7 +164,7 @@ def test_no_file_of_the_node_is_opened(toolkit: Toolkit, tmp_path: Path) -> None
     place = tmp_path / "toolkit"
     place.mkdir()
     with tarfile.open(toolkit.archive) as tar:
-        tar.extractall(place, filter="data")
+        tar.extractall(place)  # noqa: S202 - our own archive; Debian 12 has no filters yet
     argv = [word.replace(toolkit.node_dir, str(place)) for word in toolkit.argv()]
     work = str(tmp_path / "work")
     (tmp_path / "work").mkdir()

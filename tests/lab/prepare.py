@@ -19,9 +19,12 @@ def is_debian() -> bool:
     return Path("/var/lib/dpkg/status").is_file() and shutil.which("apt-get") is not None
 
 
+_TEST_TOOLS = ("python3-setuptools", "strace")
+
+
 def wanted() -> tuple[str, ...]:
-    """Every Debian package that the lab needs installed."""
-    return tuple(sorted({*seeds.TOOLS, *seeds.SEEDS}))
+    """Every Debian package that the lab and the tests need installed."""
+    return tuple(sorted({*seeds.TOOLS, *seeds.SEEDS, *_TEST_TOOLS}))
 
 
 def missing() -> tuple[str, ...]:
