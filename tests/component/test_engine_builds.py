@@ -253,6 +253,7 @@ def test_an_engine_that_dies_is_the_nodes_fault(site: Site) -> None:
     eventually(lambda: not site.node.processes())
 
 
+@pytest.mark.slow  # tests/integration has the same through `mock --remote`
 def test_a_changed_repository_is_noticed(site: Site, tmp_path: Path) -> None:
     release = tmp_path / "dist/1"
     shutil.copytree(LAB.release(1), release, copy_function=os.link)
@@ -375,6 +376,7 @@ def test_a_chain_that_is_built_in_part(site: Site) -> None:
     assert again.exit == 0, again.stderr
 
 
+@pytest.mark.slow  # tests/integration has the same through `mock --remote`
 def test_a_full_disk_is_not_a_failed_build(site: Site, tmp_path: Path) -> None:
     package = site.source("large", build="dd if=/dev/zero of=large bs=1M count=200")
     with EngineNode(LAB, tmp_path / "node", mock_mib=64) as node:

@@ -146,6 +146,7 @@ def test_packages_are_installed_and_removed(site: Site) -> None:
     assert site.run("install", "no-such-package").exit == 30
 
 
+@pytest.mark.slow  # tests/integration has the same through `mock --remote`
 def test_a_local_package_is_installed(site: Site) -> None:
     source = make_source(site.sources / "local", "local")
     built = site.run(
