@@ -16,6 +16,9 @@ from tests.lab.http import FileServer
 from tests.lab.layout import Lab
 from tests.lab.srpm import Recipe
 
+# The end-to-end tests build in the same chroots, through `mock --remote`.
+pytestmark = pytest.mark.slow
+
 # A private mount namespace is all that is needed: its mounts end with its last process.
 _UNSHARE = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child")
 _MOUNTS = 'mount --rbind /dev "$0/dev" && mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
