@@ -68,7 +68,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.error("interrupted")
         return EXIT_INTERRUPTED
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

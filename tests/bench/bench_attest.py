@@ -28,6 +28,8 @@ from tests.lab import chroots, dist, keys, manifest, node
 from tests.lab.layout import Lab, default_lab, locked
 
 _SOURCES = (Path("/usr/share"), Path("/usr/lib/python3"), Path("/usr/include"), Path("/usr/lib"))
+# Debian's rpm wants to be told that it is meant.
+_FORCE = ("--force-debian",) if Path("/etc/debian_version").exists() else ()
 _SPEC = """\
 Name: bulk
 Version: 1
@@ -84,7 +86,7 @@ def _image(lab: Lab, scratch: Path, count: int) -> Path:
     tree = scratch / "image"
     subprocess.run(["cp", "-a", str(lab.tree), str(tree)], check=True)
     package = _package(lab, scratch, count)
-    command = ["rpm", "--root", str(tree), "--dbpath", "/var/lib/rpm", "-i", "--nodeps"]
+    command = ["rpm", "--root", str(tree), "--dbpath", "/var/lib/rpm", "-i", "--nodeps", *_FORCE]
     subprocess.run([*command, "--nosignature", str(package)], check=True)
     for leftover in ("rpmdb.sqlite-wal", "rpmdb.sqlite-shm"):
         (tree / "var/lib/rpm" / leftover).unlink(missing_ok=True)

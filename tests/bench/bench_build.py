@@ -23,6 +23,7 @@ from tests.lab import chroots, dist, manifest, node, srpm
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab, default_lab, locked
 
+_RELEASE = "from mock_cloud.cli import main; raise SystemExit(main(['release', '--all']))"
 _STATE = re.compile(r"(\S+ [\d:]+),(\d{3}) - (Start|Finish): (.*)")
 
 
@@ -84,9 +85,7 @@ def run(lab: Lab, rounds: int) -> None:
                 subprocess.run([*command, str(package)], env=env, check=True)
             made = [_build([*command, str(package)], env, results) for _ in range(rounds)]
         finally:
-            subprocess.run(
-                [*python, "mock_cloud.cli.main", "release", "--all"], env=env, check=True
-            )
+            subprocess.run([sys.executable, "-c", _RELEASE], env=env, check=True)
     print(f"warm build of {package.name} on a warm local node, {rounds} rounds, seconds")
     for name, values in {
         "wall": [one.wall_s for one in made],
