@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mock_cloud.cloud import local
+from mock_cloud.cloud.local import provider as local
 from mock_cloud.cloud.provider import Provider
 from mock_cloud.errors import ConfigError
 from mock_cloud.settings import Remote

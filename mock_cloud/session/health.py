@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mock_cloud.cloud.listing import list_rows
-from mock_cloud.cloud.local_plan import check_image
+from mock_cloud.cloud.local.plan import check_image
 from mock_cloud.config import MOCK_CONFIG_DIR, list_remotes, load_remote
 from mock_cloud.errors import ConfigError, MockCloudError
 from mock_cloud.session.known_good import load_known_good

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mock_cloud.cloud.leased import LeasedNode
-from mock_cloud.cloud.local_files import NodeFacts, find_facts
+from mock_cloud.cloud.local.files import NodeFacts, find_facts
 from mock_cloud.cloud.pool import acquire
 from mock_cloud.settings import AttestSettings, LeaseLimits, LocalSettings, Remote
 

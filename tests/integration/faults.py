@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mock_cloud.cloud.local_files import NodeFacts, find_facts
+from mock_cloud.cloud.local.files import NodeFacts, find_facts
 from tests.integration.conftest import Ended, User
 
 _TRACEBACK = "Traceback (most recent call last)"

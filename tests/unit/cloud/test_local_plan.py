@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.cloud.local_plan import (
+from mock_cloud.cloud.local.plan import (
     NodePlan,
     check_image,
     expected_mounts,

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.cloud.local_files import (
+from mock_cloud.cloud.local.files import (
     end_process,
     find_facts,
     is_supervised,
@@ -27,7 +27,7 @@ from mock_cloud.cloud.local_files import (
     wait_gone,
     wait_until,
 )
-from mock_cloud.cloud.local_plan import (
+from mock_cloud.cloud.local.plan import (
     NodePlan,
     check_image,
     expected_mounts,
@@ -137,9 +137,9 @@ class LocalProvider:
         return self._settings
 
     def _start(self, plan: NodePlan) -> None:
-        argv = [sys.executable, "-m", "mock_cloud.cloud.local_supervisor"]
+        argv = [sys.executable, "-m", "mock_cloud.cloud.local.supervisor"]
         # The package may run from a checkout that only this process's path names.
-        package_root = str(Path(__file__).parents[2])
+        package_root = str(Path(__file__).parents[3])
         try:
             # Not `process.run`: the answer comes while the supervisor lives on.
             done = subprocess.run(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.cloud.lease import Holder
-from mock_cloud.cloud.local_files import (
+from mock_cloud.cloud.local.files import (
     NodeFacts,
     end_process,
     find_facts,

@@ -15,8 +15,8 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.cloud import syscalls
-from mock_cloud.cloud.local_plan import PATH, WORK_DIRS, NodePlan, injected_files
+from mock_cloud.cloud.local import syscalls
+from mock_cloud.cloud.local.plan import PATH, WORK_DIRS, NodePlan, injected_files
 from mock_cloud.cloud.provider import InjectedFile, InjectedType
 from mock_cloud.process import CommandFailed, run
 

@@ -4,7 +4,7 @@
 It is the node's dead-man. It was started in a session of its own, and the node lives no longer
 than it does: the kernel kills the node's pid 1 when this process dies. It ends the node
 when the lease is released, expired, idle or abandoned for too long, when it is sent SIGTERM, or
-when sshd ends. Started as ``python -m mock_cloud.cloud.local_supervisor`` with a plan on
+when sshd ends. Started as ``python -m mock_cloud.cloud.local.supervisor`` with a plan on
 stdin; answers with one line of JSON on stdout once sshd greets or booting failed.
 """
 
@@ -21,18 +21,18 @@ import time
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.cloud import syscalls
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder
-from mock_cloud.cloud.local_files import (
+from mock_cloud.cloud.local import syscalls
+from mock_cloud.cloud.local.files import (
     NodeFacts,
     read_tail,
     remove_tree,
     wait_until,
     write_facts,
 )
-from mock_cloud.cloud.local_init import become_node
-from mock_cloud.cloud.local_plan import NodePlan
+from mock_cloud.cloud.local.init import become_node
+from mock_cloud.cloud.local.plan import NodePlan
 from mock_cloud.errors import CleanupError, CloudError, MockCloudError
 from mock_cloud.process import run
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.cloud.leased import LeasedNode
-from mock_cloud.cloud.local import LocalProvider
+from mock_cloud.cloud.local.provider import LocalProvider
 from mock_cloud.cloud.provider import Bootstrap, InjectedFile, InjectedType, NodeOrder
 from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.settings import LocalSettings
