@@ -11,13 +11,13 @@ from mock_cloud.attest.envelope import sign_manifest, verify_manifest
 from mock_cloud.attest.evidence import Evidence, EvidenceError, parse_evidence
 from mock_cloud.attest.expectations import Invocation, MountRule, ProgramRule, SocketRule
 from mock_cloud.attest.kernel import KernelFacts, parse_kernel
-from mock_cloud.attest.keys import PackageKeys
 from mock_cloud.attest.manifest import SAME_AS_CONTROLLER, ImageManifest
 from mock_cloud.attest.packages import HeaderCache, Package, verify_package
 from mock_cloud.attest.policy import Policy, standard, strict
 from mock_cloud.attest.verdict import NodeRefused, Verdict, reason_text
 from mock_cloud.attest.verify import Binding, verify
 from mock_cloud.attest.volatile import VolatileKind, VolatileRule
+from mock_cloud.signed.keys import PackageKeys
 
 __all__ = [
     "SAME_AS_CONTROLLER",

@@ -25,13 +25,13 @@ from mock_cloud.attest.expectations import (
 )
 from mock_cloud.attest.files import FileFact
 from mock_cloud.attest.kernel import KernelFacts
-from mock_cloud.attest.keys import PackageKeys
 from mock_cloud.attest.knowngood import Signed, label_of, read_packages
 from mock_cloud.attest.manifest import SAME_AS_CONTROLLER, ImageManifest
 from mock_cloud.attest.packages import FileFlag, HeaderCache
 from mock_cloud.attest.verdict import REASONS_MAX
 from mock_cloud.attest.volatile import Volatile, VolatileKind, VolatileRule, sshd_only_rules
 from mock_cloud.errors import AttestationRefused, Reason
+from mock_cloud.signed.keys import PackageKeys
 
 SSHD_PROGRAMS: Final = (
     "/usr/sbin/sshd",

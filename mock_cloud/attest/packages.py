@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from mock_cloud.attest.capabilities import xattr_of_text
 from mock_cloud.attest.files import CAPABILITY, PATH_MAX, Xattrs, is_normal
-from mock_cloud.attest.header import (
+from mock_cloud.signed.header import (
     INT16,
     INT32,
     INT64,
@@ -24,7 +24,7 @@ from mock_cloud.attest.header import (
     HeaderError,
     parse_header,
 )
-from mock_cloud.attest.keys import PackageKeys
+from mock_cloud.signed.keys import PackageKeys
 
 SHA256: Final = 8
 """FILEDIGESTALGO, numbered as in RFC 4880 9.4."""

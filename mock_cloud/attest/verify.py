@@ -18,7 +18,6 @@ from mock_cloud.attest.check_running import ProcessCheck, check_mounts, check_so
 from mock_cloud.attest.evidence import Evidence, EvidenceError, parse_evidence
 from mock_cloud.attest.expectations import MountRule, ProgramRule, SocketRule
 from mock_cloud.attest.kernel import KernelFacts, check_kernel
-from mock_cloud.attest.keys import PackageKeys
 from mock_cloud.attest.knowngood import compile_known_good
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.packages import HeaderCache
@@ -26,6 +25,7 @@ from mock_cloud.attest.policy import Check, Policy
 from mock_cloud.attest.verdict import REASONS_MAX, TIER, NodeRefused, Verdict
 from mock_cloud.errors import Reason
 from mock_cloud.model import _SEAL, MOCK_LIBDIR, WORKSPACE, HostKey, Toolkit, TrustedNode
+from mock_cloud.signed.keys import PackageKeys
 
 _COUNTED_MAX: Final = 1_000_000
 _LAYER_ROOTS: Final = (f"{WORKSPACE}/layers/", f"{WORKSPACE}/dnf/", f"{MOCK_LIBDIR}/")

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.attest.envelope import verify_manifest
-from mock_cloud.attest.keys import PackageKeys
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import HostKey
 from mock_cloud.settings import AttestSettings
+from mock_cloud.signed.keys import PackageKeys
 
 _HINT_KEY: Final = "it is what gpg --armor --export prints"
 

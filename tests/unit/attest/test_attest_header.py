@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mock_cloud.attest import PackageKeys, verify_package
-from mock_cloud.attest.header import (
+from mock_cloud.attest.packages import FileFlag, Package, PackageFile
+from mock_cloud.errors import ConfigError
+from mock_cloud.signed.header import (
     STRINGS,
     TAG_DSAHEADER,
     TAG_IMMUTABLE,
@@ -20,9 +22,7 @@ from mock_cloud.attest.header import (
     HeaderError,
     parse_header,
 )
-from mock_cloud.attest.keys import UnsignedError
-from mock_cloud.attest.packages import FileFlag, Package, PackageFile
-from mock_cloud.errors import ConfigError
+from mock_cloud.signed.keys import UnsignedError
 from tests.unit.attest.attest_builder import DATA, blob, keys, sha256
 
 Entry = tuple[int, int, int, int]

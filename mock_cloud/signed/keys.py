@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pysequoia import Cert, Sig, verify
 from pysequoia.packet import SignatureType
 
-from mock_cloud.attest.header import Header
 from mock_cloud.errors import ConfigError
+from mock_cloud.signed.header import Header
 
 _CERTIFICATES_MAX_BYTES = 4 << 20
 
