@@ -77,12 +77,17 @@ class KeyPair:
 
 @dataclass(frozen=True, slots=True)
 class NodeAddress:
-    """Where a node's sshd listens, and the only host key it may answer with."""
+    """Where a node's sshd listens, and the only host key it may answer with.
+
+    `proxy` is a command whose stdin and stdout lead there (OpenSSH's ProxyCommand, as a list of
+    arguments); empty for a TCP connection.
+    """
 
     host: str
     port: int
     user: str
     host_key: HostKey
+    proxy: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.user}@{self.host}:{self.port}"

@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+
+from mock_cloud.model import HostKey, Secret
 
 
 class EngineChoice(Enum):
@@ -41,9 +44,161 @@ class LocalSettings:
     boot_timeout_s: float = 30.0
 
 
+class Market(Enum):
+    """How EC2 sells a node: at the list price, or what is spare and may be taken back."""
+
+    ON_DEMAND = "on-demand"
+    SPOT = "spot"
+    SPOT_FIRST = "spot-first"
+    """Spot; on demand where no zone and size has spot capacity."""
+
+
+class Reach(Enum):
+    """Which of a node's addresses this machine connects to."""
+
+    PUBLIC = "public"
+    PRIVATE = "private"
+    IPV6 = "ipv6"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """Table [node.ARCH]: what to ask a cloud for, best first; all pairs are tried in order.
+
+    `images` and `sizes` are the API's own ids. `price_per_hour` is in the budget's currency; None
+    takes what the API or libcloud's tables tell. `manifest` overrides [attest] manifest.
+    """
+
+    images: tuple[str, ...]
+    sizes: tuple[str, ...]
+    price_per_hour: float | None = None
+    manifest: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ec2Settings:
+    """Table [ec2]. Without keys here, AWS's own places are read, `profile` in ~/.aws.
+
+    `subnets` go with `zones` one by one, or one subnet stands for all. `volume_gib` 0 leaves
+    the image's own. `endpoint` is the URL of an API that speaks EC2's language.
+    """
+
+    region: str
+    zones: tuple[str, ...] = ()
+    subnets: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()
+    market: Market = Market.ON_DEMAND
+    reach: Reach = Reach.PUBLIC
+    volume_gib: int = 0
+    endpoint: str = ""
+    profile: str = ""
+    access_key_id: str = ""
+    secret_access_key: Secret | None = None
+    boot_timeout_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStackSettings:
+    """Table [openstack]. `cloud` is an entry of clouds.yaml; empty: OS_CLOUD or OS_* variables.
+
+    `networks` are ids. With `floating_ip_pool` each node gets an address of that pool, which is
+    given back with the node.
+    """
+
+    cloud: str = ""
+    region: str = ""
+    zones: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()
+    floating_ip_pool: str = ""
+    config_drive: bool = False
+    reach: Reach = Reach.PUBLIC
+    boot_timeout_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class RackspaceSettings:
+    """Table [rackspace]: the old "cloudservers" API. Keys here or in RACKSPACE_* variables."""
+
+    region: str
+    endpoint: str = ""
+    username: str = ""
+    api_key: Secret | None = None
+    reach: Reach = Reach.PUBLIC
+    boot_timeout_s: float = 300.0
+
+
+Scalar = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class LibcloudSettings:
+    """Table [libcloud]: any other compute driver of libcloud, by its name there.
+
+    `arguments` go to the driver's constructor; a value ``env:NAME`` is read from the environment
+    when it is needed. `create` are ``ex_`` arguments of its `create_node`. `locations` are ids,
+    best first.
+    """
+
+    driver: str
+    arguments: Mapping[str, Scalar] = field(default_factory=dict, repr=False)
+    create: Mapping[str, object] = field(default_factory=dict)
+    locations: tuple[str, ...] = ()
+    reach: Reach = Reach.PUBLIC
+    boot_timeout_s: float = 300.0
+
+
+CloudSettings = Ec2Settings | OpenStackSettings | RackspaceSettings | LibcloudSettings
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """Table [host.NAME]: one machine that its owner lends, reached with the user's own SSH key.
+
+    One of `host_key` and `host_ca` is set. `ssh_config` (OpenSSH's format) may say how to get
+    there: ProxyJump, ProxyCommand, HostName, Port, IdentityFile. `capacity` orders the free hosts:
+    the largest is taken first. A host does one build at a time.
+    """
+
+    name: str
+    address: str
+    owner: str
+    arch: str
+    port: int = 22
+    user: str = "root"
+    host_key: HostKey | None = None
+    host_ca: HostKey | None = None
+    identity: Path | None = None
+    ssh_config: Path | None = None
+    capacity: int = 1
+    manifest: Path | None = None
+
+
+class AtLimit(Enum):
+    """What a day's budget, once spent, does to nodes that still work."""
+
+    STOP = "stop"
+    """A node's life is cut so that the day's budget cannot be exceeded."""
+    FINISH = "finish"
+    """No new node; those that work may go on to their `max_ttl`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Table [budget]: what this remote may cost in a day (UTC), in `currency`."""
+
+    per_day: float
+    currency: str = "USD"
+    at_limit: AtLimit = AtLimit.STOP
+
+
 @dataclass(frozen=True, slots=True)
 class LeaseLimits:
-    """Table [lease]. Times in seconds. `idle_ttl_s` 0: give the node back at once."""
+    """Table [lease]. Times in seconds. `idle_ttl_s` 0: give the node back at once.
+
+    `max_ttl_s` is a node's whole life. A warm node is used again only while half of that is
+    left, so that every build has at least so long.
+    """
 
     idle_ttl_s: float = 600.0
     max_ttl_s: float = 4 * 3600.0
@@ -68,16 +223,25 @@ class AttestSettings:
 
 @dataclass(frozen=True, slots=True)
 class BuildSettings:
-    """Table [build]. `connect_timeout_s` bounds reaching a booted node's sshd."""
+    """Table [build]. `connect_timeout_s` bounds reaching a booted node's sshd.
+
+    `retries` is on how many other nodes a build is tried whose node failed; a build that fails
+    by itself is never tried again.
+    """
 
     engine: EngineChoice = EngineChoice.AUTO
     connect_timeout_s: float = 30.0
     silence_timeout_s: float = 30.0
+    retries: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A named way to get nodes. `source` is the file it was read from."""
+    """A named way to get nodes. `source` is the file it was read from.
+
+    One of `local`, `cloud` and `hosts` is set, by `provider`. `nodes` is by architecture and goes
+    with `cloud`. `fallback` are remotes to turn to, in order, when this one has no node to give.
+    """
 
     name: str
     provider: str
@@ -85,5 +249,10 @@ class Remote:
     attest: AttestSettings
     lease: LeaseLimits = field(default_factory=LeaseLimits)
     build: BuildSettings = field(default_factory=BuildSettings)
+    fallback: tuple[str, ...] = ()
+    budget: Budget | None = None
     local: LocalSettings | None = None
+    cloud: CloudSettings | None = None
+    nodes: Mapping[str, NodeSettings] = field(default_factory=dict)
+    hosts: tuple[HostSettings, ...] = ()
     source: Path = Path()

@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
-import json
 import os
 import secrets
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -19,7 +16,7 @@ from mock_cloud.cloud.claim import Choice, Create, Evict, Take, Wait, Wish, choo
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState, local_owner
 from mock_cloud.cloud.leased import LeasedNode, end_lease
-from mock_cloud.cloud.provider import Bootstrap, NodeOrder, Provider
+from mock_cloud.cloud.provider import Bootstrap, NodeOrder, OnPhase, Provider
 from mock_cloud.cloud.providers import find_provider
 from mock_cloud.errors import CleanupError, CloudError
 from mock_cloud.model import KeyPair
@@ -28,8 +25,6 @@ from mock_cloud.sshkeys import make_key_pair
 
 _LOOK_EVERY_S: Final = 0.2
 
-OnPhase = Callable[[str], None]
-
 
 def acquire(
     remote: Remote,
@@ -37,12 +32,14 @@ def acquire(
     *,
     state_dir: Path,
     deadline_s: float,
+    arch: str,
     on_phase: OnPhase = lambda phase: None,
     fresh: bool = False,
     toolkit: str = "",
 ) -> LeasedNode:
     """A node of `remote` to work in `chroot`, waiting at most `deadline_s` seconds.
 
+    `arch` is the node's architecture, one of the remote's.
     The node on which the chroot lives comes first, then any warm one, then a new one. `fresh`:
     the build makes the chroot anew, so another node will do if its home is at work.
     `toolkit` is the digest of what will be pushed: a node that holds another one would be
@@ -54,7 +51,7 @@ def acquire(
     wish = Wish(
         remote=remote.name,
         owner=local_owner(),
-        settings=settings_digest(remote, toolkit),
+        settings=settings_digest(remote, arch, toolkit),
         chroot=chroot,
         fresh=fresh,
         max_nodes=remote.lease.max_nodes,
@@ -64,14 +61,14 @@ def acquire(
     while True:
         choice, lease = _claim(journal, remote, wish)
         if isinstance(choice, Take) and lease is not None:
-            if _runs(provider, lease.id):
+            if provider.is_running(lease.id, lease.handle):
                 on_phase("using a warm node")
                 return _leased(lease, journal, provider, remote, adopted=choice.lease.abandoned)
             end_lease(journal, provider, lease.id)
         elif isinstance(choice, Create) and lease is not None:
             on_phase("creating a node")
             timeout_s = max(0.1, deadline - time.monotonic())
-            return _create(lease, journal, provider, remote, timeout_s)
+            return _create(lease, journal, provider, remote, arch, timeout_s, on_phase)
         elif isinstance(choice, Evict):
             on_phase("replacing a node that is no longer needed")
             end_lease(journal, provider, choice.lease.id)
@@ -83,21 +80,27 @@ def acquire(
             _wait(choice, remote, deadline)
 
 
-def settings_digest(remote: Remote, toolkit: str = "") -> str:
+def settings_digest(remote: Remote, arch: str, toolkit: str = "") -> str:
     """Digest (hex) of all that shapes a node: another digest, another node.
 
     The image tree and the manifest count as they are on disk now, by inode and times.
     """
-    shape = {
-        "provider": remote.provider,
-        "toolkit": toolkit,
-        "arches": remote.arches,
-        "attest": dataclasses.asdict(remote.attest),
-        "local": None if remote.local is None else dataclasses.asdict(remote.local),
-        "manifest": _identity(remote.attest.manifest),
-        "image": None if remote.local is None else _identity(remote.local.image),
-    }
-    return hashlib.sha256(json.dumps(shape, sort_keys=True, default=str).encode()).hexdigest()
+    node = remote.nodes.get(arch)
+    manifest = remote.attest.manifest if node is None or node.manifest is None else node.manifest
+    # What `repr` shows has no secrets in it: another password is no other node.
+    shape = (
+        remote.provider,
+        toolkit,
+        arch,
+        remote.attest,
+        remote.local,
+        remote.cloud,
+        node,
+        remote.hosts,
+        _identity(manifest),
+        None if remote.local is None else _identity(remote.local.image),
+    )
+    return hashlib.sha256(repr(shape).encode()).hexdigest()
 
 
 def _identity(path: Path) -> list[int] | None:
@@ -159,16 +162,28 @@ def _intend(remote: Remote, wish: Wish) -> Lease:
 
 
 def _create(
-    lease: Lease, journal: Journal, provider: Provider, remote: Remote, timeout_s: float
+    lease: Lease,
+    journal: Journal,
+    provider: Provider,
+    remote: Remote,
+    arch: str,
+    timeout_s: float,
+    on_phase: OnPhase,
 ) -> LeasedNode:
     try:
         client_key = make_key_pair()
         _store_key(journal.key_path(lease.id), client_key)
         lease = _move(journal, lease, LeaseState.CREATING)
-        order = NodeOrder(lease.id, lease.remote, lease.owner, lease.expires_unix)
+        order = NodeOrder(lease.id, lease.remote, lease.owner, arch, lease.expires_unix)
         hostname = f"mock-cloud-{lease.id}"
         bootstrap = Bootstrap(make_key_pair(), client_key.public, hostname)
-        node = provider.create(order, bootstrap, timeout_s=timeout_s)
+        node = provider.create(
+            order,
+            bootstrap,
+            timeout_s=timeout_s,
+            on_handle=lambda handle: _note_handle(journal, lease.id, handle),
+            on_phase=on_phase,
+        )
         lease = replace(
             lease,
             address=node.address,
@@ -197,6 +212,13 @@ def _move(journal: Journal, lease: Lease, state: LeaseState) -> Lease:
         return moved
 
 
+def _note_handle(journal: Journal, lease_id: str, handle: str) -> None:
+    with journal.transaction() as books:
+        lease = books.find(lease_id)
+        if lease is not None:
+            books.write(replace(lease, handle=handle))
+
+
 def _store_key(path: Path, pair: KeyPair) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, 0o600), "wb") as stream:
@@ -210,16 +232,14 @@ def _leased(
     return LeasedNode(lease, journal, provider, max_builds=max_builds, adopted=adopted)
 
 
-def _runs(provider: Provider, lease_id: str) -> bool:
-    return any(node.lease_id == lease_id and node.running for node in provider.list_nodes())
-
-
 def _close_the_dead(journal: Journal, provider: Provider, wish: Wish) -> None:
     """End leases of ours whose node died or that were left half made or half released."""
     for lease in journal.leases():
         if (lease.remote, lease.owner) != (wish.remote, wish.owner) or lease.held:
             continue
-        if journal.find_due(lease.id) is not None or not _runs(provider, lease.id):
+        if journal.find_due(lease.id) is not None or not provider.is_running(
+            lease.id, lease.handle
+        ):
             end_lease(journal, provider, lease.id)
 
 

@@ -7,7 +7,7 @@ lease's id and owner, so that `list_nodes` finds it again after any crash.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -52,12 +52,14 @@ class NodeOrder:
     """Which node is wanted, and for whom: what a provider tags the node with.
 
     `lease_id` is unique and was journalled before, so it serves as idempotency token too.
-    Times are unix seconds.
+    `owner` is the journal's: a user of a machine with one state directory. `arch` is one of
+    the remote's. `expires_unix` is when the node must be gone.
     """
 
     lease_id: str
     remote: str
     owner: str
+    arch: str
     expires_unix: float
 
 
@@ -75,29 +77,63 @@ class CreatedNode:
     """A node whose sshd answers.
 
     `handle` is the provider's own name for it, opaque to everyone else. `injected` maps a path
-    to what the provider put there, complete. `mounts` are the node's mounts, in mount order.
+    to what the provider put there, complete. `mounts` are the node's mounts, in mount order; none
+    where only the image's manifest knows them. `has_bootstrap_key` says that the host key went
+    through somebody else's hands (an API, a metadata service) and is to be replaced.
+    `price_per_hour` is in the budget's currency, None if nobody knows. `kind` says in a few words
+    what it is, for listings: size, zone, image, spot or not.
     """
 
     address: NodeAddress
     handle: str
     injected: Mapping[str, InjectedFile]
-    mounts: tuple[ExpectedMount, ...]
+    mounts: tuple[ExpectedMount, ...] = ()
+    has_bootstrap_key: bool = False
+    price_per_hour: float | None = None
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundNode:
-    """A node that exists according to the provider, whatever the journal says."""
+    """A node that exists according to the provider, whatever the journal says.
+
+    `expires_unix` is what it was tagged with, None where the provider keeps no tags.
+    """
 
     lease_id: str
     owner: str
     handle: str
     running: bool
+    remote: str = ""
+    expires_unix: float | None = None
+
+
+OnHandle = Callable[[str], None]
+"""Told a node's handle as soon as the provider knows it, long before the node can be used."""
+
+OnPhase = Callable[[str], None]
+"""Told what happens, in a few words for the user."""
 
 
 class Provider(Protocol):
     """How the pool talks to one kind of nodes."""
 
-    def create(self, order: NodeOrder, bootstrap: Bootstrap, *, timeout_s: float) -> CreatedNode:
+    def quote(self, arch: str) -> float | None:
+        """The most that a node of `arch` may cost per hour; None if nobody knows.
+
+        In the budget's currency; 0 for what costs nothing. Asks the API only if it must.
+        CloudError, ConfigError.
+        """
+
+    def create(
+        self,
+        order: NodeOrder,
+        bootstrap: Bootstrap,
+        *,
+        timeout_s: float,
+        on_handle: OnHandle,
+        on_phase: OnPhase,
+    ) -> CreatedNode:
         """Make the node and wait until its sshd answers.
 
         Whatever was made before a failure is removed or found by `list_nodes`. CloudError,
@@ -111,8 +147,14 @@ class Provider(Protocol):
         is left.
         """
 
+    def is_running(self, lease_id: str, handle: str) -> bool:
+        """Whether the node of this lease still runs, by the cheapest question. CloudError."""
+
     def list_nodes(self) -> Sequence[FoundNode]:
-        """All nodes of this provider, of all owners, running or half removed. CloudError."""
+        """All nodes of this provider, of all owners, running or half removed. CloudError.
+
+        With them whatever else was made for a lease and outlived its node, as not running.
+        """
 
     def console_tail(self, handle: str) -> str:
         """The end of the node's console, for a message; empty if there is none."""

@@ -13,7 +13,7 @@ from mock_cloud.cloud.lease import Holder, Lease, LeaseState
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
 from mock_cloud.model import HostKey, NodeAddress
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 CREATE_TABLE: Final = """
 CREATE TABLE lease (
@@ -77,7 +77,15 @@ def to_row(lease: Lease) -> tuple[str | float | int | None, ...]:
         None if holder is None else json.dumps([holder.pid, holder.started]),
         None
         if address is None
-        else json.dumps([address.host, address.port, address.user, str(address.host_key)]),
+        else json.dumps(
+            [
+                address.host,
+                address.port,
+                address.user,
+                str(address.host_key),
+                address.proxy,
+            ]
+        ),
         lease.handle,
         _dump_injected(lease.injected),
         json.dumps([[mount.point, mount.type] for mount in lease.mounts]),
@@ -125,8 +133,9 @@ def _parse_holder(text: str | None) -> Holder | None:
 def _parse_address(text: str | None) -> NodeAddress | None:
     if text is None:
         return None
-    host, port, user, key = _list(text, 4)
-    return NodeAddress(_text(host), _number(port), _text(user), HostKey.parse(_text(key)))
+    host, port, user, key, proxy = _list(text, 5)
+    words = tuple(_text(word) for word in _fields(proxy))
+    return NodeAddress(_text(host), _number(port), _text(user), HostKey.parse(_text(key)), words)
 
 
 def _dump_injected(injected: Mapping[str, InjectedFile]) -> str:

@@ -4,74 +4,47 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from mock_cloud.config.chroots import MOCK_CONFIG_DIR, user_home
-from mock_cloud.config.toml_tables import (
-    Document,
-    Key,
-    Tables,
-    choice,
-    directory,
-    duration,
-    file,
-    files,
-    integer,
-    loopback,
-    read_document,
-    text,
-    words,
-)
+from mock_cloud.config.remote_tables import CLOUD_TABLES, TABLES
+from mock_cloud.config.toml_tables import Document, read_document
 from mock_cloud.errors import ConfigError
 from mock_cloud.invocation.names import find_name_problem, printable
+from mock_cloud.model import Secret
 from mock_cloud.settings import (
     AttestSettings,
+    Budget,
     BuildSettings,
-    EngineChoice,
+    CloudSettings,
+    Ec2Settings,
+    HostSettings,
     LeaseLimits,
+    LibcloudSettings,
     LocalSettings,
+    NodeSettings,
+    OpenStackSettings,
+    RackspaceSettings,
     Remote,
-    SecondLook,
 )
 
-PROVIDERS: Final = ("local",)
-"""Providers there are; each has a table of its own name."""
-
-_WEEK_S: Final = 7 * 86400.0
-_HOUR_S: Final = 3600.0
-_DAY_S: Final = 86400.0
-
-TABLES: Final[Tables] = {
-    "remote": {
-        "provider": Key("provider", text, required=True),
-        "arches": Key("arches", words, required=True),
-    },
-    "local": {
-        "image": Key("image", directory, required=True),
-        "address": Key("address", loopback),
-        "disk_mib": Key("disk_mib", integer(0, 16 << 20)),
-        "boot_timeout": Key("boot_timeout_s", duration(1.0, _HOUR_S)),
-    },
-    "attest": {
-        "manifest": Key("manifest", file, required=True),
-        "manifest_keys": Key("manifest_keys", files, required=True),
-        "package_keys": Key("package_keys", files, required=True),
-        "second_look": Key("second_look", choice(SecondLook)),
-    },
-    "lease": {
-        "idle_ttl": Key("idle_ttl_s", duration(0.0, _DAY_S)),
-        "max_ttl": Key("max_ttl_s", duration(60.0, _WEEK_S)),
-        "max_nodes": Key("max_nodes", integer(1, 100)),
-        "max_builds": Key("max_builds", integer(1, 100_000)),
-    },
-    "build": {
-        "engine": Key("engine", choice(EngineChoice)),
-        "connect_timeout": Key("connect_timeout_s", duration(1.0, _HOUR_S)),
-        "silence_timeout": Key("silence_timeout_s", duration(1.0, _HOUR_S)),
-    },
+_CLOUDS: Final[Mapping[str, Callable[..., CloudSettings]]] = {
+    "ec2": Ec2Settings,
+    "openstack": OpenStackSettings,
+    "rackspace": RackspaceSettings,
+    "libcloud": LibcloudSettings,
 }
+_TABLES_OF: Final = {
+    "local": ("local",),
+    "ssh": ("host",),
+    **{name: (name, "node") for name in CLOUD_TABLES},
+}
+
+PROVIDERS: Final = tuple(_TABLES_OF)
+"""Providers there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,26 +103,85 @@ def read_remote(name: str, path: Path) -> Remote:
     for table in ("remote", "attest"):
         if table not in document.tables:
             document.refuse(f"the table [{table}] is missing", table)
-    remote: dict[str, Any] = {**document.tables["remote"]}
+    provider = _provider(document)
+    _refuse_open_secrets(document)
     lease = LeaseLimits(**document.tables.get("lease", {}))
     if lease.idle_ttl_s > lease.max_ttl_s:
         document.refuse("idle_ttl is longer than max_ttl", "lease", "idle_ttl")
+    budget = document.tables.get("budget")
+    hosts = _hosts(document)
+    nodes = {
+        arch: NodeSettings(**values) for arch, values in document.tables.get("node", {}).items()
+    }
     return Remote(
         name=name,
-        **remote,
+        provider=provider,
+        arches=_arches(document, hosts, nodes),
         attest=AttestSettings(**document.tables["attest"]),
         lease=lease,
         build=BuildSettings(**document.tables.get("build", {})),
-        local=_local(document, remote["provider"]),
+        fallback=document.tables["remote"].get("fallback", ()),
+        budget=None if budget is None else Budget(**budget),
+        local=LocalSettings(**document.tables["local"]) if provider == "local" else None,
+        cloud=_CLOUDS[provider](**document.tables[provider]) if provider in _CLOUDS else None,
+        nodes=nodes,
+        hosts=hosts,
         source=path,
     )
 
 
-def _local(document: Document, provider: str) -> LocalSettings | None:
+def _provider(document: Document) -> str:
+    """The provider's name; its tables are there and no other provider's."""
+    provider: str = document.tables["remote"]["provider"]
     if provider not in PROVIDERS:
         near = difflib.get_close_matches(provider, PROVIDERS, n=1)
         end = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(PROVIDERS)}"
         document.refuse(f"unknown provider {provider!r}; {end}", "remote", "provider")
-    if "local" not in document.tables:
-        document.refuse("provider 'local' needs the table [local]", "remote", "provider")
-    return LocalSettings(**document.tables["local"])
+    wanted = _TABLES_OF[provider]
+    for table in wanted:
+        if table not in document.tables:
+            shown = f"{table}.NAME" if table in ("node", "host") else table
+            document.refuse(
+                f"provider {provider!r} needs the table [{shown}]", "remote", "provider"
+            )
+    for table in {name for names in _TABLES_OF.values() for name in names} - set(wanted):
+        if table in document.tables:
+            document.refuse(f"the table [{table}] is not for provider {provider!r}", table)
+    return provider
+
+
+def _refuse_open_secrets(document: Document) -> None:
+    if not document.path.stat().st_mode & 0o077:
+        return
+    for table, values in document.tables.items():
+        for key, value in values.items():
+            if isinstance(value, Secret):
+                document.refuse(
+                    f"{key} is a secret, and others may read this file: chmod 600 it", table, key
+                )
+
+
+def _arches(
+    document: Document, hosts: Sequence[HostSettings], nodes: Mapping[str, NodeSettings]
+) -> tuple[str, ...]:
+    """Which architectures its nodes have: as written, else those of its nodes or hosts."""
+    there = tuple(nodes) or tuple(dict.fromkeys(host.arch for host in hosts))
+    written: tuple[str, ...] = document.tables["remote"].get("arches", there)
+    if not written:
+        document.refuse("[remote] lacks the key 'arches'", "remote")
+    for arch in written:
+        if there and arch not in there:
+            document.refuse(f"there is no node or host of arch {arch!r}", "remote", "arches")
+    return written
+
+
+def _hosts(document: Document) -> tuple[HostSettings, ...]:
+    hosts = []
+    for name, values in document.tables.get("host", {}).items():
+        if ("host_key" in values) == ("host_ca" in values):
+            document.refuse(
+                f"host {name}: one of host_key and host_ca is wanted: no key is taken on trust",
+                f"host.{name}",
+            )
+        hosts.append(HostSettings(name=name, **values))
+    return tuple(hosts)

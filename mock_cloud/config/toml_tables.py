@@ -4,18 +4,16 @@
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import re
 import stat
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn
 
+from mock_cloud.config.toml_values import Check, Refused
 from mock_cloud.errors import ConfigError
-from mock_cloud.invocation.names import expand_home
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,21 +22,9 @@ else:
 
 FILE_MAX_BYTES: Final = 1 << 20
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
-_UNIT_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _HINT: Final = "mock-cloud-remotes(5) says what may stand there"
 _HEADER: Final = re.compile(r"\s*\[\s*([^\]]+?)\s*\]\s*(?:#.*)?")
 _KEY: Final = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*(?:\.|=)""")
-
-_E = TypeVar("_E", bound=Enum)
-
-
-class Refused(ValueError):
-    """A value is not acceptable; the message says what would be."""
-
-
-Check = Callable[[Any, Path], Any]
-"""(raw value, directory that relative paths are relative to) → parsed value, or Refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +36,15 @@ class Key:
     required: bool = False
 
 
-Tables = Mapping[str, Mapping[str, Key]]
+@dataclass(frozen=True, slots=True)
+class Each:
+    """A table of tables, ``[TABLE.NAME]``: the keys of each. `name_check` judges NAME."""
+
+    keys: Mapping[str, Key]
+    name_check: Check
+
+
+Tables = Mapping[str, Mapping[str, Key] | Each]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +80,28 @@ def read_document(path: Path, tables: Tables) -> Document:
             _refuse(path, text, f"unknown {what} {table!r}{near}", table, None)
         if not isinstance(values, dict):
             _refuse(path, text, f"{table!r} is a table: write [{table}]", table, None)
-        parsed[table] = _parse_table(path, text, table, values, tables[table])
+        keys = tables[table]
+        if isinstance(keys, Each):
+            parsed[table] = _parse_each(path, text, table, values, keys)
+        else:
+            parsed[table] = _parse_table(path, text, table, values, keys)
     return Document(path, text, parsed)
+
+
+def _parse_each(
+    path: Path, text: str, table: str, tables: Mapping[str, Any], each: Each
+) -> dict[str, Any]:
+    parsed: dict[str, Any] = {}
+    for name, values in tables.items():
+        full = f"{table}.{name}"
+        if not isinstance(values, dict):
+            _refuse(path, text, f"[{table}] holds tables only: write [{table}.NAME]", table, name)
+        try:
+            each.name_check(name, path.parent)
+        except Refused as error:
+            _refuse(path, text, f"[{full}]: {error}", full, None)
+        parsed[name] = _parse_table(path, text, full, values, each.keys)
+    return parsed
 
 
 def _parse_table(
@@ -141,114 +155,10 @@ def _line(text: str, table: str, key: str | None) -> int:
             current = header[1].strip("\"'")
             if current == table:
                 best = number
+            elif key is not None and current == f"{table}.{key}":
+                return number
         elif found:
             name = found[1] or found[2] or found[3]
             if (current == table and name == key) or (not current and name == table):
                 return number
     return best
-
-
-def text(raw: Any, _: Path) -> str:
-    """A non-empty string."""
-    if not isinstance(raw, str) or not raw:
-        raise Refused(f"a string is wanted, not {raw!r}")
-    return raw
-
-
-def words(raw: Any, base: Path) -> tuple[str, ...]:
-    """A non-empty list of words of lower-case letters, digits and underscores."""
-    found = tuple(text(item, base) for item in _list(raw))
-    for word in found:
-        if not re.fullmatch(r"[a-z0-9_]+", word):
-            raise Refused(f"{word!r} is not a plain word")
-    return found
-
-
-def choice(kind: type[_E]) -> Check:
-    """One of the values of an enum."""
-
-    def check(raw: Any, _: Path) -> _E:
-        for member in kind:
-            if raw == member.value:
-                return member
-        known = ", ".join(repr(member.value) for member in kind)
-        raise Refused(f"{raw!r} is none of {known}")
-
-    return check
-
-
-def integer(least: int, most: int) -> Check:
-    """An integer within bounds."""
-
-    def check(raw: Any, _: Path) -> int:
-        if not isinstance(raw, int) or isinstance(raw, bool):
-            raise Refused(f"an integer is wanted, not {raw!r}")
-        if not least <= raw <= most:
-            raise Refused(f"{raw} is not between {least} and {most}")
-        return raw
-
-    return check
-
-
-def duration(least_s: float, most_s: float) -> Check:
-    """Seconds as a number, or a string such as "90s", "10m", "4h", "7d"; within bounds."""
-
-    def check(raw: Any, _: Path) -> float:
-        found = _DURATION.fullmatch(raw.strip()) if isinstance(raw, str) else None
-        if found:
-            seconds = float(found[1]) * _UNIT_S[found[2]]
-        elif isinstance(raw, (int, float)) and not isinstance(raw, bool):
-            seconds = float(raw)
-        else:
-            raise Refused(f'a duration is wanted, such as "90s", "10m" or "4h", not {raw!r}')
-        if not least_s <= seconds <= most_s:  # false for nan too
-            raise Refused(f"{raw!r} is not between {least_s:g} and {most_s:g} seconds")
-        return seconds
-
-    return check
-
-
-def loopback(raw: Any, base: Path) -> str:
-    """A numeric loopback address, or an empty string."""
-    if raw == "":
-        return ""
-    try:
-        if ipaddress.ip_address(text(raw, base)).is_loopback:
-            return str(raw)
-    except ValueError as error:
-        raise Refused(f"{raw!r} is not an IP address") from error
-    raise Refused(f"{raw!r} is not a loopback address")
-
-
-def directory(raw: Any, base: Path) -> Path:
-    """An existing directory; relative to the file."""
-    path = base / expand_home(text(raw, base))
-    if not path.is_dir():
-        raise Refused(f"there is no directory {path}")
-    return path
-
-
-def file(raw: Any, base: Path) -> Path:
-    """An existing, readable file that not everybody may write to; relative to the TOML file."""
-    path = base / expand_home(text(raw, base))
-    try:
-        with path.open("rb"):
-            mode = path.stat().st_mode
-    except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from error
-    if not stat.S_ISREG(mode):
-        raise Refused(f"{path} is not a regular file")
-    if mode & stat.S_IWOTH:
-        raise Refused(f"{path} is writable by everybody")
-    return path
-
-
-def files(raw: Any, base: Path) -> tuple[Path, ...]:
-    """A non-empty list of such files."""
-    return tuple(file(item, base) for item in _list(raw))
-
-
-def _list(raw: Any) -> list[Any]:
-    if not isinstance(raw, list) or not raw:
-        raise Refused(f"a list with at least one entry is wanted, not {raw!r}")
-    return raw

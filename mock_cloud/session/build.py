@@ -84,7 +84,7 @@ def run(line: CommandLine, opts: ConfigOpts, remote: Remote, console: Console) -
     Raises MockCloudError, Stopped.
     """
     _refuse_engine(remote)
-    choose_arch(opts, remote.arches)
+    arch = choose_arch(opts, remote.arches)
     site = Site.of_user(console)
     with ExitStack() as stack:
         # 1
@@ -93,7 +93,9 @@ def run(line: CommandLine, opts: ConfigOpts, remote: Remote, console: Console) -
         resultdir = stack.enter_context(open_results(destination))
         known = load_known_good(remote.attest)
         # 2
-        leased = stack.enter_context(lease(remote, work.config.root, site, fresh=fresh(work)))
+        leased = stack.enter_context(
+            lease(remote, work.config.root, site, arch=arch, fresh=fresh(work))
+        )
         with _left_as_found(leased):
             node = stack.enter_context(closing(reach(leased, remote, site)))
             # 3

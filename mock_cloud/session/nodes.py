@@ -48,7 +48,9 @@ class Site:
 
 
 @contextmanager
-def lease(remote: Remote, chroot: str, site: Site, *, fresh: bool = False) -> Iterator[LeasedNode]:
+def lease(
+    remote: Remote, chroot: str, site: Site, *, arch: str, fresh: bool = False
+) -> Iterator[LeasedNode]:
     """A node of `remote`; afterwards it is kept warm, or destroyed if the block raised."""
 
     def tell(phase: str) -> None:
@@ -61,6 +63,7 @@ def lease(remote: Remote, chroot: str, site: Site, *, fresh: bool = False) -> It
             chroot,
             state_dir=site.archive.state_dir,
             deadline_s=NODE_DEADLINE_S,
+            arch=arch,
             on_phase=tell,
             fresh=fresh,
             toolkit=site.toolkit.digest,
@@ -124,7 +127,7 @@ def look_at_node(remote: Remote, console: Console) -> Verdict:
     known = load_known_good(remote.attest)
     try:
         with (
-            lease(remote, _LOOKING, site) as leased,
+            lease(remote, _LOOKING, site, arch=remote.arches[0]) as leased,
             closing(reach(leased, remote, site)) as node,
         ):
             attested = attest(node, leased, known, remote, site)

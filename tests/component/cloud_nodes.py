@@ -35,7 +35,9 @@ class Site:
 
     def acquire(self, chroot: str = "one", deadline_s: float = 30.0, **limits: float) -> LeasedNode:
         remote = self.remote(**limits)
-        return acquire(remote, chroot, state_dir=self.state_dir, deadline_s=deadline_s)
+        return acquire(
+            remote, chroot, state_dir=self.state_dir, deadline_s=deadline_s, arch="x86_64"
+        )
 
     def facts(self, lease_id: str) -> NodeFacts:
         facts = find_facts(self.state_dir / "nodes" / lease_id)

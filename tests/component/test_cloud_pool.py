@@ -95,7 +95,9 @@ def test_a_chroot_made_anew_elsewhere_lives_there(site: Site, tmp_path: Path) ->
     pid, lease_id = held_by_child(site, tmp_path, "two")
     assert lease_id == home.lease_id
     remote = site.remote()
-    with acquire(remote, "one", state_dir=site.state_dir, deadline_s=20, fresh=True) as node:
+    with acquire(
+        remote, "one", state_dir=site.state_dir, deadline_s=20, arch="x86_64", fresh=True
+    ) as node:
         assert node.lease_id != home.lease_id
     left = Journal(site.state_dir).find(home.lease_id)
     assert left is not None and left.chroots == ("two",)
@@ -260,7 +262,14 @@ def test_a_crash_before_the_node_exists_is_swept(site: Site) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def work() -> None:
-        acquire(site.remote(), "one", state_dir=site.state_dir, deadline_s=20, on_phase=crash)
+        acquire(
+            site.remote(),
+            "one",
+            state_dir=site.state_dir,
+            deadline_s=20,
+            arch="x86_64",
+            on_phase=crash,
+        )
 
     os.waitpid(in_child(work), 0)
     (lease,) = Journal(site.state_dir).leases()

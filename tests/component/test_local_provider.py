@@ -251,7 +251,7 @@ def test_a_silent_sshd_ends_the_boot_at_its_deadline(
     site.acquire().destroy()  # so that the journal is there
     provider = LocalProvider(site.state_dir, LocalSettings(silent, boot_timeout_s=1.0))
     bootstrap = Bootstrap(make_key_pair(), make_key_pair().public, "node")
-    order = NodeOrder("a1", "lab", "me", time.time() + 60)
+    order = NodeOrder("a1", "lab", "me", "x86_64", time.time() + 60)
     with pytest.raises(CloudError, match=r"(?s)did not greet within 1 s.*waiting for nothing"):
         provider.create(order, bootstrap, timeout_s=20)
     eventually(lambda: site.nodes() == [])
@@ -260,7 +260,7 @@ def test_a_silent_sshd_ends_the_boot_at_its_deadline(
 def test_an_address_of_elsewhere_is_refused(site: Site, image: Path) -> None:
     provider = LocalProvider(site.state_dir, LocalSettings(image, address="192.0.2.1"))
     bootstrap = Bootstrap(make_key_pair(), make_key_pair().public, "node")
-    order = NodeOrder("a1", "lab", "me", time.time() + 60)
+    order = NodeOrder("a1", "lab", "me", "x86_64", time.time() + 60)
     with pytest.raises(ConfigError, match=r"192\.0\.2\.1"):
         provider.create(order, bootstrap, timeout_s=5)
     assert site.nodes() == []
@@ -270,7 +270,7 @@ def test_a_given_address_is_used(site: Site, image: Path) -> None:
     provider = LocalProvider(site.state_dir, LocalSettings(image, address="127.0.0.1"))
     bootstrap = Bootstrap(make_key_pair(), make_key_pair().public, "node")
     site.acquire().destroy()  # so that the journal is there
-    order = NodeOrder("a1", "lab", "me", time.time() + 60)
+    order = NodeOrder("a1", "lab", "me", "x86_64", time.time() + 60)
     node = provider.create(order, bootstrap, timeout_s=5)
     try:
         assert node.address.host == "127.0.0.1" and node.address.port > 1024
@@ -282,7 +282,7 @@ def _create_as_nobody(site: Site, messages: "multiprocessing.SimpleQueue[str]") 
     os.seteuid(65534)
     try:
         LocalProvider(site.state_dir, LocalSettings(site.image)).create(
-            NodeOrder("a1", "lab", "me", 0.0),
+            NodeOrder("a1", "lab", "me", "x86_64", 0.0),
             Bootstrap(make_key_pair(), make_key_pair().public, "node"),
             timeout_s=1,
         )

@@ -35,7 +35,14 @@ from mock_cloud.cloud.local.plan import (
     injected_files,
     node_dir,
 )
-from mock_cloud.cloud.provider import Bootstrap, CreatedNode, FoundNode, NodeOrder
+from mock_cloud.cloud.provider import (
+    Bootstrap,
+    CreatedNode,
+    FoundNode,
+    NodeOrder,
+    OnHandle,
+    OnPhase,
+)
 from mock_cloud.errors import CleanupError, CloudError, ConfigError
 from mock_cloud.model import NodeAddress
 from mock_cloud.process import environment
@@ -57,9 +64,22 @@ class LocalProvider:
         self._state_dir = state_dir.absolute()
         self._settings = settings
 
-    def create(self, order: NodeOrder, bootstrap: Bootstrap, *, timeout_s: float) -> CreatedNode:
+    def quote(self, arch: str) -> float | None:
+        """See `Provider.quote`: this machine is paid for."""
+        return 0.0
+
+    def create(
+        self,
+        order: NodeOrder,
+        bootstrap: Bootstrap,
+        *,
+        timeout_s: float,
+        on_handle: OnHandle = lambda handle: None,
+        on_phase: OnPhase = lambda phase: None,
+    ) -> CreatedNode:
         """See `Provider.create`. The handle is the lease's id."""
         settings = self._check()
+        on_handle(order.lease_id)
         address, port = _choose_address(settings.address)
         plan = NodePlan(
             lease_id=order.lease_id,
@@ -79,7 +99,7 @@ class LocalProvider:
         injected, mounts = injected_files(plan), expected_mounts(plan)
         self._start(plan)
         where = NodeAddress(address, port, _USER, bootstrap.host_key.public)
-        return CreatedNode(where, order.lease_id, injected, mounts)
+        return CreatedNode(where, order.lease_id, injected, mounts, price_per_hour=0.0)
 
     def destroy(self, lease_id: str, handle: str) -> None:
         """See `Provider.destroy`. The supervisor does it; without one, this process does."""
@@ -100,6 +120,10 @@ class LocalProvider:
                         hint="look for uninterruptible I/O, then run mock-cloud release again",
                     )
         remove_tree(directory)
+
+    def is_running(self, lease_id: str, handle: str) -> bool:
+        """See `Provider.is_running`."""
+        return is_supervised(node_dir(self._state_dir, lease_id))
 
     def list_nodes(self) -> list[FoundNode]:
         """See `Provider.list_nodes`."""

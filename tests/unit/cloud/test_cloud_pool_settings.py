@@ -27,28 +27,28 @@ def test_what_does_not_shape_a_node_does_not_count(remote: Remote) -> None:
     other = replace(
         remote, lease=LeaseLimits(max_nodes=9), build=BuildSettings(silence_timeout_s=1)
     )
-    assert settings_digest(other) == settings_digest(remote)
+    assert settings_digest(other, "x86_64") == settings_digest(remote, "x86_64")
 
 
 def test_what_shapes_a_node_counts(remote: Remote) -> None:
     assert remote.local is not None
     others = [
-        replace(remote, arches=("aarch64",)),
         replace(remote, local=replace(remote.local, disk_mib=64)),
         replace(remote, attest=replace(remote.attest, package_keys=(Path("/k"),))),
         replace(remote, local=None),
     ]
-    digests = {settings_digest(item) for item in (remote, *others)}
-    assert len(digests) == len(others) + 1
+    digests = {settings_digest(item, "x86_64") for item in (remote, *others)}
+    digests.add(settings_digest(remote, "aarch64"))
+    assert len(digests) == len(others) + 2
 
 
 def test_a_remade_image_or_manifest_counts(remote: Remote, tmp_path: Path) -> None:
-    before = settings_digest(remote)
+    before = settings_digest(remote, "x86_64")
     (tmp_path / "manifest").write_text("other")
-    second = settings_digest(remote)
+    second = settings_digest(remote, "x86_64")
     (tmp_path / "image").rename(tmp_path / "old")
     (tmp_path / "image").mkdir()
-    assert len({before, second, settings_digest(remote)}) == 3
+    assert len({before, second, settings_digest(remote, "x86_64")}) == 3
 
 
 def test_an_unknown_provider_is_named(tmp_path: Path) -> None:

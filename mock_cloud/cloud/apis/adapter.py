@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an adapter is: one cloud API, reduced to what a lease needs.
+
+`provider.CloudProvider` holds what all clouds have in common: trying offers in order, waiting,
+user-data, clean-up. An adapter translates calls, states and failures, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from mock_cloud.model import Secret
+from mock_cloud.settings import Reach
+
+TAG_LEASE = "mock-cloud-lease"
+TAG_OWNER = "mock-cloud-owner"
+TAG_REMOTE = "mock-cloud-remote"
+TAG_EXPIRES = "mock-cloud-expires"
+"""Tags of everything that is made: id, owner and remote as they are, expiry in unix seconds."""
+
+
+class InstanceState(Enum):
+    """Where an instance is in its life, whatever the API calls it."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    """Powered off, and still paid for on some clouds."""
+    FAILED = "failed"
+    """It will not run any more, and still exists."""
+    ENDED = "ended"
+    """Gone, though the API may list it for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One instance as the API tells of it. `reason` is the API's own word on its state.
+
+    `tags` are those of ours that it has. `addresses` are the ones it has so far.
+    """
+
+    handle: str
+    state: InstanceState
+    tags: Mapping[str, str] = field(default_factory=dict)
+    addresses: Mapping[Reach, str] = field(default_factory=dict)
+    reason: str = ""
+    created_unix: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One way to get a node: what is tried, best first. Empty strings: the API's own choice."""
+
+    image: str
+    size: str
+    zone: str = ""
+    subnet: str = ""
+    spot: bool = False
+
+    def __str__(self) -> str:
+        words = [self.size, self.image, self.zone, "spot" if self.spot else ""]
+        return " ".join(word for word in words if word)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What an instance is to be, whichever offer it comes from.
+
+    `token` makes the call repeatable: the API makes at most one instance of a token, where it
+    knows tokens; elsewhere the adapter looks for `name`, which is as unique, before it calls again.
+    `user_data` holds the bootstrap host key: a secret until that is replaced.
+    """
+
+    name: str
+    token: str
+    user_data: Secret
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Something that was made with an instance and can outlive it; `kind` as the API names it."""
+
+    kind: str
+    handle: str
+    tags: Mapping[str, str]
+
+
+class CloudApi(Protocol):
+    """One API of one remote. Each call has a deadline of its own and retries what may be retried.
+
+    All raise CloudError or one of `failures`, ConfigError for what the user must mend.
+    """
+
+    def offers(self, arch: str) -> Sequence[Offer]:
+        """All ways to get a node of `arch` that the remote's file allows, best first."""
+
+    def price(self, offer: Offer) -> float | None:
+        """What it costs per hour at most, if the API or libcloud's tables tell."""
+
+    def launch(self, launch: Launch, offer: Offer) -> Instance:
+        """Make the instance, or adopt the one that an earlier call of this token made.
+
+        Of several with one token the oldest is kept. After any failure that leaves the outcome
+        open the caller calls again with the same token or terminates by tag.
+        """
+
+    def find(self, handle: str) -> Instance | None:
+        """The instance now; None if the API does not know it (any more, or yet)."""
+
+    def list_tagged(self) -> Sequence[Instance]:
+        """All instances with our tags, of all owners, that have not ended."""
+
+    def list_leftovers(self) -> Sequence[Leftover]:
+        """Volumes, addresses, keys, groups with our tags that no instance has any more."""
+
+    def terminate(self, handle: str) -> None:
+        """End an instance. Idempotent; returns when the API has accepted it."""
+
+    def remove(self, leftover: Leftover) -> None:
+        """Remove one leftover. Idempotent."""
+
+    def console(self, handle: str) -> str:
+        """The console's text so far; empty if the API has none."""

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a value in a remote's file may be: one small check a kind, each says what it wants."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import stat
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from mock_cloud.invocation.names import expand_home
+from mock_cloud.model import HostKey, Secret
+from mock_cloud.settings import Scalar
+
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
+_UNIT_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+_E = TypeVar("_E", bound=Enum)
+
+
+class Refused(ValueError):
+    """A value is not acceptable; the message says what would be."""
+
+
+Check = Callable[[Any, Path], Any]
+"""(raw value, directory that relative paths are relative to) → parsed value, or Refused."""
+
+
+def text(raw: Any, _: Path) -> str:
+    """A non-empty string."""
+    if not isinstance(raw, str) or not raw:
+        raise Refused(f"a string is wanted, not {raw!r}")
+    return raw
+
+
+def words(raw: Any, base: Path) -> tuple[str, ...]:
+    """A non-empty list of words of lower-case letters, digits and underscores."""
+    found = tuple(text(item, base) for item in _list(raw))
+    for word in found:
+        if not re.fullmatch(r"[a-z0-9_]+", word):
+            raise Refused(f"{word!r} is not a plain word")
+    return found
+
+
+def strings(raw: Any, base: Path) -> tuple[str, ...]:
+    """A non-empty list of non-empty strings."""
+    return tuple(text(item, base) for item in _list(raw))
+
+
+def flag(raw: Any, _: Path) -> bool:
+    """true or false."""
+    if not isinstance(raw, bool):
+        raise Refused(f"true or false is wanted, not {raw!r}")
+    return raw
+
+
+def number(least: float, most: float) -> Check:
+    """A number within bounds."""
+
+    def check(raw: Any, _: Path) -> float:
+        if not isinstance(raw, (int, float)) or isinstance(raw, bool):
+            raise Refused(f"a number is wanted, not {raw!r}")
+        if not least <= raw <= most:  # false for nan too
+            raise Refused(f"{raw} is not between {least:g} and {most:g}")
+        return float(raw)
+
+    return check
+
+
+def plain_word(raw: Any, base: Path) -> str:
+    """A word of lower-case letters, digits, underscores and hyphens, a letter first."""
+    word = text(raw, base)
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", word):
+        raise Refused(f"{word!r} is not a plain word")
+    return word
+
+
+def url(raw: Any, base: Path) -> str:
+    """An http or https URL with a host and without a password in it."""
+    parts = urlsplit(text(raw, base))
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Refused(f"{raw!r} is not an http or https URL")
+    if parts.username or parts.password:
+        raise Refused("a URL with a password in it ends up in logs")
+    return str(raw)
+
+
+def secret(raw: Any, base: Path) -> Secret:
+    """A secret; whoever reads the document refuses a file that others can read."""
+    if not isinstance(raw, str) or not raw:
+        raise Refused("a string is wanted")  # never shown
+    return Secret(raw.encode())
+
+
+def public_key(raw: Any, base: Path) -> HostKey:
+    """An OpenSSH public key line."""
+    try:
+        return HostKey.parse(text(raw, base))
+    except ValueError as error:
+        raise Refused(f"an OpenSSH public key is wanted, ssh-ed25519 AAAA…, not {raw!r}") from error
+
+
+def scalars(raw: Any, base: Path) -> dict[str, Scalar]:
+    """A table of strings, numbers and booleans."""
+    if not isinstance(raw, dict):
+        raise Refused(f"a table is wanted, not {raw!r}")
+    for name, value in raw.items():
+        if not isinstance(value, (str, int, float, bool)):
+            raise Refused(f"{name}: a string, a number, true or false is wanted")
+    return dict(raw)
+
+
+def choice(kind: type[_E]) -> Check:
+    """One of the values of an enum."""
+
+    def check(raw: Any, _: Path) -> _E:
+        for member in kind:
+            if raw == member.value:
+                return member
+        known = ", ".join(repr(member.value) for member in kind)
+        raise Refused(f"{raw!r} is none of {known}")
+
+    return check
+
+
+def integer(least: int, most: int) -> Check:
+    """An integer within bounds."""
+
+    def check(raw: Any, _: Path) -> int:
+        if not isinstance(raw, int) or isinstance(raw, bool):
+            raise Refused(f"an integer is wanted, not {raw!r}")
+        if not least <= raw <= most:
+            raise Refused(f"{raw} is not between {least} and {most}")
+        return raw
+
+    return check
+
+
+def duration(least_s: float, most_s: float) -> Check:
+    """Seconds as a number, or a string such as "90s", "10m", "4h", "7d"; within bounds."""
+
+    def check(raw: Any, _: Path) -> float:
+        found = _DURATION.fullmatch(raw.strip()) if isinstance(raw, str) else None
+        if found:
+            seconds = float(found[1]) * _UNIT_S[found[2]]
+        elif isinstance(raw, (int, float)) and not isinstance(raw, bool):
+            seconds = float(raw)
+        else:
+            raise Refused(f'a duration is wanted, such as "90s", "10m" or "4h", not {raw!r}')
+        if not least_s <= seconds <= most_s:  # false for nan too
+            raise Refused(f"{raw!r} is not between {least_s:g} and {most_s:g} seconds")
+        return seconds
+
+    return check
+
+
+def loopback(raw: Any, base: Path) -> str:
+    """A numeric loopback address, or an empty string."""
+    if raw == "":
+        return ""
+    try:
+        if ipaddress.ip_address(text(raw, base)).is_loopback:
+            return str(raw)
+    except ValueError as error:
+        raise Refused(f"{raw!r} is not an IP address") from error
+    raise Refused(f"{raw!r} is not a loopback address")
+
+
+def directory(raw: Any, base: Path) -> Path:
+    """An existing directory; relative to the file."""
+    path = base / expand_home(text(raw, base))
+    if not path.is_dir():
+        raise Refused(f"there is no directory {path}")
+    return path
+
+
+def file(raw: Any, base: Path) -> Path:
+    """An existing, readable file that not everybody may write to; relative to the TOML file."""
+    path = base / expand_home(text(raw, base))
+    try:
+        with path.open("rb"):
+            mode = path.stat().st_mode
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        raise Refused(f"{path} is not a regular file")
+    if mode & stat.S_IWOTH:
+        raise Refused(f"{path} is writable by everybody")
+    return path
+
+
+def files(raw: Any, base: Path) -> tuple[Path, ...]:
+    """A non-empty list of such files."""
+    return tuple(file(item, base) for item in _list(raw))
+
+
+def _list(raw: Any) -> list[Any]:
+    if not isinstance(raw, list) or not raw:
+        raise Refused(f"a list with at least one entry is wanted, not {raw!r}")
+    return raw

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Remotes of clouds and hosts: what their files may say, and what is refused with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.config.remotes import read_remote
+from mock_cloud.errors import ConfigError
+from mock_cloud.settings import Ec2Settings, LibcloudSettings, Market
+
+ATTEST = """
+[attest]
+manifest = "m.json"
+manifest_keys = ["m.pub"]
+package_keys = ["p.asc"]
+"""
+EC2 = """[remote]
+provider = "ec2"
+[ec2]
+region = "eu-central-1"
+zones = ["eu-central-1a", "eu-central-1b"]
+market = "spot-first"
+[node.x86_64]
+images = ["ami-1"]
+sizes = ["c7i.xlarge", "c6i.xlarge"]
+[node.aarch64]
+images = ["ami-2"]
+sizes = ["c7g.xlarge"]
+price_per_hour = 0.2
+manifest = "m.json"
+[budget]
+per_day = 5
+"""
+HOSTS = """[remote]
+provider = "ssh"
+[host.alpha]
+address = "alpha.example.org"
+owner = "Alice"
+arch = "s390x"
+host_key = "ssh-ed25519 AAAA"
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    for name in ("m.json", "m.pub", "p.asc"):
+        (tmp_path / name).write_text("x")
+    return tmp_path
+
+
+def write(place: Path, text: str, mode: int = 0o644) -> Path:
+    path = place / "cloud.toml"
+    path.write_text(text + ATTEST)
+    path.chmod(mode)
+    return path
+
+
+def test_an_ec2_remote(place: Path) -> None:
+    remote = read_remote("cloud", write(place, EC2))
+    assert isinstance(remote.cloud, Ec2Settings)
+    assert remote.cloud.market is Market.SPOT_FIRST
+    assert remote.arches == ("x86_64", "aarch64")
+    assert remote.nodes["x86_64"].sizes == ("c7i.xlarge", "c6i.xlarge")
+    assert remote.nodes["aarch64"].manifest == place / "m.json"
+    assert remote.budget is not None and remote.budget.per_day == 5.0
+
+
+def test_a_host_of_a_volunteer(place: Path) -> None:
+    remote = read_remote("cloud", write(place, HOSTS))
+    (host,) = remote.hosts
+    assert (host.name, host.owner, remote.arches) == ("alpha", "Alice", ("s390x",))
+
+
+def test_any_driver_of_libcloud(place: Path) -> None:
+    text = EC2.replace('"ec2"', '"libcloud"').replace("[ec2]", "[libcloud]")
+    text = text.replace('region = "eu-central-1"', 'driver = "digitalocean"')
+    text = text.replace('zones = ["eu-central-1a", "eu-central-1b"]\n', "")
+    text = text.replace('market = "spot-first"\n', "create = { ex_ssh_key_ids = [] }\n")
+    remote = read_remote("cloud", write(place, text))
+    assert isinstance(remote.cloud, LibcloudSettings)
+    assert remote.cloud.create == {"ex_ssh_key_ids": []}
+
+
+MISTAKES = [
+    (EC2, 'region = "eu-central-1"\n', "", 3, "lacks the key 'region'"),
+    (EC2, 'provider = "ec2"', 'provider = "local"', 2, r"needs the table \[local\]"),
+    (EC2, "[ec2]", "[rackspace]\n[ec2]", 3, r"\[rackspace\] lacks"),
+    (EC2, "[ec2]", "[openstack]\n[ec2]", 3, "is not for provider 'ec2'"),
+    (EC2, 'sizes = ["c7g.xlarge"]\n', "", 10, r"\[node.aarch64\] lacks the key 'sizes'"),
+    (EC2, "[node.aarch64]", "[node.Itanium]", 10, "plain word"),
+    (EC2, "[remote]\n", '[remote]\narches = ["s390x"]\n', 2, "no node or host of arch 's390x'"),
+    (EC2, "per_day = 5", "per_day = 0", 16, "between"),
+    (EC2, "price_per_hour = 0.2", "price_per_hour = nan", 13, "between"),
+    (EC2, "per_day = 5", "per_day = 5\nper_week = 1", 17, "unknown key 'per_week'"),
+    (EC2, '"spot-first"', '"cheap"', 6, "none of"),
+    (EC2, "[ec2]\n", '[ec2]\nendpoint = "https://u:p@api"\n', 4, "ends up in logs"),
+    (EC2, "[ec2]\n", '[ec2]\nsecret_access_key = "s"\n', 4, "chmod 600"),
+    (EC2, 'provider = "ec2"', 'provider = "ec3"', 2, "did you mean 'ec2'"),
+    (HOSTS, 'host_key = "ssh-ed25519 AAAA"\n', "", 3, "no key is taken on trust"),
+    (HOSTS, '"ssh-ed25519 AAAA"', '"ssh-ed25519"', 7, "OpenSSH public key"),
+    (HOSTS, "[host.alpha]", '[host]\nalpha = 1\n[host.beta]', 4, "holds tables only"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("good", "old", "new", "line", "words"), MISTAKES)
+def test_mistakes_name_file_and_line(
+    place: Path, good: str, old: str, new: str, line: int, words: str
+) -> None:
+    assert old in good
+    path = write(place, good.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=words) as caught:
+        read_remote("cloud", path)
+    assert caught.value.message.startswith(f"{path}:{line}: "), caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_a_secret_stays_out_of_sight(place: Path) -> None:
+    path = write(place, EC2.replace("[ec2]\n", '[ec2]\nsecret_access_key = "hush"\n'), 0o600)
+    remote = read_remote("cloud", path)
+    assert isinstance(remote.cloud, Ec2Settings) and remote.cloud.secret_access_key is not None
+    assert remote.cloud.secret_access_key.reveal() == b"hush"
+    assert "hush" not in repr(remote)
