@@ -148,8 +148,15 @@ class Journal:
         with self.transaction() as books:
             lease = books.find(lease_id)
             if lease is not None and lease.state is not LeaseState.GONE:
-                # What was injected includes the node's host key: not kept beyond its life.
-                books.write(replace(lease, state=LeaseState.GONE, holder=None, injected={}))
+                books.write(
+                    replace(
+                        lease,
+                        state=LeaseState.GONE,
+                        holder=None,
+                        injected={},
+                        next_host_key=None,
+                    )
+                )
 
     def forget_old(self) -> None:
         """Drop leases that were over a week ago."""

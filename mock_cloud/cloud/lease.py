@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile
-from mock_cloud.model import NodeAddress
+from mock_cloud.model import HostKey, NodeAddress
 
 
 class LeaseState(Enum):
@@ -77,6 +77,17 @@ def local_owner() -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class NextHostKey:
+    """A host key that a node is being given: it may answer with this one or still the former.
+
+    `files` are what it will have then, by path, without their content.
+    """
+
+    key: HostKey
+    files: Mapping[str, InjectedFile]
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """One row of the journal.
 
@@ -84,6 +95,8 @@ class Lease:
     is set while nobody works on it: state ready, or busy with a holder that died. `chroot`
     is the one being worked on, `chroots` all that live on the node. `layers` maps layer paths on
     the node to tree digests (hex), recorded by the controller. Times are unix seconds.
+    `has_bootstrap_key`: the node's host key went through somebody else's hands and has not been
+    replaced yet.
     """
 
     id: str
@@ -106,6 +119,8 @@ class Lease:
     mounts: tuple[ExpectedMount, ...] = ()
     layers: Mapping[str, str] = field(default_factory=dict)
     verdict_sha256: str = ""
+    has_bootstrap_key: bool = False
+    next_host_key: NextHostKey | None = None
 
     @property
     def held(self) -> bool:

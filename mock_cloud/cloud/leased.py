@@ -9,10 +9,10 @@ from dataclasses import replace
 from types import TracebackType
 
 from mock_cloud.cloud.journal import Journal
-from mock_cloud.cloud.lease import Holder, Lease, LeaseState
-from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, Provider
+from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey
+from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, Provider, host_key_files
 from mock_cloud.errors import CloudError
-from mock_cloud.model import NodeAddress, Secret
+from mock_cloud.model import HostKey, KeyPair, NodeAddress, Secret
 
 
 class LeasedNode:
@@ -45,7 +45,7 @@ class LeasedNode:
 
     @property
     def injected(self) -> Mapping[str, InjectedFile]:
-        """What the provider itself put on the node, by path."""
+        """What the provider itself put on the node, by path; files by their digest."""
         return self._lease.injected
 
     @property
@@ -72,6 +72,42 @@ class LeasedNode:
     def builds(self) -> int:
         """How often the node was leased, this time included."""
         return self._lease.builds
+
+    @property
+    def expires_unix(self) -> float:
+        """When the node must have ended, in unix seconds."""
+        return self._lease.expires_unix
+
+    @property
+    def idle_ttl_s(self) -> float:
+        """How long the node may live without anybody at work on it."""
+        return self._lease.idle_ttl_s
+
+    @property
+    def has_bootstrap_key(self) -> bool:
+        """Whether others may know the private half of the node's host key."""
+        return self._lease.has_bootstrap_key
+
+    @property
+    def next_host_key(self) -> HostKey | None:
+        """The host key that the node was being given when that was last heard of."""
+        coming = self._lease.next_host_key
+        return None if coming is None else coming.key
+
+    def record_next_host_key(self, pair: KeyPair) -> None:
+        """Note, before the node is given `pair`, that it may answer with that key from now on.
+
+        Of the private half only the digest is kept.
+        """
+        files = {path: file.without_content() for path, file in host_key_files(pair).items()}
+        coming = NextHostKey(pair.public, files)
+        self._update(lambda lease: replace(lease, next_host_key=coming))
+
+    def adopt_next_host_key(self) -> None:
+        """The node was seen to have the next host key: from now on no other one is accepted."""
+        self._update(_with_next_host_key)
+        if self._lease.address is not None:
+            self.address = self._lease.address
 
     def record_layers(self, layers: Mapping[str, str]) -> None:
         """Note layers (path → tree digest, hex) that a trusted agent made. Replaces all."""
@@ -142,6 +178,19 @@ class LeasedNode:
                 )
             self._lease = change(lease)
             books.write(self._lease)
+
+
+def _with_next_host_key(lease: Lease) -> Lease:
+    coming = lease.next_host_key
+    if coming is None or lease.address is None:
+        return lease
+    return replace(
+        lease,
+        address=replace(lease.address, host_key=coming.key),
+        injected={**lease.injected, **coming.files},
+        has_bootstrap_key=False,
+        next_host_key=None,
+    )
 
 
 def end_lease(journal: Journal, provider: Provider, lease_id: str) -> None:

@@ -188,8 +188,9 @@ def _create(
             lease,
             address=node.address,
             handle=node.handle,
-            injected=dict(node.injected),
+            injected={path: file.without_content() for path, file in node.injected.items()},
             mounts=node.mounts,
+            has_bootstrap_key=node.has_bootstrap_key,
         )
         lease = _move(journal, lease, LeaseState.BUSY)
         return _leased(lease, journal, provider, remote, adopted=False)

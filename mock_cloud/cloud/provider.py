@@ -7,12 +7,16 @@ lease's id and owner, so that `list_nodes` finds it again after any crash.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from mock_cloud.model import HostKey, KeyPair, NodeAddress
+
+HOST_KEY_FILE: Final = "/etc/ssh/ssh_host_ed25519_key"
+"""Where sshd reads its key; the public half beside it has ``.pub`` at its end."""
 
 
 class InjectedType(Enum):
@@ -29,7 +33,8 @@ class InjectedFile:
     """One file that the provider itself put on a node.
 
     `mode` is the permission bits (0o7777). `content` is a file's bytes, a link's target or
-    a device's ``MAJOR:MINOR``; empty for a directory.
+    a device's ``MAJOR:MINOR``; empty for a directory. A file whose content is not kept has
+    `sha256` (hex) and `size_bytes` in its place.
     """
 
     type: InjectedType
@@ -37,6 +42,24 @@ class InjectedFile:
     uid: int = 0
     gid: int = 0
     content: bytes = field(default=b"", repr=False)
+    sha256: str = ""
+    size_bytes: int = 0
+
+    def without_content(self) -> InjectedFile:
+        """A file by its digest: what the journal keeps, since some hold a secret."""
+        if self.type is not InjectedType.FILE or self.sha256:
+            return self
+        digest = hashlib.sha256(self.content).hexdigest()
+        return replace(self, content=b"", sha256=digest, size_bytes=len(self.content))
+
+
+def host_key_files(pair: KeyPair) -> dict[str, InjectedFile]:
+    """The files that make `pair` a node's host key, complete."""
+    public = f"{pair.public}\n".encode()
+    return {
+        HOST_KEY_FILE: InjectedFile(InjectedType.FILE, 0o600, content=pair.private.reveal()),
+        f"{HOST_KEY_FILE}.pub": InjectedFile(InjectedType.FILE, 0o644, content=public),
+    }
 
 
 @dataclass(frozen=True, slots=True)

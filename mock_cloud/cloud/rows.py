@@ -9,11 +9,11 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mock_cloud.cloud.lease import Holder, Lease, LeaseState
+from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
 from mock_cloud.model import HostKey, NodeAddress
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 CREATE_TABLE: Final = """
 CREATE TABLE lease (
@@ -36,14 +36,17 @@ CREATE TABLE lease (
     injected TEXT NOT NULL,
     mounts TEXT NOT NULL,
     layers TEXT NOT NULL,
-    verdict_sha256 TEXT NOT NULL
+    verdict_sha256 TEXT NOT NULL,
+    has_bootstrap_key INTEGER NOT NULL,
+    next_host_key TEXT
 ) STRICT
 """
 
 _COLUMNS: Final = (
     "id", "remote", "owner", "provider", "settings", "state", "created_unix", "expires_unix",
     "idle_ttl_s", "idle_since_unix", "builds", "chroot", "chroots", "holder", "address",
-    "handle", "injected", "mounts", "layers", "verdict_sha256",
+    "handle", "injected", "mounts", "layers", "verdict_sha256", "has_bootstrap_key",
+    "next_host_key",
 )  # fmt: skip
 
 SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM lease"  # noqa: S608 (constants only)
@@ -91,6 +94,8 @@ def to_row(lease: Lease) -> tuple[str | float | int | None, ...]:
         json.dumps([[mount.point, mount.type] for mount in lease.mounts]),
         json.dumps(dict(lease.layers)),
         lease.verdict_sha256,
+        int(lease.has_bootstrap_key),
+        _dump_next_key(lease.next_host_key),
     )
 
 
@@ -118,6 +123,8 @@ def parse_row(row: sqlite3.Row) -> Lease:
             mounts=parse_mounts(row["mounts"]),
             layers={_text(key): _text(value) for key, value in _object(row["layers"]).items()},
             verdict_sha256=row["verdict_sha256"],
+            has_bootstrap_key=bool(row["has_bootstrap_key"]),
+            next_host_key=_parse_next_key(row["next_host_key"]),
         )
     except ValueError as error:
         raise RowError(f"lease {row['id']!r}: {error}") from error
@@ -147,6 +154,8 @@ def _dump_injected(injected: Mapping[str, InjectedFile]) -> str:
                 file.uid,
                 file.gid,
                 base64.b64encode(file.content).decode(),
+                file.sha256,
+                file.size_bytes,
             ]
             for path, file in injected.items()
         }
@@ -157,15 +166,28 @@ def parse_injected(text: str) -> dict[str, InjectedFile]:
     """Path → file from its JSON form. ValueError."""
     files = {}
     for path, fields in _object(text).items():
-        kind, mode, uid, gid, content = _fields(fields, 5)
+        kind, mode, uid, gid, content, digest, size = _fields(fields, 7)
         files[path] = InjectedFile(
             InjectedType(kind),
             _number(mode),
             _number(uid),
             _number(gid),
             base64.b64decode(_text(content), validate=True),
+            _text(digest),
+            _number(size),
         )
     return files
+
+
+def _dump_next_key(coming: NextHostKey | None) -> str | None:
+    return None if coming is None else json.dumps([str(coming.key), _dump_injected(coming.files)])
+
+
+def _parse_next_key(text: str | None) -> NextHostKey | None:
+    if text is None:
+        return None
+    key, files = _list(text, 2)
+    return NextHostKey(HostKey.parse(_text(key)), parse_injected(_text(files)))
 
 
 def parse_mounts(text: str) -> tuple[ExpectedMount, ...]:

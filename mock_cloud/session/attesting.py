@@ -192,10 +192,8 @@ def _injected(files: Mapping[str, ProvidedFile]) -> dict[str, InjectedFile]:
 
 
 def _one_injected(file: ProvidedFile) -> InjectedFile:
-    value: str | None = None
-    if file.type is InjectedType.FILE:
-        value = hashlib.sha256(file.content).hexdigest()
-    elif file.type in (InjectedType.LINK, InjectedType.CHARACTER):
+    file = file.without_content()
+    value = file.sha256 or None
+    if file.type in (InjectedType.LINK, InjectedType.CHARACTER):
         value = file.content.decode()
-    size = len(file.content) if file.type is InjectedType.FILE else 0
-    return InjectedFile(file.type.value, file.mode, file.uid, file.gid, size, value)
+    return InjectedFile(file.type.value, file.mode, file.uid, file.gid, file.size_bytes, value)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,11 +73,9 @@ def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
 
 
 def given(file: ProvidedFile) -> InjectedFile:
-    kind, text = file.type.value, file.content
-    value = None if kind == "d" else text.decode() if kind in "lc" else None
-    if kind == "f":
-        value = hashlib.sha256(text).hexdigest()
-    return InjectedFile(kind, file.mode, file.uid, file.gid, len(text) if kind == "f" else 0, value)
+    kind = file.type.value
+    value = file.content.decode() if kind in "lc" else file.sha256 or None
+    return InjectedFile(kind, file.mode, file.uid, file.gid, file.size_bytes, value)
 
 
 class Attester:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.cloud.journal import Journal, default_state_dir
-from mock_cloud.cloud.lease import Holder, Lease, LeaseState
+from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
 from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.model import HostKey, NodeAddress
@@ -39,6 +39,11 @@ def full_lease(lease_id: str = "a1", state: LeaseState = LeaseState.BUSY) -> Lea
         mounts=(ExpectedMount("/", "overlay"),),
         layers={"/var/lib/mock-cloud/layers/k": "ab"},
         verdict_sha256="cd",
+        has_bootstrap_key=True,
+        next_host_key=NextHostKey(
+            make_key_pair().public,
+            {"/etc/k": InjectedFile(InjectedType.FILE, 0o600, sha256="ab" * 32, size_bytes=9)},
+        ),
     )
 
 
@@ -52,7 +57,15 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     lease = full_lease()
     put(Journal(tmp_path), lease)
     assert Journal(tmp_path).find("a1") == lease
-    bare = replace(lease, id="b2", holder=None, address=None, idle_since_unix=5.0, injected={})
+    bare = replace(
+        lease,
+        id="b2",
+        holder=None,
+        address=None,
+        idle_since_unix=5.0,
+        injected={},
+        next_host_key=None,
+    )
     put(Journal(tmp_path), bare)
     assert Journal(tmp_path).find("b2") == bare
 
@@ -104,6 +117,7 @@ def test_closing_forgets_secrets_and_is_idempotent(tmp_path: Path) -> None:
         found = journal.find("a1")
         assert found is not None
         assert (found.state, found.injected, found.holder) == (LeaseState.GONE, {}, None)
+        assert found.next_host_key is None
         assert not journal.key_path("a1").exists()
     assert journal.leases() == []
     journal.close("never-was")
@@ -163,7 +177,9 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         ("holder", '["1", "x"]'),
         ("address", '["h", 22, "root", "nokey"]'),
         ("injected", '{"/x": ["f", 1]}'),
-        ("injected", '{"/x": ["q", 1, 0, 0, ""]}'),
+        ("injected", '{"/x": ["q", 1, 0, 0, "", "", 0]}'),
+        ("next_host_key", "[1, 2]"),
+        ("next_host_key", '["ssh-ed25519 AAAA"]'),
         ("mounts", '[["/"]]'),
         ("layers", '{"a": 1}'),
         ("layers", "nonsense"),
