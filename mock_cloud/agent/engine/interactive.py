@@ -11,7 +11,7 @@ import select
 import struct
 import subprocess
 import termios
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -60,15 +60,12 @@ def shell(job: Job, buildroot: Buildroot) -> int:
         return _started(job, lambda: _on_pipes(job, argv, place))
 
 
-def _started(job: Job, start: object) -> int:
-    assert callable(start)  # noqa: S101
+def _started(job: Job, start: Callable[[], int]) -> int:
     try:
-        code = start()
+        return start()
     except (FileNotFoundError, PermissionError) as error:
         job.logs.error(f"{error.filename}: {error.strerror}")
         return 127 if isinstance(error, FileNotFoundError) else 126
-    assert isinstance(code, int)  # noqa: S101
-    return code
 
 
 def _place(job: Job, buildroot: Buildroot, *, default_cwd: str) -> processes.Place:
