@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where OpenStack's own tools keep clouds: clouds.yaml, secure.yaml, the OS_* variables.
+
+Files and order as in openstacksdk (openstack/config/loader.py), but for the current directory: a
+package's checkout is no place to be told where passwords go. OS_CLIENT_CONFIG_FILE can name it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from mock_cloud.errors import ConfigError
+
+FILE_MAX_BYTES: Final = 1 << 20
+
+_SUFFIXES: Final = (".yaml", ".yml")
+_SITE: Final = Path("/etc/openstack")
+
+
+@dataclass(frozen=True, slots=True)
+class CloudEntry:
+    """One cloud's keys, those of its table ``auth`` among them; `source` for messages."""
+
+    source: str
+    values: Mapping[str, object]
+
+    def __repr__(self) -> str:
+        return f"CloudEntry({self.source})"  # the values have passwords among them
+
+
+def find_entry(cloud: str, environ: Mapping[str, str], home: Path) -> CloudEntry:
+    """The cloud to use: `cloud`, else OS_CLOUD, else the OS_* variables, else the only one.
+
+    ConfigError if there is none, or none of that name.
+    """
+    wanted = cloud or environ.get("OS_CLOUD", "")
+    if not wanted and "OS_AUTH_URL" in environ:
+        return _from_environment(environ)
+    path = _find_file("clouds", environ.get("OS_CLIENT_CONFIG_FILE", ""), home)
+    if path is None:
+        raise ConfigError(
+            "there are no credentials for OpenStack: "
+            + (
+                f"no clouds.yaml for the cloud {wanted!r}"
+                if wanted
+                else "no OS_CLOUD, no OS_AUTH_URL"
+            )
+            + f" in {home}/.config/openstack or {_SITE}",
+            hint="fetch clouds.yaml from the cloud's own pages into ~/.config/openstack",
+        )
+    clouds = _clouds(path)
+    if not wanted and len(clouds) == 1:
+        wanted = next(iter(clouds))
+    if wanted not in clouds:
+        near = difflib.get_close_matches(wanted, clouds, n=3) or sorted(clouds)
+        raise ConfigError(
+            f"{path} has no cloud {wanted!r}" if wanted else f"which of the clouds of {path}?",
+            hint=f"there are: {', '.join(near)}"
+            + ("" if wanted else "; name one as [openstack] cloud or OS_CLOUD"),
+        )
+    values = _flat(clouds[wanted])
+    secure = _find_file("secure", environ.get("OS_CLIENT_SECURE_FILE", ""), home)
+    if secure is not None:
+        values |= _flat(_clouds(secure).get(wanted, {}))
+    return CloudEntry(f"cloud {wanted!r} of {path}", values)
+
+
+def _from_environment(environ: Mapping[str, str]) -> CloudEntry:
+    values: dict[str, object] = {
+        name[3:].lower(): value
+        for name, value in environ.items()
+        if name.startswith("OS_") and value
+    }
+    return CloudEntry("the OS_* environment variables", values)
+
+
+def _find_file(stem: str, named: str, home: Path) -> Path | None:
+    if named:
+        return Path(named)
+    for place in (home / ".config/openstack", _SITE):
+        for suffix in _SUFFIXES:
+            path = place / f"{stem}{suffix}"
+            if path.exists():
+                return path
+    return None
+
+
+def _clouds(path: Path) -> dict[str, Mapping[str, object]]:
+    """The table ``clouds`` of a file, each entry a mapping. ConfigError shows no content."""
+    import yaml  # only who has such a file pays for it
+
+    try:
+        if path.stat().st_size > FILE_MAX_BYTES:
+            raise ConfigError(f"{path} is larger than {FILE_MAX_BYTES} bytes")
+        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark is not None else 1
+        raise ConfigError(f"{path}:{line}: not YAML") from None  # its text quotes the line
+    clouds = raw.get("clouds") if isinstance(raw, dict) else None
+    if not isinstance(clouds, dict):
+        raise ConfigError(f"{path} has no table 'clouds'")
+    for name, entry in clouds.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("auth", {}), dict):
+            raise ConfigError(f"{path}: the cloud {name!r} is no table, or its 'auth' is none")
+    return {str(name): entry for name, entry in clouds.items()}
+
+
+def _flat(entry: Mapping[str, object]) -> dict[str, object]:
+    auth = entry.get("auth", {})
+    flat = {str(key): value for key, value in entry.items() if key != "auth"}
+    if isinstance(auth, dict):
+        flat |= {str(key): value for key, value in auth.items()}
+    return {key.replace("-", "_"): value for key, value in flat.items()}
