@@ -76,11 +76,28 @@ class KeyPair:
 
 
 @dataclass(frozen=True, slots=True)
+class UserKeys:
+    """The user's own SSH keys, by name only: what they hold is read when it is needed.
+
+    `files` are paths of private keys, tried in this order; one that has a passphrase is used
+    through the SSH agent, if that holds it. `whole_agent`: the agent's other keys come after them.
+    """
+
+    files: tuple[str, ...] = ()
+    whole_agent: bool = True
+
+
+ClientKey = Secret | UserKeys
+"""What a connection is authenticated with: an unencrypted OpenSSH private key, or the user's."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeAddress:
     """Where a node's sshd listens, and the only host key it may answer with.
 
     `proxy` is a command whose stdin and stdout lead there (OpenSSH's ProxyCommand, as a list of
-    arguments); empty for a TCP connection.
+    arguments); empty for a TCP connection. `user_keys` say how this user gets in; None where
+    the lease has a key of its own.
     """
 
     host: str
@@ -88,9 +105,11 @@ class NodeAddress:
     user: str
     host_key: HostKey
     proxy: tuple[str, ...] = ()
+    user_keys: UserKeys | None = None
 
     def __str__(self) -> str:
-        return f"{self.user}@{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.user}@{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, Provider, host_key_files
 from mock_cloud.errors import CloudError
-from mock_cloud.model import HostKey, KeyPair, NodeAddress, Secret
+from mock_cloud.model import ClientKey, HostKey, KeyPair, NodeAddress, Secret
 
 
 class LeasedNode:
@@ -37,7 +37,9 @@ class LeasedNode:
         self._provider = provider
         self._max_builds = max_builds
         self._given_back = False
-        self.client_key = Secret(journal.key_path(lease.id).read_bytes())
+        self.client_key: ClientKey = lease.address.user_keys or Secret(
+            journal.key_path(lease.id).read_bytes()
+        )
 
     @property
     def lease_id(self) -> str:

@@ -9,11 +9,12 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final
 
+from mock_cloud.cloud.addresses import dump_address, parse_address
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
 from mock_cloud.model import HostKey, NodeAddress
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 CREATE_TABLE: Final = """
 CREATE TABLE lease (
@@ -78,17 +79,7 @@ def to_row(lease: Lease) -> tuple[str | float | int | None, ...]:
         lease.chroot,
         json.dumps(lease.chroots),
         None if holder is None else json.dumps([holder.pid, holder.started]),
-        None
-        if address is None
-        else json.dumps(
-            [
-                address.host,
-                address.port,
-                address.user,
-                str(address.host_key),
-                address.proxy,
-            ]
-        ),
+        None if address is None else json.dumps(dump_address(address)),
         lease.handle,
         _dump_injected(lease.injected),
         json.dumps([[mount.point, mount.type] for mount in lease.mounts]),
@@ -140,9 +131,7 @@ def _parse_holder(text: str | None) -> Holder | None:
 def _parse_address(text: str | None) -> NodeAddress | None:
     if text is None:
         return None
-    host, port, user, key, proxy = _list(text, 5)
-    words = tuple(_text(word) for word in _fields(proxy))
-    return NodeAddress(_text(host), _number(port), _text(user), HostKey.parse(_text(key)), words)
+    return parse_address(json.loads(text))
 
 
 def _dump_injected(injected: Mapping[str, InjectedFile]) -> str:

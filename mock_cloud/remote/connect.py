@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import paramiko
 
 from mock_cloud.errors import ConfigError, HostKeyMismatch, MockCloudError, TransportError
-from mock_cloud.model import NodeAddress, Secret
+from mock_cloud.model import ClientKey, NodeAddress, UserKeys
+from mock_cloud.remote.clientkeys import OfferedKey, opened
 from mock_cloud.remote.link import Link, hang_up, shown_host_key
+from mock_cloud.remote.proxy import start_proxy
 from mock_cloud.remote.unverified import UnverifiedNode
-from mock_cloud.remote.wire import dial
+from mock_cloud.remote.wire import Wire, dial
 
 _CIPHERS: Final = (
     # AES-GCM first: a build's bytes pass through one Python process, and a cipher with a
@@ -37,36 +39,53 @@ class _AuthenticationRefused(TransportError):
 
 def connect(
     address: NodeAddress,
-    client_key: Secret,
+    client_key: ClientKey,
     *,
     deadline_s: float,
     silence_timeout_s: float = 30.0,
 ) -> UnverifiedNode:
     """Connect within `deadline_s` seconds, trying again while the node boots.
 
-    `client_key` is an unencrypted OpenSSH ed25519 private key; no SSH agent and no file of
-    the user's is consulted. Raises HostKeyMismatch at once if another key than the pinned one
+    With a Secret, an unencrypted OpenSSH ed25519 private key, no SSH agent and no file of the
+    user's is consulted. With UserKeys the machine is one that was there before: keys that it
+    refuses are refused for good. Raises HostKeyMismatch at once if another key than the pinned one
     is shown (nothing was sent but the key exchange), TransportError at the deadline with the
-    last reason, ConfigError for an unusable client key. `silence_timeout_s` holds for the
+    last reason, ConfigError for unusable client keys. `silence_timeout_s` holds for the
     connection's life: a peer silent for longer is lost.
     """
-    key = _load_key(client_key)
     _quieten_paramiko()
+    with opened(client_key) as keys:
+        boots = not isinstance(client_key, UserKeys)
+        link = _try_until(address, keys, deadline_s, boots=boots)
+    return UnverifiedNode(link, silence_timeout_s)
+
+
+def _try_until(
+    address: NodeAddress, keys: Sequence[OfferedKey], deadline_s: float, *, boots: bool
+) -> Link:
     deadline = time.monotonic() + deadline_s
     pause_s = _FIRST_PAUSE_S
     while True:
         left_s = deadline - time.monotonic()
         try:
-            link = _attempt(address, key, max(0.1, min(left_s, _ATTEMPT_TIMEOUT_S)))
-            return UnverifiedNode(link, silence_timeout_s)
+            return _attempt(address, keys, max(0.1, min(left_s, _ATTEMPT_TIMEOUT_S)))
         except TransportError as error:
             if not error.retryable:
                 raise
+            if isinstance(error, _AuthenticationRefused) and not boots:
+                raise _locked_out(address, error) from error
             last = error
         if time.monotonic() + pause_s >= deadline:
             raise _gave_up(address, deadline_s, last) from last
         time.sleep(pause_s)
         pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+
+
+def _locked_out(address: NodeAddress, error: MockCloudError) -> TransportError:
+    return TransportError(
+        f"{address}: {error.message}",
+        hint="Ask the machine's owner to add your public key to its authorized_keys.",
+    )
 
 
 def _gave_up(address: NodeAddress, deadline_s: float, last: MockCloudError) -> TransportError:
@@ -77,22 +96,30 @@ def _gave_up(address: NodeAddress, deadline_s: float, last: MockCloudError) -> T
     return TransportError(f"{address}: no SSH within {deadline_s:g} s: {last.message}", hint=hint)
 
 
-def _attempt(address: NodeAddress, key: paramiko.PKey, timeout_s: float) -> Link:
-    try:
-        wire = dial(address.host, address.port, timeout_s)
-    except OSError as error:
-        raise TransportError(f"cannot connect: {error.strerror or error}") from error
+def _attempt(address: NodeAddress, keys: Sequence[OfferedKey], timeout_s: float) -> Link:
+    wire = _open_wire(address, timeout_s)
     transport = paramiko.Transport(wire)
     try:
         _configure(transport, address, timeout_s)
         _shake_hands(transport, address, timeout_s)
         began = time.monotonic()
-        _authenticate(transport, address.user, key)
+        _authenticate(transport, address.user, keys)
         rtt_s = (time.monotonic() - began) / 2  # service request, then the signature
         return Link(address, transport, wire, rtt_s)
-    except BaseException:
+    except BaseException as error:
         hang_up(transport, wire)
+        if type(error) is TransportError and wire.said():
+            raise TransportError(f"{error.message}: {wire.said()}") from error
         raise
+
+
+def _open_wire(address: NodeAddress, timeout_s: float) -> Wire:
+    try:
+        if address.proxy:
+            return start_proxy(address.proxy, timeout_s)
+        return dial(address.host, address.port, timeout_s)
+    except OSError as error:
+        raise TransportError(f"cannot connect: {error.strerror or error}") from error
 
 
 def _configure(transport: paramiko.Transport, address: NodeAddress, timeout_s: float) -> None:
@@ -136,22 +163,22 @@ def _mismatch(address: NodeAddress, shown: str) -> HostKeyMismatch:
     )
 
 
-def _authenticate(transport: paramiko.Transport, user: str, key: paramiko.PKey) -> None:
-    try:
-        remaining = transport.auth_publickey(user, key)
-    except paramiko.AuthenticationException as error:
-        raise _AuthenticationRefused(f"our key is refused for {user}") from error
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        raise TransportError(f"authentication broke off: {_text(error)}") from error
-    if remaining:
-        raise _AuthenticationRefused(f"sshd also wants {', '.join(remaining)}")
-
-
-def _load_key(secret: Secret) -> paramiko.PKey:
-    try:
-        return paramiko.Ed25519Key.from_private_key(io.StringIO(secret.reveal().decode()))
-    except (paramiko.SSHException, ValueError) as error:
-        raise ConfigError("the client key is not an unencrypted OpenSSH ed25519 key") from error
+def _authenticate(transport: paramiko.Transport, user: str, keys: Sequence[OfferedKey]) -> None:
+    tried = []
+    for offered in keys:
+        tried.append(offered.name)
+        try:
+            remaining = transport.auth_publickey(user, offered.key)
+        except paramiko.AuthenticationException:
+            if transport.is_active():
+                continue
+            break  # sshd hangs up after MaxAuthTries
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise TransportError(f"authentication broke off: {_text(error)}") from error
+        if remaining:
+            raise _AuthenticationRefused(f"sshd also wants {', '.join(remaining)}")
+        return
+    raise _AuthenticationRefused(f"{', '.join(tried)}: refused for {user}")
 
 
 def _quieten_paramiko() -> None:

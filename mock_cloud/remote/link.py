@@ -108,6 +108,8 @@ class Link:
         """The error to raise now that the connection is gone."""
         cause = error or self._transport.get_exception()
         reason = self._failure or (str(cause) if cause and str(cause) else "it was closed")
+        said = self._wire.said()
+        reason += f" ({said})" if said else ""
         return ConnectionLost(
             f"{self.address}: the connection is lost: {reason}",
             hint="The node may have gone away, or the network between.",

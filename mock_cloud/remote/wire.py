@@ -47,6 +47,10 @@ class Wire:
     def getpeername(self) -> object:
         return self._sock.getpeername()
 
+    def said(self) -> str:
+        """What whoever carries the connection says about it; nobody but the kernel does here."""
+        return ""
+
     def close(self) -> None:
         """Wake whoever waits on the socket, then close it. Idempotent."""
         if not self._closed:
