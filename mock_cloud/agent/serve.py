@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from mock_cloud.agent import orderlog, serve_facts
 from mock_cloud.agent.blobs import Blobs
+from mock_cloud.agent.deadman.wire import WORD as DEADMAN
 from mock_cloud.agent.frames import BODY_MAX, FrameError, Header, read_frame
 from mock_cloud.agent.orderlog import OrderLog
 from mock_cloud.agent.serve_launch import WORD as LAUNCH
 from mock_cloud.agent.serve_launch import Launcher, serve_launches
+from mock_cloud.agent.serve_lease import LEASE_KINDS, NodeCare
 from mock_cloud.agent.serve_trust import Gate
 from mock_cloud.agent.serve_wire import (
     Answers,
@@ -75,6 +77,7 @@ class Server:
         self._gate = Gate(workspace)
         self._blobs = Blobs(workspace)
         self._launcher = Launcher(workspace)
+        self._care = NodeCare(workspace, self._log)
         self._given_up: dict[str, Failure] = {}
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._operations = self._table()
@@ -85,6 +88,7 @@ class Server:
         threading.Thread(target=self._run_worker, name="worker", daemon=True).start()
         try:
             while (frame := read_frame(stream)) is not None:
+                self._care.heard()
                 self._take(*frame)
         except (FrameError, OSError) as error:
             self._log.write("broken", str(error))
@@ -94,6 +98,7 @@ class Server:
             self._answers.gone.set()
             self._gate.close()
             self._launcher.close()
+            self._care.close()
             self._log.write("ended")
         return 0
 
@@ -322,6 +327,7 @@ class Server:
             "ping": _Operation(self._ping),
             "trust": _Operation(self._trust, {"verdict": str, "token": str}),
             "join": _Operation(self._join, {"token": str}),
+            "lease": _Operation(lambda one: self._care.lease(one.header), LEASE_KINDS, "worker"),
             "have": _Operation(self._have, {"digests": list}, "worker"),
             "put": _Operation(self._put, {**blob, "offset": int}, body=True),
             "put_end": _Operation(self._put_end, blob, "worker"),
@@ -358,7 +364,7 @@ def _private_streams() -> Iterator[tuple[BinaryIO, int]]:
 def main(argv: list[str]) -> int:
     """``serve [--workspace W]``: serve frames on stdin and stdout. 2 on a wrong command.
 
-    ``launch`` is how the agent starts the process that starts its jobs.
+    ``launch`` is how the agent starts the process that starts its jobs, ``deadman`` the timer.
     """
     workspace = WORKSPACE
     if argv[1:2] == ["--workspace"] and len(argv) == 3:
@@ -366,9 +372,13 @@ def main(argv: list[str]) -> int:
     elif len(argv) != 1:
         argv = []
     os.umask(0o022)
-    if argv[:1] not in (["serve"], [LAUNCH]):
+    if argv[:1] not in (["serve"], [LAUNCH], [DEADMAN]):
         print("usage: serve [--workspace DIRECTORY]", file=sys.stderr)
         return 2
+    if argv[0] == DEADMAN:
+        from mock_cloud.agent.deadman import process
+
+        return process.main(workspace)
     with _private_streams() as (stream, sink):
         if argv[0] == LAUNCH:
             return serve_launches(stream, sink, workspace)

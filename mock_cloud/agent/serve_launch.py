@@ -11,12 +11,11 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from typing import IO, BinaryIO, Final
 
 from mock_cloud.agent.frames import encode_frame, read_frame
-from mock_cloud.agent.serve_wire import Failure
+from mock_cloud.agent.serve_wire import Failure, own_command
 
 WORD: Final = "launch"
 _END_TIMEOUT_S: Final = 2.0
@@ -72,21 +71,13 @@ class Launcher:
     def _ready(self) -> _Process:
         if self._process is None or self._process.child.poll() is not None:
             self.close()
-            command = [*_own_command(), WORD, "--workspace", self._workspace]
+            command = [*own_command(), WORD, "--workspace", self._workspace]
             pipe = subprocess.PIPE
             child = subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd="/")
             if child.stdin is None or child.stdout is None:
                 raise Failure("internal", "the job launcher has no pipes")
             self._process = _Process(child, child.stdin, child.stdout)
         return self._process
-
-
-def _own_command() -> list[str]:
-    """How this process was started (loader, libraries, python, main.py), without its words."""
-    with open("/proc/self/cmdline", "rb") as stream:
-        words = [word.decode(errors="surrogateescape") for word in stream.read().split(b"\0")]
-    words.pop()  # each word ends with a NUL
-    return words[: len(words) - (len(sys.argv) - 1)]
 
 
 def serve_launches(stream: BinaryIO, sink: int, workspace: str) -> int:

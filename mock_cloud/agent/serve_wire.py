@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 import threading
 from collections.abc import Mapping
 from typing import Any, Final
@@ -63,6 +64,14 @@ class Answers:
     def fail(self, request_id: int, failure: Failure) -> None:
         error = {"code": failure.code, "message": failure.message[:2000]}
         self.send({"id": request_id, "error": error})
+
+
+def own_command() -> list[str]:
+    """How this process was started (loader, libraries, python, main.py), without its words."""
+    with open("/proc/self/cmdline", "rb") as stream:
+        words = [word.decode(errors="surrogateescape") for word in stream.read().split(b"\0")]
+    words.pop()  # each word ends with a NUL
+    return words[: len(words) - (len(sys.argv) - 1)]
 
 
 def check_keys(header: Header, kinds: Mapping[str, type], optional: frozenset[str]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from mock_cloud.attest.check_agents import Role, check_dead_man, find_role
 from mock_cloud.attest.evidence import Evidence, Process
 from mock_cloud.attest.expectations import (
     Invocation,
@@ -65,6 +66,7 @@ class ProcessCheck:
         for pid in evidence.hidden_pids:
             yield Reason("process.hidden", f"pid {pid}", "listed in /proc", "not listed")
         yield from self._agent(evidence)
+        yield from check_dead_man(evidence.processes, self.toolkit)
         for process in evidence.processes:
             if process.kernel:
                 yield from _kernel_thread(process)
@@ -79,13 +81,9 @@ class ProcessCheck:
             ]
             yield Reason("agent.namespace", " ".join(differing), "those of init", "others")
         agent = next((one for one in evidence.processes if one.pid == evidence.self_pid), None)
-        if agent is None or not self._is_agent(agent):
+        if agent is None or find_role(agent, self.toolkit) is not Role.AGENT:
             found = "no such process" if agent is None else _shown(agent)
             yield Reason("agent.identity", f"pid {evidence.self_pid}", "our toolkit", found)
-
-    def _is_agent(self, process: Process) -> bool:
-        argv = tuple(self.toolkit.argv())
-        return process.exe == argv[0] and process.cmdline[: len(argv)] == argv
 
     def _process(self, process: Process, init: Mapping[str, str]) -> Iterator[Reason]:
         who = _shown(process)
@@ -125,8 +123,9 @@ class ProcessCheck:
                 yield Reason("process.map-digest", who, mapped.path, str(mapped.sha256))
 
     def _allowed(self, process: Process, who: str, init: Mapping[str, str]) -> Iterator[Reason]:
-        rule = None if self._is_agent(process) else self._rule(process)
-        if rule is None and not self._is_agent(process):
+        ours = find_role(process, self.toolkit) is not None
+        rule = None if ours else self._rule(process)
+        if rule is None and not ours:
             yield Reason("process.unknown", who, "a program that may run", _arguments(process))
         if process.anonymous_exec and not (rule and rule.may_generate_code):
             count = str(process.anonymous_exec)

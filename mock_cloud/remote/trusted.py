@@ -11,6 +11,7 @@ from typing import Final
 from mock_cloud.errors import HostKeyMismatch
 from mock_cloud.model import NodeAddress, Toolkit, TrustedNode
 from mock_cloud.remote.bulk import BulkChannels
+from mock_cloud.remote.care import Request, ask_all
 from mock_cloud.remote.channel import AgentChannel
 from mock_cloud.remote.download import Fetch, fetch_results
 from mock_cloud.remote.follow import OnData, follow_job
@@ -68,6 +69,13 @@ class TrustedChannel:
     @property
     def address(self) -> NodeAddress:
         return self._link.address
+
+    def care(self, *requests: Request) -> None:
+        """Have the node do all of `requests`, in their order, in one round trip.
+
+        See `care`. RemoteCommandError of the first that failed.
+        """
+        ask_all(self._agent, requests)
 
     def send_blobs(self, blobs: Sequence[Blob], progress: Progress | None = None) -> int:
         """Send those that the node lacks; the number of bytes sent. See `upload.send_blobs`."""

@@ -35,7 +35,9 @@ from mock_cloud.attest import (
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.provider import InjectedFile as ProvidedFile
 from mock_cloud.model import MOCK_LIBDIR, WORKSPACE, Toolkit, TrustedNode
+from mock_cloud.remote.care import arm_timer
 from mock_cloud.remote.connect import connect
+from mock_cloud.remote.trusted import trust
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.sshkeys import make_key_pair
 from mock_cloud.toolkit import pack
@@ -199,4 +201,22 @@ def test_what_runs_and_what_is_mounted_is_seen(site: Site, attester: Attester) -
     with tampered(site, attester, "mount --bind /usr/bin/env /usr/bin/id", "umount /usr/bin/id"):
         found = attester.refusals()
         assert found["mount.unknown"] == {"/usr/bin/id"}
+    attester.judge()
+
+
+def test_a_dead_man_is_trusted_as_it_is_and_nothing_like_it(site: Site, attester: Attester) -> None:
+    channel = trust(attester.node, attester.judge())
+    channel.care(arm_timer("a1", 600, 600, power_off=True))
+    attester.judge()
+    words = " ".join(attester.toolkit.argv("deadman", "--workspace", WORKSPACE))
+    root = attester.toolkit.node_dir
+    for command, code in (
+        (f"LC_ALL=C {words}x", "process.unknown"),
+        (f"LC_ALL=C PYTHONINSPECT=1 {words}x", "process.environment"),
+    ):
+        undo = f"rm -rf {WORKSPACE}x; for p in /proc/[0-9]*; do"
+        undo += " grep -qz 'x$' $p/cmdline && kill -9 ${p#/proc/}; done; true"
+        with tampered(site, attester, f"{command} </dev/null >/dev/null 2>&1", undo):
+            found = attester.refusals()
+            assert any(root in who for who in found[code]), found
     attester.judge()

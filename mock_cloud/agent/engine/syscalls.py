@@ -39,6 +39,7 @@ _PER_32BIT_ARCHES: Final = frozenset(
         "mipsel", "riscv32", "armv7l", "armv7hl", "armv7hnl", "armv8hl",
     )
 )  # fmt: skip
+_POWER_OFF: Final = 0x4321FEDC  # linux/reboot.h
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 0x1
 
@@ -99,6 +100,11 @@ def set_personality(arch: str) -> None:
     """Make uname(2) tell a 32-bit machine where `arch` (rpm's word) is one."""
     if arch in _PER_32BIT_ARCHES:
         _check(_libc().personality(ctypes.c_ulong(_PER_LINUX32)), "personality")
+
+
+def power_off() -> None:
+    """reboot(2): off at once, without a word to anybody; in a pid namespace, its end. OSError."""
+    _check(_libc().reboot(ctypes.c_uint(_POWER_OFF)), "power off")
 
 
 def isolate_network() -> None:

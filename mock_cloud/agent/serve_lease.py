@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a trusted controller has done to a node for the node's own safety.
+
+The timer that ends it; and, on nodes of clouds, a host key that nobody else has seen and a
+metadata service that no build can ask.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mock_cloud.agent.deadman.line import Line
+from mock_cloud.agent.deadman.timer import OrderRefused, parse_order
+from mock_cloud.agent.frames import Header
+from mock_cloud.agent.orderlog import OrderLog
+from mock_cloud.agent.serve_wire import Failure
+
+LEASE_KINDS: Final = {"lease": str, "life_s": int, "grace_s": int, "ending": str}
+
+
+class NodeCare:
+    """The operations of one agent. `heard` is for the thread that reads frames."""
+
+    def __init__(self, workspace: str, log: OrderLog) -> None:
+        self._line = Line(workspace)
+        self._log = log
+
+    def heard(self) -> None:
+        """The controller sent something."""
+        self._line.beat()
+
+    def lease(self, header: Header) -> Header:
+        """Arm the timer, or renew or shorten what it was told. Failure."""
+        try:
+            order = parse_order({key: header[key] for key in LEASE_KINDS})
+        except OrderRefused as error:
+            raise Failure("bad-request", str(error)) from error
+        self._line.order(order)
+        self._log.write("lease", f"{order.lease} {order.life_s} s, {order.ending.value}")
+        return {}
+
+    def close(self) -> None:
+        self._line.close()

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a node is told for its own safety, as requests that travel together.
+
+Each is answered by itself, but none waits for another's answer: on a long line every
+round trip counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mock_cloud.model import Secret
+from mock_cloud.remote.channel import AgentChannel
+
+_ANSWER_S: Final = 60.0
+_NOTHING: Final = Secret(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One operation; `body` may be a secret and is never shown."""
+
+    operation: str
+    keys: Mapping[str, Any]
+    body: Secret = field(default=_NOTHING, repr=False)
+
+
+def arm_timer(lease_id: str, life_s: int, grace_s: int, *, power_off: bool) -> Request:
+    """The node ends after `life_s`, or once it has heard of nobody for `grace_s`.
+
+    Its end is `power_off`, or else what a lent machine gets: everything of ours is removed.
+    """
+    ending = "poweroff" if power_off else "wipe"
+    return Request(
+        "lease", {"lease": lease_id, "life_s": life_s, "grace_s": grace_s, "ending": ending}
+    )
+
+
+def ask_all(agent: AgentChannel, requests: Sequence[Request]) -> None:
+    """Send all requests, then read all answers. MockCloudError of the first that failed."""
+    with ExitStack() as stack:
+        calls = [
+            stack.enter_context(agent.call(one.operation, one.body.reveal(), **one.keys))
+            for one in requests
+        ]
+        for call in calls:
+            call.next(within_s=_ANSWER_S)
