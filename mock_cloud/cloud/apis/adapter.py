@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from mock_cloud.cloud.apis.calls import Calls
 from mock_cloud.model import Secret
 from mock_cloud.settings import Reach
 
@@ -39,7 +40,7 @@ class InstanceState(Enum):
 class Instance:
     """One instance as the API tells of it. `reason` is the API's own word on its state.
 
-    `tags` are those of ours that it has. `addresses` are the ones it has so far.
+    `tags` are those of ours that it has. `addresses` are the ones it has so far, never names.
     """
 
     handle: str
@@ -92,8 +93,12 @@ class Leftover:
 class CloudApi(Protocol):
     """One API of one remote. Each call has a deadline of its own and retries what may be retried.
 
-    All raise CloudError or one of `failures`, ConfigError for what the user must mend.
+    All raise CloudError or one of `failures`, ConfigError for what the user must mend. `calls` is
+    how it calls: whoever waits for it says there who is to be told why.
     """
+
+    @property
+    def calls(self) -> Calls: ...
 
     def offers(self, arch: str) -> Sequence[Offer]:
         """All ways to get a node of `arch` that the remote's file allows, best first."""
@@ -111,8 +116,11 @@ class CloudApi(Protocol):
     def find(self, handle: str) -> Instance | None:
         """The instance now; None if the API does not know it (any more, or yet)."""
 
-    def list_tagged(self) -> Sequence[Instance]:
-        """All instances with our tags, of all owners, that have not ended."""
+    def list_tagged(self, lease_id: str = "") -> Sequence[Instance]:
+        """All instances with our tags, of all owners, that have not ended.
+
+        With `lease_id` those of this lease only: giving a node back should not list an account.
+        """
 
     def list_leftovers(self) -> Sequence[Leftover]:
         """Volumes, addresses, keys, groups with our tags that no instance has any more."""
@@ -125,3 +133,9 @@ class CloudApi(Protocol):
 
     def console(self, handle: str) -> str:
         """The console's text so far; empty if the API has none."""
+
+    def explain_silence(self, handle: str) -> str:
+        """Why this machine may not reach the node's sshd, as far as the API tells; else empty.
+
+        Asked once, when a running node never answered. For a hint: never raises CloudError.
+        """

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The one way by which an adapter calls its API: deadlines, retries, and what a failure means.
+
+libcloud's own retry is off: it sends a call again whether or not that may be done twice. No
+text of a failed request is shown, only of answers: requests name the URL, which may hold user-data.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, TypeVar
+
+from mock_cloud.cloud.apis.failures import CloudIsOut, CredentialsRefused, OutcomeUnknown
+from mock_cloud.cloud.apis.texts import one_line
+from mock_cloud.cloud.provider import OnPhase
+from mock_cloud.errors import CloudError, MockCloudError
+
+T = TypeVar("T")
+
+ATTEMPT_TIMEOUT_S: Final = 20.0
+"""For the driver's `timeout`: how long the API may be silent within one request."""
+
+_CALL_TIMEOUT_S: Final = 60.0
+_FIRST_PAUSE_S: Final = 0.25
+_LONGEST_PAUSE_S: Final = 15.0
+_LONGEST_WISH_S: Final = 120.0
+
+
+class Trouble(Enum):
+    """What a failed request means for the next one."""
+
+    THROTTLED = "throttled"
+    """Nothing was done: later it may be."""
+    UNANSWERED = "unanswered"
+    """Nobody knows what was done: no answer, or none of the API's own."""
+    REFUSED = "refused"
+    """The API said no. The same again would get the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One failed request, apart from the library's ways to tell.
+
+    `code` is the API's own word for it, where the text begins with one (``RequestLimitExceeded:
+    …``). `status` is HTTP's, 0 if unknown. `text` is fit for a message.
+    """
+
+    trouble: Trouble
+    text: str
+    code: str = ""
+    status: int = 0
+    retry_after_s: float = 0.0
+    is_credentials: bool = False
+
+
+Judge = Callable[[Diagnosis], "Trouble | MockCloudError"]
+"""An adapter's view on a diagnosis: what it means in this API, or the error to raise at once."""
+
+
+class Breaker:
+    """Remembers for one run that an API is out, so that nobody waits for it again."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+
+    def check(self) -> None:
+        """CloudIsOut if it was found out before."""
+        if self.reason:
+            raise CloudIsOut(
+                f"not asked again in this run: {self.reason}",
+                hint="look at the cloud's status page; another remote may do: --remote, fallback",
+            )
+
+
+_breakers: dict[str, Breaker] = {}
+
+
+def breaker_of(service: str) -> Breaker:
+    """The breaker of `service` in this process, which is one run of a command."""
+    return _breakers.setdefault(service, Breaker())
+
+
+class Calls:
+    """Makes the requests of one adapter. `service` names the API in messages, with its region.
+
+    `count` is how many requests were made. `timeout_s` bounds a call with all its retries.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        judge: Judge,
+        *,
+        breaker: Breaker | None = None,
+        timeout_s: float = _CALL_TIMEOUT_S,
+    ) -> None:
+        self.service = service
+        self.count = 0
+        self._judge = judge
+        self._breaker = breaker if breaker is not None else breaker_of(service)
+        self._timeout_s = timeout_s
+        self._on_phase: OnPhase = _tell_nobody
+
+    @contextmanager
+    def telling(self, on_phase: OnPhase) -> Iterator[None]:
+        """Within the block the user is told why a call takes long."""
+        before, self._on_phase = self._on_phase, on_phase
+        try:
+            yield
+        finally:
+            self._on_phase = before
+
+    def read(self, what: str, request: Callable[[], T]) -> T:
+        """A request that changes nothing: repeated whatever happened, until the deadline.
+
+        `what` says what is wanted, for messages (``describe instances``). CloudError, and what
+        the adapter's judge makes of a refusal.
+        """
+        self._breaker.check()
+        again = (Trouble.THROTTLED, Trouble.UNANSWERED)
+        return self._repeat(what, request, again, CloudIsOut)
+
+    def change(self, what: str, request: Callable[[], T], *, repeatable: bool) -> T:
+        """A request that changes something. `repeatable`: done twice it is as done once.
+
+        Without an answer: repeated if it may be, else OutcomeUnknown at once.
+        """
+        self._breaker.check()
+        again = (Trouble.THROTTLED, Trouble.UNANSWERED) if repeatable else (Trouble.THROTTLED,)
+        return self._repeat(what, request, again, OutcomeUnknown)
+
+    def end(self, what: str, request: Callable[[], T]) -> T:
+        """A request that gives something back. Tried once even if the API is out."""
+        is_out = bool(self._breaker.reason)
+        again = () if is_out else (Trouble.THROTTLED, Trouble.UNANSWERED)
+        return self._repeat(what, request, again, OutcomeUnknown)
+
+    def _repeat(
+        self,
+        what: str,
+        request: Callable[[], T],
+        again: tuple[Trouble, ...],
+        unanswered: type[CloudError],
+    ) -> T:
+        deadline = time.monotonic() + self._timeout_s
+        tries = 0
+        while True:
+            tries += 1
+            self.count += 1
+            try:
+                return request()
+            except library_errors() as error:
+                diagnosis = diagnose(error)
+            # Out of the handler: the library's error, which may name the URL, is no context.
+            trouble = self._judge(diagnosis)
+            if isinstance(trouble, MockCloudError):
+                raise trouble
+            pause_s = _pause_s(tries, diagnosis)
+            if trouble not in again or time.monotonic() + pause_s >= deadline:
+                raise self._give_up(what, trouble, diagnosis, tries, unanswered)
+            self._say(trouble, diagnosis, pause_s)
+            time.sleep(pause_s)
+
+    def _say(self, trouble: Trouble, diagnosis: Diagnosis, pause_s: float) -> None:
+        if trouble is Trouble.THROTTLED:
+            self._on_phase(f"the API of {self.service} is throttling us: again in {pause_s:.1f} s")
+        else:
+            self._on_phase(f"{self.service}: {diagnosis.text}: trying again")
+
+    def _give_up(
+        self,
+        what: str,
+        trouble: Trouble,
+        diagnosis: Diagnosis,
+        tries: int,
+        unanswered: type[CloudError],
+    ) -> CloudError:
+        text = f"{self.service}: {what}: {diagnosis.text}"
+        if trouble is Trouble.REFUSED:
+            return CloudError(text)
+        if trouble is Trouble.THROTTLED:
+            return CloudError(
+                f"{text} (throttled {tries} times in {self._timeout_s:g} s)",
+                hint="too many calls are made with this account: try again later",
+            )
+        if tries > 1:
+            self._breaker.reason = text
+            text = f"{text} ({tries} tries in {self._timeout_s:g} s)"
+        return unanswered(text, hint="is the network up, and the API's endpoint right?")
+
+
+def diagnose(error: BaseException) -> Diagnosis:
+    """What one of `library_errors` means, by HTTP's rules alone."""
+    from libcloud.common.exceptions import BaseHTTPError
+    from libcloud.common.types import InvalidCredsError, LibcloudError, MalformedResponseError
+
+    if isinstance(error, BaseHTTPError):
+        return _by_status(int(error.code), one_line(str(error.message)), _wish_s(error))
+    if isinstance(error, MalformedResponseError):
+        body = one_line(str(error.body or ""), 120)
+        return Diagnosis(Trouble.UNANSWERED, f"an answer that is none of the API's: {body!r}")
+    if isinstance(error, LibcloudError):
+        text = one_line(str(error.value))
+        is_credentials = isinstance(error, InvalidCredsError)
+        status = 401 if is_credentials else 0
+        return Diagnosis(Trouble.REFUSED, text, _code(text), status, 0.0, is_credentials)
+    if isinstance(error, OSError):
+        return _by_network(error)
+    return Diagnosis(Trouble.UNANSWERED, "an answer that cannot be understood")
+
+
+def library_errors() -> tuple[type[Exception], ...]:
+    """All that libcloud raises for an API's or the network's fault.
+
+    Where an answer lacks something its parsers raise whatever comes: the last six.
+    """
+    from libcloud.common.exceptions import BaseHTTPError
+    from libcloud.common.types import LibcloudError
+
+    return (
+        LibcloudError,
+        BaseHTTPError,
+        OSError,
+        ET.ParseError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    )
+
+
+def forbid_own_retries(driver: Any) -> None:
+    """Keep libcloud from repeating requests of `driver`, whatever its environment variable says."""
+    driver.connection.retryCls = _Once
+
+
+def refuse_credentials(diagnosis: Diagnosis, service: str, source: str) -> CredentialsRefused:
+    """For judges: the error that names where refused credentials came from, never what they are."""
+    return CredentialsRefused(
+        f"{service} does not accept the credentials from {source}: {diagnosis.text}",
+        hint=f"mend them in {source}; are they of this cloud and region, and still valid?",
+    )
+
+
+class _Once:
+    """In place of `libcloud.utils.retry.Retry`: calls once."""
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def __call__(self, function: Callable[..., T]) -> Callable[..., T]:
+        return function
+
+
+def _by_status(status: int, text: str, wish_s: float) -> Diagnosis:
+    trouble = Trouble.REFUSED
+    if status == 429 or (status in (413, 503) and wish_s):
+        trouble = Trouble.THROTTLED
+    elif status >= 500:
+        trouble = Trouble.UNANSWERED
+    return Diagnosis(
+        trouble,
+        text or f"HTTP status {status}",
+        _code(text),
+        status,
+        wish_s,
+        is_credentials=status == 401,
+    )
+
+
+def _by_network(error: OSError) -> Diagnosis:
+    """For requests' errors, which are OSErrors, and those below them."""
+    from requests.exceptions import ConnectionError as NoConnection
+    from requests.exceptions import SSLError, Timeout
+
+    if isinstance(error, SSLError):
+        return Diagnosis(Trouble.REFUSED, "its TLS certificate or handshake is not acceptable")
+    if isinstance(error, Timeout):
+        return Diagnosis(Trouble.UNANSWERED, "no answer in time")
+    if isinstance(error, NoConnection):
+        return Diagnosis(Trouble.UNANSWERED, _connection_text(error))
+    return Diagnosis(Trouble.UNANSWERED, one_line(error.strerror or type(error).__name__))
+
+
+def _wish_s(error: Any) -> float:
+    """Retry-After in seconds, within reason."""
+    try:
+        wish_s = float((error.headers or {}).get("retry-after", 0))
+    except (ValueError, AttributeError):
+        return 0.0
+    return min(wish_s, _LONGEST_WISH_S) if wish_s > 0 else 0.0
+
+
+def _code(text: str) -> str:
+    """The word before the first colon, if it is a code: ``RequestLimitExceeded: …``."""
+    word, colon, _ = text.partition(": ")
+    return word if colon and word.replace(".", "").isalnum() else ""
+
+
+def _connection_text(error: Exception) -> str:
+    """Why there was no connection, without the request's URL."""
+    reason: object = error
+    for _ in range(4):
+        inner = getattr(reason, "reason", None) or next(iter(getattr(reason, "args", ())), None)
+        if not isinstance(inner, BaseException):
+            break
+        reason = inner
+    text = str(reason).rpartition(": ")[2]
+    return "no connection" if "/" in text else f"no connection: {one_line(text, 120)}"
+
+
+def _pause_s(tries: int, diagnosis: Diagnosis) -> float:
+    """Full jitter (AWS Architecture Blog, "Exponential Backoff and Jitter"), not before wished."""
+    ceiling_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(tries, 10))
+    return diagnosis.retry_after_s + random.uniform(0.0, ceiling_s)  # noqa: S311 (no secret)
+
+
+def _tell_nobody(phase: str) -> None:
+    pass

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Nodes from a cloud: what all APIs have in common, from the offers to the clean-up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from mock_cloud.cloud.apis.adapter import (
+    TAG_EXPIRES,
+    TAG_LEASE,
+    TAG_OWNER,
+    TAG_REMOTE,
+    CloudApi,
+    Instance,
+    InstanceState,
+    Launch,
+    Offer,
+)
+from mock_cloud.cloud.apis.failures import NoCapacity, OutcomeUnknown
+from mock_cloud.cloud.apis.texts import cloud_init_complaints, tail_of_console
+from mock_cloud.cloud.apis.userdata import injected_files, make_user_data
+from mock_cloud.cloud.apis.waiting import (
+    SSH_PORT,
+    NodeSilent,
+    wait_for_greeting,
+    wait_until_running,
+)
+from mock_cloud.cloud.provider import (
+    Bootstrap,
+    CreatedNode,
+    FoundNode,
+    NodeOrder,
+    OnHandle,
+    OnPhase,
+)
+from mock_cloud.errors import CleanupError, CloudError, MockCloudError
+from mock_cloud.model import NodeAddress
+from mock_cloud.settings import CloudSettings, NodeSettings, Remote
+
+_TRIES: Final = 2
+"""A node that boots and never answers is replaced once."""
+_LOGIN: Final = "root"
+_LIVING: Final = (InstanceState.PENDING, InstanceState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An instance that exists by now, and what it was made from."""
+
+    instance: Instance
+    offer: Offer
+
+
+class CloudProvider:
+    """The provider of one remote whose nodes come from `api`."""
+
+    def __init__(self, api: CloudApi, settings: CloudSettings, remote: Remote) -> None:
+        self._api = api
+        self._settings = settings
+        self._remote = remote
+
+    def quote(self, arch: str) -> float | None:
+        """See `Provider.quote`: the dearest of all offers that may be taken."""
+        prices = [self._price(arch, offer) for offer in self._api.offers(arch)]
+        known = [price for price in prices if price is not None]
+        return max(known) if known and len(known) == len(prices) else None
+
+    def create(
+        self,
+        order: NodeOrder,
+        bootstrap: Bootstrap,
+        *,
+        timeout_s: float,
+        on_handle: OnHandle,
+        on_phase: OnPhase,
+    ) -> CreatedNode:
+        """See `Provider.create`. A node that boots but never answers is replaced once."""
+        deadline = time.monotonic() + timeout_s
+        with self._api.calls.telling(on_phase):
+            for number in range(_TRIES):
+                with self._undoing(order.lease_id):
+                    made = self._launch(order, bootstrap, number, on_phase)
+                    on_handle(made.instance.handle)
+                try:
+                    with self._undoing(order.lease_id, made.instance.handle):
+                        address = self._wait(made, deadline, on_phase)
+                except NodeSilent as silent:
+                    if number + 1 == _TRIES or time.monotonic() >= deadline:
+                        raise
+                    on_phase(f"{silent.message.splitlines()[0]}: taking another node")
+                    continue
+                return self._created(order, bootstrap, made, address)
+        raise AssertionError("the last try either returned or raised")
+
+    def destroy(self, lease_id: str, handle: str) -> None:
+        """See `Provider.destroy`. What is tagged with the lease goes too, not the handle alone."""
+        problems: list[str] = []
+        with self._noting(problems, handle):
+            if handle:
+                self._api.terminate(handle)
+        # An order whose answer was lost, a duplicate, a node that was replaced and did not go.
+        with self._noting(problems, f"the nodes of lease {lease_id}"):
+            for instance in self._api.list_tagged(lease_id):
+                if instance.handle != handle:
+                    self._api.terminate(instance.handle)
+        with self._noting(problems, f"what else lease {lease_id} has"):
+            for leftover in self._api.list_leftovers():
+                if leftover.tags.get(TAG_LEASE) == lease_id:
+                    self._api.remove(leftover)
+        if problems:
+            raise CleanupError(
+                f"remote {self._remote.name}: " + "; ".join(problems),
+                hint="it is tagged and will be tried again; mock-cloud nodes lists it",
+            )
+
+    def is_running(self, lease_id: str, handle: str) -> bool:
+        """See `Provider.is_running`."""
+        instance = self._api.find(handle) if handle else None
+        return instance is not None and instance.state in _LIVING
+
+    def list_nodes(self) -> Sequence[FoundNode]:
+        """See `Provider.list_nodes`. Leftovers have no handle: they go with their lease."""
+        found = [
+            _found(item.tags, item.handle, running=item.state in _LIVING)
+            for item in self._api.list_tagged()
+        ]
+        known = {node.lease_id for node in found}
+        for leftover in self._api.list_leftovers():
+            if leftover.tags[TAG_LEASE] not in known:
+                known.add(leftover.tags[TAG_LEASE])
+                found.append(_found(leftover.tags, "", running=False))
+        return found
+
+    def console_tail(self, handle: str) -> str:
+        """See `Provider.console_tail`."""
+        try:
+            return tail_of_console(self._api.console(handle))
+        except MockCloudError:  # it is for the message of another failure, which must not be lost
+            return ""
+
+    def _launch(
+        self, order: NodeOrder, bootstrap: Bootstrap, number: int, on_phase: OnPhase
+    ) -> _Made:
+        """Ask for one offer after the other; each has a token of its own in this lease."""
+        now_unix = time.time()
+        user_data = make_user_data(bootstrap, expires_unix=order.expires_unix, now_unix=now_unix)
+        tags = {
+            TAG_LEASE: order.lease_id,
+            TAG_OWNER: order.owner,
+            TAG_REMOTE: order.remote,
+            TAG_EXPIRES: str(int(order.expires_unix)),
+        }
+        refused: list[str] = []
+        for index, offer in enumerate(self._api.offers(order.arch)):
+            name = bootstrap.hostname if number == 0 else f"{bootstrap.hostname}-{number}"
+            token = f"{order.lease_id}-{number}-{index}"
+            on_phase(f"asking {self._api.calls.service} for {offer}")
+            try:
+                return _Made(self._launch_one(Launch(name, token, user_data, tags), offer), offer)
+            except NoCapacity as none:
+                refused.append(f"{offer}: {none.message}")
+                on_phase(f"no {offer} to be had")
+        raise NoCapacity(
+            f"{self._api.calls.service} has no {order.arch} node now: " + "; ".join(refused),
+            hint=f"add zones or sizes to {self._remote.source}, or try again later",
+        )
+
+    def _launch_one(self, launch: Launch, offer: Offer) -> Instance:
+        try:
+            return self._api.launch(launch, offer)
+        except OutcomeUnknown:
+            # Whatever the first call did: the token makes this one find it.
+            return self._api.launch(launch, offer)
+
+    def _wait(self, made: _Made, deadline: float, on_phase: OnPhase) -> str:
+        """The address at which the node's sshd answers."""
+        handle = made.instance.handle
+        deadline = min(deadline, time.monotonic() + self._settings.boot_timeout_s)
+        _, address = wait_until_running(
+            self._api, handle, self._settings.reach, deadline=deadline, on_phase=on_phase
+        )
+        on_phase(f"{handle} boots at {address}")
+        try:
+            wait_for_greeting(self._api, handle, address, deadline=deadline)
+        except NodeSilent as silent:
+            raise self._with_console(silent, handle) from silent
+        return address
+
+    def _with_console(self, silent: NodeSilent, handle: str) -> NodeSilent:
+        """The same failure with what the node and the API have to say about it."""
+        try:
+            text = self._api.console(handle)
+        except MockCloudError:
+            text = ""
+        lines = cloud_init_complaints(text) or tail_of_console(text, lines=5).splitlines()
+        shown = "".join(f"\n  console: {line}" for line in lines)
+        hint = self._api.explain_silence(handle) or (
+            "does its security group admit this machine to port 22, and has the image cloud-init?"
+        )
+        return NodeSilent(f"{silent.message}{shown}", hint=hint)
+
+    def _created(
+        self, order: NodeOrder, bootstrap: Bootstrap, made: _Made, address: str
+    ) -> CreatedNode:
+        return CreatedNode(
+            NodeAddress(address, SSH_PORT, _LOGIN, bootstrap.host_key.public),
+            made.instance.handle,
+            injected_files(bootstrap),
+            has_bootstrap_key=True,
+            price_per_hour=self._price(order.arch, made.offer),
+            kind=str(made.offer),
+        )
+
+    def _price(self, arch: str, offer: Offer) -> float | None:
+        written = self._node(arch).price_per_hour
+        return written if written is not None else self._api.price(offer)
+
+    def _node(self, arch: str) -> NodeSettings:
+        return self._remote.nodes[arch]
+
+    @contextmanager
+    def _undoing(self, lease_id: str, handle: str = "") -> Iterator[None]:
+        """Whatever leaves the block, Ctrl-C too: what was made for the lease is terminated."""
+        try:
+            yield
+        except BaseException as error:
+            try:
+                self.destroy(lease_id, handle)
+            except CleanupError as left:
+                if isinstance(error, CloudError):
+                    error.message = f"{error.message}; and {left.message}"
+            raise
+
+    @contextmanager
+    def _noting(self, problems: list[str], what: str) -> Iterator[None]:
+        """One step of a clean-up: its failure is noted, and the next step is made all the same."""
+        try:
+            yield
+        except MockCloudError as error:
+            problems.append(f"{what} could not be removed: {error.message}")
+
+
+def _found(tags: Mapping[str, str], handle: str, *, running: bool) -> FoundNode:
+    try:
+        expires_unix = float(tags.get(TAG_EXPIRES, ""))
+    except ValueError:
+        expires_unix = None
+    return FoundNode(
+        tags[TAG_LEASE],
+        tags.get(TAG_OWNER, ""),
+        handle,
+        running,
+        tags.get(TAG_REMOTE, ""),
+        expires_unix,
+    )

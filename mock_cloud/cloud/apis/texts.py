@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Texts of APIs and consoles, made fit for a message: bounded, printable, without mark-up."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_LINE_LIMIT: Final = 300
+_SEQUENCE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
+_MARK_UP: Final = re.compile(r"<(script|style|head)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+
+
+def one_line(text: str, limit: int = _LINE_LIMIT) -> str:
+    """`text` on one line of at most `limit` characters, printable, HTML's and XML's tags gone."""
+    plain = " ".join(_MARK_UP.sub(" ", text[: 8 << 10]).split())
+    shown = "".join(char if char.isprintable() else "?" for char in plain)
+    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+
+
+def tail_of_console(text: str, lines: int = 40) -> str:
+    """The last lines of a console without its control sequences, each bounded."""
+    plain = _SEQUENCE.sub("", text[-64 << 10 :]).replace("\r", "\n")
+    kept = [line for line in map(_printable, plain.splitlines()) if line.strip()]
+    return "\n".join(kept[-lines:])
+
+
+def cloud_init_complaints(text: str, lines: int = 5) -> list[str]:
+    """The first lines of a console in which cloud-init says that something failed."""
+    plain = _SEQUENCE.sub("", text[-1 << 20 :])
+    found = []
+    for line in map(_printable, plain.splitlines()):
+        lowered = line.lower()
+        is_complaint = any(word in lowered for word in ("error", "fail", "traceback", "critical"))
+        if is_complaint and ("cloud-init" in lowered or "cloudinit" in lowered or "cc_" in lowered):
+            found.append(line.strip())
+    return found[:lines]
+
+
+def _printable(line: str) -> str:
+    shown = "".join(char if char.isprintable() else " " for char in line[:_LINE_LIMIT])
+    return shown.rstrip()

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Waiting for an instance: until it runs, then until its sshd greets. Every wait has a deadline."""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from typing import Final
+
+from mock_cloud.cloud.apis.adapter import CloudApi, Instance, InstanceState
+from mock_cloud.cloud.apis.texts import one_line
+from mock_cloud.cloud.provider import OnPhase
+from mock_cloud.errors import CloudError
+from mock_cloud.settings import Reach
+
+SSH_PORT: Final = 22
+
+_GREETING: Final = b"SSH-2.0-"
+_GREETING_LIMIT: Final = 8192  # RFC 4253, 4.2: lines before it are allowed
+_GREETING_TIMEOUT_S: Final = 10.0
+_UNKNOWN_GRACE_S: Final = 30.0
+"""How long an API may not know what it has just made: EC2 promises nothing, it is seconds."""
+_SHORTEST_POLL_S: Final = 0.5
+_LONGEST_POLL_S: Final = 4.0
+_LOOK_AGAIN_S: Final = 10.0
+_OVER: Final = (InstanceState.FAILED, InstanceState.ENDED, InstanceState.STOPPED)
+
+
+class NodeSilent(CloudError):
+    """The instance runs, and no sshd answered in time: another one may."""
+
+
+def wait_until_running(
+    api: CloudApi, handle: str, reach: Reach, *, deadline: float, on_phase: OnPhase
+) -> tuple[Instance, str]:
+    """The instance once it runs and has an address of `reach`, with that address.
+
+    `deadline` is of time.monotonic. CloudError with the API's own reason as soon as it can't
+    run any more.
+    """
+    began = time.monotonic()
+    told = ""
+    while True:
+        instance = api.find(handle)
+        if instance is not None:
+            address = check_alive(instance).addresses.get(reach, "")
+            if instance.state is InstanceState.RUNNING and address:
+                return instance, address
+            state = instance.state.value
+        elif time.monotonic() >= began + _UNKNOWN_GRACE_S:
+            raise CloudError(f"{handle}: {api.calls.service} does not know what it has just made")
+        else:
+            state = "not listed yet"
+        if time.monotonic() >= deadline:
+            raise _not_running(api, handle, state, reach, time.monotonic() - began)
+        if state != told:
+            on_phase(f"{handle} is {state}")
+            told = state
+        _sleep(time.monotonic() - began, deadline)
+
+
+def check_alive(instance: Instance) -> Instance:
+    """The instance itself, if it may yet be used. CloudError with the API's reason if not."""
+    if instance.state in _OVER:
+        reason = one_line(instance.reason) or "the API gives no reason"
+        raise CloudError(
+            f"{instance.handle} is {instance.state.value}: {reason}",
+            hint="the command may be run again; with spot nodes, set market to on-demand",
+        )
+    return instance
+
+
+def wait_for_greeting(api: CloudApi, handle: str, address: str, *, deadline: float) -> None:
+    """Return once `address` greets as an SSH server does. NodeSilent at the deadline.
+
+    Now and then the API is asked whether the instance still runs: CloudError if it does not.
+    """
+    began = looked = time.monotonic()
+    while True:
+        problem = find_greeting_problem(address, deadline)
+        if not problem:
+            return
+        now = time.monotonic()
+        if now >= deadline:
+            raise NodeSilent(f"{handle}: no SSH at {address} within {now - began:.0f} s: {problem}")
+        if now >= looked + _LOOK_AGAIN_S:
+            looked = now
+            instance = api.find(handle)
+            if instance is not None:
+                check_alive(instance)
+        _sleep(now - began, deadline)
+
+
+def find_greeting_problem(address: str, deadline: float) -> str:
+    """What hindered an SSH server at `address` from greeting; empty if it did."""
+    timeout_s = max(0.1, min(_GREETING_TIMEOUT_S, deadline - time.monotonic()))
+    try:
+        with socket.create_connection((address, SSH_PORT), timeout_s) as connection:
+            return _read_greeting(connection, time.monotonic() + timeout_s)
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _read_greeting(connection: socket.socket, until: float) -> str:
+    seen = b""
+    while len(seen) < _GREETING_LIMIT and time.monotonic() < until:
+        if any(line.startswith(_GREETING) for line in seen.split(b"\n")):
+            return ""
+        data = connection.recv(1024)
+        if not data:
+            break
+        seen += data
+    return "it does not greet as an SSH server does"
+
+
+def _not_running(
+    api: CloudApi, handle: str, state: str, reach: Reach, waited_s: float
+) -> CloudError:
+    text = f"{handle}: not running within {waited_s:.0f} s ({state})"
+    if state == InstanceState.RUNNING.value:
+        return CloudError(
+            f"{handle} has no {reach.value} address after {waited_s:.0f} s",
+            hint="does its subnet give it one? Else set reach in the remote's file",
+        )
+    return CloudError(text, hint=f"look at {api.calls.service}, or raise boot_timeout")
+
+
+def _sleep(waited_s: float, deadline: float) -> None:
+    """A pause that grows with the wait, so that the quick ones are noticed quickly; jittered."""
+    ceiling_s = min(_LONGEST_POLL_S, max(_SHORTEST_POLL_S, waited_s / 4))
+    pause_s = random.uniform(ceiling_s / 2, ceiling_s)  # noqa: S311 (no secret)
+    time.sleep(max(0.0, min(pause_s, deadline - time.monotonic())))

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Calls to an API: what is repeated, what is not, and that nothing secret is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+import requests
+from libcloud.common.exceptions import exception_from_message
+from libcloud.common.types import InvalidCredsError, LibcloudError, MalformedResponseError
+
+from mock_cloud.cloud.apis.calls import Breaker, Calls, Diagnosis, Trouble, diagnose
+from mock_cloud.cloud.apis.failures import CloudIsOut, OutcomeUnknown
+from mock_cloud.errors import CloudError, MockCloudError
+
+URL = "http://127.0.0.1:1/?Action=RunInstances&UserData=aHVzaA"
+
+
+def by_trouble(diagnosis: Diagnosis) -> Trouble | MockCloudError:
+    return diagnosis.trouble
+
+
+def make_calls(timeout_s: float = 5.0) -> Calls:
+    return Calls("lab", by_trouble, breaker=Breaker(), timeout_s=timeout_s)
+
+
+def failing(*errors: Exception) -> Callable[[], str]:
+    """A request that fails in these ways, one after the other, and then answers."""
+    left = list(errors)
+
+    def request() -> str:
+        if left:
+            raise left.pop(0)
+        return "answer"
+
+    return request
+
+
+def http(status: int, text: str = "", **headers: str) -> Exception:
+    return exception_from_message(status, text, headers)  # type: ignore[no-any-return]
+
+
+BROKEN = [
+    (http(502, "<html>Bad Gateway</html>"), Trouble.UNANSWERED),
+    (http(500, "InternalError: sorry"), Trouble.UNANSWERED),
+    (http(503, "down"), Trouble.UNANSWERED),
+    (http(503, "busy", **{"retry-after": "0.1"}), Trouble.THROTTLED),
+    (http(429), Trouble.THROTTLED),
+    (http(400, "InvalidAMIID.NotFound: no such image"), Trouble.REFUSED),
+    (MalformedResponseError("Failed to parse XML", body="<html>oops</html>"), Trouble.UNANSWERED),
+    (InvalidCredsError("AuthFailure: no"), Trouble.REFUSED),
+    (LibcloudError("odd"), Trouble.REFUSED),
+    (requests.exceptions.ReadTimeout(URL), Trouble.UNANSWERED),
+    (requests.exceptions.ConnectionError(URL), Trouble.UNANSWERED),
+    (requests.exceptions.SSLError(URL), Trouble.REFUSED),
+    (AttributeError("'NoneType' object has no attribute 'text'"), Trouble.UNANSWERED),
+]
+
+
+@pytest.mark.parametrize(("error", "trouble"), BROKEN, ids=lambda value: str(value)[:30])
+def test_what_a_failure_means(error: Exception, trouble: Trouble) -> None:
+    diagnosis = diagnose(error)
+    assert diagnosis.trouble is trouble
+    assert "UserData" not in diagnosis.text and "<" not in diagnosis.text
+
+
+def test_a_real_refused_connection_says_so_and_no_url() -> None:
+    try:
+        requests.get(URL, timeout=2)
+    except requests.exceptions.ConnectionError as error:
+        assert diagnose(error).text == "no connection: [Errno 111] Connection refused"
+
+
+def test_a_read_is_repeated() -> None:
+    calls = make_calls()
+    assert calls.read("look", failing(http(502), requests.exceptions.ReadTimeout())) == "answer"
+    assert calls.count == 3
+
+
+def test_a_change_without_a_token_is_made_once() -> None:
+    calls = make_calls()
+    with pytest.raises(OutcomeUnknown, match="lab: make: no answer in time"):
+        calls.change("make", failing(requests.exceptions.ReadTimeout()), repeatable=False)
+    assert calls.count == 1
+
+
+def test_a_change_with_a_token_is_repeated() -> None:
+    calls = make_calls()
+    request = failing(requests.exceptions.ReadTimeout())
+    assert calls.change("make", request, repeatable=True) == "answer"
+
+
+def test_throttling_is_waited_out_and_told() -> None:
+    calls = make_calls()
+    told: list[str] = []
+    began = time.monotonic()
+    with calls.telling(told.append):
+        request = failing(http(429, "slow down", **{"retry-after": "1"}))
+        assert calls.change("make", request, repeatable=False) == "answer"
+    assert time.monotonic() - began >= 1.0
+    assert told and told[0].startswith("the API of lab is throttling us: again in 1.")
+
+
+def test_a_refusal_is_final() -> None:
+    calls = make_calls()
+    with pytest.raises(CloudError, match="no such image"):
+        calls.read("look", failing(http(400, "InvalidAMIID.NotFound: no such image")))
+    assert calls.count == 1
+
+
+def test_an_api_that_is_out_is_not_asked_again() -> None:
+    calls = make_calls(timeout_s=1.0)
+    endless = failing(*[http(502) for _ in range(100)])
+    with pytest.raises(CloudIsOut, match="tries in 1 s"):
+        calls.read("look", endless)
+    asked = calls.count
+    with pytest.raises(CloudIsOut, match="not asked again in this run"):
+        calls.read("look", endless)
+    with pytest.raises(CloudIsOut):
+        calls.change("make", endless, repeatable=True)
+    assert calls.count == asked
+    assert calls.end("terminate", failing()) == "answer", "giving back is tried all the same"
+
+
+def test_no_secret_hangs_on_an_error() -> None:
+    calls = make_calls()
+    with pytest.raises(OutcomeUnknown) as caught:
+        calls.change("make", failing(requests.exceptions.ReadTimeout(URL)), repeatable=False)
+    assert caught.value.__context__ is None and caught.value.__cause__ is None
+    assert "UserData" not in str(caught.value)
