@@ -236,6 +236,21 @@ class BuildSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolkitSettings:
+    """Table [toolkit]: where signed packages for nodes of another architecture come from.
+
+    Either a Debian archive (`mirror`, `suite`, `keyring`) or an RPM repository (`repository`,
+    `key`); neither: whatever this machine's own apt or dnf is configured for.
+    """
+
+    mirror: str = ""
+    suite: str = ""
+    keyring: Path | None = None
+    repository: str = ""
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Remote:
     """A named way to get nodes. `source` is the file it was read from.
 
@@ -249,6 +264,7 @@ class Remote:
     attest: AttestSettings
     lease: LeaseLimits = field(default_factory=LeaseLimits)
     build: BuildSettings = field(default_factory=BuildSettings)
+    toolkit: ToolkitSettings = field(default_factory=ToolkitSettings)
     fallback: tuple[str, ...] = ()
     budget: Budget | None = None
     local: LocalSettings | None = None

@@ -159,8 +159,11 @@ def _kernel(
     pinned = manifest.kernel
     reference = pinned if isinstance(pinned, KernelFacts) else binding.kernel
     machine = evidence.uname[-1] if evidence.uname else ""
-    if machine != manifest.arch:
-        yield Reason("kernel.arch", "uname", manifest.arch, machine)
+    wanted = binding.toolkit.arch  # the one that was asked for: a toolkit runs on no other
+    if manifest.arch != wanted:
+        yield Reason("manifest.arch", manifest.name, wanted, manifest.arch)
+    if machine != wanted:
+        yield Reason("kernel.arch", "uname", wanted, machine)
     if reference is None:
         yield Reason("kernel.no-reference", "kernel", "facts to compare with", "none")
     elif evidence.kernel is None:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mock_cloud import __version__
-from mock_cloud.cli import attest, completion, doctor, known_good, nodes, release
+from mock_cloud.cli import attest, completion, doctor, known_good, nodes, release, toolkit
 from mock_cloud.errors import EXIT_COMMAND_LINE, EXIT_INTERRUPTED, MockCloudError
 from mock_cloud.session.console import Console
 
-VERBS = (doctor, attest, nodes, release, known_good, completion)
+VERBS = (doctor, attest, nodes, release, known_good, toolkit, completion)
 
 EXAMPLES = """\
 examples:

@@ -151,4 +151,11 @@ TABLES: Final[Tables] = {
         "silence_timeout": Key("silence_timeout_s", duration(1.0, _HOUR_S)),
         "retries": Key("retries", integer(0, 5)),
     },
+    "toolkit": {
+        "mirror": Key("mirror", text),
+        "suite": Key("suite", text),
+        "keyring": Key("keyring", file),
+        "repository": Key("repository", text),
+        "key": Key("key", file),
+    },
 }

@@ -29,6 +29,7 @@ from mock_cloud.settings import (
     OpenStackSettings,
     RackspaceSettings,
     Remote,
+    ToolkitSettings,
 )
 
 _CLOUDS: Final[Mapping[str, Callable[..., CloudSettings]]] = {
@@ -120,6 +121,7 @@ def read_remote(name: str, path: Path) -> Remote:
         attest=AttestSettings(**document.tables["attest"]),
         lease=lease,
         build=BuildSettings(**document.tables.get("build", {})),
+        toolkit=_toolkit(document),
         fallback=document.tables["remote"].get("fallback", ()),
         budget=None if budget is None else Budget(**budget),
         local=LocalSettings(**document.tables["local"]) if provider == "local" else None,
@@ -128,6 +130,24 @@ def read_remote(name: str, path: Path) -> Remote:
         hosts=hosts,
         source=path,
     )
+
+
+def _toolkit(document: Document) -> ToolkitSettings:
+    """The table [toolkit]: one whole source, or none."""
+    found = document.tables.get("toolkit", {})
+    for first, wanted, others in (
+        ("mirror", ("suite", "keyring"), ("repository", "key")),
+        ("repository", ("key",), ("mirror", "suite", "keyring")),
+    ):
+        missing = [name for name in wanted if name not in found]
+        if first in found and missing:
+            document.refuse(f"{first} needs {' and '.join(missing)}", "toolkit", first)
+        for name in others if first in found else ():
+            if name in found:
+                document.refuse(f"{name} does not go with {first}", "toolkit", name)
+    if found and not {"mirror", "repository"} & set(found):
+        document.refuse("a mirror or a repository is wanted", "toolkit")
+    return ToolkitSettings(**found)
 
 
 def _provider(document: Document) -> str:

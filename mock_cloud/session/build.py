@@ -85,7 +85,7 @@ def run(line: CommandLine, opts: ConfigOpts, remote: Remote, console: Console) -
     """
     _refuse_engine(remote)
     arch = choose_arch(opts, remote.arches)
-    site = Site.of_user(console)
+    site = Site.of_user(console, remote, arch)
     with ExitStack() as stack:
         # 1
         work = stack.enter_context(prepare(line, opts))

@@ -13,10 +13,12 @@ from mock_cloud.cloud.listing import list_rows
 from mock_cloud.cloud.local.plan import check_image
 from mock_cloud.config import MOCK_CONFIG_DIR, list_remotes, load_remote
 from mock_cloud.errors import ConfigError, MockCloudError
+from mock_cloud.model import Toolkit
 from mock_cloud.session.known_good import load_known_good
-from mock_cloud.session.state import cache_dir, state_dir
-from mock_cloud.settings import Remote
-from mock_cloud.toolkit import pack
+from mock_cloud.session.state import state_dir
+from mock_cloud.session.toolkits import toolkits_dir
+from mock_cloud.settings import Remote, ToolkitSettings
+from mock_cloud.toolkit import own_arch, pack, toolkit_for
 
 _NAMESPACES = ("mnt", "pid", "uts", "ipc", "net")
 
@@ -56,6 +58,9 @@ def examine_remote(name: str, configdir: Path | None) -> list[Finding]:
     if remote is not None:
         known: Remote = remote
         findings.append(_try("known-good set", lambda: _known_good(known)))
+        for arch in remote.arches:
+            if arch != own_arch() or remote.toolkit != ToolkitSettings():
+                findings.append(_try(f"toolkit for {arch}", _foreign(remote, arch)))
         if known.local is not None:
             image = known.local.image
             findings.append(_try("image", lambda: _image(image)))
@@ -76,9 +81,17 @@ def _python() -> str:
 
 
 def _toolkit() -> str:
-    packed = pack(cache_dir() / "toolkits")
+    packed = pack(toolkits_dir())
+    return _described(packed)
+
+
+def _described(packed: Toolkit) -> str:
     size = packed.archive.stat().st_size >> 10
     return f"{len(packed.files)} files, {size:,} KiB, {packed.arch}, sha256 {packed.digest[:16]}"
+
+
+def _foreign(remote: Remote, arch: str) -> Callable[[], str]:
+    return lambda: _described(toolkit_for(toolkits_dir(), arch, remote.toolkit))
 
 
 def _chroots(directory: Path) -> str:

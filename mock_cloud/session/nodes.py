@@ -21,8 +21,8 @@ from mock_cloud.session import state
 from mock_cloud.session.attesting import Archive, Attested, attest_node
 from mock_cloud.session.console import Console
 from mock_cloud.session.known_good import KnownGood, load_known_good
+from mock_cloud.session.toolkits import find_toolkit
 from mock_cloud.settings import Remote
-from mock_cloud.toolkit import pack
 
 NODE_DEADLINE_S: Final = 300.0
 _SHARES_OUR_KERNEL: Final = ("local",)
@@ -31,17 +31,23 @@ _LOOKING: Final = "(attest)"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where this user's state is kept, what is pushed to nodes, who is told what happens."""
+    """Where this user's state is kept, what is pushed to nodes, who is told what happens.
+
+    `toolkit` is for nodes of one architecture.
+    """
 
     archive: Archive
     toolkit: Toolkit
     console: Console
 
     @classmethod
-    def of_user(cls, console: Console) -> Site:
-        """Also ends what earlier commands that died left behind."""
+    def of_user(cls, console: Console, remote: Remote, arch: str) -> Site:
+        """For nodes of `remote` with this architecture.
+
+        Also ends what earlier commands that died left behind. Raises what `find_toolkit` does.
+        """
         archive = Archive(state.cache_dir(), state.state_dir())
-        site = cls(archive, pack(archive.cache_dir / "toolkits"), console)
+        site = cls(archive, find_toolkit(remote, arch, console), console)
         for swept in sweep(site.archive.state_dir):
             console.info(f"node {swept.lease_id} was ended: {swept.reason}")
         return site
@@ -123,7 +129,7 @@ def attest(
 
 def look_at_node(remote: Remote, console: Console) -> Verdict:
     """Lease, attest and give back a node; the verdict, trusted or refused."""
-    site = Site.of_user(console)
+    site = Site.of_user(console, remote, remote.arches[0])
     known = load_known_good(remote.attest)
     try:
         with (

@@ -18,7 +18,7 @@ import base64
 import binascii
 import hashlib
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final
 
@@ -118,6 +118,17 @@ def parse_header(blob: bytes) -> Header:
     sha256 = hashlib.sha256(signed).hexdigest()
     _check_digest(outside, data, sha256)
     return Header(signed, sha256, _signatures(outside, data), signed_data, entries)
+
+
+def parse_signatures(blob: bytes, header: Header) -> Header:
+    """`header`, from a package file, with the signatures of that file's signature header.
+
+    Raises HeaderError, also if its SHA256HEADER is not the header's.
+    """
+    index, data = _split(blob)
+    outside = _outside(index, data)
+    _check_digest(outside, data, header.sha256)
+    return replace(header, signatures=_signatures(outside, data))
 
 
 _Index = list[tuple[int, int, int, int]]

@@ -71,6 +71,18 @@ class PackageKeys:
                 why = str(error).partition("\n")[0]
         raise UnsignedError(why)
 
+    def verify_message(self, message: bytes) -> tuple[str, bytes]:
+        """The signing certificate's fingerprint, and the text that it signed. UnsignedError.
+
+        `message` is in the clear-signature framework (RFC 9580, 7); what stands around the
+        signed text is not returned.
+        """
+        try:
+            done = verify(bytes=message, store=self._store)
+        except RuntimeError as error:
+            raise UnsignedError(str(error).partition("\n")[0]) from error
+        return str(done.valid_sigs[0].certificate), done.bytes or b""
+
     def _store(self, key_ids: list[str]) -> list[Cert]:
         return list(self.certificates)
 

@@ -1,6 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Packs the self-contained tree (loader, python, libraries, agent) that nodes run."""
 
-from mock_cloud.toolkit.pack import pack
+from mock_cloud.toolkit.machines import MACHINES, own_arch
+from mock_cloud.toolkit.pack import Packed, list_packed, pack, pack_packages, toolkit_for
 
-__all__ = ["pack"]
+__all__ = [
+    "MACHINES",
+    "Packed",
+    "list_packed",
+    "own_arch",
+    "pack",
+    "pack_packages",
+    "toolkit_for",
+]

@@ -16,18 +16,18 @@ from mock_cloud.errors import ConfigError
 from mock_cloud.toolkit import elf
 
 AGENT: Final = Path(mock_cloud.agent.__file__).parent
-_PROBE: Final = Path(__file__).with_name("probe.py")
+_SCRIPT: Final = Path(__file__).with_name("probe.py")
 _PROBE_TIMEOUT_S: Final = 120.0
 
 _EMPTY_ZIP: Final = b"PK\x05\x06" + bytes(18)  # an end record alone
 
 # Loaded by the C library at run time, so nothing names them: cancelling a thread, and (before
 # glibc 2.34) reading /etc/passwd and asking DNS.
-_UNNAMED_LIBRARIES: Final = ("libgcc_s.so.1", "libnss_files.so.2", "libnss_dns.so.2")
+UNNAMED_LIBRARIES: Final = ("libgcc_s.so.1", "libnss_files.so.2", "libnss_dns.so.2")
 
 
-class _Probe(TypedDict):
-    """What probe.py prints. `extensions`: path in the toolkit, path here; `zip`: see `gather`."""
+class Probe(TypedDict):
+    """What probe.py prints. `extensions`: path in the toolkit, path here."""
 
     version: str
     arch: str
@@ -70,19 +70,24 @@ def gather(python: Path) -> Contents:
     """Everything the toolkit of `python` holds. InputError, ConfigError, CommandFailed."""
     with tempfile.TemporaryDirectory(prefix="mock-cloud-toolkit-") as name:
         staging = Path(name)
-        found = _probe(python, staging)
+        found = probe(python, staging)
         contents = Contents(found["arch"], found["version"])
         contents.inputs += [Path(path) for path in found["sources"]]
-        for path in sorted(staging.rglob("*.pyc")):
-            contents.members[str(path.relative_to(staging))] = (0o644, path.read_bytes())
+        add_modules(contents, staging, found)
+    _add_binaries(contents, python, {member: Path(path) for member, path in found["extensions"]})
+    return contents
+
+
+def add_modules(contents: Contents, staging: Path, found: Probe) -> None:
+    """What `probe` left in `staging`, and the agent."""
+    for path in sorted(staging.rglob("*.py*")):
+        contents.members[str(path.relative_to(staging))] = (0o644, path.read_bytes())
     for path in agent_sources():
         contents.add(f"agent/{path.relative_to(AGENT.parent.parent)}", path)
     contents.add("agent/main.py", AGENT / "main.py")
     # To find its library, python asks every directory above its own for this archive, first of
     # all (Modules/getpath.py, ZIP_LANDMARK). One of ours ends the search before the node's.
     contents.members[found["zip"]] = (0o644, _EMPTY_ZIP)
-    _add_binaries(contents, python, {member: Path(path) for member, path in found["extensions"]})
-    return contents
 
 
 def _add_binaries(contents: Contents, python: Path, extensions: dict[str, Path]) -> None:
@@ -94,7 +99,7 @@ def _add_binaries(contents: Contents, python: Path, extensions: dict[str, Path])
     for member, path in extensions.items():
         contents.add_binary(member, path)
         libraries |= elf.list_libraries(loader, path)
-    for name in _UNNAMED_LIBRARIES:
+    for name in UNNAMED_LIBRARIES:
         beside = libraries["libc.so.6"].with_name(name)
         if name not in libraries and beside.exists():
             libraries[name] = beside
@@ -104,15 +109,16 @@ def _add_binaries(contents: Contents, python: Path, extensions: dict[str, Path])
     contents.members["lib/libc.so.6"] = (0o755, elf.confine_libc(libc.read_bytes(), libc))
 
 
-def _probe(python: Path, staging: Path) -> _Probe:
+def probe(python: Path, staging: Path, *foreign: Path) -> Probe:
+    """Run probe.py under `python`, which see. ConfigError, CommandFailed."""
     # A fixed hash seed: the order of sets goes into bytecode.
     text = process.run(
-        [str(python), "-s", "-S", "-B", str(_PROBE), str(AGENT), str(staging)],
+        [str(python), "-s", "-S", "-B", *map(str, (_SCRIPT, AGENT, staging, *foreign))],
         timeout_s=_PROBE_TIMEOUT_S,
         extra_env={"PYTHONHASHSEED": "0"},
     )
     try:
-        found: _Probe = json.loads(text)
+        found: Probe = json.loads(text)
     except ValueError as error:
         raise ConfigError(
             f"{python} did not describe itself",

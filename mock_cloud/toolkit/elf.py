@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Just enough of ELF to pack programs: their loader, their libraries, and less of them.
 
-Offsets are of the System V ABI, "Object Files" and "Program Loading" (64-bit objects).
+Offsets are of the System V ABI, "Object Files" and "Program Loading"; 64-bit objects in the
+psABI's ELF-64 form.
 """
 
 from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,12 +18,11 @@ from mock_cloud import process
 from mock_cloud.errors import InputError
 
 _MAGIC: Final = b"\x7fELF"
-_CLASS64: Final = 2
-_HEADER_BYTES: Final = 64
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
-_DT_NULL, _DT_RPATH, _DT_RUNPATH = 0, 15, 29
+_DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 15, 29
 _LISTED: Final = re.compile(r"\s*(\S+) => (\S+) \(0x[0-9a-f]+\)")
 _TIMEOUT_S: Final = 30.0
+_NAME_MAX: Final = 255
 
 # A path below a file does not exist, whatever the node's disk holds.
 _LOADER_FILES: Final = {
@@ -32,20 +34,90 @@ _LOADER_DIRECTORY: Final = re.compile(
     rb"(?<![\x20-\x7e])(?:/usr)?/lib(?:32|64|x32)?/(?:[\w.-]+/)?(?=\0)"
 )
 
-_Segment = tuple[int, int, int]
-"""Type, offset in the file, size in the file (bytes)."""
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """Where a class of objects keeps what; `word` and `entry` are struct's letters."""
+
+    header_bytes: int
+    tables: str  # e_phoff, e_shoff
+    tables_at: int
+    counts_at: int  # e_phentsize, e_phnum, e_shentsize, e_shnum, e_shstrndx
+    segment: str  # p_offset, p_vaddr, p_paddr, p_filesz, in this order
+    segment_at: int
+    dynamic: str
 
 
-def find_loader(program: Path) -> Path:
+_FORMS: Final = {
+    1: _Form(52, "II", 0x1C, 0x2A, "IIII", 4, "iI"),
+    2: _Form(64, "QQ", 0x20, 0x36, "QQQQ", 8, "qQ"),
+}
+_BYTE_ORDERS: Final = {1: "<", 2: ">"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """A program header: type, place in the file, place in memory, size in the file (bytes)."""
+
+    kind: int
+    offset: int
+    address: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """A parsed object; `table_end` is where its program headers end in the file."""
+
+    form: _Form
+    order: str
+    bits: int
+    machine: int
+    segments: tuple[_Segment, ...]
+    table_end: int
+
+
+def is_elf(data: bytes) -> bool:
+    """Whether `data` begins as an ELF object of a kind known here does."""
+    form = _FORMS.get(data[4]) if data[:4] == _MAGIC and len(data) > 5 else None
+    return form is not None and data[5] in _BYTE_ORDERS and len(data) >= form.header_bytes
+
+
+def machine_of(data: bytes, path: Path) -> tuple[int, int, bool]:
+    """e_machine, 32 or 64, and whether it is little-endian. InputError."""
+    found = _parse(data, path)
+    return found.machine, found.bits, found.order == "<"
+
+
+def find_loader(program: Path, data: bytes | None = None) -> Path:
     """The dynamic loader that `program` names (PT_INTERP). InputError: it names none."""
-    data = program.read_bytes()
-    for kind, offset, size in _segments(data, program):
-        if kind == _PT_INTERP:
-            return Path(data[offset : offset + size].rstrip(b"\0").decode())
+    data = program.read_bytes() if data is None else data
+    for segment in _parse(data, program).segments:
+        if segment.kind == _PT_INTERP:
+            name = data[segment.offset : segment.offset + segment.size].rstrip(b"\0")
+            return Path(name.decode("utf-8", "replace"))
     raise InputError(
         f"{program} is not dynamically linked",
         hint="the toolkit is packed from a python that uses the system's loader",
     )
+
+
+def list_needed(data: bytes, path: Path) -> list[str]:
+    """The libraries that the object asks for by name (DT_NEEDED), in order. InputError."""
+    found = _parse(data, path)
+    entries = list(_dynamic(data, found))
+    tables = [value for tag, value in entries if tag == _DT_STRTAB]
+    if not tables:
+        return []
+    start = _place(found, tables[0])
+    needed = []
+    for tag, value in entries:
+        if tag == _DT_NEEDED:
+            name = data[start + value : start + value + _NAME_MAX].split(b"\0", 1)[0]
+            if start < 0 or not re.fullmatch(rb"[\w.+-]+", name):
+                raise InputError(f"{path} is a damaged ELF object: a library without a name")
+            needed.append(name.decode())
+    return needed
 
 
 def list_libraries(loader: Path, binary: Path) -> dict[str, Path]:
@@ -70,24 +142,28 @@ def slim(data: bytes, path: Path) -> bytes:
 
     DT_RPATH would be searched before, DT_RUNPATH after the toolkit's own libraries; both name
     places that on a node belong to the node. Sections are not used at run time: whatever lies
-    behind the last loaded byte goes. Objects that are not 64-bit are left as they are.
+    behind the last loaded byte goes. What is no ELF object is left as it is.
     """
-    if data[:4] != _MAGIC or len(data) < _HEADER_BYTES or data[4] != _CLASS64:
+    if not is_elf(data):
         return data
-    order = _order(data)
-    end = 0
+    found = _parse(data, path)
+    end = found.table_end
     slimmed = bytearray(data)
-    table, size, count = _segment_table(data)
-    for kind, offset, length in _segments(data, path):
-        if kind == _PT_DYNAMIC:
-            slimmed[offset : offset + length] = _without_paths(
-                data[offset : offset + length], order
-            )
-        if kind == _PT_LOAD:
-            end = max(end, offset + length)
-    del slimmed[max(end, table + size * count) :]
-    struct.pack_into(f"{order}Q", slimmed, 0x28, 0)  # e_shoff
-    struct.pack_into(f"{order}HH", slimmed, 0x3C, 0, 0)  # e_shnum, e_shstrndx
+    for segment in found.segments:
+        if segment.kind == _PT_DYNAMIC:
+            kept = [
+                struct.pack(f"{found.order}{found.form.dynamic}", *entry)
+                for entry in _dynamic(data, found)
+                if entry[0] not in (_DT_RPATH, _DT_RUNPATH)
+            ]
+            text = b"".join(kept).ljust(segment.size, b"\0")  # DT_NULL
+            slimmed[segment.offset : segment.offset + segment.size] = text
+        if segment.kind == _PT_LOAD:
+            end = max(end, segment.offset + segment.size)
+    del slimmed[end:]
+    tables_at, width = found.form.tables_at, struct.calcsize(f"={found.form.tables[0]}")
+    struct.pack_into(f"{found.order}{found.form.tables[1]}", slimmed, tables_at + width, 0)
+    struct.pack_into(f"{found.order}HH", slimmed, found.form.counts_at + 6, 0, 0)  # sections
     return bytes(slimmed)
 
 
@@ -121,37 +197,45 @@ def confine_libc(data: bytes, path: Path) -> bytes:
     return slim(data, path).replace(b"\0/etc/localtime\0", b"\0/dev/null/.loc\0")
 
 
-def _without_paths(dynamic: bytes, order: str) -> bytes:
-    entries = struct.iter_unpack(f"{order}qQ", dynamic)
-    kept = [entry for entry in entries if entry[0] not in (_DT_RPATH, _DT_RUNPATH)]
-    text = b"".join(struct.pack(f"{order}qQ", *entry) for entry in kept)
-    return text.ljust(len(dynamic), b"\0")  # DT_NULL
+def _parse(data: bytes, path: Path) -> _Object:
+    if not is_elf(data):
+        raise InputError(f"{path} is not an ELF object")
+    form, order = _FORMS[data[4]], _BYTE_ORDERS[data[5]]
+    (machine,) = struct.unpack_from(f"{order}H", data, 0x12)
+    table, _ = struct.unpack_from(f"{order}{form.tables}", data, form.tables_at)
+    size, count = struct.unpack_from(f"{order}HH", data, form.counts_at)
+    segments = []
+    for number in range(count):
+        at = table + number * size
+        try:
+            (kind,) = struct.unpack_from(f"{order}I", data, at)
+            offset, address, _, length = struct.unpack_from(
+                f"{order}{form.segment}", data, at + form.segment_at
+            )
+        except struct.error as error:
+            raise InputError(f"{path} is a damaged ELF object") from error
+        if offset + length > len(data) and kind in (_PT_LOAD, _PT_DYNAMIC, _PT_INTERP):
+            raise InputError(f"{path} is a damaged ELF object: it is cut off")
+        segments.append(_Segment(kind, offset, address, length))
+    bits = 32 if form is _FORMS[1] else 64
+    return _Object(form, order, bits, machine, tuple(segments), table + size * count)
 
 
-def _order(data: bytes) -> str:
-    return "<" if data[5] == 1 else ">"
+def _dynamic(data: bytes, found: _Object) -> Iterator[tuple[int, int]]:
+    """Tag and value of each entry of the dynamic section, up to its end."""
+    entry = struct.Struct(f"{found.order}{found.form.dynamic}")
+    for segment in found.segments:
+        if segment.kind == _PT_DYNAMIC:
+            whole = segment.size - segment.size % entry.size
+            for tag, value in entry.iter_unpack(data[segment.offset : segment.offset + whole]):
+                if tag == _DT_NULL:
+                    break
+                yield tag, value
 
 
-def _segment_table(data: bytes) -> tuple[int, int, int]:
-    """Offset, entry size and number of the program headers."""
-    order = _order(data)
-    (offset,) = struct.unpack_from(f"{order}Q", data, 0x20)
-    size, count = struct.unpack_from(f"{order}HH", data, 0x36)
-    return offset, size, count
-
-
-def _segments(data: bytes, path: Path) -> list[_Segment]:
-    if data[:4] != _MAGIC or len(data) < _HEADER_BYTES or data[4] != _CLASS64:
-        raise InputError(f"{path} is not a 64-bit ELF object")
-    order = _order(data)
-    offset, size, count = _segment_table(data)
-    found = []
-    try:
-        for number in range(count):
-            at = offset + number * size
-            kind, _, start = struct.unpack_from(f"{order}IIQ", data, at)
-            (length,) = struct.unpack_from(f"{order}Q", data, at + 0x20)
-            found.append((kind, start, length))
-    except struct.error as error:
-        raise InputError(f"{path} is a damaged ELF object") from error
-    return found
+def _place(found: _Object, address: int) -> int:
+    """The offset in the file of what is loaded at `address`; -1 for nothing of the file."""
+    for segment in found.segments:
+        if segment.kind == _PT_LOAD and 0 <= address - segment.address < segment.size:
+            return address - segment.address + segment.offset
+    return -1

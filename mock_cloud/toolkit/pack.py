@@ -1,29 +1,41 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Packing the toolkit, once for each interpreter and version of the agent.
+"""Packing toolkits: of this machine's own python, or of signed packages for another machine.
 
-The same inputs make the same archive, byte for byte. A small index beside it says which
-files of the controller it was made of, so that a later call only compares their times.
+The same inputs make the same archive, byte for byte. A small index beside it says what it was
+made of, so that a later call only compares: files of the controller by their times, packages
+by their age.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import json
 import os
-import tarfile
 import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mock_cloud import __version__
 from mock_cloud.errors import ConfigError
-from mock_cloud.model import Toolkit, ToolkitFile
-from mock_cloud.toolkit import contents
+from mock_cloud.model import Toolkit
+from mock_cloud.settings import ToolkitSettings
+from mock_cloud.toolkit import archive, contents, debian, foreign, rpms
+from mock_cloud.toolkit.machines import Machine, find_machine, own_arch
+from mock_cloud.toolkit.packages import PackageSet, SignedPackage, check_dates
 
-_FORMAT: Final = "mock-cloud/toolkit/1"
-_GZIP_LEVEL: Final = 6
+PACKAGES_MAX_AGE_S: Final = 7 * 86400.0
+"""After this, packages are fetched again: they may have been updated since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A toolkit in the cache. `packages` are empty for one of this machine's own python."""
+
+    toolkit: Toolkit
+    packed_at: float
+    packages: tuple[SignedPackage, ...]
 
 
 def pack(cache_dir: Path, python: Path | None = None) -> Toolkit:
@@ -35,98 +47,89 @@ def pack(cache_dir: Path, python: Path | None = None) -> Toolkit:
     """
     python = python.resolve() if python is not None else contents.base_python()
     index = cache_dir / f"toolkit-{hashlib.sha256(os.fsencode(python)).hexdigest()[:16]}.json"
-    cached = _find_cached(index)
+    cached = archive.find(index)
     if cached is not None:
-        return cached
-    gathered = contents.gather(python)
-    archive = _archive(gathered.members)
-    toolkit = _describe(cache_dir, gathered, archive)
-    facts = {
-        "format": _FORMAT,
-        "version": __version__,
-        "digest": toolkit.digest,
-        "arch": toolkit.arch,
-        "python_version": toolkit.python_version,
-        "archive_bytes": len(archive),
-        "inputs": [[str(path), *_stamp(path)] for path in sorted(set(gathered.inputs))],
-        "agent": [str(path) for path in contents.agent_sources()],
-        "files": {
-            name: [one.mode, one.size_bytes, one.sha256] for name, one in toolkit.files.items()
+        return cached[0]
+    return archive.keep(contents.gather(python), index, {"packed_at": time.time()})
+
+
+def pack_packages(
+    cache_dir: Path, arch: str, source: ToolkitSettings, *, refresh: bool = False
+) -> Toolkit:
+    """The toolkit for `arch` of signed packages, from `cache_dir` if it was packed lately.
+
+    `source` says where packages come from; an empty one means what this machine is configured
+    for. A cached archive's digest is checked; `refresh` fetches in any case. Raises ConfigError,
+    packages.PackagesUnavailable, packages.PackagesRefused, InputError.
+    """
+    machine = find_machine(arch)
+    index = cache_dir / f"packages-{machine.name}-{_key(source)}.json"
+    cached = None if refresh else archive.find(index, whole=True)
+    if cached is not None and 0 <= time.time() - cached[1]["packed_at"] < PACKAGES_MAX_AGE_S:
+        return cached[0]
+    seen = index.with_suffix(".seen")
+    dates = _read_dates(seen)
+    fetched = _fetch(machine, source)
+    check_dates(fetched.dates, dates)
+    toolkit = archive.keep(
+        foreign.gather(fetched.tree, machine),
+        index,
+        {
+            "packed_at": time.time(),
+            "packages": [[one.file, one.sha256, one.signer] for one in fetched.packages],
         },
-    }
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        _replace(toolkit.archive, archive)
-        _replace(index, json.dumps(facts).encode())
-    except OSError as error:
-        raise ConfigError(
-            f"the toolkit cannot be kept in {cache_dir}: {error.strerror}",
-            hint="choose a cache directory that you can write to",
-        ) from error
+    )
+    archive.replace(seen, json.dumps({**dates, **fetched.dates}).encode())
     return toolkit
 
 
-def _archive(members: dict[str, tuple[int, bytes]]) -> bytes:
-    plain = io.BytesIO()
-    with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, (mode, data) in sorted(members.items()):
-            member = tarfile.TarInfo(name)
-            member.mode, member.size = mode, len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return gzip.compress(plain.getvalue(), _GZIP_LEVEL, mtime=0)
+def toolkit_for(cache_dir: Path, arch: str, source: ToolkitSettings) -> Toolkit:
+    """The toolkit that runs on nodes of `arch`. Raises as `pack` and `pack_packages` do."""
+    if arch == own_arch() and source == ToolkitSettings():
+        return pack(cache_dir)
+    return pack_packages(cache_dir, arch, source)
 
 
-def _describe(cache_dir: Path, gathered: contents.Contents, archive: bytes) -> Toolkit:
-    digest = hashlib.sha256(archive).hexdigest()
-    return Toolkit(
-        digest=digest,
-        archive=cache_dir / f"{digest}.tar.gz",
-        arch=gathered.arch,
-        python_version=gathered.python_version,
-        files={
-            name: ToolkitFile(mode, len(data), hashlib.sha256(data).hexdigest())
-            for name, (mode, data) in sorted(gathered.members.items())
-        },
-    )
+def list_packed(cache_dir: Path) -> Iterator[Packed]:
+    """The toolkits in the cache that are up to date."""
+    for index in sorted(cache_dir.glob("*.json")):
+        found = archive.find(index)
+        if found is not None:
+            toolkit, facts = found
+            packages = tuple(SignedPackage(*one) for one in facts.get("packages", ()))
+            yield Packed(toolkit, facts["packed_at"], packages)
 
 
-def _find_cached(index: Path) -> Toolkit | None:
-    """The toolkit that `index` describes; None if there is none or it is out of date."""
+def _fetch(machine: Machine, source: ToolkitSettings) -> PackageSet:
+    if source.repository and source.mirror:
+        raise ConfigError("a toolkit is packed from one source: a mirror or a repository")
+    with tempfile.TemporaryDirectory(prefix="mock-cloud-packages-") as name:
+        place = Path(name)
+        if source.repository or not (source.mirror or debian.is_there()):
+            if not rpms.is_there():
+                raise ConfigError(
+                    f"a toolkit for {machine.name} is packed from packages that apt or dnf"
+                    " fetches; neither is here",
+                    hint="install dnf, or apt with dpkg",
+                )
+            return rpms.fetch(machine, source, place)
+        if not debian.is_there():
+            raise ConfigError("a Debian archive is read by apt, which is not here")
+        return debian.fetch(machine, source, place)
+
+
+def _key(source: ToolkitSettings) -> str:
+    words = (source.mirror, source.suite, source.keyring, source.repository, source.key)
+    return hashlib.sha256("\0".join(map(str, words)).encode()).hexdigest()[:16]
+
+
+def _read_dates(path: Path) -> dict[str, int]:
     try:
-        facts: dict[str, Any] = json.loads(index.read_bytes())
-        if (facts["format"], facts["version"]) != (_FORMAT, __version__):
-            return None
-        archive = index.with_name(f"{facts['digest']}.tar.gz")
-        if archive.stat().st_size != facts["archive_bytes"]:
-            return None
-        if facts["agent"] != [str(path) for path in contents.agent_sources()]:
-            return None  # a module was added or removed
-        if any(stamp != _stamp(path) for path, *stamp in facts["inputs"]):
-            return None
-        files = {name: ToolkitFile(*values) for name, values in facts["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # not there yet, or not ours: packed anew
-    return Toolkit(
-        digest=facts["digest"],
-        archive=archive,
-        arch=facts["arch"],
-        python_version=facts["python_version"],
-        files=files,
-    )
-
-
-def _stamp(path: Path | str) -> list[int]:
-    """What changes when a file is replaced or written."""
-    facts = Path(path).stat()
-    return [facts.st_size, facts.st_mtime_ns, facts.st_ino]
-
-
-def _replace(path: Path, data: bytes) -> None:
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-        Path(name).replace(path)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
+        found: Any = json.loads(path.read_bytes())
+        return {str(name): int(date) for name, date in found.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is damaged: it tells old packages from new ones", hint="remove it"
+        ) from error

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from mock_cloud.attest import standard, strict, verify
+from mock_cloud.attest import NodeRefused, standard, strict, verify
 from mock_cloud.model import TrustedNode
 from tests.unit.attest.attest_builder import (
     HOST_KEY,
@@ -16,6 +18,7 @@ from tests.unit.attest.attest_builder import (
     judge,
     keys,
     manifest,
+    toolkit,
 )
 
 
@@ -33,6 +36,16 @@ def test_a_hardened_node_satisfies_the_strict_policy() -> None:
     trusted, verdict = judge(Node().boot(), policy=strict())
     assert isinstance(trusted, TrustedNode)
     assert verdict.policy == "strict"
+
+
+def test_a_node_or_a_manifest_of_another_architecture_than_asked_is_refused() -> None:
+    asked = binding(toolkit=replace(toolkit(), arch="aarch64"))
+    with pytest.raises(NodeRefused) as caught:
+        judge(Node().boot(), bound=asked)
+    assert [(one.code, one.expected, one.found) for one in caught.value.reasons] == [
+        ("manifest.arch", "aarch64", "x86_64"),
+        ("kernel.arch", "aarch64", "x86_64"),
+    ]
 
 
 def test_a_layer_that_nobody_recorded_is_not_reusable() -> None:

@@ -123,3 +123,23 @@ def test_a_secret_stays_out_of_sight(place: Path) -> None:
     assert isinstance(remote.cloud, Ec2Settings) and remote.cloud.secret_access_key is not None
     assert remote.cloud.secret_access_key.reveal() == b"hush"
     assert "hush" not in repr(remote)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('mirror = "http://m"', "mirror needs suite and keyring"),
+        ('repository = "http://r"', "repository needs key"),
+        ('keyring = "p.asc"', "a mirror or a repository is wanted"),
+        ('repository = "http://r"\nkey = "p.asc"\nsuite = "s"', "suite does not go with repo"),
+    ],
+)
+def test_half_a_source_of_toolkits_is_refused(place: Path, table: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_remote("cloud", write(place, f"{EC2}[toolkit]\n{table}\n"))
+
+
+def test_a_source_of_toolkits(place: Path) -> None:
+    table = '[toolkit]\nmirror = "http://m"\nsuite = "s"\nkeyring = "p.asc"\n'
+    found = read_remote("cloud", write(place, EC2 + table)).toolkit
+    assert (found.mirror, found.suite, found.keyring) == ("http://m", "s", place / "p.asc")

@@ -19,11 +19,7 @@ PROGRAM = Path(shutil.which("true") or "/bin/true").resolve()
 
 
 def _dynamic_tags(data: bytes) -> list[int]:
-    (offset, size), *_ = (
-        (start, length) for kind, start, length in elf._segments(data, PROGRAM) if kind == 2
-    )
-    tags = [tag for tag, _ in struct.iter_unpack("<qQ", data[offset : offset + size])]
-    return tags[: tags.index(0)]
+    return [tag for tag, _ in elf._dynamic(data, elf._parse(data, PROGRAM))]
 
 
 def test_the_loader_of_a_program() -> None:
@@ -34,6 +30,20 @@ def test_libraries_by_the_name_they_are_asked_for() -> None:
     found = elf.list_libraries(elf.find_loader(PROGRAM), PROGRAM)
     assert found["libc.so.6"].is_file()
     assert all("/" not in name for name in found)
+
+
+def test_what_an_object_asks_for_is_what_the_loader_finds() -> None:
+    found = elf.list_libraries(elf.find_loader(PROGRAM), PROGRAM)
+    needed = elf.list_needed(PROGRAM.read_bytes(), PROGRAM)
+    assert needed
+    assert set(needed) <= {*found, elf.find_loader(PROGRAM).name}
+
+
+def test_a_library_s_name_that_is_none_is_refused() -> None:
+    data = PROGRAM.read_bytes()
+    name = elf.list_needed(data, PROGRAM)[0].encode()
+    with pytest.raises(InputError, match="without a name"):
+        elf.list_needed(data.replace(b"\0" + name, b"\0/" + name[1:]), PROGRAM)
 
 
 def test_a_slimmed_program_still_runs(tmp_path: Path) -> None:
@@ -67,11 +77,11 @@ def test_a_loader_that_cannot_be_confined_is_refused() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"#!/bin/sh\n", b"\x7fELF", b"\x7fELF\x01" + bytes(80)])
-def test_what_is_no_64_bit_object(tmp_path: Path, data: bytes) -> None:
+def test_what_is_no_object(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x"
     path.write_bytes(data)
     assert elf.slim(data, path) == data
-    with pytest.raises(InputError, match="not a 64-bit ELF"):
+    with pytest.raises(InputError, match="not an ELF"):
         elf.find_loader(path)
 
 

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A toolkit's archive and the index beside it, in the user's cache."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from mock_cloud import __version__
+from mock_cloud.errors import ConfigError
+from mock_cloud.model import Toolkit, ToolkitFile
+from mock_cloud.toolkit import contents
+
+_FORMAT: Final = "mock-cloud/toolkit/2"
+_GZIP_LEVEL: Final = 6
+_CHUNK_BYTES: Final = 1 << 20
+
+
+def keep(gathered: contents.Contents, index: Path, more: Mapping[str, Any]) -> Toolkit:
+    """Write the archive beside `index`, and the index with `more` facts. ConfigError."""
+    archive = _archive(gathered.members)
+    toolkit = _describe(index.parent, gathered, archive)
+    facts = {
+        **more,
+        "format": _FORMAT,
+        "version": __version__,
+        "digest": toolkit.digest,
+        "arch": toolkit.arch,
+        "python_version": toolkit.python_version,
+        "archive_bytes": len(archive),
+        "inputs": [[str(path), *stamp(path)] for path in sorted(set(gathered.inputs))],
+        "agent": [str(path) for path in contents.agent_sources()],
+        "files": {
+            name: [one.mode, one.size_bytes, one.sha256] for name, one in toolkit.files.items()
+        },
+    }
+    try:
+        index.parent.mkdir(parents=True, exist_ok=True)
+        replace(toolkit.archive, archive)
+        replace(index, json.dumps(facts).encode())
+    except OSError as error:
+        raise ConfigError(
+            f"the toolkit cannot be kept in {index.parent}: {error.strerror}",
+            hint="choose a cache directory that you can write to",
+        ) from error
+    return toolkit
+
+
+def find(index: Path, *, whole: bool = False) -> tuple[Toolkit, dict[str, Any]] | None:
+    """The toolkit that `index` describes and its facts; None if none or out of date.
+
+    The archive's size is compared, and with `whole` its digest.
+    """
+    try:
+        facts: dict[str, Any] = json.loads(index.read_bytes())
+        archive = index.with_name(f"{facts['digest']}.tar.gz")
+        if not _is_current(facts) or archive.stat().st_size != facts["archive_bytes"]:
+            return None
+        if whole and _digest(archive) != facts["digest"]:
+            return None
+        files = {name: ToolkitFile(*values) for name, values in facts["files"].items()}
+        toolkit = Toolkit(facts["digest"], archive, facts["arch"], facts["python_version"], files)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not there yet, or not ours: packed anew
+    return toolkit, facts
+
+
+def _is_current(facts: dict[str, Any]) -> bool:
+    """Whether this version wrote `facts` and no file of this machine has changed since."""
+    return (
+        (facts["format"], facts["version"]) == (_FORMAT, __version__)
+        # a module that was added or removed
+        and facts["agent"] == [str(path) for path in contents.agent_sources()]
+        and all(found == stamp(path) for path, *found in facts["inputs"])
+    )
+
+
+def stamp(path: Path | str) -> list[int]:
+    """What changes when a file is replaced or written."""
+    facts = Path(path).stat()
+    return [facts.st_size, facts.st_mtime_ns, facts.st_ino]
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all. OSError."""
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _archive(members: dict[str, tuple[int, bytes]]) -> bytes:
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, (mode, data) in sorted(members.items()):
+            member = tarfile.TarInfo(name)
+            member.mode, member.size = mode, len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return gzip.compress(plain.getvalue(), _GZIP_LEVEL, mtime=0)
+
+
+def _describe(directory: Path, gathered: contents.Contents, archive: bytes) -> Toolkit:
+    digest = hashlib.sha256(archive).hexdigest()
+    return Toolkit(
+        digest=digest,
+        archive=directory / f"{digest}.tar.gz",
+        arch=gathered.arch,
+        python_version=gathered.python_version,
+        files={
+            name: ToolkitFile(mode, len(data), hashlib.sha256(data).hexdigest())
+            for name, (mode, data) in sorted(gathered.members.items())
+        },
+    )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        total = hashlib.sha256()
+        while chunk := file.read(_CHUNK_BYTES):
+            total.update(chunk)
+    return total.hexdigest()
