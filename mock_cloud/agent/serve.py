@@ -25,7 +25,7 @@ from mock_cloud.agent.frames import BODY_MAX, FrameError, Header, read_frame
 from mock_cloud.agent.orderlog import OrderLog
 from mock_cloud.agent.serve_launch import WORD as LAUNCH
 from mock_cloud.agent.serve_launch import Launcher, serve_launches
-from mock_cloud.agent.serve_lease import LEASE_KINDS, NodeCare
+from mock_cloud.agent.serve_lease import HOST_KEY_KINDS, LEASE_KINDS, NodeCare
 from mock_cloud.agent.serve_trust import Gate
 from mock_cloud.agent.serve_wire import (
     Answers,
@@ -213,6 +213,9 @@ class Server:
         self._log.write("joined")
         return {}
 
+    def _host_key(self, request: _Request) -> Header:
+        return self._care.host_key(request.header, request.body)
+
     # Blobs
 
     def _have(self, request: _Request) -> Header:
@@ -328,6 +331,7 @@ class Server:
             "trust": _Operation(self._trust, {"verdict": str, "token": str}),
             "join": _Operation(self._join, {"token": str}),
             "lease": _Operation(lambda one: self._care.lease(one.header), LEASE_KINDS, "worker"),
+            "host_key": _Operation(self._host_key, HOST_KEY_KINDS, "worker", body=True),
             "have": _Operation(self._have, {"digests": list}, "worker"),
             "put": _Operation(self._put, {**blob, "offset": int}, body=True),
             "put_end": _Operation(self._put_end, blob, "worker"),

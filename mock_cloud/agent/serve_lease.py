@@ -16,6 +16,7 @@ from mock_cloud.agent.orderlog import OrderLog
 from mock_cloud.agent.serve_wire import Failure
 
 LEASE_KINDS: Final = {"lease": str, "life_s": int, "grace_s": int, "ending": str}
+HOST_KEY_KINDS: Final = {"public": str}
 
 
 class NodeCare:
@@ -37,6 +38,14 @@ class NodeCare:
             raise Failure("bad-request", str(error)) from error
         self._line.order(order)
         self._log.write("lease", f"{order.lease} {order.life_s} s, {order.ending.value}")
+        return {}
+
+    def host_key(self, header: Header, body: bytes) -> Header:
+        """Take the key pair into use. Failure; OSError."""
+        from mock_cloud.agent.hostkey import replace_host_key
+
+        replace_host_key(body, header["public"])
+        self._log.write("host-key", header["public"])
         return {}
 
     def close(self) -> None:

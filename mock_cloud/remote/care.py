@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mock_cloud.model import Secret
+from mock_cloud.errors import MockCloudError, RemoteCommandError
+from mock_cloud.model import KeyPair, Secret
 from mock_cloud.remote.channel import AgentChannel
 
 _ANSWER_S: Final = 60.0
@@ -21,11 +22,12 @@ _NOTHING: Final = Secret(b"")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One operation; `body` may be a secret and is never shown."""
+    """One operation. `needed`: unless the node does it, nothing else may be asked of it."""
 
     operation: str
     keys: Mapping[str, Any]
     body: Secret = field(default=_NOTHING, repr=False)
+    needed: bool = True
 
 
 def arm_timer(lease_id: str, life_s: int, grace_s: int, *, power_off: bool) -> Request:
@@ -39,12 +41,28 @@ def arm_timer(lease_id: str, life_s: int, grace_s: int, *, power_off: bool) -> R
     )
 
 
-def ask_all(agent: AgentChannel, requests: Sequence[Request]) -> None:
-    """Send all requests, then read all answers. MockCloudError of the first that failed."""
+def replace_host_key(pair: KeyPair) -> Request:
+    """From the next connection on, the node answers with this key."""
+    keys = {"public": f"{pair.public}\n"}
+    return Request("host_key", keys, pair.private, needed=False)
+
+
+def ask_all(agent: AgentChannel, requests: Sequence[Request]) -> list[MockCloudError]:
+    """Send all requests, then read all answers. What failed of those that are not needed.
+
+    RemoteCommandError of the first needed one that failed; TransportError.
+    """
+    refused: list[MockCloudError] = []
     with ExitStack() as stack:
         calls = [
             stack.enter_context(agent.call(one.operation, one.body.reveal(), **one.keys))
             for one in requests
         ]
-        for call in calls:
-            call.next(within_s=_ANSWER_S)
+        for one, call in zip(requests, calls, strict=True):
+            try:
+                call.next(within_s=_ANSWER_S)
+            except RemoteCommandError as error:
+                if one.needed:
+                    raise
+                refused.append(error)
+    return refused

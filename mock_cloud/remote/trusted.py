@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from mock_cloud.errors import HostKeyMismatch
+from mock_cloud.errors import HostKeyMismatch, MockCloudError
 from mock_cloud.model import NodeAddress, Toolkit, TrustedNode
 from mock_cloud.remote.bulk import BulkChannels
 from mock_cloud.remote.care import Request, ask_all
@@ -70,12 +70,12 @@ class TrustedChannel:
     def address(self) -> NodeAddress:
         return self._link.address
 
-    def care(self, *requests: Request) -> None:
+    def care(self, *requests: Request) -> list[MockCloudError]:
         """Have the node do all of `requests`, in their order, in one round trip.
 
-        See `care`. RemoteCommandError of the first that failed.
+        See `care.ask_all`.
         """
-        ask_all(self._agent, requests)
+        return ask_all(self._agent, requests)
 
     def send_blobs(self, blobs: Sequence[Blob], progress: Progress | None = None) -> int:
         """Send those that the node lacks; the number of bytes sent. See `upload.send_blobs`."""

@@ -40,6 +40,7 @@ from mock_cloud.session.console import Console
 from mock_cloud.session.interrupts import Stopped
 from mock_cloud.session.keyboard import passed_on
 from mock_cloud.session.known_good import KnownGood, load_known_good
+from mock_cloud.session.lease_care import cared_for, plan_care
 from mock_cloud.session.nodes import Site, attest, lease, reach
 from mock_cloud.session.request import Work, fresh, prepare
 from mock_cloud.session.results import (
@@ -101,6 +102,8 @@ def run(line: CommandLine, opts: ConfigOpts, remote: Remote, console: Console) -
             # 3
             attested = _attest(node, leased, known, remote, site, resultdir.path)
             channel = stack.enter_context(closing(trust(node, attested.proof)))
+            care = plan_care(remote.provider, leased)
+            stack.enter_context(cared_for(channel, leased, care, console))
             mirror = Mirror(resultdir, console, chain=destination.chain, raw=line.mode == "shell")
             stack.callback(mirror.close)
             job = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mock_cloud.attest.policy import standard
@@ -13,14 +13,16 @@ from mock_cloud.attest.verdict import NodeRefused, Verdict
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.pool import acquire
 from mock_cloud.cloud.sweep import sweep
-from mock_cloud.errors import TransportError
+from mock_cloud.errors import HostKeyMismatch, TransportError
 from mock_cloud.model import Toolkit
 from mock_cloud.remote.connect import connect
+from mock_cloud.remote.trusted import trust
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.session import state
 from mock_cloud.session.attesting import Archive, Attested, attest_node
 from mock_cloud.session.console import Console
 from mock_cloud.session.known_good import KnownGood, load_known_good
+from mock_cloud.session.lease_care import cared_for, plan_care
 from mock_cloud.session.toolkits import find_toolkit
 from mock_cloud.settings import Remote
 
@@ -95,16 +97,30 @@ def reach(leased: LeasedNode, remote: Remote, site: Site) -> UnverifiedNode:
     """Connect to the node's sshd with the pinned key; the console's tail if that fails."""
     site.console.phase(f"remote {remote.name}: connecting to {leased.address}")
     try:
-        return connect(
-            leased.address,
-            leased.client_key,
-            deadline_s=remote.build.connect_timeout_s,
-            silence_timeout_s=remote.build.silence_timeout_s,
-        )
+        return connect_leased(leased, remote)
     except TransportError:
         for line in leased.console_tail().splitlines()[-5:]:
             site.console.warning(f"node console: {line}")
         raise
+
+
+def connect_leased(leased: LeasedNode, remote: Remote) -> UnverifiedNode:
+    """With the key that the node was being given, if any, else the one it had: both are ours."""
+    options = {
+        "deadline_s": remote.build.connect_timeout_s,
+        "silence_timeout_s": remote.build.silence_timeout_s,
+    }
+    coming = leased.next_host_key
+    if coming is not None:
+        try:
+            address = replace(leased.address, host_key=coming)
+            node = connect(address, leased.client_key, **options)
+        except HostKeyMismatch:
+            pass  # it did not get so far
+        else:
+            leased.adopt_next_host_key()
+            return node
+    return connect(leased.address, leased.client_key, **options)
 
 
 def attest(
@@ -138,6 +154,11 @@ def look_at_node(remote: Remote, console: Console) -> Verdict:
         ):
             attested = attest(node, leased, known, remote, site)
             leased.record_chroots(name for name in leased.chroots if name != _LOOKING)
+            care = plan_care(remote.provider, leased)
+            if care is not None:  # it is kept for a build, and must end if none comes
+                channel = trust(node, attested.proof)
+                with closing(channel), cared_for(channel, leased, care, console):
+                    pass
             console.done()
             return attested.verdict
     except NodeRefused as refused:

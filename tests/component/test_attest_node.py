@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,11 +35,14 @@ from mock_cloud.attest import (
 )
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.provider import InjectedFile as ProvidedFile
+from mock_cloud.errors import HostKeyMismatch
 from mock_cloud.model import MOCK_LIBDIR, WORKSPACE, Toolkit, TrustedNode
 from mock_cloud.remote.care import arm_timer
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import trust
 from mock_cloud.remote.unverified import UnverifiedNode
+from mock_cloud.session.console import Console
+from mock_cloud.session.lease_care import Care, cared_for
 from mock_cloud.sshkeys import make_key_pair
 from mock_cloud.toolkit import pack
 from tests.component.cloud_nodes import Site
@@ -220,3 +224,26 @@ def test_a_dead_man_is_trusted_as_it_is_and_nothing_like_it(site: Site, attester
             found = attester.refusals()
             assert any(root in who for who in found[code]), found
     attester.judge()
+
+
+def test_a_replaced_host_key_is_the_only_one_and_the_node_stays_trusted(
+    site: Site, attester: Attester
+) -> None:
+    leased, bootstrap = attester.leased, attester.leased.address
+    channel = trust(attester.node, attester.judge())
+    console = Console(0, io.StringIO())
+    with cared_for(channel, leased, Care(power_off=True, replace_host_key=True), console):
+        assert channel.ping() > 0
+    assert leased.address.host_key != bootstrap.host_key
+    assert leased.next_host_key is None and not leased.has_bootstrap_key
+    with pytest.raises(HostKeyMismatch):
+        connect(bootstrap, leased.client_key, deadline_s=5)
+    assert channel.ping() > 0  # the connection of the proof goes on
+    node = connect(leased.address, leased.client_key, deadline_s=5)
+    with closing(node):
+        node.start_agent(attester.toolkit)
+        again = Attester(leased, node, attester.toolkit, attester.manifest, attester.keys)
+        proof = again.judge()
+        assert proof.host_key == leased.address.host_key
+        with pytest.raises(HostKeyMismatch, match="the verdict is for host key"):
+            trust(attester.node, proof)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a trusted node is told before it works: when to end, and a host key that only we know.
+
+A local node needs none of it: it has a supervisor on this machine, its key never left it, and its
+network is this machine's own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+from mock_cloud.cloud.leased import LeasedNode
+from mock_cloud.errors import CloudError, HostKeyMismatch, MockCloudError
+from mock_cloud.model import HostKey
+from mock_cloud.remote.care import Request, arm_timer, replace_host_key
+from mock_cloud.remote.connect import connect
+from mock_cloud.remote.trusted import TrustedChannel
+from mock_cloud.session.console import Console
+from mock_cloud.sshkeys import make_key_pair
+
+_OF_THIS_MACHINE: Final = ("local",)
+_LENT: Final = ("ssh",)
+
+_GRACE_LEAST_S: Final = 120
+_GRACE_SLACK_S: Final = 60
+"""The node waits longer than the journal: a warm node must not end while it is taken again."""
+
+_PROOF_S: Final = 15.0
+_ATTEMPT_S: Final = 5.0
+_PAUSE_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """What is done to a node. `power_off`: it is ours, else everything of ours is wiped."""
+
+    power_off: bool
+    replace_host_key: bool
+
+
+def plan_care(provider: str, leased: LeasedNode) -> Care | None:
+    """What a node of `provider` needs; None if nothing."""
+    if provider in _OF_THIS_MACHINE:
+        return None
+    is_ours = provider not in _LENT
+    return Care(is_ours, is_ours and leased.has_bootstrap_key)
+
+
+@contextmanager
+def cared_for(
+    channel: TrustedChannel, leased: LeasedNode, care: Care | None, console: Console
+) -> Iterator[None]:
+    """Tell the node all of it in one round trip; then see, beside the block, that its key changed.
+
+    The channel goes on under the key that its verdict is bound to. A node whose key could not
+    be replaced serves this once, and is destroyed at the block's end. MockCloudError if the node
+    cannot be made to end by itself: then nothing may be sent to it.
+    """
+    if care is None:
+        yield
+        return
+    requests = [_timer(leased, care)]
+    if care.replace_host_key:
+        pair = make_key_pair()
+        leased.record_next_host_key(pair)
+        requests.append(replace_host_key(pair))
+    refused = channel.care(*requests)
+    if not care.replace_host_key:
+        yield
+        return
+    proof = _Proof(leased, pair.public, refused[0] if refused else None)
+    try:
+        proof.start()
+        yield
+    except BaseException:
+        proof.stop()  # both keys stay in the journal, should the node outlive this
+        raise
+    failure = proof.settle()
+    if failure is not None:
+        console.warning(
+            f"{leased.address}: the host key could not be replaced, so the node is not used again:"
+            f" {failure.message}"
+        )
+        leased.destroy()
+
+
+def _timer(leased: LeasedNode, care: Care) -> Request:
+    life_s = int(leased.expires_unix - time.time())
+    if life_s <= 0:
+        raise CloudError(
+            f"lease {leased.lease_id} expired before its node was ready",
+            hint="run the command again; raise [lease] max_ttl if nodes take so long",
+        )
+    grace_s = max(_GRACE_LEAST_S, int(leased.idle_ttl_s) + _GRACE_SLACK_S)
+    return arm_timer(leased.lease_id, life_s, grace_s, power_off=care.power_off)
+
+
+class _Proof:
+    """Connects with the new key and no other, in a thread of its own."""
+
+    def __init__(self, leased: LeasedNode, key: HostKey, failure: MockCloudError | None) -> None:
+        self._leased = leased
+        self._address = replace(leased.address, host_key=key)
+        self._failure = failure
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="host-key", daemon=True)
+
+    def start(self) -> None:
+        if self._failure is None:
+            self._failure = CloudError("nobody has seen the new key yet")
+            self._thread.start()
+
+    def settle(self) -> MockCloudError | None:
+        """Why the node is not known to have the new key; None if it has, and the lease says so."""
+        if self._thread.ident is not None:
+            self._thread.join()  # bounded by its own deadline
+        return self._failure
+
+    def stop(self) -> None:
+        """End the thread, whatever it has seen, after one attempt at most."""
+        self._done.set()
+        self.settle()
+
+    def _run(self) -> None:
+        deadline = time.monotonic() + _PROOF_S
+        while not self._done.is_set():
+            try:
+                connect(self._address, self._leased.client_key, deadline_s=_ATTEMPT_S).close()
+                self._leased.adopt_next_host_key()
+            except HostKeyMismatch as error:  # sshd has not started anew yet
+                self._failure = error
+            except MockCloudError as error:
+                self._failure = error
+            else:
+                self._failure = None
+                return
+            if time.monotonic() > deadline:
+                return
+            self._done.wait(_PAUSE_S)

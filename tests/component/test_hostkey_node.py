@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Replacing the host key of a real node, with its real sshd, also when that is cut short."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from mock_cloud.cloud.leased import LeasedNode
+from mock_cloud.errors import HostKeyMismatch, RemoteCommandError
+from mock_cloud.model import KeyPair, Secret, Toolkit
+from mock_cloud.remote.care import Request, replace_host_key
+from mock_cloud.remote.connect import connect
+from mock_cloud.remote.trusted import TrustedChannel, trust
+from mock_cloud.session.console import Console
+from mock_cloud.session.lease_care import Care, cared_for, plan_care
+from mock_cloud.session.nodes import connect_leased
+from mock_cloud.sshkeys import make_key_pair
+from mock_cloud.toolkit import pack
+from tests.component.cloud_nodes import Site, eventually
+from tests.component.remote_parts import make_proof, own_threads
+
+pytest_plugins = ["tests.component.cloud_fixtures"]
+pytestmark = pytest.mark.lab
+
+KEY = "/etc/ssh/ssh_host_ed25519_key"
+
+
+@pytest.fixture(scope="module")
+def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
+    return pack(tmp_path_factory.mktemp("toolkit"))
+
+
+@pytest.fixture
+def leased(site: Site) -> LeasedNode:
+    return site.acquire()
+
+
+@pytest.fixture
+def channel(leased: LeasedNode, toolkit: Toolkit) -> Iterator[TrustedChannel]:
+    with closing(connect(leased.address, leased.client_key, deadline_s=10)) as node:
+        node.start_agent(toolkit)
+        yield trust(node, make_proof(node.host_key))
+
+
+def answers(leased: LeasedNode, key: KeyPair) -> bool:
+    """Whether the node shows this host key."""
+    try:
+        address = replace(leased.address, host_key=key.public)
+        connect(address, leased.client_key, deadline_s=5).close()
+    except HostKeyMismatch:
+        return False
+    return True
+
+
+HEAD = b"-----BEGIN OPENSSH PRIVATE KEY-----\n"
+NO_PAIRS = [
+    (b"", "ssh-ed25519 AAAA\n"),
+    (b"-----BEGIN RSA PRIVATE KEY-----\n", "ssh-ed25519 AAAA\n"),
+    (HEAD + b"x" * 5000, "ssh-ed25519 AAAA\n"),
+    (HEAD, "ssh-ed25519 AAAA"),
+    (HEAD, "ssh-rsa AAAA\n"),
+    (HEAD, "ssh-ed25519 AAAA\nssh-ed25519 BBBB\n"),
+]
+
+
+def test_what_is_no_key_pair_changes_nothing(
+    site: Site, leased: LeasedNode, channel: TrustedChannel
+) -> None:
+    before = site.ssh(leased, "ls -l /etc/ssh")
+    for body, public in NO_PAIRS:
+        with pytest.raises(RemoteCommandError, match="not a"):
+            channel.care(Request("host_key", {"public": public}, Secret(body)))
+    assert site.ssh(leased, "ls -l /etc/ssh") == before
+
+
+def test_killed_before_the_node_has_it_the_old_key_still_opens(
+    site: Site, leased: LeasedNode
+) -> None:
+    old = leased.address.host_key
+    leased.record_next_host_key(make_key_pair())
+    connect_leased(leased, site.remote()).close()
+    assert leased.address.host_key == old and leased.next_host_key is not None
+
+
+def test_killed_after_the_node_has_it_the_new_key_opens_and_is_adopted(
+    site: Site, leased: LeasedNode, channel: TrustedChannel
+) -> None:
+    pair = make_key_pair()
+    leased.record_next_host_key(pair)
+    assert channel.care(replace_host_key(pair)) == []
+    eventually(lambda: answers(leased, pair))
+    connect_leased(leased, site.remote()).close()
+    assert leased.address.host_key == pair.public and leased.next_host_key is None
+    facts = site.ssh(
+        leased, f"stat -c '%a %u %g %s' {KEY} {KEY}.pub; sha256sum < {KEY}; ls /etc/ssh"
+    )
+    private, public, digest, *names = facts.splitlines()
+    given = leased.injected[KEY]
+    assert private == f"600 0 0 {given.size_bytes}"
+    assert public.startswith("644 0 0 ")
+    assert digest.split()[0] == given.sha256
+    assert not [name for name in names if name.endswith(".mock-cloud")]
+
+
+def test_any_other_key_is_refused(site: Site, leased: LeasedNode, channel: TrustedChannel) -> None:
+    leased.record_next_host_key(make_key_pair())
+    stranger = make_key_pair()
+    channel.care(replace_host_key(stranger))
+    eventually(lambda: answers(leased, stranger))
+    with pytest.raises(HostKeyMismatch):
+        connect_leased(leased, site.remote())
+
+
+def test_a_node_that_keeps_its_old_key_serves_this_once(
+    site: Site, leased: LeasedNode, channel: TrustedChannel
+) -> None:
+    site.ssh(leased, "mount --bind /etc/ssh /etc/ssh && mount -o remount,ro,bind /etc/ssh")
+    said, threads = io.StringIO(), own_threads()
+    with cared_for(channel, leased, Care(True, True), Console(0, said)):
+        assert channel.ping() > 0
+    assert "is not used again: " in said.getvalue() and "Read-only" in said.getvalue()
+    assert site.nodes() == []
+    assert own_threads() <= threads
+
+
+def test_who_is_interrupted_leaves_both_keys_in_the_journal_and_no_thread(
+    site: Site, leased: LeasedNode, channel: TrustedChannel
+) -> None:
+    threads = own_threads()
+    quiet = Console(0, io.StringIO())
+    with (
+        pytest.raises(KeyboardInterrupt),
+        cared_for(channel, leased, Care(True, True), quiet),
+    ):
+        raise KeyboardInterrupt
+    assert own_threads() <= threads
+    eventually(lambda: connect_leased(leased, site.remote()).close() is None)
+
+
+def test_a_local_node_is_left_as_it_is(leased: LeasedNode) -> None:
+    assert plan_care("local", leased) is None
+    assert plan_care("ssh", leased) == Care(power_off=False, replace_host_key=False)
+    assert plan_care("ec2", leased) == Care(power_off=True, replace_host_key=False)
