@@ -8,13 +8,13 @@ and cancelling each have a thread of their own. So a ping is always answered.
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import os
 import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -33,6 +33,7 @@ from mock_cloud.agent.serve_wire import (
     check_keys,
     hex_digest,
     job_id,
+    private_streams,
     result_name,
     size_of,
     texts,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from mock_cloud.agent.serve_jobs import JobFiles, Send
 
 WORKSPACE: Final = "/var/lib/mock-cloud"
-_READ_BUFFER_BYTES: Final = 1 << 18
 _TEXT_SHOWN: Final = 200
 
 
@@ -244,6 +244,24 @@ class Server:
         self._log.write("blob", digest)
         return {}
 
+    # Images
+
+    def _accounts(self, request: _Request) -> Header:
+        send = self._sender(request)
+        for path, data in serve_facts.accounts():
+            send({"path": path, "more": True}, data)
+        return {}
+
+    def _image(self, request: _Request) -> Header:
+        from mock_cloud.agent import serve_images
+
+        name = request.header["op"]
+        self._log.write(name, hashlib.sha256(request.body).hexdigest() if request.body else "")
+        send = self._sender(request)
+        if name == "install":
+            return serve_images.install(self._workspace, request.body, send, self._answers.gone)
+        return serve_images.leave(self._workspace, name)
+
     # Jobs
 
     def _job(self, request: _Request) -> JobFiles:
@@ -343,6 +361,10 @@ class Server:
             "results": _Operation(self._results, job, "worker"),
             "get": _Operation(self._get, fetch, "worker"),
             "forget": _Operation(self._forget, job, "worker"),
+            "accounts": _Operation(self._accounts),
+            "install": _Operation(self._image, place="thread", body=True),
+            "cleanse": _Operation(self._image, place="worker"),
+            "seal": _Operation(self._image, place="worker"),
         }
 
 
@@ -350,19 +372,6 @@ def _load_job_modules() -> None:
     """While the inputs arrive: what is loaded by then, nobody waits for later."""
     import mock_cloud.agent.job.runner
     import mock_cloud.agent.serve_jobs  # noqa: F401
-
-
-@contextlib.contextmanager
-def _private_streams() -> Iterator[tuple[BinaryIO, int]]:
-    """Move stdin and stdout away, so that a stray print or child can't touch the frames."""
-    source = os.dup(0)
-    sink = os.dup(1)
-    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    os.dup2(null, 0)
-    os.dup2(2, 1)
-    os.close(null)
-    with open(source, "rb", buffering=_READ_BUFFER_BYTES) as stream:
-        yield stream, sink
 
 
 def main(argv: list[str]) -> int:
@@ -383,7 +392,7 @@ def main(argv: list[str]) -> int:
         from mock_cloud.agent.deadman import process
 
         return process.main(workspace)
-    with _private_streams() as (stream, sink):
+    with private_streams() as (stream, sink):
         if argv[0] == LAUNCH:
             return serve_launches(stream, sink, workspace)
         return Server(workspace, Answers(sink)).serve(stream)

@@ -12,12 +12,13 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
-from mock_cloud.agent.frames import Header
+from mock_cloud.agent.frames import BODY_MAX, Header
 from mock_cloud.agent.serve_wire import CHUNK_BYTES, Failure
 
 VERSION: Final = "1"
 """Of the protocol. Controller and agent must have the same."""
 
+ACCOUNT_FILES: Final = ("/etc/passwd", "/etc/group")
 _ZLIB_LEVEL: Final = 1  # paths and digests: higher levels cost seconds and gain little
 
 
@@ -63,6 +64,16 @@ def _compressed(text: bytes) -> Iterator[bytes]:
             yield bytes(held)
             held.clear()
     yield bytes(held) + squeeze.flush()
+
+
+def accounts() -> Iterator[tuple[str, bytes]]:
+    """The files that give the owners' names in RPM headers their numbers, each with its path."""
+    for path in ACCOUNT_FILES:
+        with open(path, "rb") as stream:
+            data = stream.read(BODY_MAX + 1)
+        if len(data) > BODY_MAX:
+            raise Failure("too-large", f"{path} has more than {BODY_MAX} bytes")
+        yield path, data
 
 
 def headers(digests: list[str]) -> Iterator[tuple[Header, bytes]]:

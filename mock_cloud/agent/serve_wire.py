@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import sys
 import threading
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, Final
 
 from mock_cloud.agent.frames import Header, encode_frame
 
 CHUNK_BYTES: Final = 512 * 1024
 """Body bytes of one frame of a streamed answer."""
 
+_READ_BUFFER_BYTES: Final = 1 << 18
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}\Z")
 _HEX256: Final = re.compile(r"[0-9a-f]{64}\Z")
 _NAME_MAX: Final = 1024
@@ -121,3 +123,16 @@ def result_name(value: str) -> str:
     if bad or len(value) > _NAME_MAX or len(parts) > _NAME_DEPTH_MAX:
         raise Failure("bad-request", f"{value[:200]!r} is not a result's name")
     return value
+
+
+@contextlib.contextmanager
+def private_streams() -> Iterator[tuple[BinaryIO, int]]:
+    """Move stdin and stdout away, so that a stray print or child can't touch the frames."""
+    source = os.dup(0)
+    sink = os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    os.close(null)
+    with open(source, "rb", buffering=_READ_BUFFER_BYTES) as stream:
+        yield stream, sink

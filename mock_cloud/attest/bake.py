@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from mock_cloud.attest.accounts import Accounts
 from mock_cloud.attest.check_files import describe
@@ -43,6 +43,9 @@ SSHD_PROGRAMS: Final = (
 )
 """Where Fedora, EL and Debian put OpenSSH's server and, since 9.8, its parts."""
 SSH_PORT: Final = 22
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +90,9 @@ def make_manifest(
     installed = read_installed(evidence, headers, pinned, cache)
     links = (fact for fact in evidence.files if fact.type == "l")
     signed = read_packages(installed.packages, choices.accounts, links)
-    rules = (*sshd_only_rules(), *choices.volatile)
+    rules = _unique((*sshd_only_rules(), *choices.volatile))
     volatile = Volatile(rules)
-    mounts = (*default_mounts(), *choices.mounts)
+    mounts = _unique((*default_mounts(), *choices.mounts))
     covered = tuple(f"{rule.point}/" for rule in mounts if not set(rule.types) & set(DISK_TYPES))
     files = [fact for fact in evidence.files if not fact.path.startswith(covered)]
     entries = tuple(_entries(files, signed, volatile))
@@ -118,11 +121,16 @@ def make_manifest(
         volatile=rules,
         accounts=choices.accounts,
         mounts=mounts,
-        programs=(*_sshd_programs(paths), *choices.programs),
-        sockets=(*_sshd_sockets(paths), *choices.sockets),
+        programs=_unique((*_sshd_programs(paths), *choices.programs)),
+        sockets=_unique((*_sshd_sockets(paths), *choices.sockets)),
         labels=tuple(_labels(files)),
         kernel=choices.kernel,
     )
+
+
+def _unique(rules: Iterable[T]) -> tuple[T, ...]:
+    """Once each: a manifest that is based on another one repeats its rules."""
+    return tuple(dict.fromkeys(rules))
 
 
 def _entries(files: Iterable[FileFact], signed: Signed, volatile: Volatile) -> Iterator[FileFact]:

@@ -10,6 +10,7 @@ from typing import Final
 
 from mock_cloud.errors import HostKeyMismatch, MockCloudError
 from mock_cloud.model import NodeAddress, Toolkit, TrustedNode
+from mock_cloud.remote import imaging
 from mock_cloud.remote.bulk import BulkChannels
 from mock_cloud.remote.care import Request, ask_all
 from mock_cloud.remote.channel import AgentChannel
@@ -113,6 +114,21 @@ class TrustedChannel:
     def fetch(self, job: str, wanted: Sequence[Fetch], progress: Progress | None = None) -> None:
         """Fetch results, checked against their listing. See `download.fetch_results`."""
         fetch_results(self._agent, self._bulk, job, wanted, rtt_s=self._rtt_s, progress=progress)
+
+    def install(self, order: bytes, on_output: imaging.OnOutput) -> int:
+        """Install packages in the node's own system; dnf's exit status. See `imaging.install`."""
+        return imaging.install(self._agent, order, on_output)
+
+    def cleanse(self) -> tuple[str, ...]:
+        """Take out what is this node's own, its keys among it; the paths that are gone.
+
+        The connection goes on; another one can't be made any more.
+        """
+        return imaging.cleanse(self._agent)
+
+    def seal(self) -> None:
+        """Remove everything of ours from the node but chroot layers. The last thing to ask."""
+        imaging.seal(self._agent)
 
     def forget(self, job: str) -> None:
         """Remove the job's directory from the node."""

@@ -12,6 +12,7 @@ from mock_cloud.agent.serve_facts import VERSION
 from mock_cloud.errors import InputError, TransportError
 from mock_cloud.model import HostKey, NodeAddress, Toolkit
 from mock_cloud.remote.channel import AgentChannel, AgentEnded, Call
+from mock_cloud.remote.imaging import read_accounts
 from mock_cloud.remote.link import Link
 from mock_cloud.remote.replies import Hello, ReplyError, parse_digest, parse_hello
 from mock_cloud.remote.shell import EXIT_NO_TOOLKIT, push_command, start_command
@@ -156,6 +157,10 @@ class UnverifiedNode:
             if list(found) != wanted[: start + len(part)]:
                 raise agent.protocol_error("headers: not those that were asked for")
         return found
+
+    def accounts(self) -> dict[str, bytes]:
+        """/etc/passwd and /etc/group by path. See `imaging.read_accounts`."""
+        return read_accounts(self._running())
 
     def _hand_over(self) -> tuple[Link, AgentChannel, Toolkit]:
         """For `trusted.trust` only: the parts that a TrustedChannel is made of."""

@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -104,6 +104,17 @@ class Archive:
         return self.cache_dir / "headers" / digest[:2] / digest
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One measurement of a node, as it came; `headers` by sha256 (hex), times in seconds."""
+
+    nonce: str
+    evidence: bytes
+    parsed: Evidence
+    headers: Mapping[str, bytes]
+    timings_s: Mapping[str, float]
+
+
 def attest_node(
     node: UnverifiedNode,
     leased: LeasedNode,
@@ -120,6 +131,27 @@ def attest_node(
     `shares_kernel`: the node runs this machine's kernel, so that its kernel's state is compared
     with what the same code reads here. Raises AttestationRefused, TransportError.
     """
+    layers = dict(leased.layers)
+    measured = measure_node(node, toolkit, archive, layers=layers, on_phase=on_phase)
+    on_phase("verifying the evidence")
+    binding = bind(
+        node, leased, toolkit, measured.nonce, layers=layers, shares_kernel=shares_kernel
+    )
+    return judge(leased, measured, known_good, policy, archive, binding)
+
+
+def measure_node(
+    node: UnverifiedNode,
+    toolkit: Toolkit,
+    archive: Archive,
+    *,
+    layers: Collection[str] = (),
+    on_phase: OnPhase = lambda phase: None,
+) -> Measured:
+    """Push our binaries, measure with them. `layers` are the trees measured as one digest each.
+
+    Raises EvidenceError, TransportError.
+    """
     nonce = secrets.token_hex(32)
     started = time.monotonic()
     on_phase("pushing the toolkit")
@@ -127,13 +159,43 @@ def attest_node(
     hello = node.hello(nonce)
     pushed = time.monotonic()
     on_phase("measuring the node")
-    layers = dict(leased.layers)
-    evidence = node.measure(nonce, skip=SKIP, trees=sorted(layers), processes=hello.cpus)
-    measured = time.monotonic()
-    on_phase("verifying the evidence")
+    return _measure(node, archive, nonce, layers, hello.cpus, pushed - started)
+
+
+def measure_again(
+    node: UnverifiedNode, archive: Archive, *, layers: Collection[str] = ()
+) -> Measured:
+    """Measure once more with the agent that runs, as `measure_node` did."""
+    nonce = secrets.token_hex(32)
+    return _measure(node, archive, nonce, layers, node.hello(nonce).cpus, 0.0)
+
+
+def _measure(
+    node: UnverifiedNode,
+    archive: Archive,
+    nonce: str,
+    layers: Collection[str],
+    processes: int,
+    toolkit_s: float,
+) -> Measured:
+    started = time.monotonic()
+    evidence = node.measure(nonce, skip=SKIP, trees=sorted(layers), processes=processes)
+    timings = {"toolkit": toolkit_s, "measure": time.monotonic() - started}
     parsed = parse_evidence(evidence)
-    headers = _headers(node, parsed, archive)
-    binding = Binding(
+    return Measured(nonce, evidence, parsed, _headers(node, parsed, archive), timings)
+
+
+def bind(
+    node: UnverifiedNode,
+    leased: LeasedNode,
+    toolkit: Toolkit,
+    nonce: str,
+    *,
+    layers: Mapping[str, str],
+    shares_kernel: bool,
+) -> Binding:
+    """What the controller knows of this one node, and asked of it with `nonce`."""
+    return Binding(
         host_key=node.host_key,
         nonce=nonce,
         toolkit=toolkit,
@@ -148,21 +210,31 @@ def attest_node(
         sockets=(SocketRule("tcp", leased.address.port, _SSHD),),
         kernel=own_kernel() if shares_kernel else None,
     )
-    timings = {"toolkit": pushed - started, "measure": measured - pushed}
+
+
+def judge(
+    leased: LeasedNode,
+    measured: Measured,
+    known_good: KnownGood,
+    policy: Policy,
+    archive: Archive,
+    binding: Binding,
+) -> Attested:
+    """The verdict on what was measured, kept with its evidence. NodeRefused."""
     try:
         proof, verdict = verify(
-            parsed,
-            headers,
+            measured.parsed,
+            measured.headers,
             known_good.manifest,
             known_good.package_keys,
             policy,
             binding,
-            timings_s=timings,
+            timings_s=measured.timings_s,
         )
     except NodeRefused as refused:
-        archive.keep(evidence, refused.verdict)
+        archive.keep(measured.evidence, refused.verdict)
         raise
-    archive.keep(evidence, verdict)
+    archive.keep(measured.evidence, verdict)
     leased.record_verdict(verdict.sha256)
     return Attested(proof, verdict)
 

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Installing over the channel: dnf's output streams to the controller, which waits for it.
+
+Unlike a job it does not outlive the connection: a helper node whose controller went away is
+of no use to anyone.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+from mock_cloud.agent.frames import Header
+from mock_cloud.agent.image import install as installing
+from mock_cloud.agent.image.cleanse import cleanse, seal
+from mock_cloud.agent.image.order import OrderError, parse_order
+from mock_cloud.agent.serve_wire import Failure
+
+Send = Callable[[Header, bytes], None]
+
+
+def install(workspace: str, body: bytes, send: Send, gone: threading.Event) -> Header:
+    """Do what the order in `body` says. The final frame has dnf's ``exit``."""
+    try:
+        order = parse_order(body)
+    except OrderError as error:
+        raise Failure("bad-request", str(error)) from error
+    scratch = os.path.join(workspace, "install")
+
+    def stream(data: bytes) -> None:
+        send({"more": True}, data)
+
+    try:
+        return {"exit": installing.install(order, scratch, stream, gone)}
+    except installing.InstallError as error:
+        raise Failure("install", str(error)) from error
+
+
+def leave(workspace: str, step: str) -> Header:
+    """Take out of the node what is its own (``cleanse``) or ours (``seal``)."""
+    if step == "cleanse":
+        return {"removed": cleanse()}
+    seal(workspace)
+    return {}

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Orders to install: what is no order is refused by name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from mock_cloud.agent.image.order import InstallOrder, OrderError, parse_order, to_json
+
+ORDER = InstallOrder(["mock", "rpm-build"], "[main]\n", {"key": "-----BEGIN"}, "43", True)
+
+
+def test_an_order_comes_back_as_it_was() -> None:
+    assert parse_order(to_json(ORDER)) == ORDER
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": "mock-cloud/install/2"},
+        {"packages": ["--installroot=/"]},
+        {"packages": ["-y"]},
+        {"packages": [""]},
+        {"packages": "mock"},
+        {"packages": [{"name": "mock"}]},
+        {"keys": {"../key": "text"}},
+        {"keys": {"/etc/passwd": "text"}},
+        {"keys": {"key": 1}},
+        {"keys": []},
+        {"dnf_conf": 1},
+        {"releasever": None},
+        {"only_these": 1},
+        {"scripts": []},
+    ],
+)
+def test_anything_else_is_refused(change: dict[str, Any]) -> None:
+    raw = json.loads(to_json(ORDER)) | change
+    with pytest.raises(OrderError):
+        parse_order(json.dumps(raw).encode())
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{", b"{}", b"null"])
+def test_no_json_object_is_refused(data: bytes) -> None:
+    with pytest.raises(OrderError):
+        parse_order(data)
