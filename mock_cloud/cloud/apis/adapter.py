@@ -122,8 +122,12 @@ class CloudApi(Protocol):
         With `lease_id` those of this lease only: giving a node back should not list an account.
         """
 
-    def list_leftovers(self) -> Sequence[Leftover]:
-        """Volumes, addresses, keys, groups with our tags that no instance has any more."""
+    def list_leftovers(self, lease_id: str = "") -> Sequence[Leftover]:
+        """Volumes, addresses, keys, groups with our tags that no instance has any more.
+
+        With `lease_id` those of this lease only. What goes by itself with an ending instance is
+        none.
+        """
 
     def terminate(self, handle: str) -> None:
         """End an instance. Idempotent; returns when the API has accepted it."""

@@ -108,9 +108,8 @@ class CloudProvider:
                 if instance.handle != handle:
                     self._api.terminate(instance.handle)
         with self._noting(problems, f"what else lease {lease_id} has"):
-            for leftover in self._api.list_leftovers():
-                if leftover.tags.get(TAG_LEASE) == lease_id:
-                    self._api.remove(leftover)
+            for leftover in self._api.list_leftovers(lease_id):
+                self._api.remove(leftover)
         if problems:
             raise CleanupError(
                 f"remote {self._remote.name}: " + "; ".join(problems),
