@@ -3,23 +3,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
+from mock_cloud.cloud.apis.adapter import CloudApi
+from mock_cloud.cloud.apis.openstack import make_openstack_api
+from mock_cloud.cloud.apis.provider import CloudProvider
 from mock_cloud.cloud.local import provider as local
 from mock_cloud.cloud.provider import Provider
 from mock_cloud.errors import ConfigError
 from mock_cloud.settings import Remote
 
-NAMES = (local.NAME,)
+APIS: Final[Mapping[str, Callable[[Remote], CloudApi]]] = {
+    "openstack": make_openstack_api,
+}
+"""What makes the adapter of a provider that is a cloud; each imports its library when it calls."""
+
+NAMES: Final = (local.NAME,)
+"""Providers that can be swept without a remote's file."""
 
 
 def find_provider(name: str, state_dir: Path, remote: Remote | None) -> Provider:
     """The provider called `name`. ConfigError if there is none.
 
-    Without `remote` it can list and destroy, but not create.
+    Without `remote` only `local` can list and destroy: a cloud wants to know who asks.
     """
     if name == local.NAME:
         return local.LocalProvider(state_dir, None if remote is None else remote.local)
+    if name in APIS and remote is not None and remote.cloud is not None:
+        return CloudProvider(APIS[name](remote), remote.cloud, remote)
     raise ConfigError(
-        f"there is no provider {name!r}", hint=f"the providers are: {', '.join(NAMES)}"
+        f"there is no provider {name!r}", hint=f"the providers are: {', '.join((*NAMES, *APIS))}"
     )

@@ -41,6 +41,7 @@ class Instance:
     """One instance as the API tells of it. `reason` is the API's own word on its state.
 
     `tags` are those of ours that it has. `addresses` are the ones it has so far, never names.
+    `lacks_capacity` says that it failed because the cloud had no room for it: another offer may do.
     """
 
     handle: str
@@ -49,6 +50,7 @@ class Instance:
     addresses: Mapping[Reach, str] = field(default_factory=dict)
     reason: str = ""
     created_unix: float = 0.0
+    lacks_capacity: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,12 @@ class CloudApi(Protocol):
 
         Of several with one token the oldest is kept. After any failure that leaves the outcome
         open the caller calls again with the same token or terminates by tag.
+        """
+
+    def complete(self, instance: Instance) -> None:
+        """Give an instance what its API attaches only once it exists, such as an address.
+
+        Asked while it lacks the address that is wanted, again and again. Idempotent.
         """
 
     def find(self, handle: str) -> Instance | None:

@@ -237,7 +237,7 @@ def library_errors() -> tuple[type[Exception], ...]:
 
 def forbid_own_retries(driver: Any) -> None:
     """Keep libcloud from repeating requests of `driver`, whatever its environment variable says."""
-    driver.connection.retryCls = _Once
+    driver.connection.retryCls = Once
 
 
 def refuse_credentials(diagnosis: Diagnosis, service: str, source: str) -> CredentialsRefused:
@@ -248,7 +248,7 @@ def refuse_credentials(diagnosis: Diagnosis, service: str, source: str) -> Crede
     )
 
 
-class _Once:
+class Once:
     """In place of `libcloud.utils.retry.Retry`: calls once."""
 
     def __init__(self, **_: object) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -80,21 +81,28 @@ class CloudProvider:
     ) -> CreatedNode:
         """See `Provider.create`. A node that boots but never answers is replaced once."""
         deadline = time.monotonic() + timeout_s
+        silent_nodes = 0
+        lacking: dict[Offer, str] = {}
         with self._api.calls.telling(on_phase):
-            for number in range(_TRIES):
+            for number in itertools.count():
                 with self._undoing(order.lease_id):
-                    made = self._launch(order, bootstrap, number, on_phase)
+                    made = self._launch(order, bootstrap, number, lacking, on_phase)
                     on_handle(made.instance.handle)
                 try:
                     with self._undoing(order.lease_id, made.instance.handle):
                         address = self._wait(made, deadline, on_phase)
                 except NodeSilent as silent:
-                    if number + 1 == _TRIES or time.monotonic() >= deadline:
+                    silent_nodes += 1
+                    if silent_nodes == _TRIES or time.monotonic() >= deadline:
                         raise
                     on_phase(f"{silent.message.splitlines()[0]}: taking another node")
-                    continue
-                return self._created(order, bootstrap, made, address)
-        raise AssertionError("the last try either returned or raised")
+                except NoCapacity as none:
+                    # Some APIs accept the order first, and find no room for it afterwards.
+                    lacking[made.offer] = none.message
+                    on_phase(f"no {made.offer} to be had")
+                else:
+                    return self._created(order, bootstrap, made, address)
+        raise AssertionError("it is tried until a node answers or no offer is left")
 
     def destroy(self, lease_id: str, handle: str) -> None:
         """See `Provider.destroy`. What is tagged with the lease goes too, not the handle alone."""
@@ -142,9 +150,17 @@ class CloudProvider:
             return ""
 
     def _launch(
-        self, order: NodeOrder, bootstrap: Bootstrap, number: int, on_phase: OnPhase
+        self,
+        order: NodeOrder,
+        bootstrap: Bootstrap,
+        number: int,
+        lacking: dict[Offer, str],
+        on_phase: OnPhase,
     ) -> _Made:
-        """Ask for one offer after the other; each has a token of its own in this lease."""
+        """Ask for one offer after the other; each has a token of its own in this lease.
+
+        `lacking` holds those that were not to be had, and why: they are not asked for again.
+        """
         now_unix = time.time()
         user_data = make_user_data(bootstrap, expires_unix=order.expires_unix, now_unix=now_unix)
         tags = {
@@ -153,18 +169,20 @@ class CloudProvider:
             TAG_REMOTE: order.remote,
             TAG_EXPIRES: str(int(order.expires_unix)),
         }
-        refused: list[str] = []
         for index, offer in enumerate(self._api.offers(order.arch)):
+            if offer in lacking:
+                continue
             name = bootstrap.hostname if number == 0 else f"{bootstrap.hostname}-{number}"
             token = f"{order.lease_id}-{number}-{index}"
             on_phase(f"asking {self._api.calls.service} for {offer}")
             try:
                 return _Made(self._launch_one(Launch(name, token, user_data, tags), offer), offer)
             except NoCapacity as none:
-                refused.append(f"{offer}: {none.message}")
+                lacking[offer] = none.message
                 on_phase(f"no {offer} to be had")
         raise NoCapacity(
-            f"{self._api.calls.service} has no {order.arch} node now: " + "; ".join(refused),
+            f"{self._api.calls.service} has no {order.arch} node now: "
+            + "; ".join(f"{offer}: {reason}" for offer, reason in lacking.items()),
             hint=f"add zones or sizes to {self._remote.source}, or try again later",
         )
 

@@ -9,6 +9,7 @@ import time
 from typing import Final
 
 from mock_cloud.cloud.apis.adapter import CloudApi, Instance, InstanceState
+from mock_cloud.cloud.apis.failures import NoCapacity
 from mock_cloud.cloud.apis.texts import one_line
 from mock_cloud.cloud.provider import OnPhase
 from mock_cloud.errors import CloudError
@@ -47,6 +48,8 @@ def wait_until_running(
             address = check_alive(instance).addresses.get(reach, "")
             if instance.state is InstanceState.RUNNING and address:
                 return instance, address
+            if not address:
+                api.complete(instance)
             state = instance.state.value
         elif time.monotonic() >= began + _UNKNOWN_GRACE_S:
             raise CloudError(f"{handle}: {api.calls.service} does not know what it has just made")
@@ -61,10 +64,14 @@ def wait_until_running(
 
 
 def check_alive(instance: Instance) -> Instance:
-    """The instance itself, if it may yet be used. CloudError with the API's reason if not."""
+    """The instance itself, if it may yet be used. CloudError with the API's reason if not.
+
+    NoCapacity if the reason is that the cloud had no room for it.
+    """
     if instance.state in _OVER:
         reason = one_line(instance.reason) or "the API gives no reason"
-        raise CloudError(
+        kind = NoCapacity if instance.lacks_capacity else CloudError
+        raise kind(
             f"{instance.handle} is {instance.state.value}: {reason}",
             hint="the command may be run again; with spot nodes, set market to on-demand",
         )

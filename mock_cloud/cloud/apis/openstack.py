@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""OpenStack: servers by the compute API, floating addresses by the network API.
+
+libcloud authenticates, knows the catalog and carries the requests. Its `create_node` is not used:
+it reads the server back, and loses a server when that fails. The API has no idempotency token:
+a server is found again by its name, which is the lease's, together with its tags.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from difflib import get_close_matches
+from itertools import product
+from typing import Any, Final
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from mock_cloud.cloud.apis.adapter import (
+    TAG_LEASE,
+    Instance,
+    InstanceState,
+    Launch,
+    Leftover,
+    Offer,
+)
+from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S, Calls
+from mock_cloud.cloud.apis.openstack_addresses import FloatingAddresses
+from mock_cloud.cloud.apis.openstack_credentials import read_credentials
+from mock_cloud.cloud.apis.openstack_failures import NotThere, judge_for
+from mock_cloud.cloud.apis.openstack_paths import read_all, read_one, unwrap
+from mock_cloud.cloud.apis.openstack_servers import parse_server
+from mock_cloud.errors import ConfigError
+from mock_cloud.settings import NodeSettings, OpenStackSettings, Remote
+
+_CONSOLE_LINES: Final = 200
+_USABLE: Final = (InstanceState.PENDING, InstanceState.RUNNING)
+
+Connect = Callable[[str], Any]
+"""Makes libcloud's connection to a service: ``compute`` or ``network``."""
+
+
+class OpenStackApi:
+    """The compute API of one cloud, and its network API where floating addresses are wanted.
+
+    `source` names where the credentials came from. `placement` says where nodes go.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        connect: Connect,
+        nodes: Mapping[str, NodeSettings],
+        placement: OpenStackSettings,
+    ) -> None:
+        self.calls = calls
+        self._connect = connect
+        self._connections: dict[str, Any] = {}
+        self._nodes = nodes
+        self._placement = placement
+        self._asked: set[str] = set()
+        self._floating = FloatingAddresses(
+            calls, lambda: self._service("network"), placement.floating_ip_pool
+        )
+
+    def offers(self, arch: str) -> Sequence[Offer]:
+        """See `CloudApi.offers`."""
+        node = self._nodes[arch]
+        zones = self._placement.zones or ("",)
+        return [Offer(*choice) for choice in product(node.images, node.sizes, zones)]
+
+    def price(self, offer: Offer) -> float | None:
+        """None: OpenStack tells no prices."""
+        return None
+
+    def launch(self, launch: Launch, offer: Offer) -> Instance:
+        """See `CloudApi.launch`."""
+        if launch.token in self._asked:
+            made = self._adopt(launch)
+            if made is not None:
+                return made
+        body = {"server": self._server(launch, offer)}
+        self._asked.add(launch.token)
+        answer = self.calls.change(
+            "create server",
+            lambda: unwrap(self._compute().request("/servers", method="POST", data=body), "server"),
+            repeatable=False,
+        )
+        return Instance(str(answer["id"]), InstanceState.PENDING, tags=dict(launch.tags))
+
+    def complete(self, instance: Instance) -> None:
+        """See `CloudApi.complete`: a floating address, where one is wanted."""
+        if self._placement.floating_ip_pool:
+            self._floating.attach(instance)
+
+    def find(self, handle: str) -> Instance | None:
+        """See `CloudApi.find`."""
+        try:
+            return self.calls.read(
+                f"show server {handle}",
+                lambda: parse_server(read_one(self._compute(), f"/servers/{handle}", "server")),
+            )
+        except NotThere:
+            return None
+
+    def list_tagged(self, lease_id: str = "") -> Sequence[Instance]:
+        """See `CloudApi.list_tagged`."""
+        return [
+            item
+            for item in self._list()
+            if item.state is not InstanceState.ENDED
+            and (not lease_id or item.tags[TAG_LEASE] == lease_id)
+        ]
+
+    def list_leftovers(self) -> Sequence[Leftover]:
+        """See `CloudApi.list_leftovers`: floating addresses; all else goes with its server."""
+        if not self._placement.floating_ip_pool:
+            return []
+        return self._floating.leftovers(
+            lambda: {item.tags[TAG_LEASE] for item in self.list_tagged()}
+        )
+
+    def terminate(self, handle: str) -> None:
+        """See `CloudApi.terminate`."""
+        with suppress(NotThere):
+            self.calls.end(
+                f"delete server {handle}",
+                lambda: self._compute().request(f"/servers/{handle}", method="DELETE"),
+            )
+
+    def remove(self, leftover: Leftover) -> None:
+        """See `CloudApi.remove`."""
+        self._floating.remove(leftover.handle)
+
+    def console(self, handle: str) -> str:
+        """See `CloudApi.console`. Not every cloud lets its users read it."""
+        body = {"os-getConsoleOutput": {"length": _CONSOLE_LINES}}
+        path = f"/servers/{handle}/action"
+        with suppress(NotThere, ConfigError):
+            answer = self.calls.read(
+                f"read the console of {handle}",
+                lambda: self._compute().request(path, method="POST", data=body).object,
+            )
+            text = answer.get("output") if isinstance(answer, dict) else None
+            return text if isinstance(text, str) else ""
+        return ""
+
+    def explain_silence(self, handle: str) -> str:
+        """See `CloudApi.explain_silence`."""
+        groups = ", ".join(self._placement.security_groups) or "default"
+        return f"do its security groups ({groups}) admit this machine to port 22?"
+
+    def _adopt(self, launch: Launch) -> Instance | None:
+        """What an earlier call of this launch made: the oldest of it; the others are deleted."""
+        lease = launch.tags[TAG_LEASE]
+        made = [
+            item
+            for item in self._list(name=launch.name)
+            if item.tags[TAG_LEASE] == lease and item.state in _USABLE
+        ]
+        made.sort(key=lambda item: (item.created_unix, item.handle))
+        for duplicate in made[1:]:
+            self.terminate(duplicate.handle)
+        return made[0] if made else None
+
+    def _list(self, name: str = "") -> list[Instance]:
+        """All servers with tags of ours; with `name` those that are called so."""
+        wanted = {"name": name} if name else {}
+        found = self.calls.read(
+            "list servers",
+            lambda: [
+                parse_server(server)
+                for server in read_all(self._compute(), "/servers/detail", "servers", wanted)
+                # The API takes the name for a part of one, or for a regular expression.
+                if not name or server.get("name") == name
+            ],
+        )
+        return [server for server in found if server.tags]
+
+    def _server(self, launch: Launch, offer: Offer) -> dict[str, object]:
+        """The object ``server`` of a request to create one."""
+        server: dict[str, object] = {
+            "name": launch.name,
+            "imageRef": offer.image,
+            "flavorRef": offer.size,
+            "metadata": dict(launch.tags),
+            "user_data": base64.b64encode(launch.user_data.reveal()).decode(),
+        }
+        if offer.zone:
+            server["availability_zone"] = offer.zone
+        if self._placement.networks:
+            server["networks"] = [{"uuid": network} for network in self._networks()]
+        if self._placement.security_groups:
+            groups = self._placement.security_groups
+            server["security_groups"] = [{"name": group} for group in groups]
+        if self._placement.config_drive:
+            server["config_drive"] = True
+        return server
+
+    def _networks(self) -> list[str]:
+        """The ids of the networks wanted, which may be named by id or by name. ConfigError."""
+        wanted = self._placement.networks
+        if all(map(_is_uuid, wanted)):
+            return list(wanted)
+        known = self.calls.read(
+            "list networks",
+            lambda: read_all(self._service("network"), "/v2.0/networks", "networks", {}),
+        )
+        ids = []
+        for name in wanted:
+            found = [str(net["id"]) for net in known if name in (net.get("id"), net.get("name"))]
+            if len(found) != 1:
+                near = get_close_matches(name, [str(net.get("name")) for net in known])
+                raise ConfigError(
+                    f"{self.calls.service}: {len(found) or 'no'} networks are called {name!r}",
+                    hint=f"near names: {', '.join(near)}" if near else "name it by its id",
+                )
+            ids += found
+        return ids
+
+    def _compute(self) -> Any:
+        return self._service("compute")
+
+    def _service(self, name: str) -> Any:
+        if name not in self._connections:
+            self._connections[name] = self._connect(name)
+        return self._connections[name]
+
+
+def make_openstack_api(remote: Remote) -> OpenStackApi:
+    """The API that a remote with a table [openstack] means. ConfigError about its credentials."""
+    settings = remote.cloud
+    if not isinstance(settings, OpenStackSettings):
+        raise ConfigError(f"remote {remote.name} has no table [openstack]")
+    credentials = read_credentials(settings.cloud)
+    if settings.region:
+        credentials = replace(credentials, region=settings.region)
+    host = urlsplit(credentials.auth_url).netloc
+    service = f"OpenStack at {host}" + (f" ({credentials.region})" if credentials.region else "")
+
+    def connect(name: str) -> Any:
+        from mock_cloud.cloud.apis.openstack_connection import ServiceConnection
+
+        return ServiceConnection(credentials, name, ATTEMPT_TIMEOUT_S)
+
+    calls = Calls(service, judge_for(service, credentials.source))
+    return OpenStackApi(calls, connect, remote.nodes, settings)
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
