@@ -271,6 +271,7 @@ class Server:
 
     def _job_start(self, request: _Request) -> Header:
         job = job_id(request.header["job"])
+        self._care.before_job()
         self._log.write("job-start", job)
         self._launcher.start(job, request.body)
         return {}
@@ -350,6 +351,7 @@ class Server:
             "join": _Operation(self._join, {"token": str}),
             "lease": _Operation(lambda one: self._care.lease(one.header), LEASE_KINDS, "worker"),
             "host_key": _Operation(self._host_key, HOST_KEY_KINDS, "worker", body=True),
+            "close_metadata": _Operation(lambda _: self._care.close_metadata(), place="worker"),
             "have": _Operation(self._have, {"digests": list}, "worker"),
             "put": _Operation(self._put, {**blob, "offset": int}, body=True),
             "put_end": _Operation(self._put_end, blob, "worker"),

@@ -25,6 +25,7 @@ class NodeCare:
     def __init__(self, workspace: str, log: OrderLog) -> None:
         self._line = Line(workspace)
         self._log = log
+        self._metadata_is_closed = False
 
     def heard(self) -> None:
         """The controller sent something."""
@@ -47,6 +48,23 @@ class NodeCare:
         replace_host_key(body, header["public"])
         self._log.write("host-key", header["public"])
         return {}
+
+    def close_metadata(self) -> Header:
+        """Close the metadata service to all jobs from now on. Failure."""
+        self._metadata_is_closed = True  # it must be, or no job starts
+        self._keep_metadata_closed()
+        self._log.write("metadata-closed")
+        return {}
+
+    def before_job(self) -> None:
+        """What was closed is closed still: network services may have started anew. Failure."""
+        if self._metadata_is_closed:
+            self._keep_metadata_closed()
+
+    def _keep_metadata_closed(self) -> None:
+        from mock_cloud.agent.metadata import close_metadata
+
+        close_metadata()
 
     def close(self) -> None:
         self._line.close()

@@ -47,6 +47,11 @@ def replace_host_key(pair: KeyPair) -> Request:
     return Request("host_key", keys, pair.private, needed=False)
 
 
+def close_metadata() -> Request:
+    """No job of the node reaches the metadata service of its cloud; else none starts."""
+    return Request("close_metadata", {})
+
+
 def ask_all(agent: AgentChannel, requests: Sequence[Request]) -> list[MockCloudError]:
     """Send all requests, then read all answers. What failed of those that are not needed.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a trusted node is told before it works: when to end, and a host key that only we know.
+"""What a trusted node is told before it works: when to end, what to close, a key of our own.
 
 A local node needs none of it: it has a supervisor on this machine, its key never left it, and its
 network is this machine's own.
@@ -17,7 +17,7 @@ from typing import Final
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import CloudError, HostKeyMismatch, MockCloudError
 from mock_cloud.model import HostKey
-from mock_cloud.remote.care import Request, arm_timer, replace_host_key
+from mock_cloud.remote.care import Request, arm_timer, close_metadata, replace_host_key
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.session.console import Console
@@ -37,9 +37,13 @@ _PAUSE_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Care:
-    """What is done to a node. `power_off`: it is ours, else everything of ours is wiped."""
+    """What is done to a node. `power_off`: it is ours, else everything of ours is wiped.
+
+    `close_metadata` changes the node's own routing, so it is for nodes of ours only.
+    """
 
     power_off: bool
+    close_metadata: bool
     replace_host_key: bool
 
 
@@ -48,7 +52,11 @@ def plan_care(provider: str, leased: LeasedNode) -> Care | None:
     if provider in _OF_THIS_MACHINE:
         return None
     is_ours = provider not in _LENT
-    return Care(is_ours, is_ours and leased.has_bootstrap_key)
+    return Care(
+        power_off=is_ours,
+        close_metadata=is_ours,
+        replace_host_key=is_ours and leased.has_bootstrap_key,
+    )
 
 
 @contextmanager
@@ -59,12 +67,14 @@ def cared_for(
 
     The channel goes on under the key that its verdict is bound to. A node whose key could not
     be replaced serves this once, and is destroyed at the block's end. MockCloudError if the node
-    cannot be made to end by itself: then nothing may be sent to it.
+    cannot be made to end by itself, or to keep its metadata to itself: nothing is sent to it then.
     """
     if care is None:
         yield
         return
     requests = [_timer(leased, care)]
+    if care.close_metadata:
+        requests.append(close_metadata())
     if care.replace_host_key:
         pair = make_key_pair()
         leased.record_next_host_key(pair)

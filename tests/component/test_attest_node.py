@@ -232,7 +232,8 @@ def test_a_replaced_host_key_is_the_only_one_and_the_node_stays_trusted(
     leased, bootstrap = attester.leased, attester.leased.address
     channel = trust(attester.node, attester.judge())
     console = Console(0, io.StringIO())
-    with cared_for(channel, leased, Care(power_off=True, replace_host_key=True), console):
+    care = Care(power_off=True, close_metadata=False, replace_host_key=True)
+    with cared_for(channel, leased, care, console):
         assert channel.ping() > 0
     assert leased.address.host_key != bootstrap.host_key
     assert leased.next_host_key is None and not leased.has_bootstrap_key

@@ -27,6 +27,8 @@ from tests.component.remote_parts import make_proof, own_threads
 pytest_plugins = ["tests.component.cloud_fixtures"]
 pytestmark = pytest.mark.lab
 
+# A local node has this machine's network, which must stay as it is.
+CARE = Care(power_off=True, close_metadata=False, replace_host_key=True)
 KEY = "/etc/ssh/ssh_host_ed25519_key"
 
 
@@ -121,7 +123,7 @@ def test_a_node_that_keeps_its_old_key_serves_this_once(
 ) -> None:
     site.ssh(leased, "mount --bind /etc/ssh /etc/ssh && mount -o remount,ro,bind /etc/ssh")
     said, threads = io.StringIO(), own_threads()
-    with cared_for(channel, leased, Care(True, True), Console(0, said)):
+    with cared_for(channel, leased, CARE, Console(0, said)):
         assert channel.ping() > 0
     assert "is not used again: " in said.getvalue() and "Read-only" in said.getvalue()
     assert site.nodes() == []
@@ -135,7 +137,7 @@ def test_who_is_interrupted_leaves_both_keys_in_the_journal_and_no_thread(
     quiet = Console(0, io.StringIO())
     with (
         pytest.raises(KeyboardInterrupt),
-        cared_for(channel, leased, Care(True, True), quiet),
+        cared_for(channel, leased, CARE, quiet),
     ):
         raise KeyboardInterrupt
     assert own_threads() <= threads
@@ -144,5 +146,6 @@ def test_who_is_interrupted_leaves_both_keys_in_the_journal_and_no_thread(
 
 def test_a_local_node_is_left_as_it_is(leased: LeasedNode) -> None:
     assert plan_care("local", leased) is None
-    assert plan_care("ssh", leased) == Care(power_off=False, replace_host_key=False)
-    assert plan_care("ec2", leased) == Care(power_off=True, replace_host_key=False)
+    lent, ours = plan_care("ssh", leased), plan_care("ec2", leased)
+    assert lent == Care(power_off=False, close_metadata=False, replace_host_key=False)
+    assert ours == Care(power_off=True, close_metadata=True, replace_host_key=False)
