@@ -109,18 +109,19 @@ class OpenStackApi:
         """See `CloudApi.list_tagged`."""
         return [
             item
-            for item in self._list()
+            for item in self._list(lease_id)
             if item.state is not InstanceState.ENDED
             and (not lease_id or item.tags[TAG_LEASE] == lease_id)
         ]
 
-    def list_leftovers(self) -> Sequence[Leftover]:
+    def list_leftovers(self, lease_id: str = "") -> Sequence[Leftover]:
         """See `CloudApi.list_leftovers`: floating addresses; all else goes with its server."""
         if not self._placement.floating_ip_pool:
             return []
-        return self._floating.leftovers(
-            lambda: {item.tags[TAG_LEASE] for item in self.list_tagged()}
-        )
+        found = self._floating.list_ours(lease_id)
+        # Listed after the addresses: a server is there before its address is.
+        living = {item.tags[TAG_LEASE] for item in self.list_tagged(lease_id)} if found else set()
+        return [item for item in found if item.tags[TAG_LEASE] not in living]
 
     def terminate(self, handle: str) -> None:
         """See `CloudApi.terminate`."""
@@ -157,7 +158,7 @@ class OpenStackApi:
         lease = launch.tags[TAG_LEASE]
         made = [
             item
-            for item in self._list(name=launch.name)
+            for item in self._list(launch.name, is_whole=True)
             if item.tags[TAG_LEASE] == lease and item.state in _USABLE
         ]
         made.sort(key=lambda item: (item.created_unix, item.handle))
@@ -165,16 +166,18 @@ class OpenStackApi:
             self.terminate(duplicate.handle)
         return made[0] if made else None
 
-    def _list(self, name: str = "") -> list[Instance]:
-        """All servers with tags of ours; with `name` those that are called so."""
+    def _list(self, name: str, *, is_whole: bool = False) -> list[Instance]:
+        """All servers with tags of ours that have `name` in their name, or as their whole name.
+
+        Names have the lease's id in them. The API takes `name` for a regular expression.
+        """
         wanted = {"name": name} if name else {}
         found = self.calls.read(
             "list servers",
             lambda: [
                 parse_server(server)
                 for server in read_all(self._compute(), "/servers/detail", "servers", wanted)
-                # The API takes the name for a part of one, or for a regular expression.
-                if not name or server.get("name") == name
+                if not is_whole or server.get("name") == name
             ],
         )
         return [server for server in found if server.tags]

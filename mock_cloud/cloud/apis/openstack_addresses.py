@@ -7,7 +7,7 @@ holds the tags. Paths and fields: Networking API v2.0, "Floating IPs" and "Ports
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from mock_cloud.cloud.apis.adapter import TAG_LEASE, Instance, Leftover
@@ -39,11 +39,10 @@ class FloatingAddresses:
         if not ports:
             return
         port_id = str(ports[0]["id"])
-        for item in self._ours():
-            if parse_line(item.get("description"))[TAG_LEASE] == instance.tags[TAG_LEASE]:
-                if not item.get("port_id"):
-                    self._put(str(item["id"]), port_id)
-                return
+        ours = self.list_ours(instance.tags[TAG_LEASE])
+        if ours:
+            self._put(ours[0].handle, port_id)
+            return
         body = {
             "floating_network_id": self._find_pool(),
             "port_id": port_id,
@@ -58,19 +57,14 @@ class FloatingAddresses:
         except OutcomeUnknown:
             return  # the next call finds it by its description, if it was made
 
-    def leftovers(self, living: Callable[[], Collection[str]]) -> list[Leftover]:
-        """Those whose lease has no server any more. `living` lists the leases that have one.
-
-        It is called after the addresses were listed: a server exists before its address does.
-        """
-        found = [
-            Leftover(KIND, str(item["id"]), parse_line(item.get("description")))
-            for item in self._ours()
-        ]
-        if not found:
-            return []
-        leases = living()
-        return [item for item in found if item.tags[TAG_LEASE] not in leases]
+    def list_ours(self, lease_id: str = "") -> list[Leftover]:
+        """Those with our tags, of this lease or of all, whether or not their server lives."""
+        found = []
+        for item in self._list(_PATH, "floatingips"):
+            tags = parse_line(item.get("description"))
+            if tags and lease_id in ("", tags[TAG_LEASE]):
+                found.append(Leftover(KIND, str(item["id"]), tags))
+        return found
 
     def remove(self, handle: str) -> None:
         """Give one back. Idempotent."""
@@ -81,11 +75,6 @@ class FloatingAddresses:
             )
         except NotThere:
             return
-
-    def _ours(self) -> list[dict[str, Any]]:
-        return [
-            item for item in self._list(_PATH, "floatingips") if parse_line(item.get("description"))
-        ]
 
     def _put(self, handle: str, port_id: str) -> None:
         self._calls.change(
