@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from mock_cloud.attest import cloudinit
+from mock_cloud.attest.cloudinit import Shape
 from mock_cloud.attest.files import FileFact, is_normal
 from mock_cloud.model import WORKSPACE
 
@@ -36,6 +38,8 @@ class VolatileKind(Enum):
     """Below the path: DATA, DIRECTORY and SOCKET."""
     DEVICES = "devices"
     """Below the path: what a /dev holds; open to everyone only where harmless."""
+    CLOUD_INIT = "cloud-init"
+    """One of cloud-init's directories, and what it leaves there: `cloudinit`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,10 @@ class VolatileRule:
             raise ValueError(f"a volatile rule wants an absolute path: {self.path[:200]!a}")
         if self.kind is VolatileKind.DIRECTORY:
             return  # its contents need rules of their own
+        if self.kind is VolatileKind.CLOUD_INIT:
+            if self.path not in cloudinit.PLACES:
+                raise ValueError(f"{self.path[:200]!a} is not a directory of cloud-init's")
+            return  # its code has no place in the rule
         for code in CODE:
             if self.path == code or self.path.startswith(f"{code}/"):
                 raise ValueError(f"{self.path[:200]!a} lies in {code}, which is read as code")
@@ -57,7 +65,7 @@ class VolatileRule:
                 raise ValueError(f"{self.path[:200]!a} contains {code}, which is read as code")
 
 
-_WHOLE: Final = (VolatileKind.TREE, VolatileKind.DEVICES)
+_WHOLE: Final = (VolatileKind.TREE, VolatileKind.DEVICES, VolatileKind.CLOUD_INIT)
 
 # Read as code, or deciding what is: nothing here may vary without standing in the manifest.
 CODE: Final = (
@@ -119,6 +127,20 @@ def _devices(fact: FileFact) -> bool:
     return fact.type in "dsp" and _tree(fact)
 
 
+def _cloud_init(fact: FileFact) -> bool:
+    match cloudinit.find_shape(fact.path):
+        case Shape.DIRECTORY:
+            return _directory(fact)
+        case Shape.DATA:
+            return _data(fact, limit=MIB)
+        case Shape.NOTE:
+            return _pidfile(fact)
+        case Shape.LINK:
+            return cloudinit.is_own_link(fact)
+        case None:
+            return False
+
+
 _PREDICATES: Final[dict[VolatileKind, Callable[[FileFact], bool]]] = {
     VolatileKind.DATA: _data,
     VolatileKind.LOG: _log,
@@ -127,6 +149,7 @@ _PREDICATES: Final[dict[VolatileKind, Callable[[FileFact], bool]]] = {
     VolatileKind.DIRECTORY: _directory,
     VolatileKind.TREE: _tree,
     VolatileKind.DEVICES: _devices,
+    VolatileKind.CLOUD_INIT: _cloud_init,
 }
 
 
@@ -183,3 +206,20 @@ def sshd_only_rules() -> tuple[VolatileRule, ...]:
         kinds.DEVICES: ("/dev",),
     }
     return tuple(VolatileRule(path, kind) for kind in paths for path in paths[kind])
+
+
+def cloud_init_rules() -> tuple[VolatileRule, ...]:
+    """What cloud-init leaves on a node besides the files whose content its user-data decides.
+
+    Those (host keys, authorized_keys, hostname) are the provider's to list as injected. A
+    scheduled shutdown is noted where systemd-logind notes it.
+    """
+    kinds = VolatileKind
+    return (
+        *(VolatileRule(path, kinds.CLOUD_INIT) for path in cloudinit.PLACES),
+        VolatileRule("/var/log/cloud-init.log", kinds.LOG),
+        VolatileRule("/var/log/cloud-init-output.log", kinds.LOG),
+        VolatileRule("/run/systemd", kinds.DIRECTORY),
+        VolatileRule("/run/systemd/shutdown", kinds.DIRECTORY),
+        VolatileRule("/run/systemd/shutdown/scheduled", kinds.DATA),
+    )

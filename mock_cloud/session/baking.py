@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mock_cloud.agent.measure.evidence import measure
@@ -20,9 +20,16 @@ from mock_cloud.session.known_good import read_file
 
 
 def make_signed_manifest(
-    root: Path, package_keys: Sequence[bytes], sign_key: bytes, *, name: str
+    root: Path,
+    package_keys: Sequence[bytes],
+    sign_key: bytes,
+    *,
+    name: str,
+    adjust: Callable[[BakeChoices], BakeChoices] = lambda choices: choices,
 ) -> tuple[ImageManifest, bytes]:
     """The manifest of the tree at `root`, and its DSSE envelope.
+
+    `adjust` may add to what an image with sshd and nothing else is signed for.
 
     `package_keys` are armoured certificates, `sign_key` an OpenSSH ed25519 private key file.
     ConfigError for what cannot be read, AttestationRefused for a package that is not signed.
@@ -39,6 +46,6 @@ def make_signed_manifest(
             f"cannot measure {root}: {error}", hint="run as root, on a tree made by dnf"
         ) from error
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    choices = BakeChoices(name=name, created=created, accounts=accounts)
+    choices = adjust(BakeChoices(name=name, created=created, accounts=accounts))
     manifest = make_manifest(parse_evidence(evidence), headers, package_keys, choices)
     return manifest, sign_manifest(manifest, sign_key)

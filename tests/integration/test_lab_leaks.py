@@ -47,6 +47,24 @@ def test_daemon_that_left_its_parent(tmp_path: Path) -> None:
         os.waitpid(pid, 0)  # it was adopted
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="interfaces need root")
+def test_interface() -> None:
+    before = leaks.snapshot()
+    name = f"lab{os.getpid()}n0"
+    subprocess.run(["ip", "link", "add", name, "type", "veth"], check=True)
+    try:
+        assert leaks.find_leaks(before, grace_s=0) == [f"interface {name}"]
+    finally:
+        subprocess.run(["ip", "link", "delete", name], check=True)
+
+
+def test_network_namespace() -> None:
+    before = leaks.snapshot()
+    with Path("/proc/self/ns/net").open():
+        (found,) = leaks.find_leaks(before, grace_s=0)
+        assert found.startswith("network namespace net:[")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_mount(tmp_path: Path) -> None:
     before = leaks.snapshot()

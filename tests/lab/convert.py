@@ -119,12 +119,17 @@ class Converter:
             place = debian.merged(path)
             if place in own.DIRECTORIES or path in own.TOP_LINKS or not _packed(path):
                 continue
-            source = debian.on_disk(path, package.name)
+            source = debian.on_disk(path, package)
             flag = "%config(noreplace)" if path in conffiles else ""
             flag = "%doc" if path.startswith("/usr/share/doc/") else flag
             try:
                 entry = _entry(place, source, flag)
-                if entry.kind is Kind.FILE and not _is_shipped(source, digests.get(path)):
+                fetched = package.content is not None
+                if (
+                    entry.kind is Kind.FILE
+                    and not fetched
+                    and not _is_shipped(source, digests.get(path))
+                ):
                     raise FileNotFoundError(path)
             except FileNotFoundError:
                 entry = _entry(place, self._pristine(package) / path.lstrip("/"), flag)

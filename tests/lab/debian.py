@@ -21,7 +21,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 
 @dataclass(frozen=True, slots=True)
 class DebianPackage:
-    """One installed package. `depends` holds alternatives as inner tuples, names only."""
+    """One package, installed here or unpacked in `content`.
+
+    `depends` holds alternatives as inner tuples, names only.
+    """
 
     name: str
     version: str
@@ -31,6 +34,7 @@ class DebianPackage:
     provides: tuple[str, ...]
     conffiles: tuple[tuple[str, str], ...]  # path, md5
     multi_arch_same: bool
+    content: Path | None = None
 
     @property
     def identity(self) -> str:
@@ -44,6 +48,8 @@ class DebianPackage:
 
     def paths(self) -> list[str]:
         """Absolute paths as dpkg lists them, without the root directory."""
+        if self.content is not None:
+            return sorted(f"/{path.relative_to(self.content)}" for path in self.content.rglob("*"))
         return [line for line in self._info("list") if line not in ("/.", "/")]
 
     def digests(self) -> dict[str, str]:
@@ -77,7 +83,9 @@ def _stanza(text: str) -> dict[str, str]:
     return fields
 
 
-def _package(fields: dict[str, str]) -> DebianPackage:
+def parse_control(text: str) -> DebianPackage:
+    """The package of a control file or of a stanza of dpkg's status file."""
+    fields = _stanza(text)
     conffiles = []
     for line in fields.get("Conffiles", "").splitlines():
         words = line.split()
@@ -104,7 +112,7 @@ def installed(native: str) -> dict[str, DebianPackage]:
         fields = _stanza(text)
         wanted = fields.get("Status", "").endswith(" ok installed")
         if wanted and fields["Architecture"] in (native, "all"):
-            packages[fields["Package"]] = _package(fields)
+            packages[fields["Package"]] = parse_control(text)
     return packages
 
 
@@ -174,10 +182,12 @@ def diversions() -> dict[str, tuple[str, str]]:
     return {original: (moved, package) for original, moved, package in triples}
 
 
-def on_disk(path: str, package: str) -> Path:
+def on_disk(path: str, package: DebianPackage) -> Path:
     """Where the file that `package` ships as `path` lies on this machine."""
+    if package.content is not None:
+        return package.content / path.lstrip("/")
     moved = diversions().get(path)
-    return Path(moved[0]) if moved and moved[1] != package else Path(path)
+    return Path(moved[0]) if moved and moved[1] != package.name else Path(path)
 
 
 @functools.cache

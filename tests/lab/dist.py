@@ -13,13 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from mock_cloud.process import run
-from tests.lab import debian, keys, own, seeds
+from tests.lab import cloudpackages, debian, debs, keys, own, seeds
 from tests.lab.convert import Converter
 from tests.lab.layout import RELEASES, Lab, code_digest, stamp_matches
 from tests.lab.prepare import is_debian
 from tests.lab.rpmspec import Package, spec_text, stage
 
-_MODULES = ("convert", "debian", "dist", "keys", "own", "rpmspec", "seeds")
+_MODULES = (
+    *("convert", "debian", "debs", "dist", "keys", "own", "rpmspec", "seeds"),
+    *("cloudpackages", "clouds/guest/init", "clouds/guest/shutdown"),
+)
 SOURCE_DATE_EPOCH = 1_700_000_000
 _RPMBUILD_TIMEOUT_S = 300.0
 _DEFINES = {
@@ -70,6 +73,7 @@ def _makers(closure: debian.Closure, scratch: Path) -> list[tuple[int, Callable[
         (1, lambda: own.rpm_config(_triplet())),
         (1, own.rpm_build),
         (1, own.node),
+        (1, cloudpackages.cloud),
     ]
     for number in RELEASES:
         names = closure.packages if number == 1 else seeds.RENEWED
@@ -96,7 +100,7 @@ def build(lab: Lab) -> bool:
         from tests.lab import fedora  # another family of machines, its own packages
 
         return fedora.build(lab)
-    everything = debian.installed(_native())
+    everything = debian.installed(_native()) | debs.fetch(lab, seeds.FETCHED)
     closure = debian.close(
         everything,
         seeds.SEEDS,
@@ -126,6 +130,7 @@ def build(lab: Lab) -> bool:
 
 def _pack(closure: debian.Closure, lab: Lab, fresh: Path) -> None:
     scratch = lab.work / "build"
+    debs.unpack(lab, closure.packages)
     makers = _makers(closure, lab.work / "pristine")
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         packages = list(pool.map(lambda pair: (pair[0], pair[1]()), makers))

@@ -145,18 +145,21 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class FileServer:
-    """Serves directories below URL prefixes from 127.0.0.1, as a context manager.
+    """Serves directories below URL prefixes from `host`, as a context manager.
 
     `mounts` maps a prefix such as ``/dist`` to a directory. `port` 0 takes a free one. Leaving
     the block closes every connection and joins every thread.
     """
 
-    def __init__(self, mounts: Mapping[str, Path], *, port: int = 0) -> None:
+    def __init__(
+        self, mounts: Mapping[str, Path], *, port: int = 0, host: str = "127.0.0.1"
+    ) -> None:
+        self._host = host
         self._mounts = {prefix.rstrip("/"): place.absolute() for prefix, place in mounts.items()}
         self._lock = threading.Lock()
         self._accesses: deque[Access] = deque(maxlen=_REMEMBERED)
         self._faults: list[_ArmedFault] = []
-        self._server = _Server(("127.0.0.1", port), self)
+        self._server = _Server((host, port), self)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="lab-http"
         )
@@ -187,7 +190,7 @@ class FileServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self._host}:{self.port}"
 
     def accesses(self, prefix: str = "/") -> tuple[Access, ...]:
         """Requests so far, oldest first, whose path starts with `prefix`."""

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a test may leave behind and must not: mounts, processes, threads."""
+"""What a test may leave behind and must not: mounts, processes, threads, networks."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,21 @@ def adopt_orphans() -> None:
 def _mounts() -> frozenset[str]:
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     return frozenset(line.split(" ")[4] for line in lines)  # proc(5): the mount point
+
+
+def _networks() -> frozenset[str]:
+    """Interfaces that are named after this process, and network namespaces that it keeps."""
+    own = f"lab{os.getpid()}n"
+    found = {f"interface {name}" for _, name in socket.if_nameindex() if name.startswith(own)}
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            target = str(descriptor.readlink())
+            if target.startswith("net:["):
+                found.add(f"network namespace {target}")
+    named = Path("/run/netns")
+    if named.is_dir():
+        found |= {f"network namespace {place}" for place in named.iterdir()}
+    return frozenset(found)
 
 
 def _parents() -> dict[int, int]:
@@ -62,15 +79,19 @@ def _command(pid: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Mount points of this namespace, living descendants, threads of this process."""
+    """Mount points of this namespace, living descendants, threads of this process.
+
+    `networks` are interfaces and namespaces, in words.
+    """
 
     mounts: frozenset[str]
     processes: frozenset[int]
     threads: frozenset[threading.Thread]
+    networks: frozenset[str]
 
 
 def snapshot() -> Snapshot:
-    return Snapshot(_mounts(), _descendants(), frozenset(threading.enumerate()))
+    return Snapshot(_mounts(), _descendants(), frozenset(threading.enumerate()), _networks())
 
 
 def find_leaks(before: Snapshot, *, grace_s: float = _GRACE_S) -> list[str]:
@@ -83,6 +104,7 @@ def find_leaks(before: Snapshot, *, grace_s: float = _GRACE_S) -> list[str]:
             f"process {pid}: {_command(pid)}" for pid in sorted(now.processes - before.processes)
         ]
         leaks += [f"thread {thread.name}" for thread in now.threads - before.threads]
+        leaks += sorted(now.networks - before.networks)
         if not leaks or time.monotonic() > deadline_s:
             return leaks
         time.sleep(0.05)

@@ -17,14 +17,14 @@ def build(lab: Lab) -> bool:
     if stamp_matches(stamp, key):
         return False
     _, envelope = make_signed_manifest(
-        lab.tree, [lab.package_key.read_bytes()], _signing_key(lab), name="lab-node-1"
+        lab.tree, [lab.package_key.read_bytes()], signing_key(lab), name="lab-node-1"
     )
     lab.manifest.write_bytes(envelope)
     stamp.write_text(key)
     return True
 
 
-def _signing_key(lab: Lab) -> bytes:
+def signing_key(lab: Lab) -> bytes:
     """An ed25519 key that lives with the lab; its public half is `lab.manifest_key`."""
     private = lab.keys / "manifest"
     if not private.exists():

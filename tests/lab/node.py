@@ -96,16 +96,21 @@ def build(lab: Lab) -> bool:
         return False
     shutil.rmtree(lab.tree.parent, ignore_errors=True)
     lab.tree.parent.mkdir(parents=True)
-    fresh = lab.tree.with_suffix(".part")
+    make_tree(lab, lab.tree, _packages())
+    stamp.write_text(key)
+    return True
+
+
+def make_tree(lab: Lab, tree: Path, packages: tuple[str, ...]) -> None:
+    """An installation of `packages` of release 1 at `tree`, ready to boot."""
+    fresh = tree.with_suffix(".part")
     install(
         fresh,
         baseurl=f"file://{lab.release(1)}",
         key=lab.package_key,
-        packages=_packages(),
+        packages=packages,
     )
     if not is_debian():
         (fresh / "etc/ssh/sshd_config").write_text(own.SSHD_CONFIG)
     _settle(fresh)
-    fresh.rename(lab.tree)
-    stamp.write_text(key)
-    return True
+    fresh.rename(tree)

@@ -24,7 +24,7 @@ _TEST_TOOLS = ("python3-setuptools", "strace")
 
 def wanted() -> tuple[str, ...]:
     """Every Debian package that the lab and the tests need installed."""
-    return tuple(sorted({*seeds.TOOLS, *seeds.SEEDS, *_TEST_TOOLS}))
+    return tuple(sorted({*seeds.TOOLS, *seeds.SEEDS, *_TEST_TOOLS} - {*seeds.FETCHED}))
 
 
 def missing() -> tuple[str, ...]:

@@ -99,7 +99,21 @@ DEVELOPMENT = (
     "zlib1g-dev",
 )
 
-SEEDS = tuple(sorted({*BASE, *PACKAGING, *DEVELOPMENT}))
+# Packed without being installed on this machine: see debs.
+FETCHED = ("cloud-init",)
+
+# What cloud-init imports, and finds users with.
+CLOUD = (
+    "python3-configobj",
+    "python3-jinja2",
+    "python3-jsonpatch",
+    "python3-jsonschema",
+    "python3-oauthlib",
+    "python3-requests",
+    "python3-yaml",
+)
+
+SEEDS = tuple(sorted({*BASE, *PACKAGING, *DEVELOPMENT, *CLOUD, *FETCHED}))
 
 # Needed by Debian's maintainer scripts only, which no RPM here carries.
 NOT_PACKED = frozenset(
@@ -121,7 +135,22 @@ NOT_PACKED = frozenset(
 )
 
 # Dependencies that only part of a package has, and that would make every node carry perl.
-NOT_REQUIRED = {"rpm": frozenset({"perl"})}
+# cloud-init: for disks, DHCP and clouds that the lab has none of.
+NOT_REQUIRED = {
+    "rpm": frozenset({"perl"}),
+    "cloud-init": frozenset(
+        {
+            "eject",
+            "fdisk",
+            "gdisk",
+            "isc-dhcp-client",
+            "locales",
+            "lsb-release",
+            "python3-netifaces",
+            "python3-serial",
+        }
+    ),
+}
 
 # What Debian leaves out because it is essential there, hence always installed.
 REQUIRES = {"libc6": ("libc-bin",), "rpm": ("bash", "coreutils")}
@@ -208,6 +237,9 @@ NODE = (
     "tar",
     "util-linux",
 )
+
+# What the stock image of the lab's clouds has besides.
+CLOUD_NODE = (*NODE, "cloud-init", "lab-cloud")
 
 # Packages that release 2 has in a newer build: "old but signed" is real then.
 RENEWED = ("bash", "gcc", "libssl3", "openssh-server", "tar")

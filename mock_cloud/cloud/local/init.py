@@ -49,11 +49,12 @@ def become_node(plan: NodePlan, console: int, go: int, failure: int) -> None:
         socket.sethostname(plan.hostname)
         files = injected_files(plan)
         _enter_root(plan)
-        _mount_tree(files)
-        _place(files)
+        mount_kernel_file_systems()
+        _mount_work_dirs()
+        place_files(files)
         _leave_host()
-        _drop_privileges()
-        _redirect(console)
+        drop_privileges()
+        redirect(console)
         os.execve(plan.argv[0], plan.argv, {"PATH": PATH})  # noqa: S606 (argv list, no shell)
     except (OSError, CommandFailed) as error:
         os.write(failure, str(error).encode()[:4000])
@@ -96,7 +97,8 @@ def _mount_disk(plan: NodePlan) -> None:
         syscalls.mount(str(plan.node_dir / "disk"), "disk", flags=syscalls.MS_BIND)
 
 
-def _mount_tree(files: dict[str, InjectedFile]) -> None:
+def mount_kernel_file_systems() -> None:
+    """What a kernel and its initramfs mount, at the present root: /proc, /sys, /dev, /run, /tmp."""
     quiet = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
     syscalls.mount("proc", "/proc", "proc", quiet | syscalls.MS_NODEV)
     syscalls.mount("sysfs", "/sys", "sysfs", quiet | syscalls.MS_NODEV | syscalls.MS_RDONLY)
@@ -108,6 +110,9 @@ def _mount_tree(files: dict[str, InjectedFile]) -> None:
     syscalls.mount("tmpfs", "/dev/shm", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV)
     syscalls.mount("tmpfs", "/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755")
     syscalls.mount("tmpfs", "/tmp", "tmpfs", syscalls.MS_NOSUID, "mode=1777")
+
+
+def _mount_work_dirs() -> None:
     for path in WORK_DIRS:
         source = _OLD_ROOT + "/" + path[1:].replace("/", "-")
         Path(source).mkdir()
@@ -115,7 +120,8 @@ def _mount_tree(files: dict[str, InjectedFile]) -> None:
         syscalls.mount(source, path, flags=syscalls.MS_BIND)
 
 
-def _place(files: dict[str, InjectedFile]) -> None:
+def place_files(files: dict[str, InjectedFile]) -> None:
+    """Make `files` below the present root, parents before children."""
     for path, file in files.items():
         if file.type is InjectedType.DIRECTORY:
             Path(path).mkdir(exist_ok=True)
@@ -145,12 +151,13 @@ def _leave_host() -> None:
     Path(_OLD_ROOT).rmdir()
 
 
-def _drop_privileges() -> None:
+def drop_privileges() -> None:
+    """Give up, for good, what would change the host itself."""
     for capability in _KEPT_FROM_NODE:
         syscalls.drop_from_bounding_set(capability)
 
 
-def _redirect(console: int) -> None:
+def redirect(console: int) -> None:
     """The usual descriptors, signals and mask for a daemon; all others close on exec."""
     null = os.open("/dev/null", os.O_RDWR)
     for target, source in ((0, null), (1, console), (2, console)):

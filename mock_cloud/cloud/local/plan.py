@@ -127,9 +127,17 @@ def injected_files(plan: NodePlan) -> dict[str, InjectedFile]:
         "/etc/ssh/ssh_host_ed25519_key.pub": _file(0o644, plan.host_public_key + "\n"),
         "/root/.ssh": _directory(0o700),
         "/root/.ssh/authorized_keys": _file(0o600, plan.client_key + "\n"),
+    }
+    files |= kernel_files()
+    files["/run/sshd"] = _directory(0o755)
+    return files
+
+
+def kernel_files() -> dict[str, InjectedFile]:
+    """What is below /dev and where tmpfs are mounted, before anything runs on a node."""
+    files = {
         "/tmp": _directory(0o1777),
         "/run": _directory(0o755),
-        "/run/sshd": _directory(0o755),
         "/dev": _directory(0o755),
         "/dev/pts": _directory(0o755),
         "/dev/shm": _directory(0o1777),
