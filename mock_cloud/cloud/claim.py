@@ -2,7 +2,9 @@
 """Choosing a lease for a build: pure decisions, on what the journal holds at one moment.
 
 In this order: the node on which the chroot lives; a warm idle node; a new node; and at the
-remote's limit, a node that nobody will miss. Else the caller must wait.
+remote's limit, a node that nobody will miss. Else the caller must wait. A node that has less than
+half of its life left is taken only for what goes on in a chroot that lives there: anywhere else
+that chroot would be lost.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class Wait:
 Choice = Take | Create | Evict | Wait
 
 
-def choose(leases: Sequence[Lease], wish: Wish) -> Choice:
+def choose(leases: Sequence[Lease], wish: Wish, now_unix: float) -> Choice:
     """What to do for `wish`. `leases` are all that are not gone.
 
     ChrootLocked if a living process works in the same chroot: mock does not wait for that
@@ -69,12 +71,12 @@ def choose(leases: Sequence[Lease], wish: Wish) -> Choice:
                 f"chroot {wish.chroot} on remote {wish.remote} is in use by {describe(item)}",
                 hint="wait for it to end, or give this build a chroot of its own: --uniqueext",
             )
-    home = _find_home(ours, wish)
+    home = _find_home(ours, wish, now_unix)
     if home is not None and not home.held:
         return Take(home)
     if home is not None and not wish.fresh:
         return Wait((describe(home),))
-    warm = [item for item in ours if _is_warm(item, wish)]
+    warm = [item for item in ours if _is_warm(item, wish, now_unix)]
     if warm:
         # The one used last: the others may reach their idle limit.
         return Take(max(warm, key=lambda item: item.idle_since_unix or 0.0))
@@ -94,14 +96,16 @@ def describe(lease: Lease) -> str:
     return f"lease {lease.id} ({lease.state.value}, {pid} of {lease.owner}{work}, since {since})"
 
 
-def _find_home(leases: Sequence[Lease], wish: Wish) -> Lease | None:
+def _find_home(leases: Sequence[Lease], wish: Wish, now_unix: float) -> Lease | None:
     """The node on which the chroot lives, at work or not."""
     for item in leases:
         usable = item.state in (LeaseState.READY, LeaseState.BUSY)
-        if usable and item.settings == wish.settings and wish.chroot in item.chroots:
+        timely = item.has_time(now_unix) or not wish.fresh
+        if usable and timely and item.settings == wish.settings and wish.chroot in item.chroots:
             return item
     return None
 
 
-def _is_warm(lease: Lease, wish: Wish) -> bool:
-    return lease.state is LeaseState.READY and lease.settings == wish.settings
+def _is_warm(lease: Lease, wish: Wish, now_unix: float) -> bool:
+    usable = lease.state is LeaseState.READY and lease.has_time(now_unix)
+    return usable and lease.settings == wish.settings

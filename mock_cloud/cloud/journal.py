@@ -13,24 +13,19 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from mock_cloud.cloud.budget import day_start
 from mock_cloud.cloud.lease import Lease, LeaseState, find_due
-from mock_cloud.cloud.rows import (
-    CREATE_TABLE,
-    REPLACE,
-    SCHEMA_VERSION,
-    SELECT,
-    RowError,
-    parse_row,
-    to_row,
-)
+from mock_cloud.cloud.owner import local_owner
+from mock_cloud.cloud.rows import REPLACE, SELECT, RowError, parse_row, to_row
+from mock_cloud.cloud.schema import CREATE_TABLE, VERSION, migrate
 from mock_cloud.errors import CloudError, ConfigError
 
 _BUSY_TIMEOUT_S: Final = 10.0
-_KEEP_GONE_S: Final = 7 * 86400.0
 
 
 def default_state_dir(env: Mapping[str, str] | None = None) -> Path:
@@ -50,6 +45,11 @@ class Journal:
         self.path = state_dir / "leases.sqlite"
         self._prepare()
 
+    @cached_property
+    def owner(self) -> str:
+        """Whose leases ours are: see `owner.local_owner`."""
+        return local_owner(self.state_dir)
+
     def _prepare(self) -> None:
         try:
             for directory in (self.state_dir, self.state_dir / "keys"):
@@ -63,22 +63,28 @@ class Journal:
                 hint="set XDG_STATE_HOME to a directory of yours",
             ) from error
         with self._connect() as db:
-            if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
-                self._create(db)
+            if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+                self._bring_up_to_date(db)
 
-    def _create(self, db: sqlite3.Connection) -> None:
+    def _bring_up_to_date(self, db: sqlite3.Connection) -> None:
+        """Make the table, or turn an earlier version's into ours; all of it or nothing."""
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("BEGIN IMMEDIATE")
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0 and not db.execute("SELECT 1 FROM sqlite_schema").fetchone():
             db.execute(CREATE_TABLE)
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        elif version != SCHEMA_VERSION:
+        elif 0 < version <= VERSION:
+            try:
+                migrate(db, version, self.owner)
+            except ValueError as error:
+                raise RowError(str(error)) from error
+        else:
             raise ConfigError(
-                f"the lease journal {self.path} has schema {version}, not {SCHEMA_VERSION}",
+                f"the lease journal {self.path} has schema {version}, not {VERSION}",
                 hint="another version of mock-cloud wrote it: use that one, or once its nodes"
                 " are gone remove the file",
             )
+        db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")
 
     @contextmanager
@@ -155,15 +161,30 @@ class Journal:
                         holder=None,
                         injected={},
                         next_host_key=None,
+                        ended_unix=time.time(),
+                    )
+                )
+
+    def note_end_failed(self, lease_id: str, problem: str) -> None:
+        """Note that a lease's node could not be ended, and why."""
+        with self.transaction() as books:
+            lease = books.find(lease_id)
+            if lease is not None:
+                books.write(
+                    replace(
+                        lease,
+                        end_attempts=lease.end_attempts + 1,
+                        end_tried_unix=time.time(),
+                        end_problem=problem,
                     )
                 )
 
     def forget_old(self) -> None:
-        """Drop leases that were over a week ago."""
+        """Drop leases that ended before today (UTC): no budget counts them any more."""
         with self._connect() as db:
             db.execute(
-                "DELETE FROM lease WHERE state = ? AND expires_unix < ?",
-                (LeaseState.GONE.value, time.time() - _KEEP_GONE_S),
+                "DELETE FROM lease WHERE state = ? AND COALESCE(ended_unix, expires_unix) < ?",
+                (LeaseState.GONE.value, day_start(time.time())),
             )
 
     def key_path(self, lease_id: str) -> Path:

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import os
-import pwd
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -66,16 +64,6 @@ class Holder:
         return Holder.of(self.pid) == self
 
 
-def local_owner() -> str:
-    """Who leases from here: ``USER@HOST:UID``."""
-    uid = os.getuid()
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        name = str(uid)
-    return f"{name}@{socket.gethostname()}:{uid}"
-
-
 @dataclass(frozen=True, slots=True)
 class NextHostKey:
     """A host key that a node is being given: it may answer with this one or still the former.
@@ -96,7 +84,10 @@ class Lease:
     is the one being worked on, `chroots` all that live on the node. `layers` maps layer paths on
     the node to tree digests (hex), recorded by the controller. Times are unix seconds.
     `has_bootstrap_key`: the node's host key went through somebody else's hands and has not been
-    replaced yet.
+    replaced yet. `expires_unix` is fixed when the lease is made: the node's own timers and tags
+    say the same. `price_per_hour` is in the currency of the remote's budget, None if nobody knows.
+    `end_attempts` is how often ending it failed, `end_tried_unix` and `end_problem` when and why
+    last; `ended_unix` is set once it is gone.
     """
 
     id: str
@@ -121,6 +112,13 @@ class Lease:
     verdict_sha256: str = ""
     has_bootstrap_key: bool = False
     next_host_key: NextHostKey | None = None
+    arch: str = ""
+    kind: str = ""
+    price_per_hour: float | None = None
+    ended_unix: float | None = None
+    end_attempts: int = 0
+    end_tried_unix: float | None = None
+    end_problem: str = ""
 
     @property
     def held(self) -> bool:
@@ -131,6 +129,10 @@ class Lease:
     def abandoned(self) -> bool:
         """Whether the process that was at work on it died without giving it back."""
         return self.state is LeaseState.BUSY and not self.held
+
+    def has_time(self, now_unix: float) -> bool:
+        """Whether at least half of the node's life is left, which a build may need."""
+        return self.expires_unix - now_unix >= (self.expires_unix - self.created_unix) / 2
 
 
 def find_due(lease: Lease, now_unix: float) -> str | None:

@@ -11,7 +11,7 @@ from types import TracebackType
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, Provider, host_key_files
-from mock_cloud.errors import CloudError
+from mock_cloud.errors import CloudError, MockCloudError
 from mock_cloud.model import ClientKey, HostKey, KeyPair, NodeAddress, Secret
 
 
@@ -201,5 +201,9 @@ def end_lease(journal: Journal, provider: Provider, lease_id: str) -> None:
         lease = books.find(lease_id)
         if lease is not None and lease.state is not LeaseState.GONE:
             books.write(replace(lease, state=LeaseState.RELEASING, holder=None, chroot=""))
-    provider.destroy(lease_id, lease.handle if lease is not None else "")
+    try:
+        provider.destroy(lease_id, lease.handle if lease is not None else "")
+    except MockCloudError as error:
+        journal.note_end_failed(lease_id, error.message)
+        raise
     journal.close(lease_id)

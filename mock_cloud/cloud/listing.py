@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mock_cloud.cloud.claim import describe
 from mock_cloud.cloud.journal import Journal
-from mock_cloud.cloud.lease import BEFORE_NODE, Lease, LeaseState, local_owner
+from mock_cloud.cloud.lease import BEFORE_NODE, Lease, LeaseState
 from mock_cloud.cloud.leased import end_lease
 from mock_cloud.cloud.providers import find_provider
 from mock_cloud.errors import InputError, MockCloudError
@@ -66,7 +66,7 @@ def release(state_dir: Path, target: str | None, *, force: bool = False) -> list
     names nothing of ours.
     """
     journal = Journal(state_dir)
-    owner = local_owner()
+    owner = journal.owner
     chosen = [
         lease
         for lease in journal.leases()

@@ -14,7 +14,7 @@ from typing import Final
 
 from mock_cloud.cloud.claim import Choice, Create, Evict, Take, Wait, Wish, choose
 from mock_cloud.cloud.journal import Journal
-from mock_cloud.cloud.lease import Holder, Lease, LeaseState, local_owner
+from mock_cloud.cloud.lease import Holder, Lease, LeaseState
 from mock_cloud.cloud.leased import LeasedNode, end_lease
 from mock_cloud.cloud.provider import Bootstrap, NodeOrder, OnPhase, Provider
 from mock_cloud.cloud.providers import find_provider
@@ -50,7 +50,7 @@ def acquire(
     provider = find_provider(remote.provider, state_dir, remote)
     wish = Wish(
         remote=remote.name,
-        owner=local_owner(),
+        owner=journal.owner,
         settings=settings_digest(remote, arch, toolkit),
         chroot=chroot,
         fresh=fresh,
@@ -59,7 +59,7 @@ def acquire(
     deadline = time.monotonic() + deadline_s
     told = False
     while True:
-        choice, lease = _claim(journal, remote, wish)
+        choice, lease = _claim(journal, remote, wish, arch)
         if isinstance(choice, Take) and lease is not None:
             if provider.is_running(lease.id, lease.handle):
                 on_phase("using a warm node")
@@ -111,11 +111,11 @@ def _identity(path: Path) -> list[int] | None:
     return [facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns]
 
 
-def _claim(journal: Journal, remote: Remote, wish: Wish) -> tuple[Choice, Lease | None]:
+def _claim(journal: Journal, remote: Remote, wish: Wish, arch: str) -> tuple[Choice, Lease | None]:
     """Choose and, in the same transaction, put our name on what was chosen."""
     with journal.transaction() as books:
         leases = books.leases()
-        choice = choose(leases, wish)
+        choice = choose(leases, wish, time.time())
         lease: Lease | None = None
         if isinstance(choice, Take):
             lease = replace(
@@ -123,13 +123,12 @@ def _claim(journal: Journal, remote: Remote, wish: Wish) -> tuple[Choice, Lease 
                 state=LeaseState.BUSY,
                 holder=Holder.me(),
                 idle_since_unix=None,
-                expires_unix=time.time() + remote.lease.max_ttl_s,
                 builds=choice.lease.builds + 1,
                 chroot=wish.chroot,
                 chroots=_with(choice.lease.chroots, wish.chroot),
             )
         elif isinstance(choice, Create):
-            lease = _intend(remote, wish)
+            lease = _intend(remote, wish, arch)
         elif isinstance(choice, Evict):
             books.write(replace(choice.lease, state=LeaseState.RELEASING))
         if lease is not None:
@@ -142,7 +141,7 @@ def _claim(journal: Journal, remote: Remote, wish: Wish) -> tuple[Choice, Lease 
         return choice, lease
 
 
-def _intend(remote: Remote, wish: Wish) -> Lease:
+def _intend(remote: Remote, wish: Wish, arch: str) -> Lease:
     now = time.time()
     return Lease(
         id=secrets.token_hex(6),
@@ -158,6 +157,7 @@ def _intend(remote: Remote, wish: Wish) -> Lease:
         chroot=wish.chroot,
         chroots=(wish.chroot,),
         holder=Holder.me(),
+        arch=arch,
     )
 
 
@@ -191,6 +191,10 @@ def _create(
             injected={path: file.without_content() for path, file in node.injected.items()},
             mounts=node.mounts,
             has_bootstrap_key=node.has_bootstrap_key,
+            kind=node.kind,
+            price_per_hour=lease.price_per_hour
+            if node.price_per_hour is None
+            else node.price_per_hour,
         )
         lease = _move(journal, lease, LeaseState.BUSY)
         return _leased(lease, journal, provider, remote, adopted=False)

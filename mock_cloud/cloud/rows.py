@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Leases as rows of the journal's table: the schema, writing, and strict reading back."""
+"""Leases as rows of the journal's table: writing, and strict reading back."""
 
 from __future__ import annotations
 
@@ -14,40 +14,12 @@ from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
 from mock_cloud.model import HostKey, NodeAddress
 
-SCHEMA_VERSION: Final = 4
-
-CREATE_TABLE: Final = """
-CREATE TABLE lease (
-    id TEXT PRIMARY KEY,
-    remote TEXT NOT NULL,
-    owner TEXT NOT NULL,
-    provider TEXT NOT NULL,
-    settings TEXT NOT NULL,
-    state TEXT NOT NULL,
-    created_unix REAL NOT NULL,
-    expires_unix REAL NOT NULL,
-    idle_ttl_s REAL NOT NULL,
-    idle_since_unix REAL,
-    builds INTEGER NOT NULL,
-    chroot TEXT NOT NULL,
-    chroots TEXT NOT NULL,
-    holder TEXT,
-    address TEXT,
-    handle TEXT NOT NULL,
-    injected TEXT NOT NULL,
-    mounts TEXT NOT NULL,
-    layers TEXT NOT NULL,
-    verdict_sha256 TEXT NOT NULL,
-    has_bootstrap_key INTEGER NOT NULL,
-    next_host_key TEXT
-) STRICT
-"""
-
 _COLUMNS: Final = (
     "id", "remote", "owner", "provider", "settings", "state", "created_unix", "expires_unix",
     "idle_ttl_s", "idle_since_unix", "builds", "chroot", "chroots", "holder", "address",
     "handle", "injected", "mounts", "layers", "verdict_sha256", "has_bootstrap_key",
-    "next_host_key",
+    "next_host_key", "arch", "kind", "price_per_hour", "ended_unix", "end_attempts",
+    "end_tried_unix", "end_problem",
 )  # fmt: skip
 
 SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM lease"  # noqa: S608 (constants only)
@@ -87,6 +59,13 @@ def to_row(lease: Lease) -> tuple[str | float | int | None, ...]:
         lease.verdict_sha256,
         int(lease.has_bootstrap_key),
         _dump_next_key(lease.next_host_key),
+        lease.arch,
+        lease.kind,
+        lease.price_per_hour,
+        lease.ended_unix,
+        lease.end_attempts,
+        lease.end_tried_unix,
+        lease.end_problem,
     )
 
 
@@ -116,6 +95,13 @@ def parse_row(row: sqlite3.Row) -> Lease:
             verdict_sha256=row["verdict_sha256"],
             has_bootstrap_key=bool(row["has_bootstrap_key"]),
             next_host_key=_parse_next_key(row["next_host_key"]),
+            arch=row["arch"],
+            kind=row["kind"],
+            price_per_hour=row["price_per_hour"],
+            ended_unix=row["ended_unix"],
+            end_attempts=row["end_attempts"],
+            end_tried_unix=row["end_tried_unix"],
+            end_problem=row["end_problem"],
         )
     except ValueError as error:
         raise RowError(f"lease {row['id']!r}: {error}") from error

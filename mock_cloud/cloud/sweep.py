@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mock_cloud.cloud.journal import Journal
-from mock_cloud.cloud.lease import Lease, local_owner
+from mock_cloud.cloud.lease import Lease
 from mock_cloud.cloud.leased import end_lease
 from mock_cloud.cloud.provider import FoundNode, Provider
 from mock_cloud.cloud.providers import NAMES, find_provider
@@ -49,7 +49,7 @@ def sweep(state_dir: Path) -> list[Swept]:
 def _over(
     journal: Journal, before: list[Lease], found: Sequence[FoundNode], after: dict[str, Lease]
 ) -> list[tuple[str, str, str]]:
-    owner = local_owner()
+    owner = journal.owner
     running = {node.lease_id for node in found if node.running}
     over = []
     for lease in before:

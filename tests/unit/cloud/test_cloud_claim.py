@@ -7,6 +7,7 @@ from mock_cloud.cloud.claim import Create, Evict, Take, Wait, Wish, choose
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState
 from mock_cloud.errors import ChrootLocked
 
+NOW = 1000.0
 DEAD = Holder(1, "another-boot/1")
 WISH = Wish("lab", "me@here:0", "s", "f40", fresh=False, max_nodes=2)
 READY = Lease(
@@ -35,41 +36,41 @@ def busy(lease: Lease, chroot: str, holder: Holder | None = None) -> Lease:
 
 
 def test_nothing_there_makes_a_node() -> None:
-    assert choose([], WISH) == Create()
+    assert choose([], WISH, NOW) == Create()
 
 
 def test_the_home_of_the_chroot_comes_before_another_warm_node() -> None:
     home = replace(READY, id="b", chroots=("f40",), idle_since_unix=1.0)
-    assert choose([READY, home], WISH) == Take(home)
+    assert choose([READY, home], WISH, NOW) == Take(home)
 
 
 def test_the_node_used_last_is_taken() -> None:
     later = replace(READY, id="b", idle_since_unix=20.0)
-    assert choose([READY, later], WISH) == Take(later)
+    assert choose([READY, later], WISH, NOW) == Take(later)
 
 
 @pytest.mark.parametrize("field", ["remote", "owner"])
 def test_nodes_of_others_are_invisible(field: str) -> None:
     other = replace(READY, **{field: "other"})
-    assert choose([other] * 5, WISH) == Create()
+    assert choose([other] * 5, WISH, NOW) == Create()
     locked = busy(other, "f40")
-    assert choose([locked], WISH) == Create()
+    assert choose([locked], WISH, NOW) == Create()
 
 
 def test_a_node_of_other_settings_is_not_used_and_goes_first_at_the_limit() -> None:
     stale = replace(READY, settings="old", chroots=("f40",))
-    assert choose([stale], WISH) == Create()
-    assert choose([stale, busy(replace(READY, id="b"), "el9")], WISH) == Evict(stale)
+    assert choose([stale], WISH, NOW) == Create()
+    assert choose([stale, busy(replace(READY, id="b"), "el9")], WISH, NOW) == Evict(stale)
 
 
 def test_a_chroot_at_work_is_locked_at_once() -> None:
     with pytest.raises(ChrootLocked, match="f40"):
-        choose([busy(READY, "f40"), replace(READY, id="b")], WISH)
+        choose([busy(READY, "f40"), replace(READY, id="b")], WISH, NOW)
 
 
 def test_a_chroot_whose_home_works_on_another_waits_for_it() -> None:
     home = busy(replace(READY, chroots=("f40",)), "el9")
-    choice = choose([home, replace(READY, id="b")], WISH)
+    choice = choose([home, replace(READY, id="b")], WISH, NOW)
     assert isinstance(choice, Wait)
     assert "lease a (busy" in choice.holders[0] and "chroot el9" in choice.holders[0]
 
@@ -78,25 +79,25 @@ def test_a_chroot_made_anew_need_not_wait_for_its_home() -> None:
     home = busy(replace(READY, chroots=("f40",)), "el9")
     fresh = replace(WISH, fresh=True)
     warm = replace(READY, id="b")
-    assert choose([home, warm], fresh) == Take(warm)
-    assert choose([home], fresh) == Create()
+    assert choose([home, warm], fresh, NOW) == Take(warm)
+    assert choose([home], fresh, NOW) == Create()
 
 
 def test_an_abandoned_node_is_taken_for_its_own_chroot_only() -> None:
     orphan = busy(READY, "f40", DEAD)
-    assert choose([orphan], WISH) == Take(orphan)
-    assert choose([orphan], replace(WISH, chroot="el9")) == Create()
+    assert choose([orphan], WISH, NOW) == Take(orphan)
+    assert choose([orphan], replace(WISH, chroot="el9"), NOW) == Create()
 
 
 def test_at_the_limit_an_abandoned_node_makes_room() -> None:
     orphan = replace(busy(READY, "el9", DEAD), id="o")
     working = busy(replace(READY, id="b"), "el8")
-    assert choose([orphan, working], WISH) == Evict(orphan)
+    assert choose([orphan, working], WISH, NOW) == Evict(orphan)
 
 
 def test_at_the_limit_one_waits_and_learns_for_whom() -> None:
     one, two = busy(READY, "el8"), busy(replace(READY, id="b"), "el9")
-    choice = choose([one, two], WISH)
+    choice = choose([one, two], WISH, NOW)
     assert isinstance(choice, Wait)
     assert len(choice.holders) == 2
     assert f"process {Holder.me().pid} of me@here:0" in choice.holders[1]
@@ -105,4 +106,18 @@ def test_at_the_limit_one_waits_and_learns_for_whom() -> None:
 def test_nodes_being_made_or_released_count_but_are_not_taken() -> None:
     made = replace(READY, state=LeaseState.CREATING, chroot="el8", holder=Holder.me())
     going = replace(READY, id="b", state=LeaseState.RELEASING)
-    assert isinstance(choose([made, going], WISH), Wait)
+    assert isinstance(choose([made, going], WISH, NOW), Wait)
+
+
+def test_a_node_with_less_than_half_its_life_left_is_not_used_for_a_new_chroot() -> None:
+    old = replace(READY, created_unix=0.0, expires_unix=1900.0, chroots=("f40",))
+    fresh = replace(WISH, fresh=True)
+    assert choose([old], replace(WISH, chroot="el9"), NOW) == Create()
+    assert choose([old], fresh, NOW) == Create()
+    assert choose([old], replace(fresh, max_nodes=1), NOW) == Evict(old)
+    assert choose([old], fresh, 950.0) == Take(old)
+
+
+def test_a_chroot_that_lives_there_is_used_to_the_end_of_its_node() -> None:
+    old = replace(READY, created_unix=0.0, expires_unix=1001.0, chroots=("f40",))
+    assert choose([old], WISH, NOW) == Take(old)

@@ -39,6 +39,13 @@ def full_lease(lease_id: str = "a1", state: LeaseState = LeaseState.BUSY) -> Lea
         mounts=(ExpectedMount("/", "overlay"),),
         layers={"/var/lib/mock-cloud/layers/k": "ab"},
         verdict_sha256="cd",
+        arch="x86_64",
+        kind="m7a.large eu-west-1b spot",
+        price_per_hour=0.125,
+        ended_unix=5.5,
+        end_attempts=2,
+        end_tried_unix=4.5,
+        end_problem="the API is out",
         has_bootstrap_key=True,
         next_host_key=NextHostKey(
             make_key_pair().public,
@@ -117,22 +124,35 @@ def test_closing_forgets_secrets_and_is_idempotent(tmp_path: Path) -> None:
         found = journal.find("a1")
         assert found is not None
         assert (found.state, found.injected, found.holder) == (LeaseState.GONE, {}, None)
+        assert found.ended_unix is not None
         assert found.next_host_key is None
         assert not journal.key_path("a1").exists()
     assert journal.leases() == []
     journal.close("never-was")
 
 
-def test_old_leases_are_forgotten(tmp_path: Path) -> None:
+def test_leases_of_earlier_days_are_forgotten(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    week = 7 * 86400
-    gone = replace(full_lease("new"), state=LeaseState.GONE)
-    old = replace(gone, id="old", expires_unix=time.time() - week - 1)
-    put(journal, gone, old, replace(old, id="live", state=LeaseState.READY))
+    today = time.time() // 86400 * 86400
+    gone = replace(full_lease("today"), state=LeaseState.GONE, ended_unix=today)
+    old = replace(gone, id="old", ended_unix=today - 1)
+    put(journal, gone, old, replace(old, id="live", state=LeaseState.READY, ended_unix=None))
     journal.forget_old()
     assert journal.find("old") is None
-    assert journal.find("new") is not None
+    assert journal.find("today") is not None
     assert journal.find("live") is not None
+
+
+def test_what_hindered_an_end_is_noted(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    put(journal, full_lease())
+    for problem in ("the API is out", "still out"):
+        journal.note_end_failed("a1", problem)
+    found = journal.find("a1")
+    assert found is not None
+    assert (found.end_attempts, found.end_problem) == (4, "still out")
+    assert found.end_tried_unix is not None and found.end_tried_unix <= time.time()
+    journal.note_end_failed("never-was", "no matter")
 
 
 def test_a_due_lease_is_moved_to_releasing(tmp_path: Path) -> None:

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who leases from here: a user of a machine, with one state directory.
+
+Two containers or two state directories may have user, host name and uid in common; the random
+word tells them apart, so that neither takes the other's nodes for its own.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import secrets
+import socket
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.errors import ConfigError
+
+_FILE: Final = "owner-id"
+_ID: Final = re.compile(r"[0-9a-f]{8}")
+
+
+def local_owner(state_dir: Path) -> str:
+    """``USER@HOST:UID/RANDOM8``; the random word is made once and kept in `state_dir`. ConfigError.
+
+    User and host are those of now: on a machine that shares this home, the owner is another one.
+    """
+    uid = os.getuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    return f"{name}@{socket.gethostname()}:{uid}/{_find_id(state_dir)}"
+
+
+def is_kin(owner: str, other: str) -> bool:
+    """Whether `other` is most likely the same person, with a state that was lost or moved.
+
+    The user, host and uid are the same, or the random word is: after the host was renamed.
+    """
+    person, _, word = owner.partition("/")
+    other_person, _, other_word = other.partition("/")
+    return owner != other and (person == other_person or (word != "" and word == other_word))
+
+
+def _find_id(state_dir: Path) -> str:
+    path = state_dir / _FILE
+    try:
+        if not path.exists():
+            _make_id(path)
+        word = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot use {path}: {error.strerror}",
+            hint="it says which nodes are yours; set XDG_STATE_HOME to a directory of yours",
+        ) from error
+    if not _ID.fullmatch(word):
+        raise ConfigError(
+            f"{path} does not hold 8 hexadecimal digits",
+            hint="put the word after the slash there that mock-cloud nodes --json shows in"
+            " 'owner', or remove the file once your nodes have ended",
+        )
+    return word
+
+
+def _make_id(path: Path) -> None:
+    """A link appears whole or not at all, and only one process can make it."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".owner-") as draft:
+        draft.write(f"{secrets.token_hex(4)}\n")
+        draft.flush()
+        os.fsync(draft.fileno())
+        try:
+            os.link(draft.name, path)
+        except FileExistsError:
+            return  # another process was faster: its word counts
