@@ -28,7 +28,7 @@ from tests.lab.layout import Lab
 
 REGION = "us-east-1"
 ACCESS_KEY = "AKIALABLABLABLABLAB0"
-SECRET_KEY = "lab/secret+key/that/opens/nothing/anywhere"  # noqa: S105
+SECRET_KEY = "lab/secret+key/that/opens/nothing/anywhere"
 _CONSOLE_MAX = 64 << 10  # as GetConsoleOutput has it
 _STATE_CODES = {"pending": "0", "shutting-down": "32", "terminated": "48"}
 _SIGNING = ("Signature", "Timestamp", "X-Amz-", "AWSAccessKeyId")

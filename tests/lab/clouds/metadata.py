@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-_TOKEN_HEADER = "X-aws-ec2-metadata-token"  # noqa: S105 (a header's name)
+_TOKEN_HEADER = "X-aws-ec2-metadata-token"
 _TTL_HEADER = f"{_TOKEN_HEADER}-ttl-seconds"
 _EC2_VERSIONS = ("2009-04-04", "2016-09-02", "2018-09-24", "2021-03-23", "latest")
 _OPENSTACK_VERSIONS = ("2012-08-10", "2013-10-17", "2015-10-15", "2018-08-27", "latest")
