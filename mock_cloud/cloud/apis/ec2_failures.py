@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What EC2's error codes mean for a lease (Amazon EC2 API reference, "Error codes")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.cloud.apis.calls import Diagnosis, Judge, Trouble, refuse_credentials
+from mock_cloud.cloud.apis.failures import NoCapacity, QuotaReached
+from mock_cloud.errors import CloudError, ConfigError, MockCloudError
+
+_THROTTLED: Final = frozenset(
+    {"RequestLimitExceeded", "Throttling", "ThrottlingException", "EC2ThrottledException"}
+)
+# Answered with status 500 and 503 as well as 400, and final all the same.
+_NO_CAPACITY: Final = frozenset(
+    {
+        "InsufficientInstanceCapacity",
+        "InsufficientHostCapacity",
+        "InsufficientReservedInstanceCapacity",
+        "InsufficientCapacity",
+        "InsufficientFreeAddressesInSubnet",
+        "InsufficientVolumeCapacity",
+        "MaxSpotInstanceCountExceeded",  # on demand is counted apart
+        "SpotMaxPriceTooLow",
+        "Unsupported",  # that size is not sold in that zone
+    }
+)
+_CREDENTIALS: Final = frozenset(
+    {
+        "AuthFailure",
+        "Blocked",
+        "ExpiredToken",
+        "IncompleteSignature",
+        "InvalidClientTokenId",
+        "MissingAuthenticationToken",
+        "OptInRequired",
+        "PendingVerification",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "UnauthorizedOperation",
+        "UnrecognizedClientException",
+    }
+)
+_IN_USE: Final = frozenset({"VolumeInUse", "DependencyViolation", "InvalidNetworkInterface.InUse"})
+_NAMED: Final = ("InvalidAMIID", "InvalidSubnetID", "InvalidGroup", "InvalidSecurityGroup")
+"""Things that a remote's file names: if there are none, that is to be mended."""
+_UNKNOWN: Final = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"})
+
+
+class NotThere(CloudError):
+    """The API does not know the resource: not yet, or not any more."""
+
+
+class InUse(CloudError):
+    """The resource can't be removed while another one needs it."""
+
+
+def make_judge(service: str, source: Callable[[], str], remote_file: Path) -> Judge:
+    """EC2's judge. `source` says where the credentials of the last request came from."""
+
+    def judge(diagnosis: Diagnosis) -> Trouble | MockCloudError:
+        if diagnosis.code in _THROTTLED:
+            return Trouble.THROTTLED
+        if diagnosis.is_credentials or diagnosis.code in _CREDENTIALS:
+            return refuse_credentials(diagnosis, service, source())
+        text = f"{service}: {diagnosis.text}"
+        return _find_error(diagnosis.code, text, remote_file) or diagnosis.trouble
+
+    return judge
+
+
+def _find_error(code: str, text: str, remote_file: Path) -> MockCloudError | None:
+    if code in _NO_CAPACITY:
+        return NoCapacity(text)
+    if code.endswith(("LimitExceeded", "LimitsExceeded", "QuotaExceeded")):
+        return QuotaReached(text, hint="ask for more in AWS's Service Quotas, or end nodes")
+    if code in _IN_USE:
+        return InUse(text)
+    if code in _UNKNOWN or (code.endswith(".NotFound") and not code.startswith(_NAMED)):
+        return NotThere(text)
+    if code.startswith(("Invalid", "Missing", "Unknown")):
+        return ConfigError(text, hint=f"see [ec2] and [node.ARCH] in {remote_file}")
+    return None
