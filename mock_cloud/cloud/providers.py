@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.cloud.apis.adapter import CloudApi
+from mock_cloud.cloud.apis.ec2 import make_ec2_api
 from mock_cloud.cloud.apis.openstack import make_openstack_api
 from mock_cloud.cloud.apis.provider import CloudProvider
 from mock_cloud.cloud.local import provider as local
@@ -16,6 +17,7 @@ from mock_cloud.errors import ConfigError
 from mock_cloud.settings import Remote
 
 APIS: Final[Mapping[str, Callable[[Remote], CloudApi]]] = {
+    "ec2": make_ec2_api,
     "openstack": make_openstack_api,
 }
 """What makes the adapter of a provider that is a cloud; each imports its library when it calls."""

@@ -12,6 +12,7 @@ from typing import Final
 
 from mock_cloud.cloud.apis.adapter import (
     TAG_LEASE,
+    CloudApi,
     Instance,
     InstanceState,
     Launch,
@@ -33,8 +34,6 @@ from mock_cloud.cloud.apis.ec2_leftovers import list_leftovers, remove_leftover
 from mock_cloud.cloud.apis.ec2_requests import filters, launch_parameters
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 from mock_cloud.settings import Ec2Settings, Market, Remote
-
-NAME: Final = "ec2"
 
 _ARCHES: Final = {"aarch64": "arm64"}  # Amazon's words where they are not the kernel's
 _NOT_ENDED: Final = ("pending", "running", "stopping", "stopped")
@@ -102,6 +101,9 @@ class Ec2Api:
         if not made:
             raise CloudError(f"{self.calls.service} says that it made an instance, and shows none")
         return made[0]
+
+    def complete(self, instance: Instance) -> None:
+        """See `CloudApi`: EC2 gives an instance all it gets when it makes it."""
 
     def find(self, handle: str) -> Instance | None:
         """See `CloudApi`."""
@@ -218,3 +220,10 @@ def _is_listed(instance: Instance, lease_id: str) -> bool:
     """What the filter asked for, looked at again: by this list things are terminated."""
     lease = instance.tags.get(TAG_LEASE, "")
     return instance.state is not InstanceState.ENDED and bool(lease) and lease_id in ("", lease)
+
+
+def make_ec2_api(remote: Remote) -> CloudApi:
+    """The adapter of a remote with a table [ec2]. ConfigError without one."""
+    if not isinstance(remote.cloud, Ec2Settings):
+        raise ConfigError(f"{remote.source}: a remote of provider ec2 needs a table [ec2]")
+    return Ec2Api(remote.cloud, remote)

@@ -28,6 +28,8 @@ _STATES: Final = {
     "shutting-down": InstanceState.ENDED,
     "terminated": InstanceState.ENDED,
 }
+# API reference, StateReason: pending → terminated, without an error of RunInstances.
+_NO_ROOM: Final = frozenset({"Server.InsufficientInstanceCapacity"})
 _HANDLE_LIMIT: Final = 255
 
 
@@ -106,6 +108,7 @@ def parse_instance(item: ET.Element) -> Described:
         _addresses(item),
         _reason(item),
         _unix(text_at(item, "launchTime")),
+        text_at(item, "stateReason/code") in _NO_ROOM,
     )
     groups = tuple(text_at(group, "groupId") for group in items_at(item, "groupSet"))
     return Described(instance, text_at(item, "clientToken"), groups)
