@@ -11,6 +11,7 @@ from mock_cloud.cloud.apis.adapter import CloudApi
 from mock_cloud.cloud.apis.ec2 import make_ec2_api
 from mock_cloud.cloud.apis.openstack import make_openstack_api
 from mock_cloud.cloud.apis.provider import CloudProvider
+from mock_cloud.cloud.apis.rackspace import make_rackspace_api
 from mock_cloud.cloud.local import provider as local
 from mock_cloud.cloud.provider import Provider
 from mock_cloud.errors import ConfigError
@@ -19,6 +20,7 @@ from mock_cloud.settings import Remote
 APIS: Final[Mapping[str, Callable[[Remote], CloudApi]]] = {
     "ec2": make_ec2_api,
     "openstack": make_openstack_api,
+    "rackspace": make_rackspace_api,
 }
 """What makes the adapter of a provider that is a cloud; each imports its library when it calls."""
 

@@ -32,6 +32,7 @@ from tests.lab.clouds.faults import Exchange, Fault, Request, Response
 from tests.lab.clouds.proxy import Proxy, ask_upstream
 
 SOURCE = "cloud 'lab' of /etc/openstack/clouds.yaml"
+SOURCE_FILE = Path("/etc/mock/remotes.d/lab.toml")
 ATTEMPT_S = 0.5
 """How long a request may be silent in these tests."""
 NODES = {"x86_64": NodeSettings(("image-1",), ("2", "3"))}
@@ -112,7 +113,9 @@ def make_api(
 
 def make_remote(settings: CloudSettings) -> Remote:
     attest = AttestSettings(Path("manifest"), (), ())
-    return Remote("lab", "openstack", ("x86_64",), attest, cloud=settings, nodes=NODES)
+    return Remote(
+        "lab", "openstack", ("x86_64",), attest, cloud=settings, nodes=NODES, source=SOURCE_FILE
+    )
 
 
 def make_launch(lease_id: str = "a1b2c3", *, owner: str = "me@here:0", offer: int = 0) -> Launch:
