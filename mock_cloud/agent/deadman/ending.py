@@ -72,8 +72,7 @@ def _clean(workspace: str) -> None:
 def _give_back(workspace: str) -> None:
     """On a machine that was lent: our workspace and our chroots, and nothing of its owner's.
 
-    The toolkit goes last but for the lock, so that whoever finds the directory still finds
-    it whole.
+    The workspace's own files go last: one of them may be the claim that keeps others away.
     """
     end_processes(workspace, {os.getpid(), os.getppid()})
     for name in _DATA:
@@ -81,15 +80,15 @@ def _give_back(workspace: str) -> None:
     for base in _own_chroots():
         _remove_chroot(base)
     with contextlib.suppress(OSError):
-        for name in sorted(os.listdir(workspace)):
-            path = os.path.join(workspace, name)
-            if name not in ("toolkit", "deadman"):
-                empty(path)
-                _remove(path)
-    for name in ("toolkit", "deadman"):
-        empty(os.path.join(workspace, name))
-        _remove(os.path.join(workspace, name))
-    _remove(workspace)
+        names = sorted(os.listdir(workspace), key=_is_last)
+        paths = [os.path.join(workspace, name) for name in names]
+        for path in (*filter(os.path.isdir, paths), *paths, workspace):
+            empty(path)
+            _remove(path)
+
+
+def _is_last(name: str) -> bool:
+    return name in ("toolkit", "deadman")
 
 
 def end_processes(workspace: str, spared: set[int]) -> None:
@@ -151,6 +150,7 @@ def _remove_chroot(base: str) -> None:
 
 
 def _remove(path: str) -> None:
+    """A file, a link, or a directory that is empty."""
     with contextlib.suppress(OSError):
         if os.path.isdir(path) and not os.path.islink(path):
             os.rmdir(path)

@@ -31,7 +31,10 @@ class OrderRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the controller wants, in seconds from now; 0 of life ends the node at once."""
+    """What the controller wants, in seconds from now.
+
+    A life of a second ends the node now, and lets the answer to the order get away.
+    """
 
     lease: str
     life_s: int
@@ -49,8 +52,8 @@ def parse_order(raw: Any) -> Order:
     lease, life_s, grace_s = raw["lease"], raw["life_s"], raw["grace_s"]
     if not isinstance(lease, str) or not 0 < len(lease) <= _LEASE_MAX or not lease.isprintable():
         raise OrderRefused("a lease is a short word")
-    if type(life_s) is not int or not 0 <= life_s <= _LIFE_MAX_S:
-        raise OrderRefused(f"a life is 0 to {_LIFE_MAX_S} seconds")
+    if type(life_s) is not int or not 1 <= life_s <= _LIFE_MAX_S:
+        raise OrderRefused(f"a life is 1 to {_LIFE_MAX_S} seconds")
     if type(grace_s) is not int or not 1 <= grace_s <= _LIFE_MAX_S:
         raise OrderRefused(f"a grace is 1 to {_LIFE_MAX_S} seconds")
     try:

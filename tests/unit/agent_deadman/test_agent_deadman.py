@@ -29,7 +29,7 @@ def test_an_order_survives_its_way() -> None:
         {"lease": "x" * 65},
         {"lease": "a\nb"},
         {"lease": 1},
-        {"life_s": -1},
+        {"life_s": 0},
         {"life_s": 1.5},
         {"life_s": True},
         {"life_s": 1 << 40},
@@ -72,8 +72,9 @@ def test_an_order_renews_and_shortens() -> None:
     timer.renew(Order("a1", 300, 200, Ending.WIPE), 1050.0)
     assert timer.find_due(1249.0) is None
     assert timer.order.ending is Ending.WIPE
-    timer.renew(Order("a1", 0, 200, Ending.WIPE), 1060.0)
-    assert timer.find_due(1060.0) == "the lease is over"
+    timer.renew(Order("a1", 1, 200, Ending.WIPE), 1060.0)
+    assert timer.find_due(1060.9) is None
+    assert timer.find_due(1061.0) == "the lease is over"
 
 
 def test_another_lease_has_to_wait_for_the_end_of_this_one() -> None:
