@@ -7,10 +7,16 @@ failure that can be pasted back into a shell.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import selectors
 import shlex
+import signal
 import subprocess
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mock_cloud.errors import MockCloudError
@@ -71,3 +77,72 @@ def run(
         text = (done.stderr or done.stdout).decode(errors="replace")
         raise CommandFailed(argv, f"exit status {done.returncode}", text)
     return done.stdout
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended: its exit status, negative for a signal, and what it printed."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+def converse(
+    argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float, output_max_bytes: int
+) -> Ended:
+    """Run a command that passes on what somebody else says, to its end, whatever its status.
+
+    It has a session of its own, and whatever it started ends with it. Raises `CommandFailed` if it
+    cannot start, past `timeout_s` seconds, and if either stream is longer than
+    `output_max_bytes`.
+    """
+    with tempfile.TemporaryFile() as given:
+        given.write(stdin)
+        given.seek(0)
+        try:
+            child = subprocess.Popen(
+                list(argv),
+                stdin=given.fileno(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CommandFailed(argv, "cannot start", str(error)) from error
+    try:
+        streams = _read_both(child, argv, time.monotonic() + timeout_s, output_max_bytes)
+        child.wait()
+    finally:
+        if child.returncode is None:  # not reaped, so the number still is its group's
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        for stream in (child.stdout, child.stderr):
+            if stream is not None:
+                stream.close()
+    return Ended(child.returncode, *streams)
+
+
+def _read_both(
+    child: subprocess.Popen[bytes], argv: Sequence[str], deadline: float, most: int
+) -> tuple[bytes, bytes]:
+    found = {"stdout": bytearray(), "stderr": bytearray()}
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stdout or -1, selectors.EVENT_READ, "stdout")
+        selector.register(child.stderr or -1, selectors.EVENT_READ, "stderr")
+        while selector.get_map():
+            left_s = deadline - time.monotonic()
+            ready = selector.select(left_s) if left_s > 0 else []
+            if not ready:
+                said = bytes(found["stderr"][-4096:]).decode(errors="replace")
+                raise CommandFailed(argv, "no end in time", said)
+            for key, _ in ready:
+                data = os.read(key.fd, 65536)
+                if not data:
+                    selector.unregister(key.fileobj)
+                found[key.data] += data
+                if len(found[key.data]) > most:
+                    raise CommandFailed(argv, f"printed more than {most} bytes", "")
+    return bytes(found["stdout"]), bytes(found["stderr"])

@@ -16,7 +16,7 @@ from mock_cloud.cloud.claim import Choice, Create, Evict, Take, Wait, Wish, choo
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState
 from mock_cloud.cloud.leased import LeasedNode, end_lease
-from mock_cloud.cloud.provider import Bootstrap, NodeOrder, OnPhase, Provider
+from mock_cloud.cloud.provider import Bootstrap, NodeOrder, NodesTaken, OnPhase, Provider
 from mock_cloud.cloud.providers import find_provider
 from mock_cloud.errors import CleanupError, CloudError
 from mock_cloud.model import KeyPair
@@ -24,6 +24,8 @@ from mock_cloud.settings import Remote
 from mock_cloud.sshkeys import make_key_pair
 
 _LOOK_EVERY_S: Final = 0.2
+_ASK_EVERY_S: Final = 2.0
+"""How often hosts are asked whether others are done; the journal is looked at more often."""
 
 
 def acquire(
@@ -68,7 +70,14 @@ def acquire(
         elif isinstance(choice, Create) and lease is not None:
             on_phase("creating a node")
             timeout_s = max(0.1, deadline - time.monotonic())
-            return _create(lease, journal, provider, remote, arch, timeout_s, on_phase)
+            try:
+                return _create(lease, journal, provider, remote, arch, timeout_s, on_phase)
+            except NodesTaken as taken:
+                if not _make_room(journal, provider, taken, wish.owner):
+                    if not told:
+                        on_phase(f"waiting for a node: {taken.message}")
+                        told = True
+                    _wait_for_others(taken, deadline)
         elif isinstance(choice, Evict):
             on_phase("replacing a node that is no longer needed")
             end_lease(journal, provider, choice.lease.id)
@@ -98,6 +107,7 @@ def settings_digest(remote: Remote, arch: str, toolkit: str = "") -> str:
         node,
         remote.hosts,
         _identity(manifest),
+        [_identity(host.manifest) for host in remote.hosts if host.manifest is not None],
         None if remote.local is None else _identity(remote.local.image),
     )
     return hashlib.sha256(repr(shape).encode()).hexdigest()
@@ -255,6 +265,25 @@ def _wait(choice: Wait, remote: Remote, deadline: float) -> None:
             hint="try again later, or raise [lease] max_nodes in the remote's file",
         )
     time.sleep(_LOOK_EVERY_S)
+
+
+def _make_room(journal: Journal, provider: Provider, taken: NodesTaken, owner: str) -> bool:
+    """End one lease of ours that holds a node which nobody uses; whether there was one."""
+    with journal.transaction() as books:
+        held = [lease for lease in map(books.find, taken.leases) if lease is not None]
+        idle = [one for one in held if one.state is LeaseState.READY or one.abandoned]
+        ours = [one for one in idle if one.owner == owner]
+        for lease in ours[:1]:
+            books.write(replace(lease, state=LeaseState.RELEASING))
+    for lease in ours[:1]:
+        end_lease(journal, provider, lease.id)
+    return bool(ours)
+
+
+def _wait_for_others(taken: NodesTaken, deadline: float) -> None:
+    if time.monotonic() + _ASK_EVERY_S >= deadline:
+        raise taken
+    time.sleep(_ASK_EVERY_S)
 
 
 def _with(names: tuple[str, ...], name: str) -> tuple[str, ...]:

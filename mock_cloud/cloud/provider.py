@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, Protocol
 
+from mock_cloud.errors import CloudError
 from mock_cloud.model import HostKey, KeyPair, NodeAddress
 
 HOST_KEY_FILE: Final = "/etc/ssh/ssh_host_ed25519_key"
@@ -136,6 +137,17 @@ OnHandle = Callable[[str], None]
 
 OnPhase = Callable[[str], None]
 """Told what happens, in a few words for the user."""
+
+
+class NodesTaken(CloudError):
+    """There are no more nodes than there are, and others work on all of them.
+
+    `leases` are the ids of leases that hold them, of any owner; one of ours may be ended instead.
+    """
+
+    def __init__(self, message: str, *, leases: tuple[str, ...], hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.leases = leases
 
 
 class Provider(Protocol):

@@ -12,6 +12,7 @@ from mock_cloud.cloud.apis.ec2 import make_ec2_api
 from mock_cloud.cloud.apis.openstack import make_openstack_api
 from mock_cloud.cloud.apis.provider import CloudProvider
 from mock_cloud.cloud.apis.rackspace import make_rackspace_api
+from mock_cloud.cloud.hosts import provider as hosts
 from mock_cloud.cloud.local import provider as local
 from mock_cloud.cloud.provider import Provider
 from mock_cloud.errors import ConfigError
@@ -24,17 +25,19 @@ APIS: Final[Mapping[str, Callable[[Remote], CloudApi]]] = {
 }
 """What makes the adapter of a provider that is a cloud; each imports its library when it calls."""
 
-NAMES: Final = (local.NAME,)
+NAMES: Final = (local.NAME, hosts.NAME)
 """Providers that can be swept without a remote's file."""
 
 
 def find_provider(name: str, state_dir: Path, remote: Remote | None) -> Provider:
     """The provider called `name`. ConfigError if there is none.
 
-    Without `remote` only `local` can list and destroy: a cloud wants to know who asks.
+    Without `remote`, `local` and `ssh` can list and destroy: a cloud wants to know who asks.
     """
     if name == local.NAME:
         return local.LocalProvider(state_dir, None if remote is None else remote.local)
+    if name == hosts.NAME:
+        return hosts.HostsProvider(state_dir, () if remote is None else remote.hosts)
     if name in APIS and remote is not None and remote.cloud is not None:
         return CloudProvider(APIS[name](remote), remote.cloud, remote)
     raise ConfigError(

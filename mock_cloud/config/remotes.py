@@ -203,5 +203,11 @@ def _hosts(document: Document) -> tuple[HostSettings, ...]:
                 f"host {name}: one of host_key and host_ca is wanted: no key is taken on trust",
                 f"host.{name}",
             )
+        if values.get("user", "root") != "root":
+            document.refuse(
+                f"host {name}: only root can measure a machine; let root log in with your key",
+                f"host.{name}",
+                "user",
+            )
         hosts.append(HostSettings(name=name, **values))
     return tuple(hosts)

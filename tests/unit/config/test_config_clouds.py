@@ -101,6 +101,7 @@ MISTAKES = [
     (EC2, 'provider = "ec2"', 'provider = "ec3"', 2, "did you mean 'ec2'"),
     (HOSTS, 'host_key = "ssh-ed25519 AAAA"\n', "", 3, "no key is taken on trust"),
     (HOSTS, '"ssh-ed25519 AAAA"', '"ssh-ed25519"', 7, "OpenSSH public key"),
+    (HOSTS, "[host.alpha]\n", '[host.alpha]\nuser = "builder"\n', 4, "only root can measure"),
     (HOSTS, "[host.alpha]", '[host]\nalpha = 1\n[host.beta]', 4, "holds tables only"),
 ]  # fmt: skip
 

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Talking to a host with OpenSSH's client before there is an agent: one script a call."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.cloud.hosts.answers import (
+    ANSWER_MAX_BYTES,
+    Answer,
+    AnswerError,
+    parse_answer,
+)
+from mock_cloud.cloud.hosts.certificate import CERTIFICATE_ALGORITHMS, verify_host_certificate
+from mock_cloud.cloud.hosts.route import STRICT, Hop, Route, quote_command
+from mock_cloud.errors import CloudError, HostKeyMismatch
+from mock_cloud.model import HostKey, NodeAddress
+from mock_cloud.process import CommandFailed, Ended, converse
+from mock_cloud.settings import HostSettings
+
+CALL_TIMEOUT_S: Final = 30.0
+_HOP_TIMEOUT_S: Final = 12.0
+_ALIAS: Final = "mock-cloud"
+_SSH_FAILED: Final = 255
+_RSA: Final = "rsa-sha2-512,rsa-sha2-256"
+_BANNER: Final = b"SSH-2.0-"
+# OpenSSH's own words (sshconnect.c, sshconnect2.c), which have not changed in years; a host that
+# says them on purpose is refused, and no more.
+_OTHER_KEY: Final = ("Host key verification failed", "no matching host key type")
+_LOCKED_OUT: Final = ("Permission denied", "Too many authentication failures")
+_NOT_REACHED: Final = ("ssh: connect to host", "Could not resolve hostname", "Bad configuration")
+
+
+class HostUnusable(CloudError):
+    """A host cannot be used now. `claimed`: its answer was lost, so it may hold our claim."""
+
+    def __init__(self, message: str, *, hint: str | None = None, claimed: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.claimed = claimed
+
+
+def find_host_key(host: HostSettings, route: Route) -> HostKey:
+    """The key to pin: the configured one, or the one that the host's CA certifies now.
+
+    HostKeyMismatch for a certificate that does not hold, HostUnusable if there is no answer.
+    """
+    if host.host_key is not None:
+        return host.host_key
+    if host.host_ca is None:
+        raise HostKeyMismatch(f"host {host.name} has neither a host key nor a CA")
+    shown = _fetch_certificate(host, route)
+    try:
+        return verify_host_certificate(shown, host.host_ca, {host.address, route.host})
+    except HostKeyMismatch as error:
+        raise HostKeyMismatch(f"host {host.name}: {error.message}", hint=error.hint) from error
+
+
+def ask(address: NodeAddress, hops: Sequence[Hop], script: str, *words: str) -> Answer:
+    """Run `script` on the host; its answer. HostKeyMismatch, HostUnusable."""
+    command = shlex.join(["sh", "-s", "--", *words])
+    argv = [*_client(address), "--", address.host, command]
+    try:
+        ended = converse(
+            argv,
+            stdin=script.encode(),
+            timeout_s=CALL_TIMEOUT_S,
+            output_max_bytes=ANSWER_MAX_BYTES,
+        )
+    except CommandFailed as error:
+        raise HostUnusable(f"{address}: {error.status}", claimed=True) from error
+    if ended.status == _SSH_FAILED:
+        raise _failure(address, hops, _said(ended))
+    try:
+        return parse_answer(ended.stdout)
+    except AnswerError as error:
+        said = f"{error}; {_said(ended)}" if ended.stderr else str(error)
+        raise HostUnusable(f"{address}: {said}", claimed=True) from error
+
+
+def _client(address: NodeAddress) -> list[str]:
+    """OpenSSH's client for the host itself: what was resolved counts, no configuration file."""
+    pinned = address.host_key
+    options = [
+        *STRICT,
+        f"HostKeyAlias={_ALIAS}",
+        f"HostKeyAlgorithms={_RSA if pinned.algorithm == 'ssh-rsa' else pinned.algorithm}",
+        f"KnownHostsCommand=/bin/echo {_ALIAS} {pinned}",
+        "UserKnownHostsFile=/dev/null",
+        "GlobalKnownHostsFile=/dev/null",
+        "PreferredAuthentications=publickey",
+        "ClearAllForwardings=yes",
+        "EscapeChar=none",
+    ]
+    keys = address.user_keys
+    if keys is not None:
+        options += [] if keys.whole_agent else ["IdentitiesOnly=yes"]
+        options += [f"IdentityFile={_quoted(name)}" for name in keys.files]
+    return ["ssh", "-F", "none", "-T", *_options(options), *_way(address)]
+
+
+def _way(address: NodeAddress) -> list[str]:
+    words = ["-l", address.user, "-p", str(address.port)]
+    if address.proxy:
+        # Its own complaints would be taken for the host's; `_failure` asks each hop for them.
+        command = f"ProxyCommand={quote_command(address.proxy)} 2>/dev/null"
+        words = ["-o", command, *words]
+    return words
+
+
+def _options(options: Sequence[str]) -> list[str]:
+    return [word for option in options for word in ("-o", option)]
+
+
+def _quoted(text: str) -> str:
+    """A word as ssh_config(5) quotes it, its percent signs kept from being tokens."""
+    inside = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{inside}"'
+
+
+def _fetch_certificate(host: HostSettings, route: Route) -> str:
+    """The certificate that the host shows, in base64, unverified.
+
+    OpenSSH tells it to a KnownHostsCommand (since 8.5), is given no key in return, and breaks off
+    before it authenticates: nothing is sent.
+    """
+    nobody = HostKey("ssh-ed25519", b"")
+    address = replace(NodeAddress(route.host, route.port, host.user, nobody), proxy=route.proxy)
+    with tempfile.TemporaryDirectory(prefix="mock-cloud-") as directory:
+        found = Path(directory, "HOSTNAME")  # what %I says when a key was shown
+        teller = f"/bin/sh -c {_told()} sh %K {_quoted(directory)}/%I"
+        options = [
+            *STRICT,
+            f"HostKeyAlias={_ALIAS}",
+            f"HostKeyAlgorithms={','.join(CERTIFICATE_ALGORITHMS)}",
+            f"KnownHostsCommand={teller}",
+            "UserKnownHostsFile=/dev/null",
+            "GlobalKnownHostsFile=/dev/null",
+            "PreferredAuthentications=none",
+        ]
+        argv = ["ssh", "-F", "none", "-T", *_options(options), *_way(address), "--", address.host]
+        try:
+            ended = converse(argv, timeout_s=CALL_TIMEOUT_S, output_max_bytes=ANSWER_MAX_BYTES)
+        except CommandFailed as error:
+            raise HostUnusable(f"{address}: {error.status}") from error
+        with contextlib.suppress(FileNotFoundError):
+            return found.read_text(errors="replace").strip()
+    if "no matching host key type" in _said(ended):
+        raise HostKeyMismatch(
+            f"host {host.name}: it shows no host certificate, but host_ca is configured",
+            hint="Nothing was sent. The owner sets HostCertificate in sshd_config.",
+        )
+    raise _failure(address, route.hops, _said(ended))
+
+
+def _told() -> str:
+    return '\'printf %%s "$1" > "$2"\''
+
+
+def _failure(
+    address: NodeAddress, hops: Sequence[Hop], said: str
+) -> HostUnusable | HostKeyMismatch:
+    """What ssh's exit status 255 means, by its own words and, behind jump hosts, by theirs."""
+    if any(words in said for words in _OTHER_KEY):
+        pinned = address.host_key
+        return HostKeyMismatch(
+            f"{address}: expected host key {pinned.algorithm} {pinned.fingerprint}, got another",
+            hint="This is not the machine that was lent, or someone is in between. Nothing was"
+            " sent.",
+        )
+    if any(words in said for words in _LOCKED_OUT):
+        return HostUnusable(
+            f"{address}: {_name_keys(address)}: refused for {address.user}",
+            hint="ask its owner to add your public key to its authorized_keys",
+        )
+    for hop in hops:
+        why = _find_hop_problem(hop)
+        if why is not None:
+            return HostUnusable(
+                f"{address}: {hop.name}: {why}", hint=f"try: {shlex.join(hop.argv)}"
+            )
+    reached = not any(words in said for words in _NOT_REACHED)
+    return HostUnusable(f"{address}: {said}", claimed=reached)
+
+
+def _name_keys(address: NodeAddress) -> str:
+    keys = address.user_keys
+    if keys is None:
+        return "our key"
+    names = [*keys.files, *(["the SSH agent's keys"] if keys.whole_agent else [])]
+    return ", ".join(names) or "no key"
+
+
+def _find_hop_problem(hop: Hop) -> str | None:
+    """Why no sshd greets at the far end of this hop; None if one does."""
+    try:
+        # Its stdin ends at once, and so does the connection, right after the greeting.
+        ended = converse(hop.argv, timeout_s=_HOP_TIMEOUT_S, output_max_bytes=ANSWER_MAX_BYTES)
+    except CommandFailed as error:
+        return str(error.status)
+    if ended.stdout.startswith(_BANNER):
+        return None
+    return _said(ended)
+
+
+def _said(ended: Ended) -> str:
+    text = ended.stderr.decode(errors="backslashreplace")
+    lines = [line.strip() for line in text.splitlines() if line.strip().strip("@")]
+    joined = " | ".join(lines[-4:]) or f"ssh ended with status {ended.status}"
+    shown = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in joined)
+    return shown[-600:]

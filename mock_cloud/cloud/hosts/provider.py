@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The `ssh` provider: machines that others lend, one build at a time on each.
+
+Nothing is made, so a lease is a claim: a small file on the host itself, which every controller
+respects. It ends when the lease is given back, or by its age; our data goes with it. The machine
+itself is never restarted or switched off, and nothing of its owner's is touched.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.cloud.hosts.answers import Answer, Free, Taken, Unfit
+from mock_cloud.cloud.hosts.client import HostUnusable, ask, find_host_key
+from mock_cloud.cloud.hosts.handle import Place, dump_handle, parse_handle
+from mock_cloud.cloud.hosts.lately import Lately
+from mock_cloud.cloud.hosts.route import Hop, find_route
+from mock_cloud.cloud.hosts.scripts import CLAIM, LOOK, RELEASE, ROOM_KIB
+from mock_cloud.cloud.journal import Journal
+from mock_cloud.cloud.provider import (
+    Bootstrap,
+    CreatedNode,
+    FoundNode,
+    NodeOrder,
+    NodesTaken,
+    OnHandle,
+    OnPhase,
+)
+from mock_cloud.errors import CleanupError, CloudError, ConfigError, MockCloudError
+from mock_cloud.model import NodeAddress
+from mock_cloud.settings import HostSettings
+
+NAME: Final = "ssh"
+_ASKED_AT_ONCE: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Reached:
+    """A host with the way to it found and the key to pin known."""
+
+    place: Place
+    hops: tuple[Hop, ...] = ()
+
+
+class HostsProvider:
+    """Hosts of one remote. Without settings it knows those that the journal's leases name."""
+
+    def __init__(self, state_dir: Path, hosts: Sequence[HostSettings]) -> None:
+        self._state_dir = state_dir
+        self._hosts = tuple(hosts)
+        self._lately = Lately(state_dir)
+
+    def quote(self, arch: str) -> float | None:
+        """See `Provider.quote`: they are lent."""
+        return 0.0
+
+    def create(
+        self,
+        order: NodeOrder,
+        bootstrap: Bootstrap,
+        *,
+        timeout_s: float,
+        on_handle: OnHandle = lambda handle: None,
+        on_phase: OnPhase = lambda phase: None,
+    ) -> CreatedNode:
+        """See `Provider.create`: claims the first host that is free and fit.
+
+        HostKeyMismatch at once; NodesTaken if others hold all that could be used.
+        """
+        deadline = time.monotonic() + timeout_s
+        taken: dict[str, Taken] = {}
+        problems: list[str] = []
+        doubtful: tuple[Place, ...] = ()
+        for host in self._candidates(order.arch):
+            if time.monotonic() >= deadline:
+                problems.append(f"{host.name}: no time was left to ask it")
+                continue
+            reached = None
+            try:
+                reached = _reach(host)
+                on_handle(dump_handle((*doubtful, reached.place)))
+                answer = _claim(reached, order, host.arch)
+            except HostUnusable as error:
+                problems.append(f"{host.name}: {error.message}")
+                on_phase(f"host {host.name} cannot be used: {error.message}")
+                self._lately.note(host.name)
+                if reached is not None and error.claimed:
+                    doubtful = (*doubtful, reached.place)
+                continue
+            if isinstance(answer, Taken) and answer.lease == order.lease_id:
+                kind = f"{host.name}, lent by {host.owner}"
+                on_phase(f"host {kind}")
+                handle = dump_handle((*doubtful, reached.place))
+                return CreatedNode(reached.place.address, handle, {}, price_per_hour=0.0, kind=kind)
+            if isinstance(answer, Taken):
+                taken[host.name] = answer
+            else:
+                why = answer.why if isinstance(answer, Unfit) else "it took no claim"
+                problems.append(f"{host.name}: {why}")
+        on_handle(dump_handle(doubtful))
+        raise _nothing_free(order, taken, problems)
+
+    def destroy(self, lease_id: str, handle: str) -> None:
+        """See `Provider.destroy`: our processes and files go, the machine stays."""
+        left = []
+        places = parse_handle(handle) or self._find_claims(lease_id)
+        for place in places:
+            try:
+                answer = ask(place.address, (), RELEASE, lease_id)
+            except MockCloudError as error:
+                left.append(f"{place.name}: {error.message}")
+            else:
+                if not isinstance(answer, Free):
+                    left.append(f"{place.name}: {_shown(answer)}")
+        if left:
+            raise CleanupError(
+                f"the claim of lease {lease_id} may be left on a host: {'; '.join(left)}",
+                hint="it ends by itself with the lease; mock-cloud release tries again",
+            )
+
+    def is_running(self, lease_id: str, handle: str) -> bool:
+        """See `Provider.is_running`: the host answers, and the claim on it is this lease's."""
+        places = parse_handle(handle)
+        if not places:
+            return False
+        try:
+            answer = ask(places[-1].address, (), LOOK)
+        except HostUnusable:
+            return False
+        return isinstance(answer, Taken) and answer.lease == lease_id
+
+    def list_nodes(self) -> Sequence[FoundNode]:
+        """See `Provider.list_nodes`: the claims on hosts that can be reached."""
+        known = {place.address: place for place in self._leased_places()}
+        named = {place.name for place in known.values()}
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            unleased = (host for host in self._hosts if host.name not in named)
+            reached = [place for place in pool.map(_find_place, unleased) if place is not None]
+            places = [*known.values(), *reached]
+            answers = pool.map(_look, places)
+            return [
+                _found(place, answer)
+                for place, answer in zip(places, answers, strict=True)
+                if isinstance(answer, Taken)
+            ]
+
+    def console_tail(self, handle: str) -> str:
+        """See `Provider.console_tail`: nobody shows us a lent machine's console."""
+        return ""
+
+    def _find_claims(self, lease_id: str) -> tuple[Place, ...]:
+        found = (node for node in self.list_nodes() if node.lease_id == lease_id)
+        return tuple(place for node in found for place in parse_handle(node.handle))
+
+    def _candidates(self, arch: str) -> list[HostSettings]:
+        """Hosts of `arch`: those that failed lately last, then by capacity, then as written."""
+        hosts = [host for host in self._hosts if host.arch == arch]
+        if not hosts:
+            raise ConfigError(f"the remote has no host of architecture {arch}")
+        failed = self._lately.failed()
+        return sorted(hosts, key=lambda host: (failed.get(host.name, 0.0), -host.capacity))
+
+    def _leased_places(self) -> Iterable[Place]:
+        for lease in Journal(self._state_dir).leases():
+            if lease.provider == NAME:
+                yield from parse_handle(lease.handle)
+
+
+def _reach(host: HostSettings) -> _Reached:
+    route = find_route(host)
+    key = find_host_key(host, route)
+    address = NodeAddress(route.host, route.port, host.user, key, route.proxy, route.keys)
+    return _Reached(Place(host.name, address), route.hops)
+
+
+def _claim(reached: _Reached, order: NodeOrder, arch: str) -> Answer:
+    life_s = max(1, int(order.expires_unix - time.time()))
+    words = (order.lease_id, order.owner, order.remote, str(life_s), arch, str(ROOM_KIB))
+    return ask(reached.place.address, reached.hops, CLAIM, *words)
+
+
+def _nothing_free(
+    order: NodeOrder, taken: dict[str, Taken], problems: list[str]
+) -> CloudError | NodesTaken:
+    busy = [
+        f"{name} is used by {who.owner} for up to {who.left_s} s" for name, who in taken.items()
+    ]
+    text = "; ".join([*busy, *problems])
+    if taken:
+        return NodesTaken(
+            f"no host of remote {order.remote} is free: {text}",
+            leases=tuple(who.lease for who in taken.values()),
+            hint="try again later; a host does one build at a time",
+        )
+    return CloudError(
+        f"no host of remote {order.remote} can be used: {text}",
+        hint=f"mock-cloud doctor {order.remote} checks them",
+    )
+
+
+def _find_place(host: HostSettings) -> Place | None:
+    try:
+        return _reach(host).place
+    except MockCloudError:
+        return None  # a host that cannot be reached runs nothing of ours that could be ended
+
+
+def _look(place: Place) -> Answer | None:
+    try:
+        return ask(place.address, (), LOOK)
+    except MockCloudError:
+        return None
+
+
+def _found(place: Place, claim: Taken) -> FoundNode:
+    return FoundNode(
+        claim.lease,
+        claim.owner,
+        dump_handle((place,)),
+        running=True,
+        remote=claim.remote,
+        expires_unix=time.time() + claim.left_s,
+    )
+
+
+def _shown(answer: Answer) -> str:
+    return answer.why if isinstance(answer, Unfit) else "its claim is still there"

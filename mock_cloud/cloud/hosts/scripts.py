@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the claim does on a host, in POSIX shell, since it comes before our toolkit.
+
+It runs in the host's own shell with the host's own tools, which nothing is known about yet. So
+its answers are believed in one way only: they can make us go away. A host that says "free" though
+another builds there is found out by the attestation, which allows no process but ours.
+
+The claim is the file WORKSPACE/claim: lease, owner, remote and seconds to live, a line each. Its
+age is told by the host's own clock alone. Who reads or changes it holds a lock on the directory.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mock_cloud.model import MOCK_LIBDIR, WORKSPACE
+
+ROOM_KIB: Final = 2 << 20
+"""2 GiB: a chroot of a plain package, its cache and its results."""
+
+_COMMON: Final = (
+    f"""
+set -u
+umask 077
+LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL PATH
+W={WORKSPACE} M={MOCK_LIBDIR}
+"""
+    + r"""
+refuse() { echo "refused"; echo "$*"; exit 0; }
+need() { for tool; do command -v "$tool" >/dev/null || refuse "it lacks the program $tool"; done; }
+lock() { exec 9<"$W" || exit 1; flock -w 10 9 || refuse "its claim is locked by another"; }
+remains() {
+    lease= owner= remote= ttl_s= left_s=0
+    [ -f "$W/claim" ] || return 1
+    { read -r lease; read -r owner; read -r remote; read -r ttl_s; } <"$W/claim"
+    case $ttl_s in ''|*[!0-9]*) ttl_s=0;; esac
+    left_s=$((ttl_s - $(date +%s) + $(stat -c %Y "$W/claim")))
+}
+tell() { printf '%s
+' "$1" "$lease" "$owner" "$remote" "$left_s"; }
+ours() {
+    for entry in /proc/[0-9]*; do
+        case $(readlink "$entry/exe" 2>/dev/null) in "$W"/toolkit/*) echo "${entry#/proc/}";; esac
+    done
+}
+wipe() {
+    round=0
+    while pids=$(ours) && [ -n "$pids" ] && [ $round -lt 50 ]; do
+        kill -9 $pids 2>/dev/null
+        round=$((round + 1))
+        sleep 0.1 2>/dev/null || sleep 1
+    done
+    # Only our engine makes a directory "overlay" in a chroot's place; the rest is its owner's.
+    for chroot in "$M"/*; do
+        [ -d "$chroot/overlay" ] && [ ! -L "$chroot" ] || continue
+        rm -rf --one-file-system "$chroot/overlay" || return 1
+        rmdir "$chroot/root" 2>/dev/null && rm -f "$chroot/buildroot.lock"
+        rmdir "$chroot" 2>/dev/null
+    done
+    for entry in "$W"/* "$W"/.[!.]*; do
+        case $entry in "$W/claim") continue;; esac
+        rm -rf --one-file-system "$entry" || return 1
+    done
+}
+"""
+)
+
+CLAIM: Final = (
+    _COMMON
+    + r"""
+id=$1 us=$2 from=$3 life_s=$4 arch=$5 room_kib=$6
+[ "$(id -u)" = 0 ] || refuse "user $(id -un) is not root there"
+need uname flock stat date df find readlink tar gzip mv
+[ "$(uname -m)" = "$arch" ] || refuse "it is of architecture $(uname -m), not $arch"
+mkdir -p "$W" && [ ! -L "$W" ] && chmod 700 "$W" || refuse "$W cannot be made there"
+set -- $(df -Pk "$W" | tail -n 1)
+[ "$4" -ge "$room_kib" ] ||
+    refuse "it has $(($4 / 1024)) MiB free below $W, not $((room_kib / 1024))"
+lock
+if remains && [ "$lease" != "$id" ] && [ "$left_s" -gt 0 ]; then tell taken; exit 0; fi
+[ "$lease" = "$id" ] || wipe || refuse "what an earlier lease left cannot be removed"
+printf '%s
+' "$id" "$us" "$from" "$life_s" >"$W/claim.new" && mv -f "$W/claim.new" "$W/claim" ||
+    refuse "the claim cannot be written"
+remains && tell claimed
+"""
+)
+"""Arguments: lease, owner, remote, seconds to live, architecture, room in KiB."""
+
+LOOK: Final = (
+    _COMMON
+    + r"""
+[ -d "$W" ] || { echo free; exit 0; }
+lock
+if remains && [ "$left_s" -gt 0 ]; then tell taken; else echo free; fi
+"""
+)
+
+RELEASE: Final = (
+    _COMMON
+    + r"""
+[ -d "$W" ] || { echo free; exit 0; }
+lock
+remains && [ "$lease" = "$1" ] || { echo free; exit 0; }
+wipe || refuse "our files cannot all be removed"
+rm -f "$W/claim" && echo free
+"""
+)
+"""Argument: the lease. A claim of another lease, and all that is there, is left alone."""
