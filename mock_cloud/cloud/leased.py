@@ -46,6 +46,11 @@ class LeasedNode:
         return self._lease.id
 
     @property
+    def handle(self) -> str:
+        """The provider's own name for the node."""
+        return self._lease.handle
+
+    @property
     def injected(self) -> Mapping[str, InjectedFile]:
         """What the provider itself put on the node, by path; files by their digest."""
         return self._lease.injected

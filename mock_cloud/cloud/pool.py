@@ -62,6 +62,7 @@ def acquire(
     told = False
     while True:
         choice, lease = _claim(journal, remote, wish, arch)
+        wait: Wait | NodesTaken | None = None
         if isinstance(choice, Take) and lease is not None:
             if provider.is_running(lease.id, lease.handle):
                 on_phase("using a warm node")
@@ -73,20 +74,22 @@ def acquire(
             try:
                 return _create(lease, journal, provider, remote, arch, timeout_s, on_phase)
             except NodesTaken as taken:
-                if not _make_room(journal, provider, taken, wish.owner):
-                    if not told:
-                        on_phase(f"waiting for a node: {taken.message}")
-                        told = True
-                    _wait_for_others(taken, deadline)
+                wait = None if _make_room(journal, provider, taken, wish.owner) else taken
         elif isinstance(choice, Evict):
             on_phase("replacing a node that is no longer needed")
             end_lease(journal, provider, choice.lease.id)
         elif isinstance(choice, Wait):
+            wait = choice
+        if wait is not None:
             if not told:
-                on_phase(f"waiting for a node: {'; '.join(choice.holders)}")
+                on_phase(f"waiting for a node: {_holders(wait)}")
                 told = True
             _close_the_dead(journal, provider, wish)
-            _wait(choice, remote, deadline)
+            _wait(wait, remote, deadline)
+
+
+def _holders(wait: Wait | NodesTaken) -> str:
+    return wait.message if isinstance(wait, NodesTaken) else "; ".join(wait.holders)
 
 
 def settings_digest(remote: Remote, arch: str, toolkit: str = "") -> str:
@@ -258,13 +261,15 @@ def _close_the_dead(journal: Journal, provider: Provider, wish: Wish) -> None:
             end_lease(journal, provider, lease.id)
 
 
-def _wait(choice: Wait, remote: Remote, deadline: float) -> None:
+def _wait(wait: Wait | NodesTaken, remote: Remote, deadline: float) -> None:
     if time.monotonic() >= deadline:
+        if isinstance(wait, NodesTaken):
+            raise wait
         raise CloudError(
-            f"no node of remote {remote.name} became free: " + "; ".join(choice.holders),
+            f"no node of remote {remote.name} became free: " + "; ".join(wait.holders),
             hint="try again later, or raise [lease] max_nodes in the remote's file",
         )
-    time.sleep(_LOOK_EVERY_S)
+    time.sleep(_ASK_EVERY_S if isinstance(wait, NodesTaken) else _LOOK_EVERY_S)
 
 
 def _make_room(journal: Journal, provider: Provider, taken: NodesTaken, owner: str) -> bool:
@@ -278,12 +283,6 @@ def _make_room(journal: Journal, provider: Provider, taken: NodesTaken, owner: s
     for lease in ours[:1]:
         end_lease(journal, provider, lease.id)
     return bool(ours)
-
-
-def _wait_for_others(taken: NodesTaken, deadline: float) -> None:
-    if time.monotonic() + _ASK_EVERY_S >= deadline:
-        raise taken
-    time.sleep(_ASK_EVERY_S)
 
 
 def _with(names: tuple[str, ...], name: str) -> tuple[str, ...]:

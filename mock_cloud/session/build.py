@@ -39,7 +39,7 @@ from mock_cloud.session.attesting import Attested
 from mock_cloud.session.console import Console
 from mock_cloud.session.interrupts import Stopped
 from mock_cloud.session.keyboard import passed_on
-from mock_cloud.session.known_good import KnownGood, load_known_good
+from mock_cloud.session.known_good import KnownGood, KnownGoods
 from mock_cloud.session.lease_care import cared_for, plan_care
 from mock_cloud.session.nodes import Site, attest, lease, reach
 from mock_cloud.session.request import Work, fresh, prepare
@@ -92,11 +92,12 @@ def run(line: CommandLine, opts: ConfigOpts, remote: Remote, console: Console) -
         work = stack.enter_context(prepare(line, opts))
         destination = find_destination(line, opts, work)
         resultdir = stack.enter_context(open_results(destination))
-        known = load_known_good(remote.attest)
+        known_goods = KnownGoods(remote, arch)
         # 2
         leased = stack.enter_context(
             lease(remote, work.config.root, site, arch=arch, fresh=fresh(work))
         )
+        known = known_goods.of(leased)
         with _left_as_found(leased):
             node = stack.enter_context(closing(reach(leased, remote, site)))
             # 3

@@ -7,14 +7,16 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from mock_cloud.cloud.hosts.provider import examine_host
 from mock_cloud.cloud.listing import list_rows
 from mock_cloud.cloud.local.plan import check_image
 from mock_cloud.config import MOCK_CONFIG_DIR, list_remotes, load_remote
 from mock_cloud.errors import ConfigError, MockCloudError
 from mock_cloud.model import Toolkit
-from mock_cloud.session.known_good import load_known_good
+from mock_cloud.session.known_good import KnownGoods
 from mock_cloud.session.state import state_dir
 from mock_cloud.session.toolkits import toolkits_dir
 from mock_cloud.settings import Remote, ToolkitSettings
@@ -61,6 +63,8 @@ def examine_remote(name: str, configdir: Path | None) -> list[Finding]:
         for arch in remote.arches:
             if arch != own_arch() or remote.toolkit != ToolkitSettings():
                 findings.append(_try(f"toolkit for {arch}", _foreign(remote, arch)))
+        for host in remote.hosts:
+            findings.append(_try(f"host {host.name}", partial(examine_host, host)))
         if known.local is not None:
             image = known.local.image
             findings.append(_try("image", lambda: _image(image)))
@@ -114,7 +118,7 @@ def _remotes(configdir: Path | None) -> str:
 
 
 def _known_good(remote: Remote) -> str:
-    known = load_known_good(remote.attest)
+    known = KnownGoods(remote, remote.arches[0]).any
     manifest = known.manifest
     return f"{manifest.name}: {len(manifest.packages)} packages, made {manifest.created}"
 

@@ -9,9 +9,11 @@ from typing import Final
 
 from mock_cloud.attest.envelope import verify_manifest
 from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.cloud.hosts.handle import host_name
+from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import HostKey
-from mock_cloud.settings import AttestSettings
+from mock_cloud.settings import AttestSettings, Remote
 from mock_cloud.signed.keys import PackageKeys
 
 _HINT_KEY: Final = "it is what gpg --armor --export prints"
@@ -25,11 +27,44 @@ class KnownGood:
     package_keys: PackageKeys
 
 
-def load_known_good(settings: AttestSettings) -> KnownGood:
-    """What `settings` names. ConfigError for a file, AttestationRefused for a signature."""
-    keys = tuple(read_public_key(path) for path in settings.manifest_keys)
-    manifest = verify_manifest(read_file(settings.manifest, "the manifest"), keys)
-    armoured = [_read_package_key(path) for path in settings.package_keys]
+class KnownGoods:
+    """The known-good sets of a remote's nodes of one architecture, all read before any is leased.
+
+    The manifest is the one of the lent machine itself, else of the architecture's image, else the
+    remote's.
+    """
+
+    def __init__(self, remote: Remote, arch: str) -> None:
+        """Read them. ConfigError for a file, AttestationRefused for a signature."""
+        self._default = _manifest_path(remote, arch)
+        self._of_host = {
+            host.name: host.manifest or self._default for host in remote.hosts if host.arch == arch
+        }
+        paths = set(self._of_host.values()) or {self._default}
+        self._sets = {path: _load(remote.attest, path) for path in sorted(paths)}
+
+    def of(self, leased: LeasedNode) -> KnownGood:
+        """The set for this node."""
+        path = self._default
+        if self._of_host:
+            path = self._of_host.get(host_name(leased.handle), path)
+        return self._sets[path]
+
+    @property
+    def any(self) -> KnownGood:
+        """One of them, for a listing."""
+        return next(iter(self._sets.values()))
+
+
+def _manifest_path(remote: Remote, arch: str) -> Path:
+    node = remote.nodes.get(arch)
+    return remote.attest.manifest if node is None or node.manifest is None else node.manifest
+
+
+def _load(settings: AttestSettings, path: Path) -> KnownGood:
+    keys = tuple(read_public_key(name) for name in settings.manifest_keys)
+    manifest = verify_manifest(read_file(path, "the manifest"), keys)
+    armoured = [_read_package_key(name) for name in settings.package_keys]
     return KnownGood(manifest, PackageKeys.parse(armoured))
 
 

@@ -21,7 +21,7 @@ from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.session import state
 from mock_cloud.session.attesting import Archive, Attested, attest_node
 from mock_cloud.session.console import Console
-from mock_cloud.session.known_good import KnownGood, load_known_good
+from mock_cloud.session.known_good import KnownGood, KnownGoods
 from mock_cloud.session.lease_care import cared_for, plan_care
 from mock_cloud.session.toolkits import find_toolkit
 from mock_cloud.settings import Remote
@@ -146,13 +146,13 @@ def attest(
 def look_at_node(remote: Remote, console: Console) -> Verdict:
     """Lease, attest and give back a node; the verdict, trusted or refused."""
     site = Site.of_user(console, remote, remote.arches[0])
-    known = load_known_good(remote.attest)
+    known_goods = KnownGoods(remote, remote.arches[0])
     try:
         with (
             lease(remote, _LOOKING, site, arch=remote.arches[0]) as leased,
             closing(reach(leased, remote, site)) as node,
         ):
-            attested = attest(node, leased, known, remote, site)
+            attested = attest(node, leased, known_goods.of(leased), remote, site)
             leased.record_chroots(name for name in leased.chroots if name != _LOOKING)
             care = plan_care(remote.provider, leased)
             if care is not None:  # it is kept for a build, and must end if none comes

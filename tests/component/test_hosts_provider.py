@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.cloud.hosts.handle import parse_handle
-from mock_cloud.cloud.hosts.provider import HostsProvider
+from mock_cloud.cloud.hosts.provider import HostsProvider, examine_host
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.provider import Bootstrap, CreatedNode, NodeOrder, NodesTaken
 from mock_cloud.errors import CleanupError, CloudError, HostKeyMismatch
@@ -179,6 +179,9 @@ def test_what_makes_a_host_unfit_is_said(lent: tuple[Lent, Lent], tmp_path: Path
     assert f"{stranger}: refused for root" in caught.value.message
     assert "Connection refused" in caught.value.message
     other = replace(alpha.settings, arch="s390x")
+    with pytest.raises(CloudError, match="of architecture"):
+        examine_host(other)
+    assert examine_host(alpha.settings).endswith("lent by Alice: free")
     with pytest.raises(CloudError, match=f"of architecture {ARCH}, not s390x"):
         Controller(tmp_path / "2", other).take("aa", arch="s390x")
 
@@ -302,7 +305,7 @@ def jumping(lent: tuple[Lent, Lent], tmp_path: Path) -> tuple[Lent, Lent, Path]:
 
 
 def test_through_a_jump_host(jumping: tuple[Lent, Lent, Path], tmp_path: Path) -> None:
-    alpha, beta, config = jumping
+    _, beta, config = jumping
     controller = Controller(tmp_path / "state", replace(beta.settings, ssh_config=config))
     node = controller.take("aa")
     assert "gate" in node.address.proxy

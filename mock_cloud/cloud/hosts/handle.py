@@ -39,3 +39,9 @@ def _parse_place(item: object) -> Place:
     if not isinstance(item, list) or len(item) != 2 or not isinstance(item[0], str):
         raise ValueError("not a host")
     return Place(item[0], parse_address(item[1]))
+
+
+def host_name(handle: str) -> str:
+    """How the remote's file calls the host of a lease; empty if it has none. ConfigError."""
+    places = parse_handle(handle)
+    return places[-1].name if places else ""

@@ -20,7 +20,7 @@ from mock_cloud.cloud.hosts.client import HostUnusable, ask, find_host_key
 from mock_cloud.cloud.hosts.handle import Place, dump_handle, parse_handle
 from mock_cloud.cloud.hosts.lately import Lately
 from mock_cloud.cloud.hosts.route import Hop, find_route
-from mock_cloud.cloud.hosts.scripts import CLAIM, LOOK, RELEASE, ROOM_KIB
+from mock_cloud.cloud.hosts.scripts import CHECK, CLAIM, LOOK, RELEASE, ROOM_KIB
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.provider import (
     Bootstrap,
@@ -171,6 +171,16 @@ class HostsProvider:
                 yield from parse_handle(lease.handle)
 
 
+def examine_host(host: HostSettings) -> str:
+    """Whether a lease could have this host, in a few words. CloudError, HostKeyMismatch if not."""
+    reached = _reach(host)
+    answer = ask(reached.place.address, reached.hops, CHECK, host.arch, str(ROOM_KIB))
+    if isinstance(answer, Unfit):
+        raise CloudError(f"{reached.place.address}: {answer.why}", hint="ask its owner")
+    state = f"used by {answer.owner}" if isinstance(answer, Taken) else "free"
+    return f"{reached.place.address}, lent by {host.owner}: {state}"
+
+
 def _reach(host: HostSettings) -> _Reached:
     route = find_route(host)
     key = find_host_key(host, route)
@@ -180,7 +190,7 @@ def _reach(host: HostSettings) -> _Reached:
 
 def _claim(reached: _Reached, order: NodeOrder, arch: str) -> Answer:
     life_s = max(1, int(order.expires_unix - time.time()))
-    words = (order.lease_id, order.owner, order.remote, str(life_s), arch, str(ROOM_KIB))
+    words = (arch, str(ROOM_KIB), order.lease_id, order.owner, order.remote, str(life_s))
     return ask(reached.place.address, reached.hops, CLAIM, *words)
 
 

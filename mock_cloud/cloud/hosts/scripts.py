@@ -66,27 +66,44 @@ wipe() {
 """
 )
 
-CLAIM: Final = (
-    _COMMON
-    + r"""
-id=$1 us=$2 from=$3 life_s=$4 arch=$5 room_kib=$6
+_FIT: Final = r"""
+arch=$1 room_kib=$2
 [ "$(id -u)" = 0 ] || refuse "user $(id -un) is not root there"
 need uname flock stat date df find readlink tar gzip mv
 [ "$(uname -m)" = "$arch" ] || refuse "it is of architecture $(uname -m), not $arch"
+place=$W
+[ -d "$W" ] || place=/var/lib
+free_kib=$(df -Pk "$place" | tail -n 1 | { read -r _ _ _ free _; echo "$free"; })
+[ "$free_kib" -ge "$room_kib" ] ||
+    refuse "it has $((free_kib / 1024)) MiB free below $place, not $((room_kib / 1024))"
+"""
+
+CHECK: Final = (
+    _COMMON
+    + _FIT
+    + r"""
+[ -d "$W" ] || { echo free; exit 0; }
+lock
+if remains && [ "$left_s" -gt 0 ]; then tell taken; else echo free; fi
+"""
+)
+"""Arguments: architecture, room in KiB."""
+
+CLAIM: Final = (
+    _COMMON
+    + _FIT
+    + r"""
+id=$3 us=$4 from=$5 life_s=$6
 mkdir -p "$W" && [ ! -L "$W" ] && chmod 700 "$W" || refuse "$W cannot be made there"
-set -- $(df -Pk "$W" | tail -n 1)
-[ "$4" -ge "$room_kib" ] ||
-    refuse "it has $(($4 / 1024)) MiB free below $W, not $((room_kib / 1024))"
 lock
 if remains && [ "$lease" != "$id" ] && [ "$left_s" -gt 0 ]; then tell taken; exit 0; fi
 [ "$lease" = "$id" ] || wipe || refuse "what an earlier lease left cannot be removed"
-printf '%s
-' "$id" "$us" "$from" "$life_s" >"$W/claim.new" && mv -f "$W/claim.new" "$W/claim" ||
+printf '%s\n' "$id" "$us" "$from" "$life_s" >"$W/claim.new" && mv -f "$W/claim.new" "$W/claim" ||
     refuse "the claim cannot be written"
 remains && tell claimed
 """
 )
-"""Arguments: lease, owner, remote, seconds to live, architecture, room in KiB."""
+"""Arguments: architecture, room in KiB, lease, owner, remote, seconds to live."""
 
 LOOK: Final = (
     _COMMON
