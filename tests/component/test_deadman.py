@@ -7,6 +7,7 @@ nor a sweep nor the provider's supervisor has a reason to act.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from dataclasses import replace
 import pytest
 
 from mock_cloud.cloud.leased import LeasedNode
+from mock_cloud.cloud.local.files import end_process, wait_gone
 from mock_cloud.cloud.local.provider import LocalProvider
 from mock_cloud.errors import RemoteCommandError
 from mock_cloud.model import WORKSPACE, Toolkit
@@ -119,6 +121,32 @@ def test_a_frozen_line_is_no_sign_of_life(site: Site, leased: LeasedNode, reach:
         arm(reach(relay.address[1]), grace_s=2)
         relay.freeze()
         ended(site, leased, within_s=8)
+
+
+def test_what_was_sent_is_gone_before_the_power(
+    site: Site, leased: LeasedNode, reach: Reach
+) -> None:
+    """The supervisor, which would remove the node's disk, is stopped until that was looked at."""
+    arm(reach(), life_s=2)
+    facts = site.facts(leased.lease_id)
+    assert facts.init is not None
+    disk = site.state_dir / "nodes" / leased.lease_id / "disk"
+    end_process(facts.supervisor, signal.SIGSTOP)
+    try:
+        site.ssh(
+            leased,
+            f"mkdir -p {WORKSPACE}/blobs {WORKSPACE}/jobs/a/b /var/lib/mock/x/overlay/upper.j;"
+            f"for d in blobs jobs/a/b; do echo secret > {WORKSPACE}/$d/source; done;"
+            "echo secret > /var/lib/mock/x/overlay/upper.j/source",
+        )
+        assert len(list(disk.rglob("source"))) == 3
+        assert wait_gone(facts.init, 8)
+        assert [path.name for path in disk.rglob("*") if path.name == "source"] == []
+        assert "deadman the lease is over" in (next(disk.rglob("order.log"))).read_text()
+        assert runs(site, leased)  # as far as the supervisor knew: it did not end the node
+    finally:
+        end_process(facts.supervisor, signal.SIGCONT)
+    ended(site, leased, within_s=8)
 
 
 CONTROLLER = """
