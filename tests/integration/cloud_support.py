@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A client of the lab's clouds: user-data of cloud-init's, and OpenSSH with a pinned key."""
+"""A client of the lab's clouds: the product's user-data, and OpenSSH with a pinned key."""
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import time
@@ -11,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mock_cloud.model import KeyPair
+from mock_cloud.cloud.apis.userdata import make_user_data
+from mock_cloud.cloud.provider import Bootstrap
+from mock_cloud.model import KeyPair, NodeAddress
 from mock_cloud.sshkeys import make_key_pair
 
 
@@ -24,27 +25,18 @@ class Client:
     host_key: KeyPair = field(default_factory=make_key_pair)
     client_key: KeyPair = field(default_factory=make_key_pair)
 
+    @property
+    def bootstrap(self) -> Bootstrap:
+        return Bootstrap(self.host_key, self.client_key.public, self.hostname)
+
     def user_data(self, minutes: int = 60) -> str:
-        settings = {
-            "disable_root": False,
-            "ssh_deletekeys": True,
-            "ssh_keys": {
-                "ed25519_private": self.host_key.private.reveal().decode(),
-                "ed25519_public": f"{self.host_key.public}\n",
-            },
-            "users": [
-                {
-                    "name": "root",
-                    "lock_passwd": False,
-                    "ssh_authorized_keys": [str(self.client_key.public)],
-                }
-            ],
-            "hostname": self.hostname,
-            "preserve_hostname": False,
-            "bootcmd": [["shutdown", "-P", f"+{minutes}"]],
-            "ssh_pwauth": False,
-        }
-        return "#cloud-config\n" + json.dumps(settings)  # JSON is YAML
+        """As the product sends it."""
+        now = time.time()
+        made = make_user_data(self.bootstrap, expires_unix=now + 60 * minutes, now_unix=now)
+        return made.reveal().decode()
+
+    def node_address(self, host: str) -> NodeAddress:
+        return NodeAddress(host, 22, "root", self.host_key.public)
 
     def ssh(self, address: str, command: str) -> str:
         """What `command` prints on the node; its host key is the one in the user-data."""

@@ -61,7 +61,7 @@ class Machine:
         self.port = site.network.new_port()
         self.state = State.STARTING
         self.problem = ""
-        self.started_unix = time.time()
+        self.created_unix = self.started_unix = time.time()
         self.init_pid = 0
         self.directory = site.directory / "nodes" / name
         self._boot = boot

@@ -28,7 +28,8 @@ Tree = Mapping[str, "str | Tree"]
 class NodeData:
     """What one node may read. `ec2` is the tree below meta-data; `openstack` meta_data.json.
 
-    Each is served only if it is not empty. `must_use_token` is EC2's HttpTokens=required.
+    Each is served only if it is not empty; Nova has both, but no tokens. `must_use_token` is
+    EC2's HttpTokens=required.
     """
 
     user_data: bytes
@@ -49,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         node = self._node()
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if node is None or not node.ec2 or self.path != "/latest/api/token":
+        if node is None or not node.ec2 or node.openstack or self.path != "/latest/api/token":
             return self._send(404, b"")
         if not self.headers.get(_TTL_HEADER, "").isdigit():
             return self._send(400, b"")
