@@ -210,12 +210,13 @@ class LeaseLimits:
 class AttestSettings:
     """Table [attest]: the known-good set and who may have signed it.
 
-    `manifest` is the signed image manifest (DSSE); `manifest_keys` are files with OpenSSH
+    `manifest` is the signed image manifest (DSSE); without one nothing is built, only an image
+    can be baked, which gives one. `manifest_keys` are files with OpenSSH
     ed25519 public keys, of which one must have signed it; `package_keys` are files with
     armoured OpenPGP certificates, of which one must have signed each RPM header.
     """
 
-    manifest: Path
+    manifest: Path | None
     manifest_keys: tuple[Path, ...]
     package_keys: tuple[Path, ...]
     second_look: SecondLook = SecondLook.NEVER

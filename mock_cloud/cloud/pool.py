@@ -116,7 +116,9 @@ def settings_digest(remote: Remote, arch: str, toolkit: str = "") -> str:
     return hashlib.sha256(repr(shape).encode()).hexdigest()
 
 
-def _identity(path: Path) -> list[int] | None:
+def _identity(path: Path | None) -> list[int] | None:
+    if path is None:
+        return None
     try:
         facts = path.stat()
     except OSError:

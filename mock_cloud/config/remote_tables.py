@@ -134,7 +134,7 @@ TABLES: Final[Tables] = {
         "at_limit": Key("at_limit", choice(AtLimit)),
     },
     "attest": {
-        "manifest": Key("manifest", file, required=True),
+        "manifest": Key("manifest", file),
         "manifest_keys": Key("manifest_keys", files, required=True),
         "package_keys": Key("package_keys", files, required=True),
         "second_look": Key("second_look", choice(SecondLook)),

@@ -118,7 +118,7 @@ def read_remote(name: str, path: Path) -> Remote:
         name=name,
         provider=provider,
         arches=_arches(document, hosts, nodes),
-        attest=AttestSettings(**document.tables["attest"]),
+        attest=AttestSettings(**{"manifest": None, **document.tables["attest"]}),
         lease=lease,
         build=BuildSettings(**document.tables.get("build", {})),
         toolkit=_toolkit(document),

@@ -13,7 +13,7 @@ from mock_cloud.cloud.hosts.handle import host_name
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import HostKey
-from mock_cloud.settings import AttestSettings, Remote
+from mock_cloud.settings import Remote
 from mock_cloud.signed.keys import PackageKeys
 
 _HINT_KEY: Final = "it is what gpg --armor --export prints"
@@ -41,7 +41,7 @@ class KnownGoods:
             host.name: host.manifest or self._default for host in remote.hosts if host.arch == arch
         }
         paths = set(self._of_host.values()) or {self._default}
-        self._sets = {path: _load(remote.attest, path) for path in sorted(paths)}
+        self._sets = {path: _load(remote, path) for path in paths}
 
     def of(self, leased: LeasedNode) -> KnownGood:
         """The set for this node."""
@@ -56,12 +56,19 @@ class KnownGoods:
         return next(iter(self._sets.values()))
 
 
-def _manifest_path(remote: Remote, arch: str) -> Path:
+def _manifest_path(remote: Remote, arch: str) -> Path | None:
     node = remote.nodes.get(arch)
     return remote.attest.manifest if node is None or node.manifest is None else node.manifest
 
 
-def _load(settings: AttestSettings, path: Path) -> KnownGood:
+def _load(remote: Remote, path: Path | None) -> KnownGood:
+    settings = remote.attest
+    if path is None:
+        raise ConfigError(
+            f"{remote.source}: no manifest says what a node of this remote may hold",
+            hint="name one in [attest] or [node.ARCH]: mock-cloud image bake or known-good make"
+            " makes it",
+        )
     keys = tuple(read_public_key(name) for name in settings.manifest_keys)
     manifest = verify_manifest(read_file(path, "the manifest"), keys)
     armoured = [_read_package_key(name) for name in settings.package_keys]

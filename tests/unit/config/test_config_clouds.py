@@ -9,6 +9,7 @@ import pytest
 
 from mock_cloud.config.remotes import read_remote
 from mock_cloud.errors import ConfigError
+from mock_cloud.session.known_good import KnownGoods
 from mock_cloud.settings import Ec2Settings, LibcloudSettings, Market
 
 ATTEST = """
@@ -144,3 +145,13 @@ def test_a_source_of_toolkits(place: Path) -> None:
     table = '[toolkit]\nmirror = "http://m"\nsuite = "s"\nkeyring = "p.asc"\n'
     found = read_remote("cloud", write(place, EC2 + table)).toolkit
     assert (found.mirror, found.suite, found.keyring) == ("http://m", "s", place / "p.asc")
+
+
+def test_a_remote_whose_image_is_not_baked_yet_has_no_manifest(place: Path) -> None:
+    path = write(place, EC2)
+    path.write_text(path.read_text().replace('[attest]\nmanifest = "m.json"\n', "[attest]\n"))
+    remote = read_remote("cloud", path)
+    assert remote.attest.manifest is None
+    with pytest.raises(ConfigError, match="no manifest") as caught:
+        KnownGoods(remote, "x86_64")
+    assert "image bake" in str(caught.value.hint)
