@@ -3,9 +3,9 @@
 
 Started as ``python -m tests.lab.clouds.machine`` with a plan on the first line of stdin; reports
 events as lines of JSON on stdout. Further lines of stdin are commands: ``stop`` is the power
-button. The end of stdin is the end of whoever started it: then the node dies and its
-directory goes. The kernel kills the node if this process dies, and all mounts and interfaces
-are in the node's own namespaces.
+button, ``kill`` pulls the plug, ``crash`` is an accident. The end of stdin is the end of whoever
+started it: then the node dies and its directory goes. The kernel kills the node if this process
+dies, and all mounts and interfaces are in the node's own namespaces.
 """
 
 from __future__ import annotations
@@ -144,9 +144,10 @@ class Hypervisor:
         return max(0.0, self._stopping_since + _STOP_TIMEOUT_S - time.monotonic())
 
     def _obey(self, init: int) -> None:
-        is_asked = commands.readline() == b"stop\n"
-        self._stopping_since = time.monotonic()
-        os.kill(init, POWER_BUTTON if is_asked else signal.SIGKILL)
+        word = commands.readline()
+        if word != b"crash\n":
+            self._stopping_since = time.monotonic()
+        os.kill(init, POWER_BUTTON if word == b"stop\n" else signal.SIGKILL)
 
 
 commands = io.FileIO(0, closefd=False)  # unbuffered, so that select(2) sees what is left of it

@@ -96,8 +96,13 @@ class Machine:
         self._tell(b"stop\n")
         self._ended.wait(_END_TIMEOUT_S)
 
+    def crash(self) -> None:
+        """As if its host had failed, which nobody asked for."""
+        self._tell(b"crash\n")
+        self._ended.wait(_END_TIMEOUT_S)
+
     def kill(self) -> None:
-        """As if the host had failed: at once, nothing is written back."""
+        """End the node at once; nothing is written back."""
         self._is_wanted = False
         self._tell(b"kill\n")
         self._ended.wait(_END_TIMEOUT_S)

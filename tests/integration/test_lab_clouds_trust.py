@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A node that cloud-init has set up is trusted by its image's manifest; changed, it is not."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.attest import (
+    Binding,
+    HeaderCache,
+    InjectedFile,
+    NodeRefused,
+    PackageKeys,
+    parse_evidence,
+    standard,
+    verify,
+    verify_manifest,
+)
+from mock_cloud.attest.verdict import Verdict
+from mock_cloud.cloud.apis.userdata import injected_files
+from mock_cloud.cloud.provider import InjectedFile as ProvidedFile
+from mock_cloud.cloud.provider import InjectedType
+from mock_cloud.model import HostKey, Toolkit
+from mock_cloud.remote.connect import connect
+from mock_cloud.remote.unverified import UnverifiedNode
+from mock_cloud.session.attesting import SKIP
+from mock_cloud.toolkit import pack
+from tests.integration.cloud_support import Client, greets, wait_for
+from tests.integration.test_lab_clouds import create as create_instance
+from tests.integration.test_lab_openstack import create as create_server
+from tests.lab.clouds.cloud import Cloud
+from tests.lab.clouds.ec2 import Ec2Cloud
+from tests.lab.clouds.openstack import OpenStackCloud
+from tests.lab.layout import Lab
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
+    return pack(tmp_path_factory.mktemp("toolkit"))
+
+
+def given(file: ProvidedFile) -> InjectedFile:
+    """A file or directory that cloud-init makes, as evidence will show it."""
+    kept = file.without_content()
+    digest = kept.sha256 if file.type is InjectedType.FILE else None
+    return InjectedFile(file.type.value, file.mode, file.uid, file.gid, kept.size_bytes, digest)
+
+
+class Judge:
+    """Measures one node and compares it with the cloud's own manifest."""
+
+    def __init__(self, lab: Lab, cloud: Cloud, client: Client, toolkit: Toolkit) -> None:
+        keys = [HostKey.parse(lab.manifest_key.read_text())]
+        self._manifest = verify_manifest(cloud.manifest.read_bytes(), keys)
+        self._keys = PackageKeys.parse([lab.package_key.read_bytes()])
+        self._client, self._toolkit = client, toolkit
+        self._cache: HeaderCache = {}
+        self._headers: dict[str, bytes] = {}
+
+    @property
+    def _injected(self) -> Mapping[str, InjectedFile]:
+        files = injected_files(self._client.bootstrap)
+        return {path: given(file) for path, file in files.items()}
+
+    def judge(self, node: UnverifiedNode) -> Verdict:
+        nonce = secrets.token_hex(32)
+        evidence = parse_evidence(node.measure(nonce, skip=SKIP))
+        missing = {digest for digest, _ in evidence.headers} - self._headers.keys()
+        self._headers.update(node.fetch_headers(missing))
+        binding = Binding(node.host_key, nonce, self._toolkit, self._injected, skip=SKIP)
+        args = (evidence, self._headers, self._manifest, self._keys, standard(), binding)
+        return verify(*args, cache=self._cache)[1]
+
+    def refusals(self, node: UnverifiedNode) -> set[tuple[str, str]]:
+        with pytest.raises(NodeRefused) as caught:
+            self.judge(node)
+        return {(reason.code, reason.subject) for reason in caught.value.reasons}
+
+
+@contextmanager
+def agent(client: Client, host: str, toolkit: Toolkit) -> Iterator[UnverifiedNode]:
+    node = connect(client.node_address(host), client.client_key.private, deadline_s=30)
+    try:
+        node.start_agent(toolkit)
+        node.hello("0" * 64)
+        yield node
+    finally:
+        node.close()
+
+
+def tampering(instance: str) -> list[tuple[str, str, str]]:
+    """(command, code, path): what each of them alone is refused for."""
+    cloud = "/var/lib/cloud"
+    here = f"{cloud}/instances/{instance}"
+    volatile, unknown = "file.volatile", "file.unknown"
+    return [
+        ("echo '#!/bin/sh' > {}; chmod +x {}", volatile, f"{cloud}/scripts/per-boot/evil"),
+        ("echo x > {}", volatile, f"{here}/handlers/evil.py"),
+        ("cp /bin/true {}", volatile, f"{here}/scripts/evil"),
+        ("ln -s /root {}", volatile, f"{cloud}/instances/evil"),
+        ("chmod 755 {}", volatile, f"{here}/obj.pkl"),
+        ("ln -sfn /root {}", volatile, f"{cloud}/instance"),
+        ("echo x > {}", unknown, "/etc/cloud/cloud.cfg.d/99_evil.cfg"),
+        ("mkdir -p /etc/sudoers.d; echo x > {}", unknown, "/etc/sudoers.d/90-cloud"),
+        ("echo >> {}", "file.digest", "/root/.ssh/authorized_keys"),
+        ("chmod 644 {}", "file.mode", "/etc/ssh/ssh_host_ed25519_key"),
+    ]
+
+
+def test_on_ec2(ec2: Ec2Cloud, lab: Lab, toolkit: Toolkit, tmp_path: Path) -> None:
+    client = Client(tmp_path)
+    instance = create_instance(ec2, client).id
+    address = ec2.node(instance).address
+    wait_for(lambda: greets(address))
+    judge = Judge(lab, ec2, client, toolkit)
+    with agent(client, address, toolkit) as node:
+        assert judge.judge(node).trusted
+        changes = tampering(instance)
+        commands = [command.replace("{}", path) for command, _, path in changes]
+        client.ssh(address, "; ".join(commands))
+        wanted = {(code, path) for _, code, path in changes}
+        assert judge.refusals(node) - {("file.unknown", "/etc/sudoers.d")} == wanted
+
+
+def test_on_openstack(
+    openstack: OpenStackCloud, lab: Lab, toolkit: Toolkit, tmp_path: Path
+) -> None:
+    client = Client(tmp_path)
+    address = openstack.node(create_server(openstack, client).id).address
+    wait_for(lambda: greets(address))
+    with agent(client, address, toolkit) as node:
+        assert Judge(lab, openstack, client, toolkit).judge(node).trusted
