@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.cloud.apis import generic
 from mock_cloud.cloud.apis.adapter import CloudApi
 from mock_cloud.cloud.apis.ec2 import make_ec2_api
 from mock_cloud.cloud.apis.openstack import make_openstack_api
@@ -14,6 +15,7 @@ from mock_cloud.cloud.apis.provider import CloudProvider
 from mock_cloud.cloud.apis.rackspace import make_rackspace_api
 from mock_cloud.cloud.hosts import provider as hosts
 from mock_cloud.cloud.local import provider as local
+from mock_cloud.cloud.owner import local_owner
 from mock_cloud.cloud.provider import Provider
 from mock_cloud.errors import ConfigError
 from mock_cloud.settings import Remote
@@ -40,6 +42,10 @@ def find_provider(name: str, state_dir: Path, remote: Remote | None) -> Provider
         return hosts.HostsProvider(state_dir, () if remote is None else remote.hosts)
     if name in APIS and remote is not None and remote.cloud is not None:
         return CloudProvider(APIS[name](remote), remote.cloud, remote)
+    if name == generic.NAME and remote is not None and remote.cloud is not None:
+        api = generic.make_libcloud_api(remote, local_owner(state_dir))
+        return CloudProvider(api, remote.cloud, remote)
     raise ConfigError(
-        f"there is no provider {name!r}", hint=f"the providers are: {', '.join((*NAMES, *APIS))}"
+        f"there is no provider {name!r}",
+        hint=f"the providers are: {', '.join((*NAMES, *APIS, generic.NAME))}",
     )

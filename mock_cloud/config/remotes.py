@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from mock_cloud.config.chroots import MOCK_CONFIG_DIR, user_home
 from mock_cloud.config.remote_tables import CLOUD_TABLES, TABLES
@@ -43,6 +44,9 @@ _TABLES_OF: Final = {
     "ssh": ("host",),
     **{name: (name, "node") for name in CLOUD_TABLES},
 }
+
+_SECRET_ARGUMENT: Final = re.compile(r"key|secret|pass|token|credential", re.IGNORECASE)
+"""Arguments of drivers that are secrets; with some drivers ``key`` is all there is."""
 
 PROVIDERS: Final = tuple(_TABLES_OF)
 """Providers there are."""
@@ -176,9 +180,17 @@ def _refuse_open_secrets(document: Document) -> None:
     for table, values in document.tables.items():
         for key, value in values.items():
             if isinstance(value, Secret):
-                document.refuse(
-                    f"{key} is a secret, and others may read this file: chmod 600 it", table, key
-                )
+                _refuse_open(document, table, key)
+    for key, value in document.tables.get("libcloud", {}).get("arguments", {}).items():
+        is_literal = isinstance(value, str) and not value.startswith("env:")
+        if is_literal and _SECRET_ARGUMENT.search(key):
+            _refuse_open(document, "libcloud.arguments", key, 'write "env:NAME", or ')
+
+
+def _refuse_open(document: Document, table: str, key: str, instead: str = "") -> NoReturn:
+    document.refuse(
+        f"{key} is a secret, and others may read this file: {instead}chmod 600 it", table, key
+    )
 
 
 def _arches(

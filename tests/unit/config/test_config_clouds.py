@@ -155,3 +155,29 @@ def test_a_remote_whose_image_is_not_baked_yet_has_no_manifest(place: Path) -> N
     with pytest.raises(ConfigError, match="no manifest") as caught:
         KnownGoods(remote, "x86_64")
     assert "image bake" in str(caught.value.hint)
+
+
+LIBCLOUD = """[remote]
+provider = "libcloud"
+[libcloud]
+driver = "vultr"
+[node.x86_64]
+images = ["1"]
+sizes = ["2"]
+[libcloud.arguments]
+"""
+
+
+@pytest.mark.parametrize("key", ["key", "secret", "ex_password", "api_token", "credentials"])
+def test_a_literal_secret_for_a_driver_needs_a_closed_file(place: Path, key: str) -> None:
+    text = f'{LIBCLOUD}{key} = "hidden"\n'
+    with pytest.raises(ConfigError, match=rf"cloud.toml:9: {key} is a secret.*env:NAME") as caught:
+        read_remote("cloud", write(place, text))
+    assert "hidden" not in caught.value.message
+    assert read_remote("cloud", write(place, text, 0o600))
+
+
+def test_what_the_environment_holds_may_be_named_in_the_open(place: Path) -> None:
+    remote = read_remote("cloud", write(place, f'{LIBCLOUD}key = "env:TOKEN"\nregion = "x"\n'))
+    assert isinstance(remote.cloud, LibcloudSettings)
+    assert remote.cloud.arguments == {"key": "env:TOKEN", "region": "x"}
