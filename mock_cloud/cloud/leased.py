@@ -51,6 +51,11 @@ class LeasedNode:
         return self._lease.handle
 
     @property
+    def kind(self) -> str:
+        """What the node is, in a few words: size and zone, or whose machine."""
+        return self._lease.kind
+
+    @property
     def injected(self) -> Mapping[str, InjectedFile]:
         """What the provider itself put on the node, by path; files by their digest."""
         return self._lease.injected

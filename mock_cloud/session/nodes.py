@@ -92,7 +92,8 @@ def lease(
         leased = acquire_one()
     with leased:
         warm = "warm" if leased.builds > 1 else "new"
-        site.console.info(f"remote {remote.name}: {warm} node {leased.address}")
+        kind = f" ({leased.kind})" if leased.kind else ""
+        site.console.info(f"remote {remote.name}: {warm} node {leased.address}{kind}")
         yield leased
 
 

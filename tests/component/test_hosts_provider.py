@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.cloud.hosts.handle import parse_handle
+from mock_cloud.cloud.hosts.handle import Handle
 from mock_cloud.cloud.hosts.provider import HostsProvider, examine_host
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.provider import Bootstrap, CreatedNode, NodeOrder, NodesTaken
@@ -274,13 +274,14 @@ def test_a_host_that_cannot_be_told_keeps_its_lease(
     alpha, _ = lent
     controller = Controller(tmp_path, alpha.settings)
     node = controller.take("aa")
-    (place,) = parse_handle(node.handle)
-    from mock_cloud.cloud.hosts.handle import dump_handle
-
-    away = dump_handle((replace(place, address=replace(place.address, port=1)),))
+    (place,) = Handle.parse(node.handle).places
+    gone = replace(place, address=replace(place.address, port=1))
+    away = str(Handle((gone,), time.time()))
     with pytest.raises(CleanupError, match=r"alpha: .*Connection refused"):
         controller.provider.destroy("aa", away)
     assert not controller.provider.is_running("aa", away)
+    # A claim that ended by its age long ago keeps no lease open for ever.
+    controller.provider.destroy("aa", str(Handle((gone,), time.time() - 9000)))
     controller.provider.destroy("aa", node.handle)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -15,13 +16,15 @@ from pathlib import Path
 
 import pytest
 
+from mock_cloud.cloud.hosts.answers import Free
+from mock_cloud.cloud.hosts.client import ask
 from mock_cloud.errors import ConfigError, ConnectionLost, HostKeyMismatch, TransportError
 from mock_cloud.model import HostKey, NodeAddress, UserKeys
 from mock_cloud.remote.connect import connect
 from mock_cloud.sshkeys import make_key_pair
 from tests.component.remote_parts import open_descriptors, own_threads, wait_until
 from tests.lab import leaks
-from tests.lab.sshd import Sshd
+from tests.lab.sshd import Sshd, SshdOptions
 
 # Carries bytes both ways, as `ssh -W` and nc(1) do.
 CARRY = """
@@ -183,3 +186,21 @@ def test_other_keys_of_the_agent_are_offered_only_if_wanted(
 def test_what_is_no_key_is_named(shared_sshd: Sshd, path: str) -> None:
     with pytest.raises(ConfigError, match=f"no SSH key to log in with: {path}: "):
         connect(shared_sshd.address, UserKeys((path,), whole_agent=False), deadline_s=10)
+
+
+def test_a_machine_with_an_ipv6_address_only(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with Sshd(tmp_path / "sshd", SshdOptions(f"ListenAddress [::1]:{port}")) as sshd:
+        key = tmp_path / "key"
+        key.touch(0o600)
+        key.write_bytes(sshd.client_key.private.reveal())
+        keys = UserKeys((str(key),), whole_agent=False)
+        six = replace(sshd.address, host="::1", port=port, user_keys=keys)
+        connect(six, keys, deadline_s=10).close()
+        assert str(six) == f"root@[::1]:{port}"
+        # OpenSSH's client, as the provider of lent machines uses it.
+        assert ask(six, (), "echo free") == Free()
+        with pytest.raises(HostKeyMismatch):
+            ask(replace(six, host_key=make_key_pair().public), (), "echo free")

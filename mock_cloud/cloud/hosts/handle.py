@@ -19,20 +19,36 @@ class Place:
     address: NodeAddress
 
 
-def dump_handle(places: tuple[Place, ...]) -> str:
-    """The handle of a lease: its host is the last of `places`.
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """A lease's host is the last of `places`; the claim ends by itself at `until_unix`.
 
-    The others did not answer whether they took our claim; they are told that it is over.
+    The other places did not answer whether they took our claim; they are told that it is over.
     """
-    return json.dumps([[place.name, dump_address(place.address)] for place in places])
+
+    places: tuple[Place, ...]
+    until_unix: float
+
+    def __str__(self) -> str:
+        places = [[place.name, dump_address(place.address)] for place in self.places]
+        return json.dumps({"until": self.until_unix, "places": places})
+
+    @classmethod
+    def parse(cls, text: str) -> Handle:
+        """The handle in the journal's text; none was recorded in an empty one. ConfigError."""
+        try:
+            return _parse(json.loads(text)) if text else cls((), 0.0)
+        except ValueError as error:
+            raise ConfigError(f"the journal's handle of a host is damaged: {error}") from error
 
 
-def parse_handle(handle: str) -> tuple[Place, ...]:
-    """The places in a handle, none in an empty one. ConfigError."""
-    try:
-        return tuple(_parse_place(item) for item in json.loads(handle or "[]"))
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"the journal's handle of a host is damaged: {error}") from error
+def _parse(raw: object) -> Handle:
+    if not isinstance(raw, dict) or set(raw) != {"until", "places"}:
+        raise ValueError("not a handle")
+    until, places = raw["until"], raw["places"]
+    if type(until) not in (int, float) or not isinstance(places, list):
+        raise ValueError("not a handle")
+    return Handle(tuple(_parse_place(item) for item in places), float(until))
 
 
 def _parse_place(item: object) -> Place:
@@ -43,5 +59,5 @@ def _parse_place(item: object) -> Place:
 
 def host_name(handle: str) -> str:
     """How the remote's file calls the host of a lease; empty if it has none. ConfigError."""
-    places = parse_handle(handle)
+    places = Handle.parse(handle).places
     return places[-1].name if places else ""

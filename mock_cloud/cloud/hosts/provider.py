@@ -17,7 +17,7 @@ from typing import Final
 
 from mock_cloud.cloud.hosts.answers import Answer, Free, Taken, Unfit
 from mock_cloud.cloud.hosts.client import HostUnusable, ask, find_host_key
-from mock_cloud.cloud.hosts.handle import Place, dump_handle, parse_handle
+from mock_cloud.cloud.hosts.handle import Handle, Place
 from mock_cloud.cloud.hosts.lately import Lately
 from mock_cloud.cloud.hosts.route import Hop, find_route
 from mock_cloud.cloud.hosts.scripts import CHECK, CLAIM, LOOK, RELEASE, ROOM_KIB
@@ -31,12 +31,19 @@ from mock_cloud.cloud.provider import (
     OnHandle,
     OnPhase,
 )
-from mock_cloud.errors import CleanupError, CloudError, ConfigError, MockCloudError
+from mock_cloud.errors import (
+    CleanupError,
+    CloudError,
+    ConfigError,
+    HostKeyMismatch,
+    MockCloudError,
+)
 from mock_cloud.model import NodeAddress
 from mock_cloud.settings import HostSettings
 
 NAME: Final = "ssh"
 _ASKED_AT_ONCE: Final = 16
+_FORGOTTEN_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,36 +87,49 @@ class HostsProvider:
             if time.monotonic() >= deadline:
                 problems.append(f"{host.name}: no time was left to ask it")
                 continue
-            reached = None
             try:
                 reached = _reach(host)
-                on_handle(dump_handle((*doubtful, reached.place)))
+            except HostUnusable as error:
+                self._pass_over(host, error, problems, on_phase)
+                continue
+            on_handle(str(Handle((*doubtful, reached.place), order.expires_unix)))
+            try:
                 answer = _claim(reached, order, host.arch)
             except HostUnusable as error:
-                problems.append(f"{host.name}: {error.message}")
-                on_phase(f"host {host.name} cannot be used: {error.message}")
-                self._lately.note(host.name)
-                if reached is not None and error.claimed:
-                    doubtful = (*doubtful, reached.place)
+                self._pass_over(host, error, problems, on_phase)
+                doubtful = (*doubtful, reached.place) if error.claimed else doubtful
                 continue
+            except HostKeyMismatch:
+                on_handle(str(Handle(doubtful, order.expires_unix)))  # it was told nothing
+                raise
             if isinstance(answer, Taken) and answer.lease == order.lease_id:
                 kind = f"{host.name}, lent by {host.owner}"
                 on_phase(f"host {kind}")
-                handle = dump_handle((*doubtful, reached.place))
+                handle = str(Handle((*doubtful, reached.place), order.expires_unix))
                 return CreatedNode(reached.place.address, handle, {}, price_per_hour=0.0, kind=kind)
             if isinstance(answer, Taken):
                 taken[host.name] = answer
             else:
                 why = answer.why if isinstance(answer, Unfit) else "it took no claim"
                 problems.append(f"{host.name}: {why}")
-        on_handle(dump_handle(doubtful))
+        on_handle(str(Handle(doubtful, order.expires_unix)))
         raise _nothing_free(order, taken, problems)
 
+    def _pass_over(
+        self, host: HostSettings, error: HostUnusable, problems: list[str], on_phase: OnPhase
+    ) -> None:
+        problems.append(f"{host.name}: {error.message}")
+        on_phase(f"host {host.name} cannot be used: {error.message}")
+        self._lately.note(host.name)
+
     def destroy(self, lease_id: str, handle: str) -> None:
-        """See `Provider.destroy`: our processes and files go, the machine stays."""
+        """See `Provider.destroy`: our processes and files go, the machine stays.
+
+        A claim that is long over is not asked for any more where nobody answers.
+        """
+        known = Handle.parse(handle)
         left = []
-        places = parse_handle(handle) or self._find_claims(lease_id)
-        for place in places:
+        for place in known.places if handle else self._find_claims(lease_id):
             try:
                 answer = ask(place.address, (), RELEASE, lease_id)
             except MockCloudError as error:
@@ -117,7 +137,7 @@ class HostsProvider:
             else:
                 if not isinstance(answer, Free):
                     left.append(f"{place.name}: {_shown(answer)}")
-        if left:
+        if left and not (handle and time.time() > known.until_unix + _FORGOTTEN_S):
             raise CleanupError(
                 f"the claim of lease {lease_id} may be left on a host: {'; '.join(left)}",
                 hint="it ends by itself with the lease; mock-cloud release tries again",
@@ -125,7 +145,7 @@ class HostsProvider:
 
     def is_running(self, lease_id: str, handle: str) -> bool:
         """See `Provider.is_running`: the host answers, and the claim on it is this lease's."""
-        places = parse_handle(handle)
+        places = Handle.parse(handle).places
         if not places:
             return False
         try:
@@ -155,7 +175,7 @@ class HostsProvider:
 
     def _find_claims(self, lease_id: str) -> tuple[Place, ...]:
         found = (node for node in self.list_nodes() if node.lease_id == lease_id)
-        return tuple(place for node in found for place in parse_handle(node.handle))
+        return tuple(place for node in found for place in Handle.parse(node.handle).places)
 
     def _candidates(self, arch: str) -> list[HostSettings]:
         """Hosts of `arch`: those that failed lately last, then by capacity, then as written."""
@@ -168,7 +188,7 @@ class HostsProvider:
     def _leased_places(self) -> Iterable[Place]:
         for lease in Journal(self._state_dir).leases():
             if lease.provider == NAME:
-                yield from parse_handle(lease.handle)
+                yield from Handle.parse(lease.handle).places
 
 
 def examine_host(host: HostSettings) -> str:
@@ -228,13 +248,14 @@ def _look(place: Place) -> Answer | None:
 
 
 def _found(place: Place, claim: Taken) -> FoundNode:
+    until = time.time() + claim.left_s
     return FoundNode(
         claim.lease,
         claim.owner,
-        dump_handle((place,)),
+        str(Handle((place,), until)),
         running=True,
         remote=claim.remote,
-        expires_unix=time.time() + claim.left_s,
+        expires_unix=until,
     )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from mock_cloud.config.remotes import read_remote
 from mock_cloud.errors import ConfigError
 from mock_cloud.session.known_good import KnownGoods
 from mock_cloud.settings import Ec2Settings, LibcloudSettings, Market
+from mock_cloud.sshkeys import make_key_pair
 
+KEY = make_key_pair().public
 ATTEST = """
 [attest]
 manifest = "m.json"
@@ -181,3 +184,21 @@ def test_what_the_environment_holds_may_be_named_in_the_open(place: Path) -> Non
     remote = read_remote("cloud", write(place, f'{LIBCLOUD}key = "env:TOKEN"\nregion = "x"\n'))
     assert isinstance(remote.cloud, LibcloudSettings)
     assert remote.cloud.arguments == {"key": "env:TOKEN", "region": "x"}
+
+
+def test_the_example_of_lent_machines_works(place: Path) -> None:
+    text = (Path(__file__).parents[3] / "etc/mock/remotes.d/volunteers.toml").read_text()
+    text = text.replace("/srv/mock-cloud/volunteers.manifest.json", "m.json")
+    text = text.replace("/srv/mock-cloud/manifest.pub", "m.pub")
+    text = re.sub(r"/etc/pki/[^\"]*", "p.asc", text)
+    path = place / "volunteers.toml"
+    path.write_text(text)
+    (host,) = read_remote("volunteers", path).hosts
+    assert (host.name, host.arch, host.user) == ("alpha", "s390x", "root")
+    # What stands in comments is true too.
+    beta = text.index("#[host.beta]")
+    end = text.index("# Nothing is sent")
+    table = re.sub(r"(?m)^#(?=[a-z[])", "", text[beta:end]).replace("AAAA…", str(KEY).split()[1])
+    (place / "volunteers.ssh_config").write_text("")
+    path.write_text(text[:beta] + table + text[end:])
+    assert [one.name for one in read_remote("volunteers", path).hosts] == ["alpha", "beta"]

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Builds on lent machines: each in a network namespace with an address of its own.
+
+`beta` has no name and no way to it but through `gate`, and its host key is vouched for by a CA.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.sshkeys import make_key_pair
+from tests.integration.conftest import User
+from tests.integration.faults import Command, check_failure
+from tests.lab.layout import Lab, locked
+from tests.lab.volunteers import Volunteer, Volunteers, build
+
+pytestmark = pytest.mark.lab
+W = "var/lib/mock-cloud"
+
+
+@pytest.fixture(scope="module")
+def volunteers(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Volunteers]:
+    with locked(lab):
+        build(lab)
+    with Volunteers(lab, tmp_path_factory.mktemp("volunteers")) as made:
+        with (made.gate.root / "etc/hosts").open("a") as hosts:
+            hosts.write(f"{made.beta.machine.address} beta.internal\n")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def ssh_config(volunteers: Volunteers) -> Path:
+    """What the user's OpenSSH knows: the gate, its key, and that beta is behind it."""
+    gate, place = volunteers.gate, volunteers.place
+    known = place / "known_hosts"
+    known.write_text(f"{gate.machine.address} {gate.host_key}\n")
+    config = place / "ssh_config"
+    config.write_text(
+        f"Host beta.internal\n ProxyJump gate\nHost gate\n HostName {gate.machine.address}\n"
+        f" User root\n UserKnownHostsFile {known}\nHost *\n IdentitiesOnly yes\n"
+        f" IdentityFile {volunteers.user_key}\n"
+    )
+    return config
+
+
+MakeUser = Callable[[str], User]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Toolkit and headers: the same for all users."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def make_lender(
+    volunteers: Volunteers, ssh_config: Path, tmp_path: Path, cache: Path
+) -> Iterator[MakeUser]:
+    """Makes users of the two machines; each has a controller of its own."""
+    users: list[User] = []
+
+    def make(name: str) -> User:
+        place = tmp_path / name
+        (place / "home").mkdir(parents=True)
+        config = volunteers.write_config(place / "etc")
+        with (config.path / "site-defaults.cfg").open("a") as stream:
+            stream.write(f"config_opts['basedir'] = {str(place / 'var/lib/mock')!r}\n")
+        way = f'ssh_config = "{ssh_config}"'
+        alpha = volunteers.alpha.table(more=way)
+        ca = f'host_ca = "{volunteers.ca}"'
+        beta = volunteers.beta.table(address="beta.internal", key=ca, more=way)
+        volunteers.write_remote(config, "volunteers", alpha, beta)
+        volunteers.write_remote(config, "alpha", alpha)
+        volunteers.write_remote(config, "beta", beta)
+        options = ("--configdir", str(config.path), "-r", config.chroot())
+        users.append(User(place, config, cache, options))
+        return users[-1]
+
+    yield make
+    for user in users:
+        user.release()
+    assert left(volunteers.alpha) == left(volunteers.beta) == []
+
+
+def left(one: Volunteer) -> list[str]:
+    """What is ours on a machine."""
+    place = one.root / W
+    return sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+
+
+def test_another_host_key_gets_nothing(
+    make_lender: MakeUser, volunteers: Volunteers, plain_srpm: Path, tmp_path: Path
+) -> None:
+    user = make_lender("one")
+    wrong = f'host_key = "{make_key_pair().public}"'
+    volunteers.write_remote(user.config, "wrong", volunteers.alpha.table(key=wrong))
+    ended = user.mock("--remote", "wrong", "--resultdir", tmp_path / "results", plain_srpm)
+    check_failure(ended, 77, "expected host key", hint="Nothing was sent")
+    assert left(volunteers.alpha) == [] and user.nodes() == []
+
+
+def test_another_ca_gets_nothing(make_lender: MakeUser, volunteers: Volunteers) -> None:
+    user = make_lender("one")
+    path = user.config.path / "remotes.d/beta.toml"
+    path.write_text(path.read_text().replace(str(volunteers.ca), str(make_key_pair().public)))
+    ended = user.cloud("attest", "beta", "--configdir", user.config.path)
+    check_failure(ended, 77, "not by the CA")
+    assert left(volunteers.beta) == []
+
+
+def test_a_jump_host_that_is_down_is_named(
+    make_lender: MakeUser, volunteers: Volunteers, ssh_config: Path
+) -> None:
+    user = make_lender("one")
+    down = user.place / "ssh_config"
+    down.write_text(ssh_config.read_text().replace(" User root", " User root\n Port 1"))
+    path = user.config.path / "remotes.d/beta.toml"
+    path.write_text(path.read_text().replace(str(ssh_config), str(down)))
+    ended = user.cloud("attest", "beta", "--configdir", user.config.path)
+    check_failure(ended, 75, "beta", "jump host gate: ssh: connect to host", "Connection refused")
+    checked = user.cloud("doctor", "beta", "--configdir", user.config.path)
+    assert "jump host gate" in checked.stdout + checked.stderr
+
+
+def test_two_builds_take_two_machines_and_a_third_waits(
+    make_lender: MakeUser, volunteers: Volunteers, plain_srpm: Path, tmp_path: Path
+) -> None:
+    user = make_lender("one")
+    user = replace(user, options=(*user.options, "--remote", "volunteers"))
+    one, two = tmp_path / "results-1", tmp_path / "results-2"
+    with (
+        Command(user, "--uniqueext", "1", "--resultdir", one, plain_srpm) as first,
+        Command(user, "--uniqueext", "2", "--resultdir", two, plain_srpm) as second,
+    ):
+        for run in (first, second):
+            run.wait_for("node trusted")
+        assert left(volunteers.alpha) and left(volunteers.beta)
+        with Command(user, "--uniqueext", "3", "--clean") as third:
+            third.wait_for("waiting for a node")
+            assert first.ended(120).code == 0, first.text
+            assert second.ended(120).code == 0, second.text
+            assert third.ended().code == 0, third.text
+    used = {row["address"] for row in user.nodes()}
+    assert used == {f"root@{volunteers.alpha.machine.address}:22", "root@beta.internal:22"}
+    said = first.text + second.text
+    for name in ("alpha", "beta"):
+        assert f"({name}, lent by the owner of {name})" in said
+    for results in (one, two):
+        assert list(results.glob("toy-plain-*.x86_64.rpm")) or list(results.glob("toy-plain-*.rpm"))
+
+
+def test_a_killed_controller_and_one_that_waits_for_it(
+    make_lender: MakeUser, volunteers: Volunteers
+) -> None:
+    """The claim outlives kill -9; others respect it; the owner's next command ends it."""
+    mine, other = (
+        replace(user, options=(*user.options, "--remote", "alpha"))
+        for user in (make_lender("one"), make_lender("two"))
+    )
+    with Command(mine, "--init") as first:
+        first.wait_for("node trusted")
+        first.send(signal.SIGKILL)
+        first.child.wait()
+    assert "claim" in left(volunteers.alpha)
+    again = mine.cloud("attest", "alpha", "--configdir", mine.config.path).expect()
+    assert "new node" in again.stderr
+    with Command(other, "--clean") as waiting:
+        waiting.wait_for("waiting for a node")
+        waiting.wait_for("alpha is used by")
+        mine.release()
+        assert waiting.ended().code == 0, waiting.text
