@@ -52,6 +52,18 @@ def sign_manifest(manifest: ImageManifest, private_openssh_ed25519: bytes) -> by
 
     `private_openssh_ed25519` is an OpenSSH private key file without a passphrase.
     """
+    private = _private_key(private_openssh_ed25519)
+    envelope = Envelope(json_bytes(_statement(manifest)), PAYLOAD_TYPE, {})
+    envelope.sign(CryptoSigner(private, _verifier(_public_key(private))))
+    return json_bytes(envelope.to_dict())
+
+
+def signer_of(private_openssh_ed25519: bytes) -> HostKey:
+    """The public key that will verify what `sign_manifest` signs with this one. ConfigError."""
+    return _public_key(_private_key(private_openssh_ed25519))
+
+
+def _private_key(private_openssh_ed25519: bytes) -> Ed25519PrivateKey:
     try:
         private = load_ssh_private_key(private_openssh_ed25519, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -61,11 +73,12 @@ def sign_manifest(manifest: ImageManifest, private_openssh_ed25519: bytes) -> by
         ) from error
     if not isinstance(private, Ed25519PrivateKey):
         raise ConfigError("the manifest's signing key is not an ed25519 key")
+    return private
+
+
+def _public_key(private: Ed25519PrivateKey) -> HostKey:
     line = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    public = HostKey.parse(line.decode())
-    envelope = Envelope(json_bytes(_statement(manifest)), PAYLOAD_TYPE, {})
-    envelope.sign(CryptoSigner(private, _verifier(public)))
-    return json_bytes(envelope.to_dict())
+    return HostKey.parse(line.decode())
 
 
 def verify_manifest(envelope: bytes, public_keys: Iterable[HostKey]) -> ImageManifest:

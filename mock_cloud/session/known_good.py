@@ -13,7 +13,7 @@ from mock_cloud.cloud.hosts.handle import host_name
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import HostKey
-from mock_cloud.settings import Remote
+from mock_cloud.settings import AttestSettings, Remote
 from mock_cloud.signed.keys import PackageKeys
 
 _HINT_KEY: Final = "it is what gpg --armor --export prints"
@@ -36,7 +36,7 @@ class KnownGoods:
 
     def __init__(self, remote: Remote, arch: str) -> None:
         """Read them. ConfigError for a file, AttestationRefused for a signature."""
-        self._default = _manifest_path(remote, arch)
+        self._default = manifest_path(remote, arch)
         self._of_host = {
             host.name: host.manifest or self._default for host in remote.hosts if host.arch == arch
         }
@@ -56,23 +56,31 @@ class KnownGoods:
         return next(iter(self._sets.values()))
 
 
-def _manifest_path(remote: Remote, arch: str) -> Path | None:
+def manifest_path(remote: Remote, arch: str) -> Path | None:
+    """Where the manifest of the remote's image for `arch` is, if it has one."""
     node = remote.nodes.get(arch)
     return remote.attest.manifest if node is None or node.manifest is None else node.manifest
 
 
 def _load(remote: Remote, path: Path | None) -> KnownGood:
-    settings = remote.attest
     if path is None:
         raise ConfigError(
             f"{remote.source}: no manifest says what a node of this remote may hold",
             hint="name one in [attest] or [node.ARCH]: mock-cloud image bake or known-good make"
             " makes it",
         )
+    return KnownGood(read_manifest(path, remote.attest), read_package_keys(remote.attest))
+
+
+def read_manifest(path: Path, settings: AttestSettings) -> ImageManifest:
+    """The manifest in `path`, signed by a key of `settings`. ConfigError, AttestationRefused."""
     keys = tuple(read_public_key(name) for name in settings.manifest_keys)
-    manifest = verify_manifest(read_file(path, "the manifest"), keys)
-    armoured = [_read_package_key(name) for name in settings.package_keys]
-    return KnownGood(manifest, PackageKeys.parse(armoured))
+    return verify_manifest(read_file(path, "the manifest"), keys)
+
+
+def read_package_keys(settings: AttestSettings) -> PackageKeys:
+    """The pinned certificates of `settings`. ConfigError."""
+    return PackageKeys.parse([_read_package_key(name) for name in settings.package_keys])
 
 
 def _read_package_key(path: Path) -> bytes:

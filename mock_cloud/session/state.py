@@ -19,6 +19,16 @@ def cache_dir() -> Path:
     return _private("XDG_CACHE_HOME", ".cache")
 
 
+def manifests_dir() -> Path:
+    """Where manifests of images go that were baked here; made if need be. ConfigError."""
+    path = state_dir() / "manifests"
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot use {path}: {error.strerror}") from error
+    return path
+
+
 def _private(variable: str, default: str) -> Path:
     base = os.environ.get(variable, "")
     # The specification has relative paths ignored.

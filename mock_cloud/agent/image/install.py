@@ -23,6 +23,7 @@ from mock_cloud.agent.measure.headers import find_database
 
 PROGRAMS: Final = ("/usr/bin/dnf5", "/usr/bin/dnf-3", "/usr/bin/dnf")
 _RPM: Final = "/usr/bin/rpm"
+_HISTORY: Final = "/var/lib/dnf/history.sqlite"
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CHUNK: Final = 1 << 16
 _LOOK_EVERY_S: Final = 0.5
@@ -51,7 +52,7 @@ def install(order: InstallOrder, scratch: str, sink: Sink, stopped: threading.Ev
         code = _run(_argv(program, order, scratch), environment, sink, stopped)
         for key in sorted(_keys(environment) - before):
             _call([_RPM, "-e", key], environment)
-    _settle_database()
+    _settle_databases()
     return code
 
 
@@ -68,7 +69,10 @@ def _argv(program: str, order: InstallOrder, scratch: str) -> list[str]:
     options = [f"cachedir={scratch}/cache", f"logdir={scratch}/log", "gpgcheck=1"]
     options.append("*.gpgcheck=1")  # a repository's own word on it would go first
     if order.only_these:
-        options.append(f"reposdir={scratch}/none")
+        options += [f"reposdir={scratch}/none", "plugins=0"]
+    elif not program.endswith("dnf5"):
+        # Its repository of what was installed before is never signed (dnf-plugin-local(8)).
+        argv.append("--disableplugin=local")
     argv += [f"--setopt={option}" for option in options]
     if order.releasever:
         argv += ["--releasever", order.releasever]
@@ -137,14 +141,15 @@ def _call(argv: list[str], environment: dict[str, str], *, may_fail: bool = Fals
     return done.stdout.decode(errors="replace")
 
 
-def _settle_database() -> None:
-    """Write the package database's log into it: an image's first boot must not change it."""
+def _settle_databases() -> None:
+    """Write the logs of rpm's and dnf's databases into them: a first boot must not change them."""
     database = find_database()
-    if database is None or database.backend != "sqlite":
-        return
-    path = os.path.join(database.path, "rpmdb.sqlite")
-    try:
-        with contextlib.closing(sqlite3.connect(path, timeout=_SHORT_S)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    except sqlite3.Error as error:
-        raise InstallError(f"the package database can't be settled: {error}") from error
+    paths = [_HISTORY] if os.path.exists(_HISTORY) else []
+    if database is not None and database.backend == "sqlite":
+        paths.append(os.path.join(database.path, "rpmdb.sqlite"))
+    for path in paths:
+        try:
+            with contextlib.closing(sqlite3.connect(path, timeout=_SHORT_S)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise InstallError(f"{path} can't be settled: {error}") from error

@@ -12,14 +12,13 @@ from typing import Final
 
 from mock_cloud.cloud.apis.adapter import (
     TAG_LEASE,
-    CloudApi,
     Instance,
     InstanceState,
     Launch,
     Leftover,
     Offer,
 )
-from mock_cloud.cloud.apis.calls import CALL_TIMEOUT_S, Breaker, Calls
+from mock_cloud.cloud.apis.calls import Calls
 from mock_cloud.cloud.apis.ec2_answers import (
     Described,
     ImageFacts,
@@ -30,6 +29,7 @@ from mock_cloud.cloud.apis.ec2_answers import (
 from mock_cloud.cloud.apis.ec2_connection import Ec2Connection
 from mock_cloud.cloud.apis.ec2_failures import NotThere
 from mock_cloud.cloud.apis.ec2_groups import explain_groups
+from mock_cloud.cloud.apis.ec2_images import Ec2Images
 from mock_cloud.cloud.apis.ec2_leftovers import list_leftovers, remove_leftover
 from mock_cloud.cloud.apis.ec2_requests import filters, launch_parameters
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
@@ -40,19 +40,12 @@ _NOT_ENDED: Final = ("pending", "running", "stopping", "stopped")
 
 
 class Ec2Api:
-    """See `CloudApi`. One region, as one remote's file describes it; the rest as in `Calls`."""
+    """See `CloudApi`. One region, as one remote's file describes it."""
 
-    def __init__(
-        self,
-        settings: Ec2Settings,
-        remote: Remote,
-        *,
-        breaker: Breaker | None = None,
-        call_timeout_s: float = CALL_TIMEOUT_S,
-    ) -> None:
+    def __init__(self, settings: Ec2Settings, remote: Remote) -> None:
         self._settings = settings
         self._remote = remote
-        self._connection = Ec2Connection(settings, remote.source, breaker, call_timeout_s)
+        self._connection = Ec2Connection(settings, remote.source)
         self._images: dict[str, ImageFacts] = {}
         self._asked: set[str] = set()
 
@@ -99,10 +92,7 @@ class Ec2Api:
                 return adopted
         self._asked.add(launch.token)
         before = self.calls.count
-        try:
-            answer = self._connection.change("RunInstances", parameters, repeatable=True)
-        except NotThere as error:
-            raise self._misnamed(error) from error
+        answer = self._connection.change("RunInstances", parameters, repeatable=True)
         made = [described.instance for described in parse_instances(answer)]
         if len(made) != 1 or self.calls.count > before + 1:
             adopted = self._adopt(launch)
@@ -179,13 +169,12 @@ class Ec2Api:
     def _image(self, image: str) -> ImageFacts:
         """What is known of an image. ConfigError if there is none, or of another architecture."""
         if image not in self._images:
-            try:
-                answer = self._connection.read("DescribeImages", {"ImageId.1": image})
-            except NotThere as error:
-                raise self._misnamed(error) from error
-            facts = parse_image(answer)
+            facts = parse_image(self._connection.read("DescribeImages", {"ImageId.1": image}))
             if facts is None:
-                raise self._misnamed(NotThere(f"{self.calls.service} has no image {image}"))
+                raise ConfigError(
+                    f"{self.calls.service} has no image {image}",
+                    hint=f"see [node.ARCH] images in {self._remote.source}; ids are by region",
+                )
             self._images[image] = facts
         facts = self._images[image]
         arch = next((arch for arch, node in self._remote.nodes.items() if image in node.images), "")
@@ -195,11 +184,6 @@ class Ec2Api:
                 hint=f"see [node.{arch}] images in {self._remote.source}",
             )
         return facts
-
-    def _misnamed(self, error: NotThere) -> ConfigError:
-        """For a launch: what is not there is what the remote's file names."""
-        hint = f"see [ec2] and [node.ARCH] in {self._remote.source}; ids are by region"
-        return ConfigError(error.message, hint=hint)
 
     def _adopt(self, launch: Launch) -> Instance | None:
         """The oldest instance of this token; younger ones are terminated. None if none shows."""
@@ -212,6 +196,10 @@ class Ec2Api:
         for duplicate in found[1:]:
             self.terminate(duplicate.handle)
         return found[0] if found else None
+
+    def images(self) -> Ec2Images:
+        """The same region's images."""
+        return Ec2Images(self._connection)
 
     def _describe(self, handle: str) -> Described | None:
         try:
@@ -238,7 +226,7 @@ def _is_listed(instance: Instance, lease_id: str) -> bool:
     return instance.state is not InstanceState.ENDED and bool(lease) and lease_id in ("", lease)
 
 
-def make_ec2_api(remote: Remote) -> CloudApi:
+def make_ec2_api(remote: Remote) -> Ec2Api:
     """The adapter of a remote with a table [ec2]. ConfigError without one."""
     if not isinstance(remote.cloud, Ec2Settings):
         raise ConfigError(f"{remote.source}: a remote of provider ec2 needs a table [ec2]")

@@ -30,6 +30,7 @@ from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S, Calls
 from mock_cloud.cloud.apis.openstack_addresses import FloatingAddresses
 from mock_cloud.cloud.apis.openstack_credentials import read_credentials
 from mock_cloud.cloud.apis.openstack_failures import NotThere, judge_for
+from mock_cloud.cloud.apis.openstack_images import OpenStackImages
 from mock_cloud.cloud.apis.openstack_paths import read_all, read_one, unwrap
 from mock_cloud.cloud.apis.openstack_servers import parse_server
 from mock_cloud.errors import ConfigError
@@ -152,6 +153,10 @@ class OpenStackApi:
         """See `CloudApi.explain_silence`."""
         groups = ", ".join(self._placement.security_groups) or "default"
         return f"do its security groups ({groups}) admit this machine to port 22?"
+
+    def images(self) -> OpenStackImages:
+        """The same cloud's images."""
+        return OpenStackImages(self.calls, self._service)
 
     def _adopt(self, launch: Launch) -> Instance | None:
         """What an earlier call of this launch made: the oldest of it; the others are deleted."""

@@ -228,8 +228,9 @@ class OpenStackCloud(Cloud):
         if machine is None:
             return openstack_json.not_found(f"Instance {server}")
         if action == "createImage":
-            name = str(openstack_json.read(request)[action].get("name", ""))
-            image = self.image_service.add(name, PROJECT)
+            asked = openstack_json.read(request)[action]
+            properties = asked.get("metadata", {})
+            image = self.image_service.add(str(asked.get("name", "")), PROJECT, **properties)
             self.keep_disk(image, machine)
             where = f"{self.url}/image/v2/images/{image}"
             # Before microversion 2.45 the id is told in the header only.

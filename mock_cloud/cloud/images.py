@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Images of nodes, as far as APIs agree on them: made, listed, shared, deleted.
+
+An image's name is unique and is its manifest's name too; its tags say more to its owner (no API
+shows tags to those an image is shared with). An image that is not finished yet carries the tag of
+its bake; what stays behind of a bake that died is found by it. A finished image is nobody's
+lease: no sweep touches it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, Protocol
+
+from mock_cloud.errors import CloudError
+
+TAG_BAKE: Final = "mock-cloud-bake"
+"""Which bake makes it; gone once the image is finished."""
+TAG_OWNER: Final = "mock-cloud-owner"
+TAG_MANIFEST: Final = "mock-cloud-manifest"
+"""sha256 (hex) of the manifest that belongs to it."""
+TAG_BASE: Final = "mock-cloud-base"
+"""The API's id of the image that it was made from."""
+TAG_ARCH: Final = "mock-cloud-arch"
+TAG_CREATED: Final = "mock-cloud-created"
+
+OUR_TAGS: Final = (TAG_BAKE, TAG_OWNER, TAG_MANIFEST, TAG_BASE, TAG_ARCH, TAG_CREATED)
+
+_LOOK_EVERY_S: Final = 2.0
+OnPhase = Callable[[str], None]
+
+
+class ImageState(Enum):
+    """Where an image is in its life, whatever the API calls it."""
+
+    PENDING = "pending"
+    AVAILABLE = "available"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image as the API tells of it. `tags` are those of ours; `reason` is the API's own word.
+
+    `sharing` has the accounts that may use it; `is_public` goes for everybody.
+    """
+
+    handle: str
+    name: str
+    state: ImageState
+    tags: Mapping[str, str] = field(default_factory=dict)
+    sharing: tuple[str, ...] = ()
+    is_public: bool = False
+    reason: str = ""
+
+
+class ImageStore(Protocol):
+    """One API's images, for one remote. CloudError, ConfigError."""
+
+    service: str
+    """What messages call the API."""
+
+    def create(self, instance: str, name: str, tags: Mapping[str, str]) -> str:
+        """Start to make an image of an instance's disk, consistently; the image's handle.
+
+        The instance may be rebooted for it, or stopped. With a `name` that an earlier call of
+        ours used, that call's image.
+        """
+
+    def find(self, handle: str) -> Image | None:
+        """The image, ours or shared with us; None if the API knows none (any more, or yet)."""
+
+    def list(self) -> Sequence[Image]:
+        """This account's images with tags of ours, unfinished ones too."""
+
+    def tag(self, handle: str, tags: Mapping[str, str], *, remove: Sequence[str] = ()) -> None:
+        """Set tags of an image of ours, and take some off. Idempotent."""
+
+    def share(self, handle: str, accounts: Sequence[str], *, public: bool) -> None:
+        """Let accounts, or everybody, use an image of ours. Idempotent."""
+
+    def delete(self, handle: str) -> None:
+        """Remove an image of ours and the storage behind it. Idempotent."""
+
+
+def wait_until_available(
+    store: ImageStore, handle: str, *, timeout_s: float, on_phase: OnPhase
+) -> Image:
+    """The image once it can be used. CloudError if it fails or takes too long."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        image = store.find(handle)
+        if image is not None and image.state is ImageState.AVAILABLE:
+            return image
+        if image is not None and image.state is ImageState.FAILED:
+            raise CloudError(
+                f"{store.service} could not make the image {handle}: {image.reason or 'no reason'}",
+                hint="bake again",
+            )
+        if time.monotonic() >= deadline:
+            raise CloudError(
+                f"{store.service}: the image {handle} was not available after {timeout_s:g} s",
+                hint="large disks take longer: raise --image-timeout",
+            )
+        on_phase(f"{handle} is {'pending' if image else 'not listed yet'}")
+        time.sleep(_LOOK_EVERY_S)

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The story of a bake: a node of a base image becomes an image with a signed manifest.
+
+The key that signs never leaves this machine. What its owner vouches for beyond the packages'
+own signatures is listed in a report beside the manifest.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.attest.envelope import sign_manifest, signer_of
+from mock_cloud.attest.live import Vouched
+from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.verdict import NodeRefused, reason_text
+from mock_cloud.cloud.images import (
+    TAG_ARCH,
+    TAG_BAKE,
+    TAG_BASE,
+    TAG_CREATED,
+    TAG_MANIFEST,
+    TAG_OWNER,
+    ImageStore,
+    wait_until_available,
+)
+from mock_cloud.cloud.imagestores import find_image_store
+from mock_cloud.cloud.journal import Journal
+from mock_cloud.cloud.leased import LeasedNode
+from mock_cloud.errors import ConfigError, InputError, MockCloudError
+from mock_cloud.remote.trusted import trust
+from mock_cloud.session.console import Console
+from mock_cloud.session.imagelist import MANIFEST_SUFFIX
+from mock_cloud.session.known_good import (
+    KnownGood,
+    manifest_path,
+    read_file,
+    read_manifest,
+    read_package_keys,
+    read_public_key,
+)
+from mock_cloud.session.lease_care import cared_for, plan_care
+from mock_cloud.session.nodes import Site, attest, lease, reach
+from mock_cloud.session.oven import Oven, Wanted
+from mock_cloud.session.state import manifests_dir
+from mock_cloud.session.unfinished import Bake, remove_abandoned, under_way
+from mock_cloud.settings import Remote
+
+BUILD_NEEDS: Final = ("dnf", "dnf-plugins-core", "rpm", "util-linux", "createrepo_c")
+"""What our engine needs on a node, by the names that RPM distributions have for it."""
+
+_CHROOT: Final = "(image)"
+_REASONS_SHOWN: Final = 20
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,127}")
+"""What EC2 takes (CreateImage, Name) and a file may be called."""
+
+
+@dataclass(frozen=True, slots=True)
+class BakeOrder:
+    """What is to be baked. The manifest goes to `output`, the report beside it.
+
+    Without an `output` that is `name` in the state directory, without a `name` it gets one.
+    `sign_key` is an OpenSSH ed25519 private key file. Without a manifest of the base image
+    nothing is baked unless `accept_unverified_base`. `check`: a node of the image is booted and
+    attested before anything is said to be done.
+    """
+
+    arch: str
+    wanted: Wanted
+    sign_key: Path
+    output: Path | None = None
+    name: str = ""
+    accept_unverified_base: bool = False
+    check: bool = True
+    image_timeout_s: float = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class Baked:
+    """A finished image. `report` lists what the manifest's signer vouches for."""
+
+    handle: str
+    manifest: ImageManifest
+    output: Path
+    report: Path
+
+
+def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
+    """Bake one image on `remote`. Nothing is left in the cloud if it fails.
+
+    1. Check what can be checked here. 2. Lease a node of the base image. 3. Attest it. 4. Have
+    it install packages. 5. Take out what is its own, measure it, make and sign the manifest.
+    6. Have the cloud make the image, and give the node back. 7. Boot a node of the image and
+    attest it. 8. Only then write the manifest and call the image finished.
+
+    Raises MockCloudError; NodeRefused and AttestationRefused with the reasons.
+    """
+    # 1
+    store = find_image_store(remote)
+    key = read_file(order.sign_key, "the signing key")
+    _check_signer(remote, order.sign_key, key)
+    _check_names(order)
+    remote = _with_one_image(remote, order.arch)
+    base = _read_base(remote, order)
+    keys = read_package_keys(remote.attest)
+    site = Site.of_user(console, remote, order.arch)
+    state_dir = site.archive.state_dir
+    remove_abandoned(state_dir, store, console)
+    with under_way(state_dir, store, console) as bake:
+        name = order.name or f"mock-cloud-{remote.name}-{order.arch}-{bake.id}"
+        output = order.output or manifests_dir() / f"{name}{MANIFEST_SUFFIX}"
+        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        # 2
+        with _helper(remote, order, site) as leased, closing(reach(leased, remote, site)) as node:
+            oven = Oven(remote, site, leased, node, keys, name, created)
+            with _refusals_shown(console):
+                # 3
+                if base is None:
+                    accepted = order.accept_unverified_base
+                    base, proof = oven.adopt_base(is_accepted=accepted)
+                else:
+                    proof = oven.attest_base(base)
+                with closing(trust(node, proof)) as channel:
+                    with cared_for(channel, leased, plan_care(remote.provider, leased), console):
+                        pass
+                    # 4
+                    oven.install(channel, order.wanted)
+                    # 5
+                    manifest, vouched = oven.measure_image(channel, base)
+                    envelope = sign_manifest(manifest, key)
+                    channel.seal()
+                    # 6
+                    bake.image = _make_image(leased, store, bake, manifest, order, remote, site)
+        # 7
+        if order.check:
+            of_image = _with_image(remote, order.arch, bake.image, output)
+            _check_image(order, of_image, site, KnownGood(manifest, keys))
+        # 8
+        report = _write(output, envelope, vouched)
+        try:
+            store.tag(bake.image, {}, remove=(TAG_BAKE,))
+        except MockCloudError:
+            output.unlink()  # the image goes, too
+            raise
+    return Baked(bake.image, manifest, output, report)
+
+
+def _check_signer(remote: Remote, path: Path, key: bytes) -> None:
+    public = signer_of(key)
+    if public not in [read_public_key(one) for one in remote.attest.manifest_keys]:
+        listed = ", ".join(str(one) for one in remote.attest.manifest_keys) or "none"
+        raise ConfigError(
+            f"the public half of {path} is not among [attest] manifest_keys of {remote.source}:"
+            f" {listed}",
+            hint="this remote would refuse the image: add the .pub file there",
+        )
+
+
+def _with_one_image(remote: Remote, arch: str) -> Remote:
+    """The remote with its best image only: the manifest is to say what it was made from."""
+    node = remote.nodes.get(arch)
+    if node is None:
+        raise ConfigError(f"{remote.source}: there is no table [node.{arch}]")
+    return replace(remote, nodes={**remote.nodes, arch: replace(node, images=node.images[:1])})
+
+
+def _check_names(order: BakeOrder) -> None:
+    if order.name and not _NAME.fullmatch(order.name):
+        raise InputError(
+            f"{order.name!r} is no name for an image",
+            hint="3 to 128 letters, digits, dots, dashes and underscores",
+        )
+    output = order.output
+    if output is not None and output.exists():
+        raise InputError(f"{output} is there already", hint="--output names another file")
+    if output is not None and not os.access(output.parent, os.W_OK):
+        raise InputError(f"{output.parent} is no directory that can be written to")
+
+
+def _read_base(remote: Remote, order: BakeOrder) -> ImageManifest | None:
+    """What describes the base image; None if the remote's file names nothing."""
+    path = manifest_path(remote, order.arch)
+    return None if path is None else read_manifest(path, remote.attest)
+
+
+@contextmanager
+def _helper(remote: Remote, order: BakeOrder, site: Site) -> Iterator[LeasedNode]:
+    """A new node of the base image, which ends with the block."""
+    with lease(remote, _CHROOT, site, arch=order.arch, purpose=" image") as leased:
+        try:
+            yield leased
+        finally:
+            leased.destroy()
+
+
+@contextmanager
+def _refusals_shown(console: Console) -> Iterator[None]:
+    try:
+        yield
+    except NodeRefused as refused:
+        console.done()
+        for reason in refused.reasons[:_REASONS_SHOWN]:
+            console.error(f"refused: {reason_text(reason)}")
+        raise
+
+
+def _make_image(
+    leased: LeasedNode,
+    store: ImageStore,
+    bake: Bake,
+    manifest: ImageManifest,
+    order: BakeOrder,
+    remote: Remote,
+    site: Site,
+) -> str:
+    """The handle of the image, which can be used by now and is not finished yet."""
+
+    def tell(phase: str) -> None:
+        site.console.phase(f"remote {remote.name}: {phase}")
+
+    tell(f"{store.service} makes the image {manifest.name}")
+    tags = {
+        TAG_BAKE: bake.id,
+        TAG_OWNER: Journal(site.archive.state_dir).owner,
+        TAG_MANIFEST: manifest.sha256,
+        TAG_BASE: remote.nodes[order.arch].images[0],
+        TAG_ARCH: order.arch,
+        TAG_CREATED: manifest.created,
+    }
+    handle = store.create(leased.handle, manifest.name, tags)
+    wait_until_available(store, handle, timeout_s=order.image_timeout_s, on_phase=tell)
+    store.tag(handle, tags)  # what is behind the image, too
+    return handle
+
+
+def _check_image(order: BakeOrder, remote: Remote, site: Site, known: KnownGood) -> None:
+    """Boot a node of the image and attest it, as anybody who builds on it will. NodeRefused."""
+    with (
+        _refusals_shown(site.console),
+        _helper(remote, order, site) as leased,
+        closing(reach(leased, remote, site)) as node,
+    ):
+        attested = attest(node, leased, known, remote, site)
+    counts = attested.verdict.counts
+    site.console.done()
+    site.console.info(
+        f"remote {remote.name}: a node of the image is trusted by the new manifest:"
+        f" {counts['files']:,} files, {counts['packages']} packages"
+    )
+
+
+def _with_image(remote: Remote, arch: str, image: str, manifest: Path) -> Remote:
+    """The remote as it is once its file names this image and manifest for `arch`."""
+    node = replace(remote.nodes[arch], images=(image,), manifest=manifest)
+    return replace(remote, nodes={**remote.nodes, arch: node})
+
+
+def _write(output: Path, envelope: bytes, vouched: Vouched) -> Path:
+    report = output.with_name(f"{output.name}.report")
+    text = "".join(f"{line}\n" for line in vouched.lines())
+    try:
+        output.write_bytes(envelope)
+        report.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {error.filename}: {error.strerror}") from error
+    return report

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Images from bake to build: one user bakes and shares, another one builds on what was shared."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.model import KeyPair
+from mock_cloud.sshkeys import make_key_pair
+from tests.integration.cloud_support import wait_for
+from tests.integration.conftest import Ended, User
+from tests.lab.clouds import ec2 as lab_ec2
+from tests.lab.clouds import openstack as lab_openstack
+from tests.lab.clouds.cloud import Cloud
+from tests.lab.clouds.ec2 import Ec2Cloud
+from tests.lab.clouds.openstack import OpenStackCloud
+from tests.lab.layout import Lab
+
+pytestmark = pytest.mark.lab
+
+PACKAGE, PROGRAM = "patch", "/usr/bin/patch"
+FRIEND = "210987654321"
+
+
+def table(cloud: Cloud) -> str:
+    """What a remote's file says of the lab's cloud."""
+    if isinstance(cloud, Ec2Cloud):
+        return f'[ec2]\nregion = "{lab_ec2.REGION}"\nendpoint = "{cloud.url}"'
+    return f'[openstack]\ncloud = "lab"\nregion = "{lab_openstack.REGION}"'
+
+
+def credentials(cloud: Cloud, place: Path) -> dict[str, str]:
+    """Environment variables by which a user of the lab's cloud is known."""
+    if isinstance(cloud, Ec2Cloud):
+        return {
+            "AWS_ACCESS_KEY_ID": lab_ec2.ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": lab_ec2.SECRET_KEY,
+        }
+    assert isinstance(cloud, OpenStackCloud)
+    names = {"username": lab_openstack.USER, "password": lab_openstack.PASSWORD}
+    auth = {"auth_url": f"{cloud.auth_url}/v3", **names, "project_name": lab_openstack.PROJECT}
+    entry = {"auth": auth, "compute_service_name": lab_openstack.COMPUTE}
+    file = place / "clouds.yaml"
+    file.write_text(json.dumps({"clouds": {"lab": entry}}))  # JSON is YAML
+    file.chmod(0o600)
+    return {"OS_CLIENT_CONFIG_FILE": str(file)}
+
+
+@dataclass(frozen=True)
+class Baker:
+    """Somebody with a home, a state and a remote file of their own."""
+
+    user: User
+    cloud: Cloud
+    lab: Lab
+    key: KeyPair = field(default_factory=make_key_pair)
+
+    @property
+    def sign_key(self) -> Path:
+        return self.user.place / "image-key"
+
+    def write_remote(self, image: str, manifest: Path | None, *keys: Path) -> None:
+        """A remote that boots `image` and keeps nothing. `keys` verify `manifest`."""
+        is_ec2 = isinstance(self.cloud, Ec2Cloud)
+        provider = "ec2" if is_ec2 else "openstack"
+        size = "t3.small" if is_ec2 else lab_openstack.FLAVOR
+        arch = self.user.config.arch
+        text = (
+            f'[remote]\nprovider = "{provider}"\narches = ["{arch}"]\n'
+            f"{table(self.cloud)}\n"
+            f'[node.{arch}]\nimages = ["{image}"]\nsizes = ["{size}"]\n'
+            + ("" if manifest is None else f'manifest = "{manifest}"\n')
+            + "[lease]\nidle_ttl = 0\n[attest]\n"
+            + f"manifest_keys = {json.dumps([str(key) for key in keys])}\n"
+            f'package_keys = ["{self.lab.package_key}"]\n'
+        )
+        (self.user.config.path / "remotes.d/cloud.toml").write_text(text)
+
+    def image(self, action: str, *words: str | Path) -> Ended:
+        where = ("--configdir", self.user.config.path)
+        return self.user.cloud("image", action, "cloud", *words, *where)
+
+    def bake(self, *words: str | Path) -> Ended:
+        repo = f"{self.cloud.repository_url}/1"
+        options = ("--sign-key", self.sign_key, "--repo", repo, "--package", PACKAGE)
+        return self.image("bake", *options, *words)
+
+    def images(self) -> list[dict[str, object]]:
+        listed = self.image("list", "--json").expect().stdout
+        found: list[dict[str, object]] = json.loads(listed)
+        return found
+
+
+def make_baker(place: Path, cloud: Cloud, lab: Lab, cache: Path) -> Baker:
+    (place / "home").mkdir(parents=True)
+    config = cloud.write_config(place / "etc")
+    with (config.path / "site-defaults.cfg").open("a") as stream:
+        stream.write(f"config_opts['basedir'] = {str(place / 'var/lib/mock')!r}\n")
+    options = ("--configdir", str(config.path), "-r", config.chroot(), "--remote", "cloud")
+    baker = Baker(User(place, config, cache, options, credentials(cloud, place)), cloud, lab)
+    descriptor = os.open(baker.sign_key, os.O_WRONLY | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(baker.key.private.reveal())
+    public = baker.sign_key.with_suffix(".pub")
+    public.write_text(f"{baker.key.public}\n")
+    baker.write_remote(cloud.image_id, cloud.manifest, lab.manifest_key, public)
+    return baker
+
+
+@pytest.fixture
+def baker(openstack: OpenStackCloud, lab: Lab, tmp_path: Path) -> Iterator[Baker]:
+    baker = make_baker(tmp_path / "baker", openstack, lab, tmp_path / "cache")
+    yield baker
+    baker.user.release()
+
+
+@contextmanager
+def disk_of(cloud: Cloud, image: str, place: Path) -> Iterator[Path]:
+    """The file system behind an image, to be changed."""
+    place.mkdir()
+    subprocess.run(["mount", "-o", "loop", cloud.disk(image), place], check=True, timeout=30)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True, timeout=30)
+
+
+def test_another_user_attests_what_was_baked_and_shared(baker: Baker, tmp_path: Path) -> None:
+    baked = baker.bake().expect()
+    assert "a node of the image is trusted by the new manifest" in baked.stderr
+    (image,) = baker.cloud.listing().images
+    assert f'images = ["{image}"]' in baked.stdout and baker.cloud.nodes() == ()
+    (row,) = (one for one in baker.images() if one["image"] == image)
+    assert (row["standing"], row["state"], row["shared_with"]) == ("verified", "available", [])
+    report = Path(f"{row['manifest_file']}.report").read_text()
+    assert f"package: {PACKAGE}-" in report and PROGRAM not in report
+    assert "authorized_keys" not in report and "ssh_host" not in report
+
+    out = tmp_path / "for-friend"
+    shared = baker.image("share", image, "--with", FRIEND, "--export", out).expect()
+    manifest, *keys = map(Path, shared.stdout.split())
+    (row,) = (one for one in baker.images() if one["image"] == image)
+    assert row["shared_with"] == [FRIEND]
+
+    friend = make_baker(tmp_path / "friend", baker.cloud, baker.lab, baker.user.cache)
+    friend.write_remote(image, manifest, *keys)
+    where = ("--configdir", friend.user.config.path)
+    verdict = json.loads(friend.user.cloud("attest", "cloud", "--json", *where).expect().stdout)
+    assert verdict["trusted"] and verdict["manifest_sha256"] == row["manifest"]
+    assert baker.cloud.nodes() == ()
+    with disk_of(baker.cloud, image, tmp_path / "disk") as disk:
+        program = bytearray((disk / PROGRAM[1:]).read_bytes())
+        program[5000] ^= 1
+        (disk / PROGRAM[1:]).write_bytes(program)
+    refused = friend.user.cloud("attest", "cloud", *where).expect(77)
+    reasons = [line for line in refused.stdout.splitlines() if line.startswith("refused:")]
+    assert len(reasons) == 1 and reasons[0].startswith(f"refused: file.digest: {PROGRAM}")
+
+
+def test_a_key_that_nobody_trusts_signs_nothing(baker: Baker) -> None:
+    baker.write_remote(baker.cloud.image_id, baker.cloud.manifest, baker.lab.manifest_key)
+    refused = baker.bake().expect(3)
+    assert "not among [attest] manifest_keys" in refused.stderr
+    assert not baker.cloud.calls.count("POST /servers")
+
+
+@pytest.mark.slow
+def test_an_image_without_manifest_needs_somebody_who_vouches(baker: Baker) -> None:
+    public = baker.sign_key.with_suffix(".pub")
+    baker.write_remote(baker.cloud.image_id, None, public)
+    refused = baker.bake().expect(77)
+    assert "its base image has no manifest" in refused.stderr
+    assert "program: " in refused.stderr or "more, all in the report" in refused.stderr
+    assert baker.cloud.listing().is_empty
+    baker.bake("--accept-unverified-base").expect()
+    (image,) = baker.cloud.listing().images
+    row = next(one for one in baker.images() if one["image"] == image)
+    assert row["standing"] == "verified"
+
+
+@pytest.mark.slow
+def test_what_a_killed_bake_leaves_is_removed_by_the_next(baker: Baker) -> None:
+    argv = [str(Path(sys.executable).parent / "mock-cloud"), "image", "bake", "cloud"]
+    argv += ["--configdir", str(baker.user.config.path), "--sign-key", str(baker.sign_key)]
+    argv += ["--repo", f"{baker.cloud.repository_url}/1"]
+    with subprocess.Popen(argv, env=baker.user.environment, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: baker.cloud.listing().images, timeout_s=120)
+        process.send_signal(signal.SIGKILL)
+    (image,) = baker.cloud.listing().images
+    row = next(one for one in baker.images() if one["image"] == image)
+    assert row["state"] == "unfinished"
+    assert baker.image("share", image, "--public").expect(50).stderr
+    failed = baker.bake("--repo", "http://127.0.0.1:1/")
+    assert failed.code == 75 and f"the unfinished image {image} was removed" in failed.stderr
+    baker.user.release()
+    assert baker.cloud.listing().is_empty
+
+
+@pytest.mark.slow
+def test_another_user_builds_on_what_was_shared(
+    baker: Baker, tmp_path: Path, hello_srpm: Path
+) -> None:
+    baker.bake().expect()
+    (image,) = baker.cloud.listing().images
+    out = tmp_path / "for-all"
+    shared = baker.image("share", image, "--public", "--export", out).expect()
+    assert "is shared with everybody" in shared.stderr
+    manifest, *keys = map(Path, shared.stdout.split())
+    friend = make_baker(tmp_path / "friend", baker.cloud, baker.lab, baker.user.cache)
+    friend.write_remote(image, manifest, *keys)
+    built = friend.user.mock(hello_srpm, timeout_s=300).expect()
+    assert "node trusted (tier 1)" in built.stderr

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Manifests of running nodes: what is never taken over, what is listed, what stays out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mock_cloud.attest import ImageManifest, NodeRefused, parse_evidence
+from mock_cloud.attest.live import LiveNode, Vouched, make_live_manifest
+from mock_cloud.errors import AttestationRefused
+from tests.unit.attest.attest_builder import (
+    ACCOUNTS,
+    INJECTED,
+    Node,
+    judge,
+    keys,
+    manifest,
+    mount,
+    sha256,
+    toolkit,
+)
+
+
+def make(node: Node, base: ImageManifest | None = None) -> tuple[ImageManifest, Vouched]:
+    live = LiveNode(ACCOUNTS, toolkit(), frozenset(INJECTED))
+    evidence = parse_evidence(node.to_bytes())
+    return make_live_manifest(evidence, node.blobs, keys(), live, base, name="live", created="now")
+
+
+def refusal(node: Node, base: ImageManifest | None = None) -> str:
+    with pytest.raises(AttestationRefused) as caught:
+        make(node, base)
+    return caught.value.reasons[0].code
+
+
+def codes(node: Node, image: ImageManifest) -> set[str]:
+    with pytest.raises(NodeRefused) as caught:
+        judge(node, image=image)
+    return {reason.code for reason in caught.value.reasons}
+
+
+def sleeper(node: Node, *cmdline: str) -> dict[str, Any]:
+    """A second program: the same verified file with other arguments."""
+    found: dict[str, Any] = node.process(40, 1, "/usr/sbin/sshd", list(cmdline))
+    node.top["processes"].append(found)
+    return found
+
+
+@pytest.mark.parametrize("based", [True, False])
+def test_a_changed_program_is_refused(based: bool) -> None:
+    node = Node().boot()
+    node.files["/usr/sbin/sshd"][6] = sha256("patched")
+    assert refusal(node, manifest() if based else None) == "file.digest"
+
+
+def test_an_unmeasured_kernel_is_refused() -> None:
+    node = Node().boot()
+    node.top["kernel"] = None
+    assert refusal(node) == "kernel.unknown"
+
+
+def test_an_unreadable_file_is_refused() -> None:
+    node = Node().boot()
+    node.top["unreadable"] = [["/usr/lib64/hidden", "EIO"]]
+    assert refusal(node) == "file.unreadable"
+
+
+def test_a_process_without_arguments_stands_in_no_manifest() -> None:
+    node = Node().boot()
+    sleeper(node)
+    assert refusal(node) == "process.unknown"
+
+
+def test_a_base_lets_nothing_more_run_than_it_says() -> None:
+    node = Node().boot()
+    sleeper(node, "/usr/sbin/sshd", "-o", "PermitRootLogin=yes")
+    made, vouched = make(node, manifest())
+    assert "process.unknown" in codes(node, made)
+    assert not vouched.programs
+
+
+def test_a_base_lets_nothing_more_be_mounted_or_listen_than_it_says() -> None:
+    node = Node().boot()
+    node.top["mounts"].append(mount("/data", "nfs4", 9))
+    node.top["sockets"].append(["tcp", "::", 4444, 1])
+    made, _ = make(node, manifest())
+    assert {"mount.unknown", "socket.unknown"} <= codes(node, made)
+
+
+def test_without_a_base_what_is_found_is_taken_over_and_listed() -> None:
+    node = Node().boot()
+    sleeper(node, "/usr/sbin/sshd", "-T")
+    node.top["mounts"].append(mount("/data", "xfs", 9))
+    node.add_directory("/data")
+    node.add_file("/opt/tool", sha256("tool"), mode=0o755)
+    made, vouched = make(node)
+    judge(node, image=made)
+    lines = list(vouched.lines())
+    assert "program: /usr/sbin/sshd -T" in lines
+    assert "mount: /data: xfs" in lines
+    assert f"file: /opt/tool: f 0755 0:0 {sha256('tool')}" in lines
+    assert len(vouched.packages) == 2
+    # The same arguments, and no others.
+    node.top["processes"][-1]["cmdline"] = ["/usr/sbin/sshd", "-t"]
+    assert codes(node, made) == {"process.unknown"}
+
+
+def test_what_is_one_nodes_own_stays_out() -> None:
+    node = Node().boot()
+    node.add_file("/run/secret", sha256("secret"))
+    node.top["mounts"].append(mount("/run", "tmpfs", 9))
+    for base in (manifest(), None):
+        made, _ = make(node, base)
+        paths = {fact.path for fact in made.entries}
+        assert not paths & set(INJECTED)
+        assert not any(path.startswith(("/run/", "/var/lib/mock-cloud")) for path in paths)
+
+
+def test_of_the_base_only_what_is_new_is_listed() -> None:
+    node = Node().boot()
+    assert make(node, manifest())[1] == Vouched()
+    node.add_file("/usr/local/bin/made", sha256("made"), mode=0o755)
+    node.files["/etc/passwd"][6] = sha256("with one account more")
+    _, vouched = make(node, manifest())
+    assert [fact.path for fact in vouched.files] == ["/etc/passwd", "/usr/local/bin/made"]
+
+
+def test_a_name_cannot_write_to_the_terminal() -> None:
+    node = Node().boot()
+    node.add_file("/opt/\x1b[2J", sha256("x"))
+    assert not any("\x1b" in line for line in make(node)[1].lines())
