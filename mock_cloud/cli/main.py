@@ -10,11 +10,21 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mock_cloud import __version__
-from mock_cloud.cli import attest, completion, doctor, image, known_good, nodes, release, toolkit
+from mock_cloud.cli import (
+    attest,
+    completion,
+    doctor,
+    image,
+    known_good,
+    nodes,
+    reap,
+    release,
+    toolkit,
+)
 from mock_cloud.errors import EXIT_COMMAND_LINE, EXIT_INTERRUPTED, MockCloudError
 from mock_cloud.session.console import Console
 
-VERBS = (doctor, attest, nodes, release, known_good, image, toolkit, completion)
+VERBS = (doctor, attest, nodes, release, reap, known_good, image, toolkit, completion)
 
 EXAMPLES = """\
 examples:
@@ -23,6 +33,7 @@ examples:
   mock-cloud attest local         attest a node and explain the verdict; no build
   mock-cloud nodes --json         the nodes held in your name
   mock-cloud release --all        give them all back now
+  mock-cloud reap --all           end what commands that died left behind
 
 mock -r CONFIG --remote NAME foo.src.rpm builds; see mock-cloud-mock(1).
 """
