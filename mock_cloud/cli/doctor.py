@@ -6,12 +6,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mock_cloud.cloud.findings import Finding
 from mock_cloud.errors import EXIT_CONFIG
 from mock_cloud.session.console import Console, printable
-from mock_cloud.session.health import Finding, examine_machine, examine_remote
+from mock_cloud.session.health import examine_machine, examine_remote_file
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -34,16 +36,17 @@ def add_parser(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     findings = examine_machine(arguments.configdir)
     if arguments.name is not None:
-        findings += examine_remote(arguments.name, arguments.configdir)
+        findings += examine_remote_file(arguments.name, arguments.configdir)
     if arguments.json:
         print(json.dumps([dataclasses.asdict(one) for one in findings], indent=2))
     else:
-        for one in findings:
-            _print(one)
+        print_findings(findings)
     return 0 if all(one.ok for one in findings) else EXIT_CONFIG
 
 
-def _print(finding: Finding) -> None:
-    print(f"{'ok     ' if finding.ok else 'MISSING'}  {finding.what}: {printable(finding.found)}")
-    if finding.mend:
-        print(f"         {printable(finding.mend)}")
+def print_findings(findings: Iterable[Finding]) -> None:
+    """One line each, and a second that says how to mend it."""
+    for one in findings:
+        print(f"{'ok     ' if one.ok else 'MISSING'}  {one.what}: {printable(one.found)}")
+        if one.mend:
+            print(f"         {printable(one.mend)}")

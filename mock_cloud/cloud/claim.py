@@ -27,7 +27,6 @@ class Wish:
     chroot: str
     fresh: bool
     max_nodes: int
-    arch: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, Protocol
 
+from mock_cloud.cloud.findings import Finding
 from mock_cloud.errors import CloudError
 from mock_cloud.model import HostKey, KeyPair, NodeAddress
 
@@ -152,6 +153,12 @@ class NodesTaken(CloudError):
 
 class Provider(Protocol):
     """How the pool talks to one kind of nodes."""
+
+    def examine(self) -> Sequence[Finding]:
+        """What a node needs and whether it is there: for `mock-cloud doctor`. Makes nothing.
+
+        May ask the API, within a minute. Raises nothing that a user could mend.
+        """
 
     def quote(self, arch: str) -> float | None:
         """The most that a node of `arch` may cost per hour; None if nobody knows.

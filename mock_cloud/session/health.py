@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mock_cloud.cloud.hosts.provider import examine_host
+from mock_cloud.cloud.findings import Finding, look
 from mock_cloud.cloud.listing import list_rows
-from mock_cloud.cloud.local.plan import check_image
+from mock_cloud.cloud.providers import find_provider
 from mock_cloud.config import MOCK_CONFIG_DIR, list_remotes, load_remote
 from mock_cloud.errors import ConfigError, MockCloudError
 from mock_cloud.model import Toolkit
@@ -22,62 +20,42 @@ from mock_cloud.session.toolkits import toolkits_dir
 from mock_cloud.settings import Remote, ToolkitSettings
 from mock_cloud.toolkit import own_arch, pack, toolkit_for
 
-_NAMESPACES = ("mnt", "pid", "uts", "ipc", "net")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at. `mend` says how to mend it, and is empty when `ok`."""
-
-    what: str
-    ok: bool
-    found: str
-    mend: str = ""
-
 
 def examine_machine(configdir: Path | None) -> list[Finding]:
     """What every remote build needs on this machine."""
     return [
-        _try("python", _python),
-        _try("state directory", lambda: f"{state_dir()}, {len(list_rows(state_dir()))} nodes"),
-        _try("toolkit", _toolkit),
-        _try("chroot configurations", lambda: _chroots(configdir or MOCK_CONFIG_DIR)),
-        _try("remotes", lambda: _remotes(configdir)),
+        look("python", _python),
+        look("state directory", lambda: f"{state_dir()}, {len(list_rows(state_dir()))} nodes"),
+        look("toolkit", _toolkit),
+        look("chroot configurations", lambda: _chroots(configdir or MOCK_CONFIG_DIR)),
+        look("remotes", lambda: _remotes(configdir)),
     ]
 
 
-def examine_remote(name: str, configdir: Path | None) -> list[Finding]:
-    """What the remote `name` needs besides."""
-    findings: list[Finding] = []
-    remote: Remote | None = None
+def examine_remote_file(name: str, configdir: Path | None) -> list[Finding]:
+    """Whether the remote `name` can be read, and then what it needs besides."""
+    remotes: list[Remote] = []
 
-    def settings() -> str:
-        nonlocal remote
-        remote = load_remote(name, configdir)
-        return f"{remote.source}: provider {remote.provider}, {' '.join(remote.arches)}"
+    def read() -> str:
+        remotes.append(load_remote(name, configdir))
+        return f"{remotes[0].source}: provider {remotes[0].provider}, {' '.join(remotes[0].arches)}"
 
-    findings.append(_try(f"remote {name}", settings))
-    if remote is not None:
-        known: Remote = remote
-        findings.append(_try("known-good set", lambda: _known_good(known)))
-        for arch in remote.arches:
-            if arch != own_arch() or remote.toolkit != ToolkitSettings():
-                findings.append(_try(f"toolkit for {arch}", _foreign(remote, arch)))
-        for host in remote.hosts:
-            findings.append(_try(f"host {host.name}", partial(examine_host, host)))
-        if known.local is not None:
-            image = known.local.image
-            findings.append(_try("image", lambda: _image(image)))
-            findings.append(_try("root", _root))
-            findings.append(_try("namespaces and overlayfs", _kernel))
-    return findings
+    findings = [look(f"remote {name}", read)]
+    return findings + [finding for remote in remotes for finding in examine_remote(remote)]
 
 
-def _try(what: str, look: Callable[[], str]) -> Finding:
+def examine_remote(remote: Remote) -> list[Finding]:
+    """What builds on `remote` need: keys and manifests, toolkits, and what its provider says."""
+    findings = []
+    for arch in remote.arches:
+        findings.append(look(f"known-good set for {arch}", partial(_known_good, remote, arch)))
+        if arch != own_arch() or remote.toolkit != ToolkitSettings():
+            findings.append(look(f"toolkit for {arch}", _foreign(remote, arch)))
     try:
-        return Finding(what, True, look())
+        provider = find_provider(remote.provider, state_dir(), remote)
     except MockCloudError as error:
-        return Finding(what, False, error.message, error.hint or "")
+        return [*findings, Finding("provider", False, error.message, error.hint or "")]
+    return [*findings, *provider.examine()]
 
 
 def _python() -> str:
@@ -117,32 +95,7 @@ def _remotes(configdir: Path | None) -> str:
     return " ".join(names)
 
 
-def _known_good(remote: Remote) -> str:
-    known = KnownGoods(remote, remote.arches[0]).any
+def _known_good(remote: Remote, arch: str) -> str:
+    known = KnownGoods(remote, arch).any
     manifest = known.manifest
     return f"{manifest.name}: {len(manifest.packages)} packages, made {manifest.created}"
-
-
-def _image(image: Path) -> str:
-    check_image(image)
-    return str(image)
-
-
-def _root() -> str:
-    if os.geteuid() != 0:
-        raise ConfigError(
-            "local nodes need root on this machine",
-            hint="run as root, or use a remote whose nodes are elsewhere",
-        )
-    return "yes"
-
-
-def _kernel() -> str:
-    missing = [name for name in _NAMESPACES if not Path("/proc/self/ns", name).exists()]
-    if "overlay" not in Path("/proc/filesystems").read_text().split():
-        missing.append("overlay")
-    if missing:
-        raise ConfigError(
-            f"the kernel has no {', '.join(missing)}", hint="modprobe overlay, or another kernel"
-        )
-    return "yes"

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Protocol
 
 from mock_cloud.cloud.apis.calls import Calls
+from mock_cloud.cloud.findings import Finding
 from mock_cloud.model import Secret
 from mock_cloud.settings import Reach
 
@@ -107,6 +108,12 @@ class CloudApi(Protocol):
 
     def price(self, offer: Offer) -> float | None:
         """What it costs per hour at most, if the API or libcloud's tables tell."""
+
+    def examine(self, arch: str) -> Sequence[Finding]:
+        """Whether the API has all that the remote's file names for `arch`; makes nothing.
+
+        Credentials, images, sizes, places, groups, quota, as far as it can be asked.
+        """
 
     def launch(self, launch: Launch, offer: Offer) -> Instance:
         """Make the instance, or adopt the one that an earlier call of this token made.

@@ -18,7 +18,7 @@ from mock_cloud.cloud.apis.adapter import (
     Leftover,
     Offer,
 )
-from mock_cloud.cloud.apis.calls import CALL_TIMEOUT_S, Breaker, Calls
+from mock_cloud.cloud.apis.calls import Calls
 from mock_cloud.cloud.apis.ec2_answers import (
     Described,
     ImageFacts,
@@ -27,11 +27,13 @@ from mock_cloud.cloud.apis.ec2_answers import (
     parse_instances,
 )
 from mock_cloud.cloud.apis.ec2_connection import Ec2Connection
+from mock_cloud.cloud.apis.ec2_examine import examine
 from mock_cloud.cloud.apis.ec2_failures import NotThere
 from mock_cloud.cloud.apis.ec2_groups import explain_groups
 from mock_cloud.cloud.apis.ec2_images import Ec2Images
 from mock_cloud.cloud.apis.ec2_leftovers import list_leftovers, remove_leftover
 from mock_cloud.cloud.apis.ec2_requests import filters, launch_parameters
+from mock_cloud.cloud.findings import Finding
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 from mock_cloud.settings import Ec2Settings, Market, Remote
 
@@ -40,19 +42,12 @@ _NOT_ENDED: Final = ("pending", "running", "stopping", "stopped")
 
 
 class Ec2Api:
-    """See `CloudApi`. One region, as one remote's file describes it; the rest as in `Calls`."""
+    """See `CloudApi`. One region, as one remote's file describes it."""
 
-    def __init__(
-        self,
-        settings: Ec2Settings,
-        remote: Remote,
-        *,
-        breaker: Breaker | None = None,
-        call_timeout_s: float = CALL_TIMEOUT_S,
-    ) -> None:
+    def __init__(self, settings: Ec2Settings, remote: Remote) -> None:
         self._settings = settings
         self._remote = remote
-        self._connection = Ec2Connection(settings, remote.source, breaker, call_timeout_s)
+        self._connection = Ec2Connection(settings, remote.source)
         self._images: dict[str, ImageFacts] = {}
         self._asked: set[str] = set()
 
@@ -90,6 +85,15 @@ class Ec2Api:
         )
         return price or None  # where it has no price the table often says 0
 
+    def examine(self, arch: str) -> Sequence[Finding]:
+        """See `CloudApi`."""
+        node = self._remote.nodes[arch]
+
+        def check_image(image: str) -> str:
+            return f"{self._image(image).architecture or 'of no known architecture'}"
+
+        return examine(self._connection, self._settings, node, check_image)
+
     def launch(self, launch: Launch, offer: Offer) -> Instance:
         """See `CloudApi`. EC2 itself makes one instance of a token; what it repeats is checked."""
         parameters = launch_parameters(launch, offer, self._image(offer.image), self._settings)
@@ -99,10 +103,7 @@ class Ec2Api:
                 return adopted
         self._asked.add(launch.token)
         before = self.calls.count
-        try:
-            answer = self._connection.change("RunInstances", parameters, repeatable=True)
-        except NotThere as error:
-            raise self._misnamed(error) from error
+        answer = self._connection.change("RunInstances", parameters, repeatable=True)
         made = [described.instance for described in parse_instances(answer)]
         if len(made) != 1 or self.calls.count > before + 1:
             adopted = self._adopt(launch)
@@ -179,13 +180,12 @@ class Ec2Api:
     def _image(self, image: str) -> ImageFacts:
         """What is known of an image. ConfigError if there is none, or of another architecture."""
         if image not in self._images:
-            try:
-                answer = self._connection.read("DescribeImages", {"ImageId.1": image})
-            except NotThere as error:
-                raise self._misnamed(error) from error
-            facts = parse_image(answer)
+            facts = parse_image(self._connection.read("DescribeImages", {"ImageId.1": image}))
             if facts is None:
-                raise self._misnamed(NotThere(f"{self.calls.service} has no image {image}"))
+                raise ConfigError(
+                    f"{self.calls.service} has no image {image}",
+                    hint=f"see [node.ARCH] images in {self._remote.source}; ids are by region",
+                )
             self._images[image] = facts
         facts = self._images[image]
         arch = next((arch for arch, node in self._remote.nodes.items() if image in node.images), "")
@@ -195,11 +195,6 @@ class Ec2Api:
                 hint=f"see [node.{arch}] images in {self._remote.source}",
             )
         return facts
-
-    def _misnamed(self, error: NotThere) -> ConfigError:
-        """For a launch: what is not there is what the remote's file names."""
-        hint = f"see [ec2] and [node.ARCH] in {self._remote.source}; ids are by region"
-        return ConfigError(error.message, hint=hint)
 
     def _adopt(self, launch: Launch) -> Instance | None:
         """The oldest instance of this token; younger ones are terminated. None if none shows."""

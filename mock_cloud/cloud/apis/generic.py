@@ -11,7 +11,7 @@ import difflib
 import ipaddress
 import os
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from mock_cloud.cloud.apis.calls import Calls, Diagnosis, Judge, Trouble, refuse
 from mock_cloud.cloud.apis.failures import NoCapacity, QuotaReached
 from mock_cloud.cloud.apis.generic_driver import Driver, find_driver_class, make_driver
 from mock_cloud.cloud.apis.names import make_name, parse_name
+from mock_cloud.cloud.findings import Finding, look
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 from mock_cloud.settings import LibcloudSettings, Reach, Remote
 
@@ -70,6 +71,20 @@ class LibcloudApi:
         """See `CloudApi.price`: what the size says; most drivers mean unknown by 0."""
         price = getattr(self._pick("sizes", offer.size), "price", None)
         return float(price) if isinstance(price, (int, float)) and price > 0 else None
+
+    def examine(self, arch: str) -> Sequence[Finding]:
+        """See `CloudApi.examine`: what the driver lists; it tells nothing of a quota."""
+        node = self._remote.nodes[arch]
+        found = [look("credentials", lambda: f"accepted; {len(self._list())} nodes of ours")]
+        if not found[0].ok:
+            return found
+        for image in node.images:
+            found.append(look(f"image {image}", partial(self._image_name, image)))
+        named = [("sizes", size) for size in node.sizes]
+        named += [("locations", place) for place in self._settings.locations]
+        for what, wanted in named:
+            found.append(look(f"{what[:-1]} {wanted}", partial(self._name_of, what, wanted)))
+        return found
 
     def launch(self, launch: Launch, offer: Offer) -> Instance:
         """See `CloudApi.launch`."""
@@ -186,6 +201,12 @@ class LibcloudApi:
                 return None
 
         return self.calls.read(f"show image {wanted}", ask) or self._pick("images", wanted)
+
+    def _image_name(self, wanted: str) -> str:
+        return str(self._image(wanted).name)
+
+    def _name_of(self, what: str, wanted: str) -> str:
+        return str(self._pick(what, wanted).name)
 
     def _pick(self, what: str, wanted: str) -> Any:
         """The size, image or location of that id; listed once. ConfigError with near ids."""

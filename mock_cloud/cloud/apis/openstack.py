@@ -29,10 +29,12 @@ from mock_cloud.cloud.apis.adapter import (
 from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S, Calls
 from mock_cloud.cloud.apis.openstack_addresses import FloatingAddresses
 from mock_cloud.cloud.apis.openstack_credentials import read_credentials
+from mock_cloud.cloud.apis.openstack_examine import examine
 from mock_cloud.cloud.apis.openstack_failures import NotThere, judge_for
 from mock_cloud.cloud.apis.openstack_images import OpenStackImages
 from mock_cloud.cloud.apis.openstack_paths import read_all, read_one, unwrap
 from mock_cloud.cloud.apis.openstack_servers import parse_server
+from mock_cloud.cloud.findings import Finding, look
 from mock_cloud.errors import ConfigError
 from mock_cloud.settings import NodeSettings, OpenStackSettings, Remote
 
@@ -75,6 +77,13 @@ class OpenStackApi:
     def price(self, offer: Offer) -> float | None:
         """None: OpenStack tells no prices."""
         return None
+
+    def examine(self, arch: str) -> Sequence[Finding]:
+        """See `CloudApi.examine`."""
+        found = examine(self.calls, self._compute, self._nodes[arch])
+        if self._placement.networks and found[0].ok:
+            found.append(look("networks", lambda: ", ".join(self._networks())))
+        return found
 
     def launch(self, launch: Launch, offer: Offer) -> Instance:
         """See `CloudApi.launch`."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from mock_cloud.cloud.apis.adapter import (
@@ -30,6 +31,7 @@ from mock_cloud.cloud.apis.waiting import (
     wait_for_greeting,
     wait_until_running,
 )
+from mock_cloud.cloud.findings import Finding, look
 from mock_cloud.cloud.provider import (
     Bootstrap,
     CreatedNode,
@@ -38,7 +40,7 @@ from mock_cloud.cloud.provider import (
     OnHandle,
     OnPhase,
 )
-from mock_cloud.errors import CleanupError, CloudError, MockCloudError
+from mock_cloud.errors import CleanupError, CloudError, ConfigError, MockCloudError
 from mock_cloud.model import NodeAddress
 from mock_cloud.settings import CloudSettings, NodeSettings, Remote
 
@@ -63,6 +65,15 @@ class CloudProvider:
         self._api = api
         self._settings = settings
         self._remote = remote
+
+    def examine(self) -> list[Finding]:
+        """See `Provider.examine`; at the end what a node costs."""
+        found: list[Finding] = []
+        for arch in self._remote.arches:
+            found += self._api.examine(arch)
+            if all(finding.ok for finding in found):
+                found.append(look(f"price for {arch}", partial(self._cost, arch)))
+        return found
 
     def quote(self, arch: str) -> float | None:
         """See `Provider.quote`: the dearest of all offers that may be taken."""
@@ -235,6 +246,18 @@ class CloudProvider:
     def _price(self, arch: str, offer: Offer) -> float | None:
         written = self._node(arch).price_per_hour
         return written if written is not None else self._api.price(offer)
+
+    def _cost(self, arch: str) -> str:
+        price, budget = self.quote(arch), self._remote.budget
+        if price is None:
+            if budget is not None:
+                raise ConfigError(
+                    f"nobody tells what a node of {arch} costs, and there is a budget",
+                    hint=f"write price_per_hour into [node.{arch}] of {self._remote.source}",
+                )
+            return "the API does not tell"
+        currency = "USD" if budget is None else budget.currency
+        return f"at most {price:.4g} {currency} an hour for a node"
 
     def _node(self, arch: str) -> NodeSettings:
         return self._remote.nodes[arch]

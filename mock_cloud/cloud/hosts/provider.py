@@ -12,9 +12,11 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.cloud.findings import Finding, look
 from mock_cloud.cloud.hosts.answers import Answer, Free, Taken, Unfit
 from mock_cloud.cloud.hosts.client import HostUnusable, ask, find_host_key
 from mock_cloud.cloud.hosts.handle import Handle, Place
@@ -61,6 +63,10 @@ class HostsProvider:
         self._state_dir = state_dir
         self._hosts = tuple(hosts)
         self._lately = Lately(state_dir)
+
+    def examine(self) -> list[Finding]:
+        """See `Provider.examine`."""
+        return [look(f"host {host.name}", partial(examine_host, host)) for host in self._hosts]
 
     def quote(self, arch: str) -> float | None:
         """See `Provider.quote`: they are lent."""

@@ -18,6 +18,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.cloud.findings import Finding
+from mock_cloud.cloud.local.examine import examine_machine
 from mock_cloud.cloud.local.files import (
     end_process,
     find_facts,
@@ -63,6 +65,10 @@ class LocalProvider:
     def __init__(self, state_dir: Path, settings: LocalSettings | None) -> None:
         self._state_dir = state_dir.absolute()
         self._settings = settings
+
+    def examine(self) -> list[Finding]:
+        """See `Provider.examine`."""
+        return [] if self._settings is None else examine_machine(self._settings)
 
     def quote(self, arch: str) -> float | None:
         """See `Provider.quote`: this machine is paid for."""

@@ -12,7 +12,6 @@ import platform
 import threading
 import time
 import urllib.parse
-import uuid
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -70,11 +69,6 @@ class Ec2Cloud(Cloud):
             aws_secret_access_key=SECRET_KEY,
         )
 
-    def node_environment(self) -> dict[str, str]:
-        """With the UUID by which a machine knows itself as one of EC2's (its documentation,
-        "Identify instances"): cloud-init then asks for metadata with a token, as it must."""
-        return {**super().node_environment(), "SYSTEM_UUID": f"ec2{uuid.uuid4()}"[:36]}
-
     def register(self, name: str) -> str:
         answer = self.client.register_image(
             Name=name, Architecture=_ARCHES[platform.machine()], RootDeviceName="/dev/sda1"
@@ -119,7 +113,7 @@ class Ec2Cloud(Cloud):
 
     def on_end(self, machine: Machine) -> None:
         """A node that powers itself off is stopped or terminated, as its creator chose."""
-        if machine.state is State.STOPPED or machine.name in self._dooms:
+        if machine.state is State.STOPPED:
             return
         behaviour = "instanceInitiatedShutdownBehavior"
         found = self.client.describe_instance_attribute(
@@ -159,8 +153,6 @@ class Ec2Cloud(Cloud):
         self.pending_s, self.early_sshd = 0.0, False
         self.proxy.disconnect()
         self.calls.clear()
-        with self._lock:
-            self._tokens.clear()
 
     def listing(self) -> Listing:
         client = self.client

@@ -96,21 +96,7 @@ def _find_ec2(node: NodeData, words: list[str]) -> bytes | None:
         return None
     if words[1:] == ["user-data"]:
         return node.user_data or None
-    tree = {"meta-data": node.ec2, "dynamic": {"instance-identity": {"document": _identity(node)}}}
-    return _find_leaf(tree, words[1:]) if words[1:2] else None
-
-
-def _identity(node: NodeData) -> str:
-    """EC2's instance identity document, as far as cloud-init reads it."""
-    placement = node.ec2.get("placement")
-    where = {} if placement is None or isinstance(placement, str) else placement
-    told = {
-        "instanceId": node.ec2.get("instance-id"),
-        "imageId": node.ec2.get("ami-id"),
-        "availabilityZone": where.get("availability-zone"),
-        "region": where.get("region"),
-    }
-    return json.dumps(told)
+    return _find_leaf(node.ec2, words[2:]) if words[1:2] == ["meta-data"] else None
 
 
 def _find_leaf(tree: str | Tree, words: list[str]) -> bytes | None:

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether EC2 has what a remote's file names, asked without making anything.
+
+Names are those of Amazon's EC2 API reference. vCPU quotas are told by another service (Service
+Quotas): here the account's instances are counted against the limit that EC2 itself tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+from mock_cloud.cloud.apis.ec2_answers import items_at, text_at
+from mock_cloud.cloud.apis.ec2_connection import Ec2Connection
+from mock_cloud.cloud.apis.ec2_groups import explain_rules, ssh_sources
+from mock_cloud.cloud.apis.ec2_requests import filters, numbered
+from mock_cloud.cloud.findings import Finding, look
+from mock_cloud.errors import CloudError, ConfigError
+from mock_cloud.settings import Ec2Settings, NodeSettings
+
+_COUNTED: Final = ("pending", "running")
+
+
+def examine(
+    connection: Ec2Connection,
+    settings: Ec2Settings,
+    node: NodeSettings,
+    check_image: Callable[[str], str],
+) -> list[Finding]:
+    """Credentials first: without them nothing else is asked. `check_image` describes an image."""
+    found = [look("credentials", lambda: _credentials(connection, settings))]
+    if not found[0].ok:
+        return found
+    found += [look(f"image {image}", partial(check_image, image)) for image in node.images]
+    found.append(look("sizes", lambda: _sizes(connection, settings, node.sizes)))
+    if settings.subnets:
+        found.append(look("subnets", lambda: _subnets(connection, settings.subnets)))
+    if settings.security_groups:
+        found.append(look("security groups", lambda: _groups(connection, settings.security_groups)))
+    found.append(look("quota", lambda: _quota(connection)))
+    return found
+
+
+def _credentials(connection: Ec2Connection, settings: Ec2Settings) -> str:
+    answer = connection.read("DescribeAvailabilityZones", {})
+    zones = [text_at(item, "zoneName") for item in items_at(answer, "availabilityZoneInfo")]
+    unknown = [zone for zone in settings.zones if zone not in zones]
+    if unknown:
+        raise ConfigError(
+            f"region {settings.region} has no zone {', '.join(unknown)}",
+            hint=f"it has: {', '.join(zones)}",
+        )
+    return f"from {connection.source}; {len(zones)} zones"
+
+
+def _sizes(connection: Ec2Connection, settings: Ec2Settings, sizes: Sequence[str]) -> str:
+    """Each size must be sold in one of the zones wanted at least."""
+    wanted = filters({"instance-type": sizes})
+    if settings.zones:
+        wanted = filters({"instance-type": sizes, "location": settings.zones})
+    parameters = {"LocationType": "availability-zone", **wanted}
+    sold: dict[str, set[str]] = {size: set() for size in sizes}
+    for answer in connection.read_pages("DescribeInstanceTypeOfferings", parameters):
+        for item in items_at(answer, "instanceTypeOfferingSet"):
+            sold.setdefault(text_at(item, "instanceType"), set()).add(text_at(item, "location"))
+    absent = [size for size in sizes if not sold[size]]
+    if absent:
+        where = f"zones {', '.join(settings.zones)}" if settings.zones else settings.region
+        raise ConfigError(f"{where}: no {', '.join(absent)} is sold there")
+    return "; ".join(f"{size} in {', '.join(sorted(sold[size]))}" for size in sizes)
+
+
+def _subnets(connection: Ec2Connection, subnets: Sequence[str]) -> str:
+    answer = connection.read("DescribeSubnets", numbered("SubnetId", subnets))
+    return "; ".join(
+        f"{text_at(item, 'subnetId')} in {text_at(item, 'availabilityZone')},"
+        f" {text_at(item, 'availableIpAddressCount')} addresses free"
+        for item in items_at(answer, "subnetSet")
+    )
+
+
+def _groups(connection: Ec2Connection, groups: Sequence[str]) -> str:
+    answer = connection.read("DescribeSecurityGroups", numbered("GroupId", groups))
+    sources = list(ssh_sources(answer))
+    # Who we are to the node is not known before it has an address: only what the rules say.
+    problem = explain_rules(groups, sources, "")
+    if problem and not sources:
+        raise ConfigError(problem, hint="admit this machine's address to tcp port 22")
+    return f"port 22 is open to {', '.join(sources[:5])}"
+
+
+def _quota(connection: Ec2Connection) -> str:
+    parameters = numbered("AttributeName", ["max-instances"])
+    answer = connection.read("DescribeAccountAttributes", parameters)
+    limit = next(
+        (
+            text_at(value, "attributeValue")
+            for item in items_at(answer, "accountAttributeSet")
+            for value in items_at(item, "attributeValueSet")
+        ),
+        "",
+    )
+    running = sum(
+        1
+        for page in connection.read_pages(
+            "DescribeInstances", filters({"instance-state-name": _COUNTED})
+        )
+        for reservation in items_at(page, "reservationSet")
+        for _ in items_at(reservation, "instancesSet")
+    )
+    if not limit.isdigit():
+        return f"{running} instances run in this region; the API tells no limit"
+    if running >= int(limit):
+        raise CloudError(
+            f"{running} instances run, and the account's limit is {limit}",
+            hint="end some, or ask for more in AWS's Service Quotas",
+        )
+    return f"{running} of {limit} instances run; vCPUs are counted by Service Quotas"

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Writing a remote's file: words become TOML of the right types, questions, refusals."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.config.remote_text import Value, parse_word, plain_keys, write_toml
+from mock_cloud.errors import CommandLineError, ConfigError, InputError
+from mock_cloud.session.setup import complete, write_remote
+from mock_cloud.settings import Ec2Settings, Market
+
+Given = dict[tuple[str, str], Value]
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Given:
+    for name in ("m.pub", "p.asc"):
+        (tmp_path / name).write_text("x")
+    return {
+        ("attest", "manifest_keys"): [str(tmp_path / "m.pub")],
+        ("attest", "package_keys"): [str(tmp_path / "p.asc")],
+    }
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "word", "value"),
+    [
+        ("ec2", "region", "eu-central-1", "eu-central-1"),
+        ("ec2", "zones", "a, b", ["a", "b"]),
+        ("ec2", "zones", "a", ["a"]),
+        ("ec2", "market", "spot-first", "spot-first"),
+        ("openstack", "config_drive", "true", True),
+        ("lease", "max_nodes", "3", 3),
+        ("lease", "max_ttl", "2h", "2h"),
+        ("lease", "max_ttl", "90", 90),
+        ("budget", "per_day", "2.5", 2.5),
+        ("node.x86_64", "sizes", "t3.small,t3.large", ["t3.small", "t3.large"]),
+        ("host.alpha", "capacity", "8", 8),
+    ],
+)
+def test_words_become_what_the_key_wants(table: str, key: str, word: str, value: Value) -> None:
+    assert parse_word(table, key, word) == value
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "word"),
+    [
+        ("ec2", "market", "cheap"),
+        ("lease", "max_ttl", "a while"),
+        ("lease", "max_nodes", "1000"),
+        ("ec2", "endpoint", "ftp://api"),
+        ("attest", "manifest", "/nowhere/at/all"),
+        ("host.alpha", "host_key", "ssh-ed25519"),
+    ],
+)
+def test_words_that_no_key_wants(table: str, key: str, word: str) -> None:
+    with pytest.raises(CommandLineError, match=rf"\[{table}\] {key}: "):
+        parse_word(table, key, word)
+
+
+def test_no_secret_can_stand_on_a_command_line() -> None:
+    assert not {"secret_access_key", "api_key"} & set(plain_keys())
+
+
+def test_strings_survive_toml(keys: Given, tmp_path: Path) -> None:
+    odd = 'a "b" \\ \t\x7f é'
+    given = {**keys, ("remote", "provider"): "ec2", ("ec2", "region"): odd}
+    given |= {("node.x86_64", "images"): ["i"], ("node.x86_64", "sizes"): ["s"]}
+    remote = write_remote("odd", given, tmp_path / "remotes.d", force=False)
+    assert isinstance(remote.cloud, Ec2Settings) and remote.cloud.region == odd
+    assert stat.S_IMODE(remote.source.stat().st_mode) == 0o600
+    assert write_toml(given, "x").startswith("# x\n\n[remote]\n")
+
+
+def test_a_file_is_not_replaced_unasked(keys: Given, tmp_path: Path) -> None:
+    given = {**keys, ("remote", "provider"): "ec2", ("ec2", "region"): "one"}
+    given |= {("node.x86_64", "images"): ["i"], ("node.x86_64", "sizes"): ["s"]}
+    write_remote("cloud", given, tmp_path, force=False)
+    other = {**given, ("ec2", "region"): "two"}
+    with pytest.raises(InputError, match="is there already"):
+        write_remote("cloud", other, tmp_path, force=False)
+    assert "one" in (tmp_path / "cloud.toml").read_text()
+    write_remote("cloud", other, tmp_path, force=True)
+    assert "two" in (tmp_path / "cloud.toml").read_text()
+
+
+def test_nothing_is_left_of_what_is_no_remote(keys: Given, tmp_path: Path) -> None:
+    given = {**keys, ("remote", "provider"): "ec2", ("ec2", "region"): "one"}
+    place = tmp_path / "remotes.d"
+    with pytest.raises(ConfigError, match=r"not written: .*cloud\.toml:.*\[node\.NAME\]"):
+        write_remote("cloud", given, place, force=False)
+    with pytest.raises(CommandLineError, match="no name"):
+        write_remote("../cloud", given, place, force=False)
+    assert list(place.iterdir()) == []
+
+
+def test_what_is_missing_is_named(keys: Given) -> None:
+    with pytest.raises(CommandLineError, match="missing: --provider"):
+        complete({}, ["x86_64"], "host", None)
+    with pytest.raises(CommandLineError, match=r"missing: --region --image --size$"):
+        complete({**keys, ("remote", "provider"): "ec2"}, ["x86_64"], "host", None)
+    with pytest.raises(CommandLineError, match="unknown provider 'ec3'"):
+        complete({("remote", "provider"): "ec3"}, ["x86_64"], "host", None)
+
+
+def test_what_is_missing_is_asked_for(keys: Given, tmp_path: Path) -> None:
+    asked: list[str] = []
+    words = "ec2 eu-central-1 - - - cheap spot ami-1 t3.small - 4"
+    replies = iter("" if word == "-" else word for word in words.split())
+
+    def ask(question: str, default: str) -> str:
+        asked.append(question)
+        return next(replies) or default
+
+    answers = complete(keys, ["x86_64"], "host", ask)
+    remote = write_remote("cloud", answers, tmp_path, force=False)
+    assert isinstance(remote.cloud, Ec2Settings)
+    assert remote.cloud.market is Market.SPOT
+    assert remote.cloud.zones == ()
+    assert remote.budget is not None and remote.budget.per_day == 4.0
+    assert any("'cheap' is none of" in question for question in asked)  # asked again, and why
+
+
+def test_a_lent_machine(keys: Given, tmp_path: Path) -> None:
+    given: Given = {**keys, ("remote", "provider"): "ssh"}
+    given |= {("host.alpha", "address"): "alpha", ("host.alpha", "owner"): "Alice"}
+    given |= {("host.alpha", "host_key"): "ssh-ed25519 AAAA"}
+
+    def written(answers: Given) -> str:
+        return write_remote("lent", answers, tmp_path, force=True).source.read_text()
+
+    answers = complete(given, ["aarch64"], "alpha", None)
+    assert 'arch = "aarch64"' in written(dict(answers))
+    without = {key: value for key, value in answers.items() if key[1] != "host_key"}
+    with pytest.raises(ConfigError, match="no key is taken on trust"):
+        written(without)
