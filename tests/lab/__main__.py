@@ -25,6 +25,9 @@ def _parser() -> argparse.ArgumentParser:
     serve = verbs.add_parser("serve", help="serve the distribution over HTTP until interrupted")
     serve.add_argument("--port", type=int, default=8999)
     serve.add_argument("--etc", type=Path, help="where mock's configuration goes")
+    cloud = verbs.add_parser("cloud", help="run a cloud of local nodes until interrupted")
+    cloud.add_argument("name", choices=("ec2", "openstack"))
+    cloud.add_argument("--etc", type=Path, help="where mock's configuration and a remote go")
     for verb in verbs.choices.values():  # before or after the verb, as people type it
         verb.add_argument("--dir", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
@@ -72,6 +75,11 @@ def main(arguments: list[str] | None = None) -> int:
             from tests.lab import demo
 
             demo.perform(lab, options.srpm)
+        elif options.verb == "cloud":
+            from tests.lab.clouds import serve
+
+            etc = options.etc or lab.root / "etc" / options.name
+            serve.serve(options.name, lab, etc.absolute())
         elif options.verb == "serve":
             _serve(lab, options.port, (options.etc or lab.root / "etc" / "mock").absolute())
     except MockCloudError as error:

@@ -15,8 +15,6 @@ _CLOUD_CFG = """\
 datasource_list: [OpenStack, Ec2]
 datasource:
   Ec2:
-    # Namespaces have no DMI data of their own to be recognised by.
-    strict_id: false
     metadata_urls: ["http://169.254.169.254"]
     timeout: 5
     max_wait: 30
@@ -51,6 +49,7 @@ def cloud() -> Package:
     entries = (
         file("/usr/sbin/init", (_GUEST / "init.py").read_text(), 0o755),
         file("/usr/sbin/shutdown", (_GUEST / "shutdown.py").read_text(), 0o755),
+        file("/usr/sbin/dmidecode", (_GUEST / "dmidecode.py").read_text(), 0o755),
         *(link(f"/usr/sbin/{name}", "shutdown") for name in ("halt", "poweroff", "reboot")),
         file("/etc/cloud/cloud.cfg.d/50_lab.cfg", _CLOUD_CFG),
     )

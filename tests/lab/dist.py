@@ -21,7 +21,7 @@ from tests.lab.rpmspec import Package, spec_text, stage
 
 _MODULES = (
     *("convert", "debian", "debs", "dist", "keys", "own", "rpmspec", "seeds"),
-    *("cloudpackages", "clouds/guest/init", "clouds/guest/shutdown"),
+    *("cloudpackages", "clouds/guest/dmidecode", "clouds/guest/init", "clouds/guest/shutdown"),
 )
 SOURCE_DATE_EPOCH = 1_700_000_000
 _RPMBUILD_TIMEOUT_S = 300.0

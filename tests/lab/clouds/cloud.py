@@ -16,6 +16,7 @@ from tests.lab.clouds.backend import Backend
 from tests.lab.clouds.faults import Faults, Request, Response
 from tests.lab.clouds.machines import Machine, Site
 from tests.lab.clouds.proxy import Calls, Proxy, ask_upstream
+from tests.lab.clouds.remotes import write_private
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab, LabError
 
@@ -96,8 +97,11 @@ class Cloud:
         return found
 
     def write_config(self, path: Path) -> ConfigDirectory:
-        """A configuration directory of mock's whose repositories this cloud's nodes reach."""
-        return chroots.write(self.lab, path, repository_url=self.repository_url)
+        """A configuration directory whose repositories nodes reach, with remotes for this cloud."""
+        written = chroots.write(self.lab, path, repository_url=self.repository_url)
+        for name, text in self.private_files().items():
+            write_private(path / name, text)
+        return written
 
     def add_image(self, tree: Path, name: str) -> str:
         """Offer another tree; the id of its image."""
@@ -169,6 +173,14 @@ class Cloud:
     def ask(self, request: Request) -> Response:
         """What moto or mimic answers."""
         return ask_upstream(self.backend.port, request)
+
+    def private_files(self) -> dict[str, str]:
+        """Remotes and credentials, by their paths in a configuration directory."""
+        raise NotImplementedError
+
+    def environment(self, path: Path) -> tuple[str, ...]:
+        """Variables, ``NAME=VALUE``, that clients want besides the configuration at `path`."""
+        return ()
 
     def make_backend(self) -> Backend:
         """The server behind the proxy, not started."""

@@ -20,13 +20,15 @@ from xml.etree import ElementTree
 from tests.lab.clouds import backend, ec2_xml
 from tests.lab.clouds.backend import Backend
 from tests.lab.clouds.cloud import Cloud, Listing
-from tests.lab.clouds.ec2_metadata import describe
+from tests.lab.clouds.ec2_metadata import describe, firmware
 from tests.lab.clouds.faults import Exchange, Fault, Request, Response
 from tests.lab.clouds.machines import Boot, Machine, State
 from tests.lab.clouds.metadata import NodeData
+from tests.lab.clouds.remotes import remote
 from tests.lab.layout import Lab
 
 REGION = "us-east-1"
+SIZE = "t3.small"
 ACCESS_KEY = "AKIALABLABLABLABLAB0"
 SECRET_KEY = "lab/secret+key/that/opens/nothing/anywhere"
 _CONSOLE_MAX = 64 << 10  # as GetConsoleOutput has it
@@ -74,6 +76,15 @@ class Ec2Cloud(Cloud):
             Name=name, Architecture=_ARCHES[platform.machine()], RootDeviceName="/dev/sda1"
         )
         return str(answer["ImageId"])
+
+    def private_files(self) -> dict[str, str]:
+        table = {
+            "region": REGION,
+            "endpoint": self.url,
+            "access_key_id": ACCESS_KEY,
+            "secret_access_key": SECRET_KEY,
+        }
+        return {"remotes.d/ec2.toml": remote(self, "ec2", SIZE, table)}
 
     def name(self, request: Request) -> Request:
         query = urllib.parse.urlsplit(request.path).query
@@ -193,7 +204,7 @@ class Ec2Cloud(Cloud):
                     return replace(response, body=self._rewrite(response.body))
                 text = "The client token was used with other parameters"
                 return ec2_xml.error(400, "IdempotentParameterMismatch", text)
-            response = self.ask(request)
+            response = self.ask(_with_sizes(request))
             if response.status != 200:
                 return response
             version = request.parameters.get("Version", "2016-11-15")
@@ -210,12 +221,13 @@ class Ec2Cloud(Cloud):
         key_name = request.parameters.get("KeyName")
         key = self._public_key(key_name) if key_name else ""
         required = request.parameters.get("MetadataOptions.HttpTokens") == "required"
+        hops = int(request.parameters.get("MetadataOptions.HttpPutResponseHopLimit", "64"))
         boot = Boot(
             self.disk(image),
             lambda port: NodeData(
-                user_data, ec2=describe(instance, port, key), must_use_token=required
+                user_data, describe(instance, port, key), must_use_token=required, hop_limit=hops
             ),
-            self.node_environment(),
+            {**self.node_environment(), **firmware(name)},
         )
         self.site.boot(name, boot)
 
@@ -303,3 +315,18 @@ class Ec2Cloud(Cloud):
     def _is_pending(self, machine: Machine) -> bool:
         young = time.time() < machine.started_unix + self.pending_s
         return young or machine.state is State.STARTING
+
+
+def _with_sizes(request: Request) -> Request:
+    """With a size for each volume that has none: EC2 takes the image's, moto refuses."""
+    numbers = {
+        key.split(".")[1]
+        for key in request.parameters
+        if key.startswith("BlockDeviceMapping.") and ".Ebs." in key
+    }
+    sizes = {f"BlockDeviceMapping.{number}.Ebs.VolumeSize": "8" for number in sorted(numbers)}
+    text = urllib.parse.urlencode({**sizes, **request.parameters})
+    if request.method == "GET":
+        path = urllib.parse.urlsplit(request.path)._replace(query=text)
+        return replace(request, path=path.geturl())
+    return replace(request, body=text.encode())

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from xml.etree import ElementTree
 
 from tests.lab.clouds.ec2_xml import text
@@ -11,7 +13,7 @@ from tests.lab.clouds.network import PREFIX_LENGTH, Port
 
 
 def describe(instance: ElementTree.Element, port: Port, public_key: str) -> Tree:
-    """The tree below meta-data for one item of RunInstances' answer."""
+    """The tree below a version of the API, for one item of RunInstances' answer."""
     name = text(instance, "privateDnsName") or f"ip-{port.address.replace('.', '-')}"
     network = f"{port.address.rpartition('.')[0]}.0/{PREFIX_LENGTH}"
     interface = {
@@ -40,4 +42,27 @@ def describe(instance: ElementTree.Element, port: Port, public_key: str) -> Tree
     }
     if public_key:
         tree["public-keys"] = {"0": {"openssh-key": public_key}}
-    return tree
+    document = {
+        "accountId": "123456789012",
+        "availabilityZone": zone,
+        "imageId": tree["ami-id"],
+        "instanceId": tree["instance-id"],
+        "instanceType": tree["instance-type"],
+        "privateIp": port.address,
+        "region": zone.rstrip("abcdef"),
+        "version": "2017-09-30",
+    }
+    identity = {"document": json.dumps(document, indent=2)}
+    return {"dynamic": {"instance-identity": identity}, "meta-data": tree}
+
+
+def firmware(instance: str) -> dict[str, str]:
+    """What instances are told by their firmware; cloud-init knows EC2 by it."""
+    number = f"ec2{uuid.uuid5(uuid.NAMESPACE_OID, instance).hex[3:]}"
+    text = str(uuid.UUID(number))
+    return {
+        "DMI_BIOS_VENDOR": "Amazon EC2",
+        "DMI_SYSTEM_MANUFACTURER": "Amazon EC2",
+        "DMI_SYSTEM_SERIAL_NUMBER": text,
+        "DMI_SYSTEM_UUID": text,
+    }

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mock_cloud.attest.bake import BakeChoices
-from mock_cloud.attest.expectations import Invocation, ProgramRule
+from mock_cloud.attest.expectations import Invocation, MountRule, ProgramRule
 from mock_cloud.attest.volatile import cloud_init_rules
 from mock_cloud.process import run
 from mock_cloud.session.attesting import own_kernel
 from mock_cloud.session.baking import make_signed_manifest
 from tests.lab import manifest, node, seeds
+from tests.lab.clouds.machine import DMI_DIRECTORY
 from tests.lab.layout import Lab, code_digest, stamp_matches
 
 DISK_GIB = 8
@@ -84,5 +85,6 @@ def _add_cloud(choices: BakeChoices, tree: Path) -> BakeChoices:
         choices,
         volatile=(*choices.volatile, *cloud_init_rules()),
         programs=(*choices.programs, init),
+        mounts=(*choices.mounts, MountRule(DMI_DIRECTORY, ("tmpfs",), ("ro",))),
         kernel=own_kernel(),
     )

@@ -35,6 +35,7 @@ from mock_cloud.process import CommandFailed, run
 from tests.lab.clouds.network import METADATA_ADDRESS, PREFIX_LENGTH, Port, ip_batch
 
 INIT = "/sbin/init"
+DMI_DIRECTORY = "/sys/devices/virtual/dmi/id"
 POWER_BUTTON = signal.SIGRTMIN + 4  # systemd(1): start poweroff.target
 _STOP_TIMEOUT_S = 10.0
 _OLD_ROOT = "/mnt"
@@ -179,6 +180,9 @@ def _become_node(plan: MachinePlan, console: int, go: int, failure: int) -> None
         syscalls.pivot_root(".", f".{_OLD_ROOT}")
         os.chdir("/")
         mount_kernel_file_systems()
+        if Path(DMI_DIRECTORY).is_dir():  # the host's firmware is not the node's
+            read_only = syscalls.MS_RDONLY | syscalls.MS_NOSUID | syscalls.MS_NODEV
+            syscalls.mount("tmpfs", DMI_DIRECTORY, "tmpfs", read_only)
         place_files(kernel_files())
         syscalls.unmount(_OLD_ROOT, syscalls.MNT_DETACH)
         drop_privileges()

@@ -227,8 +227,12 @@ class Site:
 
     def __enter__(self) -> Site:
         with ExitStack() as stack:
+            _remove_orphans()
             self.directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
             stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
+            # Held as long as this process lives, which tells others whose directory it is.
+            lock = stack.enter_context((self.directory / "lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             stack.enter_context(self.network)
             self.metadata = stack.enter_context(MetadataService(self.network.metadata_socket))
             stack.callback(self._destroy_all)
@@ -272,3 +276,11 @@ class Site:
     def _destroy_all(self) -> None:
         for machine in self.machines():
             self.destroy(machine.name)
+
+
+def _remove_orphans() -> None:
+    """Directories that labs which were killed left: their machines removed their own parts."""
+    for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/lock"):
+        with suppress(OSError), lock.open() as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent, ignore_errors=True)

@@ -26,16 +26,17 @@ Tree = Mapping[str, "str | Tree"]
 
 @dataclass(slots=True)
 class NodeData:
-    """What one node may read. `ec2` is the tree below meta-data; `openstack` meta_data.json.
+    """What one node may read. `ec2` is the tree below a version; `openstack` meta_data.json.
 
-    Each is served only if it is not empty; Nova has both, but no tokens. `must_use_token` is
-    EC2's HttpTokens=required.
+    Each is served only if it is not empty; Nova has both, but no tokens. `must_use_token` and
+    `hop_limit` are EC2's HttpTokens=required and HttpPutResponseHopLimit.
     """
 
     user_data: bytes
     ec2: Tree = field(default_factory=dict)
     openstack: Mapping[str, Any] = field(default_factory=dict)
     must_use_token: bool = False
+    hop_limit: int = 64
     tokens: set[str] = field(default_factory=set)
 
 
@@ -56,6 +57,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(400, b"")
         token = secrets.token_urlsafe(40)
         node.tokens.add(token)
+        # To a namespace that the node forwards for, such a packet is dead on arrival.
+        self.connection.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, node.hop_limit)
         return self._send(200, token.encode(), {_TTL_HEADER: self.headers[_TTL_HEADER]})
 
     def do_GET(self) -> None:
@@ -96,7 +99,7 @@ def _find_ec2(node: NodeData, words: list[str]) -> bytes | None:
         return None
     if words[1:] == ["user-data"]:
         return node.user_data or None
-    return _find_leaf(node.ec2, words[2:]) if words[1:2] == ["meta-data"] else None
+    return _find_leaf(node.ec2, words[1:])
 
 
 def _find_leaf(tree: str | Tree, words: list[str]) -> bytes | None:

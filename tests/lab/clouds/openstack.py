@@ -15,6 +15,7 @@ import urllib.parse
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from tests.lab.clouds import backend, openstack_json
@@ -25,7 +26,10 @@ from tests.lab.clouds.machines import Boot, Machine, State
 from tests.lab.clouds.metadata import NodeData, Tree
 from tests.lab.clouds.network import Port
 from tests.lab.clouds.openstack_identity import (
+    API_KEY,
     COMPUTE,
+    CREDENTIAL_ID,
+    CREDENTIAL_SECRET,
     PASSWORD,
     PROJECT,
     REGION,
@@ -33,6 +37,7 @@ from tests.lab.clouds.openstack_identity import (
     Identity,
 )
 from tests.lab.clouds.openstack_services import ImageService, NetworkService
+from tests.lab.clouds.remotes import clouds_yaml, remote
 from tests.lab.layout import Lab
 
 FLAVOR = "2"
@@ -69,6 +74,26 @@ class OpenStackCloud(Cloud):
 
     def register(self, name: str) -> str:
         return self.image_service.add(name, PROJECT)
+
+    def private_files(self) -> dict[str, str]:
+        auth = {
+            "application_credential_id": CREDENTIAL_ID,
+            "application_credential_secret": CREDENTIAL_SECRET,
+        }
+        rackspace = {
+            "region": REGION,
+            "endpoint": self.auth_url,
+            "username": USER,
+            "api_key": API_KEY,
+        }
+        return {
+            "remotes.d/openstack.toml": remote(self, "openstack", FLAVOR, {"cloud": "lab"}),
+            "remotes.d/rackspace.toml": remote(self, "rackspace", FLAVOR, rackspace),
+            "clouds.yaml": clouds_yaml(self.auth_url, auth, REGION),
+        }
+
+    def environment(self, path: Path) -> tuple[str, ...]:
+        return (f"OS_CLIENT_CONFIG_FILE={path / 'clouds.yaml'}",)
 
     def name(self, request: Request) -> Request:
         words, query = _words(request)
@@ -209,8 +234,7 @@ class OpenStackCloud(Cloud):
             "random_seed": base64.b64encode(uuid.uuid4().bytes).decode(),
         }
         user_data = base64.b64decode(asked.get("user_data") or "")
-        # cloud-init's other way of recognising Nova, for containers without DMI data.
-        nova = {"product_name": "OpenStack Nova"}
+        nova = {"DMI_SYSTEM_PRODUCT_NAME": "OpenStack Nova"}  # what cloud-init knows it by
         boot = Boot(
             self.disk(image),
             lambda port: NodeData(user_data, _as_ec2(server, port), facts),
@@ -291,7 +315,7 @@ class OpenStackCloud(Cloud):
 
 def _as_ec2(server: str, port: Port) -> Tree:
     """What Nova tells those who ask in EC2's words."""
-    return {
+    tree = {
         "ami-id": "ami-00000001",
         "hostname": server,
         "instance-id": "i-00000001",
@@ -300,6 +324,7 @@ def _as_ec2(server: str, port: Port) -> Tree:
         "local-ipv4": port.address,
         "placement": {"availability-zone": "nova"},
     }
+    return {"meta-data": tree}
 
 
 def _words(request: Request) -> tuple[list[str], str]:
