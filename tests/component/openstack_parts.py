@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, TAG_OWNER, TAG_REMOTE, Launch
 from mock_cloud.cloud.apis.calls import Breaker, Calls
@@ -17,7 +18,7 @@ from mock_cloud.cloud.apis.clouds_yaml import CloudEntry
 from mock_cloud.cloud.apis.openstack import OpenStackApi
 from mock_cloud.cloud.apis.openstack_connection import ServiceConnection
 from mock_cloud.cloud.apis.openstack_credentials import parse_credentials
-from mock_cloud.cloud.apis.openstack_failures import judge_for
+from mock_cloud.cloud.apis.openstack_failures import Judge
 from mock_cloud.model import Secret
 from mock_cloud.settings import (
     AttestSettings,
@@ -26,9 +27,9 @@ from mock_cloud.settings import (
     OpenStackSettings,
     Remote,
 )
-from tests.component.openstack_network import Network
 from tests.lab.clouds.backend import Backend, mimic
 from tests.lab.clouds.faults import Exchange, Fault, Request, Response
+from tests.lab.clouds.openstack_services import NetworkService
 from tests.lab.clouds.proxy import Proxy, ask_upstream
 
 SOURCE = "cloud 'lab' of /etc/openstack/clouds.yaml"
@@ -44,7 +45,10 @@ class Mimic:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.proxy = Proxy(self._name, self._act)
-        self.network = Network()
+        self.servers_with_ports: set[str] = set()
+        self.network = NetworkService(
+            lambda server: "10.0.0.4" if server in self.servers_with_ports else None
+        )
 
     @property
     def url(self) -> str:
@@ -55,13 +59,14 @@ class Mimic:
         return [f"{call.operation} {call.status}" for call in self.proxy.calls]
 
     def _name(self, request: Request) -> Request:
-        path = request.path.partition("?")[0]
+        path, _, query = request.path.partition("?")
         found = re.fullmatch(r"/mimicking/[^/]+/[^/]+/v2/[^/]+(/.*)", path)
-        return replace(request, operation=f"{request.method} {found[1] if found else path}")
+        operation = f"{request.method} {found[1] if found else path}"
+        return replace(request, operation=operation, parameters=dict(parse_qsl(query)))
 
     def _act(self, request: Request) -> Response:
         if " /v2.0/" in request.operation:
-            return self.network.answer(request)
+            return self.network.act(request, request.operation.split("/")[2:])
         answer = ask_upstream(self.backend.port, request)
         # Its catalog names its own port.
         return replace(
@@ -102,9 +107,11 @@ def make_api(
         )
     )
     service = "OpenStack at lab"
-    calls = Calls(service, judge_for(service, SOURCE), breaker=Breaker(), timeout_s=timeout_s)
+    judge = Judge(service, SOURCE)
+    calls = Calls(service, judge, breaker=Breaker(), timeout_s=timeout_s)
     return OpenStackApi(
         calls,
+        judge,
         lambda name: ServiceConnection(credentials, name, ATTEMPT_S),
         NODES,
         placement or OpenStackSettings(),

@@ -15,7 +15,6 @@ from mock_cloud.cloud.apis.provider import CloudProvider
 from mock_cloud.cloud.provider import FoundNode
 from mock_cloud.errors import CleanupError, ConfigError
 from mock_cloud.settings import OpenStackSettings
-from tests.component.openstack_network import Network
 from tests.component.openstack_parts import (
     Mimic,
     json_fault,
@@ -41,8 +40,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mimic]:
 
 @pytest.fixture
 def mimic(server: Mimic) -> Iterator[Mimic]:
-    server.network = Network()
     yield server
+    server.network.floating.clear()
     server.proxy.faults.clear()
 
 
@@ -53,13 +52,8 @@ def api(mimic: Mimic) -> OpenStackApi:
 
 def order(mimic: Mimic, api: OpenStackApi, lease_id: str = "a1b2c3") -> Instance:
     made = api.launch(make_launch(lease_id), api.offers("x86_64")[0])
-    mimic.network.add_port(made.handle)
+    mimic.servers_with_ports.add(made.handle)
     return made
-
-
-def end(mimic: Mimic, api: OpenStackApi, server: Instance) -> None:
-    api.terminate(server.handle)
-    mimic.network.remove_server(server.handle)
 
 
 def test_an_unknown_pool_lists_the_known(mimic: Mimic) -> None:
@@ -79,7 +73,7 @@ def test_a_quota_of_addresses_is_named(mimic: Mimic, api: OpenStackApi) -> None:
 def test_before_the_server_has_a_port_nothing_is_taken(mimic: Mimic, api: OpenStackApi) -> None:
     made = api.launch(make_launch(), api.offers("x86_64")[0])
     api.complete(made)
-    assert not mimic.network.addresses
+    assert not mimic.network.floating
 
 
 def test_one_address_however_often_it_is_asked_for(mimic: Mimic, api: OpenStackApi) -> None:
@@ -87,18 +81,19 @@ def test_one_address_however_often_it_is_asked_for(mimic: Mimic, api: OpenStackA
     mimic.proxy.faults.add(swallow, CREATE)  # made, and nobody told
     for _ in range(3):
         api.complete(made)
-    (address,) = mimic.network.addresses.values()
-    assert address["port_id"] == f"port-of-{made.handle}"
+    (address,) = mimic.network.floating.values()
+    assert address["port_id"] == f"port-{made.handle}"
     assert api.list_leftovers() == []
 
 
 def test_an_address_that_lost_its_port_is_attached_again(mimic: Mimic, api: OpenStackApi) -> None:
     made = order(mimic, api)
     api.complete(made)
-    mimic.network.addresses["fip-1"]["port_id"] = None
+    (address,) = mimic.network.floating.values()
+    address["port_id"] = None
     api.complete(made)
-    assert mimic.network.addresses["fip-1"]["port_id"] == f"port-of-{made.handle}"
-    assert len(mimic.network.addresses) == 1
+    assert list(mimic.network.floating.values()) == [address]
+    assert address["port_id"] == f"port-{made.handle}"
 
 
 def test_an_address_outlives_its_server_and_is_found(mimic: Mimic, api: OpenStackApi) -> None:
@@ -106,14 +101,15 @@ def test_an_address_outlives_its_server_and_is_found(mimic: Mimic, api: OpenStac
     gone, stays = order(mimic, api), order(mimic, api, "d4e5f6")
     for made in (gone, stays):
         api.complete(made)
-    mimic.network.addresses["theirs"] = {"id": "theirs", "port_id": None, "description": "web"}
-    end(mimic, api, gone)
+    of_gone, of_stays = mimic.network.floating
+    mimic.network.floating["theirs"] = {"id": "theirs", "port_id": None, "description": "web"}
+    api.terminate(gone.handle)
     (leftover,) = api.list_leftovers()
-    assert (leftover.handle, leftover.tags) == ("fip-1", gone.tags)
+    assert (leftover.handle, leftover.tags) == (of_gone, gone.tags)
     assert api.list_leftovers("d4e5f6") == []
     api.remove(leftover)
     api.remove(leftover)
-    assert sorted(mimic.network.addresses) == ["fip-2", "theirs"]
+    assert list(mimic.network.floating) == [of_stays, "theirs"]
 
 
 def test_a_sweep_sees_the_address_and_its_owner(mimic: Mimic, api: OpenStackApi) -> None:
@@ -121,11 +117,11 @@ def test_a_sweep_sees_the_address_and_its_owner(mimic: Mimic, api: OpenStackApi)
     provider = CloudProvider(api, FLOATING, make_remote(FLOATING))
     made = order(mimic, api)
     api.complete(made)
-    end(mimic, api, made)
+    api.terminate(made.handle)
     expected = FoundNode("a1b2c3", "me@here:0", "", False, "lab", 1900000000.0)
     assert list(provider.list_nodes()) == [expected]
     provider.destroy("a1b2c3", "")
-    assert not mimic.network.addresses
+    assert not mimic.network.floating
     assert list(provider.list_nodes()) == []
 
 

@@ -67,7 +67,10 @@ def test_wrong_credentials_are_refused_at_once_with_their_source(
     began_s = time.monotonic()
     with pytest.raises(CredentialsRefused) as caught:
         api.list_tagged()
+    with pytest.raises(CredentialsRefused):
+        api.terminate("what-a-clean-up-would-end")
     assert time.monotonic() - began_s < 2.0
+    assert mimic.statuses() == [f"{TOKENS} 401"]
     assert SOURCE in caught.value.message
     assert "hidden" not in f"{caught.value.message} {caught.value.hint} {caught.value!r}"
 
@@ -132,10 +135,10 @@ def test_what_is_ordered(mimic: Mimic) -> None:
 
 
 def test_a_network_that_is_not_there_is_named(mimic: Mimic) -> None:
-    api = make_api(mimic, next(tenants), OpenStackSettings(networks=("lam",)))
-    with pytest.raises(ConfigError, match="no networks are called 'lam'") as caught:
+    api = make_api(mimic, next(tenants), OpenStackSettings(networks=("privat",)))
+    with pytest.raises(ConfigError, match="no networks are called 'privat'") as caught:
         api.launch(make_launch(), api.offers("x86_64")[0])
-    assert caught.value.hint == "near names: lan"
+    assert caught.value.hint == "near names: private"
     assert mimic.proxy.calls.count(CREATE) == 0
 
 

@@ -163,7 +163,9 @@ class Calls:
                 raise trouble
             pause_s = _pause_s(tries, diagnosis)
             if trouble not in again or time.monotonic() + pause_s >= deadline:
-                raise self._give_up(what, trouble, diagnosis, tries, unanswered)
+                # One request without an answer, after some that were put off, is no outage.
+                counted = tries if trouble in again else 1
+                raise self._give_up(what, trouble, diagnosis, counted, unanswered)
             self._say(trouble, diagnosis, pause_s)
             time.sleep(pause_s)
 

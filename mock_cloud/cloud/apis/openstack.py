@@ -30,7 +30,7 @@ from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S, Calls
 from mock_cloud.cloud.apis.openstack_addresses import FloatingAddresses
 from mock_cloud.cloud.apis.openstack_credentials import read_credentials
 from mock_cloud.cloud.apis.openstack_examine import examine
-from mock_cloud.cloud.apis.openstack_failures import NotThere, judge_for
+from mock_cloud.cloud.apis.openstack_failures import Judge, NotThere
 from mock_cloud.cloud.apis.openstack_images import OpenStackImages
 from mock_cloud.cloud.apis.openstack_paths import read_all, read_one, unwrap
 from mock_cloud.cloud.apis.openstack_servers import parse_server
@@ -48,17 +48,19 @@ Connect = Callable[[str], Any]
 class OpenStackApi:
     """The compute API of one cloud, and its network API where floating addresses are wanted.
 
-    `source` names where the credentials came from. `placement` says where nodes go.
+    `judge` is that of `calls`. `placement` says where nodes go.
     """
 
     def __init__(
         self,
         calls: Calls,
+        judge: Judge,
         connect: Connect,
         nodes: Mapping[str, NodeSettings],
         placement: OpenStackSettings,
     ) -> None:
         self.calls = calls
+        self._judge = judge
         self._connect = connect
         self._connections: dict[str, Any] = {}
         self._nodes = nodes
@@ -110,7 +112,7 @@ class OpenStackApi:
         try:
             return self.calls.read(
                 f"show server {handle}",
-                lambda: parse_server(read_one(self._compute(), f"/servers/{handle}", "server")),
+                lambda: self._parse(read_one(self._compute(), f"/servers/{handle}", "server")),
             )
         except NotThere:
             return None
@@ -189,12 +191,15 @@ class OpenStackApi:
         found = self.calls.read(
             "list servers",
             lambda: [
-                parse_server(server)
+                self._parse(server)
                 for server in read_all(self._compute(), "/servers/detail", "servers", wanted)
                 if not is_whole or server.get("name") == name
             ],
         )
         return [server for server in found if server.tags]
+
+    def _parse(self, server: object) -> Instance:
+        return parse_server(server, is_floating_wanted=bool(self._placement.floating_ip_pool))
 
     def _server(self, launch: Launch, offer: Offer) -> dict[str, object]:
         """The object ``server`` of a request to create one."""
@@ -241,6 +246,7 @@ class OpenStackApi:
         return self._service("compute")
 
     def _service(self, name: str) -> Any:
+        self._judge.check()
         if name not in self._connections:
             self._connections[name] = self._connect(name)
         return self._connections[name]
@@ -262,8 +268,8 @@ def make_openstack_api(remote: Remote) -> OpenStackApi:
 
         return ServiceConnection(credentials, name, ATTEMPT_TIMEOUT_S)
 
-    calls = Calls(service, judge_for(service, credentials.source))
-    return OpenStackApi(calls, connect, remote.nodes, settings)
+    judge = Judge(service, credentials.source)
+    return OpenStackApi(Calls(service, judge), judge, connect, remote.nodes, settings)
 
 
 def _is_uuid(text: str) -> bool:

@@ -3,25 +3,45 @@
 
 from __future__ import annotations
 
-from mock_cloud.cloud.apis.calls import Diagnosis, Judge, Trouble, refuse_credentials
-from mock_cloud.cloud.apis.failures import NoCapacity, QuotaReached
+import time
+from typing import Final
+
+from mock_cloud.cloud.apis.calls import Diagnosis, Trouble, refuse_credentials
+from mock_cloud.cloud.apis.failures import CredentialsRefused, NoCapacity, QuotaReached
 from mock_cloud.cloud.apis.openstack_servers import NO_HOST
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
+
+_REFUSED_FOR_S: Final = 5.0
 
 
 class NotThere(CloudError):
     """The service does not know what the path names."""
 
 
-def judge_for(service: str, source: str) -> Judge:
-    """The judge of a service whose credentials are from `source`."""
+class Judge:
+    """The judge, for `Calls`, of services whose credentials are from `source`.
 
-    def judge(diagnosis: Diagnosis) -> Trouble | MockCloudError:
+    A refusal of credentials holds for some seconds: the clean-up that follows a failure must
+    not ask again and again who is refused.
+    """
+
+    def __init__(self, service: str, source: str) -> None:
+        self._service = service
+        self._source = source
+        self._refusal: CredentialsRefused | None = None
+        self._refused_s = 0.0
+
+    def __call__(self, diagnosis: Diagnosis) -> Trouble | MockCloudError:
         if diagnosis.is_credentials:
-            return refuse_credentials(diagnosis, service, source)
-        return _meaning(diagnosis, f"{service}: {diagnosis.text}", source)
+            self._refusal = refuse_credentials(diagnosis, self._service, self._source)
+            self._refused_s = time.monotonic()
+            return self._refusal
+        return _meaning(diagnosis, f"{self._service}: {diagnosis.text}", self._source)
 
-    return judge
+    def check(self) -> None:
+        """CredentialsRefused if they just were."""
+        if self._refusal is not None and time.monotonic() < self._refused_s + _REFUSED_FOR_S:
+            raise self._refusal
 
 
 def _meaning(diagnosis: Diagnosis, text: str, source: str) -> Trouble | MockCloudError:

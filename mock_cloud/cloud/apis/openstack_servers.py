@@ -40,8 +40,11 @@ _PUBLIC_LABELS: Final = ("public", "internet")
 """Names of networks whose addresses are public whatever they look like (Rackspace's among them)."""
 
 
-def parse_server(server: Any) -> Instance:
-    """One server of an answer, with those of its metadata that are tags of ours."""
+def parse_server(server: Any, *, is_floating_wanted: bool = False) -> Instance:
+    """One server of an answer, with those of its metadata that are tags of ours.
+
+    Where a floating address is wanted, no other one counts as public.
+    """
     if not isinstance(server, dict):
         raise ValueError("a server is not an object")
     handle, status = server.get("id"), server.get("status")
@@ -53,7 +56,7 @@ def parse_server(server: Any) -> Instance:
         handle,
         _state(status, server.get("OS-EXT-STS:task_state")),
         tags=parse_tags(metadata if isinstance(metadata, dict) else {}),
-        addresses=_addresses(server),
+        addresses=_addresses(server, is_floating_wanted=is_floating_wanted),
         reason=reason,
         created_unix=_unix(server.get("created")),
         lacks_capacity=NO_HOST in reason.lower(),
@@ -73,7 +76,7 @@ def _reason(server: Mapping[str, Any], status: str) -> str:
     return message if isinstance(message, str) and message else status
 
 
-def _addresses(server: Mapping[str, Any]) -> dict[Reach, str]:
+def _addresses(server: Mapping[str, Any], *, is_floating_wanted: bool) -> dict[Reach, str]:
     """One address for each reach; a floating one goes before a fixed one."""
     found: dict[Reach, str] = {}
     for label, is_floating, address in _listed(server):
@@ -83,10 +86,10 @@ def _addresses(server: Mapping[str, Any]) -> dict[Reach, str]:
             found.setdefault(Reach.IPV6, str(address))
         elif is_floating:
             found[Reach.PUBLIC] = str(address)
-        elif label in _PUBLIC_LABELS or address.is_global:
-            found.setdefault(Reach.PUBLIC, str(address))
-        else:
+        elif label not in _PUBLIC_LABELS and not address.is_global:
             found.setdefault(Reach.PRIVATE, str(address))
+        elif not is_floating_wanted:
+            found.setdefault(Reach.PUBLIC, str(address))
     return found
 
 

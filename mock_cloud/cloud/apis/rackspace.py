@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from mock_cloud.cloud.apis.adapter import Offer
 from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S, Calls
 from mock_cloud.cloud.apis.openstack import OpenStackApi
-from mock_cloud.cloud.apis.openstack_failures import judge_for
+from mock_cloud.cloud.apis.openstack_failures import Judge
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Secret
 from mock_cloud.settings import NodeSettings, OpenStackSettings, RackspaceSettings, Remote
@@ -44,12 +44,13 @@ class RackspaceApi(OpenStackApi):
     def __init__(
         self,
         calls: Calls,
+        judge: Judge,
         make_driver: Callable[[], RackspaceNodeDriver],
         nodes: Mapping[str, NodeSettings],
         placement: OpenStackSettings,
     ) -> None:
         self._driver = cache(make_driver)
-        super().__init__(calls, lambda service: self._driver().connection, nodes, placement)
+        super().__init__(calls, judge, lambda service: self._driver().connection, nodes, placement)
 
     def price(self, offer: Offer) -> float | None:
         """See `CloudApi.price`: from libcloud's table."""
@@ -70,8 +71,10 @@ def make_rackspace_api(remote: Remote) -> RackspaceApi:
     credentials = find_credentials(settings, str(remote.source), os.environ)
     service = f"Rackspace {settings.region.upper()}"
 
+    judge = Judge(service, credentials.source)
     return RackspaceApi(
-        Calls(service, judge_for(service, credentials.source)),
+        Calls(service, judge),
+        judge,
         partial(_make_driver, settings, credentials),
         remote.nodes,
         OpenStackSettings(config_drive=True, reach=settings.reach),

@@ -130,3 +130,11 @@ def test_no_secret_hangs_on_an_error() -> None:
         calls.change("make", failing(requests.exceptions.ReadTimeout(URL)), repeatable=False)
     assert caught.value.__context__ is None and caught.value.__cause__ is None
     assert "UserData" not in str(caught.value)
+
+
+def test_one_unanswered_request_after_throttled_ones_is_no_outage() -> None:
+    calls = make_calls()
+    request = failing(http(429), requests.exceptions.ConnectionError(URL))
+    with pytest.raises(OutcomeUnknown):
+        calls.change("create", request, repeatable=False)
+    assert calls.read("list", request) == "answer"

@@ -95,6 +95,14 @@ def test_addresses(addresses: object, expected: dict[Reach, str]) -> None:
     assert parse_server(server(addresses=addresses)).addresses == expected
 
 
+def test_where_a_floating_address_is_wanted_no_other_is_public() -> None:
+    fixed, floating = {"addr": "8.8.8.8"}, {"addr": "8.8.4.4", "OS-EXT-IPS:type": "floating"}
+    before = parse_server(server(addresses={"public": [fixed]}), is_floating_wanted=True)
+    assert before.addresses == {}
+    after = parse_server(server(addresses={"public": [fixed, floating]}), is_floating_wanted=True)
+    assert after.addresses == {Reach.PUBLIC: "8.8.4.4"}
+
+
 def test_the_age_orders_duplicates() -> None:
     assert parse_server(server()).created_unix == 1769817600.0
     assert parse_server(server(created="yesterday")).created_unix == 0.0
