@@ -37,7 +37,7 @@ def add_parser(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     remote = load_remote(arguments.name, arguments.configdir)
-    verdict = look_at_node(remote, console)
+    verdict = look_at_node(remote, console, arguments.configdir)
     if arguments.evidence is not None:
         archive = Archive(cache_dir(), state_dir())
         try:

@@ -17,6 +17,7 @@ from mock_cloud.cli import (
     image,
     known_good,
     nodes,
+    reap,
     release,
     setup,
     toolkit,
@@ -24,7 +25,7 @@ from mock_cloud.cli import (
 from mock_cloud.errors import EXIT_COMMAND_LINE, EXIT_INTERRUPTED, MockCloudError
 from mock_cloud.session.console import Console
 
-VERBS = (setup, doctor, attest, nodes, release, known_good, image, toolkit, completion)
+VERBS = (setup, doctor, attest, nodes, release, reap, known_good, image, toolkit, completion)
 
 EXAMPLES = """\
 examples:
@@ -34,6 +35,7 @@ examples:
   mock-cloud attest local         attest a node and explain the verdict; no build
   mock-cloud nodes --json         the nodes held in your name
   mock-cloud release --all        give them all back now
+  mock-cloud reap --all           end what commands that died left behind
 
 mock -r CONFIG --remote NAME foo.src.rpm builds; see mock-cloud-mock(1).
 """

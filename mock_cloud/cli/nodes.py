@@ -6,28 +6,37 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mock_cloud.cli.tables import print_table
-from mock_cloud.cloud.listing import NodeRow, list_rows
+from mock_cloud.cloud.listing import NodeRow, list_budgets, list_rows
 from mock_cloud.cloud.sweep import sweep
+from mock_cloud.config import list_remotes, load_remote
+from mock_cloud.errors import MockCloudError
 from mock_cloud.session.console import Console
 from mock_cloud.session.state import state_dir
+from mock_cloud.settings import Budget
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
-_HEAD = ("LEASE", "REMOTE", "STATE", "ADDRESS", "BUILDS", "AGE", "ENDS IN", "CHROOTS")
+_HEAD = (
+    "LEASE", "REMOTE", "STATE", "ADDRESS", "KIND", "BUILDS", "AGE", "ENDS IN", "PER HOUR", "COST",
+    "CHROOTS",
+)  # fmt: skip
 
 
 def add_parser(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "nodes",
         help="list the nodes held in your name",
-        description="List the nodes held in your name: state, address, and when each ends.",
+        description="List the nodes held in your name: state, address, when each ends, what it"
+        " costs per hour and has cost so far, and what is left of today's budgets.",
         epilog="example: mock-cloud nodes --json",
     )
     parser.add_argument("--json", action="store_true", help="print a JSON list")
+    parser.add_argument("--configdir", metavar="DIR", type=Path, help="instead of /etc/mock")
     parser.set_defaults(run=run)
 
 
@@ -35,13 +44,40 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     for swept in sweep(state_dir()):
         console.info(f"node {swept.lease_id} was ended: {swept.reason}")
     rows = list_rows(state_dir())
+    budgets = list_budgets(state_dir(), _find_budgets(arguments.configdir, console))
     if arguments.json:
-        print(json.dumps([row.to_json() for row in rows], indent=2))
-    elif rows:
+        left = {budget.remote: budget.left for budget in budgets}
+        nodes = [{**row.to_json(), "budget_left": left.get(row.remote)} for row in rows]
+        print(json.dumps(nodes, indent=2))
+        return 0
+    if rows:
         print_table([_HEAD, *(_cells(row) for row in rows)])
+        for row in rows:
+            if row.problem:
+                console.warning(f"{row.lease} could not be ended: {row.problem}")
     else:
         console.info("no nodes")
+    for budget in budgets:
+        console.info(
+            f"remote {budget.remote}: {budget.left:.2f} of {budget.per_day:.2f}"
+            f" {budget.currency} left today (UTC): {budget.spent:.2f} spent,"
+            f" {budget.reserved:.2f} reserved"
+        )
     return 0
+
+
+def _find_budgets(configdir: Path | None, console: Console) -> dict[str, Budget]:
+    """The budgets of all remotes; a file with a mistake is named, and hides no node."""
+    budgets = {}
+    for file in list_remotes(configdir):
+        try:
+            budget = load_remote(file.name, configdir).budget
+        except MockCloudError as error:
+            console.warning(error.message)
+            continue
+        if budget is not None:
+            budgets[file.name] = budget
+    return budgets
 
 
 def _cells(row: NodeRow) -> tuple[str, ...]:
@@ -51,11 +87,18 @@ def _cells(row: NodeRow) -> tuple[str, ...]:
         row.remote,
         row.state,
         row.address or "-",
+        row.kind or "-",
         str(row.builds),
         _duration(now - row.created_unix),
         _duration(row.ends_unix - now),
+        _amount(row.price_per_hour),
+        _amount(row.cost),
         " ".join(row.chroots) or "-",
     )
+
+
+def _amount(amount: float | None) -> str:
+    return "?" if amount is None else f"{amount:.2f}"
 
 
 def _duration(seconds: float) -> str:

@@ -6,12 +6,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mock_cloud.cloud.listing import Released, release
+from mock_cloud.config import load_remote
 from mock_cloud.errors import EXIT_INFRASTRUCTURE, CommandLineError
 from mock_cloud.session.console import Console
 from mock_cloud.session.state import state_dir
+from mock_cloud.settings import Remote
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -28,6 +31,7 @@ def add_parser(verbs: Verbs) -> None:
     parser.add_argument("--all", action="store_true", help="all nodes of yours")
     parser.add_argument("--force", action="store_true", help="those at work too")
     parser.add_argument("--json", action="store_true", help="print a JSON list")
+    parser.add_argument("--configdir", metavar="DIR", type=Path, help="instead of /etc/mock")
     parser.set_defaults(run=run)
 
 
@@ -36,9 +40,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise CommandLineError(
             "name remotes or leases, or give --all", hint="mock-cloud nodes lists them"
         )
+
+    def load(name: str) -> Remote:
+        return load_remote(name, arguments.configdir)
+
     released: list[Released] = []
     for target in [None] if arguments.all else arguments.target:
-        released += release(state_dir(), target, force=arguments.force)
+        released += release(state_dir(), target, load, force=arguments.force)
     if arguments.json:
         print(json.dumps([dataclasses.asdict(one) for one in released], indent=2))
     else:

@@ -27,6 +27,7 @@ class Wish:
     chroot: str
     fresh: bool
     max_nodes: int
+    arch: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Final
 from urllib.parse import quote
 
 from mock_cloud.cloud.budget import day_start
-from mock_cloud.cloud.lease import Lease, LeaseState, find_due
+from mock_cloud.cloud.lease import Lease, LeaseState, find_due, releasing
 from mock_cloud.cloud.owner import local_owner
 from mock_cloud.cloud.rows import REPLACE, SELECT, RowError, parse_row, to_row
 from mock_cloud.cloud.schema import CREATE_TABLE, VERSION, migrate
@@ -144,9 +144,28 @@ class Journal:
                 lease = replace(lease, idle_since_unix=now)
                 books.write(lease)
             reason = find_due(lease, now)
-            if reason is not None and lease.state is not LeaseState.GONE:
+            if reason is not None and lease.state not in (LeaseState.RELEASING, LeaseState.GONE):
                 books.write(replace(lease, state=LeaseState.RELEASING, holder=None, chroot=""))
             return reason
+
+    def note_abandoned(self) -> None:
+        """Note of leases whose holders died that this was seen: their grace begins."""
+        if not any(_to_note(lease) for lease in self.leases()):
+            return
+        with self.transaction() as books:
+            for lease in books.leases():
+                if lease.owner == self.owner and _to_note(lease):
+                    books.write(replace(lease, idle_since_unix=time.time()))
+
+    def claim_end(self, seen: Lease) -> bool:
+        """Take a lease for this process to end; False if it is not as it was `seen`, or is held."""
+        with self.transaction() as books:
+            lease = books.find(seen.id)
+            same = lease is not None and (lease.state, lease.builds) == (seen.state, seen.builds)
+            if lease is None or not same or lease.held or lease.state is LeaseState.GONE:
+                return False
+            books.write(releasing(lease))
+            return True
 
     def close(self, lease_id: str) -> None:
         """Mark a lease whose node is gone, and remove its key. Idempotent."""
@@ -166,13 +185,14 @@ class Journal:
                 )
 
     def note_end_failed(self, lease_id: str, problem: str) -> None:
-        """Note that a lease's node could not be ended, and why."""
+        """Note that a lease's node could not be ended, and why; nobody holds it then."""
         with self.transaction() as books:
             lease = books.find(lease_id)
             if lease is not None:
                 books.write(
                     replace(
                         lease,
+                        holder=None,
                         end_attempts=lease.end_attempts + 1,
                         end_tried_unix=time.time(),
                         end_problem=problem,
@@ -202,6 +222,11 @@ class Transaction:
         rows = self._db.execute(
             f"{SELECT} WHERE state <> ? ORDER BY created_unix, id", (LeaseState.GONE.value,)
         )
+        return [parse_row(row) for row in rows.fetchall()]
+
+    def leases_of(self, remote: str) -> list[Lease]:
+        """All leases of a remote, gone ones too: what budgets count."""
+        rows = self._db.execute(f"{SELECT} WHERE remote = ? ORDER BY created_unix, id", (remote,))
         return [parse_row(row) for row in rows.fetchall()]
 
     def find(self, lease_id: str) -> Lease | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
+from typing import Final
 
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile
 from mock_cloud.model import HostKey, NodeAddress
@@ -23,6 +24,9 @@ class LeaseState(Enum):
     RELEASING = "releasing"
     GONE = "gone"
 
+
+_FIRST_PAUSE_S: Final = 30.0
+_LONGEST_PAUSE_S: Final = 3600.0
 
 BEFORE_NODE = (LeaseState.INTENDED, LeaseState.CREATING)
 
@@ -86,8 +90,9 @@ class Lease:
     `has_bootstrap_key`: the node's host key went through somebody else's hands and has not been
     replaced yet. `expires_unix` is fixed when the lease is made: the node's own timers and tags
     say the same. `price_per_hour` is in the currency of the remote's budget, None if nobody knows.
-    `end_attempts` is how often ending it failed, `end_tried_unix` and `end_problem` when and why
-    last; `ended_unix` is set once it is gone.
+    `holder` is the process at work on it, making it or ending it. `end_attempts` is how often
+    ending it failed, `end_tried_unix` and `end_problem` when and why last; `ended_unix` is set once
+    it is gone.
     """
 
     id: str
@@ -122,7 +127,7 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether a living process is at work on it."""
+        """Whether a living process is at work on it, is making it or is ending it."""
         return self.holder is not None and self.holder.alive
 
     @property
@@ -130,9 +135,23 @@ class Lease:
         """Whether the process that was at work on it died without giving it back."""
         return self.state is LeaseState.BUSY and not self.held
 
+    def may_be_ended(self, now_unix: float) -> bool:
+        """Whether nobody is ending it now, and the last failure to do so was long enough ago."""
+        if self.state is LeaseState.RELEASING and self.held:
+            return False
+        if self.end_tried_unix is None or self.end_attempts == 0:
+            return True
+        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self.end_attempts - 1, 16))
+        return not 0 <= now_unix - self.end_tried_unix < pause_s
+
     def has_time(self, now_unix: float) -> bool:
         """Whether at least half of the node's life is left, which a build may need."""
         return self.expires_unix - now_unix >= (self.expires_unix - self.created_unix) / 2
+
+
+def releasing(lease: Lease) -> Lease:
+    """The lease as it is while this process ends it."""
+    return replace(lease, state=LeaseState.RELEASING, holder=Holder.me(), chroot="")
 
 
 def find_due(lease: Lease, now_unix: float) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from mock_cloud.cloud.journal import Journal
-from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey
+from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey, releasing
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, Provider, host_key_files
 from mock_cloud.errors import CloudError, MockCloudError
 from mock_cloud.model import ClientKey, HostKey, KeyPair, NodeAddress, Secret
@@ -206,14 +206,18 @@ def _with_next_host_key(lease: Lease) -> Lease:
 
 
 def end_lease(journal: Journal, provider: Provider, lease_id: str) -> None:
-    """Destroy a lease's node and close the lease; the journal knows at each step."""
+    """Destroy a lease's node and close the lease; the journal knows at each step. Idempotent.
+
+    Until it has ended or failed the lease names this process, so that no other one tries too.
+    """
     with journal.transaction() as books:
         lease = books.find(lease_id)
         if lease is not None and lease.state is not LeaseState.GONE:
-            books.write(replace(lease, state=LeaseState.RELEASING, holder=None, chroot=""))
+            books.write(releasing(lease))
     try:
         provider.destroy(lease_id, lease.handle if lease is not None else "")
-    except MockCloudError as error:
-        journal.note_end_failed(lease_id, error.message)
+    except BaseException as error:
+        problem = error.message if isinstance(error, MockCloudError) else "interrupted"
+        journal.note_end_failed(lease_id, problem)
         raise
     journal.close(lease_id)

@@ -5,15 +5,22 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mock_cloud.cloud.budget import account, cost, day_start
 from mock_cloud.cloud.claim import describe
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import BEFORE_NODE, Lease, LeaseState
 from mock_cloud.cloud.leased import end_lease
-from mock_cloud.cloud.providers import find_provider
-from mock_cloud.errors import InputError, MockCloudError
+from mock_cloud.cloud.provider import Provider
+from mock_cloud.cloud.providers import NAMES, find_provider
+from mock_cloud.errors import ConfigError, InputError, MockCloudError
+from mock_cloud.settings import Budget, Remote
+
+LoadRemote = Callable[[str], Remote]
+"""Reads a remote's file by its name. ConfigError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +29,8 @@ class NodeRow:
 
     `ends_unix` is when it ends if nobody uses it again.
     `state` is the lease's, or ``abandoned`` if its holder died. `holder_pid` is the process at
-    work, 0 for none.
+    work, 0 for none. `price_per_hour` and `cost` (so far) are in the currency of the remote's
+    budget, None if nobody knows. `problem` says why it could not be ended, empty if it could.
     """
 
     lease: str
@@ -38,10 +46,30 @@ class NodeRow:
     expires_unix: float
     ends_unix: float
     idle_s: float | None
+    arch: str
+    kind: str
+    price_per_hour: float | None
+    cost: float | None
+    problem: str
 
     def to_json(self) -> dict[str, object]:
         """The row with JSON's types, keys as named here."""
         return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRow:
+    """What a remote's budget of today (UTC) is, was spent, is reserved for living nodes."""
+
+    remote: str
+    currency: str
+    per_day: float
+    spent: float
+    reserved: float
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self.per_day - self.spent - self.reserved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,35 +87,73 @@ def list_rows(state_dir: Path) -> list[NodeRow]:
     return [_row(lease, now) for lease in Journal(state_dir).leases()]
 
 
-def release(state_dir: Path, target: str | None, *, force: bool = False) -> list[Released]:
+def list_budgets(state_dir: Path, budgets: Mapping[str, Budget]) -> list[BudgetRow]:
+    """How far the budgets of these remotes are used. A lease of unknown price counts nothing."""
+    journal, now = Journal(state_dir), time.time()
+    rows = []
+    with journal.transaction() as books:
+        for remote, budget in sorted(budgets.items()):
+            leases = books.leases_of(remote)
+            sums = account(leases, now, day_unix=day_start(now), price_if_unknown=0.0)
+            rows.append(
+                BudgetRow(remote, budget.currency, budget.per_day, sums.spent, sums.reserved)
+            )
+    return rows
+
+
+def release(
+    state_dir: Path, target: str | None, load: LoadRemote, *, force: bool = False
+) -> list[Released]:
     """End the nodes of remote or lease `target`, or all of ours for None.
 
     A node at which a living process works is left alone unless `force`. InputError if `target`
     names nothing of ours.
     """
     journal = Journal(state_dir)
-    owner = journal.owner
     chosen = [
         lease
         for lease in journal.leases()
-        if lease.owner == owner and target in (None, lease.id, lease.remote)
+        if lease.owner == journal.owner and target in (None, lease.id, lease.remote)
     ]
     if not chosen and target is not None:
         raise InputError(
             f"no node of yours belongs to a remote or lease {target!r}",
             hint="mock-cloud nodes lists them",
         )
-    return [_release(journal, state_dir, lease, force=force) for lease in chosen]
+    return [_release(journal, lease, load, force=force) for lease in chosen]
 
 
-def _release(journal: Journal, state_dir: Path, lease: Lease, *, force: bool) -> Released:
+def _release(journal: Journal, lease: Lease, load: LoadRemote, *, force: bool) -> Released:
     if lease.held and not force:
         return Released(lease.id, lease.remote, f"in use: {describe(lease)}")
     try:
-        end_lease(journal, find_provider(lease.provider, state_dir, None), lease.id)
+        end_lease(journal, _provider_of(lease, journal.state_dir, load), lease.id)
     except MockCloudError as error:
-        return Released(lease.id, lease.remote, error.message)
+        hint = f" ({error.hint})" if error.hint else ""
+        return Released(lease.id, lease.remote, error.message + hint)
     return Released(lease.id, lease.remote, None)
+
+
+def _provider_of(lease: Lease, state_dir: Path, load: LoadRemote) -> Provider:
+    """The provider that can end the lease's node. ConfigError if nobody may ask for that."""
+    if lease.provider in NAMES:
+        return find_provider(lease.provider, state_dir, None)
+    ends = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(lease.expires_unix))
+    hint = (
+        f"its {lease.provider} credentials are needed: put the file back that made the node;"
+        f" without it the node ends by itself at {ends}"
+    )
+    try:
+        remote = load(lease.remote)
+    except ConfigError as error:
+        raise ConfigError(error.message, hint=hint) from error
+    if remote.provider != lease.provider:
+        raise ConfigError(
+            f"{remote.source} is for provider {remote.provider} now, the node is of"
+            f" {lease.provider}",
+            hint=hint,
+        )
+    return find_provider(remote.provider, state_dir, remote)
 
 
 def _row(lease: Lease, now_unix: float) -> NodeRow:
@@ -108,6 +174,11 @@ def _row(lease: Lease, now_unix: float) -> NodeRow:
         expires_unix=lease.expires_unix,
         ends_unix=_end(lease),
         idle_s=None if idle_since is None else max(0.0, now_unix - idle_since),
+        arch=lease.arch,
+        kind=lease.kind,
+        price_per_hour=lease.price_per_hour,
+        cost=cost(lease, now_unix),
+        problem=lease.end_problem,
     )
 
 

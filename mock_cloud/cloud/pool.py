@@ -3,25 +3,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import secrets
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from mock_cloud.cloud.claim import Choice, Create, Evict, Take, Wait, Wish, choose
 from mock_cloud.cloud.journal import Journal
-from mock_cloud.cloud.lease import Holder, Lease, LeaseState
+from mock_cloud.cloud.lease import Holder, Lease, LeaseState, releasing
 from mock_cloud.cloud.leased import LeasedNode, end_lease
-from mock_cloud.cloud.provider import Bootstrap, NodeOrder, NodesTaken, OnPhase, Provider
+from mock_cloud.cloud.making import find_price, intend, make_node
+from mock_cloud.cloud.provider import NodesTaken, OnPhase, Provider
 from mock_cloud.cloud.providers import find_provider
-from mock_cloud.errors import CleanupError, CloudError
-from mock_cloud.model import KeyPair
+from mock_cloud.errors import CloudError, MockCloudError
 from mock_cloud.settings import Remote
-from mock_cloud.sshkeys import make_key_pair
 
 _LOOK_EVERY_S: Final = 0.2
 _ASK_EVERY_S: Final = 2.0
@@ -49,7 +45,7 @@ def acquire(
     ConfigError; ChrootLocked at once if a living process works in this chroot.
     """
     journal = Journal(state_dir)
-    provider = find_provider(remote.provider, state_dir, remote)
+    pool = _Pool(journal, find_provider(remote.provider, state_dir, remote), remote, on_phase)
     wish = Wish(
         remote=remote.name,
         owner=journal.owner,
@@ -57,35 +53,105 @@ def acquire(
         chroot=chroot,
         fresh=fresh,
         max_nodes=remote.lease.max_nodes,
+        arch=arch,
     )
     deadline = time.monotonic() + deadline_s
+    price: float | None = None
     told = False
     while True:
-        choice, lease = _claim(journal, remote, wish, arch)
-        wait: Wait | NodesTaken | None = None
+        choice, lease = _claim(journal, remote, wish, price)
+        got: LeasedNode | Wait | NodesTaken | None = None
         if isinstance(choice, Take) and lease is not None:
-            if provider.is_running(lease.id, lease.handle):
-                on_phase("using a warm node")
-                return _leased(lease, journal, provider, remote, adopted=choice.lease.abandoned)
-            end_lease(journal, provider, lease.id)
+            got = pool.take(lease, adopted=choice.lease.abandoned)
         elif isinstance(choice, Create) and lease is not None:
-            on_phase("creating a node")
-            timeout_s = max(0.1, deadline - time.monotonic())
-            try:
-                return _create(lease, journal, provider, remote, arch, timeout_s, on_phase)
-            except NodesTaken as taken:
-                wait = None if _make_room(journal, provider, taken, wish.owner) else taken
+            got = pool.create(lease, deadline)
+        elif isinstance(choice, Create):
+            price = find_price(remote, pool.provider, arch)
         elif isinstance(choice, Evict):
             on_phase("replacing a node that is no longer needed")
-            end_lease(journal, provider, choice.lease.id)
+            pool.end(choice.lease.id)
         elif isinstance(choice, Wait):
-            wait = choice
-        if wait is not None:
+            got = choice
+        if isinstance(got, LeasedNode):
+            return got
+        if got is not None:
             if not told:
-                on_phase(f"waiting for a node: {_holders(wait)}")
+                on_phase(f"waiting for a node: {_holders(got)}")
                 told = True
-            _close_the_dead(journal, provider, wish)
-            _wait(wait, remote, deadline)
+            pool.end_what_nobody_holds()
+            _wait(got, remote, deadline)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """The nodes of one remote: what each step of getting one shares."""
+
+    journal: Journal
+    provider: Provider
+    remote: Remote
+    on_phase: OnPhase
+
+    def take(self, lease: Lease, *, adopted: bool) -> LeasedNode | None:
+        """The node of a warm lease that is ours by now; None if it is not there any more."""
+        if self._seems_to_run(lease):
+            self.on_phase("using a warm node")
+            return self._leased(lease, adopted=adopted)
+        self.end(lease.id)
+        return None
+
+    def create(self, lease: Lease, deadline: float) -> LeasedNode | NodesTaken | None:
+        """A new node for an intended lease; None if room was made, and it may be tried again."""
+        self.on_phase("creating a node")
+        timeout_s = max(0.1, deadline - time.monotonic())
+        try:
+            lease = make_node(lease, self.journal, self.provider, timeout_s, self.on_phase)
+        except NodesTaken as taken:
+            return None if self._make_room(taken) else taken
+        return self._leased(lease, adopted=False)
+
+    def end(self, lease_id: str) -> None:
+        """End a lease; what hinders it is noted in the journal, and keeps no build from a node."""
+        try:
+            end_lease(self.journal, self.provider, lease_id)
+        except MockCloudError as error:
+            self.on_phase(f"node {lease_id} could not be ended: {error.message}")
+
+    def end_what_nobody_holds(self) -> None:
+        """End leases of ours that are due, of which each keeps a caller waiting."""
+        ours = (self.remote.name, self.journal.owner)
+        for lease in self.journal.leases():
+            due = (lease.remote, lease.owner) == ours and not lease.held
+            if due and lease.may_be_ended(time.time()) and self.journal.find_due(lease.id):
+                self.end(lease.id)
+
+    def _seems_to_run(self, lease: Lease) -> bool:
+        """Whether the node of a warm lease is worth a connection.
+
+        A cloud that gives no answer takes no node away: whether it runs will be seen.
+        """
+        try:
+            return self.provider.is_running(lease.id, lease.handle)
+        except CloudError as error:
+            self.on_phase(f"is the warm node there? {error.message}")
+            return True
+
+    def _make_room(self, taken: NodesTaken) -> bool:
+        """End one lease of ours that holds a node which nobody uses; whether there was one."""
+        with self.journal.transaction() as books:
+            held = [lease for lease in map(books.find, taken.leases) if lease is not None]
+            idle = [one for one in held if one.state is LeaseState.READY or one.abandoned]
+            ours = [one for one in idle if one.owner == self.journal.owner][:1]
+            for lease in ours:
+                books.write(releasing(lease))
+        for lease in ours:
+            self.end(lease.id)
+        return bool(ours)
+
+    def _leased(self, lease: Lease, *, adopted: bool) -> LeasedNode:
+        max_builds = self.remote.lease.max_builds
+        return LeasedNode(
+            lease, self.journal, self.provider, max_builds=max_builds, adopted=adopted
+        )
 
 
 def _holders(wait: Wait | NodesTaken) -> str:
@@ -126,8 +192,14 @@ def _identity(path: Path | None) -> list[int] | None:
     return [facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns]
 
 
-def _claim(journal: Journal, remote: Remote, wish: Wish, arch: str) -> tuple[Choice, Lease | None]:
-    """Choose and, in the same transaction, put our name on what was chosen."""
+def _claim(
+    journal: Journal, remote: Remote, wish: Wish, price: float | None
+) -> tuple[Choice, Lease | None]:
+    """Choose and, in the same transaction, put our name on what was chosen.
+
+    Where a budget needs a `price` that is not known yet, nothing is claimed for Create.
+    BudgetReached.
+    """
     with journal.transaction() as books:
         leases = books.leases()
         choice = choose(leases, wish, time.time())
@@ -143,9 +215,10 @@ def _claim(journal: Journal, remote: Remote, wish: Wish, arch: str) -> tuple[Cho
                 chroots=_with(choice.lease.chroots, wish.chroot),
             )
         elif isinstance(choice, Create):
-            lease = _intend(remote, wish, arch)
+            if remote.budget is None or price is not None:
+                lease = intend(books, remote, wish, price)
         elif isinstance(choice, Evict):
-            books.write(replace(choice.lease, state=LeaseState.RELEASING))
+            books.write(releasing(choice.lease))
         if lease is not None:
             for other in leases:
                 # A chroot made anew elsewhere lives there from now on.
@@ -154,113 +227,6 @@ def _claim(journal: Journal, remote: Remote, wish: Wish, arch: str) -> tuple[Cho
                     books.write(replace(other, chroots=left))
             books.write(lease)
         return choice, lease
-
-
-def _intend(remote: Remote, wish: Wish, arch: str) -> Lease:
-    now = time.time()
-    return Lease(
-        id=secrets.token_hex(6),
-        remote=remote.name,
-        owner=wish.owner,
-        provider=remote.provider,
-        settings=wish.settings,
-        state=LeaseState.INTENDED,
-        created_unix=now,
-        expires_unix=now + remote.lease.max_ttl_s,
-        idle_ttl_s=remote.lease.idle_ttl_s,
-        builds=1,
-        chroot=wish.chroot,
-        chroots=(wish.chroot,),
-        holder=Holder.me(),
-        arch=arch,
-    )
-
-
-def _create(
-    lease: Lease,
-    journal: Journal,
-    provider: Provider,
-    remote: Remote,
-    arch: str,
-    timeout_s: float,
-    on_phase: OnPhase,
-) -> LeasedNode:
-    try:
-        client_key = make_key_pair()
-        _store_key(journal.key_path(lease.id), client_key)
-        lease = _move(journal, lease, LeaseState.CREATING)
-        order = NodeOrder(lease.id, lease.remote, lease.owner, arch, lease.expires_unix)
-        hostname = f"mock-cloud-{lease.id}"
-        bootstrap = Bootstrap(make_key_pair(), client_key.public, hostname)
-        node = provider.create(
-            order,
-            bootstrap,
-            timeout_s=timeout_s,
-            on_handle=lambda handle: _note_handle(journal, lease.id, handle),
-            on_phase=on_phase,
-        )
-        lease = replace(
-            lease,
-            address=node.address,
-            handle=node.handle,
-            injected={path: file.without_content() for path, file in node.injected.items()},
-            mounts=node.mounts,
-            has_bootstrap_key=node.has_bootstrap_key,
-            kind=node.kind,
-            price_per_hour=lease.price_per_hour
-            if node.price_per_hour is None
-            else node.price_per_hour,
-        )
-        lease = _move(journal, lease, LeaseState.BUSY)
-        return _leased(lease, journal, provider, remote, adopted=False)
-    except BaseException:  # Ctrl-C too: what was begun is undone, then it goes on its way
-        with contextlib.suppress(CleanupError):  # journalled as releasing: a sweep tries again
-            end_lease(journal, provider, lease.id)
-        raise
-
-
-def _move(journal: Journal, lease: Lease, state: LeaseState) -> Lease:
-    with journal.transaction() as books:
-        now = books.find(lease.id)
-        if now is None or now.state is not lease.state:
-            raise CloudError(
-                f"lease {lease.id} was released while its node was made",
-                hint="run the command again",
-            )
-        moved = replace(lease, state=state)
-        books.write(moved)
-        return moved
-
-
-def _note_handle(journal: Journal, lease_id: str, handle: str) -> None:
-    with journal.transaction() as books:
-        lease = books.find(lease_id)
-        if lease is not None:
-            books.write(replace(lease, handle=handle))
-
-
-def _store_key(path: Path, pair: KeyPair) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, 0o600), "wb") as stream:
-        stream.write(pair.private.reveal())
-
-
-def _leased(
-    lease: Lease, journal: Journal, provider: Provider, remote: Remote, *, adopted: bool
-) -> LeasedNode:
-    max_builds = remote.lease.max_builds
-    return LeasedNode(lease, journal, provider, max_builds=max_builds, adopted=adopted)
-
-
-def _close_the_dead(journal: Journal, provider: Provider, wish: Wish) -> None:
-    """End leases of ours whose node died or that were left half made or half released."""
-    for lease in journal.leases():
-        if (lease.remote, lease.owner) != (wish.remote, wish.owner) or lease.held:
-            continue
-        if journal.find_due(lease.id) is not None or not provider.is_running(
-            lease.id, lease.handle
-        ):
-            end_lease(journal, provider, lease.id)
 
 
 def _wait(wait: Wait | NodesTaken, remote: Remote, deadline: float) -> None:
@@ -272,19 +238,6 @@ def _wait(wait: Wait | NodesTaken, remote: Remote, deadline: float) -> None:
             hint="try again later, or raise [lease] max_nodes in the remote's file",
         )
     time.sleep(_ASK_EVERY_S if isinstance(wait, NodesTaken) else _LOOK_EVERY_S)
-
-
-def _make_room(journal: Journal, provider: Provider, taken: NodesTaken, owner: str) -> bool:
-    """End one lease of ours that holds a node which nobody uses; whether there was one."""
-    with journal.transaction() as books:
-        held = [lease for lease in map(books.find, taken.leases) if lease is not None]
-        idle = [one for one in held if one.state is LeaseState.READY or one.abandoned]
-        ours = [one for one in idle if one.owner == owner]
-        for lease in ours[:1]:
-            books.write(replace(lease, state=LeaseState.RELEASING))
-    for lease in ours[:1]:
-        end_lease(journal, provider, lease.id)
-    return bool(ours)
 
 
 def _with(names: tuple[str, ...], name: str) -> tuple[str, ...]:

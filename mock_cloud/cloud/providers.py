@@ -30,6 +30,9 @@ APIS: Final[Mapping[str, Callable[[Remote], CloudApi]]] = {
 NAMES: Final = (local.NAME, hosts.NAME)
 """Providers that can be swept without a remote's file."""
 
+HERE: Final = (local.NAME,)
+"""Providers whose nodes are on this machine: to look at them costs no time and needs no network."""
+
 
 def find_provider(name: str, state_dir: Path, remote: Remote | None) -> Provider:
     """The provider called `name`. ConfigError if there is none.

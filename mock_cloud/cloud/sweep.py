@@ -1,23 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Finding what crashed controllers left: leases without a node, nodes without a lease."""
+"""Finding what crashed controllers left: leases without a node, nodes without a lease.
+
+Nothing of another owner is ever touched, nor what a living process of this machine holds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from mock_cloud.cloud.journal import Journal
-from mock_cloud.cloud.lease import Lease
+from mock_cloud.cloud.lease import Lease, find_due
 from mock_cloud.cloud.leased import end_lease
+from mock_cloud.cloud.owner import is_kin
 from mock_cloud.cloud.provider import FoundNode, Provider
-from mock_cloud.cloud.providers import NAMES, find_provider
-from mock_cloud.errors import MockCloudError
+from mock_cloud.cloud.providers import HERE, find_provider
+from mock_cloud.errors import CloudError, MockCloudError
+from mock_cloud.settings import Remote
+
+_CLOCKS_DIFFER_S: Final = 600.0
+"""A tag was written by another state directory's clock: by so much it may be ahead of ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """One thing a sweep ended, and why; `error` says what hindered it, if anything did."""
+    """One thing that a sweep ended, and why; `error` says what hindered it, if anything did."""
 
     lease_id: str
     remote: str
@@ -25,51 +35,187 @@ class Swept:
     error: str | None = None
 
 
-def sweep(state_dir: Path) -> list[Swept]:
-    """End what is over: expired or abandoned leases, dead nodes, nodes that no lease names.
+@dataclass(frozen=True, slots=True)
+class Over:
+    """One node or lease that is to end. `found` is the node, where no living lease names it."""
 
-    Touches nothing of another owner, and no node that a living process holds. What could
-    not be ended is reported and left for the next sweep.
+    lease_id: str
+    remote: str
+    reason: str
+    found: FoundNode | None = None
+
+
+def sweep(state_dir: Path) -> list[Swept]:
+    """End local nodes that are over, and forget old leases. Asks no cloud.
+
+    What could not be ended is reported and left for the next sweep.
     """
     journal = Journal(state_dir)
     swept = []
-    for name in NAMES:
+    for name in HERE:
         provider = find_provider(name, state_dir, None)
-        # In this order: a lease is journalled before its node exists, so a node found now has
-        # a lease among those read later, and a lease read before has its node among the found.
-        before = [lease for lease in journal.leases() if lease.provider == name]
-        found = provider.list_nodes()
-        after = {lease.id: lease for lease in journal.leases()}
-        for lease_id, remote, reason in _over(journal, before, found, after):
-            swept.append(_end(journal, provider, lease_id, remote, reason))
+        swept += sweep_provider(
+            journal, provider, lambda lease: lease.provider in HERE, nameless_is_ours=True
+        )
     journal.forget_old()
     return swept
 
 
-def _over(
-    journal: Journal, before: list[Lease], found: Sequence[FoundNode], after: dict[str, Lease]
-) -> list[tuple[str, str, str]]:
-    owner = journal.owner
+def sweep_remote(
+    remote: Remote, state_dir: Path, *, expired_kin: bool = False, dry_run: bool = False
+) -> list[Swept]:
+    """End what is over of `remote`, by what its provider lists. CloudError, ConfigError.
+
+    `expired_kin`: also nodes of this user on this machine whose state directory was lost, once
+    their own expiry has passed. `dry_run`: say it only.
+    """
+    wanted = (remote.provider, remote.name)
+    return sweep_provider(
+        Journal(state_dir),
+        find_provider(remote.provider, state_dir, remote),
+        lambda lease: (lease.provider, lease.remote) == wanted,
+        nameless_is_ours=remote.provider in HERE,
+        expired_kin=expired_kin,
+        dry_run=dry_run,
+    )
+
+
+def sweep_provider(
+    journal: Journal,
+    provider: Provider,
+    is_asked: Callable[[Lease], bool],
+    *,
+    nameless_is_ours: bool = False,
+    expired_kin: bool = False,
+    dry_run: bool = False,
+) -> list[Swept]:
+    """End what is over among the leases asked for and the nodes that `provider` lists.
+
+    CloudError if it cannot list them.
+    """
+    before = [lease for lease in journal.leases() if is_asked(lease)]
+    found = provider.list_nodes()
+    if not dry_run:
+        journal.note_abandoned()
+    over = find_over(
+        before,
+        found,
+        {lease.id: lease for lease in journal.leases()},
+        owner=journal.owner,
+        now_unix=time.time(),
+        nameless_is_ours=nameless_is_ours,
+        expired_kin=expired_kin,
+    )
+    if dry_run:
+        return [Swept(one.lease_id, one.remote, one.reason) for one in over]
+    return [_end(journal, provider, one) for one in over if _claim(journal, provider, one)]
+
+
+def find_due_leases(state_dir: Path) -> list[Over]:
+    """Leases of ours, local ones apart, of which the journal says that they are to end now.
+
+    Nobody is asked, and what failed to end just now is left out. The grace of an abandoned
+    lease begins when this first sees it.
+    """
+    journal = Journal(state_dir)
+    due = []
+    for lease in journal.leases():
+        ours = lease.owner == journal.owner and lease.provider not in HERE
+        if ours and not lease.held and lease.may_be_ended(time.time()):
+            reason = journal.find_due(lease.id)
+            if reason is not None:
+                due.append(Over(lease.id, lease.remote, reason))
+    return due
+
+
+def end_due(remote: Remote, state_dir: Path, due: Sequence[Over]) -> list[Swept]:
+    """End leases of `remote` that `find_due_leases` found, without listing anything.
+
+    One that was begun and whose creator died is ended by its tag. CloudError, ConfigError.
+    """
+    journal = Journal(state_dir)
+    provider = find_provider(remote.provider, state_dir, remote)
+    swept = []
+    for one in due:
+        lease = journal.find(one.lease_id)
+        if lease is None or not journal.claim_end(lease):
+            continue  # another process was faster
+        if lease.provider == remote.provider:
+            swept.append(_end(journal, provider, one))
+        else:
+            problem = f"{remote.source} is for provider {remote.provider} now"
+            journal.note_end_failed(lease.id, problem)
+            swept.append(Swept(one.lease_id, one.remote, one.reason, problem))
+    return swept
+
+
+def find_over(
+    before: Sequence[Lease],
+    found: Sequence[FoundNode],
+    after: Mapping[str, Lease],
+    *,
+    owner: str,
+    now_unix: float,
+    nameless_is_ours: bool = False,
+    expired_kin: bool = False,
+) -> list[Over]:
+    """What is to end, of leases `before` a listing, `found` by it, and all leases `after` it.
+
+    In this order: a lease is journalled before its node exists, so a node found now has a
+    lease among those read later, and a lease read before has its node among the found, or will.
+    `nameless_is_ours`: all that the provider lists is in our state directory, whatever its tags.
+    """
     running = {node.lease_id for node in found if node.running}
     over = []
     for lease in before:
         current = after.get(lease.id)
-        if current is None or current.owner != owner or (current.held and lease.id in running):
+        if current is None or current.owner != owner or current.held:
             continue
-        reason = journal.find_due(lease.id)
-        if reason is None and not current.held and lease.id not in running:
+        reason = find_due(current, now_unix)
+        if reason is None and lease.id not in running:
             reason = "its node is gone"
         if reason is not None:
-            over.append((lease.id, lease.remote, reason))
+            over.append(Over(lease.id, lease.remote, reason))
     for node in found:
-        if node.lease_id not in after and node.owner in (owner, ""):
-            over.append((node.lease_id, "", "no lease names it"))
+        if node.lease_id in after:
+            continue
+        if node.owner == owner or (nameless_is_ours and not node.owner):
+            over.append(Over(node.lease_id, node.remote, "no lease names it", node))
+        elif expired_kin and is_kin(owner, node.owner) and _has_expired(node, now_unix):
+            reason = f"it expired, and {node.owner} did not end it"
+            over.append(Over(node.lease_id, node.remote, reason, node))
     return over
 
 
-def _end(journal: Journal, provider: Provider, lease_id: str, remote: str, reason: str) -> Swept:
+def _has_expired(node: FoundNode, now_unix: float) -> bool:
+    return node.expires_unix is not None and node.expires_unix + _CLOCKS_DIFFER_S < now_unix
+
+
+def _claim(journal: Journal, provider: Provider, over: Over) -> bool:
+    """Whether it is still over, and ours to end: others of ours worked on meanwhile."""
+    if over.found is not None:
+        return True  # ids are never used twice: no lease will name it any more
+    lease = journal.find(over.lease_id)
+    if lease is None:
+        return False
+    if find_due(lease, time.time()) is None and _still_runs(provider, lease):
+        return False  # some APIs list a node only a while after they made it
+    return journal.claim_end(lease)
+
+
+def _still_runs(provider: Provider, lease: Lease) -> bool:
     try:
-        end_lease(journal, provider, lease_id)
+        return provider.is_running(lease.id, lease.handle)
+    except CloudError:
+        return True
+
+
+def _end(journal: Journal, provider: Provider, over: Over) -> Swept:
+    try:
+        if over.found is not None:
+            provider.destroy(over.lease_id, over.found.handle)
+        else:
+            end_lease(journal, provider, over.lease_id)
     except MockCloudError as error:
-        return Swept(lease_id, remote, reason, error.message)
-    return Swept(lease_id, remote, reason)
+        return Swept(over.lease_id, over.remote, over.reason, error.message)
+    return Swept(over.lease_id, over.remote, over.reason)

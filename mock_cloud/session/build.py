@@ -53,6 +53,7 @@ from mock_cloud.session.results import (
     open_results,
     unpack_copyout,
 )
+from mock_cloud.session.tidying import tidied
 from mock_cloud.settings import EngineChoice, Remote, SecondLook
 
 _DRAIN_S: Final = 20.0
@@ -88,6 +89,8 @@ def run(line: CommandLine, opts: ConfigOpts, remote: Remote, console: Console) -
     arch = choose_arch(opts, remote.arches)
     site = Site.of_user(console, remote, arch)
     with ExitStack() as stack:
+        configdir = Path(line.configdir) if line.configdir else None
+        stack.enter_context(tidied(site.archive.state_dir, configdir, console))
         # 1
         work = stack.enter_context(prepare(line, opts))
         destination = find_destination(line, opts, work)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from mock_cloud.attest.policy import standard
@@ -23,6 +24,7 @@ from mock_cloud.session.attesting import Archive, Attested, attest_node
 from mock_cloud.session.console import Console
 from mock_cloud.session.known_good import KnownGood, KnownGoods
 from mock_cloud.session.lease_care import cared_for, plan_care
+from mock_cloud.session.tidying import tidied
 from mock_cloud.session.toolkits import find_toolkit
 from mock_cloud.settings import Remote
 
@@ -46,7 +48,8 @@ class Site:
     def of_user(cls, console: Console, remote: Remote, arch: str) -> Site:
         """For nodes of `remote` with this architecture.
 
-        Also ends what earlier commands that died left behind. Raises what `find_toolkit` does.
+        Also ends local nodes that commands which died left behind. Raises what `find_toolkit`
+        does.
         """
         archive = Archive(state.cache_dir(), state.state_dir())
         site = cls(archive, find_toolkit(remote, arch, console), console)
@@ -147,12 +150,13 @@ def attest(
     )
 
 
-def look_at_node(remote: Remote, console: Console) -> Verdict:
+def look_at_node(remote: Remote, console: Console, configdir: Path | None = None) -> Verdict:
     """Lease, attest and give back a node; the verdict, trusted or refused."""
     site = Site.of_user(console, remote, remote.arches[0])
     known_goods = KnownGoods(remote, remote.arches[0])
     try:
         with (
+            tidied(site.archive.state_dir, configdir, console),
             lease(remote, _LOOKING, site, arch=remote.arches[0]) as leased,
             closing(reach(leased, remote, site)) as node,
         ):

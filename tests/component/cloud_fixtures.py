@@ -36,7 +36,9 @@ def site(tmp_path: Path, image: Path) -> Iterator[Site]:
     site = Site(tmp_path / "state", image)
     yield site
     try:
-        assert all(item.problem is None for item in release(site.state_dir, None, force=True))
+        assert all(
+            item.problem is None for item in release(site.state_dir, None, site.load, force=True)
+        )
         eventually(lambda: supervisors(site.state_dir) == [])
         assert site.nodes() == []
         eventually(lambda: host_traces() == before)

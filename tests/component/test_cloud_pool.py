@@ -319,7 +319,7 @@ def test_a_sweep_leaves_alone_what_is_used_or_not_ours(site: Site) -> None:
         books.write(foreign)
         books.write(replace(foreign, id="far", state=LeaseState.BUSY, expires_unix=1.0))
     assert sweep(site.state_dir) == []
-    assert release(site.state_dir, None)[0].lease == busy.lease_id
+    assert release(site.state_dir, None, site.load)[0].lease == busy.lease_id
     assert len(site.nodes()) == 2
     with journal.transaction() as books:
         books.write(lease)
@@ -328,15 +328,15 @@ def test_a_sweep_leaves_alone_what_is_used_or_not_ours(site: Site) -> None:
 
 def test_release_spares_a_node_at_work_unless_forced(site: Site, tmp_path: Path) -> None:
     pid, lease_id = held_by_child(site, tmp_path, "one")
-    (refused,) = release(site.state_dir, lease_id)
+    (refused,) = release(site.state_dir, lease_id, site.load)
     assert refused.problem is not None and f"process {pid}" in refused.problem
     assert site.nodes() == [lease_id]
-    (done,) = release(site.state_dir, "lab", force=True)
+    (done,) = release(site.state_dir, "lab", site.load, force=True)
     assert done.problem is None and site.nodes() == []
     killed(pid)
     with pytest.raises(InputError, match="'lab'"):
-        release(site.state_dir, "lab")
-    assert release(site.state_dir, None) == []
+        release(site.state_dir, "lab", site.load)
+    assert release(site.state_dir, None, site.load) == []
 
 
 def test_a_failed_boot_closes_the_lease(site: Site) -> None:

@@ -26,7 +26,7 @@ T = TypeVar("T")
 ATTEMPT_TIMEOUT_S: Final = 20.0
 """For the driver's `timeout`: how long the API may be silent within one request."""
 
-_CALL_TIMEOUT_S: Final = 60.0
+CALL_TIMEOUT_S: Final = 60.0
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 15.0
 _LONGEST_WISH_S: Final = 120.0
@@ -98,7 +98,7 @@ class Calls:
         judge: Judge,
         *,
         breaker: Breaker | None = None,
-        timeout_s: float = _CALL_TIMEOUT_S,
+        timeout_s: float = CALL_TIMEOUT_S,
     ) -> None:
         self.service = service
         self.count = 0

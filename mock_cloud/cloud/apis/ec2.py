@@ -18,7 +18,7 @@ from mock_cloud.cloud.apis.adapter import (
     Leftover,
     Offer,
 )
-from mock_cloud.cloud.apis.calls import Calls
+from mock_cloud.cloud.apis.calls import CALL_TIMEOUT_S, Breaker, Calls
 from mock_cloud.cloud.apis.ec2_answers import (
     Described,
     ImageFacts,
@@ -42,12 +42,19 @@ _NOT_ENDED: Final = ("pending", "running", "stopping", "stopped")
 
 
 class Ec2Api:
-    """See `CloudApi`. One region, as one remote's file describes it."""
+    """See `CloudApi`. One region, as one remote's file describes it; the rest as in `Calls`."""
 
-    def __init__(self, settings: Ec2Settings, remote: Remote) -> None:
+    def __init__(
+        self,
+        settings: Ec2Settings,
+        remote: Remote,
+        *,
+        breaker: Breaker | None = None,
+        call_timeout_s: float = CALL_TIMEOUT_S,
+    ) -> None:
         self._settings = settings
         self._remote = remote
-        self._connection = Ec2Connection(settings, remote.source)
+        self._connection = Ec2Connection(settings, remote.source, breaker, call_timeout_s)
         self._images: dict[str, ImageFacts] = {}
         self._asked: set[str] = set()
 
@@ -103,7 +110,10 @@ class Ec2Api:
                 return adopted
         self._asked.add(launch.token)
         before = self.calls.count
-        answer = self._connection.change("RunInstances", parameters, repeatable=True)
+        try:
+            answer = self._connection.change("RunInstances", parameters, repeatable=True)
+        except NotThere as error:
+            raise self._misnamed(error) from error
         made = [described.instance for described in parse_instances(answer)]
         if len(made) != 1 or self.calls.count > before + 1:
             adopted = self._adopt(launch)
@@ -180,12 +190,13 @@ class Ec2Api:
     def _image(self, image: str) -> ImageFacts:
         """What is known of an image. ConfigError if there is none, or of another architecture."""
         if image not in self._images:
-            facts = parse_image(self._connection.read("DescribeImages", {"ImageId.1": image}))
+            try:
+                answer = self._connection.read("DescribeImages", {"ImageId.1": image})
+            except NotThere as error:
+                raise self._misnamed(error) from error
+            facts = parse_image(answer)
             if facts is None:
-                raise ConfigError(
-                    f"{self.calls.service} has no image {image}",
-                    hint=f"see [node.ARCH] images in {self._remote.source}; ids are by region",
-                )
+                raise self._misnamed(NotThere(f"{self.calls.service} has no image {image}"))
             self._images[image] = facts
         facts = self._images[image]
         arch = next((arch for arch, node in self._remote.nodes.items() if image in node.images), "")
@@ -195,6 +206,11 @@ class Ec2Api:
                 hint=f"see [node.{arch}] images in {self._remote.source}",
             )
         return facts
+
+    def _misnamed(self, error: NotThere) -> ConfigError:
+        """For a launch: what is not there is what the remote's file names."""
+        hint = f"see [ec2] and [node.ARCH] in {self._remote.source}; ids are by region"
+        return ConfigError(error.message, hint=hint)
 
     def _adopt(self, launch: Launch) -> Instance | None:
         """The oldest instance of this token; younger ones are terminated. None if none shows."""

@@ -48,11 +48,14 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What a launch must know of an image. `volumes` are the device names of its EBS volumes."""
+    """What a launch must know of an image. `volumes` maps the devices of its EBS volumes to GiB.
+
+    A size is a number as text, empty where the API tells none.
+    """
 
     architecture: str
     root_device: str
-    volumes: tuple[str, ...]
+    volumes: Mapping[str, str]
 
 
 def find(element: ET.Element, path: str) -> ET.Element | None:
@@ -119,14 +122,22 @@ def parse_image(answer: ET.Element) -> ImageFacts | None:
     item = next(items_at(answer, "imagesSet"), None)
     if item is None:
         return None
-    devices = (
-        text_at(mapping, "deviceName")
+    volumes = {
+        text_at(mapping, "deviceName"): text_at(mapping, "ebs/volumeSize")
         for mapping in items_at(item, "blockDeviceMapping")
-        if find(mapping, "ebs") is not None
-    )
-    return ImageFacts(
-        text_at(item, "architecture"), text_at(item, "rootDeviceName"), tuple(filter(None, devices))
-    )
+        if find(mapping, "ebs") is not None and text_at(mapping, "deviceName")
+    }
+    return ImageFacts(text_at(item, "architecture"), text_at(item, "rootDeviceName"), volumes)
+
+
+def parse_error(body: str) -> str:
+    """``CODE: message`` of an error's body; empty if it is none of the API's."""
+    try:
+        error = find(ET.fromstring(body), "Errors/Error")  # noqa: S314 (expat ≥ 2.4.1 bounds it)
+    except ET.ParseError:
+        return ""
+    code = "" if error is None else text_at(error, "Code")
+    return "" if error is None or not code else f"{code}: {text_at(error, 'Message')}"
 
 
 def parse_console(answer: ET.Element) -> str:
@@ -138,12 +149,12 @@ def parse_console(answer: ET.Element) -> str:
     return output.decode(errors="replace")
 
 
-def tagged_resources(answer: ET.Element) -> dict[tuple[str, str], dict[str, str]]:
-    """Of a DescribeTags answer: the tags it shows, by (kind, id) of what they are on."""
-    found: dict[tuple[str, str], dict[str, str]] = {}
+def tagged_resources(answer: ET.Element) -> dict[str, dict[str, str]]:
+    """Of a DescribeTags answer: the tags it shows, by the id of what they are on."""
+    found: dict[str, dict[str, str]] = {}
     for item in items_at(answer, "tagSet"):
-        resource = (text_at(item, "resourceType"), text_at(item, "resourceId"))
-        found.setdefault(resource, {})[text_at(item, "key")] = text_at(item, "value")
+        tags = found.setdefault(text_at(item, "resourceId"), {})
+        tags[text_at(item, "key")] = text_at(item, "value")
     return found
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from mock_cloud.cloud.apis.aws_credentials import AwsKeys, find_keys
-from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S, Calls, forbid_own_retries
-from mock_cloud.cloud.apis.ec2_answers import OddAnswer, text_at
+from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S, Breaker, Calls, forbid_own_retries
+from mock_cloud.cloud.apis.ec2_answers import OddAnswer, parse_error, text_at
 from mock_cloud.cloud.apis.ec2_failures import make_judge
 from mock_cloud.cloud.apis.failures import CredentialsRefused
 from mock_cloud.errors import ConfigError
@@ -36,14 +36,22 @@ _SIZE_LIMIT: Final = 32 << 20
 class Ec2Connection:
     """Asks the API of one region. Keys are read when they are needed, and again when refused."""
 
-    def __init__(self, settings: Ec2Settings, remote_file: Path) -> None:
+    def __init__(
+        self,
+        settings: Ec2Settings,
+        remote_file: Path,
+        breaker: Breaker | None,
+        call_timeout_s: float,
+    ) -> None:
         self._settings = settings
         self._remote_file = remote_file
         self._keys: AwsKeys | None = None
         self._driver: Any = None
         where = urllib.parse.urlsplit(settings.endpoint).netloc or settings.region
         service = f"EC2 {where}"
-        self.calls = Calls(service, make_judge(service, self._source, remote_file))
+        judge = make_judge(service, self._source, remote_file)
+        self.calls = Calls(service, judge, breaker=breaker, timeout_s=call_timeout_s)
+        self._attempt_timeout_s = min(ATTEMPT_TIMEOUT_S, call_timeout_s / 3)
 
     @property
     def source(self) -> str:
@@ -96,7 +104,9 @@ class Ec2Connection:
     def _ask(self, action: str, parameters: Parameters) -> ET.Element:
         if self._driver is None:
             self._keys = find_keys(self._settings, self._remote_file)
-            self._driver = _make_driver(self._settings, self._remote_file, self._keys)
+            self._driver = _make_driver(
+                self._settings, self._remote_file, self._keys, self._attempt_timeout_s
+            )
         form = {"Action": action, "Version": _VERSION, **parameters}
         response = self._driver.connection.request(
             "/",
@@ -116,7 +126,7 @@ class Ec2Connection:
         return "nowhere" if self._keys is None else self._keys.source
 
 
-def _make_driver(settings: Ec2Settings, remote_file: Path, keys: AwsKeys) -> Any:
+def _make_driver(settings: Ec2Settings, remote_file: Path, keys: AwsKeys, timeout_s: float) -> Any:
     from libcloud.compute.drivers import ec2
 
     driver_class: Any = ec2.EC2NodeDriver  # libcloud's types are its own affair
@@ -141,9 +151,27 @@ def _make_driver(settings: Ec2Settings, remote_file: Path, keys: AwsKeys) -> Any
         token=keys.token.reveal().decode() or None,
         # Its default for several regions is 2, which newer ones do not take.
         signature_version="4",
-        timeout=ATTEMPT_TIMEOUT_S,
+        timeout=timeout_s,
     )
     driver.region_name = settings.region  # what the signature is for
     driver.connection.request_path = endpoint.path
+    driver.connection.responseCls = _make_response_class(ec2.EC2Response)
     forbid_own_retries(driver)
     return driver
+
+
+def _make_response_class(base: Any) -> Any:
+    """libcloud's response with our reader of errors: status and headers go on, codes are whole.
+
+    Its own reader finds nothing where the name space is not the expected one.
+    """
+    from libcloud.common.types import MalformedResponseError
+
+    class Response(base):  # type: ignore[misc]
+        def parse_error(self) -> str:
+            text = parse_error(self.body)
+            if not text:
+                raise MalformedResponseError(f"HTTP status {self.status}", body=self.body)
+            return text
+
+    return Response

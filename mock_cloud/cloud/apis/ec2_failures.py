@@ -45,9 +45,6 @@ _CREDENTIALS: Final = frozenset(
     }
 )
 _IN_USE: Final = frozenset({"VolumeInUse", "DependencyViolation", "InvalidNetworkInterface.InUse"})
-_NAMED: Final = ("InvalidAMIID", "InvalidSubnetID", "InvalidGroup", "InvalidSecurityGroup")
-"""Things that a remote's file names: if there are none, that is to be mended."""
-_UNKNOWN: Final = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"})
 
 
 class NotThere(CloudError):
@@ -79,7 +76,7 @@ def _find_error(code: str, text: str, remote_file: Path) -> MockCloudError | Non
         return QuotaReached(text, hint="ask for more in AWS's Service Quotas, or end nodes")
     if code in _IN_USE:
         return InUse(text)
-    if code in _UNKNOWN or (code.endswith(".NotFound") and not code.startswith(_NAMED)):
+    if code.endswith(".NotFound") or code == "InvalidInstanceID.Malformed":
         return NotThere(text)
     if code.startswith(("Invalid", "Missing", "Unknown")):
         return ConfigError(text, hint=f"see [ec2] and [node.ARCH] in {remote_file}")

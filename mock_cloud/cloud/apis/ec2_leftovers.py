@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,41 +26,45 @@ from mock_cloud.cloud.apis.tags import parse_tags
 class _Kind:
     """One kind of resource: how it is removed, and how one sees that nothing needs it.
 
-    Without `describe` only an attempt to remove it tells. `free` is the text at `state` of one
-    that nothing needs.
+    `free` is the text at `state` of one that nothing needs; both empty: an attempt tells.
     """
 
+    name: str
     remove: str
     parameter: str
-    describe: str = ""
-    id_filter: str = ""
-    items: str = ""
+    describe: str
+    id_filter: str
+    items: str
     state: str = ""
     free: str = ""
 
 
 _KINDS: Final = {
-    "volume": _Kind(
-        "DeleteVolume", "VolumeId", "DescribeVolumes", "volume-id", "volumeSet", "status",
+    "vol": _Kind(
+        "volume", "DeleteVolume", "VolumeId",
+        "DescribeVolumes", "volume-id", "volumeSet", "status", "available",
+    ),
+    "eni": _Kind(
+        "network-interface", "DeleteNetworkInterface", "NetworkInterfaceId",
+        "DescribeNetworkInterfaces", "network-interface-id", "networkInterfaceSet", "status",
         "available",
     ),
-    "network-interface": _Kind(
-        "DeleteNetworkInterface", "NetworkInterfaceId", "DescribeNetworkInterfaces",
-        "network-interface-id", "networkInterfaceSet", "status", "available",
+    "eipalloc": _Kind(
+        "elastic-ip", "ReleaseAddress", "AllocationId",
+        "DescribeAddresses", "allocation-id", "addressesSet", "associationId", "",
     ),
-    "elastic-ip": _Kind(
-        "ReleaseAddress", "AllocationId", "DescribeAddresses", "allocation-id", "addressesSet",
-        "associationId", "",
+    "sir": _Kind(
+        "spot-instances-request", "CancelSpotInstanceRequests", "SpotInstanceRequestId.1",
+        "DescribeSpotInstanceRequests", "spot-instance-request-id", "spotInstanceRequestSet",
+        "state", "open",
     ),
-    "spot-instances-request": _Kind(
-        "CancelSpotInstanceRequests", "SpotInstanceRequestId.1", "DescribeSpotInstanceRequests",
-        "spot-instance-request-id", "spotInstanceRequestSet", "state", "open",
+    "sg": _Kind(
+        "security-group", "DeleteSecurityGroup", "GroupId",
+        "DescribeSecurityGroups", "group-id", "securityGroupInfo",
     ),
-    "key-pair": _Kind("DeleteKeyPair", "KeyPairId"),
-    "security-group": _Kind("DeleteSecurityGroup", "GroupId"),
 }  # fmt: skip
-"""By the API's word for it. The first and the last but one are made with instances at most; the
-others are not made at all, and removed if they have a lease's tag from elsewhere."""
+"""By the first word of a resource's id. Addresses and groups are not made here; one with a lease's
+tag is somebody's who made it for that lease. Groups go last: others may be in them."""
 
 
 def list_leftovers(
@@ -76,16 +80,16 @@ def list_leftovers(
     living = {instance.tags[TAG_LEASE] for instance in list_instances(lease_id)}
     candidates = [item for item in resources if item.tags[TAG_LEASE] not in living]
     found = []
-    for kind in _KINDS:
-        of_kind = [item for item in candidates if item.kind == kind]
+    for kind in _KINDS.values():
+        of_kind = {item.handle: item for item in candidates if item.kind == kind.name}
         if of_kind:
-            found += _free(connection, of_kind)
+            found += _free(connection, kind, of_kind)
     return found
 
 
 def remove_leftover(connection: Ec2Connection, leftover: Leftover) -> None:
     """Remove it. Done if it is gone; if something still needs it, it is another sweep's."""
-    kind = _KINDS[leftover.kind]
+    kind = _KINDS[_prefix(leftover.handle)]
     try:
         connection.end(kind.remove, {kind.parameter: leftover.handle})
     except (NotThere, InUse):
@@ -93,36 +97,34 @@ def remove_leftover(connection: Ec2Connection, leftover: Leftover) -> None:
 
 
 def _tagged(connection: Ec2Connection, lease_id: str) -> list[Leftover]:
-    wanted: dict[str, Sequence[str]] = {"resource-type": list(_KINDS)}
     if lease_id:
         # Of a resource's tags the answer then shows the one that has this value.
-        wanted |= {"key": [TAG_LEASE], "value": [lease_id]}
+        wanted = {"key": [TAG_LEASE], "value": [lease_id]}
     else:
-        wanted |= {"key": [TAG_LEASE, TAG_OWNER, TAG_REMOTE, TAG_EXPIRES]}
-    found: dict[tuple[str, str], dict[str, str]] = {}
+        wanted = {"key": [TAG_LEASE, TAG_OWNER, TAG_REMOTE, TAG_EXPIRES]}
+    found: dict[str, dict[str, str]] = {}
     for answer in connection.read_pages("DescribeTags", filters(wanted)):
-        for resource, tags in tagged_resources(answer).items():
-            found.setdefault(resource, {}).update(tags)
+        for handle, tags in tagged_resources(answer).items():
+            found.setdefault(handle, {}).update(tags)
     return [
-        Leftover(kind, handle, tags)
-        for (kind, handle), tags in found.items()
-        if kind in _KINDS and handle and (tags.get(TAG_LEASE) == lease_id or parse_tags(tags))
+        Leftover(_KINDS[_prefix(handle)].name, handle, tags)
+        for handle, tags in found.items()
+        if _prefix(handle) in _KINDS
+        and (tags.get(TAG_LEASE) == lease_id if lease_id else parse_tags(tags))
     ]
 
 
-def _free(connection: Ec2Connection, items: Iterable[Leftover]) -> list[Leftover]:
-    """Those of one kind that nothing needs any more, as far as the API tells."""
-    by_handle = {item.handle: item for item in items}
-    kind = _KINDS[next(iter(by_handle.values())).kind]
-    if not kind.describe:
-        return list(by_handle.values())
-    wanted = filters({kind.id_filter: list(by_handle)})
-    answer = connection.read(kind.describe, wanted)
-    id_path = kind.parameter.partition(".")[0]
-    id_path = id_path[0].lower() + id_path[1:]
+def _free(connection: Ec2Connection, kind: _Kind, items: Mapping[str, Leftover]) -> list[Leftover]:
+    """Those of one kind, by handle, that nothing needs any more, as far as the API tells."""
+    answer = connection.read(kind.describe, filters({kind.id_filter: list(items)}))
+    name = kind.parameter.partition(".")[0]
     free = (
-        text_at(item, id_path)
+        text_at(item, f"{name[0].lower()}{name[1:]}")
         for item in items_at(answer, kind.items)
-        if text_at(item, kind.state) == kind.free
+        if not kind.state or text_at(item, kind.state) == kind.free
     )
-    return [by_handle[handle] for handle in free if handle in by_handle]
+    return [items[handle] for handle in free if handle in items]
+
+
+def _prefix(handle: str) -> str:
+    return handle.partition("-")[0]

@@ -86,16 +86,16 @@ def _network(offer: Offer, settings: Ec2Settings) -> dict[str, str]:
 
 def _volumes(image: ImageFacts, settings: Ec2Settings) -> dict[str, str]:
     """All volumes of the image go with the instance, whatever the image says."""
-    devices = dict.fromkeys((image.root_device, *image.volumes) if image.volumes else ())
+    sizes = dict(image.volumes)
     if settings.volume_gib and image.root_device:
-        devices[image.root_device] = None
+        sizes[image.root_device] = str(settings.volume_gib)
     parameters = {}
-    for number, device in enumerate(filter(None, devices), 1):
+    for number, (device, size) in enumerate(sizes.items(), 1):
         mapping = f"BlockDeviceMapping.{number}"
         parameters[f"{mapping}.DeviceName"] = device
         parameters[f"{mapping}.Ebs.DeleteOnTermination"] = "true"
-        if settings.volume_gib and device == image.root_device:
-            parameters[f"{mapping}.Ebs.VolumeSize"] = str(settings.volume_gib)
+        if size:
+            parameters[f"{mapping}.Ebs.VolumeSize"] = size
     return parameters
 
 

@@ -8,7 +8,10 @@ from typing import Final
 
 _LINE_LIMIT: Final = 300
 _SEQUENCE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
-_MARK_UP: Final = re.compile(r"<(script|style|head)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_MARK_UP: Final = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+
+_COMPLAINTS: Final = ("error", "fail", "traceback", "critical")
+_SPEAKERS: Final = ("cloud-init", "cloudinit", "cc_", "util.py[", "stages.py[", "shellify")
 
 
 def one_line(text: str, limit: int = _LINE_LIMIT) -> str:
@@ -26,13 +29,16 @@ def tail_of_console(text: str, lines: int = 40) -> str:
 
 
 def cloud_init_complaints(text: str, lines: int = 5) -> list[str]:
-    """The first lines of a console in which cloud-init says that something failed."""
+    """The first lines of a console in which cloud-init says that something failed.
+
+    Not what it thinks of the form of user-data: versions differ in that, and it goes on.
+    """
     plain = _SEQUENCE.sub("", text[-1 << 20 :])
     found = []
     for line in map(_printable, plain.splitlines()):
         lowered = line.lower()
-        is_complaint = any(word in lowered for word in ("error", "fail", "traceback", "critical"))
-        if is_complaint and ("cloud-init" in lowered or "cloudinit" in lowered or "cc_" in lowered):
+        is_complaint = any(word in lowered for word in _COMPLAINTS) and "schema" not in lowered
+        if is_complaint and any(word in lowered for word in _SPEAKERS):
             found.append(line.strip())
     return found[:lines]
 

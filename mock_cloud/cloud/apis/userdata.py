@@ -31,7 +31,8 @@ def make_user_data(bootstrap: Bootstrap, *, expires_unix: float, now_unix: float
     minutes = max(1, math.ceil((expires_unix - now_unix) / 60))
     config = {
         "bootcmd": [["shutdown", "-P", f"+{minutes}"]],
-        # No default user: it would be one with sudo and without a password.
+        # No default user: it would be one with sudo and without a password. (Up to 23.x cloud-init
+        # warns of an empty list, as its schema forgot what its manual says.)
         "users": [],
         "disable_root": False,
         "ssh_pwauth": False,

@@ -124,7 +124,7 @@ class Ec2Cloud(Cloud):
 
     def on_end(self, machine: Machine) -> None:
         """A node that powers itself off is stopped or terminated, as its creator chose."""
-        if machine.state is State.STOPPED:
+        if machine.state is State.STOPPED or machine.name in self._dooms:
             return
         behaviour = "instanceInitiatedShutdownBehavior"
         found = self.client.describe_instance_attribute(
@@ -164,6 +164,8 @@ class Ec2Cloud(Cloud):
         self.pending_s, self.early_sshd = 0.0, False
         self.proxy.disconnect()
         self.calls.clear()
+        with self._lock:
+            self._tokens.clear()
 
     def listing(self) -> Listing:
         client = self.client

@@ -187,6 +187,7 @@ def _become_node(plan: MachinePlan, console: int, go: int, failure: int) -> None
         syscalls.unmount(_OLD_ROOT, syscalls.MNT_DETACH)
         drop_privileges()
         redirect(console)
+        os.umask(0o022)  # fs/fs_struct.c, init_fs: what a kernel starts the first process with
         os.execve(INIT, [INIT], dict(plan.environment))  # noqa: S606 (argv list, no shell)
     except (OSError, CommandFailed) as error:
         os.write(failure, str(error).encode()[:4000])

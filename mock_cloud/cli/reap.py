@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`mock-cloud reap`: sweep orphans."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mock_cloud.errors import EXIT_INFRASTRUCTURE, CommandLineError
+from mock_cloud.session.console import Console
+from mock_cloud.session.state import state_dir
+from mock_cloud.session.tidying import Reaped, reap
+
+if TYPE_CHECKING:
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_DESCRIPTION = """\
+Ask a remote what it has of yours, and end what is over: given back, expired, idle for too long,
+left by a command that died, or named by no lease. Volumes, addresses and keys that outlived their
+node go too. Nodes at work, and whatever is somebody else's, are left alone. Exit status 0, or 75
+if a remote could not be asked or something could not be ended.
+"""
+_EXAMPLES = """\
+examples:
+  mock-cloud reap ec2 --dry-run    what would be ended, and why
+  mock-cloud reap --all            end it, at all remotes
+  mock-cloud reap ec2 --expired    also what a lost state directory of yours left there
+"""
+
+
+def add_parser(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "reap",
+        help="end what earlier commands left at a remote",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("remote", nargs="*", metavar="NAME", help="a remote")
+    parser.add_argument("--all", action="store_true", help="all remotes there are")
+    parser.add_argument(
+        "--expired",
+        action="store_true",
+        help="also expired nodes that you made here with another state directory",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="end nothing, only say what is over")
+    parser.add_argument("--json", action="store_true", help="print a JSON list")
+    parser.add_argument("--configdir", metavar="DIR", type=Path, help="instead of /etc/mock")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    if arguments.all == bool(arguments.remote):
+        raise CommandLineError("name remotes, or give --all", hint="mock-cloud nodes lists yours")
+    reaped = []
+    for one in reap(
+        arguments.remote,
+        state_dir(),
+        arguments.configdir,
+        expired_kin=arguments.expired,
+        dry_run=arguments.dry_run,
+    ):
+        reaped.append(one)
+        if not arguments.json:
+            _tell(one, console, dry_run=arguments.dry_run)
+    if arguments.json:
+        print(json.dumps([row for one in reaped for row in _rows(one)], indent=2))
+    elif not any(one.swept or one.problem for one in reaped):
+        console.info("nothing is over")
+    failed = any(one.problem or any(item.error for item in one.swept) for one in reaped)
+    return EXIT_INFRASTRUCTURE if failed else 0
+
+
+def _tell(reaped: Reaped, console: Console, *, dry_run: bool) -> None:
+    for item in reaped.swept:
+        what = f"remote {item.remote or reaped.remote}: node {item.lease_id}"
+        if item.error is not None:
+            console.error(f"{what} ({item.reason}) was not ended: {item.error}")
+        else:
+            console.info(f"{what} {'would be' if dry_run else 'was'} ended: {item.reason}")
+    if reaped.problem:
+        hint = f" ({reaped.hint})" if reaped.hint else ""
+        console.error(f"remote {reaped.remote}: {reaped.problem}{hint}")
+
+
+def _rows(reaped: Reaped) -> Sequence[dict[str, str | None]]:
+    """A row a node; for a remote that could not be asked one without a lease."""
+    if reaped.problem:
+        row = {"lease": None, "remote": reaped.remote, "reason": None, "problem": reaped.problem}
+        return [row]
+    return [
+        {
+            "lease": item.lease_id,
+            "remote": item.remote or reaped.remote,
+            "reason": item.reason,
+            "problem": item.error,
+        }
+        for item in reaped.swept
+    ]

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`mock-cloud reap`, `nodes` and `release` as a user types them, without a cloud."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.cli import main
+from mock_cloud.cloud.journal import Journal
+from tests.unit.cloud.cloud_in_memory import lease_of
+
+REMOTE = """
+[remote]
+provider = "openstack"
+[openstack]
+cloud = "nowhere"
+[node.x86_64]
+images = ["i"]
+sizes = ["s"]
+price_per_hour = 0.5
+[budget]
+per_day = 5.0
+[attest]
+manifest = "m"
+manifest_keys = ["k"]
+package_keys = ["k"]
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for variable, name in (("XDG_STATE_HOME", "state"), ("HOME", "home"), ("XDG_CACHE_HOME", "c")):
+        monkeypatch.setenv(variable, str(tmp_path / name))
+    remotes = tmp_path / "etc/remotes.d"
+    remotes.mkdir(parents=True)
+    (remotes / "m").touch()
+    (remotes / "k").touch()
+    (remotes / "stack.toml").write_text(REMOTE)
+    return tmp_path
+
+
+def put(place: Path, **changes: object) -> None:
+    journal = Journal(place / "state/mock-cloud")
+    with journal.transaction() as books:
+        books.write(lease_of(journal.owner, "a1", **changes))
+
+
+def command(place: Path, *words: str) -> int:
+    return main([*words, "--configdir", str(place / "etc")])
+
+
+def test_one_remote_that_fails_does_not_stop_the_others(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "etc/remotes.d/broken.toml").write_text("[remote]\nprovider = 7\n")
+    put(place, remote="lost")
+    assert command(place, "reap", "--all") == 75
+    errors = capsys.readouterr().err
+    for name in ("broken", "lost", "stack"):
+        assert f"ERROR: remote {name}: " in errors
+    assert command(place, "reap", "--all", "--json") == 75
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["remote"] for row in rows] == ["broken", "lost", "stack"]
+    assert all(row["problem"] for row in rows)
+
+
+def test_reap_wants_names_or_all(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(place, "reap") == 5
+    assert command(place, "reap", "stack", "--all") == 5
+    assert "--all" in capsys.readouterr().err
+
+
+def test_nodes_shows_costs_and_what_is_left(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(place, remote="stack", provider="openstack", price_per_hour=0.5, kind="m1.small nova")
+    assert command(place, "nodes") == 0
+    shown = capsys.readouterr()
+    assert "m1.small nova" in shown.out and "0.50" in shown.out
+    assert "of 5.00 USD left today (UTC)" in shown.err
+    assert command(place, "nodes", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["kind"] == "m1.small nova" and row["price_per_hour"] == 0.5
+    # The lease lives an hour at most, of which midnight may take a part.
+    assert 4.5 - 0.01 <= row["budget_left"] <= 5.0
+
+
+def test_release_of_a_remote_without_its_file_exits_with_75(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(place, remote="lost")
+    assert command(place, "release", "a1") == 75
+    assert "credentials are needed" in capsys.readouterr().err
