@@ -18,6 +18,7 @@ import pytest
 from mock_cloud.cloud.hosts.handle import Handle
 from mock_cloud.cloud.hosts.provider import HostsProvider, examine_host
 from mock_cloud.cloud.leased import LeasedNode
+from mock_cloud.cloud.listing import release
 from mock_cloud.cloud.provider import Bootstrap, CreatedNode, NodeOrder, NodesTaken
 from mock_cloud.errors import CleanupError, CloudError, HostKeyMismatch
 from mock_cloud.model import HostKey
@@ -89,11 +90,11 @@ class Controller:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, image: Path) -> Iterator[Site]:
-    from mock_cloud.cloud.listing import release
-
     site = Site(tmp_path_factory.mktemp("lent"), image)
     yield site
-    assert all(item.problem is None for item in release(site.state_dir, None, force=True))
+    assert all(
+        item.problem is None for item in release(site.state_dir, None, site.load, force=True)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -88,9 +89,16 @@ def make_lender(
 
 
 def left(one: Volunteer) -> list[str]:
-    """What is ours on a machine."""
+    """What is ours on a machine: files, and processes of the toolkit's."""
     place = one.root / W
-    return sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+    files = sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+    space = Path(f"/proc/{one.machine.init_pid}/ns/pid").readlink()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            exe = (entry / "exe").readlink()
+            if (entry / "ns/pid").readlink() == space and exe.is_relative_to(f"/{W}"):
+                files.append(f"process {exe}")
+    return files
 
 
 def test_another_host_key_gets_nothing(
@@ -174,3 +182,7 @@ def test_a_killed_controller_and_one_that_waits_for_it(
         waiting.wait_for("alpha is used by")
         mine.release()
         assert waiting.ended().code == 0, waiting.text
+    # The other's machine is warm now: a sweep of mine is not for it.
+    mine.cloud("reap", "alpha", "--configdir", mine.config.path).expect()
+    assert "claim" in left(volunteers.alpha)
+    assert [row["state"] for row in other.nodes()] == ["ready"]

@@ -25,6 +25,9 @@ from mock_cloud.process import CommandFailed, Ended, converse
 from mock_cloud.settings import HostSettings
 
 CALL_TIMEOUT_S: Final = 30.0
+WIPE_TIMEOUT_S: Final = 300.0
+"""For what may remove chroots. A frozen machine is noticed sooner, by ServerAliveInterval."""
+
 _HOP_TIMEOUT_S: Final = 12.0
 _ALIAS: Final = "mock-cloud"
 _SSH_FAILED: Final = 255
@@ -61,15 +64,26 @@ def find_host_key(host: HostSettings, route: Route) -> HostKey:
         raise HostKeyMismatch(f"host {host.name}: {error.message}", hint=error.hint) from error
 
 
-def ask(address: NodeAddress, hops: Sequence[Hop], script: str, *words: str) -> Answer:
-    """Run `script` on the host; its answer. HostKeyMismatch, HostUnusable."""
+def ask(
+    address: NodeAddress,
+    script: str,
+    *words: str,
+    hops: Sequence[Hop] = (),
+    timeout_s: float = CALL_TIMEOUT_S,
+) -> Answer:
+    """Run `script` on the host; its answer. HostKeyMismatch, HostUnusable.
+
+    `hops` lead there, for messages; without them the whole way is one.
+    """
+    if address.proxy and not hops:
+        hops = (Hop("the way there", address.proxy),)
     command = shlex.join(["sh", "-s", "--", *words])
     argv = [*_client(address), "--", address.host, command]
     try:
         ended = converse(
             argv,
             stdin=script.encode(),
-            timeout_s=CALL_TIMEOUT_S,
+            timeout_s=timeout_s,
             output_max_bytes=ANSWER_MAX_BYTES,
         )
     except CommandFailed as error:

@@ -18,7 +18,7 @@ from typing import Final
 
 from mock_cloud.cloud.findings import Finding, look
 from mock_cloud.cloud.hosts.answers import Answer, Free, Taken, Unfit
-from mock_cloud.cloud.hosts.client import HostUnusable, ask, find_host_key
+from mock_cloud.cloud.hosts.client import WIPE_TIMEOUT_S, HostUnusable, ask, find_host_key
 from mock_cloud.cloud.hosts.handle import Handle, Place
 from mock_cloud.cloud.hosts.lately import Lately
 from mock_cloud.cloud.hosts.route import Hop, find_route
@@ -137,7 +137,7 @@ class HostsProvider:
         left = []
         for place in known.places if handle else self._find_claims(lease_id):
             try:
-                answer = ask(place.address, (), RELEASE, lease_id)
+                answer = ask(place.address, RELEASE, lease_id, timeout_s=WIPE_TIMEOUT_S)
             except MockCloudError as error:
                 left.append(f"{place.name}: {error.message}")
             else:
@@ -155,7 +155,7 @@ class HostsProvider:
         if not places:
             return False
         try:
-            answer = ask(places[-1].address, (), LOOK)
+            answer = ask(places[-1].address, LOOK)
         except HostUnusable:
             return False
         return isinstance(answer, Taken) and answer.lease == lease_id
@@ -200,7 +200,7 @@ class HostsProvider:
 def examine_host(host: HostSettings) -> str:
     """Whether a lease could have this host, in a few words. CloudError, HostKeyMismatch if not."""
     reached = _reach(host)
-    answer = ask(reached.place.address, reached.hops, CHECK, host.arch, str(ROOM_KIB))
+    answer = ask(reached.place.address, CHECK, host.arch, str(ROOM_KIB), hops=reached.hops)
     if isinstance(answer, Unfit):
         raise CloudError(f"{reached.place.address}: {answer.why}", hint="ask its owner")
     state = f"used by {answer.owner}" if isinstance(answer, Taken) else "free"
@@ -217,7 +217,7 @@ def _reach(host: HostSettings) -> _Reached:
 def _claim(reached: _Reached, order: NodeOrder, arch: str) -> Answer:
     life_s = max(1, int(order.expires_unix - time.time()))
     words = (arch, str(ROOM_KIB), order.lease_id, order.owner, order.remote, str(life_s))
-    return ask(reached.place.address, reached.hops, CLAIM, *words)
+    return ask(reached.place.address, CLAIM, *words, hops=reached.hops, timeout_s=WIPE_TIMEOUT_S)
 
 
 def _nothing_free(
@@ -248,7 +248,7 @@ def _find_place(host: HostSettings) -> Place | None:
 
 def _look(place: Place) -> Answer | None:
     try:
-        return ask(place.address, (), LOOK)
+        return ask(place.address, LOOK)
     except MockCloudError:
         return None
 
