@@ -11,7 +11,7 @@ from types import TracebackType
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey, releasing
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, Provider, host_key_files
-from mock_cloud.errors import CloudError, MockCloudError
+from mock_cloud.errors import CleanupError, CloudError, MockCloudError
 from mock_cloud.model import ClientKey, HostKey, KeyPair, NodeAddress, Secret
 
 
@@ -175,8 +175,13 @@ class LeasedNode:
     ) -> None:
         if kind is None or self.spared:
             self.release(keep=True)
-        else:
+            return
+        try:
             self.destroy()
+        except CleanupError as left:  # it is in the journal; what led here must not be lost
+            if not isinstance(error, MockCloudError):
+                raise
+            error.message = f"{error.message}; and {left.message}"
 
     def _update(self, change: Callable[[Lease], Lease]) -> None:
         """Change the row, if this process still holds it. CloudError if it lost it."""

@@ -75,10 +75,21 @@ class ResultDir:
         """The logs opened so far."""
         return tuple(self._logs.values())
 
-    def restart_logs(self) -> None:
-        """Begin a new attempt: close the logs; what comes is appended to what is there."""
+    def restart_logs(self, note: str = "") -> None:
+        """Begin a new attempt: close the logs; what comes is appended to what is there.
+
+        Logs that mock itself appends to get the line `note` in between, and stay the same file.
+        The others are the new attempt's alone.
+        """
         self._ended |= self._logs.keys()
         self.close()
+        for name in sorted(self._ended):
+            if note and name.rpartition("/")[2] in APPENDED:
+                log = LiveLog.open(self.path, name, append=True)
+                try:
+                    log.write(f"\n{note}\n".encode(errors="backslashreplace"))
+                finally:
+                    log.close()
 
     def stage(self, attempt: str) -> Staging:
         """A staging directory for the attempt; enter it with `with`."""

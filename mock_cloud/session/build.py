@@ -19,7 +19,7 @@ from typing import Final
 from mock_cloud.agent.job.request import to_json
 from mock_cloud.attest.verdict import NodeRefused, reason_text
 from mock_cloud.cloud.leased import LeasedNode
-from mock_cloud.config import ConfigOpts, choose_arch
+from mock_cloud.config import ConfigOpts, choose_arch, load_remote
 from mock_cloud.errors import (
     EXIT_INFRASTRUCTURE,
     CloudError,
@@ -34,7 +34,8 @@ from mock_cloud.invocation import CommandLine
 from mock_cloud.remote.replies import JobEnd
 from mock_cloud.remote.trusted import TrustedChannel, trust
 from mock_cloud.remote.unverified import UnverifiedNode
-from mock_cloud.results import sanitize
+from mock_cloud.results import ResultDir, sanitize
+from mock_cloud.session.attempts import Attempt, Plan, perform
 from mock_cloud.session.attesting import Attested
 from mock_cloud.session.console import Console
 from mock_cloud.session.interrupts import Stopped
@@ -53,6 +54,7 @@ from mock_cloud.session.results import (
     open_results,
     unpack_copyout,
 )
+from mock_cloud.session.state import state_dir
 from mock_cloud.session.tidying import tidied
 from mock_cloud.settings import EngineChoice, Remote, SecondLook
 
@@ -76,51 +78,87 @@ class Run:
     job: str
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One invocation, checked on this machine: what all attempts at it share."""
+
+    opts: ConfigOpts
+    work: Work
+    destination: Destination
+    resultdir: ResultDir
+    console: Console
+
+
 def run(line: CommandLine, opts: ConfigOpts, remote: Remote, console: Console) -> int:
     """Perform `line` on a node of `remote` and return mock's exit code.
 
-    1. Check everything that can be checked here. 2. Lease a node. 3. Attest it. 4. Send inputs.
-    5. Do the job, logs streaming. 6. Fetch and check results. 7. Look at the node again, if the
-    remote says so. 8. Release the node: warm after a job that ended, else destroyed.
+    1. Check everything that can be checked here. Then, on another node again if one fails:
+    2. Lease a node. 3. Attest it. 4. Send inputs. 5. Do the job, logs streaming. 6. Fetch and
+    check results. 7. Look at the node again, if the remote says so. 8. Release the node: warm
+    after a job that ended, else destroyed.
 
     Raises MockCloudError, Stopped.
     """
+    configdir = Path(line.configdir) if line.configdir else None
     _refuse_engine(remote)
-    arch = choose_arch(opts, remote.arches)
-    site = Site.of_user(console, remote, arch)
+    choose_arch(opts, remote.arches)
     with ExitStack() as stack:
-        configdir = Path(line.configdir) if line.configdir else None
-        stack.enter_context(tidied(site.archive.state_dir, configdir, console))
         # 1
         work = stack.enter_context(prepare(line, opts))
         destination = find_destination(line, opts, work)
         resultdir = stack.enter_context(open_results(destination))
-        known_goods = KnownGoods(remote, arch)
+        stack.enter_context(tidied(state_dir(), configdir, console))
+        task = Task(opts, work, destination, resultdir, console)
+        plan = Plan(
+            is_repeatable=fresh(work) or line.mode == "chain",
+            load=lambda name: load_remote(name, configdir),
+            between=resultdir.restart_logs,
+            console=console,
+        )
+        # 2 to 8
+        return perform(remote, plan, lambda attempt: _try_once(task, attempt))
+
+
+def _try_once(task: Task, attempt: Attempt) -> int:
+    """One attempt, with a node, a job and a staging directory of its own."""
+    remote, work = attempt.remote, task.work
+    _refuse_engine(remote)
+    arch = choose_arch(task.opts, remote.arches)
+    site = Site.of_user(task.console, remote, arch)
+    known_goods = KnownGoods(remote, arch)
+    with ExitStack() as stack:
         # 2
         leased = stack.enter_context(
             lease(remote, work.config.root, site, arch=arch, fresh=fresh(work))
         )
+        attempt.leased = leased
         known = known_goods.of(leased)
         with _left_as_found(leased):
             node = stack.enter_context(closing(reach(leased, remote, site)))
             # 3
-            attested = _attest(node, leased, known, remote, site, resultdir.path)
+            attested = _attest(node, leased, known, remote, site, task.resultdir.path)
             channel = stack.enter_context(closing(trust(node, attested.proof)))
             care = plan_care(remote.provider, leased)
-            stack.enter_context(cared_for(channel, leased, care, console))
-            mirror = Mirror(resultdir, console, chain=destination.chain, raw=line.mode == "shell")
-            stack.callback(mirror.close)
+            stack.enter_context(cared_for(channel, leased, care, task.console))
+            mirror = stack.enter_context(_mirrored(task))
             job = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
-            this = Run(work, destination, remote, site, leased, node, channel, mirror, job)
+            this = Run(work, task.destination, remote, site, leased, node, channel, mirror, job)
             # 4
             _send(this)
         # 5
+        attempt.has_begun = True
         end = _perform(this, attested)
         with _left_as_found(leased):
             # 6, 7
             _publish(this, end, lambda: _look_again(this, known))
             # 8
             return _conclude(this, end)
+
+
+def _mirrored(task: Task) -> closing[Mirror]:
+    is_shell = task.work.line.mode == "shell"
+    chain = task.destination.chain
+    return closing(Mirror(task.resultdir, task.console, chain=chain, raw=is_shell))
 
 
 @contextmanager

@@ -153,7 +153,8 @@ def make_user(
         with (config.path / "site-defaults.cfg").open("a") as stream:
             stream.write(f"config_opts['basedir'] = {str(place / 'var/lib/mock')!r}\n")
         with config.remote_file.open("a") as stream:
-            stream.write("\n[lease]\nmax_builds = 10000\n")
+            # A node that fails is what most tests of failures look at, not the one after it.
+            stream.write("\n[build]\nretries = 0\n\n[lease]\nmax_builds = 10000\n")
         options = ("--configdir", str(config.path), "-r", config.chroot(), "--remote", "local")
         users.append(User(place, config, cache, options))
         return users[-1]

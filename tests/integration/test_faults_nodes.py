@@ -22,6 +22,7 @@ from tests.integration.faults import (
     find_process,
     node_facts,
     scratch,
+    write_remote,
 )
 from tests.lab import srpm
 from tests.lab.srpm import Recipe
@@ -94,8 +95,7 @@ def test_killed_at_work(
 
 
 def test_frozen_at_work(lone_mock: User, plain_srpm: Path, earlier: Earlier) -> None:
-    with lone_mock.config.remote_file.open("a") as stream:
-        stream.write('[build]\nsilence_timeout = "2s"\n')
+    write_remote(lone_mock, "local", build__silence_timeout='"2s"')
     with Command(lone_mock, "--resultdir", earlier.path, plain_srpm) as run:
         run.wait_for("Start: installing minimal buildroot")
         os.kill(find_process(lone_mock, "sshd: root@"), signal.SIGSTOP)

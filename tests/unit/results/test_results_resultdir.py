@@ -237,6 +237,23 @@ def test_a_second_attempt_is_appended_after_the_first(tmp_path: Path, restart: b
     assert listing(tmp_path) == {"build.log": b"first second"}
 
 
+def test_a_line_stands_between_two_attempts(tmp_path: Path) -> None:
+    with ResultDir.open(tmp_path, fresh=True) as results:
+        inode = results.log("build.log").path.stat().st_ino
+        results.log("build.log").write(b"first")
+        results.log("hw_info.log").write(b"of the first node")
+        results.restart_logs("the node died \udcff")
+        log = results.log("build.log")
+        log.write(b"second", 0)
+        log.verify(6, hashlib.sha256(b"second").hexdigest())
+        results.log("hw_info.log").write(b"other", 0)
+        assert (tmp_path / "build.log").stat().st_ino == inode
+    assert listing(tmp_path) == {
+        "build.log": b"first\nthe node died \\udcff\nsecond",
+        "hw_info.log": b"other",
+    }
+
+
 @pytest.mark.parametrize(
     "name", ["../build.log", "/tmp/build.log", "a\n.log", "build.sh", "x/y.log"]
 )
