@@ -101,8 +101,8 @@ class Ec2Settings:
 class OpenStackSettings:
     """Table [openstack]. `cloud` is an entry of clouds.yaml; empty: OS_CLOUD or OS_* variables.
 
-    `networks` are ids. With `floating_ip_pool` each node gets an address of that pool, which is
-    given back with the node.
+    `networks` are ids or names. With `floating_ip_pool` each node gets an address of that external
+    network, which is given back with the node.
     """
 
     cloud: str = ""

@@ -74,7 +74,8 @@ class Launch:
     """What an instance is to be, whichever offer it comes from.
 
     `token` makes the call repeatable: the API makes at most one instance of a token, where it
-    knows tokens; elsewhere the adapter looks for `name`, which is as unique, before it calls again.
+    knows tokens; elsewhere the adapter looks for `name`, which is as unique and has the lease's id
+    in it, before it calls again.
     `user_data` holds the bootstrap host key: a secret until that is replaced.
     """
 

@@ -11,7 +11,13 @@ import pytest
 from mock_cloud.config.remotes import read_remote
 from mock_cloud.errors import ConfigError
 from mock_cloud.session.known_good import KnownGoods
-from mock_cloud.settings import Ec2Settings, LibcloudSettings, Market
+from mock_cloud.settings import (
+    Ec2Settings,
+    LibcloudSettings,
+    Market,
+    OpenStackSettings,
+    RackspaceSettings,
+)
 from mock_cloud.sshkeys import make_key_pair
 
 KEY = make_key_pair().public
@@ -202,3 +208,29 @@ def test_the_example_of_lent_machines_works(place: Path) -> None:
     (place / "volunteers.ssh_config").write_text("")
     path.write_text(text[:beta] + table + text[end:])
     assert [one.name for one in read_remote("volunteers", path).hosts] == ["alpha", "beta"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("openstack", OpenStackSettings),
+        ("rackspace", RackspaceSettings),
+        ("libcloud", LibcloudSettings),
+    ],
+)
+def test_the_examples_of_clouds_work_and_show_the_true_defaults(
+    place: Path, name: str, kind: type[object]
+) -> None:
+    text = (Path(__file__).parents[3] / f"etc/mock/remotes.d/{name}.toml").read_text()
+    text = re.sub(r"/srv/mock-cloud/[^\"]*json", "m.json", text)
+    text = text.replace("/srv/mock-cloud/manifest.pub", "m.pub")
+    path = place / f"{name}.toml"
+    path.write_text(re.sub(r"/etc/pki/[^\"]*", "p.asc", text))
+    plain = read_remote(name, path)
+    assert isinstance(plain.cloud, kind)
+    # What stands in comments is accepted too, and times are the true defaults.
+    path.write_text(re.sub(r"(?m)^#(?=[a-z_]+ = )", "", path.read_text()))
+    path.chmod(0o600)
+    full = read_remote(name, path)
+    assert (full.lease, full.cloud.boot_timeout_s) == (plain.lease, plain.cloud.boot_timeout_s)
+    assert full.cloud.reach is plain.cloud.reach
