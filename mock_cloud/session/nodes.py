@@ -76,7 +76,7 @@ def lease(
             remote,
             chroot,
             state_dir=site.archive.state_dir,
-            deadline_s=NODE_DEADLINE_S,
+            deadline_s=_deadline_s(remote),
             arch=arch,
             on_phase=tell,
             fresh=fresh,
@@ -98,6 +98,11 @@ def lease(
         kind = f" ({leased.kind})" if leased.kind else ""
         site.console.info(f"remote {remote.name}: {warm} node {leased.address}{kind}")
         yield leased
+
+
+def _deadline_s(remote: Remote) -> float:
+    """Time enough for a node to become free, and for a new one that is replaced once."""
+    return NODE_DEADLINE_S + (0.0 if remote.cloud is None else 2 * remote.cloud.boot_timeout_s)
 
 
 def reach(leased: LeasedNode, remote: Remote, site: Site) -> UnverifiedNode:

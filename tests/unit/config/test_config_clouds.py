@@ -234,3 +234,30 @@ def test_the_examples_of_clouds_work_and_show_the_true_defaults(
     full = read_remote(name, path)
     assert (full.lease, full.cloud.boot_timeout_s) == (plain.lease, plain.cloud.boot_timeout_s)
     assert full.cloud.reach is plain.cloud.reach
+
+
+EXAMPLE = Path(__file__).parents[3] / "etc/mock/remotes.d/ec2.toml"
+WITHOUT_DEFAULT = (
+    *("subnets", "profile", "access_key_id", "secret_access_key", "endpoint"),
+    *("price_per_hour", "manifest"),
+)
+
+
+def test_the_shipped_ec2_example_works_and_shows_the_true_defaults(place: Path) -> None:
+    text = EXAMPLE.read_text()
+    for shown, real in (
+        ("/srv/mock-cloud/fedora.manifest.json", "m.json"),
+        ("/srv/mock-cloud/manifest.pub", "m.pub"),
+        ("/etc/pki/rpm-gpg/RPM-GPG-KEY-fedora-43-x86_64", "p.asc"),
+    ):
+        assert shown in text
+        text = text.replace(shown, real)
+    path = place / "ec2.toml"
+    path.write_text(text)
+    plain = read_remote("ec2", path)
+    assert plain.arches == ("x86_64", "aarch64")
+    names = "|".join(WITHOUT_DEFAULT)
+    uncommented, count = re.subn(rf"(?m)^#(?!{names})(?=[a-z_]+ = )", "", text)
+    assert count == 15
+    path.write_text(uncommented)
+    assert read_remote("ec2", path) == plain

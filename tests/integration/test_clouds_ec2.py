@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`mock --remote ec2` on the lab's EC2: real nodes, set up by cloud-init from our user-data."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.cloud.apis.waiting import NodeSilent
+from tests.integration.conftest import User
+from tests.integration.ec2_remote import Account
+from tests.lab.clouds.ec2 import ACCESS_KEY, REGION, SECRET_KEY, Ec2Cloud
+from tests.lab.clouds.faults import Exchange, Fault, Response
+from tests.lab.layout import Lab
+
+pytestmark = pytest.mark.lab
+
+REMOTE = """\
+[remote]
+provider = "ec2"
+
+[ec2]
+region = "{region}"
+endpoint = "{endpoint}"
+
+[node.{arch}]
+images = ["{image}"]
+sizes = ["t3.small"]
+price_per_hour = 0.02
+manifest = "{manifest}"
+
+[attest]
+manifest = "{other_manifest}"
+manifest_keys = ["{manifest_key}"]
+package_keys = ["{package_key}"]
+"""
+
+
+@pytest.fixture
+def user(ec2: Ec2Cloud, lab: Lab, tmp_path: Path) -> Iterator[User]:
+    """Somebody with an account, whose keys are in ~/.aws; the manifest is [node.ARCH]'s."""
+    config = ec2.write_config(tmp_path / "etc")
+    text = REMOTE.format(
+        region=REGION,
+        endpoint=ec2.url,
+        arch=config.arch,
+        image=ec2.image_id,
+        manifest=ec2.manifest,
+        other_manifest=lab.root / "node/manifest.dsse.json",
+        manifest_key=lab.manifest_key,
+        package_key=lab.package_key,
+    )
+    (config.path / "remotes.d/ec2.toml").write_text(text)
+    home = tmp_path / "home/.aws"
+    home.mkdir(parents=True)
+    (home / "credentials").write_text(
+        f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n"
+    )
+    options = ("--configdir", str(config.path), "-r", config.chroot(), "--remote", "ec2")
+    yield User(tmp_path, config, tmp_path / "cache", options)
+
+
+def test_a_cold_build_then_a_warm_one_and_nothing_is_left(
+    ec2: Ec2Cloud, user: User, plain_srpm: Path, tmp_path: Path
+) -> None:
+    for name in ("cold", "warm"):
+        ended = user.mock("--resultdir", tmp_path / name, plain_srpm).expect()
+        assert list((tmp_path / name).glob("*.src.rpm")), ended.stderr
+        assert ec2.calls.count("RunInstances") == 1
+    assert SECRET_KEY not in ended.stdout + ended.stderr
+    user.cloud("release", "--all", "--configdir", user.config.path).expect()
+    assert user.nodes() == []
+    assert ec2.listing().is_empty
+    assert ec2.nodes() == ()
+
+
+def test_12_a_node_with_another_host_key_is_sent_nothing_and_destroyed(
+    ec2: Ec2Cloud, user: User, plain_srpm: Path
+) -> None:
+    ec2.faults.add(with_user_data(ec2, {}), on="RunInstances")
+    ended = user.mock(plain_srpm).expect(77)
+    assert "expected host key" in ended.stderr
+    assert ec2.listing().is_empty
+    assert ec2.nodes() == ()
+
+
+BROKEN = {
+    "bootcmd": ["exit 3"],
+    "ssh_keys": {"ed25519_private": "no key\n"},
+}
+
+
+def with_user_data(cloud: Ec2Cloud, config: dict[str, object]) -> Fault:
+    """A fault for RunInstances: the node reads other user-data than was sent."""
+    text = f"#cloud-config\n{json.dumps(config)}\n".encode()
+
+    def replace_it(exchange: Exchange) -> Response:
+        parameters = {**exchange.request.parameters, "UserData": base64.b64encode(text).decode()}
+        return cloud.act(replace(exchange.request, parameters=parameters))
+
+    return replace_it
+
+
+def test_10_a_silent_node_is_replaced_once(ec2: Ec2Cloud) -> None:
+    account = Account(ec2, settings={"boot_timeout_s": 10.0})
+    ec2.faults.add(with_user_data(ec2, BROKEN), on="RunInstances")
+    node, _ = account.create()
+    assert ec2.listing().instances == (node.handle,)
+    assert len(account.handles) == 2 and account.handles[1] == node.handle
+    assert [line for line in account.told if line.endswith("taking another node")]
+    account.provider().destroy("0123456789ab", node.handle)
+    assert ec2.listing().is_empty
+
+
+def test_10_11_17_two_silent_nodes_are_explained_and_gone(ec2: Ec2Cloud) -> None:
+    group = ec2.client.create_security_group(GroupName="ssh", Description="for one host")["GroupId"]
+    ec2.client.authorize_security_group_ingress(
+        GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="203.0.113.7/32"
+    )
+    account = Account(ec2, settings={"boot_timeout_s": 6.0, "security_groups": (group,)})
+    ec2.faults.add(with_user_data(ec2, BROKEN), on="RunInstances", times=None)
+    with pytest.raises(NodeSilent) as caught:
+        account.create()
+    assert "Connection refused" in caught.value.message
+    assert "Failed to run bootcmd" in caught.value.message
+    assert "open port 22 to 203.0.113.7/32 only" in (caught.value.hint or "")
+    assert ec2.calls.count("RunInstances") == len(account.handles) == 2
+    assert ec2.listing().instances == ()
