@@ -12,7 +12,7 @@ import pytest
 from mock_cloud.cloud.apis.adapter import TAG_OWNER, InstanceState, Launch, Offer
 from mock_cloud.cloud.apis.failures import CredentialsRefused, OutcomeUnknown, QuotaReached
 from mock_cloud.cloud.apis.generic import LibcloudApi, make_libcloud_api
-from mock_cloud.errors import ConfigError
+from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.settings import LibcloudSettings, NodeSettings, Reach
 from tests.component.openstack_parts import (
     Mimic,
@@ -158,6 +158,15 @@ def test_another_owners_node_is_his_and_nobodys_is_never_ended(
     assert listed.tags[TAG_OWNER] not in (ME, "")
     api.terminate(nobodys.id)
     assert nobodys.id in {node.id for node in library.list_nodes()}
+
+
+def test_an_image_that_the_api_does_not_tell_of_is_left_to_it(
+    mimic: Mimic, api: LibcloudApi, offer: Offer
+) -> None:
+    fault = {"badRequest": {"code": 400, "message": "Invalid imageRef provided."}}
+    mimic.proxy.faults.add(json_fault(400, fault), CREATE)
+    with pytest.raises(CloudError, match="Invalid imageRef"):
+        api.launch(order(), replace(offer, image="no-such-image"))
 
 
 def test_offers_go_through_locations(settings: LibcloudSettings) -> None:

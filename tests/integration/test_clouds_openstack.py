@@ -37,6 +37,14 @@ clouds:
 REMOTES = {
     "openstack": '[openstack]\ncloud = "lab"\nfloating_ip_pool = "public"\n',
     "rackspace": '[rackspace]\nregion = "{region}"\nendpoint = "{auth_url}"\n',
+    "libcloud": """[libcloud]
+driver = "rackspace"
+[libcloud.arguments]
+key = "env:RACKSPACE_USERNAME"
+secret = "env:RACKSPACE_API_KEY"
+region = "ord"
+ex_force_auth_url = "{auth_url}"
+""",
 }
 REMOTE = """\
 [remote]
@@ -125,10 +133,12 @@ def test_a_build_goes_on_when_the_api_misbehaves(
     assert openstack.nodes() == ()
 
 
-def test_rackspace_builds_and_nothing_is_left(
-    openstack: OpenStackCloud, user: User, plain_srpm: Path, tmp_path: Path
+@pytest.mark.parametrize("remote", ["rackspace", pytest.param("libcloud", marks=pytest.mark.slow)])
+def test_a_build_leaves_nothing(
+    openstack: OpenStackCloud, user: User, plain_srpm: Path, tmp_path: Path, remote: str
 ) -> None:
-    words = ("--remote", "rackspace", "--resultdir", tmp_path / "result", plain_srpm)
+    """The second is any driver of libcloud, by its name; it happens to be Rackspace's too."""
+    words = ("--remote", remote, "--resultdir", tmp_path / "result", plain_srpm)
     ended = user.mock(*words).expect()
     assert "node trusted" in ended.stderr
     assert list((tmp_path / "result").glob("toy-plain-1-1*.src.rpm"))

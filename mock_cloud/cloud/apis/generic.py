@@ -11,6 +11,7 @@ import difflib
 import ipaddress
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from itertools import product
 from typing import Any, Final
@@ -47,6 +48,10 @@ _STATES: Final = {
 }
 """libcloud's NodeState; those left out are on their way."""
 _USABLE: Final = (InstanceState.PENDING, InstanceState.RUNNING)
+
+
+class NotThere(CloudError):
+    """The API does not know what it was asked about."""
 
 
 class LibcloudApi:
@@ -129,7 +134,8 @@ class LibcloudApi:
 
     def terminate(self, handle: str) -> None:
         """See `CloudApi.terminate`."""
-        self.calls.end(f"destroy node {handle}", lambda: self._destroy(handle))
+        with suppress(NotThere):
+            self.calls.end(f"destroy node {handle}", lambda: self._destroy(handle))
 
     def remove(self, leftover: Leftover) -> None:
         """See `CloudApi.remove`."""
@@ -191,19 +197,24 @@ class LibcloudApi:
         )
 
     def _image(self, wanted: str) -> Any:
-        """The image of that id: alone where the driver can, as lists of images are long."""
+        """The image to order, which the API need not tell of: not all tell of all they take."""
+        from libcloud.compute.base import NodeImage
+
+        try:
+            return self._find_image(wanted)
+        except NotThere:
+            return NodeImage(wanted, wanted, self._driver.library)
+
+    def _find_image(self, wanted: str) -> Any:
+        """The image of that id: alone where the driver can, as lists are long. NotThere."""
         driver = self._driver.library
-
-        def ask() -> Any:
-            try:
-                return driver.get_image(wanted)
-            except NotImplementedError:
-                return None
-
-        return self.calls.read(f"show image {wanted}", ask) or self._pick("images", wanted)
+        try:
+            return self.calls.read(f"show image {wanted}", lambda: driver.get_image(wanted))
+        except NotImplementedError:
+            return self._pick("images", wanted)
 
     def _image_name(self, wanted: str) -> str:
-        return str(self._image(wanted).name)
+        return str(self._find_image(wanted).name)
 
     def _name_of(self, what: str, wanted: str) -> str:
         return str(self._pick(what, wanted).name)
@@ -255,6 +266,8 @@ def _judge_for(service: str, source: str) -> Judge:
             return refuse_credentials(diagnosis, service, source)
         if diagnosis.trouble is Trouble.REFUSED and "quota" in lowered:
             return QuotaReached(f"{service}: {diagnosis.text}")
+        if diagnosis.status == 404:
+            return NotThere(f"{service}: {diagnosis.text}")
         if any(word in lowered for word in ("capacity", "no valid host", "out of stock")):
             return NoCapacity(f"{service}: {diagnosis.text}")
         return diagnosis.trouble
