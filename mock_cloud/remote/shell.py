@@ -14,6 +14,7 @@ from typing import Final
 from mock_cloud.model import Toolkit
 
 EXIT_NO_TOOLKIT: Final = 96
+EXIT_OTHER_ARCH: Final = 94
 EXIT_CANNOT_UNPACK: Final = 95
 
 _UNSET: Final = (
@@ -32,9 +33,14 @@ _ENVIRONMENT: Final = (
 
 
 def start_command(toolkit: Toolkit, *words: str) -> str:
-    """Become the agent; status `EXIT_NO_TOOLKIT` if the toolkit is not there."""
+    """Become the agent; status `EXIT_NO_TOOLKIT` if the toolkit is not there.
+
+    `EXIT_OTHER_ARCH` if the node says that it is of another architecture: its kernel would refuse
+    our loader, and a shell would then read it as a script.
+    """
     agent = shlex.join(toolkit.argv(*words))
     return _in_sh(
+        f"[ $(uname -m) = {shlex.quote(toolkit.arch)} ] || exit {EXIT_OTHER_ARCH}; "
         f"cd / && [ -d {shlex.quote(toolkit.node_dir)} ] || exit {EXIT_NO_TOOLKIT}; "
         f"unset {_UNSET}; exec {_ENVIRONMENT} {agent}"
     )

@@ -9,13 +9,18 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from mock_cloud.agent.serve_facts import VERSION
-from mock_cloud.errors import InputError, TransportError
+from mock_cloud.errors import AttestationRefused, InputError, Reason, TransportError
 from mock_cloud.model import HostKey, NodeAddress, Toolkit
 from mock_cloud.remote.channel import AgentChannel, AgentEnded, Call
 from mock_cloud.remote.imaging import read_accounts
 from mock_cloud.remote.link import Link
 from mock_cloud.remote.replies import Hello, ReplyError, parse_digest, parse_hello
-from mock_cloud.remote.shell import EXIT_NO_TOOLKIT, push_command, start_command
+from mock_cloud.remote.shell import (
+    EXIT_NO_TOOLKIT,
+    EXIT_OTHER_ARCH,
+    push_command,
+    start_command,
+)
 from mock_cloud.remote.texts import clean
 
 Progress = Callable[[int], None]
@@ -58,7 +63,8 @@ class UnverifiedNode:
         """Start the toolkit's agent, after pushing the toolkit if the node lacks it.
 
         One that is there but whose agent does not run is pushed again, once. That the one
-        which runs is ours is for the evidence to show.
+        which runs is ours is for the evidence to show. AttestationRefused: the node is of
+        another architecture than the toolkit.
         """
         self._toolkit = toolkit
         try:
@@ -77,6 +83,12 @@ class UnverifiedNode:
         except AgentEnded as error:
             if error.status == EXIT_NO_TOOLKIT:
                 raise AgentEnded("the node has no toolkit", status=error.status) from error
+            if error.status == EXIT_OTHER_ARCH:
+                raise AttestationRefused(
+                    f"{self.address}: the node is not of {toolkit.arch}",
+                    reasons=(Reason("kernel.arch", "uname", toolkit.arch, "another"),),
+                    hint="mend the architecture in the remote's file, or the image's",
+                ) from error
             raise
 
     def push_toolkit(self, toolkit: Toolkit, progress: Progress | None = None) -> None:

@@ -7,11 +7,18 @@ import os
 import secrets
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mock_cloud.errors import ConnectionLost, HostKeyMismatch, RemoteCommandError, TransportError
+from mock_cloud.errors import (
+    AttestationRefused,
+    ConnectionLost,
+    HostKeyMismatch,
+    RemoteCommandError,
+    TransportError,
+)
 from mock_cloud.remote.channel import AgentEnded
 from mock_cloud.remote.trusted import trust
 from mock_cloud.remote.unverified import UnverifiedNode
@@ -45,6 +52,18 @@ def test_a_toolkit_is_pushed_once(connecting: Connect, toolkit: LocalToolkit) ->
     again.start_agent(toolkit, lambda count: pytest.fail("pushed again"))
     assert again.hello("n2").version == "1"
     assert listing(toolkit.workspace / "toolkit") == [toolkit.digest]
+
+
+def test_a_node_of_another_architecture_is_refused_by_name(
+    connecting: Connect, toolkit: LocalToolkit
+) -> None:
+    foreign = replace(toolkit, arch="vax")
+    object.__setattr__(foreign, "workspace", toolkit.workspace)
+    with pytest.raises(AttestationRefused, match="the node is not of vax") as caught:
+        connecting().start_agent(foreign)
+    assert [reason.code for reason in caught.value.reasons] == ["kernel.arch"]
+    assert caught.value.exit_code == 77
+    assert not toolkit.workspace.exists()
 
 
 def test_a_damaged_toolkit_is_pushed_again(connecting: Connect, toolkit: LocalToolkit) -> None:
