@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mock_cloud.attest.check_agents import Role, check_dead_man, find_role
 from mock_cloud.attest.evidence import Evidence, Process
 from mock_cloud.attest.expectations import (
+    TOOLKIT_PROGRAM,
     Invocation,
     MountRule,
     ProgramRule,
@@ -124,7 +125,8 @@ class ProcessCheck:
 
     def _allowed(self, process: Process, who: str, init: Mapping[str, str]) -> Iterator[Reason]:
         ours = find_role(process, self.toolkit) is not None
-        rule = None if ours else self._rule(process)
+        # Ours is known by more than its name; a rule can only say what it may do besides.
+        rule = self._rule(process, TOOLKIT_PROGRAM if ours else process.exe)
         if rule is None and not ours:
             yield Reason("process.unknown", who, "a program that may run", _arguments(process))
         if process.anonymous_exec and not (rule and rule.may_generate_code):
@@ -133,9 +135,9 @@ class ProcessCheck:
         if process.namespaces != init and not (rule and rule.own_namespaces):
             yield Reason("process.namespace", who, "those of init", "others")
 
-    def _rule(self, process: Process) -> ProgramRule | None:
+    def _rule(self, process: Process, exe: str | None) -> ProgramRule | None:
         for rule in self.programs:
-            if rule.exe == process.exe and self._started_as(rule, process):
+            if rule.exe == exe and self._started_as(rule, process):
                 return rule
         return None
 

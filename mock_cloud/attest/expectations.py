@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Final
 
 from mock_cloud.attest.files import is_normal
+from mock_cloud.model import WORKSPACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,10 @@ _INTERPRETERS: Final = (
     "guile", "ksh", "ld", "lua", "mawk", "node", "perl", "php", "pypy", "python", "rpm", "ruby",
     "sed", "sh", "socat", "ssh", "systemd-run", "tclsh", "tcsh", "vim", "xargs", "zsh",
 )  # fmt: skip
+
+
+TOOLKIT_PROGRAM: Final = f"{WORKSPACE}/toolkit/ld.so"
+"""In a rule: the loader of whatever toolkit was pushed, running one of our own roles."""
 
 
 @dataclass(frozen=True, slots=True)

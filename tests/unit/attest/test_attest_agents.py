@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from mock_cloud.attest import NodeRefused
+from mock_cloud.attest import Invocation, NodeRefused, ProgramRule
+from mock_cloud.attest.expectations import TOOLKIT_PROGRAM
 from mock_cloud.model import WORKSPACE
-from tests.unit.attest.attest_builder import AGENT_PID, Json, Node, judge, sha256, toolkit
+from tests.unit.attest.attest_builder import AGENT_PID, Json, Node, judge, manifest, sha256, toolkit
 
 TOOLS = toolkit().node_dir
 DEADMAN = ("deadman", "--workspace", WORKSPACE)
@@ -102,6 +104,20 @@ def test_the_dead_man_cannot_stand_for_the_agent_that_measured() -> None:
     node = Node().boot()
     node.agent["cmdline"] = toolkit().argv(*DEADMAN)
     assert "agent.identity" in codes(node)
+
+
+def test_only_a_signed_rule_lets_our_own_programs_have_code_without_a_file() -> None:
+    """As they have where a node's programs are emulated. It lets in nothing else."""
+    allowed = ProgramRule(TOOLKIT_PROGRAM, Invocation.ANY, may_generate_code=True)
+    image = replace(manifest(), programs=(*manifest().programs, allowed))
+    node = Node().boot()
+    run(node, *DEADMAN, anonymous_exec=1)
+    judge(node, image=image)
+    run(node, "measure", pid=41, anonymous_exec=1)
+    with pytest.raises(NodeRefused) as caught:
+        judge(node, image=image)
+    found = {reason.code for reason in caught.value.reasons}
+    assert found == {"process.unknown", "process.anonymous-code"}
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o4644, 0o666])
