@@ -14,7 +14,7 @@ from tests.lab.layout import Lab
 
 pytestmark = pytest.mark.lab
 
-VERBS = ("doctor", "attest", "nodes", "release", "known-good", "completion")
+VERBS = ("doctor", "attest", "nodes", "release", "known-good", "toolkit", "completion")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mock_cloud.errors import MockCloudError
-from tests.lab.layout import Lab, default_lab, locked
+from tests.lab.layout import Lab, default_lab, foreign_lab, locked
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -19,7 +19,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dir", type=Path, default=default_lab().root, help="default: .lab")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("prepare", help="install what is missing on this machine")
-    verbs.add_parser("build", help="make the distribution and the node's tree")
+    build = verbs.add_parser("build", help="make the distribution and the node's tree")
+    build.add_argument("--arch", help="another architecture's, of Debian's packages, with qemu")
     demo = verbs.add_parser("demo", help="build a package on an attested node; refuse another")
     demo.add_argument("--srpm", type=Path, help="the user's own, instead of GNU hello")
     serve = verbs.add_parser("serve", help="serve the distribution over HTTP until interrupted")
@@ -70,7 +71,13 @@ def main(arguments: list[str] | None = None) -> int:
             done = prepare()
             print("lab: installed " + " ".join(done) if done else "lab: nothing missing")
         elif options.verb == "build":
-            _build(lab)
+            if options.arch:
+                from tests.lab.foreign import emulated
+
+                with emulated(options.arch):
+                    _build(foreign_lab(lab, options.arch))
+            else:
+                _build(lab)
         elif options.verb == "demo":
             from tests.lab import demo
 

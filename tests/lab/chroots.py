@@ -7,7 +7,6 @@ Jinja2 in the values.
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +102,7 @@ def write(lab: Lab, path: Path, *, repository_url: str) -> ConfigDirectory:
 
     Idempotent. `repository_url` ends before the release number: ``http://…/dist``.
     """
-    arch = platform.machine()
+    arch = lab.arch
     template = _TEMPLATE.replace("@BASEURL@", repository_url.rstrip("/"))
     files = {
         "site-defaults.cfg": _SITE_DEFAULTS,

@@ -31,13 +31,15 @@ def fetch(lab: Lab, names: tuple[str, ...]) -> dict[str, DebianPackage]:
                     f"{name} cannot be fetched: {error}", hint="as root: apt-get update"
                 ) from error
             (archive,) = place.glob(f"{name}_*.deb")
-        found[name] = _read(archive, lab.work / "fetched" / name)
+        found[name] = read(lab, archive)
     return found
 
 
-def _read(archive: Path, content: Path) -> DebianPackage:
+def read(lab: Lab, archive: Path) -> DebianPackage:
+    """What a package that lies in the lab says of itself; `content` is not unpacked yet."""
     text = run(["dpkg-deb", "-f", str(archive)], timeout_s=60).decode()
-    package = replace(parse_control(text), content=content)
+    package = parse_control(text)
+    package = replace(package, content=lab.work / "fetched" / package.name)
     data = run(["dpkg-deb", "--ctrl-tarfile", str(archive)], timeout_s=60)
     with tarfile.open(fileobj=BytesIO(data)) as control:
         names = [name for name in control.getnames() if name.endswith("/conffiles")]
@@ -54,8 +56,7 @@ def unpack(lab: Lab, packages: dict[str, DebianPackage]) -> None:
         (archive,) = (lab.root / "debs").glob(f"{package.name}_*.deb")
         package.content.mkdir(parents=True)
         run(["dpkg-deb", "-x", str(archive), str(package.content)], timeout_s=300)
-        modules = package.content / "usr/lib/python3"
-        if modules.is_dir():
+        for modules in sorted((package.content / "usr/lib").glob("python3*")):
             # Not this interpreter: the one that the distribution is packed from.
             compile_all = ["/usr/bin/python3", "-m", "compileall", "-q", "-s"]
             run([*compile_all, str(package.content), "-p", "/", str(modules)], timeout_s=300)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mock_cloud.process import run
-from tests.lab import cloudpackages, debian, debs, keys, own, seeds
+from mock_cloud.toolkit.machines import find_machine
+from tests.lab import cloudpackages, debian, debs, foreign, keys, own, seeds
 from tests.lab.convert import Converter
 from tests.lab.layout import RELEASES, Lab, code_digest, stamp_matches
 from tests.lab.prepare import is_debian
@@ -40,15 +40,7 @@ _DEFINES = {
 }
 
 
-def _native() -> str:
-    return run(["dpkg", "--print-architecture"], timeout_s=10).decode().strip()
-
-
-def _triplet() -> str:
-    return run(["dpkg-architecture", "-qDEB_HOST_MULTIARCH"], timeout_s=10).decode().strip()
-
-
-def build_rpm(package: Package, work: Path, out: Path) -> Path:
+def build_rpm(package: Package, work: Path, out: Path, arch: str) -> Path:
     """One rpmbuild run; returns the unsigned RPM in `out`. `work` is used and emptied."""
     top = work / f"{package.name}-{package.release}"
     root = top / "root"
@@ -56,6 +48,7 @@ def build_rpm(package: Package, work: Path, out: Path) -> Path:
     spec = top / "package.spec"
     spec.write_text(spec_text(package))
     argv = ["rpmbuild", "-bb", "--quiet", "--nodeps", "--noclean", "--buildroot", str(root)]
+    argv += ["--target", f"{arch}-linux"]
     for name, value in {**_DEFINES, "_topdir": str(top), "_rpmdir": str(out)}.items():
         argv += ["--define", f"{name} {value}"]
     epoch = {"SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH)}
@@ -64,13 +57,14 @@ def build_rpm(package: Package, work: Path, out: Path) -> Path:
     return out / package.file_name
 
 
-def _makers(closure: debian.Closure, scratch: Path) -> list[tuple[int, Callable[[], Package]]]:
+def _makers(
+    closure: debian.Closure, scratch: Path, machine: str
+) -> list[tuple[int, Callable[[], Package]]]:
     """(first release it is in, how to make it) for every package of both releases."""
-    machine = platform.machine()
     converter = Converter(closure, machine=machine, scratch=scratch)
     makers: list[tuple[int, Callable[[], Package]]] = [
         (1, lambda: own.filesystem(machine)),
-        (1, lambda: own.rpm_config(_triplet())),
+        (1, lambda: own.rpm_config(find_machine(machine).triplet)),
         (1, own.rpm_build),
         (1, own.node),
         (1, cloudpackages.cloud),
@@ -85,10 +79,11 @@ def _makers(closure: debian.Closure, scratch: Path) -> list[tuple[int, Callable[
     return makers
 
 
-def input_key(closure: debian.Closure) -> str:
+def input_key(closure: debian.Closure, lab: Lab) -> str:
     """What the distribution's content depends on, as one hex digest."""
+    modules = (*_MODULES, "foreign") if lab.is_foreign else _MODULES
     names = "\n".join(package.identity for package in closure.packages.values())
-    return hashlib.sha256(f"{names}\n{code_digest(_MODULES)}".encode()).hexdigest()
+    return hashlib.sha256(f"{names}\n{code_digest(modules)}".encode()).hexdigest()
 
 
 def build(lab: Lab) -> bool:
@@ -100,14 +95,14 @@ def build(lab: Lab) -> bool:
         from tests.lab import fedora  # another family of machines, its own packages
 
         return fedora.build(lab)
-    everything = debian.installed(_native()) | debs.fetch(lab, seeds.FETCHED)
+    everything = _packages(lab)
     closure = debian.close(
         everything,
         seeds.SEEDS,
         left_out=seeds.NOT_PACKED,
         not_required=seeds.NOT_REQUIRED,
     )
-    key = input_key(closure)
+    key = input_key(closure, lab)
     if stamp_matches(lab.dist / "key", key):
         return False
     keys.ensure_keys(lab)
@@ -117,7 +112,7 @@ def build(lab: Lab) -> bool:
         (fresh / str(number)).mkdir(parents=True)
     _pack(closure, lab, fresh)
     for number in RELEASES:
-        index(fresh / str(number), seeds.BUILD_GROUP)
+        index(fresh / str(number), build_group(lab))
     shutil.copyfile(lab.package_key, fresh / lab.package_key.name)
     (fresh / "key").write_text(key)
     retired = lab.work / "retired"
@@ -128,17 +123,37 @@ def build(lab: Lab) -> bool:
     return True
 
 
+def _packages(lab: Lab) -> dict[str, debian.DebianPackage]:
+    """Debian's packages to choose from, by name."""
+    if lab.is_foreign:
+        return foreign.fetch(lab)
+    return debian.installed(find_machine(lab.arch).debian) | debs.fetch(lab, seeds.FETCHED)
+
+
+def build_group(lab: Lab) -> tuple[str, ...]:
+    """What a buildroot is made of."""
+    return (*seeds.BUILD_GROUP, *([foreign.EMULATOR] if lab.is_foreign else []))
+
+
 def _pack(closure: debian.Closure, lab: Lab, fresh: Path) -> None:
     scratch = lab.work / "build"
     debs.unpack(lab, closure.packages)
-    makers = _makers(closure, lab.work / "pristine")
+    makers = _makers(closure, lab.work / "pristine", lab.arch)
+    if lab.is_foreign:
+        makers.append((1, lambda: foreign.emulator(lab.arch)))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         packages = list(pool.map(lambda pair: (pair[0], pair[1]()), makers))
         provided = {name for _, package in packages for name in package.provides}
         futures = [
             (
                 number,
-                pool.submit(build_rpm, _closed(package, provided), scratch, fresh / str(number)),
+                pool.submit(
+                    build_rpm,
+                    _closed(package, provided),
+                    scratch,
+                    fresh / str(number),
+                    lab.arch,
+                ),
             )
             for number, package in packages
         ]

@@ -6,9 +6,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import platform
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mock_cloud.errors import MockCloudError
@@ -24,9 +25,18 @@ class LabError(MockCloudError):
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """The directories below the lab's root (`.lab` by default; absolute)."""
+    """The directories below the lab's root (`.lab` by default; absolute).
+
+    `arch` is RPM's word for what its packages and nodes are.
+    """
 
     root: Path
+    arch: str = field(default_factory=platform.machine)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether this machine can run the nodes' programs only by emulation."""
+        return self.arch != platform.machine()
 
     @property
     def dist(self) -> Path:
@@ -75,6 +85,11 @@ def repository_root() -> Path:
 
 def default_lab() -> Lab:
     return Lab(repository_root() / ".lab")
+
+
+def foreign_lab(lab: Lab, arch: str) -> Lab:
+    """The lab of another architecture, which lies inside of `lab`."""
+    return Lab(lab.root / arch, arch)
 
 
 def code_digest(modules: Iterable[str]) -> str:

@@ -4,9 +4,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
+from mock_cloud.attest import (
+    ImageManifest,
+    Invocation,
+    ProgramRule,
+    SocketRule,
+    sign_manifest,
+)
+from mock_cloud.attest.expectations import TOOLKIT_PROGRAM
 from mock_cloud.session.baking import make_signed_manifest
 from mock_cloud.sshkeys import make_key_pair
+from tests.lab.foreign import emulator_path
 from tests.lab.layout import Lab, code_digest, stamp_matches
 
 
@@ -16,12 +26,35 @@ def build(lab: Lab) -> bool:
     stamp = lab.manifest.with_suffix(".key")
     if stamp_matches(stamp, key):
         return False
-    _, envelope = make_signed_manifest(
-        lab.tree, [lab.package_key.read_bytes()], signing_key(lab), name="lab-node-1"
+    signing = signing_key(lab)
+    manifest, envelope = make_signed_manifest(
+        lab.tree, [lab.package_key.read_bytes()], signing, name="lab-node-1"
     )
+    if lab.is_foreign:
+        envelope = sign_manifest(_with_emulator(manifest, lab), signing)
     lab.manifest.write_bytes(envelope)
     stamp.write_text(key)
     return True
+
+
+def _with_emulator(manifest: ImageManifest, lab: Lab) -> ImageManifest:
+    """What a node whose programs are emulated has besides: each process is the emulator's.
+
+    Of such a node the kernel tells which file the emulator is, not what it interprets; so these
+    rules are for a lab, and prove less than those of a real node.
+    """
+    program = emulator_path(lab.arch)
+    return replace(
+        manifest,
+        arch=lab.arch,
+        programs=(
+            *manifest.programs,
+            ProgramRule(program, Invocation.ANY, may_generate_code=True),
+            # The emulator shows a program its own /proc entry with a page for signal handlers.
+            ProgramRule(TOOLKIT_PROGRAM, Invocation.ANY, may_generate_code=True),
+        ),
+        sockets=(*manifest.sockets, SocketRule("tcp", 0, program)),
+    )
 
 
 def signing_key(lab: Lab) -> bytes:

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from mock_cloud.process import run
-from tests.lab import own, seeds
+from tests.lab import foreign, own, seeds
 from tests.lab.layout import Lab, code_digest, stamp_matches
 from tests.lab.prepare import is_debian
 
@@ -42,7 +42,9 @@ enabled=1
 """
 
 
-def install(root: Path, *, baseurl: str, key: Path, packages: tuple[str, ...]) -> None:
+def install(
+    root: Path, *, baseurl: str, key: Path, packages: tuple[str, ...], arch: str = ""
+) -> None:
     """dnf --installroot with signatures checked; `root` is made. Needs root.
 
     What dnf notes (caches, logs, history) is removed. The key that dnf imports to
@@ -59,6 +61,7 @@ def install(root: Path, *, baseurl: str, key: Path, packages: tuple[str, ...]) -
             _DNF_CONF.format(state=state, notes=_NOTES, baseurl=baseurl, key=key)
         )
         dnf = ["dnf", "-q", "-y", "-c", str(state / "dnf.conf"), "--installroot", str(root)]
+        dnf += [f"--forcearch={arch}"] if arch else []
         run(
             [*dnf, "--releasever=1", "install", *packages],
             timeout_s=_DNF_TIMEOUT_S,
@@ -70,7 +73,7 @@ def install(root: Path, *, baseurl: str, key: Path, packages: tuple[str, ...]) -
 
 def _settle(root: Path) -> None:
     """Bring caches up to date and take out what belongs to this machine or this moment."""
-    run(["ldconfig", "-r", str(root)], timeout_s=60)
+    run(["chroot", str(root), "/sbin/ldconfig"], timeout_s=60)  # its own: it knows its machine
     (root / "var/cache/ldconfig/aux-cache").unlink(missing_ok=True)
     (root / "etc/machine-id").write_text("")
     database = root / "var/lib/rpm/rpmdb.sqlite"
@@ -80,7 +83,9 @@ def _settle(root: Path) -> None:
         (database.parent / name).unlink(missing_ok=True)
 
 
-def _packages() -> tuple[str, ...]:
+def _packages(lab: Lab) -> tuple[str, ...]:
+    if lab.is_foreign:
+        return (*seeds.NODE, foreign.EMULATOR)
     if is_debian():
         return seeds.NODE
     from tests.lab import fedora
@@ -96,7 +101,7 @@ def build(lab: Lab) -> bool:
         return False
     shutil.rmtree(lab.tree.parent, ignore_errors=True)
     lab.tree.parent.mkdir(parents=True)
-    make_tree(lab, lab.tree, _packages())
+    make_tree(lab, lab.tree, _packages(lab))
     stamp.write_text(key)
     return True
 
@@ -109,6 +114,7 @@ def make_tree(lab: Lab, tree: Path, packages: tuple[str, ...]) -> None:
         baseurl=f"file://{lab.release(1)}",
         key=lab.package_key,
         packages=packages,
+        arch=lab.arch if lab.is_foreign else "",
     )
     if not is_debian():
         (fresh / "etc/ssh/sshd_config").write_text(own.SSHD_CONFIG)

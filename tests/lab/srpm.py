@@ -104,6 +104,16 @@ def plain() -> Recipe:
     return toy("toy-plain", preamble="BuildArch: noarch\n")
 
 
+def native() -> Recipe:
+    """A program that a compiler makes, so of the node's architecture."""
+    return toy(
+        "toy-native",
+        build="echo 'int main(void) { return 0; }' > native.c\ngcc -o toy-native native.c",
+        install="install -D toy-native %{buildroot}%{_bindir}/toy-native",
+        files="%{_bindir}/toy-native",
+    )
+
+
 def failing() -> Recipe:
     """%build fails after a line of output."""
     return toy("toy-failing", build="echo about to fail\nfalse\necho not reached")
