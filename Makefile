@@ -12,7 +12,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' mock_cloud/__init__.p
 RPM_NODEPS := $(if $(wildcard /etc/debian_version),--nodeps)
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab demo test test-unit test-slow lint type bench rpm man clean
+.PHONY: help prepare venv lab demo demo-ec2 test test-unit test-slow lint type bench rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ lab: venv ## pack the lab's RPM distribution and its node image
 
 demo: lab ## build a package on an attested local node, then show a refusal
 	@$(BIN)/python -m tests.lab demo --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
+
+demo-ec2: lab ## the same on an instance of EC2's API, with cloud-init and an address of its own
+	@$(BIN)/python -m tests.lab demo-ec2 --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
 
 test: lint type lab ## lint, types and all tests but the slow ones
 	@$(PYTEST) -m 'not slow'

@@ -23,6 +23,8 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--arch", help="another architecture's, of Debian's packages, with qemu")
     demo = verbs.add_parser("demo", help="build a package on an attested node; refuse another")
     demo.add_argument("--srpm", type=Path, help="the user's own, instead of GNU hello")
+    demo_ec2 = verbs.add_parser("demo-ec2", help="the same on an instance of EC2's API")
+    demo_ec2.add_argument("--srpm", type=Path, help="the user's own, instead of GNU hello")
     serve = verbs.add_parser("serve", help="serve the distribution over HTTP until interrupted")
     serve.add_argument("--port", type=int, default=8999)
     serve.add_argument("--etc", type=Path, help="where mock's configuration goes")
@@ -87,6 +89,10 @@ def main(arguments: list[str] | None = None) -> int:
 
             etc = options.etc or lab.root / "etc" / options.name
             serve.serve(options.name, lab, etc.absolute())
+        elif options.verb == "demo-ec2":
+            from tests.lab import demo_ec2
+
+            demo_ec2.perform(lab, options.srpm)
         elif options.verb == "serve":
             _serve(lab, options.port, (options.etc or lab.root / "etc" / "mock").absolute())
     except MockCloudError as error:

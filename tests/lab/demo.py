@@ -22,7 +22,7 @@ from tests.lab.http import FileServer
 from tests.lab.layout import Lab, LabError
 
 VICTIM = "usr/bin/x86_64-linux-gnu-gcc-12"
-_REFUSED = 77
+REFUSED = 77
 
 
 def perform(lab: Lab, own_srpm: Path | None) -> None:
@@ -44,7 +44,9 @@ def perform(lab: Lab, own_srpm: Path | None) -> None:
 class Show:
     """Runs commands as a user would, with a state of their own, and shows them."""
 
-    def __init__(self, place: Path, config: ConfigDirectory) -> None:
+    def __init__(
+        self, place: Path, config: ConfigDirectory, extra: Mapping[str, str] | None = None
+    ) -> None:
         self.place = place
         self.config = config
         self._bin = Path(sys.executable).parent
@@ -52,6 +54,7 @@ class Show:
             **os.environ,
             "PATH": f"{self._bin}:{os.environ.get('PATH', os.defpath)}",
             "XDG_STATE_HOME": str(place / "state"),
+            **(extra or {}),
         }
 
     def heading(self, text: str) -> None:
@@ -88,7 +91,7 @@ def _build(show: Show, package: Path, server: FileServer) -> None:
         print(f"  {path.stat().st_size:>9,}  {path.name}")
     if not list(results.glob("*.rpm")):
         raise LabError("no package came back")
-    _show_file(results / "remote_order.log", "the node's own log")
+    show_file(results / "remote_order.log", "the node's own log")
     show.heading("once more, on the warm node: repositories asked, nothing downloaded")
     server.forget_accesses()
     warm_s = show.run(*show.mock("local", results, package))
@@ -101,19 +104,19 @@ def _build(show: Show, package: Path, server: FileServer) -> None:
 
 def _refuse(show: Show, lab: Lab, package: Path, place: Path) -> None:
     show.heading(f"a second node, with one byte changed in its /{VICTIM}")
-    _tamper(lab.tree, place / "tampered")
+    change_a_byte(lab.tree, place / "tampered")
     results = place / "refused"
-    show.run(*show.mock("tampered", results, package), expect=_REFUSED)
+    show.run(*show.mock("tampered", results, package), expect=REFUSED)
     print("  in its result directory:", " ".join(sorted(path.name for path in results.iterdir())))
-    _show_file(results / "remote_attestation.log", "the verdict")
-    _show_file(results / "remote_order.log", "the node's own log: no blob, no job")
+    show_file(results / "remote_attestation.log", "the verdict")
+    show_file(results / "remote_order.log", "the node's own log: no blob, no job")
     if " blob " in (results / "remote_order.log").read_text():
         raise LabError("a refused node was sent something")
     if list(results.glob("*.rpm")):
         raise LabError("a refused node gave results")
 
 
-def _tamper(tree: Path, copy: Path) -> None:
+def change_a_byte(tree: Path, copy: Path) -> None:
     """A copy of the image tree in which the last byte of VICTIM is another."""
     # Hard links but for the victim: the trees differ in that file only.
     subprocess.run(["cp", "-al", str(tree), str(copy)], check=True)
@@ -136,7 +139,7 @@ def _write_tampered_remote(config: ConfigDirectory, place: Path) -> None:
     config.remote_file.with_name("tampered.toml").write_text("\n".join(lines) + "\n")
 
 
-def _show_file(path: Path, title: str) -> None:
+def show_file(path: Path, title: str) -> None:
     print(f"  {title} ({path.name}):")
     for line in path.read_text().splitlines():
         print(f"    {line}")

@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,6 +54,13 @@ class Calls:
 
     def operations(self) -> list[str]:
         return [call.operation for call in self]
+
+    def summary(self) -> str:
+        """How often each operation was called, in the order of the first calls."""
+        counted = Counter(self.operations())
+        return ", ".join(
+            f"{count}x {name}" if count > 1 else name for name, count in counted.items()
+        )
 
     def clear(self) -> None:
         self._calls.clear()
