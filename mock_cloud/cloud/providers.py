@@ -44,10 +44,12 @@ def find_provider(name: str, state_dir: Path, remote: Remote | None) -> Provider
     if name == hosts.NAME:
         return hosts.HostsProvider(state_dir, () if remote is None else remote.hosts)
     if name in APIS and remote is not None and remote.cloud is not None:
-        return CloudProvider(APIS[name](remote), remote.cloud, remote)
+        api, owner = APIS[name](remote), local_owner(state_dir)
+        return CloudProvider(api, remote.cloud, remote, owner=owner)
     if name == generic.NAME and remote is not None and remote.cloud is not None:
-        api = generic.make_libcloud_api(remote, local_owner(state_dir))
-        return CloudProvider(api, remote.cloud, remote)
+        owner = local_owner(state_dir)
+        api = generic.make_libcloud_api(remote, owner)
+        return CloudProvider(api, remote.cloud, remote, owner=owner)
     raise ConfigError(
         f"there is no provider {name!r}",
         hint=f"the providers are: {', '.join((*NAMES, *APIS, generic.NAME))}",

@@ -114,7 +114,7 @@ def test_an_address_outlives_its_server_and_is_found(mimic: Mimic, api: OpenStac
 
 def test_a_sweep_sees_the_address_and_its_owner(mimic: Mimic, api: OpenStackApi) -> None:
     """Fault 38, as the reaper does it: the lease is listed as not running, and ended."""
-    provider = CloudProvider(api, FLOATING, make_remote(FLOATING))
+    provider = CloudProvider(api, FLOATING, make_remote(FLOATING), owner="me@here:0")
     made = order(mimic, api)
     api.complete(made)
     api.terminate(made.handle)
@@ -133,7 +133,7 @@ def test_what_could_not_be_given_back_is_said_and_found_by_the_next_run(mimic: M
     fault = mimic.proxy.faults.add(html_502(), "DELETE *", times=None)
     remote = make_remote(FLOATING)
     with pytest.raises(CleanupError, match="could not be removed"):
-        CloudProvider(api, FLOATING, remote).destroy("a1b2c3", "")
+        CloudProvider(api, FLOATING, remote, owner="me@here:0").destroy("a1b2c3", "")
     fault.lift()
-    later = CloudProvider(make_api(mimic, tenant, FLOATING), FLOATING, remote)
+    later = CloudProvider(make_api(mimic, tenant, FLOATING), FLOATING, remote, owner="me@here:0")
     assert [node.lease_id for node in later.list_nodes()] == ["a1b2c3"]

@@ -62,7 +62,7 @@ class Account:
     def provider(self) -> CloudProvider:
         remote = self.remote()
         assert remote.cloud is not None
-        return CloudProvider(self.api(), remote.cloud, remote)
+        return CloudProvider(self.api(), remote.cloud, remote, owner="somebody@lab:0")
 
     def create(
         self, lease_id: str = "0123456789ab", *, timeout_s: float = 60.0

@@ -97,21 +97,32 @@ def remove_leftover(connection: Ec2Connection, leftover: Leftover) -> None:
 
 
 def _tagged(connection: Ec2Connection, lease_id: str) -> list[Leftover]:
+    """All resources with our tags, of one lease or of all; those of one lease have all tags too."""
+    wanted = {"key": [TAG_LEASE, TAG_OWNER, TAG_REMOTE, TAG_EXPIRES]}
     if lease_id:
-        # Of a resource's tags the answer then shows the one that has this value.
-        wanted = {"key": [TAG_LEASE], "value": [lease_id]}
-    else:
-        wanted = {"key": [TAG_LEASE, TAG_OWNER, TAG_REMOTE, TAG_EXPIRES]}
-    found: dict[str, dict[str, str]] = {}
-    for answer in connection.read_pages("DescribeTags", filters(wanted)):
-        for handle, tags in tagged_resources(answer).items():
-            found.setdefault(handle, {}).update(tags)
+        # Of a resource's tags the answer shows the one that has this value, and no owner.
+        shown = _read_tags(connection, {"key": [TAG_LEASE], "value": [lease_id]})
+        if not shown:
+            return []
+        wanted["resource-id"] = list(shown)
+    found = _read_tags(connection, wanted)
     return [
         Leftover(_KINDS[_prefix(handle)].name, handle, tags)
         for handle, tags in found.items()
-        if _prefix(handle) in _KINDS
-        and (tags.get(TAG_LEASE) == lease_id if lease_id else parse_tags(tags))
+        if parse_tags(tags)
     ]
+
+
+def _read_tags(
+    connection: Ec2Connection, wanted: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, str]]:
+    """Tags by the id of what they are on, of the kinds that can outlive an instance."""
+    found: dict[str, dict[str, str]] = {}
+    for answer in connection.read_pages("DescribeTags", filters(wanted)):
+        for handle, tags in tagged_resources(answer).items():
+            if _prefix(handle) in _KINDS:
+                found.setdefault(handle, {}).update(tags)
+    return found
 
 
 def _free(connection: Ec2Connection, kind: _Kind, items: Mapping[str, Leftover]) -> list[Leftover]:

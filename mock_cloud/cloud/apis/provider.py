@@ -32,6 +32,7 @@ from mock_cloud.cloud.apis.waiting import (
     wait_until_running,
 )
 from mock_cloud.cloud.findings import Finding, look
+from mock_cloud.cloud.owner import is_kin
 from mock_cloud.cloud.provider import (
     Bootstrap,
     CreatedNode,
@@ -59,9 +60,12 @@ class _Made:
 
 
 class CloudProvider:
-    """The provider of one remote whose nodes come from `api`."""
+    """The provider of one remote whose nodes come from `api`. `owner` is who asks."""
 
-    def __init__(self, api: CloudApi, settings: CloudSettings, remote: Remote) -> None:
+    def __init__(
+        self, api: CloudApi, settings: CloudSettings, remote: Remote, *, owner: str
+    ) -> None:
+        self._owner = owner
         self._api = api
         self._settings = settings
         self._remote = remote
@@ -116,7 +120,10 @@ class CloudProvider:
         raise AssertionError("it is tried until a node answers or no offer is left")
 
     def destroy(self, lease_id: str, handle: str) -> None:
-        """See `Provider.destroy`. What is tagged with the lease goes too, not the handle alone."""
+        """See `Provider.destroy`. What is tagged with the lease goes too, not the handle alone.
+
+        A lease's id is no secret: what bears it and another owner's name is not touched.
+        """
         problems: list[str] = []
         with self._noting(problems, handle):
             if handle:
@@ -124,11 +131,12 @@ class CloudProvider:
         # An order whose answer was lost, a duplicate, a node that was replaced and did not go.
         with self._noting(problems, f"the nodes of lease {lease_id}"):
             for instance in self._api.list_tagged(lease_id):
-                if instance.handle != handle:
+                if instance.handle != handle and self._is_ours(instance.tags):
                     self._api.terminate(instance.handle)
         with self._noting(problems, f"what else lease {lease_id} has"):
             for leftover in self._api.list_leftovers(lease_id):
-                self._api.remove(leftover)
+                if self._is_ours(leftover.tags):
+                    self._api.remove(leftover)
         if problems:
             raise CleanupError(
                 f"remote {self._remote.name}: " + "; ".join(problems),
@@ -146,10 +154,11 @@ class CloudProvider:
             _found(item.tags, item.handle, running=item.state in _LIVING)
             for item in self._api.list_tagged()
         ]
-        known = {node.lease_id for node in found}
+        known = {(node.lease_id, node.owner) for node in found}
         for leftover in self._api.list_leftovers():
-            if leftover.tags[TAG_LEASE] not in known:
-                known.add(leftover.tags[TAG_LEASE])
+            whose = (leftover.tags[TAG_LEASE], leftover.tags[TAG_OWNER])
+            if whose not in known:
+                known.add(whose)
                 found.append(_found(leftover.tags, "", running=False))
         return found
 
@@ -261,6 +270,11 @@ class CloudProvider:
 
     def _node(self, arch: str) -> NodeSettings:
         return self._remote.nodes[arch]
+
+    def _is_ours(self, tags: Mapping[str, str]) -> bool:
+        """Whether it was made with this state directory, or one of this person's that was lost."""
+        owner = tags[TAG_OWNER]
+        return owner == self._owner or is_kin(self._owner, owner)
 
     @contextmanager
     def _undoing(self, lease_id: str, handle: str = "") -> Iterator[None]:
