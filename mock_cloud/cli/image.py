@@ -29,6 +29,7 @@ def add_parser(verbs: Verbs) -> None:
         help="bake, list and share images with signed manifests",
         description="Bake, list and share images of a cloud, each with the signed manifest that"
         " its nodes are attested by.",
+        epilog="examples: mock-cloud image bake ec2 --sign-key key; mock-cloud image list ec2",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_bake(actions)

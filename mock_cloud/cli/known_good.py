@@ -24,6 +24,7 @@ def add_parser(verbs: Verbs) -> None:
         "known-good",
         help="make and show the signed manifest of a node's image",
         description="Make and show the signed manifest of a node's image.",
+        epilog="example: mock-cloud known-good show node.manifest --key image-key.pub",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     make = actions.add_parser(

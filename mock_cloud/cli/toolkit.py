@@ -39,6 +39,7 @@ def add_parser(verbs: Verbs) -> None:
         "toolkit",
         help="pack and list what is pushed to nodes to measure them",
         description="Pack and list the toolkits: loader, python, libraries and agent.",
+        epilog="examples: mock-cloud toolkit pack --arch aarch64; mock-cloud toolkit list",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     make = actions.add_parser(

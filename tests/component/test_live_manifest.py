@@ -35,7 +35,7 @@ from mock_cloud.session.attesting import (
     measure_again,
     measure_node,
 )
-from mock_cloud.session.known_good import KnownGood, load_known_good
+from mock_cloud.session.known_good import KnownGood, read_manifest, read_package_keys
 from mock_cloud.settings import AttestSettings
 from mock_cloud.toolkit import pack
 from tests.component.cloud_nodes import Site
@@ -67,9 +67,8 @@ class Oven:
     ) -> None:
         self.site, self.leased, self.node, self.toolkit = site, leased, node, toolkit
         self.archive = Archive(site.state_dir / "cache", site.state_dir)
-        self.base = load_known_good(
-            AttestSettings(lab.manifest, (lab.manifest_key,), (lab.package_key,))
-        )
+        settings = AttestSettings(lab.manifest, (lab.manifest_key,), (lab.package_key,))
+        self.base = KnownGood(read_manifest(lab.manifest, settings), read_package_keys(settings))
         self.measured = measure_node(node, toolkit, self.archive)
 
     def measure(self) -> Measured:
