@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.agent.measure.kernel import measure_kernel
+from mock_cloud.attest.booting import is_booting
 from mock_cloud.attest.check_files import InjectedFile
 from mock_cloud.attest.evidence import Evidence, parse_evidence
 from mock_cloud.attest.expectations import MountRule, SocketRule
 from mock_cloud.attest.kernel import KernelFacts, parse_kernel
 from mock_cloud.attest.policy import Policy
-from mock_cloud.attest.verdict import NodeRefused, Verdict
+from mock_cloud.attest.verdict import NodeRefused, Verdict, escape
 from mock_cloud.attest.verify import Binding, verify
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.provider import InjectedFile as ProvidedFile
@@ -46,6 +47,8 @@ SKIP: Final = (
 _BOUND: Final = (WORKSPACE, MOCK_LIBDIR, "/var/cache/mock")
 _SSHD: Final = "/usr/sbin/sshd"
 _EVIDENCE_KEPT: Final = 20
+_FIRST_PAUSE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 8.0
 OnPhase = Callable[[str], None]
 
 
@@ -105,6 +108,18 @@ class Archive:
 
 
 @dataclass(frozen=True, slots=True)
+class Nature:
+    """What is known of a node before it is measured.
+
+    `shares_kernel`: it runs this machine's kernel, so that its kernel's state is compared with
+    what the same code reads here. `boot_s`: so long from now it may still be booting.
+    """
+
+    shares_kernel: bool
+    boot_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """One measurement of a node, as it came; `headers` by sha256 (hex), times in seconds."""
 
@@ -123,21 +138,41 @@ def attest_node(
     policy: Policy,
     archive: Archive,
     *,
-    shares_kernel: bool,
+    nature: Nature,
     on_phase: OnPhase = lambda phase: None,
 ) -> Attested:
     """Steps 2 to 4 of the design: push our binaries, measure with them, compare.
 
-    `shares_kernel`: the node runs this machine's kernel, so that its kernel's state is compared
-    with what the same code reads here. Raises AttestationRefused, TransportError.
+    A node that seems to boot still is measured anew; the last measurement decides. Raises
+    AttestationRefused, TransportError.
     """
     layers = dict(leased.layers)
     measured = measure_node(node, toolkit, archive, layers=layers, on_phase=on_phase)
-    on_phase("verifying the evidence")
-    binding = bind(
-        node, leased, toolkit, measured.nonce, layers=layers, shares_kernel=shares_kernel
-    )
-    return judge(leased, measured, known_good, policy, archive, binding)
+    deadline, pause_s = time.monotonic() + nature.boot_s, _FIRST_PAUSE_S
+    told = False
+    while True:
+        on_phase("verifying the evidence")
+        binding = bind(
+            node,
+            leased,
+            toolkit,
+            measured.nonce,
+            layers=layers,
+            shares_kernel=nature.shares_kernel,
+        )
+        try:
+            return judge(leased, measured, known_good, policy, archive, binding)
+        except NodeRefused as refused:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or not is_booting(refused.verdict):
+                raise
+            subject = escape(refused.verdict.reasons[0].subject)
+        if not told:
+            on_phase(f"waiting for the end of the node's boot: there is {subject}")
+            told = True
+        time.sleep(min(pause_s, left_s))
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        measured = measure_again(node, archive, layers=layers)
 
 
 def measure_node(

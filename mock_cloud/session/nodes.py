@@ -20,7 +20,7 @@ from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import trust
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.session import state
-from mock_cloud.session.attesting import Archive, Attested, attest_node
+from mock_cloud.session.attesting import Archive, Attested, Nature, attest_node
 from mock_cloud.session.console import Console
 from mock_cloud.session.known_good import KnownGood, KnownGoods
 from mock_cloud.session.lease_care import cared_for, plan_care
@@ -29,6 +29,8 @@ from mock_cloud.session.toolkits import find_toolkit
 from mock_cloud.settings import Remote
 
 NODE_DEADLINE_S: Final = 300.0
+_BOOT_S: Final = 60.0
+"""How long a new node may take from its sshd's greeting to the end of its boot."""
 _SHARES_OUR_KERNEL: Final = ("local",)
 _LOOKING: Final = "(attest)"
 
@@ -141,7 +143,8 @@ def attest(
     """The verdict on a connected node. AttestationRefused; nothing was sent then."""
 
     def tell(phase: str) -> None:
-        site.console.phase(f"remote {remote.name}: {phase}")
+        show = site.console.info if phase.startswith("waiting") else site.console.phase
+        show(f"remote {remote.name}: {phase}")
 
     return attest_node(
         node,
@@ -150,9 +153,15 @@ def attest(
         known,
         standard(),
         site.archive,
-        shares_kernel=remote.provider in _SHARES_OUR_KERNEL,
+        nature=Nature(remote.provider in _SHARES_OUR_KERNEL, _boot_s(leased, remote)),
         on_phase=tell,
     )
+
+
+def _boot_s(leased: LeasedNode, remote: Remote) -> float:
+    """How long the node may seem to boot: only one that a cloud has just made may at all."""
+    is_new = leased.has_bootstrap_key and leased.builds == 1
+    return min(_BOOT_S, remote.cloud.boot_timeout_s) if remote.cloud and is_new else 0.0
 
 
 def look_at_node(remote: Remote, console: Console, configdir: Path | None = None) -> Verdict:

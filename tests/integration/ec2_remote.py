@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +23,9 @@ from mock_cloud.cloud.provider import Bootstrap, CreatedNode, NodeOrder
 from mock_cloud.model import Secret
 from mock_cloud.settings import AttestSettings, Ec2Settings, NodeSettings, Remote
 from mock_cloud.sshkeys import make_key_pair
+from tests.integration.conftest import User
 from tests.lab.clouds.ec2 import ACCESS_KEY, REGION, SECRET_KEY, Ec2Cloud
+from tests.lab.clouds.faults import Exchange, Fault, Response
 
 
 @dataclass
@@ -95,3 +99,29 @@ def make_launch(lease_id: str = "0123456789ab", number: int = 0) -> Launch:
     }
     name = f"mock-cloud-{lease_id}"
     return Launch(name, f"{lease_id}-0-{number}", Secret(b"#cloud-config\n{}\n"), tags)
+
+
+def write_user(cloud: Ec2Cloud, place: Path, cache: Path, settings: str = "") -> User:
+    """Somebody with a state directory below `place`; `settings` end the remote's file.
+
+    They begin in its [ec2] table.
+    """
+    config = cloud.write_config(place / "etc")
+    with (config.path / "remotes.d/ec2.toml").open("a") as stream:
+        stream.write(settings)
+    (place / "home").mkdir()
+    options = ("--configdir", str(config.path), "-r", config.chroot(), "--remote", "ec2")
+    return User(place, config, cache, options)
+
+
+def with_changed_user_data(cloud: Ec2Cloud, changes: dict[str, object]) -> Fault:
+    """A fault for RunInstances: the node reads user-data that was added to on the way."""
+
+    def change_it(exchange: Exchange) -> Response:
+        sent = base64.b64decode(exchange.request.parameters["UserData"])
+        config = json.loads(sent.partition(b"\n")[2]) | changes
+        text = base64.b64encode(f"#cloud-config\n{json.dumps(config)}\n".encode()).decode()
+        parameters = {**exchange.request.parameters, "UserData": text}
+        return cloud.act(replace(exchange.request, parameters=parameters))
+
+    return change_it

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which reasons against a node say no more than that it has not finished booting.
+
+systemd starts sshd once cloud-init's network stage has made its keys (cloud-init.service has
+Before=sshd.service, cloud-config.service and cloud-final.service have not), so a new node can be
+measured while the last stages run. Nothing here trusts it: who waits measures all of it anew.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from mock_cloud.attest import cloudinit
+from mock_cloud.attest.cloudinit import Shape
+from mock_cloud.attest.verdict import Verdict
+from mock_cloud.errors import Reason
+
+# Of what runs: that it is not among the programs which may run for good. That its code is
+# known is a matter of other codes, which no boot explains.
+_RUNNING: Final = (
+    "process.anonymous-code", "process.namespace", "process.unknown", "socket.unknown",
+    "socket.unowned",
+)  # fmt: skip
+_BEING_WRITTEN: Final = ("file.changed", "file.unreadable", "file.volatile")
+
+# A file on its way to its name (cloudinit/atomic_helper.py, Python's tempfile).
+_DRAFT: Final = re.compile(
+    rf"(?:{cloudinit.STATE_DIR}/(?:data|instances/[^/]+)|{cloudinit.RUN_DIR})/tmp[a-z0-9_]{{8}}"
+)
+
+
+def is_booting(verdict: Verdict) -> bool:
+    """Whether a boot that goes on explains every reason of a refusal."""
+    reasons = verdict.reasons
+    return 0 < len(reasons) == verdict.reason_count and all(map(_is_passing, reasons))
+
+
+def _is_passing(reason: Reason) -> bool:
+    if reason.code in _RUNNING:
+        return True
+    if reason.code in _BEING_WRITTEN:
+        return cloudinit.find_shape(reason.subject) in (Shape.DATA, Shape.NOTE)
+    return reason.code == "file.unknown" and _DRAFT.fullmatch(reason.subject) is not None

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reasons for which a new node is measured once more, and those for which none is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mock_cloud.attest import NodeRefused
+from mock_cloud.attest.booting import is_booting
+from mock_cloud.attest.verdict import Verdict
+from mock_cloud.errors import Reason
+from tests.unit.attest.attest_builder import Node, judge, sha256
+
+PYTHON = Reason("process.unknown", "pid 70 /usr/bin/python3", "a program that may run", "")
+
+
+def refused(*reasons: Reason) -> Verdict:
+    return Verdict(
+        False, "standard", "", "", "", "", "", reasons=reasons, reason_count=len(reasons)
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "subject"),
+    [
+        ("process.unknown", "pid 70 /usr/bin/python3"),
+        ("process.namespace", "pid 71 /usr/lib/systemd/systemd-hostnamed"),
+        ("socket.unknown", "udp 0.0.0.0:68"),
+        ("file.changed", "/var/lib/cloud/data/status.json"),
+        ("file.unreadable", "/run/cloud-init/sem/config_ssh"),
+        ("file.unknown", "/var/lib/cloud/data/tmp0a_bc9de"),
+        ("file.unknown", "/run/cloud-init/tmpabcdefgh"),
+    ],
+)
+def test_a_boot_explains_it(code: str, subject: str) -> None:
+    assert is_booting(refused(PYTHON, Reason(code, subject, "", "")))
+
+
+@pytest.mark.parametrize(
+    ("code", "subject"),
+    [
+        ("process.executable", "pid 70 /usr/bin/python3"),
+        ("process.digest", "pid 70 /usr/bin/python3"),
+        ("process.map", "pid 70 /usr/bin/python3"),
+        ("process.environment", "pid 70 /usr/bin/python3"),
+        ("process.hidden", "pid 70"),
+        ("process.traced", "pid 70 /usr/bin/python3"),
+        ("file.digest", "/usr/bin/python3"),
+        ("file.changed", "/usr/bin/python3"),
+        ("file.changed", "/var/lib/cloud/scripts/per-boot/x"),
+        ("file.volatile", "/var/lib/cloud/instances/i-1/scripts"),
+        ("file.unknown", "/var/lib/cloud/scripts/per-boot/tmp0a_bc9de"),
+        ("file.unknown", "/var/lib/cloud/data/tmp0a_bc9de/x"),
+        ("file.unknown", "/usr/bin/tmp0a_bc9d"),
+        ("kernel.module", "evil"),
+        ("evidence.nonce", "nonce"),
+    ],
+)
+def test_a_boot_does_not_explain_it(code: str, subject: str) -> None:
+    assert not is_booting(refused(PYTHON, Reason(code, subject, "", "")))
+
+
+def test_reasons_that_were_only_counted_may_be_any() -> None:
+    assert is_booting(refused(PYTHON))
+    assert not is_booting(replace(refused(PYTHON), reason_count=2))
+    assert not is_booting(refused())
+
+
+def test_a_process_of_unknown_code_is_no_boot() -> None:
+    node = Node().boot()
+    node.top["processes"].append(node.process(70, 1, "/usr/bin/grep", ["grep", "-r"]))
+    with pytest.raises(NodeRefused) as caught:
+        judge(node)
+    assert is_booting(caught.value.verdict)
+    node.top["processes"][-1]["sha256"] = sha256("evil")
+    with pytest.raises(NodeRefused) as caught:
+        judge(node)
+    assert not is_booting(caught.value.verdict)
