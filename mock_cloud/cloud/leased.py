@@ -134,6 +134,10 @@ class LeasedNode:
         """Note the verdict (hex digest) under which the node is trusted."""
         self._update(lambda lease: replace(lease, verdict_sha256=verdict_sha256))
 
+    def find_end(self) -> str:
+        """Why the node ended, if its cloud ended it and says so; else empty."""
+        return self._provider.find_end(self._lease.handle)
+
     def console_tail(self) -> str:
         """The end of the node's console, for a message."""
         return self._provider.console_tail(self._lease.handle)

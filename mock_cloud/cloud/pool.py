@@ -17,7 +17,7 @@ from mock_cloud.cloud.making import find_price, intend, make_node
 from mock_cloud.cloud.provider import NodesTaken, OnPhase, Provider
 from mock_cloud.cloud.providers import find_provider
 from mock_cloud.errors import CloudError, MockCloudError
-from mock_cloud.settings import Remote
+from mock_cloud.settings import CloudSettings, Ec2Settings, Market, Remote
 
 _LOOK_EVERY_S: Final = 0.2
 _ASK_EVERY_S: Final = 2.0
@@ -172,7 +172,7 @@ def settings_digest(remote: Remote, arch: str, toolkit: str = "") -> str:
         arch,
         remote.attest,
         remote.local,
-        remote.cloud,
+        _as_bought_on_demand(remote.cloud),
         node,
         remote.hosts,
         _identity(manifest),
@@ -180,6 +180,13 @@ def settings_digest(remote: Remote, arch: str, toolkit: str = "") -> str:
         None if remote.local is None else _identity(remote.local.image),
     )
     return hashlib.sha256(repr(shape).encode()).hexdigest()
+
+
+def _as_bought_on_demand(cloud: CloudSettings | None) -> CloudSettings | None:
+    """How a node was bought does not shape it: what a retry bought on demand serves the next."""
+    if isinstance(cloud, Ec2Settings):
+        return replace(cloud, market=Market.ON_DEMAND)
+    return cloud
 
 
 def _identity(path: Path | None) -> list[int] | None:

@@ -198,5 +198,11 @@ class Provider(Protocol):
         With them whatever else was made for a lease and outlived its node, as not running.
         """
 
+    def find_end(self, handle: str) -> str:
+        """Why the node ended, in its cloud's own words; empty if it runs or nobody says why.
+
+        It is for the message of another failure: raises nothing.
+        """
+
     def console_tail(self, handle: str) -> str:
         """The end of the node's console, for a message; empty if there is none."""

@@ -8,7 +8,7 @@ anything after a refused verdict or a wrong host key, and whoever interrupts is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import (
@@ -19,7 +19,7 @@ from mock_cloud.errors import (
     UnsupportedByEngine,
 )
 from mock_cloud.session.console import Console
-from mock_cloud.settings import Remote
+from mock_cloud.settings import Ec2Settings, Market, Remote
 
 
 @dataclass(slots=True)
@@ -54,7 +54,8 @@ def perform(first: Remote, plan: Plan, try_once: Callable[[Attempt], int]) -> in
     """What `try_once` returns, as soon as an attempt ends without the infrastructure's failing.
 
     1. A remote that has no node to give: its fallback remotes take its place, in order.
-    2. A node that failed: another one, as often as the remote's `retries` says.
+    2. A node that failed: another one, as often as the remote's `retries` says, and on demand
+       if the remote's market is spot-first.
     3. Anything else, and whatever comes when neither is left, is raised as it is.
     """
     others = _fallbacks(first, plan)
@@ -78,6 +79,7 @@ def perform(first: Remote, plan: Plan, try_once: Callable[[Attempt], int]) -> in
                 if failed > remote.build.retries or not _may_repeat(attempt, plan, error):
                     raise
                 _tell(attempt, plan, error)
+                remote = _steadier(remote)
 
 
 def _without_node(
@@ -109,6 +111,14 @@ def _tell(attempt: Attempt, plan: Plan, error: MockCloudError) -> None:
         + ("" if left else ", the last")
     )
     plan.between(f"mock-cloud: attempt {attempt.number} ended: {error.message}; on another node:")
+
+
+def _steadier(remote: Remote) -> Remote:
+    """The same remote without nodes that its cloud may take back, where it has others."""
+    cloud = remote.cloud
+    if isinstance(cloud, Ec2Settings) and cloud.market is Market.SPOT_FIRST:
+        return replace(remote, cloud=replace(cloud, market=Market.ON_DEMAND))
+    return remote
 
 
 def _fallbacks(first: Remote, plan: Plan) -> Iterator[Remote]:

@@ -132,6 +132,7 @@ def _try_once(task: Task, attempt: Attempt) -> int:
             lease(remote, work.config.root, site, arch=arch, fresh=fresh(work))
         )
         attempt.leased = leased
+        stack.enter_context(_explained(leased))
         known = known_goods.of(leased)
         with _left_as_found(leased):
             node = stack.enter_context(closing(reach(leased, remote, site)))
@@ -153,6 +154,18 @@ def _try_once(task: Task, attempt: Attempt) -> int:
             _publish(this, end, lambda: _look_again(this, known))
             # 8
             return _conclude(this, end)
+
+
+@contextmanager
+def _explained(leased: LeasedNode) -> Iterator[None]:
+    """Where the node is lost, the failure says why, if its cloud ended it and tells."""
+    try:
+        yield
+    except TransportError as error:
+        reason = leased.find_end() if error.retryable else ""
+        if reason:
+            error.message = f"{error.message}; the cloud ended the node: {reason}"
+        raise
 
 
 def _mirrored(task: Task) -> closing[Mirror]:

@@ -23,7 +23,7 @@ from mock_cloud.cloud.apis.adapter import (
     Offer,
 )
 from mock_cloud.cloud.apis.failures import NoCapacity, OutcomeUnknown
-from mock_cloud.cloud.apis.texts import cloud_init_complaints, tail_of_console
+from mock_cloud.cloud.apis.texts import cloud_init_complaints, one_line, tail_of_console
 from mock_cloud.cloud.apis.userdata import injected_files, make_user_data
 from mock_cloud.cloud.apis.waiting import (
     SSH_PORT,
@@ -161,6 +161,16 @@ class CloudProvider:
                 known.add(whose)
                 found.append(_found(leftover.tags, "", running=False))
         return found
+
+    def find_end(self, handle: str) -> str:
+        """See `Provider.find_end`."""
+        try:
+            instance = self._api.find(handle)
+        except MockCloudError:
+            return ""
+        if instance is None or instance.state in _LIVING:
+            return ""
+        return one_line(instance.reason)
 
     def console_tail(self, handle: str) -> str:
         """See `Provider.console_tail`."""

@@ -122,6 +122,12 @@ class Ec2Cloud(Cloud):
 
         return doom
 
+    def end(self, instance: str, code: str, message: str) -> None:
+        """Terminate an instance that runs, as the cloud itself may do, saying why."""
+        self._dooms[instance] = _Doom(0, code, f"{code}: {message}")
+        self.client.terminate_instances(InstanceIds=[instance])
+        self.site.destroy(instance)
+
     def on_end(self, machine: Machine) -> None:
         """A node that powers itself off is stopped or terminated, as its creator chose."""
         if machine.state is State.STOPPED or machine.name in self._dooms:

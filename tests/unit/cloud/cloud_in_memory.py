@@ -70,6 +70,9 @@ class CloudInMemory:
         self.on_list()
         return found
 
+    def find_end(self, handle: str) -> str:
+        return ""
+
     def console_tail(self, handle: str) -> str:
         return ""
 

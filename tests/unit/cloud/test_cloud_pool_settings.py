@@ -7,7 +7,15 @@ import pytest
 from mock_cloud.cloud.pool import settings_digest
 from mock_cloud.cloud.providers import find_provider
 from mock_cloud.errors import ConfigError
-from mock_cloud.settings import AttestSettings, BuildSettings, LeaseLimits, LocalSettings, Remote
+from mock_cloud.settings import (
+    AttestSettings,
+    BuildSettings,
+    Ec2Settings,
+    LeaseLimits,
+    LocalSettings,
+    Market,
+    Remote,
+)
 
 
 @pytest.fixture
@@ -28,6 +36,15 @@ def test_what_does_not_shape_a_node_does_not_count(remote: Remote) -> None:
         remote, lease=LeaseLimits(max_nodes=9), build=BuildSettings(silence_timeout_s=1)
     )
     assert settings_digest(other, "x86_64") == settings_digest(remote, "x86_64")
+
+
+def test_how_a_node_is_bought_does_not_count(remote: Remote) -> None:
+    cloud = Ec2Settings("here", market=Market.SPOT_FIRST)
+    spot = replace(remote, local=None, cloud=cloud)
+    bought = replace(spot, cloud=replace(cloud, market=Market.ON_DEMAND))
+    moved = replace(spot, cloud=replace(cloud, zones=("here-a",)))
+    assert settings_digest(spot, "x86_64") == settings_digest(bought, "x86_64")
+    assert settings_digest(spot, "x86_64") != settings_digest(moved, "x86_64")
 
 
 def test_what_shapes_a_node_counts(remote: Remote) -> None:

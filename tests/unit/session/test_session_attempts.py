@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ from mock_cloud.model import NodeAddress
 from mock_cloud.session.attempts import Attempt, Plan, perform
 from mock_cloud.session.console import Console
 from mock_cloud.session.interrupts import Stopped
-from mock_cloud.settings import AttestSettings, BuildSettings, Remote
+from mock_cloud.settings import AttestSettings, BuildSettings, Ec2Settings, Market, Remote
 from mock_cloud.sshkeys import make_key_pair
 from tests.unit.cloud.cloud_in_memory import CloudInMemory, lease_of
 
@@ -66,6 +67,7 @@ class Story:
         self.steps = list(steps)
         self.builds, self.begun = builds, begun
         self.tried: list[tuple[str, int]] = []
+        self.markets: list[Market] = []
         self.noted: list[str] = []
         self.screen = io.StringIO()
 
@@ -82,6 +84,8 @@ class Story:
 
     def _try(self, attempt: Attempt) -> int:
         self.tried.append((attempt.remote.name, attempt.number))
+        if isinstance(attempt.remote.cloud, Ec2Settings):
+            self.markets.append(attempt.remote.cloud.market)
         step = self.steps.pop(0)
         if isinstance(step, Bare):
             raise step.error
@@ -121,6 +125,21 @@ def test_a_node_that_failed_is_replaced(tmp_path: Path, failure: MockCloudError)
     assert "attempt 1 ended" in note and failure.message in note
     assert failure.message in story.screen.getvalue()
     assert "another one is tried" in story.screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("market", "markets"),
+    [
+        (Market.SPOT_FIRST, [Market.SPOT_FIRST, Market.ON_DEMAND]),
+        (Market.SPOT, [Market.SPOT, Market.SPOT]),
+    ],
+)
+def test_after_a_spot_node_one_on_demand_where_that_is_allowed(
+    tmp_path: Path, market: Market, markets: list[Market]
+) -> None:
+    story = Story(tmp_path, ConnectionLost("lost"), 0)
+    assert story.run(replace(remote("ec2"), cloud=Ec2Settings("here", market=market))) == 0
+    assert story.markets == markets
 
 
 def test_it_is_replaced_as_often_as_the_remote_says(tmp_path: Path) -> None:
