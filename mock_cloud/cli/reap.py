@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Ask a remote what it has of yours, and end what is over: given back, expired, idle for too long,
 left by a command that died, or named by no lease. Volumes, addresses and keys that outlived their
-node go too. Nodes at work, and whatever is somebody else's, are left alone. Exit status 0, or 75
-if a remote could not be asked or something could not be ended.
+node go too, and so do unfinished images of bakes that died. Nodes at work, and whatever is
+somebody else's, are left alone. Exit status 0, or 75 if a remote could not be asked or something
+could not be ended.
 """
 _EXAMPLES = """\
 examples:
@@ -68,10 +69,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             _tell(one, console, dry_run=arguments.dry_run)
     if arguments.json:
         print(json.dumps([row for one in reaped for row in _rows(one)], indent=2))
-    elif not any(one.swept or one.problem for one in reaped):
+    elif not any(one.swept or one.images or one.problem for one in reaped):
         console.info("nothing is over")
-    failed = any(one.problem or any(item.error for item in one.swept) for one in reaped)
-    return EXIT_INFRASTRUCTURE if failed else 0
+    return EXIT_INFRASTRUCTURE if any(map(_has_failed, reaped)) else 0
+
+
+def _has_failed(reaped: Reaped) -> bool:
+    left = [item.error for item in reaped.swept] + [image.problem for image in reaped.images]
+    return bool(reaped.problem) or any(left)
 
 
 def _tell(reaped: Reaped, console: Console, *, dry_run: bool) -> None:
@@ -81,18 +86,24 @@ def _tell(reaped: Reaped, console: Console, *, dry_run: bool) -> None:
             console.error(f"{what} ({item.reason}) was not ended: {item.error}")
         else:
             console.info(f"{what} {'would be' if dry_run else 'was'} ended: {item.reason}")
+    for image in reaped.images:
+        if dry_run:
+            console.info(f"the unfinished image {image.handle} would be removed")
+        else:
+            image.tell(console)
     if reaped.problem:
         hint = f" ({reaped.hint})" if reaped.hint else ""
         console.error(f"remote {reaped.remote}: {reaped.problem}{hint}")
 
 
 def _rows(reaped: Reaped) -> Sequence[dict[str, str | None]]:
-    """A row a node; for a remote that could not be asked one without a lease."""
+    """A row a node or image; for a remote that could not be asked one of neither."""
+    empty = dict.fromkeys(("lease", "image", "reason", "problem")) | {"remote": reaped.remote}
     if reaped.problem:
-        row = {"lease": None, "remote": reaped.remote, "reason": None, "problem": reaped.problem}
-        return [row]
-    return [
-        {
+        return [empty | {"problem": reaped.problem}]
+    nodes = [
+        empty
+        | {
             "lease": item.lease_id,
             "remote": item.remote or reaped.remote,
             "reason": item.reason,
@@ -100,3 +111,8 @@ def _rows(reaped: Reaped) -> Sequence[dict[str, str | None]]:
         }
         for item in reaped.swept
     ]
+    images = [
+        empty | {"image": one.handle, "reason": "its bake died", "problem": one.problem or None}
+        for one in reaped.images
+    ]
+    return nodes + images

@@ -111,7 +111,8 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
     keys = read_package_keys(remote.attest)
     site = Site.of_user(console, remote, order.arch)
     state_dir = site.archive.state_dir
-    remove_abandoned(state_dir, store, console)
+    for removed in remove_abandoned(state_dir, store):
+        removed.tell(console)
     with under_way(state_dir, store, console) as bake:
         name = order.name or f"mock-cloud-{remote.name}-{order.arch}-{bake.id}"
         output = order.output or manifests_dir() / f"{name}{MANIFEST_SUFFIX}"

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.cloud.imagestores import STORES, find_image_store
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.sweep import Over, Swept, end_due, find_due_leases, sweep_remote
 from mock_cloud.config import list_remotes, load_remote
 from mock_cloud.errors import MockCloudError
 from mock_cloud.session.console import Console
+from mock_cloud.session.unfinished import Unfinished, remove_abandoned
+from mock_cloud.settings import Remote
 
 _PATIENCE_S: Final = 5.0
 """How long a command that is done waits for an API's answer; the journal knows what is left."""
@@ -60,10 +63,14 @@ def _end_all(
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """What a sweep of one remote did. `problem` says why it could not be swept, empty if it was."""
+    """What a sweep of one remote did. `problem` says why it could not be swept, empty if it was.
+
+    `images` were left by bakes that died.
+    """
 
     remote: str
     swept: tuple[Swept, ...]
+    images: tuple[Unfinished, ...] = ()
     problem: str = ""
     hint: str = ""
 
@@ -84,11 +91,18 @@ def reap(
         try:
             remote = load_remote(name, configdir)
             swept = sweep_remote(remote, state_dir, expired_kin=expired_kin, dry_run=dry_run)
+            images = _remove_images(remote, state_dir, dry_run=dry_run)
         except MockCloudError as error:
-            yield Reaped(name, (), error.message, error.hint or "")
+            yield Reaped(name, (), problem=error.message, hint=error.hint or "")
         else:
-            yield Reaped(name, tuple(swept))
+            yield Reaped(name, tuple(swept), tuple(images))
     Journal(state_dir).forget_old()
+
+
+def _remove_images(remote: Remote, state_dir: Path, *, dry_run: bool) -> Sequence[Unfinished]:
+    if remote.provider not in STORES:
+        return ()
+    return remove_abandoned(state_dir, find_image_store(remote), dry_run=dry_run)
 
 
 def _find_names(state_dir: Path, configdir: Path | None) -> list[str]:

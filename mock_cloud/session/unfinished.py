@@ -10,12 +10,13 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.cloud.images import TAG_BAKE, ImageStore
+from mock_cloud.cloud.images import TAG_BAKE, Image, ImageStore
 from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.session.console import Console
 
@@ -41,40 +42,67 @@ def under_way(state_dir: Path, store: ImageStore, console: Console) -> Iterator[
         try:
             yield bake
         except BaseException:  # Ctrl-C too
-            _remove(store, {bake.id}, console)
+            for removed in _remove(store, {bake.id}):
+                removed.tell(console)
             raise
         path.unlink()
     finally:
         os.close(descriptor)
 
 
-def remove_abandoned(state_dir: Path, store: ImageStore, console: Console) -> None:
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """An image that is nobody's any more; `problem` says why it is still there, if it is."""
+
+    handle: str
+    bake: str
+    problem: str = ""
+
+    def tell(self, console: Console) -> None:
+        if self.problem:
+            console.error(f"the unfinished image {self.handle} is still there: {self.problem}")
+        else:
+            console.info(f"the unfinished image {self.handle} was removed")
+
+
+def remove_abandoned(
+    state_dir: Path, store: ImageStore, *, dry_run: bool = False
+) -> Sequence[Unfinished]:
     """Remove the images of bakes that died. CloudError if the cloud can't be asked.
 
-    A bake of another remote is left for that remote: its image is not in this cloud.
+    It is not asked where no bake died. A bake of another remote is left for that remote: its image
+    is not in this cloud. `dry_run`: say it only.
     """
     abandoned = {path.name: path for path in _directory(state_dir).iterdir() if not _is_held(path)}
     if not abandoned:
-        return
-    for identity in _remove(store, set(abandoned), console):
-        abandoned[identity].unlink(missing_ok=True)
+        return ()
+    if dry_run:
+        return [Unfinished(one.handle, bake) for one, bake in _find(store, set(abandoned))]
+    removed = _remove(store, set(abandoned))
+    for one in removed:
+        if not one.problem:
+            abandoned[one.bake].unlink(missing_ok=True)
+    return removed
 
 
-def _remove(store: ImageStore, bakes: set[str], console: Console) -> set[str]:
-    """Delete the unfinished images of `bakes`; those bakes whose image is gone."""
-    gone = set()
+def _find(store: ImageStore, bakes: set[str]) -> Iterator[tuple[Image, str]]:
     for image in store.list():
-        identity = image.tags.get(TAG_BAKE, "")
-        if identity not in bakes:
-            continue
+        bake = image.tags.get(TAG_BAKE, "")
+        if bake in bakes:
+            yield image, bake
+
+
+def _remove(store: ImageStore, bakes: set[str]) -> list[Unfinished]:
+    """Delete the unfinished images of `bakes`."""
+    removed = []
+    for image, bake in _find(store, bakes):
+        problem = ""
         try:
             store.delete(image.handle)
         except CloudError as error:
-            console.error(f"the unfinished image {image.handle} is still there: {error.message}")
-        else:
-            console.info(f"the unfinished image {image.handle} was removed")
-            gone.add(identity)
-    return gone
+            problem = error.message
+        removed.append(Unfinished(image.handle, bake, problem))
+    return removed
 
 
 def _is_held(path: Path) -> bool:

@@ -8,6 +8,7 @@ timer, has tests of its own.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import platform
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.cloud.apis.adapter import TAG_LEASE, TAG_OWNER
+from mock_cloud.cloud.images import TAG_BAKE
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import LeaseState
 from mock_cloud.cloud.leased import LeasedNode
@@ -28,7 +30,7 @@ from mock_cloud.cloud.sweep import sweep_remote
 from mock_cloud.config import load_remote
 from mock_cloud.errors import CloudError, ConnectionLost
 from mock_cloud.session.console import Console
-from mock_cloud.session.tidying import tidied
+from mock_cloud.session.tidying import reap, tidied
 from mock_cloud.settings import LeaseLimits, Remote
 from tests.lab.clouds import ec2_xml, faults
 from tests.lab.layout import Lab
@@ -200,6 +202,35 @@ def test_somebody_elses_volume_stays_even_with_our_leases_id(account: Account) -
     )
     node.destroy()
     assert account.cloud.listing().volumes == (made["VolumeId"],)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_the_unfinished_image_of_a_bake_that_died_is_swept(account: Account, dry_run: bool) -> None:
+    """And no other: not a living bake's, not another state directory's, no finished one."""
+    images = {bake: plant_image(account, bake) for bake in ("dead", "living", "elsewhere", "")}
+    place = account.state_dir / "bakes"
+    place.mkdir(parents=True)
+    (place / "dead").touch()
+    with (place / "living").open("w") as living:
+        fcntl.flock(living, fcntl.LOCK_EX)
+        (reaped,) = reap(["ec2"], account.state_dir, account.configdir, dry_run=dry_run)
+    assert [(one.handle, one.problem) for one in reaped.images] == [(images.pop("dead"), "")]
+    assert (place / "dead").exists() == dry_run
+    left = set(account.cloud.listing().images)
+    assert left >= set(images.values()) and len(left - set(images.values())) == dry_run
+
+
+def plant_image(account: Account, bake: str) -> str:
+    client = account.cloud.client
+    made = client.register_image(Name=f"image-{bake}", RootDeviceName="/dev/sda1")["ImageId"]
+    tags = {TAG_OWNER: "somebody", **({TAG_BAKE: bake} if bake else {})}
+    client.create_tags(Resources=[made], Tags=[{"Key": k, "Value": v} for k, v in tags.items()])
+    return str(made)
+
+
+def test_a_sweep_without_dead_bakes_asks_for_no_images(account: Account) -> None:
+    list(reap(["ec2"], account.state_dir, account.configdir))
+    assert account.cloud.calls.count("DescribeImages") == 0
 
 
 # What a command does beside its build
