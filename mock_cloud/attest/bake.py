@@ -29,7 +29,13 @@ from mock_cloud.attest.knowngood import Signed, label_of, read_packages
 from mock_cloud.attest.manifest import SAME_AS_CONTROLLER, ImageManifest
 from mock_cloud.attest.packages import FileFlag, HeaderCache
 from mock_cloud.attest.verdict import REASONS_MAX
-from mock_cloud.attest.volatile import Volatile, VolatileKind, VolatileRule, sshd_only_rules
+from mock_cloud.attest.volatile import (
+    Volatile,
+    VolatileKind,
+    VolatileRule,
+    fits,
+    sshd_only_rules,
+)
 from mock_cloud.errors import AttestationRefused, Reason
 from mock_cloud.signed.keys import PackageKeys
 
@@ -43,6 +49,8 @@ SSHD_PROGRAMS: Final = (
 )
 """Where Fedora, EL and Debian put OpenSSH's server and, since 9.8, its parts."""
 SSH_PORT: Final = 22
+_RIGHTS: Final = 0o6022
+"""Permission bits that give rights to whoever runs a program, or let others write to it."""
 
 
 T = TypeVar("T")
@@ -55,7 +63,8 @@ class BakeChoices:
     `accept_changed` are paths of packaged files that are meant to differ from their package.
     `volatile`, `mounts`, `programs` and `sockets` add to those of a node that runs sshd and
     nothing else. `skip` are directories of the image whose contents nodes are not measured
-    for (mock's own, our workspace).
+    for (mock's own, our workspace). `booted`: the evidence is of the very machine that the
+    manifest is for, as it runs, so what lies in its /run and the like belongs to it.
     """
 
     name: str
@@ -68,6 +77,7 @@ class BakeChoices:
     programs: tuple[ProgramRule, ...] = ()
     sockets: tuple[SocketRule, ...] = ()
     kernel: KernelFacts | str = SAME_AS_CONTROLLER
+    booted: bool = False
 
 
 def make_manifest(
@@ -80,11 +90,14 @@ def make_manifest(
 ) -> ImageManifest:
     """The manifest of the image that `evidence` was measured over.
 
-    What lies where a booted node has a kernel file system or a tmpfs (/run, /tmp) is left out.
+    What lies where a booted node has a kernel file system or a tmpfs (/run, /tmp) is left out,
+    unless it is `booted`.
 
     Raises AttestationRefused if a package is not signed by `keys` (``package.…``), if
     something could not be read (``file.unreadable``), or if a packaged regular file that is no
-    %config differs from its package and is not in `accept_changed` (``file.digest``).
+    %config differs from its package and is not in `accept_changed` (``file.digest``); `booted`,
+    also if a packaged program has gained rights (``file.mode``), and files in /etc that are no
+    programs count as %config.
     """
     pinned = keys if isinstance(keys, PackageKeys) else PackageKeys.parse(keys)
     installed = read_installed(evidence, headers, pinned, cache)
@@ -94,18 +107,21 @@ def make_manifest(
     volatile = Volatile(rules)
     mounts = _unique((*default_mounts(), *choices.mounts))
     covered = tuple(f"{rule.point}/" for rule in mounts if not set(rule.types) & set(DISK_TYPES))
+    if choices.booted:
+        covered = ()
     files = [fact for fact in evidence.files if not fact.path.startswith(covered)]
-    entries = tuple(_entries(files, signed, volatile))
+    entries = tuple(_entries(files, signed, volatile, booted=choices.booted))
     reasons = [
         *installed.reasons,
         *(Reason("file.unreadable", path, "readable", what) for path, what in evidence.unreadable),
-        *_changed(entries, signed, choices.accept_changed),
+        *_changed(entries, signed, choices),
+        *(_grown(entries, signed) if choices.booted else ()),
     ]
     if reasons:
         raise AttestationRefused(
-            f"no manifest for the image {choices.name}: {reasons[0].subject}: {reasons[0].code}",
+            f"no manifest for {choices.name}: {reasons[0].subject}: {reasons[0].code}",
             reasons=tuple(reasons[:REASONS_MAX]),
-            hint="reinstall what differs, or name it as accepted",
+            hint="reinstall the package, or remove what no pinned key has signed",
         )
     paths = {fact.path for fact in evidence.files}
     hidden = (*covered, *(f"{path}/" for path in evidence.skip))
@@ -133,30 +149,51 @@ def _unique(rules: Iterable[T]) -> tuple[T, ...]:
     return tuple(dict.fromkeys(rules))
 
 
-def _entries(files: Iterable[FileFact], signed: Signed, volatile: Volatile) -> Iterator[FileFact]:
+def _entries(
+    files: Iterable[FileFact], signed: Signed, volatile: Volatile, *, booted: bool
+) -> Iterator[FileFact]:
     """Files that no package accounts for as they are. What may vary is not pinned.
 
-    A packaged file is pinned even where a rule lets it vary by a directory above it.
+    A packaged file is pinned even where a rule lets it vary by a directory above it; of a
+    `booted` machine so is what lies where a rule allows only other things.
     """
     for labelled in files:
         fact = labelled.without_label()
         if signed.files.get(fact.path) == fact and fact.path not in signed.conflicts:
             continue
         rule = volatile.find(fact.path)
-        if rule is None or (fact.type == "d" and rule.kind is not VolatileKind.DIRECTORY):
+        if (
+            rule is None
+            or (fact.type == "d" and rule.kind is not VolatileKind.DIRECTORY)
+            or (booted and not fits(rule, fact))
+        ):
             yield fact
 
 
-def _changed(
-    entries: Iterable[FileFact], signed: Signed, accepted: Collection[str]
-) -> Iterator[Reason]:
+def _changed(entries: Iterable[FileFact], signed: Signed, choices: BakeChoices) -> Iterator[Reason]:
+    accepted: Collection[str] = choices.accept_changed
     for fact in entries:
         want = signed.files.get(fact.path)
         if want is None or fact.path in accepted or fact.path in signed.conflicts:
             continue
-        is_config = signed.flags.get(fact.path, 0) & FileFlag.CONFIG
+        is_config = bool(signed.flags.get(fact.path, 0) & FileFlag.CONFIG)
+        if choices.booted and fact.path.startswith("/etc/"):
+            # What its owner wrote there is configuration, whatever its packager thought.
+            is_config = is_config or not (want.mode | fact.mode) & 0o111
         if want.type == "f" and want[5:7] != fact[5:7] and not is_config:
             yield Reason("file.digest", fact.path, describe(want), describe(fact))
+
+
+def _grown(entries: Iterable[FileFact], signed: Signed) -> Iterator[Reason]:
+    """Packaged programs that have, or give others, more rights than their package says."""
+    for fact in entries:
+        want = signed.files.get(fact.path)
+        if want is None or want.type != "f" or fact.path in signed.conflicts:
+            continue
+        gained = fact.mode & ~want.mode & _RIGHTS
+        is_other = (fact.uid, fact.gid, fact.xattrs) != (want.uid, want.gid, want.xattrs)
+        if want.mode & 0o111 and (gained or is_other):
+            yield Reason("file.mode", fact.path, describe(want), describe(fact))
 
 
 def _labels(files: Iterable[FileFact]) -> Iterator[tuple[str, str]]:

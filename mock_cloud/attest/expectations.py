@@ -90,6 +90,12 @@ TOOLKIT_PROGRAM: Final = f"{WORKSPACE}/toolkit/ld.so"
 """In a rule: the loader of whatever toolkit was pushed, running one of our own roles."""
 
 
+def is_interpreter(exe: str) -> bool:
+    """Whether this program, by its name, runs what it is told."""
+    name = posixpath.basename(exe).rstrip("0123456789.").removeprefix("ld-linux")
+    return name in _INTERPRETERS
+
+
 @dataclass(frozen=True, slots=True)
 class ProgramRule:
     """A program that may run: its executable, and how it may have been started.
@@ -107,8 +113,7 @@ class ProgramRule:
     def __post_init__(self) -> None:
         if not is_normal(self.exe):
             raise ValueError(f"a program rule wants an absolute path: {self.exe[:200]!a}")
-        name = posixpath.basename(self.exe).rstrip("0123456789.").removeprefix("ld-linux")
-        if self.invocation is Invocation.ANY and name in _INTERPRETERS:
+        if self.invocation is Invocation.ANY and is_interpreter(self.exe):
             raise ValueError(f"{self.exe} runs what it is told: name its exact arguments")
         if bool(self.argv) != (self.invocation is Invocation.EXACT):
             raise ValueError(f"{self.exe}: arguments go with an exact invocation only")
@@ -127,6 +132,7 @@ _SSHD_FLAGS: Final = frozenset({"-D", "-e", "-4", "-6", "-q"})
 _SSHD_OPTIONS: Final = frozenset({"ListenAddress", "PidFile", "Port", "LogLevel"})
 _LISTENER: Final = "[listener]"
 _COUNT: Final = frozenset("0123456789- of startups")
+_TITLES: Final = ("sshd:", "sshd-session:", "sshd-auth:")
 
 
 def is_sshd_invocation(cmdline: tuple[str, ...], exe: str, user: str) -> bool:
@@ -136,12 +142,18 @@ def is_sshd_invocation(cmdline: tuple[str, ...], exe: str, user: str) -> bool:
     of the processes that serve a connection of `user` or one not authenticated yet.
     """
     words = " ".join(cmdline).split()
-    if words and words[0] in ("sshd:", "sshd-session:", "sshd-auth:"):
+    if words and words[0] in _TITLES:
         title = " ".join(words[1:])
         if title in _connection_titles(user):
             return True
         words = _listener_arguments(words[1:])
     return bool(words) and words[0] == exe and _is_harmless(words[1:])
+
+
+def is_sshd_session(cmdline: tuple[str, ...]) -> bool:
+    """Whether this is the title of an sshd that serves a connection, whoever's it is."""
+    words = " ".join(cmdline).split()
+    return bool(words) and words[0] in _TITLES and _LISTENER not in words
 
 
 def _listener_arguments(words: list[str]) -> list[str]:

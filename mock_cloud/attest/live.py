@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""An image manifest from a node that runs: what a bake signs, and what its baker is shown.
+"""A manifest from a node that runs: what its signer signs, and what that adds.
 
-`bake.make_manifest` works on a tree that is not booted. Here first everything is left out that
-belongs to the running of this one node: kernel file systems, mounted scratch, what the controller
-and the provider put there. What runs is taken over only if nobody signed for it before.
+`bake.make_manifest` works on a tree that is not booted. For an image, here first everything is left
+out that belongs to the running of this one node: kernel file systems, mounted scratch, what the
+controller and the provider put there. For a machine that is what it is, only the controller's own
+is. What runs is taken over only if nobody signed for it before.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mock_cloud.attest.accounts import Accounts
-from mock_cloud.attest.bake import BakeChoices, make_manifest
+from mock_cloud.attest.bake import SSHD_PROGRAMS, BakeChoices, make_manifest
 from mock_cloud.attest.check_agents import find_role
-from mock_cloud.attest.check_files import describe
 from mock_cloud.attest.check_packages import read_installed
-from mock_cloud.attest.evidence import Evidence, Mount, Process
+from mock_cloud.attest.evidence import Evidence, Mount, Process, Socket
 from mock_cloud.attest.expectations import (
     DISK_TYPES,
     Invocation,
@@ -25,19 +25,25 @@ from mock_cloud.attest.expectations import (
     ProgramRule,
     SocketRule,
     default_mounts,
+    is_interpreter,
     is_sshd_invocation,
+    is_sshd_session,
 )
 from mock_cloud.attest.files import FileFact
+from mock_cloud.attest.kernel import KernelFacts
 from mock_cloud.attest.knowngood import read_packages
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.packages import HeaderCache
 from mock_cloud.attest.verdict import escape
 from mock_cloud.attest.volatile import VolatileRule
+from mock_cloud.attest.vouched import Vouched
 from mock_cloud.errors import AttestationRefused, Reason
 from mock_cloud.model import MOCK_LIBDIR, WORKSPACE, Toolkit
 from mock_cloud.signed.keys import PackageKeys
 
 _OUR_DIRS: Final = (WORKSPACE, MOCK_LIBDIR, "/var/cache/mock")
+_EPHEMERAL: Final = 32768
+"""The first port that Linux gives to a socket which asks for none (ip_local_port_range)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,44 +51,15 @@ class LiveNode:
     """What the controller knows of the node that the evidence is from.
 
     `own` are paths that are this one node's and no image's (injected by the provider).
-    `user` is who the controller logs in as, `toolkit` what it pushed.
+    `user` is who the controller logs in as, `toolkit` what it pushed. `is_machine`: the
+    manifest is to be of this machine as it runs, not of an image that its disk becomes.
     """
 
     accounts: Accounts
     toolkit: Toolkit
     own: frozenset[str] = frozenset()
     user: str = "root"
-
-
-@dataclass(frozen=True, slots=True)
-class Vouched:
-    """What a baker's signature adds to what packages, or the base image's manifest, say.
-
-    `changed` are packaged files that differ from their package (configuration, mostly);
-    `files` belong to no package.
-    """
-
-    packages: tuple[str, ...] = ()
-    files: tuple[FileFact, ...] = ()
-    changed: tuple[FileFact, ...] = ()
-    mounts: tuple[MountRule, ...] = ()
-    programs: tuple[ProgramRule, ...] = ()
-    sockets: tuple[SocketRule, ...] = ()
-
-    def lines(self) -> Iterator[str]:
-        """One a fact, for people; a node's texts are escaped."""
-        for nevra in self.packages:
-            yield f"package: {escape(nevra)}"
-        for title, facts in (("changed", self.changed), ("file", self.files)):
-            for fact in facts:
-                yield f"{title}: {escape(fact.path)}: {escape(describe(fact))}"
-        for mount in self.mounts:
-            yield f"mount: {escape(mount.point)}: {escape(' '.join(mount.types))}"
-        for program in self.programs:
-            words = " ".join(program.argv) or f"{program.exe} ({program.invocation.value})"
-            yield f"program: {escape(words)}"
-        for socket in self.sockets:
-            yield f"socket: {escape(socket.protocol)} {socket.port}: {escape(socket.exe)}"
+    is_machine: bool = False
 
 
 def make_live_manifest(
@@ -96,12 +73,14 @@ def make_live_manifest(
     created: str,
     volatile: tuple[VolatileRule, ...] = (),
 ) -> tuple[ImageManifest, Vouched]:
-    """The manifest of the image that a copy of this node's disk will be, and what is new in it.
+    """The manifest of this machine, or the image that its disk becomes, and what is new in it.
 
     With the manifest of a `base`, what may run, listen, be mounted and vary is what that says;
     without one it is what is found, and `volatile`. The kernel's state is the base's, or as found.
 
-    Raises AttestationRefused as `bake.make_manifest` does, and with ``kernel.unknown``.
+    Raises AttestationRefused as `bake.make_manifest` does, with ``kernel.unknown``, and with
+    ``process.unknown`` for a process that no rule can name, a login or a shell among them.
+    What only a verdict finds (hidden, traced, patched processes …) is for `verify`.
     """
     kernel = evidence.kernel if base is None else base.kernel
     if kernel is None:
@@ -120,20 +99,31 @@ def make_live_manifest(
         programs=found.programs,
         sockets=found.sockets,
         kernel=kernel,
+        booted=node.is_machine,
     )
     image = replace(evidence, files=tuple(_image_files(evidence, node)))
     cache: HeaderCache = {}
     manifest = make_manifest(image, headers, keys, choices, cache=cache)
     installed = read_installed(evidence, headers, keys, cache)
     packaged = read_packages(installed.packages, node.accounts, manifest.entries).files
-    return manifest, _vouched(manifest, base, found, packaged)
+    vouched = _vouched(manifest, base, packaged)
+    if base is None:
+        vouched = replace(
+            found,
+            packages=vouched.packages,
+            files=vouched.files,
+            changed=vouched.changed,
+            volatile=volatile,
+            kernel=kernel if isinstance(kernel, KernelFacts) else None,
+        )
+    return manifest, vouched
 
 
 def _image_files(evidence: Evidence, node: LiveNode) -> Iterator[FileFact]:
-    """The files of the node's disk, without our own and what was put there for this node."""
+    """The node's files, without our own and what was put there for it; for an image, its disk's."""
     scratch = tuple(
         f"{mount.point}/" for mount in evidence.mounts
-        if mount.point != "/" and mount.type not in DISK_TYPES
+        if mount.point != "/" and mount.type not in DISK_TYPES and not node.is_machine
     )  # fmt: skip
     ours = tuple(f"{path}/" for path in _OUR_DIRS)
     for fact in evidence.files:
@@ -155,12 +145,19 @@ def _found(evidence: Evidence, node: LiveNode) -> Vouched:
         programs=tuple(dict.fromkeys(_programs(evidence, node))),
         sockets=tuple(
             dict.fromkeys(
-                SocketRule(one.protocol.rstrip("6"), one.port, exes[one.pid] or "")
+                _socket_rule(one, exes[one.pid] or "")
                 for one in evidence.sockets
                 if one.pid in exes
             )
         ),
     )
+
+
+def _socket_rule(socket: Socket, exe: str) -> SocketRule:
+    """A client of a datagram service has another port each time."""
+    protocol = socket.protocol.rstrip("6")
+    is_client = protocol == "udp" and socket.port >= _EPHEMERAL
+    return SocketRule(protocol, 0 if is_client else socket.port, exe)
 
 
 def _passes(mount: Mount, known: Mapping[str, MountRule]) -> bool:
@@ -175,7 +172,8 @@ def _mount_rule(mount: Mount) -> MountRule:
 def _programs(evidence: Evidence, node: LiveNode) -> Iterator[ProgramRule]:
     for process in evidence.processes:
         is_ours = find_role(process, node.toolkit) is not None
-        is_sshd = is_sshd_invocation(process.cmdline, process.exe or "", node.user)
+        exe = process.exe or ""
+        is_sshd = exe in SSHD_PROGRAMS and is_sshd_invocation(process.cmdline, exe, node.user)
         if not (process.kernel or is_ours or is_sshd):
             yield _program_rule(process, evidence.init_namespaces)
 
@@ -183,6 +181,11 @@ def _programs(evidence: Evidence, node: LiveNode) -> Iterator[ProgramRule]:
 def _program_rule(process: Process, init: Mapping[str, str]) -> ProgramRule:
     """Just this command line. AttestationRefused for what no rule can name."""
     try:
+        if is_sshd_session(process.cmdline):
+            raise ValueError(f"somebody is logged in: {' '.join(process.cmdline)[:200]}")
+        words = process.cmdline[1:]
+        if is_interpreter(process.exe or "/") and all(word.startswith("-") for word in words):
+            raise ValueError("a shell or interpreter without a script runs what it is told")
         return ProgramRule(
             process.exe or "",
             Invocation.EXACT,
@@ -195,21 +198,18 @@ def _program_rule(process: Process, init: Mapping[str, str]) -> ProgramRule:
         raise AttestationRefused(
             f"no manifest for this node: {escape(who)} can't stand in one",
             reasons=(Reason("process.unknown", who, "a program with arguments", str(error)),),
-            hint="end it on the base image",
+            hint="end it there, and log out",
         ) from error
 
 
 def _vouched(
-    manifest: ImageManifest, base: ImageManifest | None, found: Vouched, packaged: Container[str]
+    manifest: ImageManifest, base: ImageManifest | None, packaged: Container[str]
 ) -> Vouched:
-    """What `manifest` has that `base` has not. `packaged` are the paths of packages' files."""
+    """Files and packages of `manifest` that `base` has not. `packaged` are paths of packages'."""
     files = set(manifest.entries) - set(() if base is None else base.entries)
     packages = set(manifest.packages) - set(() if base is None else base.packages)
-    new = Vouched(
+    return Vouched(
         packages=tuple(sorted(nevra for nevra, _ in packages)),
         files=tuple(sorted(fact for fact in files if fact.path not in packaged)),
         changed=tuple(sorted(fact for fact in files if fact.path in packaged)),
     )
-    if base is None:
-        return replace(new, mounts=found.mounts, programs=found.programs, sockets=found.sockets)
-    return new

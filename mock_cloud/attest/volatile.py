@@ -8,6 +8,7 @@ or reach into, a place whose files are read as code or as configuration of code.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -38,6 +39,11 @@ class VolatileKind(Enum):
     """Below the path: DATA, DIRECTORY and SOCKET."""
     DEVICES = "devices"
     """Below the path: what a /dev holds; open to everyone only where harmless."""
+    STATE = "state"
+    """Below the path: as TREE, but of any owner, up to 1 GiB, ACLs no matter, and links to names
+    beside them."""
+    SCOPES = "scopes"
+    """systemd's directory of transient units, and there those of logins, which run nothing."""
     CLOUD_INIT = "cloud-init"
     """One of cloud-init's directories, and what it leaves there: `cloudinit`."""
 
@@ -52,11 +58,12 @@ class VolatileRule:
     def __post_init__(self) -> None:
         if not is_normal(self.path) or self.path == "/":
             raise ValueError(f"a volatile rule wants an absolute path: {self.path[:200]!a}")
-        if self.kind is VolatileKind.DIRECTORY:
-            return  # its contents need rules of their own
-        if self.kind is VolatileKind.CLOUD_INIT:
-            if self.path not in cloudinit.PLACES:
-                raise ValueError(f"{self.path[:200]!a} is not a directory of cloud-init's")
+        if self.kind is VolatileKind.DIRECTORY or (self.path, self.kind) in _NO_CODE:
+            return  # a directory's contents need rules of their own
+        places = _PLACES.get(self.kind)
+        if places is not None:
+            if self.path not in places:
+                raise ValueError(f"{self.path[:200]!a} is no place for {self.kind.value}")
             return  # its code has no place in the rule
         for code in CODE:
             if self.path == code or self.path.startswith(f"{code}/"):
@@ -65,7 +72,28 @@ class VolatileRule:
                 raise ValueError(f"{self.path[:200]!a} contains {code}, which is read as code")
 
 
-_WHOLE: Final = (VolatileKind.TREE, VolatileKind.DEVICES, VolatileKind.CLOUD_INIT)
+_WHOLE: Final = (
+    VolatileKind.TREE,
+    VolatileKind.DEVICES,
+    VolatileKind.STATE,
+    VolatileKind.SCOPES,
+    VolatileKind.CLOUD_INIT,
+)
+_TRANSIENT: Final = "/run/systemd/transient"
+# Names are logind's own (src/login/logind-session.c): a number, or c and a number. A scope has no
+# command to run (systemd.scope(5)).
+_SCOPE: Final = re.compile(f"{_TRANSIENT}/session-c?[0-9]{{1,12}}\\.scope")
+# What lies in places of CODE and is none: the invocation of each unit of root's user manager, and
+# the seed that a boot leaves for the next one.
+_NO_CODE: Final = (
+    ("/run/user/0/systemd/units", VolatileKind.STATE),
+    ("/var/lib/systemd/random-seed", VolatileKind.DATA),
+)
+_PLACES: Final = {
+    VolatileKind.CLOUD_INIT: cloudinit.PLACES,
+    VolatileKind.SCOPES: (_TRANSIENT,),
+}
+_ACLS: Final = ("system.posix_acl_access", "system.posix_acl_default")
 
 # Read as code, or deciding what is: nothing here may vary without standing in the manifest.
 CODE: Final = (
@@ -127,6 +155,20 @@ def _devices(fact: FileFact) -> bool:
     return fact.type in "dsp" and _tree(fact)
 
 
+def _state(fact: FileFact) -> bool:
+    xattrs = tuple(pair for pair in fact.xattrs if pair[0] not in _ACLS)
+    plain = fact._replace(uid=0, gid=0, xattrs=xattrs)
+    if fact.type == "l":
+        return "/" not in (fact.value or "/") and fact.value not in (".", "..")
+    return _log(plain) or _directory(plain) or _socket(plain)
+
+
+def _scopes(fact: FileFact) -> bool:
+    if fact.path == _TRANSIENT:
+        return _directory(fact)
+    return _SCOPE.fullmatch(fact.path) is not None and _data(fact, limit=MIB)
+
+
 def _cloud_init(fact: FileFact) -> bool:
     match cloudinit.find_shape(fact.path):
         case Shape.DIRECTORY:
@@ -149,6 +191,8 @@ _PREDICATES: Final[dict[VolatileKind, Callable[[FileFact], bool]]] = {
     VolatileKind.DIRECTORY: _directory,
     VolatileKind.TREE: _tree,
     VolatileKind.DEVICES: _devices,
+    VolatileKind.STATE: _state,
+    VolatileKind.SCOPES: _scopes,
     VolatileKind.CLOUD_INIT: _cloud_init,
 }
 

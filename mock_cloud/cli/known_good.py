@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`mock-cloud known-good`: make, sign and show the manifest of a node's image."""
+"""`mock-cloud known-good`: make, sign and show the manifest of an image or a machine."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mock_cloud.attest.envelope import verify_manifest
-from mock_cloud.attest.manifest import manifest_to_json
-from mock_cloud.errors import InputError
+from mock_cloud.attest.kernel import KernelFacts
+from mock_cloud.attest.manifest import ImageManifest, manifest_to_json
+from mock_cloud.attest.vouched import Vouched
+from mock_cloud.config import load_remote
+from mock_cloud.errors import CommandLineError, InputError
+from mock_cloud.session.adopting import MachineOrder, describe_machine
 from mock_cloud.session.baking import make_signed_manifest
 from mock_cloud.session.console import Console, printable
 from mock_cloud.session.known_good import read_file, read_public_key
@@ -27,22 +32,7 @@ def add_parser(verbs: Verbs) -> None:
         epilog="example: mock-cloud known-good show node.manifest --key image-key.pub",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    make = actions.add_parser(
-        "make",
-        help="measure an RPM tree and sign what it holds",
-        description="Measure an RPM tree that was never booted, check every RPM header's"
-        " signature, and sign a manifest of it.",
-        epilog="example: mock-cloud known-good make --root /srv/node --package-key RPM-GPG-KEY"
-        " --sign-key image-key --output node.manifest",
-    )
-    make.add_argument("--root", required=True, type=Path, metavar="TREE", help="the tree's root")
-    make.add_argument("--package-key", required=True, action="append", type=Path, metavar="FILE",
-                      help="an armoured OpenPGP certificate; may be repeated")  # fmt: skip
-    make.add_argument("--sign-key", required=True, type=Path, metavar="FILE",
-                      help="an OpenSSH ed25519 private key without a passphrase")  # fmt: skip
-    make.add_argument("--output", required=True, type=Path, metavar="FILE")
-    make.add_argument("--name", help="the image's name (default: the tree's)")
-    make.set_defaults(run=_make)
+    _add_make(actions)
     show = actions.add_parser("show", help="check a manifest's signature and print what it says")
     show.add_argument("file", type=Path, metavar="FILE")
     show.add_argument("--key", required=True, action="append", type=Path, metavar="FILE",
@@ -51,22 +41,87 @@ def add_parser(verbs: Verbs) -> None:
     show.set_defaults(run=_show)
 
 
+def _add_make(actions: Verbs) -> None:
+    make = actions.add_parser(
+        "make",
+        help="measure a tree or a machine that runs, and sign what it holds",
+        description="Measure an RPM tree that was never booted, or a machine of a remote as it"
+        " runs; check every RPM header's signature, and sign a manifest of it.",
+        epilog="examples: mock-cloud known-good make --root /srv/node --package-key RPM-GPG-KEY"
+        " --sign-key image-key --output node.manifest; mock-cloud known-good make --remote"
+        " volunteers --host alpha --sign-key image-key --output alpha.manifest",
+    )
+    what = make.add_mutually_exclusive_group(required=True)
+    what.add_argument("--root", type=Path, metavar="TREE", help="the tree's root")
+    what.add_argument("--remote", metavar="NAME", help="measure a machine of this remote")
+    make.add_argument("--sign-key", required=True, type=Path, metavar="FILE",
+                      help="an OpenSSH ed25519 private key without a passphrase")  # fmt: skip
+    make.add_argument("--output", required=True, type=Path, metavar="FILE")
+    make.add_argument("--name", default="", help="default: the tree's or machine's name")
+    make.add_argument("--arch", default="",
+                      help="of the tree (default: this machine's), or of the node")  # fmt: skip
+    tree = make.add_argument_group("with --root")
+    tree.add_argument("--package-key", action="append", type=Path, metavar="FILE",
+                      help="an armoured OpenPGP certificate; may be repeated")  # fmt: skip
+    machine = make.add_argument_group("with --remote")
+    machine.add_argument("--host", metavar="HOST", help="the lent machine, [host.HOST]")
+    machine.add_argument("--may-vary", action="append", metavar="PATH",
+                         help="data there that may change; may be repeated")  # fmt: skip
+    machine.add_argument("--accept-unverified-base", action="store_true",
+                         help="vouch for what no package's signature covers, as it is")  # fmt: skip
+    machine.add_argument("--configdir", metavar="DIR", type=Path, help="instead of /etc/mock")
+    make.set_defaults(run=_make)
+
+
 def _make(arguments: argparse.Namespace, console: Console) -> int:
+    of_tree, of_machine = ("package_key",), ("host", "may_vary", "accept_unverified_base")
+    for name in of_tree if arguments.remote else of_machine:
+        if getattr(arguments, name):
+            option, other = name.replace("_", "-"), "--root" if arguments.remote else "--remote"
+            raise CommandLineError(f"--{option} goes with {other}")
+    if arguments.remote:
+        return _make_of_machine(arguments, console)
+    if not arguments.package_key:
+        raise CommandLineError("--root needs --package-key")
     manifest, envelope = make_signed_manifest(
         arguments.root,
         [read_file(path, "the package key") for path in arguments.package_key],
         read_file(arguments.sign_key, "the signing key"),
         name=arguments.name or arguments.root.resolve().name,
+        adjust=lambda choices: replace(choices, arch=arguments.arch),
     )
     try:
         arguments.output.write_bytes(envelope)
     except OSError as error:
         raise InputError(f"cannot write {arguments.output}: {error.strerror}") from error
+    _tell(arguments.output, manifest, console)
+    return 0
+
+
+def _make_of_machine(arguments: argparse.Namespace, console: Console) -> int:
+    order = MachineOrder(
+        sign_key=arguments.sign_key,
+        output=arguments.output,
+        host=arguments.host or "",
+        arch=arguments.arch,
+        name=arguments.name,
+        may_vary=tuple(arguments.may_vary or ()),
+        is_accepted=arguments.accept_unverified_base,
+    )
+    remote = load_remote(arguments.remote, arguments.configdir)
+    described = describe_machine(order, remote, console)
+    _tell(described.output, described.manifest, console)
+    console.info(f"to use it, say in {remote.source}:")
+    print(f"[{described.table}]")
+    print(f"manifest = {json.dumps(str(described.output.resolve()))}")
+    return 0
+
+
+def _tell(output: Path, manifest: ImageManifest, console: Console) -> None:
     console.info(
-        f"{arguments.output}: {len(manifest.packages)} packages, {len(manifest.entries)} files of"
+        f"{output}: {len(manifest.packages)} packages, {len(manifest.entries)} files of"
         f" no package, sha256 {manifest.sha256}"
     )
-    return 0
 
 
 def _show(arguments: argparse.Namespace, console: Console) -> int:
@@ -86,4 +141,14 @@ def _show(arguments: argparse.Namespace, console: Console) -> int:
         print(f"file: {printable(entry.path)} {entry.type} {entry.mode:04o} {entry.value or ''}")
     for rule in manifest.volatile:
         print(f"may vary: {printable(rule.path)} ({rule.kind.value})")
+    running = Vouched(
+        mounts=manifest.mounts,
+        programs=manifest.programs,
+        sockets=manifest.sockets,
+        kernel=manifest.kernel if isinstance(manifest.kernel, KernelFacts) else None,
+    )
+    for line in running.unverified_lines():
+        print(line)
+    if isinstance(manifest.kernel, str):
+        print(f"kernel: {printable(manifest.kernel)}")
     return 0

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.attest.envelope import sign_manifest, signer_of
-from mock_cloud.attest.live import Vouched
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.verdict import NodeRefused, reason_text
+from mock_cloud.attest.vouched import Vouched
 from mock_cloud.cloud.images import (
     TAG_ARCH,
     TAG_BAKE,
@@ -33,7 +33,7 @@ from mock_cloud.cloud.images import (
 from mock_cloud.cloud.imagestores import find_image_store
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.leased import LeasedNode
-from mock_cloud.errors import ConfigError, InputError, MockCloudError
+from mock_cloud.errors import AttestationRefused, ConfigError, InputError, MockCloudError
 from mock_cloud.remote.trusted import trust
 from mock_cloud.session.console import Console
 from mock_cloud.session.imagelist import MANIFEST_SUFFIX
@@ -104,7 +104,7 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
     # 1
     store = find_image_store(remote)
     key = read_file(order.sign_key, "the signing key")
-    _check_signer(remote, order.sign_key, key)
+    check_signer(remote, order.sign_key, key)
     _check_names(order)
     remote = _with_one_image(remote, order.arch)
     base = _read_base(remote, order)
@@ -120,7 +120,7 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
         # 2
         with _helper(remote, order, site) as leased, closing(reach(leased, remote, site)) as node:
             oven = Oven(remote, site, leased, node, keys, name, created)
-            with _refusals_shown(console):
+            with refusals_shown(console):
                 # 3
                 if base is None:
                     accepted = order.accept_unverified_base
@@ -152,14 +152,15 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
     return Baked(bake.image, manifest, output, report)
 
 
-def _check_signer(remote: Remote, path: Path, key: bytes) -> None:
+def check_signer(remote: Remote, path: Path, key: bytes) -> None:
+    """ConfigError unless `remote` trusts what the private `key` in `path` signs."""
     public = signer_of(key)
     if public not in [read_public_key(one) for one in remote.attest.manifest_keys]:
         listed = ", ".join(str(one) for one in remote.attest.manifest_keys) or "none"
         raise ConfigError(
             f"the public half of {path} is not among [attest] manifest_keys of {remote.source}:"
             f" {listed}",
-            hint="this remote would refuse the image: add the .pub file there",
+            hint="this remote would refuse what it signs: add the .pub file there",
         )
 
 
@@ -201,13 +202,15 @@ def _helper(remote: Remote, order: BakeOrder, site: Site) -> Iterator[LeasedNode
 
 
 @contextmanager
-def _refusals_shown(console: Console) -> Iterator[None]:
+def refusals_shown(console: Console) -> Iterator[None]:
+    """Shows the reasons of a refusal in the block, one a line, unless its message has them all."""
     try:
         yield
-    except NodeRefused as refused:
+    except AttestationRefused as refused:
         console.done()
-        for reason in refused.reasons[:_REASONS_SHOWN]:
-            console.error(f"refused: {reason_text(reason)}")
+        if isinstance(refused, NodeRefused) or len(refused.reasons) > 1:
+            for reason in refused.reasons[:_REASONS_SHOWN]:
+                console.error(f"refused: {reason_text(reason)}")
         raise
 
 
@@ -243,7 +246,7 @@ def _make_image(
 def _check_image(order: BakeOrder, remote: Remote, site: Site, known: KnownGood) -> None:
     """Boot a node of the image and attest it, as anybody who builds on it will. NodeRefused."""
     with (
-        _refusals_shown(site.console),
+        refusals_shown(site.console),
         _helper(remote, order, site) as leased,
         closing(reach(leased, remote, site)) as node,
     ):

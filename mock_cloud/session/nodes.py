@@ -137,6 +137,11 @@ def connect_leased(leased: LeasedNode, remote: Remote) -> UnverifiedNode:
     return connect(leased.address, leased.client_key, **options)
 
 
+def shares_kernel(remote: Remote) -> bool:
+    """Whether its nodes run this machine's own kernel, and see its network."""
+    return remote.provider in _SHARES_OUR_KERNEL
+
+
 def attest(
     node: UnverifiedNode, leased: LeasedNode, known: KnownGood, remote: Remote, site: Site
 ) -> Attested:
@@ -153,7 +158,7 @@ def attest(
         known,
         standard(),
         site.archive,
-        nature=Nature(remote.provider in _SHARES_OUR_KERNEL, _boot_s(leased, remote)),
+        nature=Nature(shares_kernel(remote), _boot_s(leased, remote)),
         on_phase=tell,
     )
 

@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
 
 from mock_cloud.agent.image.order import KEYS_MARK, InstallOrder, to_json
 from mock_cloud.attest.accounts import Accounts, parse_accounts
-from mock_cloud.attest.live import LiveNode, Vouched, make_live_manifest
-from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.live import LiveNode, make_live_manifest
+from mock_cloud.attest.machine import chosen_rule, machine_rules
+from mock_cloud.attest.manifest import SAME_AS_CONTROLLER, ImageManifest
 from mock_cloud.attest.policy import standard
 from mock_cloud.attest.volatile import cloud_init_rules
+from mock_cloud.attest.vouched import Vouched
 from mock_cloud.cloud.leased import LeasedNode
-from mock_cloud.errors import AttestationRefused, Reason, RemoteCommandError
+from mock_cloud.errors import AttestationRefused, InputError, Reason, RemoteCommandError
 from mock_cloud.model import TrustedNode
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.remote.unverified import UnverifiedNode
@@ -29,7 +32,7 @@ from mock_cloud.session.attesting import (
 )
 from mock_cloud.session.console import Console
 from mock_cloud.session.known_good import KnownGood, read_file
-from mock_cloud.session.nodes import Site, attest
+from mock_cloud.session.nodes import Site, attest, shares_kernel
 from mock_cloud.settings import Remote
 from mock_cloud.signed.keys import PackageKeys
 
@@ -88,6 +91,33 @@ class Oven:
                 "--accept-unverified-base goes on without",
             )
         return manifest, self._judge(measured, manifest).proof
+
+    def adopt_machine(self, may_vary: Sequence[str]) -> tuple[ImageManifest, Vouched]:
+        """A manifest of this machine as it runs, and what whoever signs it vouches for.
+
+        What nobody may vouch for is refused: packages and programs that pinned keys did not sign
+        so, and whatever a verdict by this very manifest finds. `may_vary` are paths of data.
+        AttestationRefused, NodeRefused, InputError.
+        """
+        self.console.phase(f"remote {self.remote.name}: measuring the machine as it runs")
+        measured = measure_node(self.node, self.site.toolkit, self.site.archive)
+        rules = machine_rules(measured.parsed)
+        if self.remote.cloud is not None:
+            rules += cloud_init_rules()
+        try:
+            rules += tuple(chosen_rule(measured.parsed, path) for path in may_vary)
+        except ValueError as error:
+            raise InputError(f"it cannot vary: {error}", hint="see --may-vary") from error
+        manifest, vouched = make_live_manifest(
+            measured.parsed, measured.headers, self.keys, self._live(measured, is_machine=True),
+            None, name=self.name, created=self.created, volatile=rules,
+        )  # fmt: skip
+        if shares_kernel(self.remote):
+            manifest = replace(manifest, kernel=SAME_AS_CONTROLLER)
+            vouched = replace(vouched, kernel=None)
+        self._judge(measured, manifest)
+        self.console.done()
+        return manifest, vouched
 
     def install(self, channel: TrustedChannel, wanted: Wanted) -> None:
         """Packages by the node's own dnf. RemoteCommandError with dnf's last words."""
@@ -152,16 +182,20 @@ class Oven:
             measured.parsed,
             measured.headers,
             self.keys,
-            LiveNode(
-                self._accounts(measured),
-                self.site.toolkit,
-                frozenset(self.leased.injected),
-                self.leased.address.user,
-            ),
+            self._live(measured),
             base,
             name=self.name,
             created=self.created,
             volatile=cloud_init_rules(),
+        )
+
+    def _live(self, measured: Measured, *, is_machine: bool = False) -> LiveNode:
+        return LiveNode(
+            self._accounts(measured),
+            self.site.toolkit,
+            frozenset(self.leased.injected),
+            self.leased.address.user,
+            is_machine,
         )
 
     def _accounts(self, measured: Measured) -> Accounts:
@@ -174,7 +208,7 @@ class Oven:
                 raise AttestationRefused(
                     f"{self.leased.address}: {path} is not what was measured",
                     reasons=(Reason("file.changed", path, str(facts.get(path)), found),),
-                    hint="something changes the node: bake again",
+                    hint="something changes the node: try again",
                 )
         try:
             return parse_accounts(files["/etc/passwd"], files["/etc/group"])
@@ -187,7 +221,7 @@ class Oven:
     def _judge(self, measured: Measured, manifest: ImageManifest) -> Attested:
         binding = bind(
             self.node, self.leased, self.site.toolkit, measured.nonce, layers={},
-            shares_kernel=False,
+            shares_kernel=shares_kernel(self.remote),
         )  # fmt: skip
         # What was taken out again, our keys among it, is not missing.
         there = {fact.path for fact in measured.parsed.files}

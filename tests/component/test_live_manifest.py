@@ -19,7 +19,8 @@ from mock_cloud.attest import (
     parse_accounts,
     standard,
 )
-from mock_cloud.attest.live import LiveNode, Vouched, make_live_manifest
+from mock_cloud.attest.live import LiveNode, make_live_manifest
+from mock_cloud.attest.vouched import Vouched
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import AttestationRefused, RemoteCommandError
 from mock_cloud.model import Toolkit

@@ -135,6 +135,43 @@ def test_a_jump_host_that_is_down_is_named(
     assert "jump host gate" in checked.stdout + checked.stderr
 
 
+def test_a_machine_that_nobody_described_is_described_and_built_on(
+    make_lender: MakeUser, volunteers: Volunteers, lab: Lab, plain_srpm: Path, tmp_path: Path
+) -> None:
+    user, alpha = make_lender("one"), volunteers.alpha
+    signed = user.place / "own.manifest"
+    volunteers.write_remote(
+        user.config, "fresh", alpha.table(more=f'identity = "{volunteers.user_key}"')
+    )
+    remote = user.config.path / "remotes.d/fresh.toml"
+    manifest = f'manifest = "{alpha.manifest}"\n'
+    remote.write_text(remote.read_text().replace(manifest, ""))
+    make = ("known-good", "make", "--remote", "fresh", "--configdir", user.config.path,
+            "--sign-key", lab.keys / "manifest", "--output", signed)  # fmt: skip
+    check_failure(user.cloud(*make), 77, "vouched for", hint="--accept-unverified-base")
+    report = signed.with_name("own.manifest.report").read_text()
+    assert "file: /usr/sbin/init: f 0755 0:0" in report
+    assert "file: /etc/ssh/ssh_host_ed25519_key: f 0600 0:0" in report
+    assert "kernel: tainted: " in report and "package: bash-" in report
+    assert not signed.exists() and left(alpha) == []
+    made = user.cloud(*make, "--accept-unverified-base").expect()
+    assert "\nINFO: 0 of them are new" in made.stderr
+    table, line = made.stdout.splitlines()
+    remote.write_text(remote.read_text().replace(f"{table}\n", f"{table}\n{line}\n"))
+    user = replace(user, options=(*user.options, "--remote", "fresh"))
+    built = user.mock("--resultdir", tmp_path / "results", plain_srpm).expect()
+    assert "lent by the owner of alpha" in built.stderr
+    assert list((tmp_path / "results").glob("toy-plain-*.rpm"))
+    init = alpha.root / "usr/sbin/init"
+    before = init.read_bytes()
+    init.write_bytes(before.replace(b"-D -e", b"-D -4"))
+    try:
+        refused = user.mock("--init").expect(77)
+    finally:
+        init.write_bytes(before)
+    assert "file.digest: /usr/sbin/init" in refused.stderr
+
+
 def test_two_builds_take_two_machines_and_a_third_waits(
     make_lender: MakeUser, volunteers: Volunteers, plain_srpm: Path, tmp_path: Path
 ) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mock_cloud.attest import ImageManifest, NodeRefused, parse_evidence
-from mock_cloud.attest.live import LiveNode, Vouched, make_live_manifest
+from mock_cloud.attest.live import LiveNode, make_live_manifest
+from mock_cloud.attest.vouched import Vouched
 from mock_cloud.errors import AttestationRefused
 from tests.unit.attest.attest_builder import (
     ACCOUNTS,

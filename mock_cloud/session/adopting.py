@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The story of a manifest for a machine that runs: a lent one, or a node of any remote.
+
+Nobody has signed for such a machine as a whole. Packages' signatures are checked, what can never
+be right is refused, and all else is shown to whoever signs, who has to accept it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.attest.envelope import sign_manifest
+from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.verdict import NodeRefused
+from mock_cloud.attest.vouched import Vouched
+from mock_cloud.cloud.leased import LeasedNode
+from mock_cloud.errors import AttestationRefused, CommandLineError, ConfigError, InputError, Reason
+from mock_cloud.remote.unverified import UnverifiedNode
+from mock_cloud.session.console import Console
+from mock_cloud.session.imaging import check_signer, refusals_shown
+from mock_cloud.session.known_good import KnownGood, read_file, read_package_keys
+from mock_cloud.session.nodes import Site, attest, lease, reach
+from mock_cloud.session.oven import Oven
+from mock_cloud.settings import Remote
+from mock_cloud.signed.keys import PackageKeys
+
+_LINES_SHOWN: Final = 40
+_CHROOT: Final = "(known-good)"
+_PURPOSE: Final = " known-good"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineOrder:
+    """Which machine is described, and where its manifest goes; a report goes beside it.
+
+    `host` is a lent machine's name; `arch` chooses among a remote's nodes (default: its first).
+    `sign_key` is an OpenSSH ed25519 private key file. `may_vary` are paths of data.
+    """
+
+    sign_key: Path
+    output: Path
+    host: str = ""
+    arch: str = ""
+    name: str = ""
+    may_vary: tuple[str, ...] = ()
+    is_accepted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A signed manifest that was written; `table` of the remote's file is to name it."""
+
+    manifest: ImageManifest
+    output: Path
+    table: str
+
+
+def describe_machine(order: MachineOrder, remote: Remote, console: Console) -> Described:
+    """Make and sign the manifest of a machine of `remote` that runs.
+
+    1. Check what can be checked here. 2. Lease the machine, measure it, and refuse what nobody may
+    vouch for. 3. Write the report; go on only if what is in it was accepted. 4. Lease it again, or
+    another node like it, and attest that by the manifest, as each build will. 5. Sign and write.
+
+    Raises MockCloudError; AttestationRefused, after its reasons were shown.
+    """
+    # 1
+    remote, arch = _narrowed(remote, order)
+    key = read_file(order.sign_key, "the signing key")
+    check_signer(remote, order.sign_key, key)
+    keys = read_package_keys(remote.attest)
+    site = Site.of_user(console, remote, arch)
+    name = order.name or order.host or (remote.hosts or (remote,))[0].name
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    with refusals_shown(console):
+        # 2
+        with _node(remote, arch, site) as (leased, node):
+            oven = Oven(remote, site, leased, node, keys, name, created)
+            manifest, vouched = oven.adopt_machine(order.may_vary)
+        # 3
+        report = order.output.with_name(f"{order.output.name}.report")
+        _show(vouched, report, name, console)
+        _check_accepted(vouched, order, report, name)
+        # 4
+        _check_holds(manifest, keys, remote, arch, site)
+    # 5
+    _write(order.output, sign_manifest(manifest, key))
+    hosts, has_nodes = remote.hosts, arch in remote.nodes
+    table = f"host.{hosts[0].name}" if hosts else f"node.{arch}" if has_nodes else "attest"
+    return Described(manifest, order.output, table)
+
+
+def _narrowed(remote: Remote, order: MachineOrder) -> tuple[Remote, str]:
+    """The remote with the one machine that is meant, if its machines are lent; which arch."""
+    if not remote.hosts:
+        if order.host:
+            raise CommandLineError(f"remote {remote.name} has no hosts", hint="leave out --host")
+        arch = order.arch or remote.arches[0]
+        if arch not in remote.arches:
+            raise ConfigError(f"{remote.source}: it has no nodes of arch {arch!r}")
+        return remote, arch
+    hosts = [
+        host for host in remote.hosts
+        if order.host in ("", host.name) and order.arch in ("", host.arch)
+    ]  # fmt: skip
+    if len(hosts) != 1:
+        names = ", ".join(host.name for host in remote.hosts)
+        raise CommandLineError(
+            f"remote {remote.name}: {'say which host' if hosts else 'no such host'}: {names}",
+            hint="each machine has a manifest of its own: --host NAME",
+        )
+    arch = hosts[0].arch
+    return replace(remote, hosts=tuple(hosts), arches=(arch,)), arch
+
+
+@contextmanager
+def _node(remote: Remote, arch: str, site: Site) -> Iterator[tuple[LeasedNode, UnverifiedNode]]:
+    """A node that no build uses, connected to; given back at the block's end."""
+    with (
+        lease(remote, _CHROOT, site, arch=arch, purpose=_PURPOSE) as leased,
+        closing(reach(leased, remote, site)) as node,
+    ):
+        try:
+            yield leased, node
+        finally:
+            node.close()
+            leased.destroy()
+
+
+def _show(vouched: Vouched, report: Path, name: str, console: Console) -> None:
+    """Write the report; show what nobody signed for, and what an earlier report did not have."""
+    lines = list(vouched.unverified_lines())
+    try:
+        earlier = set(report.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError):
+        earlier = set()
+    _write(report, "".join(f"{line}\n" for line in vouched.lines()).encode())
+    console.info(
+        f"{name}: {len(vouched.packages)} packages are signed by pinned keys; whoever signs the"
+        f" manifest vouches for {len(lines)} facts besides, all in {report}"
+    )
+    shown = lines
+    if earlier:
+        shown = [line for line in lines if line not in earlier]
+        console.info(f"{len(shown)} of them are new since the report that was there")
+    _print(shown, console)
+
+
+def _print(lines: Sequence[str], console: Console) -> None:
+    for line in lines[:_LINES_SHOWN]:
+        console.info(f"  {line}")
+    if len(lines) > _LINES_SHOWN:
+        console.info(f"  and {len(lines) - _LINES_SHOWN} more")
+
+
+def _check_accepted(vouched: Vouched, order: MachineOrder, report: Path, name: str) -> None:
+    count = sum(1 for _ in vouched.unverified_lines())
+    if count and not order.is_accepted:
+        raise AttestationRefused(
+            f"{name}: {count} facts of it would be vouched for by whoever signs",
+            reasons=(Reason("base.unverified", name, "a manifest", "none"),),
+            hint=f"read {report}, then go on with --accept-unverified-base",
+        )
+
+
+def _check_holds(
+    manifest: ImageManifest, keys: PackageKeys, remote: Remote, arch: str, site: Site
+) -> None:
+    """A second lease is trusted by the manifest. NodeRefused says what changed."""
+    try:
+        with _node(remote, arch, site) as (leased, node):
+            attest(node, leased, KnownGood(manifest, keys), remote, site)
+    except NodeRefused as refused:
+        refused.message = f"{manifest.name}: it is not the same a moment later: {refused.message}"
+        refused.hint = (
+            "nothing was signed: end what changes it, or name data with --may-vary; an image for"
+            " many nodes is mock-cloud image bake's"
+        )
+        raise
+    finally:
+        site.console.done()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Whole or not at all."""
+    new = path.with_name(f".{path.name}.new")
+    try:
+        new.write_bytes(data)
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
