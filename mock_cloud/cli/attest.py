@@ -29,6 +29,7 @@ def add_parser(verbs: Verbs) -> None:
         epilog="example: mock-cloud attest local --json",
     )
     parser.add_argument("name", metavar="NAME", help="the remote")
+    parser.add_argument("--arch", default="", help="the node's (default: the remote's first)")
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
     parser.add_argument("--evidence", metavar="FILE", type=Path, help="write the evidence here")
     parser.add_argument("--configdir", metavar="DIR", type=Path, help="instead of /etc/mock")
@@ -37,7 +38,7 @@ def add_parser(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     remote = load_remote(arguments.name, arguments.configdir)
-    verdict = look_at_node(remote, console, arguments.configdir)
+    verdict = look_at_node(remote, console, arguments.configdir, arch=arguments.arch)
     if arguments.evidence is not None:
         archive = Archive(cache_dir(), state_dir())
         try:

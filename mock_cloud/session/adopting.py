@@ -19,12 +19,12 @@ from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.attest.vouched import Vouched
 from mock_cloud.cloud.leased import LeasedNode
-from mock_cloud.errors import AttestationRefused, CommandLineError, ConfigError, InputError, Reason
+from mock_cloud.errors import AttestationRefused, CommandLineError, InputError, Reason
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.session.console import Console
 from mock_cloud.session.imaging import check_signer, refusals_shown
 from mock_cloud.session.known_good import KnownGood, read_file, read_package_keys
-from mock_cloud.session.nodes import Site, attest, lease, reach
+from mock_cloud.session.nodes import Site, attest, lease, node_arch, reach
 from mock_cloud.session.oven import Oven
 from mock_cloud.settings import Remote
 from mock_cloud.signed.keys import PackageKeys
@@ -100,10 +100,7 @@ def _narrowed(remote: Remote, order: MachineOrder) -> tuple[Remote, str]:
     if not remote.hosts:
         if order.host:
             raise CommandLineError(f"remote {remote.name} has no hosts", hint="leave out --host")
-        arch = order.arch or remote.arches[0]
-        if arch not in remote.arches:
-            raise ConfigError(f"{remote.source}: it has no nodes of arch {arch!r}")
-        return remote, arch
+        return remote, node_arch(remote, order.arch)
     hosts = [
         host for host in remote.hosts
         if order.host in ("", host.name) and order.arch in ("", host.arch)

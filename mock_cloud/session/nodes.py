@@ -14,7 +14,7 @@ from mock_cloud.attest.verdict import NodeRefused, Verdict
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.pool import acquire
 from mock_cloud.cloud.sweep import sweep
-from mock_cloud.errors import HostKeyMismatch, TransportError
+from mock_cloud.errors import ConfigError, HostKeyMismatch, TransportError
 from mock_cloud.model import Toolkit
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import trust
@@ -169,14 +169,27 @@ def _boot_s(leased: LeasedNode, remote: Remote) -> float:
     return min(_BOOT_S, remote.cloud.boot_timeout_s) if remote.cloud and is_new else 0.0
 
 
-def look_at_node(remote: Remote, console: Console, configdir: Path | None = None) -> Verdict:
+def node_arch(remote: Remote, wanted: str) -> str:
+    """The architecture `wanted` of the remote's, by default its first. ConfigError."""
+    if wanted and wanted not in remote.arches:
+        raise ConfigError(
+            f"{remote.source}: it has no nodes of arch {wanted!r}",
+            hint=f"there are: {', '.join(remote.arches)}",
+        )
+    return wanted or remote.arches[0]
+
+
+def look_at_node(
+    remote: Remote, console: Console, configdir: Path | None = None, *, arch: str = ""
+) -> Verdict:
     """Lease, attest and give back a node; the verdict, trusted or refused."""
-    site = Site.of_user(console, remote, remote.arches[0])
-    known_goods = KnownGoods(remote, remote.arches[0])
+    arch = node_arch(remote, arch)
+    site = Site.of_user(console, remote, arch)
+    known_goods = KnownGoods(remote, arch)
     try:
         with (
             tidied(site.archive.state_dir, configdir, console),
-            lease(remote, _LOOKING, site, arch=remote.arches[0]) as leased,
+            lease(remote, _LOOKING, site, arch=arch) as leased,
             closing(reach(leased, remote, site)) as node,
         ):
             attested = attest(node, leased, known_goods.of(leased), remote, site)

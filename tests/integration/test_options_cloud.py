@@ -144,6 +144,9 @@ def test_known_good_is_made_and_shown(user: User, lab: Lab, tmp_path: Path) -> N
     assert json.loads(whole.stdout)["name"] == "an image"
     assert user.cloud("known-good", "show", output, "--key", lab.manifest_key).code == 77
     assert user.cloud("known-good", "show", output).code == 5
+    mixed = user.cloud(*make, "--accept-unverified-base").expect(5)
+    assert "--accept-unverified-base goes with --remote" in mixed.stderr
+    assert user.cloud(*make, "--remote", "local").code == 5
     foreign = [lab.foreign_key if word == lab.package_key else word for word in make]
     refused = user.cloud(*foreign)
     assert refused.code == 77

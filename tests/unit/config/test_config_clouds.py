@@ -199,7 +199,8 @@ def test_the_example_of_lent_machines_works(place: Path) -> None:
     text = re.sub(r"/etc/pki/[^\"]*", "p.asc", text)
     path = place / "volunteers.toml"
     path.write_text(text)
-    (host,) = read_remote("volunteers", path).hosts
+    plain = read_remote("volunteers", path)
+    (host,) = plain.hosts
     assert (host.name, host.arch, host.user) == ("alpha", "s390x", "root")
     # What stands in comments is true too.
     beta = text.index("#[host.beta]")
@@ -208,6 +209,14 @@ def test_the_example_of_lent_machines_works(place: Path) -> None:
     (place / "volunteers.ssh_config").write_text("")
     path.write_text(text[:beta] + table + text[end:])
     assert [one.name for one in read_remote("volunteers", path).hosts] == ["alpha", "beta"]
+    toolkit = text.index("#[toolkit]")
+    table = re.sub(r"(?m)^#(?=[a-z[])", "", text[toolkit:])
+    for first, second in (("mirror", "suite|keyring"), ("repository", "key")):
+        one = re.sub(rf"(?m)^({first}|{second}) = .*\n", "", table)
+        path.write_text(
+            text[:toolkit] + one.replace("/usr/share/keyrings/debian-archive-keyring.gpg", "p.asc")
+        )
+        assert read_remote("volunteers", path).toolkit != plain.toolkit
 
 
 @pytest.mark.parametrize(
@@ -239,7 +248,7 @@ def test_the_examples_of_clouds_work_and_show_the_true_defaults(
 EXAMPLE = Path(__file__).parents[3] / "etc/mock/remotes.d/ec2.toml"
 WITHOUT_DEFAULT = (
     *("subnets", "profile", "access_key_id", "secret_access_key", "endpoint"),
-    *("price_per_hour", "manifest"),
+    *("price_per_hour", "manifest", "repository", "key"),
 )
 
 
