@@ -139,12 +139,17 @@ MakeUser = Callable[[str], User]
 
 
 @pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """$XDG_CACHE_HOME of all users: the toolkit is packed once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
 def make_user(
-    lab: Lab, lab_repo: FileServer, tmp_path_factory: pytest.TempPathFactory
+    lab: Lab, lab_repo: FileServer, cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[MakeUser]:
     """Makes users that share nothing but the cache; at the end no node of theirs may be left."""
     users: list[User] = []
-    cache = tmp_path_factory.mktemp("cache")
 
     def make(name: str) -> User:
         place = tmp_path_factory.mktemp(name)

@@ -52,13 +52,14 @@ class Account:
         remote = load_remote("ec2", self.configdir)
         return replace(remote, lease=LeaseLimits(**limits))  # type: ignore[arg-type]
 
-    def acquire(self, **limits: float) -> LeasedNode:
+    def acquire(self, toolkit: str = "", **limits: float) -> LeasedNode:
         return acquire(
             self.remote(**limits),
             "one",
             state_dir=self.state_dir,
             deadline_s=30.0,
             arch=platform.machine(),
+            toolkit=toolkit,
         )
 
     def instances(self) -> int:
@@ -231,6 +232,24 @@ def plant_image(account: Account, bake: str) -> str:
 def test_a_sweep_without_dead_bakes_asks_for_no_images(account: Account) -> None:
     list(reap(["ec2"], account.state_dir, account.configdir))
     assert account.cloud.calls.count("DescribeImages") == 0
+
+
+# A warm node of another version of ours
+
+
+def test_34_a_node_that_holds_another_toolkit_is_not_used(account: Account) -> None:
+    """It would be refused: nothing but what we pushed may be in its toolkit's place."""
+
+    def lease(toolkit: str) -> str:
+        node = account.acquire(toolkit=toolkit)
+        node.release(keep=True)
+        return node.handle
+
+    old = lease("a" * 64)
+    new = lease("b" * 64)
+    assert new != old
+    assert [lease("a" * 64), lease("b" * 64)] == [old, new]
+    assert account.cloud.calls.count("RunInstances") == 2
 
 
 # What a command does beside its build

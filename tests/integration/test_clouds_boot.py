@@ -16,12 +16,6 @@ pytestmark = pytest.mark.lab
 NOBODY = "http://127.0.0.1:9/"
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """For the toolkit: packed by the first test only."""
-    return tmp_path_factory.mktemp("cache")
-
-
 def booting(cloud: Ec2Cloud, tries: int, **more: object) -> Fault:
     """The node's last stage calls somebody who is not there: 3 seconds between two tries."""
     cloud.early_sshd = True

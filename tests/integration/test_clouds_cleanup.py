@@ -29,12 +29,6 @@ LEASE = "\n[lease]\nidle_ttl = {idle_ttl}\nmax_ttl = {max_ttl}\n"
 BUDGET = '\n[budget]\nper_day = 1.2\nat_limit = "stop"\n'
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """For the toolkit: packed by the first test only."""
-    return tmp_path_factory.mktemp("cache")
-
-
 def kill(run: Command) -> None:
     run.send(signal.SIGKILL)
     run.child.wait()
@@ -97,6 +91,27 @@ def test_a_server_that_switched_itself_off_is_deleted_by_a_sweep(
     ended = user.cloud("reap", "openstack", "--configdir", config.path).expect()
     assert "was ended: expired" in ended.stderr
     assert openstack.listing().is_empty
+
+
+# The next command alone: no sweep, and the timers are long
+
+
+def test_22_what_a_controller_was_making_when_it_was_killed_is_ended_by_the_next_command(
+    ec2: Ec2Cloud, tmp_path: Path, cache: Path, plain_srpm: Path
+) -> None:
+    """It is not adopted: its host key was in the memory of the process that died."""
+    user = write_user(ec2, tmp_path, cache)
+    with Command(user, plain_srpm) as run:
+        wait_for(ec2.nodes, 60)
+        kill(run)
+    (half_made,) = ec2.listing().instances
+    (row,) = user.nodes()
+    ended = user.cloud("attest", "ec2", "--configdir", user.config.path).expect()
+    assert f"node {row['lease']} was ended: its creator died" in ended.stderr
+    (left,) = ec2.listing().instances
+    assert left != half_made and "verdict: trusted" in ended.stdout
+    user.cloud("release", "--all", "--configdir", user.config.path).expect()
+    assert ec2.listing().is_empty
 
 
 # The sweep alone: the timers are long, the controller is dead

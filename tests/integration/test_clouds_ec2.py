@@ -42,7 +42,7 @@ package_keys = ["{package_key}"]
 
 
 @pytest.fixture
-def user(ec2: Ec2Cloud, lab: Lab, tmp_path: Path) -> Iterator[User]:
+def user(ec2: Ec2Cloud, lab: Lab, tmp_path: Path, cache: Path) -> Iterator[User]:
     """Somebody with an account, whose keys are in ~/.aws; the manifest is [node.ARCH]'s."""
     config = ec2.write_config(tmp_path / "etc")
     text = REMOTE.format(
@@ -62,7 +62,7 @@ def user(ec2: Ec2Cloud, lab: Lab, tmp_path: Path) -> Iterator[User]:
         f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n"
     )
     options = ("--configdir", str(config.path), "-r", config.chroot(), "--remote", "ec2")
-    yield User(tmp_path, config, tmp_path / "cache", options)
+    yield User(tmp_path, config, cache, options)
 
 
 def test_a_cold_build_then_a_warm_one_and_nothing_is_left(

@@ -65,12 +65,6 @@ package_keys = ["{package_key}"]
 """
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """For toolkits: packed by the first test only."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
 def user(openstack: OpenStackCloud, lab: Lab, tmp_path: Path, cache: Path) -> User:
     """Somebody with an account: clouds.yaml for OpenStack, two variables for Rackspace."""

@@ -18,9 +18,9 @@ CODE, TEXT = "Server.SpotInstanceTermination", "Instance terminated by Spot"
 
 
 def test_the_logs_stay_the_reason_is_told_and_the_next_node_is_on_demand(
-    ec2: Ec2Cloud, tmp_path: Path, plain_srpm: Path
+    ec2: Ec2Cloud, tmp_path: Path, cache: Path, plain_srpm: Path
 ) -> None:
-    user = write_user(ec2, tmp_path, tmp_path / "cache", SPOT)
+    user = write_user(ec2, tmp_path, cache, SPOT)
     results = tmp_path / "results"
     with Command(user, "--resultdir", results, plain_srpm) as run:
         run.wait_for("Start: installing minimal buildroot")
