@@ -7,6 +7,7 @@ be right is refused, and all else is shown to whoever signs, who has to accept i
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -73,6 +74,8 @@ def describe_machine(order: MachineOrder, remote: Remote, console: Console) -> D
     remote, arch = _narrowed(remote, order)
     key = read_file(order.sign_key, "the signing key")
     check_signer(remote, order.sign_key, key)
+    if not os.access(order.output.parent, os.W_OK):
+        raise InputError(f"{order.output.parent} is no directory that can be written to")
     keys = read_package_keys(remote.attest)
     site = Site.of_user(console, remote, arch)
     name = order.name or order.host or (remote.hosts or (remote,))[0].name
