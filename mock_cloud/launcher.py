@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,11 @@ from mock_cloud.invocation import MOCK_VERSION, CommandLine, parse_command_line
 from mock_cloud.session.console import Console
 from mock_cloud.session.interrupts import Stopped, signals_raise
 
+# Where distributions have mock's modules.
+_LIBRARIES: Final = ("/usr/lib", "/usr/local/lib")
+_PLUGIN: Final = "mockbuild/plugins/remote.py"
+_PLUGIN_OFF: Final = "--disable-plugin=remote"
+
 # With the abbreviations that argparse takes for them, next to mock's --remove and --no-….
 _REMOTE: Final = ("--remote", "--remot")
 _NO_REMOTE: Final = tuple("--no-remote"[:length] for length in range(len("--no-r"), 12))
@@ -37,9 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     real = find_real_mock(os.environ)
     console = Console()
+    return end_well(console, lambda: _run(words, real, console))
+
+
+def end_well(console: Console, act: Callable[[], int]) -> int:
+    """The exit code of `act`; what stops it is said in mock's words, with mock's code."""
     try:
         with signals_raise():
-            return _run(words, real, console)
+            return act()
     except Stopped as stopped:
         console.done()
         console.error(
@@ -63,16 +74,19 @@ def _run(words: list[str], real: Path | None, console: Console) -> int:
         return 0
     console.set_verbosity(line.verbose)
     configdir = Path(line.configdir) if line.configdir else MOCK_CONFIG_DIR
+    plugged = real is not None and has_plugin(real)
     if real is not None and line.no_remote:
-        _exec(real, words)
+        _exec(real, [_PLUGIN_OFF, *words] if plugged else words)
     if line.mode == "listchroots" and real is None:
         print(list_chroots(configdir), end="")
         return 0
-    opts = load_config_opts(line.chroot, configdir)
+    opts = load_config_opts(line.chroot, configdir, plugins=("remote",) if plugged else ())
     apply_command_line(opts, line)
     name = choose_remote(line, opts)
     if real is not None and (name is None or line.is_local):
-        _exec(real, _without_remote(words))
+        # mock reads a user's file after the chroot's, and might find a remote where we don't.
+        off = plugged and name is None and opts["plugin_conf"]["remote_enable"]
+        _exec(real, [_PLUGIN_OFF, *words] if off else words)
     if line.is_local:
         return _show(line, opts)
     if name is None:
@@ -81,6 +95,8 @@ def _run(words: list[str], real: Path | None, console: Console) -> int:
             hint="say --remote NAME, set MOCK_REMOTE or config_opts['remote'], or install mock",
         )
     remote = load_remote(name, Path(line.configdir) if line.configdir else None)
+    if real is not None and plugged and may_run_mock():
+        _exec(real, [*plugin_words(name), *words])
     from mock_cloud.session.build import run  # not before it is needed: it imports paramiko
 
     python = ".".join(map(str, sys.version_info[:3]))
@@ -115,6 +131,31 @@ def find_real_mock(environ: Mapping[str, str]) -> Path | None:
         if _identity(candidate) not in mine and not _is_launcher(candidate):
             return candidate
     return None
+
+
+def may_run_mock() -> bool:
+    """Whether mock would let this user in; it asks the others for root's password."""
+    try:
+        return grp.getgrnam("mock").gr_gid in (os.getegid(), *os.getgroups())
+    except KeyError:
+        return False
+
+
+def has_plugin(real: Path) -> bool:
+    """Whether this project's plugin is installed where `real` would find it."""
+    if (real.resolve().parent / _PLUGIN).is_file():
+        return True
+    return any(any(Path(top).glob(f"python3*/site-packages/{_PLUGIN}")) for top in _LIBRARIES)
+
+
+def plugin_words(name: str) -> list[str]:
+    """What tells mock's plugin the remote's name, and to use this very installation."""
+    session = [sys.executable, "-m", "mock_cloud.handover"]
+    return [
+        "--enable-plugin=remote",
+        f"--plugin-option=remote:name={name!r}",
+        f"--plugin-option=remote:session={session!r}",
+    ]
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

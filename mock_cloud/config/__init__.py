@@ -11,6 +11,7 @@ from mock_cloud.config.choice import choose_remote
 from mock_cloud.config.chroots import MOCK_CONFIG_DIR, find_config_file, load_config_opts
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.engine import engine_config, shell_is_unprivileged
+from mock_cloud.config.handover import Handover, parse_handover
 from mock_cloud.config.overrides import apply_command_line
 from mock_cloud.config.paths import Paths, chain_results, locate_paths
 from mock_cloud.config.remotes import RemoteFile, list_remotes, load_remote, read_remote
@@ -20,6 +21,7 @@ __all__ = [
     "MOCK_CONFIG_DIR",
     "ArchitectureError",
     "ConfigOpts",
+    "Handover",
     "Paths",
     "RemoteFile",
     "apply_command_line",
@@ -34,6 +36,7 @@ __all__ = [
     "load_config_opts",
     "load_remote",
     "locate_paths",
+    "parse_handover",
     "read_remote",
     "root_path",
     "shell_is_unprivileged",

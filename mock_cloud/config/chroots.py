@@ -20,6 +20,7 @@ import socket
 import sys
 import uuid
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,16 +61,24 @@ def user_home() -> Path:
 
 
 def load_config_opts(
-    name: str, config_path: Path = MOCK_CONFIG_DIR, *, home: Path | None = None
+    name: str,
+    config_path: Path = MOCK_CONFIG_DIR,
+    *,
+    home: Path | None = None,
+    plugins: Iterable[str] = (),
 ) -> ConfigOpts:
     """The configuration `name`, like mock's `load_config(config_path, name)`.
 
     `name` is a path if it ends in ``.cfg``; else ``NAME.cfg`` is looked up in `home`'s
-    ``.config/mock`` and in `config_path`. Template expansion is on in the result. Raises
+    ``.config/mock`` and in `config_path`. `plugins` are in mock's plugin directory besides its own:
+    known, disabled, without options. Template expansion is on in the result. Raises
     ConfigError; a macro without a value raises CommandLineError, as in mock.
     """
     home = home if home is not None else user_home()
     opts = default_config_opts()
+    for plugin in plugins:
+        opts["plugins"].append(plugin)
+        opts["plugin_conf"].update({f"{plugin}_enable": False, f"{plugin}_opts": {}})
     opts["config_path"] = str(config_path)
     opts["chroot_name"] = Path(name).stem if name.endswith(".cfg") else name
     file = find_config_file(name, config_path, home)

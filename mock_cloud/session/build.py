@@ -62,6 +62,9 @@ _DRAIN_S: Final = 20.0
 _REASONS_SHOWN: Final = 20
 _LOGLESS_MODES: Final = ("shell", "clean")
 
+OnResults = Callable[[Path, tuple[Path, ...]], None]
+"""Told the directory of results and the files that arrived in it, once they are in place."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -76,6 +79,7 @@ class Run:
     channel: TrustedChannel
     mirror: Mirror
     job: str
+    on_results: OnResults
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +91,20 @@ class Task:
     destination: Destination
     resultdir: ResultDir
     console: Console
+    on_results: OnResults
 
 
-def run(line: CommandLine, opts: ConfigOpts, remote: Remote, console: Console) -> int:
+def _ignore(_directory: Path, _placed: tuple[Path, ...]) -> None:
+    pass
+
+
+def run(
+    line: CommandLine,
+    opts: ConfigOpts,
+    remote: Remote,
+    console: Console,
+    on_results: OnResults = _ignore,
+) -> int:
     """Perform `line` on a node of `remote` and return mock's exit code.
 
     1. Check everything that can be checked here. Then, on another node again if one fails:
@@ -108,7 +123,7 @@ def run(line: CommandLine, opts: ConfigOpts, remote: Remote, console: Console) -
         destination = find_destination(line, opts, work)
         resultdir = stack.enter_context(open_results(destination))
         stack.enter_context(tidied(state_dir(), configdir, console))
-        task = Task(opts, work, destination, resultdir, console)
+        task = Task(opts, work, destination, resultdir, console, on_results)
         plan = Plan(
             is_repeatable=fresh(work) or line.mode == "chain",
             load=lambda name: load_remote(name, configdir),
@@ -143,7 +158,10 @@ def _try_once(task: Task, attempt: Attempt) -> int:
             stack.enter_context(cared_for(channel, leased, care, task.console))
             mirror = stack.enter_context(_mirrored(task))
             job = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
-            this = Run(work, task.destination, remote, site, leased, node, channel, mirror, job)
+            this = Run(
+                work, task.destination, remote, site, leased, node, channel, mirror, job,
+                task.on_results,
+            )  # fmt: skip
             # 4
             _send(this)
         # 5
@@ -304,7 +322,7 @@ def _cancel(this: Run, *, keep_logs: bool) -> None:
 def _publish(this: Run, end: JobEnd, look_again: Callable[[], None]) -> None:
     line, console = this.work.line, this.site.console
     if line.mode not in _LOGLESS_MODES:
-        collect(
+        placed = collect(
             this.channel,
             this.job,
             this.mirror,
@@ -313,6 +331,7 @@ def _publish(this: Run, end: JobEnd, look_again: Callable[[], None]) -> None:
             look_again,
             logs_only=end.exit in (None, EXIT_INFRASTRUCTURE),
         )
+        this.on_results(this.mirror.resultdir.path, placed)
     if line.mode == "copyout" and this.work.copyout is not None and end.exit == 0:
         try:
             unpack_copyout(this.channel, this.job, len(this.work.args), this.work.copyout)

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
-_PARTS = ("LICENSE", "README.md", "docs", "etc", "mock_cloud", "pyproject.toml", "setup.py")
+_PARTS = (
+    "LICENSE",
+    "README.md",
+    "docs",
+    "etc",
+    "mock-plugins",
+    "mock_cloud",
+    "pyproject.toml",
+    "setup.py",
+)
 
 
 def _source_package(place: Path) -> Path:
@@ -48,6 +57,8 @@ def test_mock_cloud_builds_itself(mock: User, tmp_path: Path) -> None:
     ).stdout.split()
     assert "/usr/bin/mock-cloud" in listing
     assert "/usr/libexec/mock-cloud/mock" in listing
+    assert "/usr/bin/mock-cloud-session" in listing
+    assert any(path.endswith("/mockbuild/plugins/remote.py") for path in listing)
     assert "/etc/mock/remotes.d/local.toml" in listing
     assert "/usr/bin/mock" not in listing  # that is mock's own
     pages = {Path(path).name.partition(".")[0] for path in listing if "/man" in path}

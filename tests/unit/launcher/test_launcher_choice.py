@@ -77,6 +77,25 @@ def test_no_remote_goes_to_the_real_mock_without_our_own_option(place: Path, opt
     assert words[3:] == ["-r", "tiny", "--init"]
 
 
+def test_no_remote_switches_the_plugin_off(place: Path) -> None:
+    """Where a configuration has switched it on, mock alone would go on to the remote."""
+    real = _install_real_mock(place)
+    plugin = real.parent / "mockbuild/plugins/remote.py"
+    plugin.parent.mkdir(parents=True)
+    plugin.touch()
+    assert _mock(place, "-r", "tiny", "--init", "--no-remote").returncode == 42
+    words = (place / "record").read_text().splitlines()[1:]
+    assert words == ["--disable-plugin=remote", "--configdir", str(place / "mock"), "-r", "tiny",
+                     "--init"]  # fmt: skip
+    assert _mock(place, "-r", "tiny", "--init").returncode == 42
+    assert "--disable-plugin=remote" not in (place / "record").read_text()
+    with (place / "mock" / "tiny.cfg").open("a") as stream:
+        stream.write("config_opts['plugin_conf']['remote_opts']['session'] = 'x'\n")
+        stream.write("config_opts['plugin_conf']['remote_enable'] = True\n")
+    assert _mock(place, "-r", "tiny", "--init").returncode == 42
+    assert "--disable-plugin=remote" in (place / "record").read_text()
+
+
 @pytest.mark.parametrize("words", [("--remote", "nowhere"), ("--remote=nowhere",)])
 def test_a_remote_is_never_silently_local(place: Path, words: tuple[str, ...]) -> None:
     _install_real_mock(place)

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A copy of a real mock, with our plugin beside its own, and a user who may run it.
+
+`mock` on the PATH, as distributions package it, or MOCK_CLOUD_TEST_MOCK naming the mock.py of a
+checkout and MOCK_CLOUD_TEST_MOCK_PYTHON the Python that has what it imports.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Ended
+from tests.lab.layout import repository_root
+
+_PACKAGED = Path("/usr/libexec/mock/mock")
+_TIMEOUT_S = 150.0
+
+
+def find_source() -> tuple[Path, Path, str]:
+    """mock.py, its package, and its Python; skips the test if the machine has no mock."""
+    named = os.environ.get("MOCK_CLOUD_TEST_MOCK")
+    if named:
+        script = Path(named)
+        python = os.environ.get("MOCK_CLOUD_TEST_MOCK_PYTHON", "/usr/bin/python3")
+        return script, script.parent / "mockbuild", python
+    if not _PACKAGED.is_file():
+        pytest.skip("no mock on this machine: install it, or set MOCK_CLOUD_TEST_MOCK=…/mock.py")
+    python = "/usr/bin/python3"
+    where = "import mockbuild; print(mockbuild.__path__[0])"
+    found = subprocess.run([python, "-c", where], check=True, capture_output=True, text=True)
+    return _PACKAGED, Path(found.stdout.strip()), python
+
+
+def find_user() -> pwd.struct_passwd:
+    """Somebody but root in the group mock; skips the test if there is nobody."""
+    try:
+        members = grp.getgrnam("mock").gr_mem
+    except KeyError:
+        members = []
+    for name in members:
+        if pwd.getpwnam(name).pw_uid != 0:
+            return pwd.getpwnam(name)
+    pytest.skip("no user in the group mock: useradd -m -G mock builder")
+
+
+@dataclass(frozen=True)
+class Started:
+    """A mock that runs, and what it has printed."""
+
+    child: subprocess.Popen[bytes]
+    output: Path
+
+    def wait_for(self, text: str) -> None:
+        deadline_s = time.monotonic() + _TIMEOUT_S
+        while text not in self.output.read_text(errors="replace"):
+            assert self.child.poll() is None and time.monotonic() < deadline_s, self.output
+            time.sleep(0.05)
+
+    def session(self) -> int:
+        """The process id of the session: its only child."""
+        pid = self.child.pid
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+@dataclass(frozen=True)
+class RealMock:
+    """mock in `place`/py, run for `user` as sudo would start it.
+
+    With `logging.ini`, configuration goes to `place`/etc, which is given with --configdir.
+    """
+
+    place: Path
+    user: pwd.struct_passwd
+    python: str
+
+    @property
+    def script(self) -> Path:
+        return self.place / "py/mock.py"
+
+    @property
+    def plugin(self) -> Path:
+        return self.place / "py/mockbuild/plugins/remote.py"
+
+    @property
+    def session(self) -> Path:
+        return self.place / "bin/mock-cloud-session"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What sudo leaves, and where the session keeps its state."""
+        return {
+            "PATH": f"{self.place / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root",
+            "LANG": "C.UTF-8",
+            "USER": "root",
+            "SUDO_UID": str(self.user.pw_uid),
+            "SUDO_GID": str(self.user.pw_gid),
+            "SUDO_USER": self.user.pw_name,
+            "XDG_STATE_HOME": str(self.place / "state"),
+            "XDG_CACHE_HOME": str(self.place / "cache"),
+            "PYTHONHASHSEED": "0",  # --debug-config prints sets
+        }
+
+    def argv(self, *words: str | Path) -> list[str]:
+        return [self.python, str(self.script), *map(str, words)]
+
+    def run(self, *words: str | Path) -> Ended:
+        """Run mock to its end."""
+        return _end(self.argv(*words), cwd=self.place, env=self.environment)
+
+    @contextmanager
+    def started(self, *words: str | Path) -> Iterator[Started]:
+        """mock, started; killed by its pid if it still runs at the end."""
+        with (self.place / "output").open("w+") as output:
+            child = subprocess.Popen(
+                self.argv(*words),
+                cwd=self.place,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+            try:
+                yield Started(child, self.place / "output")
+            finally:
+                child.kill()
+                child.wait()
+
+    def launch(self, *words: str | Path) -> Ended:
+        """Run the launcher like mock: under sudo, for a user in the group mock."""
+        path = f"{self.script.parent}:{self.environment['PATH']}"
+        return _end(
+            [str(self.place / "bin/launcher"), *map(str, words)],
+            cwd=self.place,
+            env={**self.environment, "PATH": path},
+            extra_groups=[grp.getgrnam("mock").gr_gid],
+        )
+
+    def as_user(self, *argv: str) -> Ended:
+        """Run a command as the user himself."""
+        env = {name: text for name, text in self.environment.items() if "SUDO" not in name}
+        return _end(
+            list(argv),
+            cwd=self.place,
+            env={**env, "HOME": self.user.pw_dir, "USER": self.user.pw_name},
+            user=self.user.pw_uid,
+            group=self.user.pw_gid,
+            extra_groups=os.getgrouplist(self.user.pw_name, self.user.pw_gid),
+        )
+
+    def copy(self, name: str) -> RealMock:
+        """A copy for one test to edit."""
+        place = self.place / "copies" / name
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(self.place / "py", place / "py")
+        (place / "bin").symlink_to(self.place / "bin")
+        return RealMock(place, self.user, self.python)
+
+
+def _end(argv: list[str], **given: Any) -> Ended:
+    done = subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=_TIMEOUT_S,
+        check=False,
+        **given,
+    )
+    texts = (stream.decode(errors="surrogateescape") for stream in (done.stdout, done.stderr))
+    return Ended(tuple(argv), done.returncode, *texts)
+
+
+def make(place: Path) -> RealMock:
+    """Copy the machine's mock to `place` and install the plugin there."""
+    script, package, python = find_source()
+    user = find_user()
+    mock = RealMock(place, user, python)
+    mock.script.parent.mkdir(parents=True)
+    shutil.copy(script, mock.script)
+    shutil.copytree(package, mock.script.parent / "mockbuild")
+    with (mock.script.parent / "mockbuild/constants.py").open("a") as constants:
+        # A packaged mock has its own directories written there.
+        constants.write(f"\nPKGPYTHONDIR = {str(mock.script.parent / 'mockbuild')!r}\n")
+    shutil.copy(repository_root() / "mock-plugins/remote.py", mock.plugin)
+    _write_commands(mock)
+    for name in ("state", "cache", "results"):
+        (place / name).mkdir()
+        os.chown(place / name, user.pw_uid, user.pw_gid)
+    for name in ("lib", "mock-cache"):
+        (place / name).mkdir()
+        os.chown(place / name, 0, grp.getgrnam("mock").gr_gid)
+        (place / name).chmod(0o2775)
+    return mock
+
+
+def configure(mock: RealMock, config: Path) -> None:
+    """Add to a configuration directory what mock needs on any machine."""
+    (config / "logging.ini").write_text(_logging(find_source()[0]))
+    with (config / "site-defaults.cfg").open("a") as stream:
+        stream.write(
+            f"config_opts['basedir'] = {str(mock.place / 'lib')!r}\n"
+            f"config_opts['cache_topdir'] = {str(mock.place / 'mock-cache')!r}\n"
+            "config_opts['isolation'] = 'simple'\n"
+        )
+
+
+def _logging(script: Path) -> str:
+    for path in (script.parent.parent / "etc/mock/logging.ini", Path("/etc/mock/logging.ini")):
+        if path.is_file():
+            return path.read_text()
+    pytest.skip("mock's logging.ini is missing")
+
+
+def _write_commands(mock: RealMock) -> None:
+    """`mock` beside mock.py for the launcher to find; our own commands, as pip installs them."""
+    packaged = mock.script.with_name("mock")
+    packaged.write_text(f'#!/bin/sh\nexec {shlex.quote(mock.python)} {mock.script} "$@"\n')
+    packaged.chmod(0o755)
+    venv, base = mock.place / "venv", _session_python(mock.user)
+    subprocess.run([base, "-m", "venv", "--without-pip", str(venv)], check=True, timeout=30)
+    places = [str(repository_root()), *(path for path in sys.path if "site-packages" in path)]
+    (packages,) = venv.glob("lib/python3*/site-packages")
+    (packages / "mock-cloud.pth").write_text("".join(f"{place}\n" for place in places))
+    mock.session.parent.mkdir()
+    modules = {"mock-cloud-session": "handover", "launcher": "launcher", "mock-cloud": "cli"}
+    for name, module in modules.items():
+        command = mock.session.parent / name
+        command.write_text(
+            f"#!{venv}/bin/python\nimport sys\n"
+            f"from mock_cloud.{module} import main\nsys.exit(main())\n"
+        )
+        command.chmod(0o755)
+
+
+def _session_python(user: pwd.struct_passwd) -> str:
+    """This Python, or the system's where the user may not run this one."""
+    own = str(Path(sys.executable).resolve())
+    who: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": ()}
+    try:
+        subprocess.run([own, "-c", ""], check=True, timeout=10, **who)
+    except PermissionError:
+        return "/usr/bin/python3"
+    return own
