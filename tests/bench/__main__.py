@@ -9,6 +9,7 @@ import sys
 BENCHES = (
     ("tests.bench.bench_build",),
     ("tests.bench.bench_attest",),
+    ("tests.bench.bench_cloud",),
     ("tests.bench.bench_measure", "/usr"),
     ("tests.bench.bench_transfer",),
 )

@@ -20,6 +20,9 @@ SSH_PORT: Final = 22
 _GREETING: Final = b"SSH-2.0-"
 _GREETING_LIMIT: Final = 8192  # RFC 4253, 4.2: lines before it are allowed
 _GREETING_TIMEOUT_S: Final = 10.0
+_GREETING_PAUSE_S: Final = 0.2
+_CONNECT_TIMEOUT_S: Final = 2.0
+"""TCP repeats what was dropped after 1, 3 and 7 s: while a node boots, a new try is sooner."""
 _UNKNOWN_GRACE_S: Final = 30.0
 """How long an API may not know what it has just made: EC2 promises nothing, it is seconds."""
 _SHORTEST_POLL_S: Final = 0.5
@@ -96,14 +99,16 @@ def wait_for_greeting(api: CloudApi, handle: str, address: str, *, deadline: flo
             instance = api.find(handle)
             if instance is not None:
                 check_alive(instance)
-        _sleep(now - began, deadline)
+        time.sleep(min(_GREETING_PAUSE_S, deadline - now))
 
 
 def find_greeting_problem(address: str, deadline: float) -> str:
     """What hindered an SSH server at `address` from greeting; empty if it did."""
     timeout_s = max(0.1, min(_GREETING_TIMEOUT_S, deadline - time.monotonic()))
     try:
-        with socket.create_connection((address, SSH_PORT), timeout_s) as connection:
+        patience_s = min(timeout_s, _CONNECT_TIMEOUT_S)
+        with socket.create_connection((address, SSH_PORT), patience_s) as connection:
+            connection.settimeout(timeout_s)
             return _read_greeting(connection, time.monotonic() + timeout_s)
     except OSError as error:
         return error.strerror or str(error)
