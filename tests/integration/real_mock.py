@@ -122,6 +122,11 @@ class RealMock:
         """Run mock to its end."""
         return _end(self.argv(*words), cwd=self.place, env=self.environment)
 
+    def on_terminal(self, *words: str | Path) -> Ended:
+        """The same on a terminal of its own; all that is printed is standard output."""
+        argv = ["script", "-qefc", shlex.join(self.argv(*words)), "/dev/null"]
+        return _end(argv, cwd=self.place, env={**self.environment, "TERM": "xterm"})
+
     @contextmanager
     def started(self, *words: str | Path) -> Iterator[Started]:
         """mock, started; killed by its pid if it still runs at the end."""

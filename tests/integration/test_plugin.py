@@ -6,7 +6,10 @@ The remote is the lab's EC2: nothing on this machine needs root's rights but moc
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -150,6 +153,29 @@ def check_identity(mock: RealMock) -> None:
     assert f"USER={mock.user.pw_name}" in environment
 
 
+def test_a_chains_repository_names_packages_as_they_were_signed(
+    mock: RealMock, config: ConfigDirectory, run: Mock, chain_srpms: tuple[Path, Path]
+) -> None:
+    signer = mock.place / "bin/marker"
+    signer.write_text('#!/bin/sh\nfor package; do printf signed >> "$package"; done\n')
+    signer.chmod(0o755)
+    sign = f"config_opts['plugin_conf']['sign_opts'] = {{'cmd': '{signer}', 'opts': '%(rpms)s'}}\n"
+    add(config.chroot_file(), ENABLED + REMOTE + sign)
+    repository = mock.place / "results/chain"
+    words = ("--enable-plugin=sign", "--chain", "--localrepo", repository)
+    run(*words, *chain_srpms).expect()
+    place = repository / "results" / config.chroot()
+    primary = next((place / "repodata").glob("*-primary.xml.gz"))
+    listed = set(
+        re.findall(r'pkgid="YES">([0-9a-f]{64})<', gzip.decompress(primary.read_bytes()).decode())
+    )
+    packages = [path for path in place.glob("*/*.rpm") if not path.name.endswith(".src.rpm")]
+    assert len(packages) >= 2
+    for package in place.glob("*/*.rpm"):
+        assert package.read_bytes().endswith(b"signed")
+    assert {hashlib.sha256(path.read_bytes()).hexdigest() for path in packages} == listed
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
@@ -178,6 +204,13 @@ def test_the_sites_file_enables_it_and_exit_codes_pass(
     assert says in ended.stderr
     assert "Traceback" not in ended.stderr
     assert built_here(mock) == []
+
+
+def test_a_shell_has_the_users_terminal(mock: RealMock, config: ConfigDirectory) -> None:
+    words = ("--configdir", config.path, "-r", config.chroot(), "--config-opts=remote=ec2")
+    shell = ("--enable-plugin=remote", "--shell", "tty; exit 3")
+    ended = mock.on_terminal(*words, *shell).expect(3)
+    assert "/dev/pts/" in ended.stdout
 
 
 def test_a_refusal_is_77_and_nothing_is_built(
@@ -253,6 +286,31 @@ def test_switched_off_it_is_as_if_it_were_not_there(
     # A remote is configured, but the plugin is not enabled: mock does not know the option.
     add(config.chroot_file(), REMOTE)
     assert "node" not in run(*words).expect().stderr
+
+
+@pytest.mark.slow
+def test_a_local_build_is_the_same_with_the_plugin_there(
+    mock: RealMock, run: Mock, plain_srpm: Path
+) -> None:
+    bare = mock.copy("bare")
+    bare.plugin.unlink()
+    ended = {}
+    for name, one in (("bare", bare), ("with", mock)):
+        results = mock.place / "results" / name
+        ended[name] = run("--resultdir", results, plain_srpm, mock=one).expect()
+        run("--scrub=all", mock=one).expect()
+    assert messages(ended["with"]) == messages(ended["bare"])
+    left, right = (
+        sorted(path.name for path in (mock.place / "results" / name).iterdir()) for name in ended
+    )
+    assert left == right and "remote_attestation.log" not in left
+    assert any(name.endswith(".noarch.rpm") for name in left)
+
+
+def messages(ended: Ended) -> list[str]:
+    """mock's own lines, without what differs between any two runs."""
+    wanted = re.compile(r"(INFO|WARNING|ERROR|Start|Finish): (?!mock.py version|Results|Done)")
+    return [line for line in ended.stderr.splitlines() if wanted.match(line)]
 
 
 def options(ended: Ended) -> list[str]:
