@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The lab's clouds without their nodes: an instance is an address that greets like sshd.
+"""The lab's clouds, watched; and without their nodes: an instance greets like sshd and no more.
 
-All of the API is as ever: HTTP, moto or mimic behind the proxy, its faults, its records. It lets
-hundreds of leases pass where hundreds of booted nodes would take hours.
+All of the API is as ever: HTTP, moto or mimic behind the proxy, its faults, its records. Paper
+lets hundreds of leases pass in a minute; booted nodes show that the machines end too.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class PaperMachine(Machine):
         threading.Thread(target=self._greeter.serve_forever, args=(0.05,), daemon=True).start()
         self.state = State.RUNNING
 
-    def die(self) -> None:
+    def crash(self) -> None:
         """As a node whose own timer ended it, or whose power failed."""
         self._fall_silent()
         self._end(State.POWERED_OFF, "")
@@ -63,7 +63,7 @@ class PaperMachine(Machine):
         self._fall_silent()
         self.state = State.STOPPED
 
-    kill = crash = stop
+    kill = stop
 
     def destroy(self) -> None:
         self._fall_silent()
@@ -87,11 +87,10 @@ class PaperSite(Site):
 
 
 class Watched(Cloud):
-    """A cloud of paper that writes down which instance was asked to end, and when."""
+    """A cloud that writes down which instance was asked to end, and when."""
 
     def __init__(self, lab: Lab) -> None:
         super().__init__(lab)
-        self.site = PaperSite()
         self.asked_to_end: list[tuple[float, str]] = []
         self.deaths = 0
 
@@ -111,16 +110,26 @@ class Watched(Cloud):
         living = [m for m in self.nodes() if m.state is State.RUNNING and m.name not in spared]
         if living:
             machine: Any = chance.choice(living)
-            machine.die()
+            machine.crash()
             self.deaths += 1
 
 
-class PaperEc2(Watched, Ec2Cloud):
+class _Paper(Watched):
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab)
+        self.site = PaperSite()
+
+
+class PaperEc2(_Paper, Ec2Cloud):
     """EC2 of paper."""
 
 
-class PaperOpenStack(Watched, OpenStackCloud):
+class PaperOpenStack(_Paper, OpenStackCloud):
     """OpenStack of paper."""
+
+
+class BootedEc2(Watched, Ec2Cloud):
+    """EC2 whose instances are machines."""
 
 
 @contextmanager

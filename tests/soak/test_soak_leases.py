@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Two hundred leases on a cloud of paper, with kills and faults: nothing is left or stolen.
+"""Two hundred leases with kills and faults: nothing is left in a cloud, and nothing stolen.
 
-The API is real (moto, mimic, the proxy and its faults), the nodes only greet. The seed is
+The API is real (moto, mimic, the proxy and its faults). The nodes of most only greet; once they
+are booted machines, of which each takes seconds. The seed is
 printed; MOCK_CLOUD_SOAK_SEED repeats it, as far as two processors repeat anything.
 """
 
@@ -29,7 +30,7 @@ from mock_cloud.cloud.pool import acquire
 from mock_cloud.config import load_remote
 from tests.lab.clouds import ec2_xml, faults
 from tests.lab.layout import Lab
-from tests.soak.paper import PaperEc2, PaperOpenStack, Watched, opened
+from tests.soak.paper import BootedEc2, PaperEc2, PaperOpenStack, Watched, opened
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -219,7 +220,8 @@ def soak_cloud(
     assert cloud.listing().instances == ()
 
 
-def test_ec2(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [PaperEc2, BootedEc2], ids=["paper", "booted"])
+def test_ec2(lab: Lab, tmp_path: Path, kind: type[PaperEc2 | BootedEc2]) -> None:
     pytest.importorskip("moto", reason="moto is not installed")
     volumes: dict[str, str] = {}
 
@@ -250,7 +252,7 @@ def test_ec2(lab: Lab, tmp_path: Path) -> None:
         assert volumes[STRANGER] in left
         assert len(left) == 3, "with those of the two instances"
 
-    with opened(PaperEc2(lab)) as cloud:
+    with opened(kind(lab)) as cloud:
         soak_cloud(cloud, "ec2", tmp_path, ec2_xml.throttled(), plant=plant, check=check)
 
 
