@@ -7,6 +7,8 @@ LAB    ?= .lab
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 SRPM   ?=
+# Tests that run at once; most of them wait for something most of the time.
+JOBS   ?= 3
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' mock_cloud/__init__.py)
 # Debian's packages are not in the RPM database that rpmbuild would ask.
 RPM_NODEPS := $(if $(wildcard /etc/debian_version),--nodeps)
@@ -38,7 +40,7 @@ demo-ec2: lab ## the same on an instance of EC2's API, with cloud-init and an ad
 	@$(BIN)/python -m tests.lab demo-ec2 --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
 
 test: lint type lab ## lint, types and all tests but the slow ones
-	@$(PYTEST) -m 'not slow'
+	@$(PYTEST) -m 'not slow' -n $(JOBS) --dist loadfile --benchmark-disable
 
 test-unit: venv ## the unit tests only: seconds, no root
 	@$(PYTEST) tests/unit

@@ -32,7 +32,6 @@ def image() -> Path:
 @pytest.fixture
 def site(tmp_path: Path, image: Path) -> Iterator[Site]:
     """A state directory of its own; afterwards nothing of its nodes may be left."""
-    before = host_traces()
     site = Site(tmp_path / "state", image)
     yield site
     try:
@@ -41,7 +40,7 @@ def site(tmp_path: Path, image: Path) -> Iterator[Site]:
         )
         eventually(lambda: supervisors(site.state_dir) == [])
         assert site.nodes() == []
-        eventually(lambda: host_traces() == before)
+        eventually(lambda: host_traces(site.state_dir) == [])
     finally:
         for pid in supervisors(site.state_dir):
             os.kill(pid, signal.SIGKILL)

@@ -78,10 +78,14 @@ def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
         time.sleep(0.02)
 
 
-def host_traces() -> dict[str, object]:
-    """What a node could leave on the host: mounts, loop devices, processes of ours."""
+def host_traces(state_dir: Path) -> list[str]:
+    """What a node could leave on the host: mounts and loop devices of its files.
+
+    Those of this state directory only: other tests may run at the same time.
+    """
     loops = subprocess.run(["losetup", "-a"], capture_output=True, text=True, check=True).stdout
-    return {"mounts": Path("/proc/self/mountinfo").read_text(), "loops": loops}
+    lines = Path("/proc/self/mountinfo").read_text().splitlines() + loops.splitlines()
+    return [line for line in lines if str(state_dir) in line]
 
 
 def supervisors(state_dir: Path) -> list[int]:

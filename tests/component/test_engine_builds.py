@@ -68,6 +68,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     shutil.rmtree(directory)
 
 
+@pytest.mark.slow
 def test_a_package_is_built_as_mock_builds_it(site: Site) -> None:
     build = "id -un; pwd; env | grep -E '^(HOME|TERM|HOSTNAME|SHELL)=' | sort"
     ended = site.rebuild(site.source("plain", head="BuildRequires: make", build=build))
@@ -201,6 +202,7 @@ def test_check_can_be_left_out(site: Site) -> None:
     assert site.rebuild(package, config=replace(site.config, check=False)).exit == 0
 
 
+@pytest.mark.slow
 def test_a_build_has_a_loopback_and_nothing_else(site: Site) -> None:
     port = site.server.port
     reach = f"bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}'"
@@ -285,6 +287,7 @@ def test_an_unreachable_repository_is_named(site: Site) -> None:
     assert "http://127.0.0.1:9/dist/1" in last
 
 
+@pytest.mark.slow
 def test_packages_of_a_foreign_key_are_refused(site: Site) -> None:
     request = site.request("rebuild", [site.source("foreign")])
     key = site.node.put(LAB.foreign_key, "gpgkey", "lab.asc")

@@ -271,6 +271,7 @@ def test_a_command_ends_what_the_journal_says_is_due(account: Account) -> None:
     assert account.cloud.listing().is_empty
 
 
+@pytest.mark.slow
 def test_an_api_that_is_out_holds_no_build_up(account: Account) -> None:
     account.acquire(idle_ttl_s=0.05, max_ttl_s=600.0).release(keep=True)
     time.sleep(0.1)

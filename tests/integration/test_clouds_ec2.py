@@ -106,6 +106,7 @@ def with_user_data(cloud: Ec2Cloud, config: dict[str, object]) -> Fault:
     return replace_it
 
 
+@pytest.mark.slow
 def test_10_a_silent_node_is_replaced_once(ec2: Ec2Cloud) -> None:
     account = Account(ec2, settings={"boot_timeout_s": 10.0})
     ec2.faults.add(with_user_data(ec2, BROKEN), on="RunInstances")

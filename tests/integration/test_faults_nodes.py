@@ -177,6 +177,7 @@ def test_two_in_one_chroot(
     earlier.check_untouched()
 
 
+@pytest.mark.slow
 def test_the_only_node_is_waited_for(
     mock: User, short_srpm: Path, tmp_path: Path, only_one: User
 ) -> None:

@@ -199,6 +199,7 @@ def test_two_builds_take_two_machines_and_a_third_waits(
         assert list(results.glob("toy-plain-*.x86_64.rpm")) or list(results.glob("toy-plain-*.rpm"))
 
 
+@pytest.mark.slow
 def test_a_killed_controller_and_one_that_waits_for_it(
     make_lender: MakeUser, volunteers: Volunteers
 ) -> None:

@@ -21,6 +21,7 @@ def names(directory: Path, pattern: str = "*.rpm") -> list[str]:
     return sorted(path.name for path in directory.glob(pattern))
 
 
+@pytest.mark.slow
 def test_init_clean_and_scrub(mock: User) -> None:
     mock.mock("--init").expect()
     mock.mock("--chroot", "touch /root/mark").expect()
@@ -78,6 +79,7 @@ def test_rebuild_one_or_several(mock: User, plain_srpm: Path, conditional_srpm: 
     assert len(names(several)) == 4
 
 
+@pytest.mark.slow
 def test_another_spec_and_the_same_chroot_again(mock: User, tmp_path: Path) -> None:
     recipe = toy("toy-spec", preamble="BuildArch: noarch\n", sources={"data": b"of the source\n"},
                  install="cp %{SOURCE0} %{buildroot}%{_datadir}/toy-spec")  # fmt: skip
@@ -135,6 +137,7 @@ def test_packages_come_and_go(mock: User, plain_srpm: Path, tmp_path: Path) -> N
     assert mock.mock("--install", "./no-such-file.rpm").code == 50
 
 
+@pytest.mark.slow
 def test_dependencies_alone(mock: User, lab_srpm: LabSrpm, tmp_path: Path) -> None:
     recipe = toy("toy-needs", preamble="BuildRequires: zlib-devel\n")
     spec = tmp_path / "toy-needs.spec"

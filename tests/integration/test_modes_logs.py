@@ -110,6 +110,7 @@ def test_a_refused_node_gets_nothing(lone_mock: User, plain_srpm: Path, tmp_path
         shutil.rmtree(tmp_path / "image", ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_only_what_changed_is_fetched(
     mock: User, lab_repo: FileServer, lab_srpm: Callable[[Recipe], Path], tmp_path: Path
 ) -> None:

@@ -154,6 +154,7 @@ def check(mock: User, by_hand: Path, source: Path, result: Path) -> set[str]:
     return set(ours)
 
 
+@pytest.mark.slow
 def test_a_package_with_a_bit_of_everything(
     mock: User, by_hand: Path, lab_srpm: Callable[[Recipe], Path], tmp_path: Path
 ) -> None:
@@ -172,6 +173,7 @@ def test_gnu_hello(mock: User, by_hand: Path, hello_srpm: Path, tmp_path: Path) 
     assert len(check(mock, by_hand, hello_srpm, tmp_path / "result")) >= 2
 
 
+@pytest.mark.slow
 def test_a_difference_is_seen(
     mock: User, lab_srpm: Callable[[Recipe], Path], tmp_path: Path
 ) -> None:

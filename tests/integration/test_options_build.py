@@ -39,6 +39,7 @@ def probe() -> Recipe:
     )
 
 
+@pytest.mark.slow
 def test_conditions_definitions_and_packages(
     mock: User, conditional_srpm: Path, plain_srpm: Path, lab_srpm: LabSrpm, tmp_path: Path
 ) -> None:
@@ -69,6 +70,7 @@ def test_conditions_definitions_and_packages(
     mock.mock("--chroot", "test ! -e /builddir/build/BUILD/toy-probe-1").expect()
 
 
+@pytest.mark.slow
 def test_checks_time_limits_and_stages(
     mock: User, failing_check_srpm: Path, lab_srpm: LabSrpm, tmp_path: Path
 ) -> None:
@@ -115,6 +117,7 @@ def publish(directory: Path, *packages: Path) -> None:
     run(["createrepo_c", "-q", str(directory)], timeout_s=60)
 
 
+@pytest.mark.slow
 def test_repositories(mock: User, lab_srpm: LabSrpm, tmp_path: Path) -> None:
     source = lab_srpm(toy("toy-served", preamble="BuildArch: noarch\n"))
     mock.mock("--resultdir", tmp_path / "result", source).expect()
@@ -132,6 +135,7 @@ def test_repositories(mock: User, lab_srpm: LabSrpm, tmp_path: Path) -> None:
     assert f"{server.url}/absent" in absent.stderr
 
 
+@pytest.mark.slow
 def test_how_much_is_said(mock: User, plain_srpm: Path, tmp_path: Path) -> None:
     result = tmp_path / "result"
     quiet = mock.mock("-q", "--resultdir", result, plain_srpm).expect()
@@ -158,6 +162,7 @@ def test_a_configuration_chooses_the_remote(mock: User) -> None:
     assert mock.run(words, env={"MOCK_REMOTE": "local"}).expect().stdout == "here\n"
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_build_and_keeps_the_node(
     mock: User, sleeping_srpm: Path, tmp_path: Path
 ) -> None:
@@ -179,6 +184,7 @@ def test_ctrl_c_stops_the_build_and_keeps_the_node(
     mock.mock("--chroot", "true").expect()
 
 
+@pytest.mark.slow
 def test_payloads_say_what_was_built(mock: User, plain_srpm: Path, tmp_path: Path) -> None:
     """--config-opts reach the build: here the digest algorithm of the payload's files."""
     result = tmp_path / "result"

@@ -48,6 +48,7 @@ def _no_caches(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if "__pycache__" in member.name else member
 
 
+@pytest.mark.slow
 def test_mock_cloud_builds_itself(mock: User, tmp_path: Path) -> None:
     results = tmp_path / "results"
     mock.mock("--resultdir", results, _source_package(tmp_path)).expect()
