@@ -7,8 +7,6 @@ LAB    ?= .lab
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 SRPM   ?=
-# Tests that run at once; most of them wait for something most of the time.
-JOBS   ?= 3
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' mock_cloud/__init__.py)
 # Debian's packages are not in the RPM database that rpmbuild would ask.
 RPM_NODEPS := $(if $(wildcard /etc/debian_version),--nodeps)
@@ -39,8 +37,9 @@ demo: lab ## build a package on an attested local node, then show a refusal
 demo-ec2: lab ## the same on an instance of EC2's API, with cloud-init and an address of its own
 	@$(BIN)/python -m tests.lab demo-ec2 --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
 
-test: lint type lab ## lint, types and all tests but the slow ones
-	@$(PYTEST) -m 'not slow' -n $(JOBS) --dist loadfile --benchmark-disable
+test: venv ## lint, types and all tests but the slow ones
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lint type lab
+	@$(PYTEST) -m 'not slow'
 
 test-unit: venv ## the unit tests only: seconds, no root
 	@$(PYTEST) tests/unit
@@ -51,7 +50,7 @@ test-slow: lab ## the rare, long tests
 lint: venv ## ruff and the import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/lint-imports --no-cache | tail -n 4
+	@$(BIN)/lint-imports --no-cache
 
 type: venv ## mypy --strict
 	@$(BIN)/mypy

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.agent.job.request import EngineConfig, JobRequest, to_json
+from mock_cloud.cloud.lease import Holder
 from mock_cloud.errors import RemoteCommandError
 from mock_cloud.model import MOCK_LIBDIR
 from mock_cloud.remote.replies import JobEnd
@@ -121,5 +122,6 @@ def test_no_process_of_a_job_is_left(channel: TrustedChannel, toolkit: LocalTool
     pid = int((toolkit.workspace / "jobs/tidy/pid").read_text().split()[0])
     assert follow(channel, "tidy")[0].exit is not None
     began = time.monotonic()
-    wait_until(lambda: not Path(f"/proc/{pid}").exists())
+    # A zombie is over; who adopted it, perhaps this process, may not have looked yet.
+    wait_until(lambda: Holder.of(pid) is None)
     assert time.monotonic() - began < 5

@@ -111,6 +111,7 @@ def test_the_cache_is_used_until_an_input_changes(tmp_path: Path) -> None:
     assert first.archive.stat().st_mtime_ns > made
 
 
+@pytest.mark.slow
 def test_a_damaged_index_or_archive_is_made_anew(tmp_path: Path) -> None:
     first = pack(tmp_path)
     (index,) = tmp_path.glob("*.json")

@@ -98,7 +98,10 @@ def test_a_proxy_that_dies_is_a_lost_connection(sshd: Sshd, nothing_left: None) 
 
 
 def _runs(pid: int, text: str) -> bool:
-    return text.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    try:
+        return text.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 # The user's own keys

@@ -382,6 +382,7 @@ def test_following_can_be_left_and_the_channel_goes_on(
     assert caught.value.code == "no-job"
 
 
+@pytest.mark.slow
 def test_a_lagging_reader_of_logs_is_no_silence(
     shared_sshd: Sshd, connecting: Connect, toolkit: LocalToolkit
 ) -> None:

@@ -24,6 +24,7 @@ def booting(cloud: Ec2Cloud, tries: int, **more: object) -> Fault:
     return with_changed_user_data(cloud, {**stage, **more})
 
 
+@pytest.mark.slow
 def test_a_boot_that_ends_is_waited_for_and_all_is_measured_anew(
     ec2: Ec2Cloud, tmp_path: Path, cache: Path
 ) -> None:

@@ -96,6 +96,7 @@ def test_a_server_that_switched_itself_off_is_deleted_by_a_sweep(
 # The next command alone: no sweep, and the timers are long
 
 
+@pytest.mark.slow
 def test_22_what_a_controller_was_making_when_it_was_killed_is_ended_by_the_next_command(
     ec2: Ec2Cloud, tmp_path: Path, cache: Path, plain_srpm: Path
 ) -> None:

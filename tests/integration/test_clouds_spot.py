@@ -17,6 +17,7 @@ SPOT = 'market = "spot-first"\n\n[build]\nretries = 1\n\n[lease]\nidle_ttl = 0\n
 CODE, TEXT = "Server.SpotInstanceTermination", "Instance terminated by Spot"
 
 
+@pytest.mark.slow
 def test_the_logs_stay_the_reason_is_told_and_the_next_node_is_on_demand(
     ec2: Ec2Cloud, tmp_path: Path, cache: Path, plain_srpm: Path
 ) -> None:

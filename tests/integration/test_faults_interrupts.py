@@ -183,6 +183,7 @@ def test_nobody_reads_what_is_printed(
     assert (tmp_path / "results/toy-plain-1-1.lab1.noarch.rpm").exists()
 
 
+@pytest.mark.slow
 def test_while_fetching(
     mock: User, big_result_srpm: Path, plain_srpm: Path, earlier: Earlier, tmp: Path
 ) -> None:

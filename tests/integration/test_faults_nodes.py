@@ -166,6 +166,7 @@ def test_tampered_while_it_built(lone_mock: User, short_srpm: Path, earlier: Ear
 # Two at once
 
 
+@pytest.mark.slow
 def test_two_in_one_chroot(
     mock: User, short_srpm: Path, plain_srpm: Path, earlier: Earlier, tmp_path: Path
 ) -> None:

@@ -135,6 +135,7 @@ def test_a_jump_host_that_is_down_is_named(
     assert "jump host gate" in checked.stdout + checked.stderr
 
 
+@pytest.mark.slow
 def test_a_machine_that_nobody_described_is_described_and_built_on(
     make_lender: MakeUser, volunteers: Volunteers, lab: Lab, plain_srpm: Path, tmp_path: Path
 ) -> None:

@@ -152,6 +152,7 @@ def test_strangers_are_refused(ec2: Ec2Cloud) -> None:
         connect(ec2, key="AKIASOMEBODYELSE0000").describe_instances()
 
 
+@pytest.mark.slow
 def test_shaking_is_repeatable(ec2: Ec2Cloud) -> None:
     client = connect(ec2)
     seen = []
@@ -168,6 +169,7 @@ def test_shaking_is_repeatable(ec2: Ec2Cloud) -> None:
     assert {200, 400, 503} == set(seen[0])
 
 
+@pytest.mark.slow
 def test_images_and_other_belongings(ec2: Ec2Cloud, tmp_path: Path) -> None:
     client, user = connect(ec2), Client(tmp_path)
     made = run(client, ec2, UserData=user.user_data())

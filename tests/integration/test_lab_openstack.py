@@ -78,6 +78,7 @@ def test_a_server_is_a_machine(openstack: OpenStackCloud, tmp_path: Path) -> Non
     assert openstack.listing().is_empty
 
 
+@pytest.mark.slow
 def test_an_image_of_a_server(openstack: OpenStackCloud, tmp_path: Path) -> None:
     client = Client(tmp_path)
     made = create(openstack, client)

@@ -42,6 +42,7 @@ def test_init_clean_and_scrub(mock: User) -> None:
     assert node["chroots"] == []
 
 
+@pytest.mark.slow
 def test_each_kind_of_scrub(mock: User, tmp_path: Path) -> None:
     kinds = ("chroot", "cache", "root-cache", "c-cache", "yum-cache", "dnf-cache", "bootstrap")
     words = [word for kind in kinds for word in ("--scrub", kind)]
@@ -121,6 +122,7 @@ def test_another_spec_and_the_same_chroot_again(mock: User, tmp_path: Path) -> N
     mock.mock("--chroot", "test -e /root/mark && test -d /builddir/build/BUILD").expect()
 
 
+@pytest.mark.slow
 def test_packages_come_and_go(mock: User, plain_srpm: Path, tmp_path: Path) -> None:
     result = tmp_path / "result"
     mock.mock("--resultdir", result, plain_srpm).expect()

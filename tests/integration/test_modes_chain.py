@@ -81,6 +81,7 @@ def test_a_chain_of_which_some_fail(
     assert "toy-chain-b-1-1/success" in tree(again / "results" / mock.config.chroot())
 
 
+@pytest.mark.slow
 def test_packages_of_ones_own_in_the_local_repository(
     mock: User, plain_srpm: Path, lab_srpm: Callable[[Recipe], Path], tmp_path: Path
 ) -> None:

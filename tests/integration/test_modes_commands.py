@@ -46,6 +46,7 @@ def test_a_command_that_is_not_there(mock: User) -> None:
     assert "no-such-command" in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_shell_takes_commands_from_a_pipe(mock: User) -> None:
     script = b"PROMPT_COMMAND=;cd /root\npwd\ncat <<E\n" + b"x" * 200_000 + b"\nE\nexit 5\n"
     ended = mock.mock("--shell", stdin=script).expect(5)
@@ -141,6 +142,7 @@ def test_a_shell_on_a_terminal(mock: User) -> None:
         terminal.close()
 
 
+@pytest.mark.slow
 def test_files_in_and_out(mock: User, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)

@@ -100,6 +100,7 @@ def test_checks_time_limits_and_stages(
     assert "\nbuilding\n" not in log
 
 
+@pytest.mark.slow
 def test_the_network(mock: User, networkless_srpm: Path, tmp_path: Path) -> None:
     result = tmp_path / "result"
     mock.mock("--resultdir", result, networkless_srpm).expect()
@@ -148,6 +149,7 @@ def test_how_much_is_said(mock: User, plain_srpm: Path, tmp_path: Path) -> None:
     assert failing.stderr.startswith("ERROR: ")
 
 
+@pytest.mark.slow
 def test_a_configuration_chooses_the_remote(mock: User) -> None:
     site = mock.config.path / "site-defaults.cfg"
     kept = site.read_text()
