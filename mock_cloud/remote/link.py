@@ -72,7 +72,10 @@ class Link:
             with self._lock:
                 self._channels.append(channel)
             channel.exec_command(command)
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except (EOFError, OSError) as error:
+            # A write failed: the connection is gone, though its reader may not have noticed.
+            raise self.lost(error) from error
+        except paramiko.SSHException as error:
             if self.is_up:
                 raise TransportError(
                     f"{self.address}: the node opens no channel: {error}",
