@@ -12,7 +12,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' mock_cloud/__init__.p
 RPM_NODEPS := $(if $(wildcard /etc/debian_version),--nodeps)
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab demo demo-ec2 test test-unit test-slow lint type bench rpm man clean
+.PHONY: help prepare venv lab demo demo-ec2 test test-unit test-component test-integration test-slow lint type bench rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,10 +39,16 @@ demo-ec2: lab ## the same on an instance of EC2's API, with cloud-init and an ad
 
 test: venv ## lint, types and all tests but the slow ones
 	@$(MAKE) --no-print-directory -j2 --output-sync=target lint type lab
-	@$(PYTEST) -m 'not slow'
+	@$(MAKE) --no-print-directory -j2 --output-sync=line test-integration test-component test-unit
 
 test-unit: venv ## the unit tests only: seconds, no root
-	@$(PYTEST) tests/unit
+	@$(PYTEST) -m 'not slow' tests/unit
+
+test-component: lab ## the tests of single parts with real peers
+	@$(PYTEST) -m 'not slow' tests/component
+
+test-integration: lab ## the tests of whole commands
+	@$(PYTEST) -m 'not slow' tests/integration
 
 test-slow: lab ## the rare, long tests
 	@$(PYTEST) -m slow
