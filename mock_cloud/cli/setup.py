@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 
 _OWN = frozenset({"provider", "arches", "image", "arguments", "create"})
 """Keys that have an option of their own kind below, or none."""
+_PUBLIC_KEYS = ("host_key", "host_ca")
 _HOST_KEYS = ("address", "owner", "host_key", "host_ca", "identity", "ssh_config", "capacity")
 
 EPILOG = """\
 examples:
   mock-cloud setup cloud                       asks for everything
-  mock-cloud setup ec2 --provider ec2 --region eu-central-1 --image ami-0abc --size c7i.xlarge \\
-    --image aarch64=ami-0def --size aarch64=c7g.xlarge --arch x86_64 --arch aarch64 \\
+  mock-cloud setup ec2 --provider ec2 --region eu-central-1 \\
+    --image x86_64=ami-0abc --size x86_64=c7i.xlarge \\
+    --image aarch64=ami-0def --size aarch64=c7g.xlarge \\
     --manifest-keys manifest.pub --package-keys RPM-GPG-KEY-fedora-43-x86_64 --per-day 5
   mock-cloud setup volunteers --provider ssh --host alpha --address alpha.example.org \\
     --owner Alice --host-key /tmp/alpha.pub --manifest-keys alice.pub --package-keys fedora.asc
@@ -115,19 +117,30 @@ def _given(arguments: argparse.Namespace, arches: list[str]) -> dict[tuple[str, 
     if provider == "local" and arguments.image:
         given["local", "image"] = parse_word("local", "image", arguments.image[-1])
     else:
-        for key, words in (
-            ("images", arguments.image),
-            ("sizes", arguments.size),
-            ("price_per_hour", arguments.price_per_hour),
-        ):
-            for word in words:
-                arch, value = _of_arch(word, arches)
-                given[f"node.{arch}", key] = parse_word(f"node.{arch}", key, value)
+        given |= _of_nodes(arguments, arches)
     for key in _HOST_KEYS:
         word = getattr(arguments, f"host_{key}")
         if word is not None:
             table = f"host.{arguments.host}"
-            given[table, key] = parse_word(table, key, _key_line(word) if "_k" in key else word)
+            given[table, key] = parse_word(
+                table, key, _key_line(word) if key in _PUBLIC_KEYS else word
+            )
+    return given
+
+
+def _of_nodes(arguments: argparse.Namespace, arches: list[str]) -> dict[tuple[str, str], Value]:
+    """The keys of [node.ARCH]. CommandLineError for one that is given twice."""
+    given: dict[tuple[str, str], Value] = {}
+    for key, words in (
+        ("images", arguments.image),
+        ("sizes", arguments.size),
+        ("price_per_hour", arguments.price_per_hour),
+    ):
+        for word in words:
+            arch, value = _of_arch(word, arches)
+            if (f"node.{arch}", key) in given:
+                raise CommandLineError(f"{word}: {key} of {arch} are given twice: use commas")
+            given[f"node.{arch}", key] = parse_word(f"node.{arch}", key, value)
     return given
 
 

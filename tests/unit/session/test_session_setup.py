@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mock_cloud.cli import main
 from mock_cloud.config.remote_text import Value, parse_word, plain_keys, write_toml
 from mock_cloud.errors import CommandLineError, ConfigError, InputError
 from mock_cloud.session.setup import complete, write_remote
@@ -138,3 +139,30 @@ def test_a_lent_machine(keys: Given, tmp_path: Path) -> None:
     without = {key: value for key, value in answers.items() if key[1] != "host_key"}
     with pytest.raises(ConfigError, match="no key is taken on trust"):
         written(without)
+
+
+def setup(tmp_path: Path, keys: Given, *words: str) -> tuple[int, Path]:
+    known = [f"--{name.replace('_', '-')}={value[0]}" for (_, name), value in keys.items()]  # type: ignore[index]
+    place = ["--directory", str(tmp_path / "made"), "--no-check"]
+    return main(["setup", "cloud", *words, *known, *place]), tmp_path / "made/cloud.toml"
+
+
+def test_nodes_of_two_architectures(keys: Given, tmp_path: Path) -> None:
+    ec2 = ("--provider", "ec2", "--region", "one")
+    two = ("--image", "x86_64=i,j", "--size", "x86_64=s", "--image", "aarch64=k")
+    code, path = setup(tmp_path, keys, *ec2, *two, "--size", "aarch64=t")
+    assert code == 0 and 'images = ["i", "j"]' in path.read_text()
+    path.unlink()
+    for word in ("k", "aarch64=l"):  # of no architecture, and of one that has its images
+        code, path = setup(tmp_path, keys, *ec2, *two, "--size", "aarch64=t", "--image", word)
+        assert code == 5 and not path.exists()
+    code, path = setup(tmp_path, keys, *ec2, "--image", "i", "--image", "aarch64=k", "--size", "s")
+    assert code == 5 and not path.exists()
+
+
+@pytest.mark.parametrize("option", ["--host-key", "--host-ca"])
+def test_a_public_key_may_be_a_file(keys: Given, tmp_path: Path, option: str) -> None:
+    (tmp_path / "key.pub").write_text("ssh-ed25519 AAAA alpha\n")
+    lent = ("--provider", "ssh", "--address", "a", "--owner", "A", "--arch", "x86_64")
+    code, path = setup(tmp_path, keys, *lent, option, str(tmp_path / "key.pub"))
+    assert code == 0 and '"ssh-ed25519 AAAA"' in path.read_text()
