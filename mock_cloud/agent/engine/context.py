@@ -28,6 +28,9 @@ class Job:
 
     @property
     def config(self) -> EngineConfig:
+        """What the chroot engine is told; only its jobs have it."""
+        if self.request.config is None:
+            raise EngineError("the request is not for the chroot engine")
         return self.request.config
 
     @property

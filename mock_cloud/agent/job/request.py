@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import types
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,6 +20,16 @@ MODES: Final = (
     "init", "clean", "scrub", "rebuild", "buildsrpm", "chain", "installdeps", "install",
     "remove", "update", "shell", "chroot", "copyin", "copyout",
 )  # fmt: skip
+"""The modes of the chroot engine."""
+
+MOCK_MODES: Final = (
+    *MODES, "calculatedeps", "pm-cmd", "yum-cmd", "dnf-cmd", "orphanskill", "snapshot",
+    "remove_snapshot", "rollback-to", "list-snapshots",
+)  # fmt: skip
+"""The modes of the mock engine."""
+
+JOB_DIRECTORY: Final = "@MOCK_CLOUD_JOB@"
+"""What stands for the job's directory in the words and the configuration of a `MockRun`."""
 
 
 class RequestError(ValueError):
@@ -31,7 +42,9 @@ class Input:
 
     `role`: srpm, spec, source, package (a local RPM to install), gpgkey, copyin (a tar),
     built (what an earlier chain left in its local repository, in `directory` there: a bare
-    name, empty for all other roles). `digest` is the blob's sha256 in hex.
+    name, empty for all other roles); for the mock engine only also kit (a tar of mock's own
+    code), file (any other file that the configuration or an option names) and tree (a tar of a
+    directory, whose name is `name`). `digest` is the blob's sha256 in hex.
     """
 
     name: str
@@ -98,8 +111,29 @@ class EngineConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MockRun:
+    """What the mock engine runs: real mock, with the controller's configuration.
+
+    `root` and `chroot_name` are mock's, `chrootuid` is the build user's id. `argv` are mock's words without program, --configdir, --root and --resultdir, which the node
+    adds. `config` is a JSON object: those config_opts that differ from mock's defaults, templates
+    unexpanded, without what belongs to a host. `logging` is the text of logging.ini, empty for
+    mock's usual formats. In `argv` and in strings of `config` the word `JOB_DIRECTORY` stands for
+    the job's directory, where inputs lie as inputs/ROLE/NAME. `kit` names the input of role kit;
+    empty: the node's own mock is run.
+    """
+
+    root: str
+    chroot_name: str
+    argv: list[str]
+    config: str
+    chrootuid: int = 1000
+    logging: str = ""
+    kit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class JobRequest:
-    """One invocation for the node.
+    """One invocation for the node: for the chroot engine with `config`, for mock with `mock`.
 
     `args`: rebuild, chain, installdeps: names of inputs in order; install, remove, update:
     package words; shell, chroot: the command (empty: a login shell; one word: run by sh -c);
@@ -111,7 +145,8 @@ class JobRequest:
     """
 
     mode: str
-    config: EngineConfig
+    config: EngineConfig | None = None
+    mock: MockRun | None = None
     args: list[str] = field(default_factory=list)
     inputs: list[Input] = field(default_factory=list)
     spec: str = ""
@@ -140,7 +175,9 @@ def parse_request(data: bytes) -> JobRequest:
     request: JobRequest = _build(JobRequest, raw, "request")
     if request.schema != SCHEMA:
         raise RequestError(f"request schema {request.schema!r} is not {SCHEMA!r}")
-    if request.mode not in MODES:
+    if (request.config is None) == (request.mock is None):
+        raise RequestError("the request is for one engine: it has config or mock")
+    if request.mode not in (MODES if request.mock is None else MOCK_MODES):
         raise RequestError(f"unknown mode {request.mode!r}")
     for item in request.inputs:
         if not _is_bare(item.name):
@@ -174,6 +211,10 @@ def _value(kind: Any, raw: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _build(kind, raw, where)
     origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType and raw is None:
+        return None
+    if origin is types.UnionType:
+        return _value(args[0], raw, where)
     if origin is list and isinstance(raw, list):
         return [_value(args[0], item, f"{where}[{n}]") for n, item in enumerate(raw)]
     if origin is dict and isinstance(raw, dict):
