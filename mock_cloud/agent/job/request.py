@@ -114,12 +114,13 @@ class EngineConfig:
 class MockRun:
     """What the mock engine runs: real mock, with the controller's configuration.
 
-    `root` and `chroot_name` are mock's, `chrootuid` is the build user's id. `argv` are mock's words without program, --configdir, --root and --resultdir, which the node
-    adds. `config` is a JSON object: those config_opts that differ from mock's defaults, templates
-    unexpanded, without what belongs to a host. `logging` is the text of logging.ini, empty for
-    mock's usual formats. In `argv` and in strings of `config` the word `JOB_DIRECTORY` stands for
-    the job's directory, where inputs lie as inputs/ROLE/NAME. `kit` names the input of role kit;
-    empty: the node's own mock is run.
+    `root` and `chroot_name` are mock's, `chrootuid` is the build user's id. `argv` are mock's
+    words without program, --configdir, --root and --resultdir, which the node adds. `config` is
+    a JSON object: those config_opts that differ from mock's defaults, templates unexpanded,
+    without what belongs to a host. `logging` is the text of logging.ini, empty for mock's usual
+    formats. In `argv` and in strings of `config` the word `JOB_DIRECTORY` stands for the job's
+    directory, where inputs lie as inputs/ROLE/NAME. `kit` names the input of role kit; empty:
+    the node's own mock is run.
     """
 
     root: str
