@@ -71,12 +71,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         print(json.dumps([row for one in reaped for row in _rows(one)], indent=2))
     elif not any(one.swept or one.images or one.problem for one in reaped):
         console.info("nothing is over")
-    return EXIT_INFRASTRUCTURE if any(map(_has_failed, reaped)) else 0
+    return max(map(_exit_code, reaped), default=0)
 
 
-def _has_failed(reaped: Reaped) -> bool:
+def _exit_code(reaped: Reaped) -> int:
+    """What may mend itself (75) outranks what must be mended (a remote that is not there, 3)."""
     left = [item.error for item in reaped.swept] + [image.problem for image in reaped.images]
-    return bool(reaped.problem) or any(left)
+    return EXIT_INFRASTRUCTURE if any(left) else reaped.exit_code
 
 
 def _tell(reaped: Reaped, console: Console, *, dry_run: bool) -> None:

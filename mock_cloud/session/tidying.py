@@ -65,7 +65,7 @@ def _end_all(
 class Reaped:
     """What a sweep of one remote did. `problem` says why it could not be swept, empty if it was.
 
-    `images` were left by bakes that died.
+    `exit_code` is that problem's own. `images` were left by bakes that died.
     """
 
     remote: str
@@ -73,6 +73,7 @@ class Reaped:
     images: tuple[Unfinished, ...] = ()
     problem: str = ""
     hint: str = ""
+    exit_code: int = 0
 
 
 def reap(
@@ -93,7 +94,8 @@ def reap(
             swept = sweep_remote(remote, state_dir, expired_kin=expired_kin, dry_run=dry_run)
             images = _remove_images(remote, state_dir, dry_run=dry_run)
         except MockCloudError as error:
-            yield Reaped(name, (), problem=error.message, hint=error.hint or "")
+            hint = error.hint or ""
+            yield Reaped(name, (), (), error.message, hint, error.exit_code)
         else:
             yield Reaped(name, tuple(swept), tuple(images))
     Journal(state_dir).forget_old()

@@ -57,14 +57,21 @@ def test_one_remote_that_fails_does_not_stop_the_others(
 ) -> None:
     (place / "etc/remotes.d/broken.toml").write_text("[remote]\nprovider = 7\n")
     put(place, remote="lost")
-    assert command(place, "reap", "--all") == 75
+    assert command(place, "reap", "--all") == 3
     errors = capsys.readouterr().err
     for name in ("broken", "lost", "stack"):
         assert f"ERROR: remote {name}: " in errors
-    assert command(place, "reap", "--all", "--json") == 75
+    assert command(place, "reap", "--all", "--json") == 3
     rows = json.loads(capsys.readouterr().out)
     assert [row["remote"] for row in rows] == ["broken", "lost", "stack"]
     assert all(row["problem"] for row in rows)
+
+
+def test_a_remote_that_does_not_exist_is_no_failure_of_the_infrastructure(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(place, "reap", "nosuch") == 3
+    assert "ERROR: remote nosuch: " in capsys.readouterr().err
 
 
 def test_reap_wants_names_or_all(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
