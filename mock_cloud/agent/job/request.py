@@ -114,13 +114,20 @@ class EngineConfig:
 class MockRun:
     """What the mock engine runs: real mock, with the controller's configuration.
 
-    `root` and `chroot_name` are mock's, `chrootuid` is the build user's id. `argv` are mock's
-    words without program, --configdir, --root and --resultdir, which the node adds. `config` is
-    a JSON object: those config_opts that differ from mock's defaults, templates unexpanded,
-    without what belongs to a host. `logging` is the text of logging.ini, empty for mock's usual
-    formats. In `argv` and in strings of `config` the word `JOB_DIRECTORY` stands for the job's
-    directory, where inputs lie as inputs/ROLE/NAME. `kit` names the input of role kit; empty:
-    the node's own mock is run.
+    `root` is the name of the chroot's directory, --uniqueext included (`config` has mock's own
+    root), `chroot_name` is mock's, `chrootuid` is the build user's id. `argv` are mock's words
+    without program, --configdir, --root and --resultdir, which the node adds: for --chain
+    --localrepo in place of --resultdir, with --hermetic-build no --root (mock calls that
+    configuration hermetic-build). `config` is a JSON object: those config_opts that differ from
+    mock's defaults, templates unexpanded, without what belongs to a host. A value takes the
+    default's place; of `plugin_conf` each NAME_enable does, and each item of NAME_opts. `logging`
+    is the text of logging.ini, empty for mock's usual formats. `kit` names the input of role kit;
+    empty: the node's own mock is run.
+
+    In `argv` and in strings of `config` the word `JOB_DIRECTORY` stands for the job's directory,
+    where inputs lie as inputs/ROLE/NAME; those of roles tree and copyin are unpacked there, a tree
+    as inputs/tree/NAME, the archive of role copyin as inputs/copyin/…. For --copyout there is an
+    empty directory copyout; what mock puts into it is the result copyout.tar.
     """
 
     root: str
