@@ -26,7 +26,7 @@ _CHUNK_BYTES: Final = 1 << 20
 
 def keep(gathered: contents.Contents, index: Path, more: Mapping[str, Any]) -> Toolkit:
     """Write the archive beside `index`, and the index with `more` facts. ConfigError."""
-    archive = _archive(gathered.members)
+    archive = pack(gathered.members)
     toolkit = _describe(index.parent, gathered, archive)
     facts = {
         **more,
@@ -101,7 +101,8 @@ def replace(path: Path, data: bytes) -> None:
         raise
 
 
-def _archive(members: dict[str, tuple[int, bytes]]) -> bytes:
+def pack(members: dict[str, tuple[int, bytes]]) -> bytes:
+    """A gzipped tar of `members` (mode and bytes by name): the same ones, the same bytes."""
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, (mode, data) in sorted(members.items()):

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Packs this machine's own mock for nodes: its code and what it imports, without compiled parts.
+
+So that both sides are one version, whatever the node has installed. What is compiled (python,
+the bindings of rpm, dnf) is the node's own and attested there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypedDict
+
+from mock_cloud import __version__, process
+from mock_cloud.errors import ConfigError
+from mock_cloud.process import CommandFailed
+from mock_cloud.toolkit import archive
+
+_FORMAT: Final = "mock-cloud/mock-kit/1"
+_PROBE: Final = Path(__file__).with_name("mock_probe.py")
+_PROBE_TIMEOUT_S: Final = 60.0
+_CONSTANTS: Final = "mockbuild/constants.py"
+# A packaged mock has its own directories written there.
+_OWN_PLACE: Final = b"\nPKGPYTHONDIR = os.path.dirname(os.path.abspath(__file__))\n"
+
+_PACKAGED: Final = Path("/usr/libexec/mock/mock")
+_SHEBANG_MAX_BYTES: Final = 256
+
+
+class MockProgram(NamedTuple):
+    """mock's script and the interpreter that runs it."""
+
+    script: Path
+    python: Path
+
+
+class Probe(TypedDict):
+    """What mock_probe.py prints. `files`: path in the kit, path here."""
+
+    version: str
+    files: list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class MockKit:
+    """A packed mock in the cache: a gzipped tar with `mock.py` at its top."""
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    version: str
+
+
+def find_mock(real: Path | None) -> MockProgram | None:
+    """The program behind `real`, the `mock` that a user starts; None where there is none to pack.
+
+    It is a script with a Python shebang, or what packages have: a link to consolehelper, or a
+    program of mock's own, which start /usr/libexec/mock/mock. A wrapper of somebody's is None.
+    """
+    if real is None:
+        return None
+    for script in (real.resolve(), _PACKAGED):
+        python = _interpreter(script)
+        if python is not None:
+            return MockProgram(script, python)
+        if _is_script(script):
+            return None
+    return None
+
+
+def pack_mock(cache_dir: Path, script: Path, python: Path) -> MockKit:
+    """The kit of the mock that `python` runs by `script`, from `cache_dir` if it is up to date.
+
+    The same files make the same kit. `cache_dir` is made if need be. Raises ConfigError for a
+    mock that cannot be imported, one that needs a compiled module other than rpm, and a cache
+    that cannot be written.
+    """
+    key = hashlib.sha256(f"{script}\0{python}".encode(errors="surrogateescape")).hexdigest()
+    index = cache_dir / f"mock-{key[:16]}.json"
+    return _find(index) or _pack(index, script, python)
+
+
+def _pack(index: Path, script: Path, python: Path) -> MockKit:
+    probe: Probe = json.loads(_ask(python, script))
+    members = {name: Path(path).read_bytes() for name, path in probe["files"]}
+    members[_CONSTANTS] += _OWN_PLACE
+    packed = archive.pack({name: (0o644, data) for name, data in members.items()})
+    with tempfile.TemporaryDirectory(prefix="mock-cloud-kit-") as place:
+        for name, data in members.items():
+            target = Path(place, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        _ask(python, script, Path(place))
+    digest = hashlib.sha256(packed).hexdigest()
+    sources = sorted({path for _, path in probe["files"]})
+    directories = sorted({str(Path(path).parent) for path in sources})
+    facts = {
+        "format": _FORMAT,
+        "by": __version__,
+        "version": probe["version"],
+        "digest": digest,
+        "size_bytes": len(packed),
+        "inputs": [[path, *archive.stamp(path)] for path in [str(_PROBE), *sources]],
+        "directories": directories,
+        "listed": _list(directories),  # a plugin that was added, say
+    }
+    kit = _kit(index, facts)
+    try:
+        index.parent.mkdir(parents=True, exist_ok=True)
+        archive.replace(kit.path, packed)
+        archive.replace(index, json.dumps(facts).encode())
+    except OSError as error:
+        raise ConfigError(
+            f"mock's kit cannot be kept in {index.parent}: {error.strerror}",
+            hint="choose a cache directory that you can write to",
+        ) from error
+    return kit
+
+
+def _find(index: Path) -> MockKit | None:
+    try:
+        facts: dict[str, Any] = json.loads(index.read_bytes())
+        kit = _kit(index, facts)
+        current = (
+            (facts["format"], facts["by"]) == (_FORMAT, __version__)
+            and all(found == archive.stamp(path) for path, *found in facts["inputs"])
+            and facts["listed"] == _list(facts["directories"])
+            and kit.path.stat().st_size == kit.size_bytes
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not there yet, or not ours: packed anew
+    return kit if current else None
+
+
+def _kit(index: Path, facts: dict[str, Any]) -> MockKit:
+    path = index.with_name(f"mock-{facts['digest']}.tar.gz")
+    return MockKit(path, facts["digest"], facts["size_bytes"], facts["version"])
+
+
+def _list(directories: Iterable[str]) -> str:
+    """A digest of what lies in `directories`, by name."""
+    names = [sorted(path.name for path in Path(one).iterdir()) for one in directories]
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+
+
+def _ask(python: Path, *words: Path) -> bytes:
+    argv = [str(python), "-s", "-B", str(_PROBE), *map(str, words)]
+    try:
+        return process.run(argv, timeout_s=_PROBE_TIMEOUT_S)
+    except CommandFailed as error:
+        why = error.output.strip().splitlines()[-1:] or [str(error)]
+        raise ConfigError(
+            f"mock's own code cannot be packed for the node: {why[0]}",
+            hint='engine = "chroot" does without mock',
+        ) from error
+
+
+def _interpreter(script: Path) -> Path | None:
+    """The Python of the script's first line; None if it is no Python script."""
+    words = _first_line(script).split()
+    if words and words[0].rpartition("/")[2] == "env":
+        words = words[1:]
+    if not words or not words[0].rpartition("/")[2].startswith(("python", "platform-python")):
+        return None
+    return Path(words[0]) if words[0].startswith("/") else Path("/usr/bin") / words[0]
+
+
+def _is_script(script: Path) -> bool:
+    return bool(_first_line(script))
+
+
+def _first_line(script: Path) -> str:
+    """What follows ``#!``; empty without one."""
+    try:
+        with script.open("rb") as stream:
+            head = stream.read(_SHEBANG_MAX_BYTES)
+    except OSError:
+        return ""
+    return head[2:].split(b"\n")[0].decode(errors="replace") if head[:2] == b"#!" else ""

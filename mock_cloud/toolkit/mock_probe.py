@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which files of pure Python a mock consists of, asked of mock's own interpreter.
+
+usage: mock_probe.py SCRIPT         prints what `mock_kit.Probe` has, as one JSON object
+       mock_probe.py SCRIPT KIT     imports mock from the directory KIT alone
+
+A script of its own, since only mock's interpreter knows what mock imports and from where.
+Standard library only, Python 3.9. Modules are imported, as mock would at its start; nothing of
+mock is run.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__":
+    del sys.path[0]  # this script's directory: its neighbours are not mock's
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import logging
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PACKAGE = "mockbuild"
+OWN_PLUGIN = "remote.py"
+NODES_OWN = "rpm"
+"""Compiled, and has to agree with the node's librpm: each node has its own."""
+
+_LEFT_OUT = ("__pycache__", "test", "tests")
+
+
+def import_mock(script: Path, package: Path) -> None:
+    """Import the script, every module of its package and every plugin. ImportError."""
+    _load("mock_script", script)
+    for path in sorted(package.glob("*.py")):
+        importlib.import_module(PACKAGE if path.stem == "__init__" else f"{PACKAGE}.{path.stem}")
+    for path in sorted((package / "plugins").glob("*.py")):
+        if path.name != OWN_PLUGIN:
+            try:
+                _load(f"mock_plugin_{path.stem}", path)
+            except ImportError as error:  # a plugin that cannot work here cannot be wanted
+                print(f"{path.name}: {error}", file=sys.stderr)
+
+
+def _load(name: str, path: Path) -> None:
+    # A packaged script's name does not end in .py.
+    loader = importlib.machinery.SourceFileLoader(name, str(path))
+    module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, loader))
+    module.__file__ = str(path)
+    sys.modules[name] = module
+    loader.exec_module(module)
+
+
+def find_dependencies(before: set[str]) -> dict[str, Path]:
+    """Name → file or directory of the packages imported since `before`, standard library apart."""
+    found = {}
+    for name in sorted({name.partition(".")[0] for name in set(sys.modules) - before}):
+        module = sys.modules.get(name)
+        file: str | None = getattr(module, "__file__", None)
+        if file is None or name in (PACKAGE, NODES_OWN) or name.startswith(("mock_", "__")):
+            continue
+        if not _is_standard(Path(file)):
+            path = Path(file)
+            found[name] = path.parent if path.stem == "__init__" else path
+    return found
+
+
+def _is_standard(path: Path) -> bool:
+    standard = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
+    sites = ("site-packages", "dist-packages")
+    return any(
+        top in path.parents and not any(site in path.relative_to(top).parts for site in sites)
+        for top in standard
+    )
+
+
+def list_files(name: str, path: Path) -> Iterator[tuple[str, str]]:
+    """(name in the kit, path here) of a module's file or of all modules of a package."""
+    if path.is_file():
+        if path.suffix == ".py":  # `check` tells whether mock can do without a compiled one
+            yield path.name, str(path)
+        return
+    for file in sorted(path.rglob("*.py")):
+        inside = file.relative_to(path)
+        if not set(inside.parts) & set(_LEFT_OUT):
+            yield f"{name}/{inside}", str(file)
+
+
+def describe(script: Path) -> dict[str, Any]:
+    """Everything the kit has to hold. Keys as in `mock_kit.Probe`. ImportError."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(script.parent))  # as for any script
+    sys.argv[0] = str(script)  # a mock that is not packaged finds itself by it
+    package = Path(importlib.import_module(PACKAGE).__path__[0])
+    import_mock(script, package)
+    version: str = sys.modules[f"{PACKAGE}.constants"].VERSION
+    files = list(list_files(PACKAGE, package))
+    files = [pair for pair in files if pair[0] != f"{PACKAGE}/plugins/{OWN_PLUGIN}"]
+    for name, path in find_dependencies(before).items():
+        files += list_files(name, path)
+    return {"version": version, "files": [["mock.py", str(script)], *files]}
+
+
+class _NodesOwn(importlib.abc.MetaPathFinder):
+    """Finds the bindings of rpm where this interpreter has them, and nothing else there."""
+
+    def __init__(self, path: list[str]) -> None:
+        self._path = path
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
+        if path is None and fullname == NODES_OWN:
+            return importlib.machinery.PathFinder.find_spec(fullname, self._path)
+        return None
+
+
+def check(kit: Path) -> None:
+    """Import mock from `kit` with nothing beside it but the standard library and rpm.
+
+    ImportError names what has no pure form.
+    """
+    sys.meta_path.append(_NodesOwn(list(sys.path)))
+    sys.path[:] = [str(kit), *(entry for entry in sys.path if _is_standard(Path(entry) / "x"))]
+    sys.argv[0] = str(kit / "mock.py")
+    import_mock(kit / "mock.py", kit / PACKAGE)
+
+
+def main(script: str, kit: str = "") -> int:
+    """Both uses; an import that fails is one line on standard error and status 1."""
+    logging.disable()
+    try:
+        if kit:
+            check(Path(kit))
+        else:
+            json.dump(describe(Path(script)), sys.stdout)
+    except ImportError as error:
+        print(f"{error.name or script}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Packing a mock: a small program laid out as mock is, asked of this very interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.errors import ConfigError
+from mock_cloud.toolkit import MockProgram, find_mock, pack_mock
+
+PYTHON = Path(sys.executable)
+FILES = {
+    "mock.py": (
+        "import mockbuild.config\nif __name__ == '__main__':\n    print(mockbuild.config.names())\n"
+    ),
+    "mockbuild/__init__.py": "",
+    "mockbuild/constants.py": "import os\nVERSION = '9.9'\nPKGPYTHONDIR = '/usr/lib/elsewhere'\n",
+    "mockbuild/config.py": (
+        "import json, os\nimport lone\nimport helper\nfrom . import constants\n"
+        "def names():\n    return sorted(os.listdir(constants.PKGPYTHONDIR + '/plugins'))\n"
+    ),
+    "mockbuild/plugins/__init__.py": "",
+    "mockbuild/plugins/site.py": "from helper import deep\n",
+    "mockbuild/plugins/broken.py": "import no_such_thing\n",
+    "mockbuild/plugins/remote.py": "raise SystemExit('not to be imported')\n",
+    "lone.py": "",
+    "helper/__init__.py": "",
+    "helper/deep.py": "",
+    "helper/tests/test_it.py": "",
+    "beside.py": "",
+}
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        path = tmp_path / "there" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "there/mock.py"
+
+
+def test_a_kit_has_mock_all_plugins_but_ours_and_what_they_import(
+    script: Path, tmp_path: Path
+) -> None:
+    kit = pack_mock(tmp_path / "cache", script, PYTHON)
+    assert kit.version == "9.9"
+    assert kit.size_bytes == kit.path.stat().st_size
+    with tarfile.open(kit.path) as tar:
+        names = set(tar.getnames())
+        tar.extractall(tmp_path / "kit")  # noqa: S202  our own
+    left_out = {"mockbuild/plugins/remote.py", "beside.py", "helper/tests/test_it.py"}
+    assert names == set(FILES) - left_out
+    ran = subprocess.run(
+        [PYTHON, "-s", "-E", "-B", tmp_path / "kit/mock.py"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "['__init__.py', 'broken.py', 'site.py']" in ran.stdout
+
+
+def test_the_same_mock_makes_the_same_kit(script: Path, tmp_path: Path) -> None:
+    first = pack_mock(tmp_path / "one", script, PYTHON)
+    assert pack_mock(tmp_path / "two", script, PYTHON).sha256 == first.sha256
+    written = first.path.stat().st_ino
+    assert pack_mock(tmp_path / "one", script, PYTHON).path.stat().st_ino == written
+
+
+@pytest.mark.parametrize("change", ["edit", "add"])
+def test_a_changed_mock_is_packed_anew(script: Path, tmp_path: Path, change: str) -> None:
+    before = pack_mock(tmp_path / "cache", script, PYTHON).sha256
+    plugins = script.parent / "mockbuild/plugins"
+    if change == "edit":
+        (plugins / "site.py").write_text("changed = True\n")
+    else:
+        (plugins / "second.py").write_text("")
+    assert pack_mock(tmp_path / "cache", script, PYTHON).sha256 != before
+
+
+def test_what_has_no_pure_form_is_named(script: Path, tmp_path: Path) -> None:
+    (script.parent / "mockbuild/config.py").write_text("import fast_thing\n")
+    with pytest.raises(ConfigError, match="fast_thing"):
+        pack_mock(tmp_path / "cache", script, PYTHON)
+
+
+def test_a_package_that_needs_its_compiled_part_is_named(script: Path, tmp_path: Path) -> None:
+    # A data file stands for the compiled part: it is no module of Python, so it stays here.
+    (script.parent / "helper/part.so").write_text("")
+    (script.parent / "helper/__init__.py").write_text(
+        "import os\n"
+        "if not os.path.exists(os.path.dirname(__file__) + '/part.so'):\n"
+        "    raise ImportError('no part', name='helper.part')\n"
+    )
+    with pytest.raises(ConfigError, match=r"helper\.part"):
+        pack_mock(tmp_path / "cache", script, PYTHON)
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        ("#!/usr/bin/python3 -tt\n", "/usr/bin/python3"),
+        ("#!/usr/bin/env python3\n", "/usr/bin/python3"),
+        ("#!/usr/libexec/platform-python\n", "/usr/libexec/platform-python"),
+    ],
+)
+def test_the_interpreter_is_the_scripts(tmp_path: Path, first: str, expected: str) -> None:
+    script = tmp_path / "mock"
+    script.write_text(first)
+    assert find_mock(script) == MockProgram(script, Path(expected))
+
+
+def test_somebodys_wrapper_is_no_mock_to_pack(tmp_path: Path) -> None:
+    wrapper = tmp_path / "mock"
+    wrapper.write_text("#!/bin/sh\nexec python3 mock.py\n")
+    assert find_mock(wrapper) is None
+    assert find_mock(None) is None
