@@ -8,7 +8,7 @@ config, keys = engine_config(opts, line)
 
 from mock_cloud.config.arches import ArchitectureError, choose_arch
 from mock_cloud.config.choice import choose_remote
-from mock_cloud.config.chroots import MOCK_CONFIG_DIR, find_config_file, load_config_opts
+from mock_cloud.config.chroots import MOCK_CONFIG_DIR, find_config_file, load_config_opts, user_home
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.engine import engine_config, shell_is_unprivileged
 from mock_cloud.config.handover import Handover, parse_handover
@@ -40,4 +40,5 @@ __all__ = [
     "read_remote",
     "root_path",
     "shell_is_unprivileged",
+    "user_home",
 ]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.launcher import find_real_mock
+from mock_cloud.launcher.real import find_real_mock
 
 _RECORDER = """\
 #!/bin/sh

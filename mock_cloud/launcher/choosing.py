@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where a command line goes that may mean a remote: to a session of ours, or to the real mock."""
+
+from __future__ import annotations
+
+import argparse
+import grp
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from mock_cloud import __version__
+from mock_cloud.config import (
+    MOCK_CONFIG_DIR,
+    ConfigOpts,
+    apply_command_line,
+    choose_remote,
+    debug_config,
+    find_config_file,
+    list_chroots,
+    load_config_opts,
+    load_remote,
+    root_path,
+    user_home,
+)
+from mock_cloud.errors import EXIT_SIGPIPE, CommandLineError, ConfigError, MockCloudError
+from mock_cloud.invocation import MOCK_VERSION, CommandLine, parse_command_line
+from mock_cloud.launcher.real import become_mock, has_plugin, without_our_words
+from mock_cloud.session.console import Console
+from mock_cloud.session.interrupts import Stopped, signals_raise
+
+_PLUGIN_OFF: Final = "--disable-plugin=remote"
+
+
+def run(words: list[str], real: str | None) -> int:
+    """Run one mock command line; mock's exit code, or ours. `real` is the real mock, if any."""
+    console = Console()
+    return end_well(console, lambda: _run(words, real, console))
+
+
+def end_well(console: Console, act: Callable[[], int]) -> int:
+    """The exit code of `act`; what stops it is said in mock's words, with mock's code."""
+    try:
+        with signals_raise():
+            return act()
+    except Stopped as stopped:
+        console.done()
+        console.error(
+            "Exiting on user interrupt, <CTRL>-C" if stopped.number == 2 else str(stopped)
+        )
+        return stopped.exit_code
+    except MockCloudError as error:
+        console.done()
+        console.failure(error)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output is gone. Python would complain about it once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_SIGPIPE
+
+
+def _run(words: list[str], path: str | None, console: Console) -> int:
+    real = None if path is None else _Mock(path, has_plugin(path), words)
+    line = _parse(words, real)
+    if line.show:
+        print(line.show)
+        return 0
+    console.set_verbosity(line.verbose)
+    if line.mode == "listchroots" and real is None:
+        print(list_chroots(_configdir(line)), end="")
+        return 0
+    if real is not None:
+        opts, name = _with_mock(line, real)
+    else:
+        opts, name = _configured(line)
+    if line.is_local:
+        return _show(line, opts)
+    if name is None:
+        raise ConfigError(
+            "no remote was chosen, and there is no mock on this machine",
+            hint="say --remote NAME, set MOCK_REMOTE or config_opts['remote'], or install mock",
+        )
+    remote = load_remote(name, Path(line.configdir) if line.configdir else None)
+    if real is not None and real.plugged and may_run_mock():
+        real.become(*plugin_words(name))
+    from mock_cloud.session.build import run as build  # not before: it imports paramiko
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    console.info(
+        f"mock.py version {MOCK_VERSION} (mock-cloud {__version__}) starting"
+        f" (python version = {python}), args: {shlex.join([sys.argv[0], *words])}"
+    )
+    return build(line, opts, remote, console)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mock:
+    """The real mock, whether it has our plugin, and the words it gets."""
+
+    path: str
+    plugged: bool
+    words: list[str]
+
+    def become(self, *first: str) -> NoReturn:
+        """Become it, with the words `first` before the user's. OSError is a ConfigError."""
+        try:
+            become_mock(self.path, [*first, *without_our_words(self.words)])
+        except OSError as error:
+            raise ConfigError(f"cannot run {self.path}: {error.strerror}") from error
+
+    def become_local(self, *, plugin_on: bool) -> NoReturn:
+        """Become it to build here, though a configuration may have switched the plugin on."""
+        self.become(*([_PLUGIN_OFF] if self.plugged and plugin_on else []))
+
+
+def _parse(words: list[str], real: _Mock | None) -> CommandLine:
+    """The command line. What only the real mock understands is its own."""
+    asked = asks_for_remote(words, os.environ)
+    try:
+        line = parse_command_line(words, os.environ)
+    except CommandLineError as error:
+        if real is None or asked:
+            raise
+        _leave_to_mock(real, error)
+    if line.show and real is not None and not asked:
+        real.become()
+    return line
+
+
+def asks_for_remote(words: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """Whether the command line or the environment names a remote."""
+    if environ.get("MOCK_REMOTE"):
+        return True
+    ours = words[: words.index("--")] if "--" in words else words
+    return any(word.startswith("--remot") for word in ours)
+
+
+class _Refused(Exception):
+    """mock's own parser refuses these words too."""
+
+
+class _LooseParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _Refused(message)
+
+
+def _leave_to_mock(real: _Mock, error: CommandLineError) -> NoReturn:
+    """Become mock, or raise `error` if a configuration chooses a remote."""
+    words = real.words
+    if without_our_words(words) != words:  # --no-remote, for --remote was looked for before
+        real.become_local(plugin_on=True)
+    parser = _LooseParser(add_help=False)
+    parser.add_argument("-r", "--root", default="default")
+    parser.add_argument("--configdir", default="")
+    parser.add_argument("--config-opts", action="append", default=[])
+    try:
+        known, _ = parser.parse_known_args(words[: words.index("--")] if "--" in words else words)
+    except _Refused:
+        real.become()
+    told = ["--print-root-path", f"--root={known.root}", f"--configdir={known.configdir}"]
+    told += [f"--config-opts={word}" for word in known.config_opts]
+    _with_mock(parse_command_line(told, {}), real, on_remote=error)
+    real.become()
+
+
+def _with_mock(
+    line: CommandLine, real: _Mock, on_remote: CommandLineError | None = None
+) -> tuple[ConfigOpts, str | None]:
+    """The configuration and the remote; becomes `real` where this is no business of ours.
+
+    Raises `on_remote`, if given, where a remote is chosen.
+    """
+    asked = bool(line.remote or line.environ_remote)
+    if line.no_remote:
+        real.become_local(plugin_on=True)
+    if not asked and real.plugged and _is_sudo():
+        real.become(*plugin_words())
+    if not asked and not find_config_file(line.chroot, _configdir(line), user_home()).exists():
+        real.become()  # it says so in its own words, and builds nothing
+    try:
+        opts, name = _configured(line, *(["remote"] if real.plugged else []))
+    except MockCloudError:
+        if asked or not real.plugged or on_remote:
+            raise
+        real.become(*plugin_words())  # what we can't read, mock may: then the plugin decides
+    if name is not None and on_remote is not None:
+        raise on_remote
+    if name is None or line.is_local:
+        # mock reads a user's file after the chroot's, and might find a remote where we don't.
+        on = real.plugged and name is None and opts["plugin_conf"]["remote_enable"]
+        real.become_local(plugin_on=bool(on))
+    return opts, name
+
+
+def _is_sudo() -> bool:
+    """Whether configuration, which is Python, would run with rights that are not its user's.
+
+    mock drops them before it reads any, and then the plugin finds the remote in it.
+    """
+    return os.geteuid() == 0 and os.environ.get("SUDO_UID", "0") != "0"
+
+
+def _configdir(line: CommandLine) -> Path:
+    return Path(line.configdir) if line.configdir else MOCK_CONFIG_DIR
+
+
+def _configured(line: CommandLine, *plugins: str) -> tuple[ConfigOpts, str | None]:
+    """The configuration with the command line's changes, and the remote that is chosen."""
+    found = load_config_opts(line.chroot, _configdir(line), plugins=plugins)
+    apply_command_line(found, line)
+    return found, choose_remote(line, found)
+
+
+def _show(line: CommandLine, opts: ConfigOpts) -> int:
+    """The modes that only look at configuration."""
+    if line.printrootpath:
+        print(root_path(opts))
+    elif line.mode in ("debugconfig", "debugconfigexpand"):
+        print(debug_config(opts, expanded=line.mode == "debugconfigexpand"), end="")
+    else:
+        raise ConfigError(
+            f"--{line.mode} looks after local chroots, and there is no mock on this machine",
+            hint="mock-cloud release gives nodes back with the chroots on them",
+        )
+    return 0
+
+
+def may_run_mock() -> bool:
+    """Whether mock would let this user in; it asks the others for root's password."""
+    try:
+        return grp.getgrnam("mock").gr_gid in (os.getegid(), *os.getgroups())
+    except KeyError:
+        return False
+
+
+def plugin_words(name: str | None = None) -> list[str]:
+    """What tells mock's plugin the remote's name, if known, and to use this installation."""
+    session = [sys.executable, "-m", "mock_cloud.handover"]
+    named = [f"--plugin-option=remote:name={name!r}"] if name is not None else []
+    return ["--enable-plugin=remote", *named, f"--plugin-option=remote:session={session!r}"]

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The first look: a command line that cannot mean a remote is the real mock's, at once.
+
+It stands before every local build, so it and what it imports (`scan`, `real`) take from the
+standard library only what costs nothing. It may err in one direction: where it is not sure,
+`choosing` reads the command line and the configuration properly.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from mock_cloud.launcher.real import become_mock, find_real_mock
+from mock_cloud.launcher.scan import configuration_may_choose
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one mock command line; mock's exit code, or ours (see errors)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    real = find_real_mock(os.environ)
+    if real is not None and not may_be_remote(words, os.environ):
+        try:  # noqa: SIM105  contextlib is an import
+            become_mock(real, words)
+        except OSError:
+            pass  # `run` says it
+    from mock_cloud.launcher.choosing import run  # not before it is needed: it imports a lot
+
+    return run(words, real)
+
+
+def may_be_remote(words: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """False only if neither words nor environment nor a configuration can choose a remote."""
+    if environ.get("MOCK_REMOTE"):
+        return True
+    for number, word in enumerate(words):
+        if word == "--":
+            words = words[:number]
+            break
+        # With --config-opts remote=…, --plugin-option remote:… and argparse's abbreviations.
+        if "remote" in word or word.startswith(("--remot", "--no-r")):
+            return True
+    return configuration_may_choose(words)
