@@ -71,7 +71,7 @@ def engine_config(opts: ConfigOpts, line: CommandLine) -> tuple[EngineConfig, tu
         files=read_texts(opts, "files"),
         chrootuser=read_text(opts, "chrootuser"),
         chrootgroup=read_text(opts, "chrootgroup"),
-        chrootuid=_chrootuid(opts),
+        chrootuid=build_user(opts),
         chrootgid=read_number(opts, "chrootgid", DEFAULT_CHROOTGID) or DEFAULT_CHROOTGID,
         chroothome=read_text(opts, "chroothome"),
         extra_chroot_dirs=read_words(opts, "extra_chroot_dirs"),
@@ -168,7 +168,8 @@ def _environment(opts: ConfigOpts) -> dict[str, str]:
     return environment
 
 
-def _chrootuid(opts: ConfigOpts) -> int:
+def build_user(opts: ConfigOpts) -> int:
+    """The id of the user who builds in the chroot, never root's."""
     # mock refuses to run as root unless sudo or consolehelper says for whom, and builds with
     # that user's id. Root itself building (in a container, say) must not become root there.
     uid = read_number(opts, "chrootuid", DEFAULT_CHROOTUID)

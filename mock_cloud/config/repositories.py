@@ -82,13 +82,16 @@ def _repository_id(url: str, taken: set[str]) -> str:
 
 
 def make_portable(
-    text: str, variables: Mapping[str, str], switches: Sequence[tuple[str, str]]
+    text: str,
+    variables: Mapping[str, str],
+    switches: Sequence[tuple[str, str]],
+    keys: Keys | None = None,
 ) -> Portable:
     """`text` with `file://` keys renamed to KEY_PREFIX + name, and those keys' files.
 
-    Options of repositories that stay disabled are left alone. Raises UnsupportedByEngine
-    for repositories, certificates or passwords that only this machine has, ConfigError for a
-    missing key or a text that is no dnf.conf.
+    Options of repositories that stay disabled are left alone. `keys` are those of texts before,
+    whose names are taken. Raises UnsupportedByEngine for repositories, certificates or passwords
+    that only this machine has, ConfigError for a missing key or a text that is no dnf.conf.
     """
     parser = _parse(text)
     main = dict(parser["main"]) if parser.has_section("main") else {}
@@ -104,7 +107,7 @@ def make_portable(
         _refuse_local(name, options, variables)
         if name != "main" and _wants_key({**main, **options}):
             checked.add(name)
-    keys = _Keys(variables)
+    keys = keys or Keys(variables)
     return Portable(_rewrite(text, keys, enabled | {"main"}, checked), tuple(keys.files.values()))
 
 
@@ -168,7 +171,7 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
     )
 
 
-class _Keys:
+class Keys:
     """Key files by path; gives each a name of its own."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
@@ -218,7 +221,7 @@ def _key_problem(path: Path) -> str | None:
     return None
 
 
-def _rewrite(text: str, keys: _Keys, considered: set[str], checked: set[str]) -> str:
+def _rewrite(text: str, keys: Keys, considered: set[str], checked: set[str]) -> str:
     section, in_key, lines = "", False, []
     for line in text.splitlines(keepends=True):
         head, value = "", line

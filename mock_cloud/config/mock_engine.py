@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""mock's configuration made portable: what a mock on a node is told of it.
+
+Values travel as they were written, with mock's templates in them, so that mock's bootstrap chroot
+expands them its own way. What names things of this machine is judged expanded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from mock_cloud.agent.job.request import JOB_DIRECTORY
+from mock_cloud.config.defaults import ConfigOpts, default_config_opts
+from mock_cloud.config.engine import build_user
+from mock_cloud.config.mock_keys import CARRIED, LEFT, REFUSED, SAID
+from mock_cloud.config.mock_plugins import portable_plugins, refuse
+from mock_cloud.config.mock_repositories import portable_repositories
+from mock_cloud.config.paths import locate_paths
+from mock_cloud.config.values import read_option, read_text
+from mock_cloud.errors import ConfigError
+from mock_cloud.invocation import MOCK_VERSION, CommandLine, HostFile
+from mock_cloud.invocation.carrying import IMAGE_MAX_BYTES, Carrier
+from mock_cloud.invocation.names import printable
+
+_BOOTSTRAP: Final = "bootstrap_"
+_PROXIES: Final = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
+_ELSEWHERE: Final = ("dnf.conf", "offline_local_repository", "plugin_conf")
+_IMAGE_FILES: Final = ("oci-archive", "docker-archive")
+_IMAGE_DIRECTORIES: Final = ("oci", "dir")
+# Options of systemd-nspawn that name files of the machine it runs on (systemd-nspawn(1)).
+_NSPAWN_PATHS: Final = (
+    "--bind", "--bind-ro", "--bind-user", "--overlay", "--overlay-ro", "--directory", "--image",
+    "--oci-bundle", "--template", "--load-credential", "--network-namespace-path", "--verity-data",
+    "--root-hash", "--root-hash-sig", "-D", "-i",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MockConfig:
+    """A configuration for a mock elsewhere. `text` is JSON, see `agent.job.request.MockRun`.
+
+    `keys` are files of role gpgkey; `warnings` are for the user.
+    """
+
+    root: str
+    chroot_name: str
+    chrootuid: int
+    text: str
+    keys: tuple[HostFile, ...]
+    warnings: tuple[str, ...]
+
+
+def mock_config(
+    opts: ConfigOpts, line: CommandLine, carrier: Carrier, *, code_travels: bool
+) -> MockConfig:
+    """What differs from mock's defaults and makes sense on a node; the rest refused by name.
+
+    `opts` are mock's own final options, or loaded and changed by `apply_command_line`. Files
+    that go along are left with `carrier`. `code_travels`: the node runs this machine's mock.
+    Raises UnsupportedByEngine, ConfigError.
+    """
+    raw = plain_values(opts)  # first: reading an expanded list or table changes it for good
+    for name, why in REFUSED.items():
+        if read_option(opts, name):
+            refuse(f"config_opts[{name!r}]", why)
+    warnings: list[str] = []
+    everything = code_travels and raw.get("version") != MOCK_VERSION
+    differing = dict(_differing(raw, everything))
+    found = {name: value for name, value in differing.items() if rule_of(name) is None}
+    if "unique-ext" in raw:
+        # mock adds it to its root, and has done so if it handed its options over.
+        found["root"] = str(raw["root"]).removesuffix(f"-{raw['unique-ext']}")
+    for name in differing:
+        _carry_option(name, opts, raw, carrier, found)
+    repositories = portable_repositories(opts, line, carrier)
+    found |= repositories.options
+    found["plugin_conf"] = portable_plugins(
+        raw["plugin_conf"], read_option(opts, "plugin_conf"), carrier, warnings,
+        code_travels=code_travels, hermetic=bool(line.hermetic_build),
+    )  # fmt: skip
+    if found.get("print_main_output") is None:
+        # As mock decides (set_config_opts_per_cmdline in its config.py): by the user's terminal.
+        found["print_main_output"] = line.verbose > 0 and sys.stderr.isatty()
+    if "rootdir" in differing:
+        warnings.append(f"the chroot is on the node, nothing is put into {raw['rootdir']}")
+    _settle_certificates(found, repositories.keys)
+    return MockConfig(
+        root=locate_paths(opts).root,
+        chroot_name=read_text(opts, "chroot_name"),
+        chrootuid=build_user(opts),
+        text=json.dumps(found, sort_keys=True),
+        keys=repositories.keys,
+        warnings=tuple(warnings),
+    )
+
+
+def plain_values(opts: ConfigOpts) -> dict[str, Any]:
+    """A copy of the options as they were written. ConfigError for what JSON cannot say."""
+    with _unexpanded(opts):
+        values = {name: opts[name] for name in opts if not name.startswith("_")}
+    found = {}
+    for name, value in values.items():
+        try:
+            found[name] = json.loads(json.dumps(value, default=_sorted))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"config_opts[{name!r}] cannot be sent: {error}") from error
+    return found
+
+
+def _sorted(value: object) -> list[Any]:
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    raise TypeError(f"it holds a {type(value).__name__}")
+
+
+@contextmanager
+def _unexpanded(opts: ConfigOpts) -> Iterator[None]:
+    before = opts.get("__jinja_expand", False)
+    opts["__jinja_expand"] = False
+    try:
+        yield
+    finally:
+        opts["__jinja_expand"] = before
+
+
+def _differing(raw: Mapping[str, Any], everything: bool) -> Iterator[tuple[str, Any]]:
+    defaults = {} if everything else plain_values(default_config_opts())
+    for name, value in raw.items():
+        if name not in defaults or defaults[name] != value:
+            yield name, value
+
+
+def rule_of(name: str) -> str | None:
+    """Why the option `name` is not simply passed on; None if it is.
+
+    What mock calls bootstrap_X takes the place of X in its bootstrap chroot.
+    """
+    base = name if name in CARRIED else name.removeprefix(_BOOTSTRAP)
+    for rules in (LEFT, SAID, CARRIED, REFUSED):
+        if base in rules:
+            return rules[base]
+    return None
+
+
+def _carry_option(
+    name: str, opts: ConfigOpts, raw: Mapping[str, Any], carrier: Carrier, found: dict[str, Any]
+) -> None:
+    """Put the portable form of the option `name` into `found`, if it has one of its own."""
+    base = name if name in CARRIED else name.removeprefix(_BOOTSTRAP)
+    if base not in CARRIED or name in _ELSEWHERE:
+        return
+    value = raw[name]
+    what = f"config_opts[{name!r}]"
+    if base in _ELSEWHERE:
+        refuse(what, "it would have to be judged like " + base)
+    elif base == "environment":
+        found[name] = _without_our_proxies(value, raw)
+    elif not value or base == "print_main_output":
+        found[name] = value
+    elif base == "macrofile":
+        found[name] = carrier.file(Path(read_text(opts, name)), what)
+    elif base in ("bootstrap_image", "buildroot_image"):
+        found[name] = _image(read_text(opts, name), what, carrier)
+    elif base == "nspawn_args":
+        found[name] = _nspawn_args(read_option(opts, name))
+    elif base == "ssl_extra_certs":
+        found[name] = _extra_certificates(read_option(opts, name), carrier)
+    elif base == "ssl_copied_ca_trust_dirs":
+        found[name] = _trust_directories(read_option(opts, name), carrier)
+
+
+def _without_our_proxies(environment: Any, raw: Mapping[str, Any]) -> Any:
+    # mock copies the proxies of its own environment in, which mean nothing on a node.
+    if not isinstance(environment, dict):
+        raise ConfigError("config_opts['environment'] should be a mapping")
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in _PROXIES or raw.get(name) or value != os.environ.get(name)
+    }
+
+
+def _image(name: str, what: str, carrier: Carrier) -> str:
+    """The name of a container image; one in a file or a directory goes along."""
+    transport, _, rest = name.partition(":")
+    if transport in _IMAGE_FILES and rest.startswith("/"):
+        path, tag = _split_tag(rest)
+        return f"{transport}:{carrier.file(path, what, max_bytes=IMAGE_MAX_BYTES)}{tag}"
+    if transport in _IMAGE_DIRECTORIES and rest.startswith("/"):
+        path, tag = _split_tag(rest)
+        return f"{transport}:{carrier.tree(path, what, max_bytes=IMAGE_MAX_BYTES)}{tag}"
+    if name.startswith(("/", "./", "../", "~")) or (transport == name and Path(name).is_file()):
+        path = Path(name).expanduser()
+        return f"oci-archive:{carrier.file(path, what, max_bytes=IMAGE_MAX_BYTES)}"
+    return name
+
+
+def _split_tag(rest: str) -> tuple[Path, str]:
+    # containers-transports(5): a path, then perhaps a colon and a tag.
+    if Path(rest).exists():
+        return Path(rest), ""
+    path, colon, tag = rest.rpartition(":")
+    return (Path(path), colon + tag) if colon else (Path(rest), "")
+
+
+def _nspawn_args(words: Any) -> list[str]:
+    if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
+        raise ConfigError("config_opts['nspawn_args'] should be a list of strings")
+    for word in words:
+        option, _, value = word.partition("=")
+        if option in _NSPAWN_PATHS and not value.startswith("/dev/"):
+            refuse(
+                f"config_opts['nspawn_args'] {printable(word)}",
+                "it names files of this machine",
+                hint="mock's plugin bind_mount takes a file or a directory along",
+            )
+    return list(words)
+
+
+def _extra_certificates(pairs: Any, carrier: Carrier) -> list[str]:
+    """[file here, path in the chroot, …]; as in mock, what is not there is passed over."""
+    if not isinstance(pairs, (list, tuple)) or len(pairs) % 2:
+        raise ConfigError("config_opts['ssl_extra_certs'] should be [file, path in the chroot, …]")
+    found: list[str] = []
+    for source, place in zip(pairs[::2], pairs[1::2], strict=True):
+        path = Path(str(source))
+        if path.exists():
+            found += [carrier.file(path.resolve(), "config_opts['ssl_extra_certs']"), str(place)]
+    return found
+
+
+def _trust_directories(pairs: Any, carrier: Carrier) -> list[list[str]]:
+    defaults = {pair[0] for pair in default_config_opts()["ssl_copied_ca_trust_dirs"]}
+    what = "config_opts['ssl_copied_ca_trust_dirs']"
+    found = []
+    for pair in pairs:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise ConfigError(f"{what} should be pairs of directories")
+        source, place = map(str, pair)
+        if source in defaults:
+            found.append([source, place])
+        elif Path(source).is_dir():
+            found.append([carrier.tree(Path(source), what), place])
+    return found
+
+
+def _settle_certificates(found: dict[str, Any], keys: tuple[HostFile, ...]) -> None:
+    # dnf in mock's bootstrap chroot looks for keys in there. This is how mock puts files there
+    # (copy_extra_certs in its package_manager.py): each to the path that it has outside.
+    if keys:
+        places = [f"{JOB_DIRECTORY}/inputs/gpgkey/{key.name}" for key in keys]
+        pairs = [place for place in places for _ in range(2)]
+        found["ssl_extra_certs"] = [*(found.get("ssl_extra_certs") or []), *pairs]

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Files and directories of this machine that go along with a mock on a node."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.agent.job.request import JOB_DIRECTORY
+from mock_cloud.errors import ConfigError, UnsupportedByEngine
+from mock_cloud.invocation.hostfiles import HostFile
+from mock_cloud.invocation.names import find_name_problem, printable
+
+DIRECTORY_MAX_BYTES: Final = 256 << 20
+"""A directory that a configuration names is sent with every job: no larger one is."""
+
+IMAGE_MAX_BYTES: Final = 8 << 30
+"""Container images and offline repositories."""
+
+ENTRIES_MAX: Final = 20_000
+
+_SECRET: Final = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY")
+_SECRET_BYTES: Final = 64 << 10
+"""How much of a file is searched for a private key: they stand at its beginning."""
+
+
+class Carrier:
+    """Collects what goes along; says where each thing lies on the node."""
+
+    def __init__(self) -> None:
+        self.files: dict[tuple[str, Path], HostFile] = {}
+        self._taken: set[tuple[str, str]] = set()
+
+    def file(self, path: Path, what: str, *, max_bytes: int = DIRECTORY_MAX_BYTES) -> str:
+        """Take a regular file along. `what` is for ConfigError, UnsupportedByEngine."""
+        size = _measure(path, what)
+        _check_size(size, max_bytes, path, what)
+        _refuse_secret(path, what)
+        return self._place(path, "file")
+
+    def tree(self, path: Path, what: str, *, max_bytes: int = DIRECTORY_MAX_BYTES) -> str:
+        """The same for a directory with all that is in it."""
+        total = 0
+        for number, entry in enumerate(_walk(path, what)):
+            if entry.is_symlink() or not entry.is_file():
+                continue
+            total += entry.stat().st_size
+            _check_size(total, max_bytes, path, what)
+            if number > ENTRIES_MAX:
+                raise UnsupportedByEngine(
+                    f"{what}: {printable(str(path))} has more than {ENTRIES_MAX} entries",
+                    hint="name a smaller directory",
+                )
+            _refuse_secret(entry, what)
+        return self._place(path, "tree")
+
+    def path(self, path: Path, what: str, *, max_bytes: int = DIRECTORY_MAX_BYTES) -> str:
+        """A file or a directory, whichever it is."""
+        if path.is_dir():
+            return self.tree(path, what, max_bytes=max_bytes)
+        return self.file(path, what, max_bytes=max_bytes)
+
+    def _place(self, path: Path, role: str) -> str:
+        path = path.absolute()
+        if (role, path) not in self.files:
+            name = self._name(path.name, role)
+            self.files[role, path] = HostFile(name, role, path)
+        return f"{JOB_DIRECTORY}/inputs/{role}/{self.files[role, path].name}"
+
+    def _name(self, base: str, role: str) -> str:
+        # It stands in configuration files and lists of words.
+        base = re.sub(r"[^A-Za-z0-9._+-]", "_", base)
+        base = base if find_name_problem(base) is None else role
+        name, number = base, 1
+        while (role, name) in self._taken:
+            number += 1
+            name = f"{number}.{base}"
+        self._taken.add((role, name))
+        return name
+
+
+def _measure(path: Path, what: str) -> int:
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise ConfigError(f"{what}: {printable(str(path))}: {error.strerror}") from error
+    if not stat.S_ISREG(facts.st_mode):
+        raise UnsupportedByEngine(
+            f"{what}: {printable(str(path))} is neither a file nor a directory",
+            hint="what lies on this machine only cannot be there on a node",
+        )
+    return facts.st_size
+
+
+def _walk(path: Path, what: str) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        raise ConfigError(f"{what}: {error.filename}: {error.strerror}") from error
+
+    for directory, names, files in os.walk(path, onerror=fail):
+        for name in (*names, *files):
+            yield Path(directory, name)
+
+
+def _check_size(size: int, limit: int, path: Path, what: str) -> None:
+    if size > limit:
+        raise UnsupportedByEngine(
+            f"{what}: {printable(str(path))} is larger than {limit >> 20} MiB,"
+            " too large to go along with every job",
+            hint="put what the build needs into a package, or into a smaller directory",
+        )
+
+
+def _refuse_secret(path: Path, what: str) -> None:
+    """Private keys never reach a node, not even a trusted one."""
+    try:
+        with path.open("rb") as stream:
+            found = _SECRET.search(stream.read(_SECRET_BYTES))
+    except OSError as error:
+        raise ConfigError(f"{what}: {printable(str(path))}: {error.strerror}") from error
+    if found:
+        raise UnsupportedByEngine(
+            f"{what}: {printable(str(path))} is a private key, which stays on this machine",
+            hint="keep keys out of what the build gets to see",
+        )

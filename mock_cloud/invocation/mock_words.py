@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line for a mock on a node: what its configuration does not say already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.agent.job.request import JOB_DIRECTORY
+from mock_cloud.errors import UnsupportedByEngine
+from mock_cloud.invocation.carrying import IMAGE_MAX_BYTES, Carrier
+from mock_cloud.invocation.hostfiles import HostFile, find_package_file
+from mock_cloud.invocation.model import COMMAND_MODES, CommandLine
+from mock_cloud.invocation.names import printable
+
+SAID: Final = frozenset({
+    "mode", "args", "online", "scrub", "cache_alterations", "cont", "recurse", "tmp_prefix",
+    "additional_packages", "calculatedeps", "hermetic_build", "unpriv", "cwd", "spec", "sources",
+    "symlink_dereference", "enable_disable_repos", "isolation", "old_chroot", "new_chroot",
+    "verbose", "trace", "list_snapshots",
+})  # fmt: skip
+"""Fields of a command line that become words for the node's mock."""
+
+FOLDED: Final = frozenset({
+    "cli_config_opts", "uniqueext", "clean", "cleanup_after", "repos", "arch", "forcearch",
+    "rpmbuild_arch", "rpmmacros", "macrofile", "rpmwith", "rpmwithout", "rpmbuild_opts",
+    "rpmbuild_timeout", "check", "short_circuit", "post_install", "enable_network", "pkg_manager",
+    "bootstrapchroot", "usebootstrapimage", "buildroot_image", "enabled_plugins",
+    "disabled_plugins", "plugin_opts",
+})  # fmt: skip
+"""Fields that the configuration has taken up: it is sent."""
+
+LEFT: Final = frozenset({
+    "argv", "given", "show", "remote", "no_remote", "environ_remote", "chroot", "configdir",
+    "resultdir", "rootdir", "localrepo", "printrootpath", "scm", "scm_opts",
+})  # fmt: skip
+"""Fields that mean something on this machine only."""
+
+COPYOUT: Final = f"{JOB_DIRECTORY}/copyout"
+"""Where mock puts what --copyout copies."""
+
+_REFUSED_MODES: Final = {
+    "mount": "nothing stays mounted on a node",
+    "umount": "nothing stays mounted on a node",
+}
+_FLAGS: Final = {"remove_snapshot": "--remove-snapshot"}
+_PACKAGE_MANAGER_PATHS: Final = ("-c", "--config", "--installroot")
+
+
+def mock_words(line: CommandLine, files: list[HostFile], carrier: Carrier) -> list[str]:
+    """`MockRun.argv` for `line`, whose own files are `files` (of `host_inputs`).
+
+    Further files go along with `carrier`. UnsupportedByEngine for modes that need this machine.
+    """
+    if line.mode in _REFUSED_MODES:
+        raise UnsupportedByEngine(
+            f"--{line.mode} cannot be used on a node: {_REFUSED_MODES[line.mode]}",
+            hint="--shell works in the chroot without it",
+        )
+    words = [*_mode(line), *_options(line), *_files(line, files, carrier)]
+    arguments = list(_arguments(line, files, carrier))
+    if line.mode in COMMAND_MODES and arguments:
+        words.append("--")
+    return [*words, *arguments]
+
+
+def _mode(line: CommandLine) -> list[str]:
+    if line.list_snapshots:
+        return ["--list-snapshots"]
+    if line.scrub:
+        return [f"--scrub={what}" for what in line.scrub]
+    if line.calculatedeps:
+        return ["--calculate-build-dependencies"]
+    return [_FLAGS.get(line.mode, f"--{line.mode}")]
+
+
+def _options(line: CommandLine) -> Iterator[str]:
+    yield from {0: ["--quiet"], 2: ["--verbose"]}.get(line.verbose, [])
+    switches = {
+        "--trace": line.trace,
+        "--offline": not line.online,
+        "--cache-alterations": line.cache_alterations,
+        "--unpriv": line.unpriv,
+        "--continue": line.cont,
+        "--recurse": line.recurse,
+        "--symlink-dereference": line.symlink_dereference,
+        "--old-chroot": line.old_chroot,
+        "--new-chroot": line.new_chroot,
+    }
+    yield from (name for name, wanted in switches.items() if wanted)
+    for option, repository in line.enable_disable_repos:
+        yield f"{option}={repository}"
+    if line.isolation:
+        yield f"--isolation={line.isolation}"
+    if line.cwd:
+        yield f"--cwd={line.cwd}"
+    if line.mode == "chain":
+        yield f"--tmp_prefix={line.tmp_prefix or 'remote'}"  # mock would ask who is logged in
+
+
+def _files(line: CommandLine, files: list[HostFile], carrier: Carrier) -> Iterator[str]:
+    for word in line.additional_packages:
+        file = find_package_file(word)
+        yield f"--additional-package={word if file is None else node_path(file)}"
+    if line.spec and line.mode in ("rebuild", "buildsrpm", "chain"):
+        yield f"--spec={node_path(_only(files, 'spec'))}"
+        if line.sources and line.mode != "chain":
+            yield f"--sources={_sources(line, files)}"
+    if line.hermetic_build:
+        lock, repository = line.hermetic_build
+        here = Path(repository.removeprefix("file://"))
+        yield "--hermetic-build"
+        yield carrier.file(Path(lock), "--hermetic-build")
+        yield carrier.tree(here, "--hermetic-build", max_bytes=IMAGE_MAX_BYTES)
+
+
+def _sources(line: CommandLine, files: list[HostFile]) -> str:
+    if Path(line.sources or "").is_dir():
+        return f"{JOB_DIRECTORY}/inputs/source"
+    return node_path(_only(files, "source"))
+
+
+def _arguments(line: CommandLine, files: list[HostFile], carrier: Carrier) -> Iterator[str]:
+    if line.mode in ("rebuild", "chain", "installdeps"):
+        yield from (node_path(file) for file in files if file.role in ("srpm", *_specs(line)))
+    elif line.mode == "install":
+        for word in line.args:
+            package = find_package_file(word)
+            yield word if package is None else node_path(package)
+    elif line.mode == "copyin":
+        yield from (node_path(file) for file in files if file.role == "copyin")
+        yield line.args[-1]
+    elif line.mode == "copyout":
+        yield from line.args[:-1]
+        target = _only(files, "copyout")
+        # mock distinguishes a directory to copy into from a name to give.
+        yield COPYOUT if target.path.is_dir() else f"{COPYOUT}/{target.name}"
+    elif line.mode in ("pm-cmd", "yum-cmd", "dnf-cmd"):
+        yield from (_package_manager_word(word, carrier) for word in line.args)
+    else:
+        yield from line.args
+
+
+def _specs(line: CommandLine) -> tuple[str, ...]:
+    return ("spec",) if line.mode == "installdeps" else ()
+
+
+def _package_manager_word(word: str, carrier: Carrier) -> str:
+    if word.partition("=")[0] in _PACKAGE_MANAGER_PATHS or "file://" in word:
+        raise UnsupportedByEngine(
+            f"{printable(word)}: the package manager runs on the node, which has no such file",
+            hint="name RPM files themselves: they go along",
+        )
+    if find_package_file(word) is None:
+        return word
+    return carrier.file(Path(word), "the package", max_bytes=IMAGE_MAX_BYTES)
+
+
+def _only(files: list[HostFile], role: str) -> HostFile:
+    return next(file for file in files if file.role == role)
+
+
+def node_path(file: HostFile) -> str:
+    """Where an input lies on the node."""
+    return f"{JOB_DIRECTORY}/inputs/{file.role}/{file.name}"
