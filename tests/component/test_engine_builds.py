@@ -346,7 +346,9 @@ def test_additional_packages_and_more_requirements(site: Site) -> None:
         site.config, additional_packages=["bison"], more_buildreqs={"extended-1.0": ["patch"]}
     )
     package = site.source("extended", build="bison --version && patch --version")
-    assert site.rebuild(package, config=config).exit == 0
+    assert site.rebuild(package, config=replace(config, cleanup_on_success=False)).exit == 0
+    # They are in the chroot, and stay there as long as it does.
+    assert site.rebuild(package, config=replace(site.config, clean=False)).exit == 0
     assert site.rebuild(package).exit == 1
 
 

@@ -243,6 +243,7 @@ class Buildroot:
         lowers = [root, *self.chroot.lowers]
         self.chroot.unmount()
         self.chroot.mount(lowers)
+        self.chroot.keep()
         self._stack_key = key
 
     def install_dependencies(

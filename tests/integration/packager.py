@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A Fedora packager: a dist-git checkout, rpkg, a Koji hub to ask, and a system of their own.
+
+rpkg is what fedpkg is made of. MOCK_CLOUD_TEST_RPKG names a Python that has it, as from
+``pip install rpkg`` in a virtual environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xmlrpc.server import SimpleXMLRPCRequestHandler, SimpleXMLRPCServer
+
+import pytest
+
+from tests.integration.conftest import Ended
+
+_TIMEOUT_S = 200.0
+_BRANCH = "rhel-9.0"  # rpkg alone knows no other names
+TARGET = f"{_BRANCH}-candidate"
+
+# As fedpkg's own command does it.
+_RPKG = """\
+#!{python}
+import configparser, os, sys
+import pyrpkg.cli
+config = configparser.ConfigParser()
+config.read({config!r})
+client = pyrpkg.cli.cliClient(config, name="rpkg")
+client.do_imports()
+client.parse_cmdline()
+client.args.path = client.args.path or os.getcwd()
+client.setupLogging(pyrpkg.log)
+sys.exit(client.args.command())
+"""
+
+# Notes its words, then is what it stands for.
+_COMMAND = """\
+#!{python}
+import json, sys
+sys.path[:] = {path!r}
+with open({calls!r}, "a") as stream:
+    print(json.dumps(sys.argv[1:]), file=stream)
+from {module} import main
+sys.exit(main())
+"""
+
+_CONFIG = """\
+[rpkg]
+lookaside = http://127.0.0.1:1/
+lookasidehash = sha512
+lookaside_cgi = http://127.0.0.1:1/
+gitbaseurl = ssh://127.0.0.1:1/%(repo)s
+anongiturl = git://127.0.0.1:1/%(repo)s
+branchre = rhel-
+kojiprofile = koji
+build_client = koji
+"""
+
+# A process with its own /etc: what it adds to the machine's is in `$0`/etc.
+_OWN_ETC = """\
+mount -t tmpfs tmpfs "$0/mnt" && mkdir "$0/mnt/work" && cp -a "$0/etc" "$0/mnt/upper" &&
+mount -t overlay -o "lowerdir=/etc,upperdir=$0/mnt/upper,workdir=$0/mnt/work" overlay /etc &&
+exec "$@"
+"""
+
+
+def find_python() -> str:
+    """A Python that can import rpkg; skips the test if there is none."""
+    named = os.environ.get("MOCK_CLOUD_TEST_RPKG", sys.executable)
+    tried = subprocess.run([named, "-c", "import pyrpkg.cli"], capture_output=True, check=False)
+    if tried.returncode:
+        pytest.skip("no rpkg: pip install rpkg in a venv, set MOCK_CLOUD_TEST_RPKG to its python")
+    return named
+
+
+class Hub:
+    """The three questions that rpkg asks a Koji hub for a build target's mock configuration."""
+
+    def __init__(self, topurl: str) -> None:
+        self.topurl = topurl
+        self.asked: list[str] = []
+        self._server = SimpleXMLRPCServer(
+            ("127.0.0.1", 0), _AnyPath, logRequests=False, allow_none=True
+        )
+        for name in ("getBuildTarget", "getRepo", "getBuildConfig"):
+            self._server.register_function(getattr(self, "_" + name), name)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/kojihub"
+
+    def _getBuildTarget(self, target: str) -> dict[str, Any]:  # noqa: N802
+        self.asked.append(target)
+        return {"name": target, "build_tag_name": "lab-build"}
+
+    def _getRepo(self, tag: str) -> dict[str, Any]:  # noqa: N802
+        return {"id": 7}
+
+    def _getBuildConfig(self, tag: str) -> dict[str, Any]:  # noqa: N802
+        return {"name": tag, "extra": {"mock.package_manager": "dnf4"}}
+
+    @contextmanager
+    def running(self) -> Iterator[Hub]:
+        thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._server.shutdown()
+            thread.join()
+            self._server.server_close()
+
+
+class _AnyPath(SimpleXMLRPCRequestHandler):
+    rpc_paths = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ran(Ended):
+    """rpkg at its end, and the words of each `mock` that it called."""
+
+    calls: tuple[list[str], ...]
+
+    def expect(self, code: int = 0) -> Ran:
+        super(Ran, self).expect(code)
+        return self
+
+
+@dataclass(frozen=True)
+class Packager:
+    """Somebody in a checkout of the package `name`; `run` is `rpkg` with words.
+
+    `etc` is laid over this machine's /etc for all that they run.
+    """
+
+    place: Path
+    python: str
+    name: str
+    become: tuple[str, ...] = ()
+
+    @property
+    def etc(self) -> Path:
+        return self.place / "etc"
+
+    @property
+    def home(self) -> Path:
+        return self.place / "home"
+
+    @property
+    def checkout(self) -> Path:
+        return self.place / self.name
+
+    @property
+    def results(self) -> Path:
+        """Where rpkg tells mock to put results."""
+        return self.checkout / f"results_{self.name}/1/1"
+
+    @property
+    def temporary(self) -> Path:
+        return self.place / "tmp"
+
+    def environment(self, env: Mapping[str, str]) -> dict[str, str]:
+        return {
+            "PATH": f"{self.place / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": str(self.home),
+            "LANG": "C.UTF-8",
+            "TMPDIR": str(self.temporary),
+            "XDG_STATE_HOME": str(self.place / "state"),
+            "XDG_CACHE_HOME": str(self.place / "cache"),
+            **env,
+        }
+
+    def command(self, name: str, module: str) -> None:
+        """Install `name`, as pip would, so that what it is called with is known."""
+        calls = str(self.place / f"{name}.calls")
+        path = self.place / "bin" / name
+        path.write_text(
+            _COMMAND.format(python=sys.executable, path=sys.path, calls=calls, module=module)
+        )
+        path.chmod(0o755)
+
+    @contextmanager
+    def edited(self, path: Path, text: str) -> Iterator[None]:
+        """Within the block `text` stands at the end of the file `path`."""
+        kept = path.read_text() if path.exists() else None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text((kept or "") + text)
+        try:
+            yield
+        finally:
+            path.write_text(kept) if kept is not None else path.unlink()
+
+    def run(self, *words: str | Path, stdin: bytes = b"", **env: str) -> Ran:
+        """Run rpkg in the checkout to its end."""
+        calls = self.place / "mock.calls"
+        calls.write_text("")
+        ended = self.start(
+            [self.python, str(self.place / "rpkg"), *map(str, words)], stdin=stdin, env=env
+        )
+        called = tuple(json.loads(line) for line in calls.read_text().splitlines())
+        return Ran(ended.argv, ended.code, ended.stdout, ended.stderr, called)
+
+    def start(
+        self, argv: list[str], stdin: bytes = b"", env: Mapping[str, str] | None = None
+    ) -> Ended:
+        """Run any command where rpkg runs."""
+        argv = ["unshare", "--mount", "sh", "-c", _OWN_ETC, str(self.place), *self.become, *argv]
+        done = subprocess.run(
+            argv,
+            input=stdin,
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+            cwd=self.checkout,
+            env=self.environment(env or {}),
+        )
+        texts = (stream.decode(errors="surrogateescape") for stream in (done.stdout, done.stderr))
+        return Ended(tuple(argv), done.returncode, *texts)
+
+
+def settle(packager: Packager, spec: str, hub: Hub) -> None:
+    """Make the checkout with `spec`, the home directory, and what rpkg and Koji read."""
+    for name in ("etc", "home", "tmp", "bin", "mnt"):
+        (packager.place / name).mkdir()
+    (packager.etc / "passwd").write_text(_accounts(packager.home))
+    (packager.place / "rpkg").write_text(
+        _RPKG.format(python=packager.python, config=str(packager.place / "rpkg.conf"))
+    )
+    (packager.place / "rpkg.conf").write_text(_CONFIG)
+    koji = packager.home / ".koji/config"
+    koji.parent.mkdir()
+    koji.write_text(f"[koji]\nserver = {hub.url}\ntopurl = {hub.topurl}\n")
+    packager.checkout.mkdir()
+    (packager.checkout / f"{packager.name}.spec").write_text(spec)
+    (packager.checkout / "sources").touch()
+    (packager.checkout / "extra").mkdir()  # rpkg gives the whole checkout to --sources
+    who = ("-c", "user.name=packager", "-c", "user.email=packager@lab.invalid")
+    for words in (
+        ("init", "-q", "-b", _BRANCH),
+        ("add", "."),
+        ("commit", "-q", "-m", "Import"),
+        ("remote", "add", "origin", f"ssh://127.0.0.1:1/{packager.name}"),
+        ("config", f"branch.{_BRANCH}.remote", "origin"),
+        ("config", f"branch.{_BRANCH}.merge", f"refs/heads/{_BRANCH}"),
+    ):
+        subprocess.run(["git", *who, *words], cwd=packager.checkout, check=True, timeout=30)
+
+
+def _accounts(home: Path) -> str:
+    """This machine's accounts, with `home` as root's home: mock looks it up there."""
+    lines = Path("/etc/passwd").read_text().splitlines(keepends=True)
+    others = (line for line in lines if not line.startswith("root:"))
+    return "".join((f"root:x:0:0:root:{home}:/bin/sh\n", *others))
