@@ -16,6 +16,7 @@ from mock_cloud.cli import (
     doctor,
     image,
     known_good,
+    launcher,
     nodes,
     reap,
     release,
@@ -25,7 +26,19 @@ from mock_cloud.cli import (
 from mock_cloud.errors import EXIT_COMMAND_LINE, EXIT_INTERRUPTED, MockCloudError
 from mock_cloud.session.console import Console
 
-VERBS = (setup, doctor, attest, nodes, release, reap, known_good, image, toolkit, completion)
+VERBS = (
+    setup,
+    doctor,
+    attest,
+    nodes,
+    release,
+    reap,
+    known_good,
+    image,
+    toolkit,
+    launcher,
+    completion,
+)
 
 EXAMPLES = """\
 examples:

@@ -48,20 +48,26 @@ def _no_caches(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if "__pycache__" in member.name else member
 
 
+def _listing(package: Path) -> list[str]:
+    argv = ["rpm", "-qpl", "--nosignature", str(package)]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()
+
+
 @pytest.mark.slow
 def test_mock_cloud_builds_itself(mock: User, tmp_path: Path) -> None:
     results = tmp_path / "results"
     mock.mock("--resultdir", results, _source_package(tmp_path)).expect()
-    package = next(results.glob("mock-cloud-*.noarch.rpm"))
-    listing = subprocess.run(
-        ["rpm", "-qpl", "--nosignature", str(package)], check=True, capture_output=True, text=True
-    ).stdout.split()
+    listing, plugin, launcher = (
+        _listing(next(results.glob(f"mock-cloud{name}-{__version__}-*.noarch.rpm")))
+        for name in ("", "-plugin", "-launcher")
+    )
     assert "/usr/bin/mock-cloud" in listing
-    assert "/usr/libexec/mock-cloud/mock" in listing
     assert "/usr/bin/mock-cloud-session" in listing
-    assert any(path.endswith("/mockbuild/plugins/remote.py") for path in listing)
+    assert "/usr/share/mock-cloud/remote.py" in listing
     assert "/etc/mock/remotes.d/local.toml" in listing
-    assert "/usr/bin/mock" not in listing  # that is mock's own
+    assert any(path.endswith("/mockbuild/plugins/remote.py") for path in plugin)
+    assert {"/usr/libexec/mock-cloud/bin/mock", "/etc/profile.d/mock-cloud.sh"} <= set(launcher)
+    assert "/usr/bin/mock" not in [*listing, *plugin, *launcher]  # that is mock's own
     pages = {Path(path).name.partition(".")[0] for path in listing if "/man" in path}
     assert pages >= {"mock-cloud", "mock-cloud-mock", "mock-cloud-remotes"}
     modules = {path.rpartition("site-packages/")[2] for path in listing if path.endswith(".py")}
