@@ -89,6 +89,12 @@ class ConnectionLost(TransportError):
     """The connection ended or the peer went silent past its deadline."""
 
 
+class ForwardingRefused(TransportError):
+    """The node's sshd forwards no ports; another attempt would end like this one."""
+
+    retryable = False
+
+
 class HostKeyMismatch(TransportError):
     """The node answered with another host key than the pinned one. Never retried."""
 

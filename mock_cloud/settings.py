@@ -22,6 +22,17 @@ class EngineChoice(Enum):
     CHROOT = "chroot"
 
 
+class RepoAccess(Enum):
+    """How a node gets to the repositories."""
+
+    DIRECT = "direct"
+    """By itself."""
+    TUNNEL = "tunnel"
+    """Through this machine: all of them."""
+    AUTO = "auto"
+    """By itself where it can; through this machine what only this machine reaches."""
+
+
 class SecondLook(Enum):
     """Whether the node is measured again after the build, before results are published."""
 
@@ -227,13 +238,14 @@ class BuildSettings:
     """Table [build]. `connect_timeout_s` bounds reaching a booted node's sshd.
 
     `retries` is on how many other nodes a build is tried whose node failed; a build that fails
-    by itself is never tried again.
+    by itself is never tried again. `repo_access` is how nodes get to repositories.
     """
 
     engine: EngineChoice = EngineChoice.AUTO
     connect_timeout_s: float = 30.0
     silence_timeout_s: float = 30.0
     retries: int = 1
+    repo_access: RepoAccess = RepoAccess.AUTO
 
 
 @dataclass(frozen=True, slots=True)

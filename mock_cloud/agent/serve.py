@@ -216,6 +216,11 @@ class Server:
     def _host_key(self, request: _Request) -> Header:
         return self._care.host_key(request.header, request.body)
 
+    def _reach(self, request: _Request) -> Header:
+        from mock_cloud.agent.reach import find_reached
+
+        return {"reached": find_reached(request.header["ends"], request.header["within_ms"])}
+
     # Blobs
 
     def _have(self, request: _Request) -> Header:
@@ -352,6 +357,7 @@ class Server:
             "lease": _Operation(lambda one: self._care.lease(one.header), LEASE_KINDS, "worker"),
             "host_key": _Operation(self._host_key, HOST_KEY_KINDS, "worker", body=True),
             "close_metadata": _Operation(lambda _: self._care.close_metadata(), place="worker"),
+            "reach": _Operation(self._reach, {"ends": list, "within_ms": int}, "thread"),
             "have": _Operation(self._have, {"digests": list}, "worker"),
             "put": _Operation(self._put, {**blob, "offset": int}, body=True),
             "put_end": _Operation(self._put_end, blob, "worker"),

@@ -28,7 +28,7 @@ from mock_cloud.config.toml_values import (
     url,
     words,
 )
-from mock_cloud.settings import AtLimit, EngineChoice, Market, Reach, SecondLook
+from mock_cloud.settings import AtLimit, EngineChoice, Market, Reach, RepoAccess, SecondLook
 
 _WEEK_S: Final = 7 * 86400.0
 _HOUR_S: Final = 3600.0
@@ -150,6 +150,7 @@ TABLES: Final[Tables] = {
         "connect_timeout": Key("connect_timeout_s", duration(1.0, _HOUR_S)),
         "silence_timeout": Key("silence_timeout_s", duration(1.0, _HOUR_S)),
         "retries": Key("retries", integer(0, 5)),
+        "repo_access": Key("repo_access", choice(RepoAccess)),
     },
     "toolkit": {
         "mirror": Key("mirror", text),

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import configparser
-import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +10,14 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from mock_cloud.config.dnf_text import (
+    SEPARATORS,
+    expand,
+    is_enabled,
+    is_true,
+    parse_dnf_conf,
+    rewrite_options,
+)
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
 from mock_cloud.invocation import HostFile
 from mock_cloud.invocation.names import find_name_problem, printable
@@ -21,9 +27,6 @@ KEY_PREFIX: Final = "file://@GPGKEYS@/"
 
 KEY_MAX_BYTES: Final = 1 << 20
 
-_OPTION: Final = re.compile(r"(?P<name>[^\s\[#;=:][^=:]*?)\s*[=:](?P<value>.*)")
-_SEPARATORS: Final = re.compile(r"([\s,]+)")
-_TRUE: Final = frozenset({"1", "yes", "true", "on"})
 
 # Certificates and passwords of this machine: what they open is not the node's to know.
 _REFUSED_OPTIONS: Final = (
@@ -58,7 +61,7 @@ def add_repositories(text: str, baseurls: Iterable[str]) -> str:
 
     ConfigError for a URL with characters that would end its line.
     """
-    taken = set(_parse(text).sections())
+    taken = set(parse_dnf_conf(text).sections())
     for url in baseurls:
         if not url or printable(url) != url or any(character.isspace() for character in url):
             raise ConfigError(f"--addrepo {printable(url)!r} is no URL")
@@ -90,17 +93,18 @@ def make_portable(
     """`text` with `file://` keys renamed to KEY_PREFIX + name, and those keys' files.
 
     Options of repositories that stay disabled are left alone. `keys` are those of texts before,
-    whose names are taken. Raises UnsupportedByEngine for repositories, certificates or passwords
-    that only this machine has, ConfigError for a missing key or a text that is no dnf.conf.
+    whose names are taken. Raises UnsupportedByEngine for certificates or passwords that only this
+    machine has, ConfigError for a missing key or a text that is no dnf.conf. Repositories of
+    this machine are `config.tunnel`'s to deal with.
     """
-    parser = _parse(text)
+    parser = parse_dnf_conf(text)
     main = dict(parser["main"]) if parser.has_section("main") else {}
     if not main.get("reposdir"):
         raise ConfigError(
             "dnf.conf does not set reposdir: the machine's own repositories would be used",
             hint="put reposdir=/dev/null into [main]",
         )
-    enabled = {name for name in parser.sections() if _is_enabled(name, parser, switches)}
+    enabled = {name for name in parser.sections() if is_enabled(name, parser, switches)}
     checked: set[str] = set()
     for name in sorted(enabled | {"main"} & set(parser.sections())):
         options = dict(parser[name])
@@ -111,33 +115,8 @@ def make_portable(
     return Portable(_rewrite(text, keys, enabled | {"main"}, checked), tuple(keys.files.values()))
 
 
-def _parse(text: str) -> configparser.ConfigParser:
-    parser = configparser.ConfigParser(strict=False, interpolation=None)
-    try:
-        parser.read_string(text)
-    except configparser.Error as error:
-        raise ConfigError(f"config_opts['dnf.conf'] is no dnf.conf: {error}") from error
-    return parser
-
-
-def _is_enabled(
-    name: str, parser: configparser.ConfigParser, switches: Sequence[tuple[str, str]]
-) -> bool:
-    if name == "main":
-        return False
-    enabled = _is_true(parser[name].get("enabled", "1"))
-    for option, patterns in switches:
-        if any(fnmatch.fnmatchcase(name, pattern.strip()) for pattern in patterns.split(",")):
-            enabled = option == "--enablerepo"
-    return enabled
-
-
-def _is_true(word: str) -> bool:
-    return word.strip().lower() in _TRUE
-
-
 def _wants_key(options: Mapping[str, str]) -> bool:
-    return any(_is_true(options.get(name, "0")) for name in ("gpgcheck", "repo_gpgcheck"))
+    return any(is_true(options.get(name, "0")) for name in ("gpgcheck", "repo_gpgcheck"))
 
 
 def _refuse_local(name: str, options: Mapping[str, str], variables: Mapping[str, str]) -> None:
@@ -149,26 +128,11 @@ def _refuse_local(name: str, options: Mapping[str, str], variables: Mapping[str,
             )
     for option in _URL_OPTIONS:
         for url in re.split(r"[\s,]+", expand(options.get(option, ""), variables)):
-            parts = urlsplit(url)
-            if parts.scheme == "file" or url.startswith("/"):
-                raise UnsupportedByEngine(
-                    f"repository {name!r} is on this machine: {printable(url)}",
-                    hint="serve it over http, where the node can reach it",
-                )
-            if parts.password is not None:
+            if urlsplit(url).password is not None:
                 raise UnsupportedByEngine(
                     f"repository {name!r} has a password in its {option}",
                     hint=f"disable it: --disablerepo={name}",
                 )
-
-
-def expand(text: str, variables: Mapping[str, str]) -> str:
-    """`text` with ``$name`` and ``${name}`` replaced; unknown names stay."""
-    return re.sub(
-        r"\$(?:\{(\w+)\}|(\w+))",
-        lambda found: variables.get(found[1] or found[2], found[0]),
-        text,
-    )
 
 
 class Keys:
@@ -222,21 +186,12 @@ def _key_problem(path: Path) -> str | None:
 
 
 def _rewrite(text: str, keys: Keys, considered: set[str], checked: set[str]) -> str:
-    section, in_key, lines = "", False, []
-    for line in text.splitlines(keepends=True):
-        head, value = "", line
-        stripped = line.strip()
-        if stripped.startswith("[") and stripped.endswith("]") and not line[0].isspace():
-            section, in_key = stripped[1:-1], False
-        elif line[:1].strip():  # not a continuation of the option above
-            found = _OPTION.match(line)
-            in_key = found is not None and found["name"].strip().lower() == "gpgkey"
-            if found is not None and in_key:
-                head, value = line[: found.start("value")], line[found.start("value") :]
-        if in_key and section in considered:
-            value = "".join(
-                keys.rename(word, section, required=section in checked)
-                for word in _SEPARATORS.split(value)
-            )
-        lines.append(head + value)
-    return "".join(lines)
+    def change(section: str, option: str, value: str) -> str:
+        if option != "gpgkey" or section not in considered:
+            return value
+        return "".join(
+            keys.rename(word, section, required=section in checked)
+            for word in SEPARATORS.split(value)
+        )
+
+    return rewrite_options(text, change)

@@ -11,7 +11,7 @@ from typing import Final
 
 import paramiko
 
-from mock_cloud.errors import ConnectionLost, TransportError
+from mock_cloud.errors import ConnectionLost, ForwardingRefused, TransportError
 from mock_cloud.model import HostKey, NodeAddress
 from mock_cloud.remote.wire import Wire
 
@@ -20,6 +20,9 @@ _WINDOW_MIN_BYTES: Final = 2 << 20
 DOWNLOAD_BYTES_PER_S: Final = 300_000_000
 """The rate that windows are made for: together, they hold that much of a round trip."""
 
+OnConnection = Callable[[paramiko.Channel, tuple[str, int], tuple[str, int]], None]
+
+LOOPBACK: Final = "127.0.0.1"
 _OPEN_TIMEOUT_S: Final = 30.0
 _JOIN_TIMEOUT_S: Final = 5.0
 _WATCH_TICK_S: Final = 0.25
@@ -61,17 +64,15 @@ class Link:
 
         TransportError if the node opens no more of them, ConnectionLost.
         """
-        guard = threading.Timer(_OPEN_TIMEOUT_S, self.fail, ["it opened no channel in time"])
-        guard.daemon = True  # an interrupt may come before it is known to have started
         try:
-            guard.start()  # exec_command itself waits without a limit
-            began = time.monotonic()
-            window = window_bytes(self.rtt_s)
-            channel = self._transport.open_session(window, timeout=_OPEN_TIMEOUT_S)
-            self.rtt_s = min(self.rtt_s, time.monotonic() - began)
-            with self._lock:
-                self._channels.append(channel)
-            channel.exec_command(command)
+            with self._guarded("it opened no channel in time"):
+                began = time.monotonic()
+                window = window_bytes(self.rtt_s)
+                channel = self._transport.open_session(window, timeout=_OPEN_TIMEOUT_S)
+                self.rtt_s = min(self.rtt_s, time.monotonic() - began)
+                with self._lock:
+                    self._channels.append(channel)
+                channel.exec_command(command)
         except (EOFError, OSError) as error:
             # A write failed: the connection is gone, though its reader may not have noticed.
             raise self.lost(error) from error
@@ -82,11 +83,54 @@ class Link:
                     hint="Check MaxSessions in the node's sshd_config.",
                 ) from error
             raise self.lost(error) from error
+        return channel
+
+    def listen(self, take: OnConnection) -> int:
+        """Have the node's sshd listen on its loopback; the port that it took.
+
+        `take` is called by paramiko's thread with the channel of each connection that comes.
+        ForwardingRefused if sshd does not do so, ConnectionLost.
+        """
+        try:
+            with self._guarded("it forwarded no port in time"):
+                port = self._transport.request_port_forward(LOOPBACK, 0, take)
+        except (EOFError, OSError) as error:
+            raise self.lost(error) from error
+        except paramiko.SSHException as error:
+            if self.is_up:
+                raise ForwardingRefused(
+                    f"{self.address}: the node's sshd forwards no port",
+                    hint="say AllowTcpForwarding yes (or remote) and DisableForwarding no in its"
+                    " sshd_config, or serve the repositories where the node reaches them",
+                ) from error
+            raise self.lost(error) from error
+        if not 0 < port < 1 << 16:
+            raise TransportError(f"{self.address}: the node's sshd forwards no such port: {port}")
+        return int(port)
+
+    def unlisten(self, port: int) -> None:
+        """End what `listen` began; the node has no such port any more when this returns.
+
+        A connection that is gone has taken it along.
+        """
+        with (
+            contextlib.suppress(paramiko.SSHException, EOFError, OSError),
+            self._guarded("it did not stop forwarding in time"),
+        ):
+            self._transport.cancel_port_forward(LOOPBACK, port)
+
+    @contextlib.contextmanager
+    def _guarded(self, reason: str) -> Iterator[None]:
+        """Give the link up if the block takes too long: these calls wait without a limit."""
+        guard = threading.Timer(_OPEN_TIMEOUT_S, self.fail, [reason])
+        guard.daemon = True  # an interrupt may come before it is known to have started
+        try:
+            guard.start()
+            yield
         finally:
             guard.cancel()
             if guard.is_alive():
                 guard.join()
-        return channel
 
     def on_close(self, closer: Callable[[], None]) -> None:
         """Have `closer` called when the link is closed; at once if that is past."""

@@ -102,6 +102,15 @@ def _ranges(partial: Mapping[str, Any], key: str) -> list[Range]:
     return ranges
 
 
+def parse_reached(reply: Mapping[str, Any], count: int) -> list[bool]:
+    """As many answers as were asked for."""
+    _exactly(reply, {"reached"})
+    reached = _list(reply, "reached")
+    if len(reached) != count or any(type(one) is not bool for one in reached):
+        raise ReplyError("reached is not an answer to each end")
+    return reached
+
+
 def parse_results(reply: Mapping[str, Any]) -> list[ResultFile]:
     _exactly(reply, {"files"})
     files = [_result(item) for item in _list(reply, "files")]

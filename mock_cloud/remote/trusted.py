@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from mock_cloud.agent.reach import ENDS_MAX
 from mock_cloud.errors import HostKeyMismatch, MockCloudError
 from mock_cloud.model import NodeAddress, Toolkit, TrustedNode
 from mock_cloud.remote import imaging
@@ -16,8 +17,15 @@ from mock_cloud.remote.care import Request, ask_all
 from mock_cloud.remote.channel import AgentChannel
 from mock_cloud.remote.download import Fetch, fetch_results
 from mock_cloud.remote.follow import OnData, follow_job
+from mock_cloud.remote.forward import Forward, ForwardedStream
 from mock_cloud.remote.link import Link
-from mock_cloud.remote.replies import JobEnd, ReplyError, ResultFile, parse_results
+from mock_cloud.remote.replies import (
+    JobEnd,
+    ReplyError,
+    ResultFile,
+    parse_reached,
+    parse_results,
+)
 from mock_cloud.remote.shell import start_command
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.remote.upload import Blob, send_blobs
@@ -77,6 +85,23 @@ class TrustedChannel:
         See `care.ask_all`.
         """
         return ask_all(self._agent, requests)
+
+    def find_reached(self, ends: Sequence[tuple[str, int]], within_s: float) -> list[bool]:
+        """For each host and port whether the node reaches it, within so many seconds."""
+        found: list[bool] = []
+        for start in range(0, len(ends), ENDS_MAX):
+            part = [list(end) for end in ends[start : start + ENDS_MAX]]
+            ms = int(within_s * 1000)
+            answer = self._agent.ask("reach", within_s=_ANSWER_S, ends=part, within_ms=ms)
+            try:
+                found += parse_reached(answer, len(part))
+            except ReplyError as error:
+                raise self._agent.protocol_error(f"reach: {error}") from error
+        return found
+
+    def forward(self, serve: Callable[[ForwardedStream], None]) -> Forward:
+        """A port of the node's loopback whose connections `serve` gets. See `forward.Forward`."""
+        return Forward(self._link, serve)
 
     def send_blobs(self, blobs: Sequence[Blob], progress: Progress | None = None) -> int:
         """Send those that the node lacks; the number of bytes sent. See `upload.send_blobs`."""

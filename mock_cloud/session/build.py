@@ -23,6 +23,7 @@ from mock_cloud.config import ConfigOpts, choose_arch, load_remote
 from mock_cloud.errors import (
     EXIT_INFRASTRUCTURE,
     CloudError,
+    ForwardingRefused,
     InputError,
     LocalDiskFull,
     MockCloudError,
@@ -43,6 +44,7 @@ from mock_cloud.session.keyboard import passed_on
 from mock_cloud.session.known_good import KnownGood, KnownGoods
 from mock_cloud.session.lease_care import cared_for, plan_care
 from mock_cloud.session.nodes import Site, attest, lease, reach
+from mock_cloud.session.repo_tunnel import Tunnel, open_tunnel, plan_ways, repositories_of
 from mock_cloud.session.request import Work, fresh, prepare
 from mock_cloud.session.results import (
     ATTESTATION_LOG,
@@ -120,6 +122,7 @@ def run(
     with ExitStack() as stack:
         # 1
         work = stack.enter_context(prepare(line, opts))
+        _check_access(work, remote)
         destination = find_destination(line, opts, work)
         resultdir = stack.enter_context(open_results(destination))
         stack.enter_context(tidied(state_dir(), configdir, console))
@@ -138,6 +141,7 @@ def _try_once(task: Task, attempt: Attempt) -> int:
     """One attempt, with a node, a job and a staging directory of its own."""
     remote, work = attempt.remote, task.work
     _refuse_engine(remote)
+    _check_access(work, remote)
     arch = choose_arch(task.opts, remote.arches)
     site = Site.of_user(task.console, remote, arch)
     known_goods = KnownGoods(remote, arch)
@@ -164,9 +168,11 @@ def _try_once(task: Task, attempt: Attempt) -> int:
             )  # fmt: skip
             # 4
             _send(this)
+            tunnel = stack.enter_context(_tunnel(this))
         # 5
         attempt.has_begun = True
-        end = _perform(this, attested)
+        end = _perform(this, attested, tunnel)
+        tunnel.close()
         with _left_as_found(leased):
             # 6, 7
             _publish(this, end, lambda: _look_again(this, known))
@@ -208,6 +214,12 @@ def _refuse_engine(remote: Remote) -> None:
             f'remote {remote.name}: engine = "mock" is not there yet',
             hint='say engine = "auto" or "chroot" in the [build] table',
         )
+
+
+def _check_access(work: Work, remote: Remote) -> None:
+    """Refuse repositories that nodes of `remote` have no way to, before one is leased."""
+    if _needs_repositories(work):
+        plan_ways(repositories_of(work.config), remote)
 
 
 def _attest(
@@ -265,9 +277,27 @@ def _send(this: Run) -> None:
     console.done()
 
 
-def _perform(this: Run, attested: Attested) -> JobEnd:
+def _tunnel(this: Run) -> closing[Tunnel]:
+    """The way to the repositories, if the job needs any. Spares a node whose sshd forwards none."""
+    repositories = repositories_of(this.work.config)
+    if not _needs_repositories(this.work):
+        return closing(Tunnel(repositories))
+    try:
+        return closing(open_tunnel(this.channel, repositories, this.remote, this.site.console))
+    except ForwardingRefused:
+        this.leased.spared = this.leased.builds > 1
+        raise
+
+
+def _needs_repositories(work: Work) -> bool:
+    """Or their names, to find what is kept of them."""
+    return work.line.mode != "clean"
+
+
+def _perform(this: Run, attested: Attested, tunnel: Tunnel) -> JobEnd:
     """Start the job and follow it to its end; when stopped, stop it."""
-    request = to_json(this.work.request(dict(attested.proof.layers), this.destination.path))
+    layers = dict(attested.proof.layers)
+    request = to_json(this.work.request(layers, this.destination.path, tunnel))
     try:
         this.channel.start_job(this.job, request)
         with _keyboard(this):

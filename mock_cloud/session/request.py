@@ -25,6 +25,7 @@ from mock_cloud.invocation import CommandLine, HostFile, host_inputs
 from mock_cloud.invocation.hostfiles import node_args
 from mock_cloud.remote.upload import Blob
 from mock_cloud.session.keyboard import find_terminal
+from mock_cloud.session.repo_tunnel import Tunnel
 
 COPYIN_NAME = "copyin.tar"
 
@@ -47,14 +48,18 @@ class Work:
     pty: tuple[int, int, str] | None
     copyout: Path | None
 
-    def request(self, layers: dict[str, str], resultdir: Path) -> JobRequest:
+    def request(self, layers: dict[str, str], resultdir: Path, tunnel: Tunnel) -> JobRequest:
         """The request, with the `layers` that a verdict lets the engine reuse.
 
         `resultdir` is for messages only.
         """
         return JobRequest(
             mode="scrub" if self.line.scrub else self.line.mode,
-            config=self.config,
+            config=replace(
+                self.config,
+                dnf_conf=tunnel.repositories.text,
+                environment=dict(tunnel.repositories.environment),
+            ),
             args=list(self.args),
             inputs=list(self.inputs),
             spec=self.spec,
@@ -66,6 +71,7 @@ class Work:
             layers=layers,
             verbose=self.line.verbose,
             resultdir=str(resultdir),
+            tunnel_port=tunnel.port,
         )
 
 

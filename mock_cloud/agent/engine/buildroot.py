@@ -19,7 +19,7 @@ from mock_cloud.agent.engine.cache import Cache
 from mock_cloud.agent.engine.chroot import Chroot, find_kept
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.packages import PackageManager
-from mock_cloud.agent.job.request import EngineConfig
+from mock_cloud.agent.job.request import EngineConfig, tunnel_url
 
 _BUILD_DIRS = ("RPMS", "SPECS", "SRPMS", "SOURCES", "BUILD", "BUILDROOT", "originals")
 _KEPT_IN_HOME = ("SOURCES", ".bash_history", ".bashrc")
@@ -154,7 +154,9 @@ class Buildroot:
                     arch=self.config.target_arch,
                     variables=self.config.dnf_vars,
                     switches=self.config.repo_switches,
+                    tunnel=tunnel_url(self.job.request),
                 )
+                self.packages.set_repositories(enabled)
                 bundle = next((path for path in _CA_BUNDLES if os.path.exists(path)), None)
                 self._revisions = repos.fetch_revisions(enabled, bundle)
             self.packages.set_revisions(self._revisions)

@@ -14,6 +14,7 @@ from mock_cloud.agent.engine.cache import Cache
 from mock_cloud.agent.engine.chroot import Chroot
 from mock_cloud.agent.engine.errors import ConfigurationError, PackageManagerError
 from mock_cloud.agent.engine.logs import Logs
+from mock_cloud.agent.engine.repos import Repository
 from mock_cloud.agent.engine.space import SpaceWatch
 from mock_cloud.agent.job.request import EngineConfig
 
@@ -41,6 +42,7 @@ class PackageManager:
         self.conf_text = config.dnf_conf.replace(_KEYS_MARK, keys)
         self.extra_conf = ""
         self._program = _find_program(config.package_manager)
+        self._repositories: Sequence[Repository] = ()
         self._revisions: Mapping[str, str] = {}
         self.was_run = False
 
@@ -52,6 +54,10 @@ class PackageManager:
     def set_revisions(self, revisions: Mapping[str, str]) -> None:
         """What the repositories' metadata is right now: cached metadata that agrees is used."""
         self._revisions = revisions
+
+    def set_repositories(self, repositories: Sequence[Repository]) -> None:
+        """Those that are enabled, so that dnf can be told the way to some."""
+        self._repositories = repositories
 
     def cached_revisions(self) -> dict[str, str]:
         """Repository id → sha256 of the repomd.xml that dnf has in its cache."""
@@ -129,12 +135,18 @@ class PackageManager:
         options += [f"--disableplugin={name}" for name in config.dnf_disable_plugins]
         options += config.dnf_builddep_opts if verb == "builddep" else []
         options += self._freshness()
+        options += self._tunnelled()
         rest = words if verb == "builddep" else [verb, *words]
         return argv + (rest + options if self.name == "dnf5" else options + rest)
 
     def _freshness(self) -> list[str]:
         """Make dnf use what the revision check found current, instead of asking its age."""
         return [f"--setopt={repo_id}.metadata_expire=-1" for repo_id in self._revisions]
+
+    def _tunnelled(self) -> list[str]:
+        """The way through the controller, whose port is another one each time."""
+        through = (one for one in self._repositories if one.tunnel)
+        return [f"--setopt={one.id}.proxy={one.tunnel}" for one in through]
 
     def _drop_stale_metadata(self) -> None:
         """Take away cached metadata unless it is of the revision found; packages stay.

@@ -15,9 +15,13 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mock_cloud.agent.engine.errors import ConfigurationError, PackageManagerError
+from mock_cloud.agent.job.request import TUNNEL_PROXY
+
+if TYPE_CHECKING:
+    import urllib.request
 
 _FETCH_TIMEOUT_S: Final = 20.0
 _REPOMD_MAX: Final = 16 << 20
@@ -44,6 +48,8 @@ class Repository:
     sslverify: bool
     sslcacert: str
     proxy: str
+    tunnel: str = ""
+    """The URL of the controller's proxy, for a repository that is reached through it."""
 
     @property
     def where(self) -> str:
@@ -58,11 +64,13 @@ def parse_repositories(
     arch: str,
     variables: Mapping[str, str],
     switches: Sequence[Sequence[str]],
+    tunnel: str = TUNNEL_PROXY,
 ) -> list[Repository]:
     """The enabled repositories of a dnf.conf, after ``--enablerepo`` and ``--disablerepo``.
 
-    ConfigurationError if the text is no dnf.conf. As in dnf the last of two equal options
-    counts, and main's options are the repositories' defaults.
+    `tunnel` is where the controller's proxy answers. ConfigurationError if the text is no
+    dnf.conf. As in dnf the last of two equal options counts, and main's options are the
+    repositories' defaults.
     """
     parser = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True)
     try:
@@ -76,7 +84,7 @@ def parse_repositories(
     for section in parser.sections():
         options = {**main, **dict(parser[section])}
         if section != "main" and _enabled(section, options.get("enabled"), switches):
-            found.append(_repository(expand(section, known), options, known))
+            found.append(_repository(expand(section, known), options, known, tunnel))
     return found
 
 
@@ -99,7 +107,7 @@ def _enabled(repo_id: str, value: str | None, switches: Sequence[Sequence[str]])
 
 
 def _repository(
-    repo_id: str, options: Mapping[str, str | None], known: Mapping[str, str]
+    repo_id: str, options: Mapping[str, str | None], known: Mapping[str, str], tunnel: str
 ) -> Repository:
     def text(name: str) -> str:
         return expand((options.get(name) or "").strip(), known)
@@ -112,7 +120,8 @@ def _repository(
         skip_if_unavailable=(text("skip_if_unavailable") or "0").lower() not in _FALSE,
         sslverify=(text("sslverify") or "1").lower() not in _FALSE,
         sslcacert=text("sslcacert"),
-        proxy=text("proxy") if text("proxy") != "_none_" else "",
+        proxy=text("proxy") if text("proxy") not in ("_none_", TUNNEL_PROXY) else "",
+        tunnel=tunnel if text("proxy") == TUNNEL_PROXY else "",
     )
 
 
@@ -177,12 +186,29 @@ def _repomd(fetch: Callable[[str], bytes], url: str) -> bytes:
     return data
 
 
+def _tunnel_handler(url: str) -> urllib.request.BaseHandler:
+    """Takes every request there, whatever no_proxy says: only the controller knows these hosts."""
+    import urllib.request
+
+    class Tunnel(urllib.request.BaseHandler):
+        handler_order = 100  # before the handlers that connect
+
+        def http_open(self, request: urllib.request.Request) -> None:
+            request.set_proxy(url.removeprefix("http://"), "http")
+
+        https_open = http_open
+
+    return Tunnel()
+
+
 def _fetcher(repository: Repository, ca_bundle: str | None) -> Callable[[str], bytes]:
     # Imported here: a job that needs no repository should not pay for it.
     import urllib.request
 
     proxies = {"http": repository.proxy, "https": repository.proxy} if repository.proxy else {}
     handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler(proxies)]
+    if repository.tunnel:
+        handlers = [_tunnel_handler(repository.tunnel)]
     if any(url.startswith("https") for url in (*repository.baseurls, repository.where)):
         import ssl
 

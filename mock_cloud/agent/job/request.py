@@ -31,6 +31,13 @@ MOCK_MODES: Final = (
 JOB_DIRECTORY: Final = "@MOCK_CLOUD_JOB@"
 """What stands for the job's directory in the words and the configuration of a `MockRun`."""
 
+TUNNEL_PROXY: Final = "http://tunnel.mock-cloud.invalid:3128"
+"""In a dnf.conf: the way through the controller.
+
+When dnf is run, the node puts its own loopback and the request's `tunnel_port` in its place, so
+that nothing that is kept depends on the port. Without a tunnel it leads nowhere (RFC 6761, 6.4).
+"""
+
 
 class RequestError(ValueError):
     """The request is not one this agent understands."""
@@ -149,7 +156,8 @@ class JobRequest:
     `spec` names the input of role spec, if any. `pty` is (rows, columns, TERM) when the user
     has a terminal. `layers` maps layer directories to the tree digests the verdict covers: a
     layer that is not in it is not reused. `resultdir` is where the controller puts results:
-    messages name it, nothing else uses it.
+    messages name it, nothing else uses it. `tunnel_port` is where, on the node's loopback, the
+    controller's proxy answers; 0: there is none.
     """
 
     mode: str
@@ -166,6 +174,7 @@ class JobRequest:
     layers: dict[str, str] = field(default_factory=dict)
     verbose: int = 1
     resultdir: str = ""
+    tunnel_port: int = 0
     schema: str = SCHEMA
 
 
@@ -187,12 +196,19 @@ def parse_request(data: bytes) -> JobRequest:
         raise RequestError("the request is for one engine: it has config or mock")
     if request.mode not in (MODES if request.mock is None else MOCK_MODES):
         raise RequestError(f"unknown mode {request.mode!r}")
+    if not 0 <= request.tunnel_port < 1 << 16:
+        raise RequestError(f"there is no port {request.tunnel_port}")
     for item in request.inputs:
         if not _is_bare(item.name):
             raise RequestError(f"input name {item.name!r} is not a bare file name")
         if (item.role == "built") != bool(item.directory) or not _is_bare(item.directory or "-"):
             raise RequestError(f"input {item.name!r}: no directory {item.directory!r} for its role")
     return request
+
+
+def tunnel_url(request: JobRequest) -> str:
+    """What takes the place of `TUNNEL_PROXY`."""
+    return f"http://127.0.0.1:{request.tunnel_port}" if request.tunnel_port else TUNNEL_PROXY
 
 
 def _is_bare(name: str) -> bool:

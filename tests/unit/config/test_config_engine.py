@@ -133,11 +133,6 @@ def test_added_repositories_follow_the_others(etc: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("[r]\nbaseurl=file:///srv/r\n", "/srv/r"),
-        ("[r]\nbaseurl=http://h/,\n  /srv/r\n", "/srv/r"),
-        ("[r]\nmirrorlist=file:///srv/m\n", "/srv/m"),
-        ("[r]\nmetalink = /srv/m\n", "/srv/m"),
-        ("[r]\nbaseurl=$where/r\n", "/srv/r"),
         ("[r]\nbaseurl=http://u:p@h/\n", "password"),
         ("[r]\nbaseurl=http://h/\nsslclientkey=/k\n", "sslclientkey"),
         ("[r]\nbaseurl=http://h/\nsslcacert=/k\n", "sslcacert"),
@@ -145,12 +140,11 @@ def test_added_repositories_follow_the_others(etc: Any) -> None:
     ],
 )
 def test_what_stays_on_this_machine_is_refused_unless_disabled(text: str, named: str) -> None:
-    variables = {"where": "file:///srv"}
     with pytest.raises(UnsupportedByEngine, match=named):
-        make_portable(MAIN + text, variables, ())
+        make_portable(MAIN + text, {}, ())
     with pytest.raises(UnsupportedByEngine, match=named):
-        make_portable(MAIN + text + "enabled=0\n", variables, [("--enablerepo", "r")])
-    portable = make_portable(MAIN + text, variables, [("--disablerepo", "*")])
+        make_portable(MAIN + text + "enabled=0\n", {}, [("--enablerepo", "r")])
+    portable = make_portable(MAIN + text, {}, [("--disablerepo", "*")])
     assert portable.text == MAIN + text
 
 

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Repositories that only this machine reaches: chosen, opened to the node, closed after the job."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import urllib.request
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Final
+from urllib.parse import urlsplit
+
+from mock_cloud.agent.job.request import EngineConfig
+from mock_cloud.agent.reach import ENDS_MAX, find_reached
+from mock_cloud.config.repositories import dnf_variables
+from mock_cloud.config.tunnel import (
+    MirrorList,
+    Repositories,
+    Source,
+    Way,
+    allow_list,
+    choose,
+    read_sources,
+    rewrite,
+    without_hosts,
+)
+from mock_cloud.errors import CloudError
+from mock_cloud.remote.trusted import TrustedChannel
+from mock_cloud.repoproxy.allow import FILES_HOST, LISTS_HOST, AllowList
+from mock_cloud.repoproxy.proxy import RepoProxy
+from mock_cloud.repoproxy.upstream import is_public
+from mock_cloud.session.console import Console
+from mock_cloud.session.nodes import shares_kernel
+from mock_cloud.settings import Remote
+
+_LOOK_S: Final = 3.0
+_LIST_S: Final = 20.0
+_LIST_MAX_BYTES: Final = 4 << 20
+_WARNINGS_MAX: Final = 10
+_SHOWN: Final = 300
+
+
+class Tunnel:
+    """What a node is told of the repositories. `port` is 0 if it reaches all by itself.
+
+    Close it before the node is measured again: its sshd listens on the port until then. `close`
+    is idempotent.
+    """
+
+    def __init__(self, repositories: Repositories) -> None:
+        self.repositories = repositories
+        self.port = 0
+        self._stack = ExitStack()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _open(self, channel: TrustedChannel, tunnelled: Sequence[Source], console: Console) -> None:
+        allowed = allow_list(tunnelled, [one for each in tunnelled for one in _fetch_lists(each)])
+        with ExitStack() as stack:
+            proxy = RepoProxy(allowed, _Warnings(console).say)
+            stack.callback(proxy.close)
+            forward = channel.forward(proxy.serve)
+            stack.callback(forward.close)
+            stack.callback(proxy.close)  # first, so that nobody waits for a server
+            self.port = forward.port
+            self._stack = stack.pop_all()
+        self.repositories = replace(
+            self.repositories,
+            text=rewrite(self.repositories, tunnelled),
+            environment=_environment(self.repositories, allowed),
+        )
+
+
+def repositories_of(config: EngineConfig) -> Repositories:
+    """The dnf.conf that the chroot engine is told."""
+    variables = dnf_variables(config.releasever, config.target_arch, config.dnf_vars)
+    return Repositories(config.dnf_conf, variables, config.repo_switches, config.environment)
+
+
+def plan_ways(repositories: Repositories, remote: Remote) -> dict[Source, Way]:
+    """How each enabled repository is reached from nodes of `remote`, as far as it is known.
+
+    UnsupportedByEngine, ConfigError: before anything is leased for what cannot be.
+    """
+    access, shared = remote.build.repo_access, shares_kernel(remote)
+    return {
+        source: choose(source, access, shares_network=shared)
+        for source in read_sources(repositories)
+    }
+
+
+def open_tunnel(
+    channel: TrustedChannel, repositories: Repositories, remote: Remote, console: Console
+) -> Tunnel:
+    """Let the node reach what only this machine does. ForwardingRefused, CloudError."""
+    ways = plan_ways(repositories, remote)
+    asked = [source for source, way in ways.items() if way is Way.ASKED]
+    ours = set(_reached_only_here(channel, asked)) if asked else set()
+    tunnelled = [one for one, way in ways.items() if way is Way.TUNNEL or one in ours]
+    tunnel = Tunnel(repositories)
+    if tunnelled:
+        names = ", ".join(source.id for source in tunnelled)
+        console.info(f"remote {remote.name}: reached through this machine: {names}")
+        tunnel._open(channel, tunnelled, console)
+    return tunnel
+
+
+def _reached_only_here(channel: TrustedChannel, asked: Sequence[Source]) -> list[Source]:
+    """Those that the node reaches nothing of, and this machine something."""
+    ends = list(dict.fromkeys(end for source in asked for end in source.ends))
+    theirs = dict(zip(ends, channel.find_reached(ends, _LOOK_S), strict=True))
+    lost = [source for source in asked if not any(theirs[end] for end in source.ends)]
+    ends = list(dict.fromkeys(end for source in lost for end in source.ends))
+    mine: dict[tuple[str, int], bool] = {}
+    for start in range(0, len(ends), ENDS_MAX):
+        part = ends[start : start + ENDS_MAX]
+        found = find_reached([list(end) for end in part], int(_LOOK_S * 1000))
+        mine.update(zip(part, found, strict=True))
+    return [source for source in lost if any(mine[end] for end in source.ends)]
+
+
+def _environment(repositories: Repositories, allowed: AllowList) -> dict[str, str]:
+    """dnf's, without words of no_proxy that would keep it from the tunnel."""
+    hosts = {FILES_HOST, LISTS_HOST}
+    hosts |= {one.host for one in allowed.places} | {one.host for one in allowed.ends}
+    return {
+        name: without_hosts(value, hosts) if name.lower() == "no_proxy" else value
+        for name, value in repositories.environment.items()
+    }
+
+
+def _fetch_lists(source: Source) -> Iterable[MirrorList]:
+    for option, url in source.lists:
+        try:
+            text, final = _fetch(url, verify=source.verifies)
+        except (OSError, ValueError) as error:
+            raise CloudError(
+                f"the {option} of repository {source.id!r} cannot be had: {url}: {error}",
+                hint="it was fetched on this machine, for a node that does not reach it",
+            ) from error
+        yield MirrorList(source.id, option, text, _is_public(url) or _is_public(final))
+
+
+def _fetch(url: str, *, verify: bool) -> tuple[str, str]:
+    """The text of a mirror list, and the URL that it came from in the end."""
+    context = ssl.create_default_context()
+    if not verify:  # the configuration's own wish
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
+    address = f"file://{url}" if url.startswith("/") else url
+    with opener.open(address, timeout=_LIST_S) as answer:
+        data: bytes = answer.read(_LIST_MAX_BYTES + 1)
+        if len(data) > _LIST_MAX_BYTES:
+            raise ValueError(f"it has more than {_LIST_MAX_BYTES} bytes")
+        return data.decode("utf-8", "replace"), str(answer.geturl())
+
+
+def _is_public(url: str) -> bool:
+    """Whether the URL's host has an address of the internet."""
+    host = urlsplit(url).hostname
+    if not host:
+        return False
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return True  # unknown: what it names must be public
+    return any(is_public(str(address[0])) for *_, address in found)
+
+
+class _Warnings:
+    """Says each thing once, and no more than a few: a node chooses how often it asks."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lock = threading.Lock()
+        self._said: set[str] = set()
+
+    def say(self, text: str) -> None:
+        text = text[:_SHOWN]
+        with self._lock:
+            if text in self._said or len(self._said) > _WARNINGS_MAX:
+                return
+            self._said.add(text)
+            is_last = len(self._said) > _WARNINGS_MAX
+        self._console.warning("more requests like these are not shown" if is_last else text)
