@@ -16,10 +16,12 @@ from mock_cloud.config.repositories import (
     dnf_variables,
     make_portable,
 )
+from mock_cloud.config.tunnel import Repositories, choose, read_sources
 from mock_cloud.config.values import read_option, read_text, read_texts, read_words
 from mock_cloud.errors import ConfigError
 from mock_cloud.invocation import CommandLine, HostFile
 from mock_cloud.invocation.carrying import IMAGE_MAX_BYTES, Carrier
+from mock_cloud.settings import RepoAccess
 
 _CONF: Final = "dnf.conf"
 _OFFLINE: Final = "offline_local_repository"
@@ -55,6 +57,8 @@ def portable_repositories(
         if here:
             text = text.replace(here, _STAND_IN)
         text = make_portable(text, variables, line.enable_disable_repos, keys).text
+        for source in read_sources(Repositories(text, variables, line.enable_disable_repos)):
+            choose(source, RepoAccess.DIRECT, shares_network=False)  # this engine has no tunnel yet
         text = text.replace(_STAND_IN, f"file://{found.get(_OFFLINE, '')}")
         texts[arch] = text.replace(KEY_PREFIX, f"file://{JOB_DIRECTORY}/inputs/gpgkey/")
     found[_CONF] = _either(texts, read_text(opts, "repo_arch"))

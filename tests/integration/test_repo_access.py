@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.integration.conftest import User
-from tests.integration.faults import check_failure
 from tests.lab import chroots
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab, locked
-from tests.lab.volunteers import Volunteer, Volunteers, build
+from tests.lab.volunteers import Volunteers, build
 
 pytestmark = pytest.mark.lab
 
