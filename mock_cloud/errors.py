@@ -78,6 +78,12 @@ class CloudError(MockCloudError):
     retryable = True
 
 
+class ChrootGone(CloudError):
+    """The node on which a chroot lived has ended, and what was done in the chroot is lost."""
+
+    retryable = False
+
+
 class TransportError(MockCloudError):
     """The SSH connection or the agent behind it failed."""
 

@@ -40,6 +40,15 @@ class SecondLook(Enum):
     ALWAYS = "always"
 
 
+class ShadowChoice(Enum):
+    """Whether a copy of parts of the chroot is kept at its local path."""
+
+    AUTO = "auto"
+    """For the configurations that Koji's builder writes: those below koji/."""
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 @dataclass(frozen=True, slots=True)
 class LocalSettings:
     """Table [local]: a node from an RPM tree, in namespaces of this machine.
@@ -239,6 +248,8 @@ class BuildSettings:
 
     `retries` is on how many other nodes a build is tried whose node failed; a build that fails
     by itself is never tried again. `repo_access` is how nodes get to repositories.
+    `shadow_tmpdir` is a directory right below the chroot's root that is the same here and there,
+    as kojid's `chroot_tmpdir`.
     """
 
     engine: EngineChoice = EngineChoice.AUTO
@@ -246,6 +257,8 @@ class BuildSettings:
     silence_timeout_s: float = 30.0
     retries: int = 1
     repo_access: RepoAccess = RepoAccess.AUTO
+    shadow: ShadowChoice = ShadowChoice.AUTO
+    shadow_tmpdir: str = "/chroot_tmpdir"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@
 In this order: the node on which the chroot lives; a warm idle node; a new node; and at the
 remote's limit, a node that nobody will miss. Else the caller must wait. A node that has less than
 half of its life left is taken only for what goes on in a chroot that lives there: anywhere else
-that chroot would be lost.
+that chroot would be lost. One that is reserved for a chroot serves that one alone.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mock_cloud.cloud.lease import Lease, LeaseState
-from mock_cloud.errors import ChrootLocked
+from mock_cloud.errors import ChrootGone, ChrootLocked
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a build needs. `fresh`: the chroot is made anew, wherever it lived before."""
+    """What a build needs. `fresh`: the chroot is made anew, wherever it lived before.
+
+    `kept`: the chroot was made before, and nothing can be done without what is in it.
+    """
 
     remote: str
     owner: str
@@ -28,6 +31,7 @@ class Wish:
     fresh: bool
     max_nodes: int
     arch: str = ""
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,8 @@ def choose(leases: Sequence[Lease], wish: Wish, now_unix: float) -> Choice:
     """What to do for `wish`. `leases` are all that are not gone.
 
     ChrootLocked if a living process works in the same chroot: mock does not wait for that
-    lock either (`buildroot.py`, `_lock_buildroot`: non-blocking, exit code 60).
+    lock either (`buildroot.py`, `_lock_buildroot`: non-blocking, exit code 60). ChrootGone if the
+    chroot that the wish counts on lives nowhere.
     """
     ours = [item for item in leases if (item.remote, item.owner) == (wish.remote, wish.owner)]
     for item in ours:
@@ -77,13 +82,18 @@ def choose(leases: Sequence[Lease], wish: Wish, now_unix: float) -> Choice:
         return Take(home)
     if home is not None and not wish.fresh:
         return Wait((describe(home),))
+    if home is None and wish.kept:
+        raise ChrootGone(
+            f"chroot {wish.chroot} on remote {wish.remote} is gone: its node has ended",
+            hint="start again with --init; a node ends [lease] idle_ttl after its last command",
+        )
     warm = [item for item in ours if _is_warm(item, wish, now_unix)]
     if warm:
         # The one used last: the others may reach their idle limit.
         return Take(max(warm, key=lambda item: item.idle_since_unix or 0.0))
     if len(ours) < wish.max_nodes:
         return Create()
-    unneeded = [item for item in ours if item.state is LeaseState.READY or item.abandoned]
+    unneeded = [item for item in ours if is_unneeded(item)]
     if unneeded:
         return Evict(min(unneeded, key=lambda item: item.idle_since_unix or 0.0))
     return Wait(tuple(describe(item) for item in ours))
@@ -94,6 +104,7 @@ def describe(lease: Lease) -> str:
     pid = f"process {lease.holder.pid}" if lease.holder else "nobody"
     since = datetime.fromtimestamp(lease.created_unix).astimezone().strftime("%H:%M")
     work = f", chroot {lease.chroot}" if lease.chroot else ""
+    work = f", kept for chroot {lease.reserved}" if lease.reserved and not work else work
     return f"lease {lease.id} ({lease.state.value}, {pid} of {lease.owner}{work}, since {since})"
 
 
@@ -108,5 +119,10 @@ def _find_home(leases: Sequence[Lease], wish: Wish, now_unix: float) -> Lease | 
 
 
 def _is_warm(lease: Lease, wish: Wish, now_unix: float) -> bool:
-    usable = lease.state is LeaseState.READY and lease.has_time(now_unix)
+    usable = lease.state is LeaseState.READY and lease.has_time(now_unix) and not lease.reserved
     return usable and lease.settings == wish.settings
+
+
+def is_unneeded(lease: Lease) -> bool:
+    """Whether nobody will miss the node."""
+    return (lease.state is LeaseState.READY and not lease.reserved) or lease.abandoned

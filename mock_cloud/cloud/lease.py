@@ -92,7 +92,8 @@ class Lease:
     say the same. `price_per_hour` is in the currency of the remote's budget, None if nobody knows.
     `holder` is the process at work on it, making it or ending it. `end_attempts` is how often
     ending it failed, `end_tried_unix` and `end_problem` when and why last; `ended_unix` is set once
-    it is gone.
+    it is gone. `reserved` is the chroot for which an idle node is kept, empty for none: its user
+    comes back, and no other chroot is worked on there meanwhile.
     """
 
     id: str
@@ -124,6 +125,7 @@ class Lease:
     end_attempts: int = 0
     end_tried_unix: float | None = None
     end_problem: str = ""
+    reserved: str = ""
 
     @property
     def held(self) -> bool:

@@ -130,6 +130,13 @@ class LeasedNode:
         names = tuple(sorted(set(chroots)))
         self._update(lambda lease: replace(lease, chroots=names))
 
+    def reserve(self, chroot: str) -> None:
+        """Keep the node for this chroot once it is given back, however often it was used.
+
+        An empty name ends that. The idle time to live bounds it.
+        """
+        self._update(lambda lease: replace(lease, reserved=chroot))
+
     def record_verdict(self, verdict_sha256: str) -> None:
         """Note the verdict (hex digest) under which the node is trusted."""
         self._update(lambda lease: replace(lease, verdict_sha256=verdict_sha256))
@@ -150,7 +157,8 @@ class LeasedNode:
         if self._given_back:
             return
         lease = self._lease
-        if not keep or lease.idle_ttl_s <= 0 or lease.builds >= self._max_builds:
+        used_up = lease.builds >= self._max_builds and not lease.reserved
+        if not keep or lease.idle_ttl_s <= 0 or used_up:
             self.destroy()
             return
         now = time.time()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.cloud.claim import Choice, Create, Evict, Take, Wait, Wish, choose
+from mock_cloud.cloud.claim import Choice, Create, Evict, Take, Wait, Wish, choose, is_unneeded
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState, releasing
 from mock_cloud.cloud.leased import LeasedNode, end_lease
@@ -24,7 +24,7 @@ _ASK_EVERY_S: Final = 2.0
 """How often hosts are asked whether others are done; the journal is looked at more often."""
 
 
-def acquire(
+def acquire(  # noqa: PLR0913
     remote: Remote,
     chroot: str,
     *,
@@ -33,13 +33,15 @@ def acquire(
     arch: str,
     on_phase: OnPhase = lambda phase: None,
     fresh: bool = False,
+    kept: bool = False,
     toolkit: str = "",
 ) -> LeasedNode:
     """A node of `remote` to work in `chroot`, waiting at most `deadline_s` seconds.
 
     `arch` is the node's architecture, one of the remote's.
     The node on which the chroot lives comes first, then any warm one, then a new one. `fresh`:
-    the build makes the chroot anew, so another node will do if its home is at work.
+    the build makes the chroot anew, so another node will do if its home is at work. `kept`: no
+    node but its home will do, and ChrootGone is raised if there is none.
     `toolkit` is the digest of what will be pushed: a node that holds another one would be
     refused, so it is not taken. `on_phase` is told what happens, in a few words. CloudError,
     ConfigError; ChrootLocked at once if a living process works in this chroot.
@@ -54,6 +56,7 @@ def acquire(
         fresh=fresh,
         max_nodes=remote.lease.max_nodes,
         arch=arch,
+        kept=kept,
     )
     deadline = time.monotonic() + deadline_s
     price: float | None = None
@@ -139,7 +142,7 @@ class _Pool:
         """End one lease of ours that holds a node which nobody uses; whether there was one."""
         with self.journal.transaction() as books:
             held = [lease for lease in map(books.find, taken.leases) if lease is not None]
-            idle = [one for one in held if one.state is LeaseState.READY or one.abandoned]
+            idle = [one for one in held if is_unneeded(one)]
             ours = [one for one in idle if one.owner == self.journal.owner][:1]
             for lease in ours:
                 books.write(releasing(lease))

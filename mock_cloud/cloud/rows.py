@@ -19,7 +19,7 @@ _COLUMNS: Final = (
     "idle_ttl_s", "idle_since_unix", "builds", "chroot", "chroots", "holder", "address",
     "handle", "injected", "mounts", "layers", "verdict_sha256", "has_bootstrap_key",
     "next_host_key", "arch", "kind", "price_per_hour", "ended_unix", "end_attempts",
-    "end_tried_unix", "end_problem",
+    "end_tried_unix", "end_problem", "reserved",
 )  # fmt: skip
 
 SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM lease"  # noqa: S608 (constants only)
@@ -66,6 +66,7 @@ def to_row(lease: Lease) -> tuple[str | float | int | None, ...]:
         lease.end_attempts,
         lease.end_tried_unix,
         lease.end_problem,
+        lease.reserved,
     )
 
 
@@ -102,6 +103,7 @@ def parse_row(row: sqlite3.Row) -> Lease:
             end_attempts=row["end_attempts"],
             end_tried_unix=row["end_tried_unix"],
             end_problem=row["end_problem"],
+            reserved=row["reserved"],
         )
     except ValueError as error:
         raise RowError(f"lease {row['id']!r}: {error}") from error

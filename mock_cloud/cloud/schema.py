@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, Final
 
-VERSION: Final = 5
+VERSION: Final = 6
 
 CREATE_TABLE: Final = """
 CREATE TABLE lease (
@@ -46,7 +46,8 @@ CREATE TABLE lease (
     ended_unix REAL,
     end_attempts INTEGER NOT NULL DEFAULT 0,
     end_tried_unix REAL,
-    end_problem TEXT NOT NULL DEFAULT ''
+    end_problem TEXT NOT NULL DEFAULT '',
+    reserved TEXT NOT NULL DEFAULT ''
 ) STRICT
 """
 
@@ -112,6 +113,11 @@ def _name_owners_and_costs(db: sqlite3.Connection, owner: str) -> None:
     db.execute("UPDATE lease SET ended_unix = expires_unix WHERE state = 'gone'")
 
 
+def _reserve_for_a_chroot(db: sqlite3.Connection, _: str) -> None:
+    """5 → 6: a node may be kept for one chroot."""
+    db.execute("ALTER TABLE lease ADD COLUMN reserved TEXT NOT NULL DEFAULT ''")
+
+
 def _rewrite(db: sqlite3.Connection, column: str, change: Callable[[Any], Any]) -> None:
     """Apply `change` to the JSON in `column` of every row."""
     rows = db.execute(f"SELECT id, {column} FROM lease WHERE {column} IS NOT NULL")  # noqa: S608
@@ -128,4 +134,5 @@ _STEPS: Final = (
     _forget_contents,
     _name_fields_of_addresses,
     _name_owners_and_costs,
+    _reserve_for_a_chroot,
 )

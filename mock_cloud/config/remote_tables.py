@@ -25,10 +25,19 @@ from mock_cloud.config.toml_values import (
     secret,
     strings,
     text,
+    top_directory,
     url,
     words,
 )
-from mock_cloud.settings import AtLimit, EngineChoice, Market, Reach, RepoAccess, SecondLook
+from mock_cloud.settings import (
+    AtLimit,
+    EngineChoice,
+    Market,
+    Reach,
+    RepoAccess,
+    SecondLook,
+    ShadowChoice,
+)
 
 _WEEK_S: Final = 7 * 86400.0
 _HOUR_S: Final = 3600.0
@@ -151,6 +160,8 @@ TABLES: Final[Tables] = {
         "silence_timeout": Key("silence_timeout_s", duration(1.0, _HOUR_S)),
         "retries": Key("retries", integer(0, 5)),
         "repo_access": Key("repo_access", choice(RepoAccess)),
+        "shadow": Key("shadow", choice(ShadowChoice)),
+        "shadow_tmpdir": Key("shadow_tmpdir", top_directory),
     },
     "toolkit": {
         "mirror": Key("mirror", text),

@@ -19,6 +19,12 @@ from mock_cloud.settings import Scalar
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _UNIT_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
+# The filesystem package's and mock's own: what is in them is no copy of anything here.
+_SYSTEM: Final = frozenset({
+    "afs", "bin", "boot", "builddir", "dev", "etc", "home", "lib", "lib64", "media", "mnt", "opt",
+    "proc", "root", "run", "sbin", "srv", "sys", "tmp", "usr", "var",
+})  # fmt: skip
+
 _E = TypeVar("_E", bound=Enum)
 
 
@@ -168,6 +174,14 @@ def loopback(raw: Any, base: Path) -> str:
     except ValueError as error:
         raise Refused(f"{raw!r} is not an IP address") from error
     raise Refused(f"{raw!r} is not a loopback address")
+
+
+def top_directory(raw: Any, base: Path) -> str:
+    """The path of a directory right below the root of a chroot, and none that a system has."""
+    path = text(raw, base)
+    if not re.fullmatch(r"/[A-Za-z0-9_][A-Za-z0-9_.-]*", path) or path[1:] in _SYSTEM:
+        raise Refused(f"a directory of its own right below / is wanted, not {raw!r}")
+    return path
 
 
 def directory(raw: Any, base: Path) -> Path:

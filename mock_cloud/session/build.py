@@ -56,6 +56,7 @@ from mock_cloud.session.results import (
     open_results,
     unpack_copyout,
 )
+from mock_cloud.session.shadow import Shadow, note_failure, shadowed
 from mock_cloud.session.state import state_dir
 from mock_cloud.session.tidying import tidied
 from mock_cloud.settings import EngineChoice, Remote, SecondLook
@@ -94,6 +95,7 @@ class Task:
     resultdir: ResultDir
     console: Console
     on_results: OnResults
+    shadow: Shadow | None = None
 
 
 def _ignore(_directory: Path, _placed: tuple[Path, ...]) -> None:
@@ -123,10 +125,11 @@ def run(
         # 1
         work = stack.enter_context(prepare(line, opts))
         _check_access(work, remote)
+        work, shadow = stack.enter_context(shadowed(work, line, opts, remote))
         destination = find_destination(line, opts, work)
         resultdir = stack.enter_context(open_results(destination))
         stack.enter_context(tidied(state_dir(), configdir, console))
-        task = Task(opts, work, destination, resultdir, console, on_results)
+        task = Task(opts, work, destination, resultdir, console, on_results, shadow)
         plan = Plan(
             is_repeatable=fresh(work) or line.mode == "chain",
             load=lambda name: load_remote(name, configdir),
@@ -134,7 +137,12 @@ def run(
             console=console,
         )
         # 2 to 8
-        return perform(remote, plan, lambda attempt: _try_once(task, attempt))
+        try:
+            return perform(remote, plan, lambda attempt: _try_once(task, attempt))
+        except MockCloudError as error:
+            if shadow is not None:
+                note_failure(resultdir.path, error.message)
+            raise
 
 
 def _try_once(task: Task, attempt: Attempt) -> int:
@@ -148,7 +156,14 @@ def _try_once(task: Task, attempt: Attempt) -> int:
     with ExitStack() as stack:
         # 2
         leased = stack.enter_context(
-            lease(remote, work.config.root, site, arch=arch, fresh=fresh(work))
+            lease(
+                remote,
+                work.config.root,
+                site,
+                arch=arch,
+                fresh=fresh(work),
+                kept=task.shadow is not None and task.shadow.kept,
+            )
         )
         attempt.leased = leased
         stack.enter_context(_explained(leased))
@@ -156,7 +171,7 @@ def _try_once(task: Task, attempt: Attempt) -> int:
         with _left_as_found(leased):
             node = stack.enter_context(closing(reach(leased, remote, site)))
             # 3
-            attested = _attest(node, leased, known, remote, site, task.resultdir.path)
+            attested = _attest(node, leased, known, remote, site, task)
             channel = stack.enter_context(closing(trust(node, attested.proof)))
             care = plan_care(remote.provider, leased)
             stack.enter_context(cared_for(channel, leased, care, task.console))
@@ -195,7 +210,9 @@ def _explained(leased: LeasedNode) -> Iterator[None]:
 def _mirrored(task: Task) -> closing[Mirror]:
     is_shell = task.work.line.mode == "shell"
     chain = task.destination.chain
-    return closing(Mirror(task.resultdir, task.console, chain=chain, raw=is_shell))
+    return closing(
+        Mirror(task.resultdir, task.console, chain=chain, raw=is_shell, shadow=task.shadow)
+    )
 
 
 @contextmanager
@@ -228,16 +245,18 @@ def _attest(
     known: KnownGood,
     remote: Remote,
     site: Site,
-    resultdir: Path,
+    task: Task,
 ) -> Attested:
     """Attest the node, say so on the terminal and in `remote_attestation.log`."""
     started = time.monotonic()
     try:
         attested = attest(node, leased, known, remote, site)
     except NodeRefused as refused:
-        _tell_refusal(refused, node, resultdir, site)
+        _tell_refusal(refused, node, task.resultdir.path, site)
         raise
-    _write_log(resultdir / ATTESTATION_LOG, attested.verdict.to_text())
+    # Where several commands share a chroot, each verdict is kept.
+    append = task.shadow is not None
+    _write_log(task.resultdir.path / ATTESTATION_LOG, attested.verdict.to_text(), append=append)
     counts = attested.verdict.counts
     site.console.info(
         f"remote {remote.name}: node trusted (tier 1): {counts['files']:,} files,"
@@ -255,9 +274,10 @@ def _tell_refusal(refused: NodeRefused, node: UnverifiedNode, resultdir: Path, s
         site.console.error(f"refused: {reason_text(reason)}")
 
 
-def _write_log(path: Path, text: str) -> None:
+def _write_log(path: Path, text: str, *, append: bool = False) -> None:
     try:
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+        with path.open("a" if append else "w", encoding="utf-8", errors="backslashreplace") as log:
+            log.write(text)
     except OSError as error:
         raise ResultError(f"cannot write {path}: {error.strerror}") from error
 
@@ -298,6 +318,8 @@ def _perform(this: Run, attested: Attested, tunnel: Tunnel) -> JobEnd:
     """Start the job and follow it to its end; when stopped, stop it."""
     layers = dict(attested.proof.layers)
     request = to_json(this.work.request(layers, this.destination.path, tunnel))
+    if this.mirror.shadow is not None:
+        this.mirror.shadow.directory.begin()
     try:
         this.channel.start_job(this.job, request)
         with _keyboard(this):
@@ -343,6 +365,7 @@ def _cancel(this: Run, *, keep_logs: bool) -> None:
         end = this.channel.follow_job(this.job, offsets, keep, idle_limit_s=_DRAIN_S)
         if clean and end.exit is not None:
             this.leased.record_layers(end.layers)
+            this.leased.reserve("")
             this.channel.forget(this.job)
             this.leased.spared = this.leased.builds > 1
     except MockCloudError as error:
@@ -362,6 +385,9 @@ def _publish(this: Run, end: JobEnd, look_again: Callable[[], None]) -> None:
             logs_only=end.exit in (None, EXIT_INFRASTRUCTURE),
         )
         this.on_results(this.mirror.resultdir.path, placed)
+    shadow = this.mirror.shadow
+    if shadow is not None and end.exit not in (None, EXIT_INFRASTRUCTURE):
+        shadow.collect(this.channel, this.job, end, console)
     if line.mode == "copyout" and this.work.copyout is not None and end.exit == 0:
         try:
             unpack_copyout(this.channel, this.job, len(this.work.args), this.work.copyout)
@@ -388,6 +414,8 @@ def _conclude(this: Run, end: JobEnd) -> int:
     root = this.work.config.root
     others = tuple(name for name in this.leased.chroots if name != root)
     this.leased.record_chroots((*others, root) if end.chroots else others)
+    if this.mirror.shadow is not None:
+        this.leased.reserve(this.mirror.shadow.reserved_after(this.work, end))
     with suppress(MockCloudError):  # the results are here; the directory goes with the node
         this.channel.forget(this.job)
     if this.work.line.mode == "clean":

@@ -62,7 +62,14 @@ class Site:
 
 @contextmanager
 def lease(
-    remote: Remote, chroot: str, site: Site, *, arch: str, fresh: bool = False, purpose: str = ""
+    remote: Remote,
+    chroot: str,
+    site: Site,
+    *,
+    arch: str,
+    fresh: bool = False,
+    kept: bool = False,
+    purpose: str = "",
 ) -> Iterator[LeasedNode]:
     """A node of `remote`; afterwards it is kept warm, or destroyed if the block raised.
 
@@ -82,6 +89,7 @@ def lease(
             arch=arch,
             on_phase=tell,
             fresh=fresh,
+            kept=kept,
             toolkit=f"{site.toolkit.digest}{purpose}",
         )
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mock_cloud.agent.job.request import EngineConfig, Input, JobRequest
+from mock_cloud.agent.job.request import EngineConfig, Input, JobRequest, ShadowOrder
 from mock_cloud.config import (
     ConfigOpts,
     Paths,
@@ -47,6 +47,7 @@ class Work:
     unpriv: bool
     pty: tuple[int, int, str] | None
     copyout: Path | None
+    shadow: ShadowOrder | None = None
 
     def request(self, layers: dict[str, str], resultdir: Path, tunnel: Tunnel) -> JobRequest:
         """The request, with the `layers` that a verdict lets the engine reuse.
@@ -72,6 +73,7 @@ class Work:
             verbose=self.line.verbose,
             resultdir=str(resultdir),
             tunnel_port=tunnel.port,
+            shadow=self.shadow,
         )
 
 
@@ -86,10 +88,10 @@ def prepare(line: CommandLine, opts: ConfigOpts) -> Iterator[Work]:
     files = host_inputs(line)
     sent = [file for file in files if file.role in ("srpm", "spec", "source", "package")]
     with contextlib.ExitStack() as stack:
-        pairs = [_blob(file) for file in (*sent, *keys)]
+        pairs = [blob_of(file) for file in (*sent, *keys)]
         if line.mode == "copyin":
             sources = [file for file in files if file.role == "copyin"]
-            pairs.append(_blob(stack.enter_context(_archive(sources))))
+            pairs.append(blob_of(stack.enter_context(_archive(sources))))
         if line.mode == "chain" and line.localrepo:
             pairs += _earlier(chain_results(Path(line.localrepo), opts))
         destination = next((file.path for file in files if file.role == "copyout"), None)
@@ -113,11 +115,12 @@ def _earlier(results: Path) -> Iterator[tuple[Input, Blob]]:
     for path in sorted(results.glob("*/*")):
         package = path.name.endswith(".rpm") and not path.name.endswith((".src.rpm", ".nosrc.rpm"))
         if (package or path.name == "success") and path.is_file():
-            item, blob = _blob(HostFile(path.name, "built", path))
+            item, blob = blob_of(HostFile(path.name, "built", path))
             yield replace(item, directory=path.parent.name), blob
 
 
-def _blob(file: HostFile) -> tuple[Input, Blob]:
+def blob_of(file: HostFile) -> tuple[Input, Blob]:
+    """The file as an input of a job and as what is sent for it. InputError."""
     digest = hashlib.sha256()
     size = 0
     try:

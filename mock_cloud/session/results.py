@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.agent import orderlog
+from mock_cloud.agent.engine.shadow import ARCHIVE_NAME
 from mock_cloud.agent.job.terminal import STDOUT, TerminalDecoder, TerminalError
 from mock_cloud.config import chain_results
 from mock_cloud.config.defaults import ConfigOpts
@@ -31,6 +32,7 @@ from mock_cloud.results.archive import unpack
 from mock_cloud.results.names import check_name
 from mock_cloud.session.console import Console
 from mock_cloud.session.request import Work
+from mock_cloud.session.shadow import Shadow
 
 ATTESTATION_LOG: Final = "remote_attestation.log"
 ORDER_LOG: Final = orderlog.RESULT
@@ -78,8 +80,17 @@ class Mirror:
     `raw`: the user's own shell; its bytes go to the terminal as they are.
     """
 
-    def __init__(self, resultdir: ResultDir, console: Console, *, chain: bool, raw: bool) -> None:
+    def __init__(
+        self,
+        resultdir: ResultDir,
+        console: Console,
+        *,
+        chain: bool,
+        raw: bool,
+        shadow: Shadow | None = None,
+    ) -> None:
         self.resultdir = resultdir
+        self.shadow = shadow
         self.live: dict[str, LiveLog] = {}
         self._chain = chain
         self._shown_bytes = 0
@@ -94,7 +105,7 @@ class Mirror:
             self._shown_bytes = offset + len(data)
             self._show(data)
         else:
-            self._log(name).write(data, offset)
+            self.log(name).write(data, offset)
 
     def offsets(self) -> dict[str, int]:
         """How much of each log is here, for `follow_job` to go on from."""
@@ -105,9 +116,12 @@ class Mirror:
         for log in self.live.values():
             log.close()
 
-    def _log(self, name: str) -> LiveLog:
+    def log(self, name: str) -> LiveLog:
+        """The file in which the job's log `name` grows. ResultError for a name that is refused."""
         if name not in self.live:
-            if "/" in name:
+            if self.shadow is not None and self.shadow.is_log(name):
+                self.live[name] = self.shadow.log(name)
+            elif "/" in name:
                 check_name(name, chain=self._chain)
                 directory = self.resultdir.path / name.rpartition("/")[0]
                 directory.mkdir(exist_ok=True)
@@ -159,9 +173,12 @@ def collect(
     whole = [
         file
         for file in listed
-        if file.name != COPYOUT_NAME and (file.name.endswith(".log") or not logs_only)
+        if file.name not in (COPYOUT_NAME, ARCHIVE_NAME)
+        and (file.name.endswith(".log") or not logs_only)
     ]
     for file in whole:
+        if mirror.shadow is not None and mirror.shadow.is_log(file.name):
+            mirror.log(file.name)
         if file.name in mirror.live:
             _complete(channel, job, file, mirror.live[file.name])
     rest = [file for file in whole if file.name not in mirror.live]

@@ -19,6 +19,7 @@ from mock_cloud.agent.engine.cache import Cache
 from mock_cloud.agent.engine.chroot import Chroot, find_kept
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.packages import PackageManager
+from mock_cloud.agent.engine.shadow import Shadow
 from mock_cloud.agent.job.request import EngineConfig, tunnel_url
 
 _BUILD_DIRS = ("RPMS", "SPECS", "SRPMS", "SOURCES", "BUILD", "BUILDROOT", "originals")
@@ -49,6 +50,9 @@ class Buildroot:
         cache_key = layers.key_of(kind="cache", conf=self.config.dnf_conf, root=self.config.root)
         cache = Cache(os.path.join(job.workspace, "dnf"), cache_key, job.id)
         self.packages = PackageManager(self.config, self.chroot, self.logs, cache, self._keys)
+        self.shadow = Shadow(job, self.chroot.root, self.config.chrootuid)
+        self.packages.on_output = self.shadow.poll
+        self.packages.on_end = lambda: self.shadow.poll(now=True)
         self._stack_key = ""
         self._satisfied: frozenset[str] = frozenset()
         self._layered = False
@@ -105,6 +109,7 @@ class Buildroot:
                 self._mount_fresh(requirements)
             if fresh or prebuild:
                 self._set_up_home()
+            self.shadow.begin(fresh=fresh)
             self.chroot.keep()
 
     def _mount_kept(self) -> bool:
@@ -124,6 +129,7 @@ class Buildroot:
         return True
 
     def _mount_fresh(self, requirements: Sequence[str] | None) -> None:
+        self.shadow.refuse_new_chroot()
         self.chroot.delete()
         base = self._base_layer()
         lowers = [base]

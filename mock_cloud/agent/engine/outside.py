@@ -26,19 +26,26 @@ def list_files(root: str, inside: str) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
 
 
+def open_file(root: str, inside: str) -> int:
+    """A descriptor for reading the regular file `inside` of the chroot. PackageError."""
+    parent, name = os.path.split(inside)
+    with _open_directory(root, parent) as parent_fd:
+        descriptor = os.open(name, _FILE, dir_fd=parent_fd)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise PackageError(f"{inside} is not a regular file")
+    return descriptor
+
+
 def copy_out(root: str, inside: str, directory: str) -> str:
     """Copy the regular file `inside` of the chroot into `directory`, with its time of change.
 
     Returns the copy's path. PackageError if it is not a regular file.
     """
-    parent, name = os.path.split(inside)
-    target = os.path.join(directory, name)
-    with _open_directory(root, parent) as parent_fd:
-        source = os.open(name, _FILE, dir_fd=parent_fd)
+    target = os.path.join(directory, os.path.basename(inside))
+    source = open_file(root, inside)
     try:
         facts = os.fstat(source)
-        if not stat.S_ISREG(facts.st_mode):
-            raise PackageError(f"{inside} is not a regular file")
         output = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             while os.sendfile(output, source, None, _BLOCK):

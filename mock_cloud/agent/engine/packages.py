@@ -6,7 +6,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from mock_cloud.agent.engine import processes
@@ -45,6 +45,8 @@ class PackageManager:
         self._repositories: Sequence[Repository] = ()
         self._revisions: Mapping[str, str] = {}
         self.was_run = False
+        self.on_output: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = lambda: None
 
     @property
     def name(self) -> str:
@@ -101,10 +103,12 @@ class PackageManager:
             watch.look(data)
             output.append(data)
             sink(data)
+            self.on_output()
 
         with self._chroot.bound(self.cache.path, _CACHE):
             code = processes.run(argv, place, take)
         finish()
+        self.on_end()
         text = b"".join(output).decode(errors="replace")
         self._logs.debug(f"Child return code was: {code}")
         if code != 0:

@@ -44,7 +44,7 @@ def perform(workspace: str, job_id: str, directory: str, request: JobRequest) ->
         with _translated():
             buildroot = Buildroot(job)
             try:
-                code = modes.perform(job, buildroot)
+                code = _perform(job, buildroot)
             finally:
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the clean-up is short and bounded
                 buildroot.close()
@@ -60,6 +60,19 @@ def perform(workspace: str, job_id: str, directory: str, request: JobRequest) ->
     trees = buildroot.store.present() if buildroot else {}
     kept = [buildroot.chroot.base] if buildroot and buildroot.is_kept else []
     return Status("done", code, message[:_MESSAGE_MAX], trees, kept)
+
+
+def _perform(job: Job, buildroot: Buildroot) -> int:
+    """The mode, then what the controller keeps of the chroot: also after a failed build."""
+    try:
+        code = modes.perform(job, buildroot)
+    except Cancelled:
+        raise  # whoever stops a job does not wait for it
+    except EngineError:
+        buildroot.shadow.finish()
+        raise
+    buildroot.shadow.finish()
+    return code
 
 
 @contextlib.contextmanager

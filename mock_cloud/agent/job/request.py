@@ -49,9 +49,10 @@ class Input:
 
     `role`: srpm, spec, source, package (a local RPM to install), gpgkey, copyin (a tar),
     built (what an earlier chain left in its local repository, in `directory` there: a bare
-    name, empty for all other roles); for the mock engine only also kit (a tar of mock's own
-    code), file (any other file that the configuration or an option names) and tree (a tar of a
-    directory, whose name is `name`). `digest` is the blob's sha256 in hex.
+    name, empty for all other roles), tmpdir (a tar, see `ShadowOrder`); for the mock engine only
+    also kit (a tar of mock's own code), file (any other file that the configuration or an option
+    names) and tree (a tar of a directory, whose name is `name`). `digest` is the blob's sha256
+    in hex.
     """
 
     name: str
@@ -147,6 +148,24 @@ class MockRun:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowOrder:
+    """What of the chroot the controller keeps a copy of: see docs/protocol.md.
+
+    `tmpdir` is a directory directly below the chroot's root that is the same on both sides. The
+    input of role tmpdir holds what was changed there since the last job, `removed` the paths
+    that are gone, relative to it; with `whole` the input holds all of it. `rpmdb`: packages'
+    database is wanted even if this job does not change it. `kept`: an earlier job made the chroot,
+    and this one fails where it is gone.
+    """
+
+    tmpdir: str
+    removed: list[str] = field(default_factory=list)
+    whole: bool = False
+    rpmdb: bool = False
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class JobRequest:
     """One invocation for the node: for the chroot engine with `config`, for mock with `mock`.
 
@@ -175,6 +194,7 @@ class JobRequest:
     verbose: int = 1
     resultdir: str = ""
     tunnel_port: int = 0
+    shadow: ShadowOrder | None = None
     schema: str = SCHEMA
 
 
@@ -198,6 +218,8 @@ def parse_request(data: bytes) -> JobRequest:
         raise RequestError(f"unknown mode {request.mode!r}")
     if not 0 <= request.tunnel_port < 1 << 16:
         raise RequestError(f"there is no port {request.tunnel_port}")
+    if request.shadow is not None:
+        _check_shadow(request.shadow)
     for item in request.inputs:
         if not _is_bare(item.name):
             raise RequestError(f"input name {item.name!r} is not a bare file name")
@@ -209,6 +231,14 @@ def parse_request(data: bytes) -> JobRequest:
 def tunnel_url(request: JobRequest) -> str:
     """What takes the place of `TUNNEL_PROXY`."""
     return f"http://127.0.0.1:{request.tunnel_port}" if request.tunnel_port else TUNNEL_PROXY
+
+
+def _check_shadow(order: ShadowOrder) -> None:
+    if not order.tmpdir.startswith("/") or not _is_bare(order.tmpdir[1:]):
+        raise RequestError(f"{order.tmpdir!r} is no directory right below the chroot's root")
+    for path in order.removed:
+        if not all(_is_bare(part) for part in path.split("/")):
+            raise RequestError(f"{path!r} is not a path below {order.tmpdir}")
 
 
 def _is_bare(name: str) -> bool:

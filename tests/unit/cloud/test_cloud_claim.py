@@ -5,7 +5,7 @@ import pytest
 
 from mock_cloud.cloud.claim import Create, Evict, Take, Wait, Wish, choose
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState
-from mock_cloud.errors import ChrootLocked
+from mock_cloud.errors import ChrootGone, ChrootLocked
 
 NOW = 1000.0
 DEAD = Holder(1, "another-boot/1")
@@ -121,3 +121,23 @@ def test_a_node_with_less_than_half_its_life_left_is_not_used_for_a_new_chroot()
 def test_a_chroot_that_lives_there_is_used_to_the_end_of_its_node() -> None:
     old = replace(READY, created_unix=0.0, expires_unix=1001.0, chroots=("f40",))
     assert choose([old], WISH, NOW) == Take(old)
+
+
+def test_a_node_that_is_kept_for_a_chroot_serves_that_one_alone() -> None:
+    kept = replace(READY, chroots=("f41",), reserved="f41")
+    one = replace(WISH, max_nodes=1)
+    assert choose([kept], replace(WISH, chroot="f41", kept=True), NOW) == Take(kept)
+    assert choose([kept], WISH, NOW) == Create()
+    waiting = choose([kept], one, NOW)
+    assert isinstance(waiting, Wait) and "kept for chroot f41" in waiting.holders[0]
+    left = busy(kept, "f41", DEAD)
+    assert choose([left], one, NOW) == Evict(left)  # its user is dead, and nobody comes back
+
+
+def test_a_chroot_that_must_be_there_is_not_made_anew_elsewhere() -> None:
+    wish = replace(WISH, kept=True)
+    for leases in ([], [READY], [replace(READY, settings="other", chroots=("f40",))]):
+        with pytest.raises(ChrootGone, match="f40 on remote lab is gone"):
+            choose(leases, wish, NOW)
+    home = busy(replace(READY, chroots=("f40",)), "f41")
+    assert isinstance(choose([home], wish, NOW), Wait)

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The shadow directory around one command: what goes to the node before, what comes back after."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.agent.engine.shadow import ARCHIVE_NAME, LOG_DIRECTORY
+from mock_cloud.agent.job.request import ShadowOrder
+from mock_cloud.config import ConfigOpts
+from mock_cloud.config.values import read_words
+from mock_cloud.errors import ConfigError, ResultError
+from mock_cloud.invocation import CommandLine, HostFile
+from mock_cloud.invocation.koji import check_task, is_kojis
+from mock_cloud.remote.download import Fetch
+from mock_cloud.remote.replies import JobEnd
+from mock_cloud.remote.trusted import TrustedChannel
+from mock_cloud.results.disk import check_space
+from mock_cloud.results.livelog import LiveLog
+from mock_cloud.results.shadow import ShadowDir
+from mock_cloud.results.shadow_unpack import unpack_shadow
+from mock_cloud.session.console import Console
+from mock_cloud.session.request import Work, blob_of, fresh
+from mock_cloud.settings import Remote, ShadowChoice
+
+_INPUT_NAME: Final = "tmpdir.tar"
+_LOG: Final = re.compile(r"dnf[A-Za-z0-9._-]{0,40}\.log")
+_WARNINGS_MAX: Final = 5
+_ENDED_BY: Final = ("rebuild",)
+"""Modes after which kojid does not come back to a chroot."""
+
+
+def is_wanted(line: CommandLine, remote: Remote) -> bool:
+    """Whether this command keeps a shadow of its chroot."""
+    choice = remote.build.shadow
+    return choice is ShadowChoice.ALWAYS or (choice is ShadowChoice.AUTO and is_kojis(line))
+
+
+class Shadow:
+    """One command's dealings with its shadow directory. Made by `shadowed`."""
+
+    def __init__(self, directory: ShadowDir, *, kept: bool) -> None:
+        self.directory = directory
+        self.kept = kept
+        """The chroot must be there: an earlier command made it."""
+
+    def is_log(self, name: str) -> bool:
+        """Whether a log of the job's is one of the shadow's."""
+        place, _, last = name.rpartition("/")
+        return place == LOG_DIRECTORY and _LOG.fullmatch(last) is not None
+
+    def log(self, name: str) -> LiveLog:
+        """Where such a log is kept."""
+        return self.directory.log(name.rpartition("/")[2])
+
+    def reserved_after(self, work: Work, end: JobEnd) -> str:
+        """The chroot for which the node is kept now; empty if nobody will come back for it."""
+        wanted = bool(end.chroots) and work.line.mode not in _ENDED_BY
+        return work.config.root if wanted else ""
+
+    def collect(self, channel: TrustedChannel, job: str, end: JobEnd, console: Console) -> None:
+        """Bring the directory to what the job left of the chroot. ResultError, TransportError."""
+        listed = next((file for file in channel.results(job) if file.name == ARCHIVE_NAME), None)
+        base, made = self.directory.base, bool(end.chroots)
+        if listed is None:
+            if not made:
+                self.directory.clear()
+            return
+        check_space(base, 2 * listed.size_bytes)
+        with tempfile.TemporaryDirectory(prefix=".mock-cloud-", dir=base) as scratch:
+            archive = Path(scratch, ARCHIVE_NAME)
+            with archive.open("wb") as stream:
+                channel.fetch(job, [Fetch(listed, stream.write)])
+            left_out = unpack_shadow(archive, self.directory.root, self.directory.tmpdir)
+        for name in left_out[:_WARNINGS_MAX]:
+            console.warning(f"a link in the chroot's {self.directory.tmpdir} leads out: {name!a}")
+        self.directory.remember(made=made)
+
+
+@contextmanager
+def shadowed(
+    work: Work, line: CommandLine, opts: ConfigOpts, remote: Remote
+) -> Iterator[tuple[Work, Shadow | None]]:
+    """`work` with what the node needs for the shadow, and the shadow; as it is where none is kept.
+
+    The archive that goes with it lives as long as the block. UnsupportedByEngine for a task of
+    Koji's that needs more of the chroot; ConfigError, ResultDirError.
+    """
+    if is_kojis(line):
+        check_task(line, read_words(opts, "chroot_setup_cmd"))
+    if not is_wanted(line, remote):
+        yield work, None
+        return
+    if remote.lease.idle_ttl_s <= 0:
+        raise ConfigError(
+            f"{remote.source}: [lease] idle_ttl = 0 ends a node with each command, and what"
+            " Koji does takes several in one chroot",
+            hint='set idle_ttl = "30m", or [build] shadow = "never"',
+        )
+    directory = ShadowDir(work.paths.basedir, remote.build.shadow_tmpdir)
+    directory.open(fresh=fresh(work))
+    kept = directory.is_made and not line.scrub and line.mode != "clean"
+    changes = directory.changes()
+    order = ShadowOrder(
+        tmpdir=directory.tmpdir,
+        removed=list(changes.removed),
+        whole=changes.whole,
+        rpmdb=not directory.has_packages,
+        kept=kept,
+    )
+    with tempfile.TemporaryDirectory(prefix="mock-cloud-") as scratch:
+        work = replace(work, shadow=order)
+        if changes.changed:
+            archive = Path(scratch, _INPUT_NAME)
+            directory.pack(changes, archive)
+            item, blob = blob_of(HostFile(_INPUT_NAME, "tmpdir", archive))
+            work = replace(work, inputs=(*work.inputs, item), blobs=(*work.blobs, blob))
+        yield work, Shadow(directory, kept=kept)
+
+
+def note_failure(results: Path, message: str) -> None:
+    """kojid names root.log for whoever looks for the reason; so it is there."""
+    try:
+        with (results / "root.log").open("a", encoding="utf-8", errors="backslashreplace") as log:
+            log.write(f"ERROR mock-cloud:0:  {message}\n")
+    except OSError as error:
+        raise ResultError(f"cannot write {results}/root.log: {error.strerror}") from error
