@@ -43,7 +43,7 @@ def unpack_shadow(archive: Path, root: Path, tmpdir: str) -> list[str]:
     try:
         with tarfile.open(archive, "r:") as tar, _Directory(root) as top:
             facts = _read_facts(tar)
-            with top.below(_parts(tmpdir)) as shared:
+            with top.below(_parts(tmpdir.lstrip("/"))) as shared:
                 for path in facts.removed:
                     shared.remove(_parts(path))
                 written = _unpack_members(tar, top, shared, facts, left_out)
@@ -143,7 +143,7 @@ def _stays_inside(parts: Sequence[str], target: str) -> bool:
 
 
 def _parts(name: str) -> list[str]:
-    parts = name.strip("/").split("/")
+    parts = name.split("/")
     odd = any(
         part in ("", ".", "..")
         or len(part.encode(errors="surrogateescape")) > NAME_MAX_BYTES

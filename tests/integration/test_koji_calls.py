@@ -6,7 +6,6 @@ test_koji_builder.py has kojid itself.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,13 +55,14 @@ def test_init_chroot_rebuild(mock: User, koji: Path, plain_srpm: Path, failing_s
     (shared / "in.txt").write_text("from here")
     command = (
         "cd /chroot_tmpdir && cat in.txt && mkdir -p unpacked/SPECS"
-        " && echo x > unpacked/SPECS/a.spec && rm in.txt && ln -s unpacked/SPECS out && ln -s /etc/passwd leads-out && mkfifo fifo"
+        " && echo x > unpacked/SPECS/a.spec && rm in.txt && ln -s unpacked/SPECS out"
+        " && ln -s /etc/passwd leads-out && mkfifo fifo"
     )
     ended = mock.mock(*calls, "--chroot", command).expect()
     assert ended.stdout == "from here"
     assert "leads out: 'leads-out'" in ended.stderr
     assert (shared / "unpacked/SPECS/a.spec").read_text() == "x\n"
-    assert os.readlink(shared / "out") == "unpacked/SPECS"
+    assert str((shared / "out").readlink()) == "unpacked/SPECS"
     assert sorted(path.name for path in shared.iterdir()) == ["out", "unpacked"]
 
     (shared / "unpacked/SPECS/a.spec").unlink()
@@ -79,7 +79,9 @@ def test_init_chroot_rebuild(mock: User, koji: Path, plain_srpm: Path, failing_s
     after = dnf_log.stat()
     assert after.st_ino == first.st_ino and after.st_size >= first.st_size
     # One node served all of it, and then it is everybody's again.
-    assert [one["id"] for one in mock.nodes() if BUILDROOT in one["chroots"]] == [node["id"]]
+    assert [one["lease_id"] for one in mock.nodes() if BUILDROOT in one["chroots"]] == [
+        node["lease_id"]
+    ]
 
 
 def test_tasks_that_work_in_the_chroots_own_files_are_refused(mock: User, koji: Path) -> None:

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A node's shadow archive is hostile input; changes on this side are found by what is on disk."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.agent.engine import shadow_tree
+from mock_cloud.errors import ResultError
+from mock_cloud.results.shadow import ShadowDir
+from mock_cloud.results.shadow_unpack import unpack_shadow
+
+Members = list[tuple[str, bytes | tarfile.TarInfo]]
+NO_CHANGE = json.dumps({"rpmdb": "", "removed": []}).encode()
+
+
+def write(path: Path, members: Members, facts: bytes = NO_CHANGE) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, content in [("shadow.json", facts), *members]:
+            if isinstance(content, tarfile.TarInfo):
+                content.name = name
+                tar.addfile(content)
+            else:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def special(kind: bytes, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo()
+    info.type, info.linkname, info.mode = kind, target, 0o755
+    return info
+
+
+@pytest.fixture
+def shadow(tmp_path: Path) -> ShadowDir:
+    made = ShadowDir(tmp_path / "name-1-2", "/chroot_tmpdir")
+    made.open(fresh=True)
+    return made
+
+
+@pytest.fixture
+def apply(shadow: ShadowDir, tmp_path: Path) -> Callable[..., list[str]]:
+    def unpack(members: Members, facts: bytes = NO_CHANGE) -> list[str]:
+        archive = write(tmp_path / "shadow.tar", members, facts)
+        return unpack_shadow(archive, shadow.root, shadow.tmpdir)
+
+    return unpack
+
+
+def everything(top: Path) -> set[str]:
+    return {str(path.relative_to(top)) for path in top.rglob("*")}
+
+
+Apply = Callable[..., list[str]]
+
+
+def test_what_a_job_changed_arrives(shadow: ShadowDir, apply: Apply) -> None:
+    (shadow.shared / "old").mkdir()
+    (shadow.shared / "old/file").write_text("x")
+    (shadow.root / "var/lib/rpm").mkdir(parents=True)
+    (shadow.root / "var/lib/rpm/rpmdb.sqlite-wal").write_text("of an earlier one")
+    facts = json.dumps({"rpmdb": "var/lib/rpm", "removed": ["old"]}).encode()
+    left_out = apply(
+        [
+            ("tmpdir/a", special(tarfile.DIRTYPE)),
+            ("tmpdir/a/.git", b"hidden files are files"),
+            ("tmpdir/a/up", special(tarfile.SYMTYPE, "../a/.git")),
+            ("rpmdb/rpmdb.sqlite", b"db"),
+        ],
+        facts,
+    )
+    assert left_out == []
+    assert everything(shadow.shared) == {"a", "a/.git", "a/up"}
+    assert os.listdir(shadow.root / "var/lib/rpm") == ["rpmdb.sqlite"]  # noqa: PTH208
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tmpdir/../x", "tmpdir/a/../../x", "/tmpdir/x", "tmpdir//x", "tmpdir/a\nb", "tmpdir/.", "x",
+     "tmpdir/" + "n" * 256, "rpmdb/../x", "rpmdb/a/b", "rpmdb/", "shadow.json", "tmpdir/"],
+)  # fmt: skip
+def test_names_that_lead_elsewhere_are_refused(
+    shadow: ShadowDir, apply: Apply, name: str, tmp_path: Path
+) -> None:
+    before = everything(shadow.base)
+    facts = json.dumps({"rpmdb": "var/lib/rpm", "removed": []}).encode()
+    with pytest.raises(ResultError, match="shadow archive has"):
+        apply([(name, b"x")], facts)
+    assert everything(shadow.base) == before
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.LNKTYPE],
+    ids=["character", "block", "fifo", "hard"],
+)
+def test_special_files_are_refused(shadow: ShadowDir, apply: Apply, kind: bytes) -> None:
+    with pytest.raises(ResultError, match="special file"):
+        apply([("tmpdir/x", special(kind, "/etc/passwd"))])
+    assert everything(shadow.shared) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("l", "/etc/passwd"), ("l", ".."), ("l", "../x"), ("a/l", "../../x"), ("a/b/l", "../t/../x"),
+     ("l", "t/.."), ("l", "")],
+)  # fmt: skip
+def test_links_that_lead_out_are_left_out(
+    shadow: ShadowDir, apply: Apply, name: str, target: str
+) -> None:
+    assert apply([(f"tmpdir/{name}", special(tarfile.SYMTYPE, target))]) == [name]
+    assert not any(path.is_symlink() for path in shadow.shared.rglob("*"))
+
+
+def test_nothing_is_written_through_a_link(shadow: ShadowDir, apply: Apply, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("kept")
+    (shadow.shared / "way").symlink_to(outside)
+    (shadow.shared / "file").symlink_to(outside / "kept")
+    facts = json.dumps({"rpmdb": "", "removed": ["way/kept"]}).encode()
+    apply([("tmpdir/way/new", b"x"), ("tmpdir/file", b"x")], facts)
+    assert everything(outside) == {"kept"}
+    assert (outside / "kept").read_text() == "kept"
+    assert (shadow.shared / "way/new").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [b"", b"[]", b"{}", b'{"rpmdb": "etc", "removed": []}', b'{"rpmdb": "", "removed": [1]}',
+     b'{"rpmdb": "", "removed": [".."]}', b'{"rpmdb": "", "removed": [], "more": 1}'],
+)  # fmt: skip
+def test_facts_are_parsed_strictly(apply: Apply, facts: bytes) -> None:
+    with pytest.raises(ResultError, match="the node's shadow"):
+        apply([("tmpdir/x", b"x")], facts)
+
+
+def test_set_id_bits_are_dropped(shadow: ShadowDir, apply: Apply) -> None:
+    info = special(tarfile.REGTYPE)
+    info.mode = 0o6755
+    apply([("tmpdir/x", info)])
+    assert (shadow.shared / "x").stat().st_mode & 0o7777 == 0o755
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make what is root's")
+def test_an_empty_directory_of_roots_is_taken_over_and_a_full_one_is_not(
+    shadow: ShadowDir, apply: Apply, tmp_path: Path
+) -> None:
+    for path in (tmp_path, *tmp_path.parents[:2], shadow.base, shadow.root, shadow.shared):
+        path.chmod(path.stat().st_mode | 0o755)
+    os.chown(shadow.shared, 65534, 65534)
+    for name in ("empty", "full"):
+        (shadow.shared / name).mkdir()
+    (shadow.shared / "full/kojids").write_text("x")
+    archives = [
+        write(tmp_path / f"{name}.tar", [(f"tmpdir/{name}/new", b"x")])
+        for name in ("empty", "full")
+    ]
+    child = os.fork()
+    if child == 0:
+        os.setresuid(65534, 65534, 65534)
+        unpack_shadow(archives[0], shadow.root, shadow.tmpdir)
+        try:
+            unpack_shadow(archives[1], shadow.root, shadow.tmpdir)
+        except ResultError:
+            os._exit(7)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert everything(shadow.shared) == {"empty", "empty/new", "full", "full/kojids"}
+
+
+def test_only_what_changed_goes_to_the_node(shadow: ShadowDir, tmp_path: Path) -> None:
+    (shadow.shared / "same").write_text("same")
+    (shadow.shared / "gone").write_text("gone")
+    first = shadow.changes()
+    assert first.whole and set(first.changed) == {"same", "gone"}
+    shadow.remember(made=True)
+    assert shadow.is_made
+    (shadow.shared / "gone").unlink()
+    (shadow.shared / "new").write_text("new")
+    changes = shadow.changes()
+    assert (changes.changed, changes.removed, changes.whole) == (("new",), ("gone",), False)
+    shadow.pack(changes, tmp_path / "in.tar")
+    node = tmp_path / "node"
+    node.mkdir()
+    (node / "gone").write_text("gone")
+    with (tmp_path / "in.tar").open("rb") as stream:
+        owner = (os.geteuid(), os.getegid())
+        shadow_tree.place(stream, str(node), changes.removed, owner, whole=False)
+    assert everything(node) == {"new"}
+    shadow.begin()  # and the command dies
+    again = shadow.changes()
+    assert again.whole and set(again.changed) == {"same", "new"} and shadow.is_made
+    shadow.open(fresh=True)
+    assert not shadow.is_made and everything(shadow.shared) == set()
+
+
+def test_a_new_chroot_empties_its_logs_in_place(shadow: ShadowDir) -> None:
+    log = shadow.log("dnf.log")
+    log.write(b"x")
+    log.close()
+    before = (shadow.root / "var/log/dnf.log").stat()
+    shadow.open(fresh=True)
+    after = (shadow.root / "var/log/dnf.log").stat()
+    assert (after.st_ino, after.st_size) == (before.st_ino, 0)
