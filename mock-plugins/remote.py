@@ -29,7 +29,7 @@ from mockbuild.trace_decorator import getLog
 requires_api_version = "1.1"
 run_in_bootstrap = False
 
-HANDOVER_VERSION = 1
+HANDOVER_VERSION = 2
 SESSION = "mock-cloud-session"
 # Plugins that work on finished packages and logs; the others look into the chroot.
 CONTROLLER_PLUGINS = ("sign", "compress_logs")
@@ -91,6 +91,7 @@ class Takeover:
         if found != ENTRY_POINT:
             raise self._changed("its run_command takes " + ", ".join(found))
         main.run_command = self.run_command
+        self.plugins.add_hook("list_snapshots", self.list_snapshots)
         # Should mock ever get to a chroot by another way, then no further.
         for stage in ("mount_root", "preinit"):
             self.plugins.add_hook(stage, self.refuse_chroot)
@@ -111,13 +112,20 @@ class Takeover:
         if options.mode in LOCAL_MODES:
             local, self.local = self.local, None
             return local(options, args, config_opts, commands, buildroot)
-        with memory_file("handover") as handover, memory_file("report") as report:
-            write_all(handover, encode(self._handover(options, config_opts)))
-            code = self._run_session(handover, report)
-            self._finish(options, config_opts, code, read_report(report))
+        code, report = self._perform(options.mode, config_opts)
+        self._finish(options, config_opts, code, report)
         return code
 
-    def _handover(self, options, config_opts):
+    def list_snapshots(self):
+        """mock lists them before it would run a command, and then ends."""
+        sys.exit(self._perform("list-snapshots", self.buildroot.config)[0])
+
+    def _perform(self, mode, config_opts):
+        with memory_file("handover") as handover, memory_file("report") as report:
+            write_all(handover, encode(self._handover(mode, config_opts)))
+            return self._run_session(handover, report), read_report(report)
+
+    def _handover(self, mode, config_opts):
         config = plain_options(config_opts)
         disabled = {"%s_enable" % name: False for name in ("remote", *self.own)}
         config["plugin_conf"] = dict(config["plugin_conf"], **disabled)
@@ -125,8 +133,10 @@ class Takeover:
         return {
             "version": HANDOVER_VERSION,
             "remote": self.name,
-            "mode": options.mode,
+            "mode": mode,
             "argv": sys.argv[1:],
+            # Its code goes along to the node, so that both sides are one version.
+            "mock": [os.path.abspath(sys.modules["__main__"].__file__), sys.executable],
             "config_opts": config,
         }
 
@@ -284,8 +294,7 @@ def signals_passed_on():
         for child in children:
             child.send_signal(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, pass_on) for number in numbers}
+    before = {n: signal.signal(n, pass_on) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield children
     finally:

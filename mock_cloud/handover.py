@@ -20,6 +20,7 @@ from mock_cloud.errors import CommandLineError, ConfigError
 from mock_cloud.invocation import parse_command_line
 from mock_cloud.launcher.choosing import end_well
 from mock_cloud.session.console import Console
+from mock_cloud.toolkit.mock_kit import MockProgram
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +38,7 @@ def _run(words: list[str], console: Console) -> int:
     source, target = map(int, words)
     handover = parse_handover(_read(source))
     line = parse_command_line(handover.argv, os.environ)
-    _check_mode(handover, line.mode)
+    _check_mode(handover, "list-snapshots" if line.list_snapshots else line.mode)
     console.set_verbosity(line.verbose)
     remote = load_remote(handover.remote, Path(line.configdir) if line.configdir else None)
     from mock_cloud.session.build import run  # not before it is needed: it imports paramiko
@@ -49,6 +50,7 @@ def _run(words: list[str], console: Console) -> int:
         remote,
         console,
         lambda directory, placed: _report(target, directory, placed),
+        MockProgram(handover.script, handover.python),
     )
 
 

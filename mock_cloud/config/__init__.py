@@ -12,6 +12,7 @@ from mock_cloud.config.chroots import MOCK_CONFIG_DIR, find_config_file, load_co
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.engine import engine_config, shell_is_unprivileged
 from mock_cloud.config.handover import Handover, parse_handover
+from mock_cloud.config.mock_engine import MockConfig, mock_config, read_logging
 from mock_cloud.config.overrides import apply_command_line
 from mock_cloud.config.paths import Paths, chain_results, locate_paths
 from mock_cloud.config.remotes import RemoteFile, list_remotes, load_remote, read_remote
@@ -22,6 +23,7 @@ __all__ = [
     "ArchitectureError",
     "ConfigOpts",
     "Handover",
+    "MockConfig",
     "Paths",
     "RemoteFile",
     "apply_command_line",
@@ -36,7 +38,9 @@ __all__ = [
     "load_config_opts",
     "load_remote",
     "locate_paths",
+    "mock_config",
     "parse_handover",
+    "read_logging",
     "read_remote",
     "root_path",
     "shell_is_unprivileged",

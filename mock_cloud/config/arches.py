@@ -16,17 +16,20 @@ class ArchitectureError(ConfigError):
     exit_code = 6
 
 
-def choose_arch(opts: ConfigOpts, arches: Sequence[str]) -> str:
+def choose_arch(opts: ConfigOpts, arches: Sequence[str], *, emulated: bool = False) -> str:
     """The first of a remote's `arches` that builds this configuration natively.
 
-    That is one of ``legal_host_arches``, or without it the target architecture itself.
-    ArchitectureError if there is none: emulation is left to mock.
+    That is one of ``legal_host_arches``, or without it the target architecture itself. Any will do
+    if `emulated` and the configuration asks for it (``forcearch``). ArchitectureError if there is
+    none.
     """
     target = read_text(opts, "target_arch")
     legal = read_words(opts, "legal_host_arches") or [target]
     for arch in arches:
         if arch in legal:
             return arch
+    if emulated and read_text(opts, "forcearch"):
+        return arches[0]
     raise ArchitectureError(
         f"{target} cannot be built on the remote's {', '.join(arches)}",
         hint=f"choose a remote with nodes of {' or '.join(legal)}",

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, TypeGuard
 
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.errors import ConfigError
 
-VERSION: Final = 1
+VERSION: Final = 2
 MAX_BYTES: Final = 16 << 20
 
 
@@ -23,13 +24,15 @@ class Handover:
     """One invocation of mock. `argv` is without the program's name.
 
     `opts` is mock's final configuration: the command line has been applied to it. `mode` is
-    what mock took the command line for.
+    what mock took the command line for. `script` is mock's program, run by `python`.
     """
 
     remote: str
     mode: str
     argv: tuple[str, ...]
     opts: ConfigOpts
+    script: Path
+    python: Path
 
 
 def parse_handover(data: bytes) -> Handover:
@@ -45,15 +48,23 @@ def parse_handover(data: bytes) -> Handover:
         )
     remote, mode = found.get("remote"), found.get("mode")
     argv, options = found.get("argv"), found.get("config_opts")
+    program = found.get("mock")
     if (
         not isinstance(remote, str)
         or not isinstance(mode, str)
-        or not isinstance(argv, list)
-        or not all(isinstance(word, str) for word in argv)
+        or not _are_texts(argv)
+        or not _are_texts(program)
+        or len(program) != 2
+        or not all(path.startswith("/") for path in program)
         or not isinstance(options, dict)
     ):
         raise ConfigError("what mock's plugin handed over is incomplete")
-    return Handover(remote, mode, tuple(argv), _restore(options))
+    script, python = map(Path, program)
+    return Handover(remote, mode, tuple(argv), _restore(options), script, python)
+
+
+def _are_texts(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)
 
 
 def _restore(options: Mapping[str, Any]) -> ConfigOpts:

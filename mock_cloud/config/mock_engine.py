@@ -10,18 +10,19 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from mock_cloud.agent.job.request import JOB_DIRECTORY
+from mock_cloud.config.chroots import MOCK_CONFIG_DIR
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.config.engine import build_user
 from mock_cloud.config.mock_keys import CARRIED, LEFT, REFUSED, SAID
 from mock_cloud.config.mock_plugins import portable_plugins, refuse
-from mock_cloud.config.mock_repositories import portable_repositories
+from mock_cloud.config.mock_repositories import PortableRepositories, portable_repositories
 from mock_cloud.config.paths import locate_paths
 from mock_cloud.config.values import read_option, read_text
 from mock_cloud.errors import ConfigError
@@ -44,17 +45,30 @@ _NSPAWN_PATHS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class MockConfig:
-    """A configuration for a mock elsewhere. `text` is JSON, see `agent.job.request.MockRun`.
+    """A configuration for a mock elsewhere. `options` are without its repositories.
 
-    `keys` are files of role gpgkey; `warnings` are for the user.
+    `warnings` are for the user.
     """
 
     root: str
     chroot_name: str
     chrootuid: int
-    text: str
-    keys: tuple[HostFile, ...]
+    options: Mapping[str, Any]
+    repositories: PortableRepositories
     warnings: tuple[str, ...]
+
+    def to_json(
+        self,
+        change: Callable[[str], str] = lambda text: text,
+        environment: Mapping[str, str] | None = None,
+    ) -> str:
+        """As `agent.job.request.MockRun` describes it.
+
+        `change` is applied to each dnf.conf; `environment` takes the place of the configured one.
+        """
+        given = {"environment": dict(environment)} if environment is not None else {}
+        options = {**self.options, **self.repositories.options(change), **given}
+        return json.dumps(options, sort_keys=True)
 
 
 def mock_config(
@@ -80,7 +94,6 @@ def mock_config(
     for name in differing:
         _carry_option(name, opts, raw, carrier, found)
     repositories = portable_repositories(opts, line, carrier)
-    found |= repositories.options
     found["plugin_conf"] = portable_plugins(
         raw["plugin_conf"], read_option(opts, "plugin_conf"), carrier, warnings,
         code_travels=code_travels, hermetic=bool(line.hermetic_build),
@@ -95,10 +108,23 @@ def mock_config(
         root=locate_paths(opts).root,
         chroot_name=read_text(opts, "chroot_name"),
         chrootuid=build_user(opts),
-        text=json.dumps(found, sort_keys=True),
-        keys=repositories.keys,
+        options=found,
+        repositories=repositories,
         warnings=tuple(warnings),
     )
+
+
+def read_logging(opts: ConfigOpts, configdir: Path) -> str:
+    """The text of logging.ini, from where mock would read it; empty if there is none."""
+    name = read_text(opts, "log_config_file")
+    for path in (configdir / name, MOCK_CONFIG_DIR / name):
+        try:
+            return path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read {path}: {error}") from error
+    return ""
 
 
 def plain_values(opts: ConfigOpts) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from mock_cloud.agent.job.request import JOB_DIRECTORY
 from mock_cloud.config.defaults import ConfigOpts
@@ -16,12 +17,11 @@ from mock_cloud.config.repositories import (
     dnf_variables,
     make_portable,
 )
-from mock_cloud.config.tunnel import Repositories, choose, read_sources
+from mock_cloud.config.tunnel import Repositories
 from mock_cloud.config.values import read_option, read_text, read_texts, read_words
 from mock_cloud.errors import ConfigError
 from mock_cloud.invocation import CommandLine, HostFile
 from mock_cloud.invocation.carrying import IMAGE_MAX_BYTES, Carrier
-from mock_cloud.settings import RepoAccess
 
 _CONF: Final = "dnf.conf"
 _OFFLINE: Final = "offline_local_repository"
@@ -31,50 +31,74 @@ _STAND_IN: Final = "http://offline.invalid"
 
 @dataclass(frozen=True, slots=True)
 class PortableRepositories:
-    """`options` are dnf.conf and what it needs; `keys` the files of role gpgkey it names."""
+    """dnf.conf by `repo_arch`: `texts` has `own`, the chroot's, and what its bootstrap may have.
 
-    options: dict[str, Any]
+    `offline` is where a hermetic build's repository lies on the node, empty for other builds.
+    `keys` are the files of role gpgkey that the texts name.
+    """
+
+    texts: Mapping[str, str]
+    own: str
+    offline: str
+    variables: Mapping[str, str]
+    switches: Sequence[tuple[str, str]]
     keys: tuple[HostFile, ...]
+
+    def of_chroot(self, environment: Mapping[str, str]) -> Repositories:
+        """The chroot's own, to find ways to them."""
+        return Repositories(self.texts[self.own], self.variables, self.switches, environment)
+
+    def options(self, change: Callable[[str], str]) -> dict[str, str]:
+        """The options for the node, after `change` was applied to each text.
+
+        mock expands values until nothing changes any more: no text here is a template any longer.
+        """
+        texts = {arch: self._settled(change(text)) for arch, text in self.texts.items()}
+        own = texts[self.own]
+        if len(set(texts.values())) > 1:
+            branches = "".join(
+                f"{{% {'elif' if number else 'if'} repo_arch == '{arch}' %}}{text}"
+                for number, (arch, text) in enumerate(texts.items())
+            )
+            own = f"{branches}{{% else %}}{own}{{% endif %}}"
+        return {_CONF: own, **({_OFFLINE: self.offline} if self.offline else {})}
+
+    def _settled(self, text: str) -> str:
+        text = text.replace(_STAND_IN, f"file://{self.offline}")
+        return text.replace(KEY_PREFIX, f"file://{JOB_DIRECTORY}/inputs/gpgkey/")
 
 
 def portable_repositories(
     opts: ConfigOpts, line: CommandLine, carrier: Carrier
 ) -> PortableRepositories:
-    """dnf.conf without paths of this machine. Raises what `make_portable` raises.
+    """dnf.conf without paths of this machine but repositories'. Raises what `make_portable` does.
 
     mock's bootstrap chroot may have another `repo_arch` than the chroot, on which a template may
-    depend: where that makes a difference, the text has both.
+    depend.
     """
-    found: dict[str, Any] = {}
-    here = _take_repository(opts, line, carrier, found)
-    texts: dict[str, str] = {}
+    here = offline = ""
+    if line.hermetic_build:
+        repository = Path(line.hermetic_build[1].removeprefix("file://")).absolute()
+        here = opts[_OFFLINE] = str(repository)
+        offline = carrier.tree(repository, "--hermetic-build", max_bytes=IMAGE_MAX_BYTES)
     variables = dnf_variables(
         read_text(opts, "releasever"), read_text(opts, "target_arch"), read_texts(opts, "dnf_vars")
     )
     keys = Keys(variables)
+    texts: dict[str, str] = {}
     for arch in _repository_arches(opts):
         text = add_repositories(_rendered(opts, arch), line.repos)
         if here:
-            text = text.replace(here, _STAND_IN)
-        text = make_portable(text, variables, line.enable_disable_repos, keys).text
-        for source in read_sources(Repositories(text, variables, line.enable_disable_repos)):
-            choose(source, RepoAccess.DIRECT, shares_network=False)  # this engine has no tunnel yet
-        text = text.replace(_STAND_IN, f"file://{found.get(_OFFLINE, '')}")
-        texts[arch] = text.replace(KEY_PREFIX, f"file://{JOB_DIRECTORY}/inputs/gpgkey/")
-    found[_CONF] = _either(texts, read_text(opts, "repo_arch"))
-    return PortableRepositories(found, tuple(keys.files.values()))
-
-
-def _take_repository(
-    opts: ConfigOpts, line: CommandLine, carrier: Carrier, found: dict[str, Any]
-) -> str:
-    """Take a hermetic build's repository along; the URL it has here."""
-    if not line.hermetic_build:
-        return ""
-    here = Path(line.hermetic_build[1].removeprefix("file://")).absolute()
-    found[_OFFLINE] = carrier.tree(here, "--hermetic-build", max_bytes=IMAGE_MAX_BYTES)
-    opts[_OFFLINE] = str(here)
-    return f"file://{here}"
+            text = text.replace(f"file://{here}", _STAND_IN)
+        texts[arch] = make_portable(text, variables, line.enable_disable_repos, keys).text
+    return PortableRepositories(
+        texts=texts,
+        own=read_text(opts, "repo_arch"),
+        offline=offline,
+        variables=variables,
+        switches=line.enable_disable_repos,
+        keys=tuple(keys.files.values()),
+    )
 
 
 def _repository_arches(opts: ConfigOpts) -> list[str]:
@@ -94,17 +118,3 @@ def _rendered(opts: ConfigOpts, repo_arch: str) -> str:
     if not isinstance(text, str) or not text.strip():
         raise ConfigError("the configuration has no config_opts['dnf.conf']")
     return text
-
-
-def _either(texts: dict[str, str], own: str) -> str:
-    """One template that expands to the text for whatever `repo_arch` is.
-
-    mock expands values until nothing changes any more: no text here is a template any longer.
-    """
-    if len(set(texts.values())) == 1:
-        return texts[own]
-    branches = "".join(
-        f"{{% {'elif' if number else 'if'} repo_arch == '{arch}' %}}{text}"
-        for number, (arch, text) in enumerate(texts.items())
-    )
-    return f"{branches}{{% else %}}{texts[own]}{{% endif %}}"

@@ -48,17 +48,20 @@ _FLAGS: Final = {"remove_snapshot": "--remove-snapshot"}
 _PACKAGE_MANAGER_PATHS: Final = ("-c", "--config", "--installroot")
 
 
-def mock_words(line: CommandLine, files: list[HostFile], carrier: Carrier) -> list[str]:
+def mock_words(
+    line: CommandLine, files: list[HostFile], carrier: Carrier, *, whole_sources: bool = False
+) -> list[str]:
     """`MockRun.argv` for `line`, whose own files are `files` (of `host_inputs`).
 
-    Further files go along with `carrier`. UnsupportedByEngine for modes that need this machine.
+    Further files go along with `carrier`; with `whole_sources` the directory of --sources with all
+    that is in it. UnsupportedByEngine for modes that need this machine.
     """
     if line.mode in _REFUSED_MODES:
         raise UnsupportedByEngine(
             f"--{line.mode} cannot be used on a node: {_REFUSED_MODES[line.mode]}",
             hint="--shell works in the chroot without it",
         )
-    words = [*_mode(line), *_options(line), *_files(line, files, carrier)]
+    words = [*_mode(line), *_options(line), *_files(line, files, carrier, whole_sources)]
     arguments = list(_arguments(line, files, carrier))
     if line.mode in COMMAND_MODES and arguments:
         words.append("--")
@@ -99,26 +102,31 @@ def _options(line: CommandLine) -> Iterator[str]:
         yield f"--tmp_prefix={line.tmp_prefix or 'remote'}"  # mock would ask who is logged in
 
 
-def _files(line: CommandLine, files: list[HostFile], carrier: Carrier) -> Iterator[str]:
+def _files(
+    line: CommandLine, files: list[HostFile], carrier: Carrier, whole_sources: bool
+) -> Iterator[str]:
     for word in line.additional_packages:
         file = find_package_file(word)
         yield f"--additional-package={word if file is None else node_path(file)}"
     if line.spec and line.mode in ("rebuild", "buildsrpm", "chain"):
         yield f"--spec={node_path(_only(files, 'spec'))}"
         if line.sources and line.mode != "chain":
-            yield f"--sources={_sources(line, files)}"
+            tree = Path(line.sources).resolve()
+            if whole_sources:
+                place = carrier.tree(
+                    tree, "--sources", max_bytes=IMAGE_MAX_BYTES, keys_allowed=True
+                )
+            elif tree.is_dir():
+                place = f"{JOB_DIRECTORY}/inputs/source"
+            else:
+                place = node_path(_only(files, "source"))
+            yield f"--sources={place}"
     if line.hermetic_build:
         lock, repository = line.hermetic_build
         here = Path(repository.removeprefix("file://"))
         yield "--hermetic-build"
         yield carrier.file(Path(lock), "--hermetic-build")
         yield carrier.tree(here, "--hermetic-build", max_bytes=IMAGE_MAX_BYTES)
-
-
-def _sources(line: CommandLine, files: list[HostFile]) -> str:
-    if Path(line.sources or "").is_dir():
-        return f"{JOB_DIRECTORY}/inputs/source"
-    return node_path(_only(files, "source"))
 
 
 def _arguments(line: CommandLine, files: list[HostFile], carrier: Carrier) -> Iterator[str]:

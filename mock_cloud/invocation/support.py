@@ -20,7 +20,7 @@ HONOURED: Final = frozenset({
     "rpmwithout", "rpmbuild_opts", "rpmbuild_timeout", "check", "short_circuit",
     "post_install", "additional_packages", "unpriv", "cwd", "spec", "sources",
     "symlink_dereference", "enable_disable_repos", "enable_network", "verbose",
-    "printrootpath", "disabled_plugins", "plugin_opts",
+    "printrootpath", "disabled_plugins", "plugin_opts", "scm", "scm_opts",
 })  # fmt: skip
 """Fields that take full effect, some through the configuration.
 
@@ -58,9 +58,6 @@ RULES: Final = (
     Rule("--buildroot-image", lambda line: line.buildroot_image is not None),
     Rule("--hermetic-build", lambda line: bool(line.hermetic_build)),
     Rule("--calculate-build-dependencies", lambda line: line.calculatedeps),
-    Rule("--scm-enable", lambda line: line.scm,
-         "check the sources out, then --buildsrpm --spec SPEC --sources DIR"),
-    Rule("--scm-option", lambda line: bool(line.scm_opts), "see --scm-enable"),
     Rule("--list-snapshots", lambda line: line.list_snapshots),
     Rule("--scrub=lvm", lambda line: "lvm" in line.scrub),
     Rule("--scrub=overlayfs", lambda line: "overlayfs" in line.scrub),
@@ -68,8 +65,7 @@ RULES: Final = (
 
 _JUDGED_BY_VALUE: Final = frozenset({
     "rootdir", "forcearch", "isolation", "new_chroot", "pkg_manager", "bootstrapchroot",
-    "usebootstrapimage", "buildroot_image", "hermetic_build", "calculatedeps", "scm", "scm_opts",
-    "list_snapshots",
+    "usebootstrapimage", "buildroot_image", "hermetic_build", "calculatedeps", "list_snapshots",
 })  # fmt: skip
 
 

@@ -88,13 +88,15 @@ def _run(words: list[str], path: str | None, console: Console) -> int:
     if real is not None and real.plugged and may_run_mock():
         real.become(*plugin_words(name))
     from mock_cloud.session.build import run as build  # not before: it imports paramiko
+    from mock_cloud.toolkit.mock_kit import find_mock
 
     python = ".".join(map(str, sys.version_info[:3]))
     console.info(
         f"mock.py version {MOCK_VERSION} (mock-cloud {__version__}) starting"
         f" (python version = {python}), args: {shlex.join([sys.argv[0], *words])}"
     )
-    return build(line, opts, remote, console)
+    program = find_mock(None if real is None else Path(real.path))
+    return build(line, opts, remote, console, program=program)
 
 
 @dataclass(frozen=True, slots=True)

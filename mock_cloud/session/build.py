@@ -29,7 +29,6 @@ from mock_cloud.errors import (
     MockCloudError,
     ResultError,
     TransportError,
-    UnsupportedByEngine,
 )
 from mock_cloud.invocation import CommandLine
 from mock_cloud.remote.replies import JobEnd
@@ -38,14 +37,17 @@ from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.results import ResultDir, sanitize
 from mock_cloud.session.attempts import Attempt, Plan, perform
 from mock_cloud.session.attesting import Attested
+from mock_cloud.session.checkout import checked_out
 from mock_cloud.session.console import Console
+from mock_cloud.session.engine import Engine, choose_engine
+from mock_cloud.session.fetching import fetched
 from mock_cloud.session.interrupts import Stopped
 from mock_cloud.session.keyboard import passed_on
 from mock_cloud.session.known_good import KnownGood, KnownGoods
 from mock_cloud.session.lease_care import cared_for, plan_care
 from mock_cloud.session.nodes import Site, attest, lease, reach
-from mock_cloud.session.repo_tunnel import Tunnel, open_tunnel, plan_ways, repositories_of
-from mock_cloud.session.request import Work, fresh, prepare
+from mock_cloud.session.repo_tunnel import Tunnel, open_tunnel, plan_ways
+from mock_cloud.session.request import Work, prepare
 from mock_cloud.session.results import (
     ATTESTATION_LOG,
     ORDER_LOG,
@@ -59,7 +61,8 @@ from mock_cloud.session.results import (
 from mock_cloud.session.shadow import Shadow, note_failure, shadowed
 from mock_cloud.session.state import state_dir
 from mock_cloud.session.tidying import tidied
-from mock_cloud.settings import EngineChoice, Remote, SecondLook
+from mock_cloud.settings import Remote, SecondLook
+from mock_cloud.toolkit.mock_kit import MockProgram
 
 _DRAIN_S: Final = 20.0
 _REASONS_SHOWN: Final = 20
@@ -87,9 +90,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One invocation, checked on this machine: what all attempts at it share."""
+    """One invocation, checked on this machine: what all attempts at it share.
+
+    `work` is for `engine`; `program` is this machine's mock, for remotes with another engine.
+    """
 
     opts: ConfigOpts
+    program: MockProgram | None
+    engine: Engine
     work: Work
     destination: Destination
     resultdir: ResultDir
@@ -108,6 +116,7 @@ def run(
     remote: Remote,
     console: Console,
     on_results: OnResults = _ignore,
+    program: MockProgram | None = None,
 ) -> int:
     """Perform `line` on a node of `remote` and return mock's exit code.
 
@@ -116,22 +125,28 @@ def run(
     check results. 7. Look at the node again, if the remote says so. 8. Release the node: warm
     after a job that ended, else destroyed.
 
-    Raises MockCloudError, Stopped.
+    `program` is this machine's mock, if its code can go along. Raises MockCloudError, Stopped.
     """
     configdir = Path(line.configdir) if line.configdir else None
-    _refuse_engine(remote)
-    choose_arch(opts, remote.arches)
+    engine = choose_engine(remote, program, console)
+    choose_arch(opts, remote.arches, emulated=engine.uses_mock)
     with ExitStack() as stack:
         # 1
-        work = stack.enter_context(prepare(line, opts))
+        line = stack.enter_context(checked_out(line, opts, program, console))
+        line = stack.enter_context(fetched(line, console))
+        work = stack.enter_context(prepare(line, opts, engine))
         _check_access(work, remote)
+        for warning in work.warnings:
+            console.warning(warning)
         work, shadow = stack.enter_context(shadowed(work, line, opts, remote))
         destination = find_destination(line, opts, work)
         resultdir = stack.enter_context(open_results(destination))
         stack.enter_context(tidied(state_dir(), configdir, console))
-        task = Task(opts, work, destination, resultdir, console, on_results, shadow)
+        task = Task(
+            opts, program, engine, work, destination, resultdir, console, on_results, shadow
+        )
         plan = Plan(
-            is_repeatable=fresh(work) or line.mode == "chain",
+            is_repeatable=work.fresh or line.mode == "chain",
             load=lambda name: load_remote(name, configdir),
             between=resultdir.restart_logs,
             console=console,
@@ -147,21 +162,25 @@ def run(
 
 def _try_once(task: Task, attempt: Attempt) -> int:
     """One attempt, with a node, a job and a staging directory of its own."""
-    remote, work = attempt.remote, task.work
-    _refuse_engine(remote)
-    _check_access(work, remote)
-    arch = choose_arch(task.opts, remote.arches)
+    remote = attempt.remote
+    engine = choose_engine(remote, task.program, task.console)
+    arch = choose_arch(task.opts, remote.arches, emulated=engine.uses_mock)
     site = Site.of_user(task.console, remote, arch)
     known_goods = KnownGoods(remote, arch)
     with ExitStack() as stack:
+        work = task.work
+        if engine != task.engine:  # a remote to fall back on may have another
+            other = stack.enter_context(prepare(work.line, task.opts, engine))
+            work = other.with_shadow_of(work)
+        _check_access(work, remote)
         # 2
         leased = stack.enter_context(
             lease(
                 remote,
-                work.config.root,
+                work.root,
                 site,
                 arch=arch,
-                fresh=fresh(work),
+                fresh=work.fresh,
                 kept=task.shadow is not None and task.shadow.kept,
             )
         )
@@ -225,18 +244,10 @@ def _left_as_found(leased: LeasedNode) -> Iterator[None]:
         raise
 
 
-def _refuse_engine(remote: Remote) -> None:
-    if remote.build.engine is EngineChoice.MOCK:
-        raise UnsupportedByEngine(
-            f'remote {remote.name}: engine = "mock" is not there yet',
-            hint='say engine = "auto" or "chroot" in the [build] table',
-        )
-
-
 def _check_access(work: Work, remote: Remote) -> None:
     """Refuse repositories that nodes of `remote` have no way to, before one is leased."""
     if _needs_repositories(work):
-        plan_ways(repositories_of(work.config), remote)
+        plan_ways(work.repositories, remote)
 
 
 def _attest(
@@ -299,7 +310,7 @@ def _send(this: Run) -> None:
 
 def _tunnel(this: Run) -> closing[Tunnel]:
     """The way to the repositories, if the job needs any. Spares a node whose sshd forwards none."""
-    repositories = repositories_of(this.work.config)
+    repositories = this.work.repositories
     if not _needs_repositories(this.work):
         return closing(Tunnel(repositories))
     try:
@@ -411,7 +422,7 @@ def _look_again(this: Run, known: KnownGood) -> None:
 
 def _conclude(this: Run, end: JobEnd) -> int:
     """Note what lives on the node now; say how it went; mock's exit code."""
-    root = this.work.config.root
+    root = this.work.root
     others = tuple(name for name in this.leased.chroots if name != root)
     this.leased.record_chroots((*others, root) if end.chroots else others)
     if this.mirror.shadow is not None:

@@ -53,10 +53,15 @@ class Tunnel:
     def __init__(self, repositories: Repositories) -> None:
         self.repositories = repositories
         self.port = 0
+        self._tunnelled: Sequence[Source] = ()
         self._stack = ExitStack()
 
     def close(self) -> None:
         self._stack.close()
+
+    def rewritten(self, text: str) -> str:
+        """A dnf.conf with the same repositories, led through the tunnel if there is one."""
+        return rewrite(replace(self.repositories, text=text), self._tunnelled)
 
     def _open(self, channel: TrustedChannel, tunnelled: Sequence[Source], console: Console) -> None:
         allowed = allow_list(tunnelled, [one for each in tunnelled for one in _fetch_lists(each)])
@@ -67,6 +72,7 @@ class Tunnel:
             stack.callback(forward.close)
             stack.callback(proxy.close)  # first, so that nobody waits for a server
             self.port = forward.port
+            self._tunnelled = tunnelled
             self._stack = stack.pop_all()
         self.repositories = replace(
             self.repositories,

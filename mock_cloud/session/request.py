@@ -4,65 +4,131 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import tarfile
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
-from mock_cloud.agent.job.request import EngineConfig, Input, JobRequest, ShadowOrder
+from mock_cloud.agent.job.request import (
+    TUNNEL_PROXY,
+    EngineConfig,
+    JobRequest,
+    MockRun,
+    ShadowOrder,
+)
 from mock_cloud.config import (
+    MOCK_CONFIG_DIR,
     ConfigOpts,
+    MockConfig,
     Paths,
     chain_results,
     engine_config,
     locate_paths,
+    mock_config,
+    read_logging,
     shell_is_unprivileged,
 )
-from mock_cloud.errors import InputError
+from mock_cloud.config.tunnel import Repositories
+from mock_cloud.config.values import read_flag, read_texts
 from mock_cloud.invocation import CommandLine, HostFile, host_inputs
+from mock_cloud.invocation.carrying import Carrier
 from mock_cloud.invocation.hostfiles import node_args
+from mock_cloud.invocation.mock_words import mock_words
 from mock_cloud.remote.upload import Blob
+from mock_cloud.session.engine import Engine
 from mock_cloud.session.keyboard import find_terminal
-from mock_cloud.session.repo_tunnel import Tunnel
+from mock_cloud.session.packing import Packed, pack_file, packed_copyin, packed_tree
+from mock_cloud.session.repo_tunnel import Tunnel, repositories_of
 
-COPYIN_NAME = "copyin.tar"
+COPYIN_NAME: Final = "copyin.tar"
+KIT_NAME: Final = "mock.tar.gz"
+
+_SENT_ROLES: Final = ("srpm", "spec", "source", "package")
+_SOURCE_PLUGINS: Final = ("rpmautospec", "rpkg_preprocessor")
+_FRESH_MODES: Final = ("rebuild", "buildsrpm", "init", "calculatedeps")
+
+
+@dataclass(frozen=True, slots=True)
+class MockOrder:
+    """For the mock engine: the run, without the configuration, which waits for the tunnel."""
+
+    run: MockRun
+    config: MockConfig
+
+    def settled(self, tunnel: Tunnel) -> MockRun:
+        """With the repositories as `tunnel` leads to them."""
+        text = self.config.to_json(
+            tunnel.rewritten, tunnel.repositories.environment if tunnel.port else None
+        )
+        way = f"http://127.0.0.1:{tunnel.port}"
+        return replace(self.run, config=text.replace(TUNNEL_PROXY, way) if tunnel.port else text)
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """One invocation, checked on this machine and ready to send.
 
-    `copyout` is where --copyout puts what it fetched. `inputs` and `blobs` go together.
+    `mode` is what the node is told. `order` is what it tells one of the engines. `clean`: mock
+    would empty the chroot first. `copyout` is where --copyout puts what it fetched. `warnings` are
+    for the user.
     """
 
     line: CommandLine
+    mode: str
     paths: Paths
-    config: EngineConfig
+    order: EngineConfig | MockOrder
+    repositories: Repositories
+    clean: bool
     args: tuple[str, ...]
-    inputs: tuple[Input, ...]
-    blobs: tuple[Blob, ...]
+    packed: tuple[Packed, ...]
     spec: str
     unpriv: bool
     pty: tuple[int, int, str] | None
     copyout: Path | None
+    warnings: tuple[str, ...]
     shadow: ShadowOrder | None = None
+
+    @property
+    def root(self) -> str:
+        """The chroot's name."""
+        return self.paths.root
+
+    @property
+    def blobs(self) -> list[Blob]:
+        """What is sent, each once."""
+        return list({blob.digest: blob for _, blob in self.packed}.values())
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the job makes its chroot anew, so that any node will do."""
+        return self.clean and self.mode in _FRESH_MODES
+
+    def with_shadow_of(self, other: Work) -> Work:
+        """The same with what another engine's work has for the shadow directory."""
+        further = tuple(pair for pair in other.packed if pair[0].role == "tmpdir")
+        return replace(self, shadow=other.shadow, packed=(*self.packed, *further))
 
     def request(self, layers: dict[str, str], resultdir: Path, tunnel: Tunnel) -> JobRequest:
         """The request, with the `layers` that a verdict lets the engine reuse.
 
         `resultdir` is for messages only.
         """
-        return JobRequest(
-            mode="scrub" if self.line.scrub else self.line.mode,
-            config=replace(
-                self.config,
+        order = self.order
+        config = mock = None
+        if isinstance(order, MockOrder):
+            mock = order.settled(tunnel)
+        else:
+            config = replace(
+                order,
                 dnf_conf=tunnel.repositories.text,
                 environment=dict(tunnel.repositories.environment),
-            ),
+            )
+        return JobRequest(
+            mode=self.mode,
+            config=config,
+            mock=mock,
             args=list(self.args),
-            inputs=list(self.inputs),
+            inputs=[item for item, _ in self.packed],
             spec=self.spec,
             unpriv=self.unpriv,
             cwd=self.line.cwd or "",
@@ -78,78 +144,101 @@ class Work:
 
 
 @contextlib.contextmanager
-def prepare(line: CommandLine, opts: ConfigOpts) -> Iterator[Work]:
+def prepare(line: CommandLine, opts: ConfigOpts, engine: Engine) -> Iterator[Work]:
     """Check and hash everything that `line` names, before anything is leased.
 
-    A temporary archive (--copyin) lives as long as the block. Raises what
-    `invocation.host_inputs` and `config.engine_config` raise.
+    Temporary archives (--copyin, directories that go along) live as long as the block. Raises what
+    `invocation.host_inputs`, `config.engine_config` and `config.mock_config` raise.
     """
-    config, keys = engine_config(opts, line)
-    files = host_inputs(line)
-    sent = [file for file in files if file.role in ("srpm", "spec", "source", "package")]
     with contextlib.ExitStack() as stack:
-        pairs = [blob_of(file) for file in (*sent, *keys)]
+        whole = engine.uses_mock and _wants_whole_sources(line, opts)
+        if engine.uses_mock:
+            order, repositories, further = _mock(line, opts, engine, whole_sources=whole)
+        else:
+            order, repositories, further = _chroot(line, opts)
+        files = host_inputs(line)
+        roles = _SENT_ROLES if not whole else [role for role in _SENT_ROLES if role != "source"]
+        sent = [file for file in files if file.role in roles]
+        packed = [pack_file(file) for file in (*sent, *further) if file.role != "tree"]
+        packed += [
+            stack.enter_context(packed_tree(file)) for file in further if file.role == "tree"
+        ]
         if line.mode == "copyin":
             sources = [file for file in files if file.role == "copyin"]
-            pairs.append(blob_of(stack.enter_context(_archive(sources))))
+            packed.append(stack.enter_context(packed_copyin(COPYIN_NAME, sources)))
         if line.mode == "chain" and line.localrepo:
-            pairs += _earlier(chain_results(Path(line.localrepo), opts))
-        destination = next((file.path for file in files if file.role == "copyout"), None)
+            packed += _earlier(chain_results(Path(line.localrepo), opts))
         interactive = line.mode in ("shell", "chroot") or line.verbose > 0
         yield Work(
             line=line,
+            mode=_mode(line),
             paths=locate_paths(opts),
-            config=config,
+            order=order,
+            repositories=repositories,
+            clean=read_flag(opts, "clean", True),
             args=tuple(node_args(line)),
-            inputs=tuple(pair[0] for pair in pairs),
-            blobs=tuple({pair[1].digest: pair[1] for pair in pairs}.values()),
+            packed=tuple(packed),
             spec=next((file.name for file in sent if file.role == "spec"), "") if line.spec else "",
             unpriv=shell_is_unprivileged(opts, line),
             pty=find_terminal() if interactive else None,
-            copyout=destination,
+            copyout=next((file.path for file in files if file.role == "copyout"), None),
+            warnings=order.config.warnings if isinstance(order, MockOrder) else (),
         )
 
 
-def _earlier(results: Path) -> Iterator[tuple[Input, Blob]]:
+Order = tuple[EngineConfig | MockOrder, Repositories, tuple[HostFile, ...]]
+"""For the engine, the repositories it will use, and files that go along."""
+
+
+def _chroot(line: CommandLine, opts: ConfigOpts) -> Order:
+    config, keys = engine_config(opts, line)
+    return config, repositories_of(config), keys
+
+
+def _mock(line: CommandLine, opts: ConfigOpts, engine: Engine, *, whole_sources: bool) -> Order:
+    carrier = Carrier()
+    config = mock_config(opts, line, carrier, code_travels=engine.kit is not None)
+    kit = [] if engine.kit is None else [HostFile(KIT_NAME, "kit", engine.kit.path)]
+    run = MockRun(
+        root=config.root,
+        chroot_name=config.chroot_name,
+        argv=mock_words(line, host_inputs(line), carrier, whole_sources=whole_sources),
+        config="",
+        chrootuid=config.chrootuid,
+        logging=read_logging(opts, Path(line.configdir or MOCK_CONFIG_DIR)),
+        kit=KIT_NAME if kit else "",
+    )
+    repositories = config.repositories.of_chroot(read_texts(opts, "environment"))
+    files = (*config.repositories.keys, *carrier.files.values(), *kit)
+    return MockOrder(run, config), repositories, files
+
+
+def _wants_whole_sources(line: CommandLine, opts: ConfigOpts) -> bool:
+    """Whether the files in --sources are not enough: there is more below, or history is asked for.
+
+    Else they are sent one by one, so that a node which has most of them gets the others only.
+    """
+    if not line.sources or not Path(line.sources).is_dir():
+        return False
+    plugins = opts["plugin_conf"]
+    if any(plugins.get(f"{name}_enable") for name in _SOURCE_PLUGINS):
+        return True
+    entries = Path(line.sources).iterdir()
+    return any(path.is_dir() and not path.name.startswith(".") for path in entries)
+
+
+def _mode(line: CommandLine) -> str:
+    if line.list_snapshots:
+        return "list-snapshots"
+    if line.scrub:
+        return "scrub"
+    return "calculatedeps" if line.calculatedeps else line.mode
+
+
+def _earlier(results: Path) -> Iterator[Packed]:
     """What earlier chains left in their local repository: packages, and marks of success."""
     for path in sorted(results.glob("*/*")):
         package = path.name.endswith(".rpm") and not path.name.endswith((".src.rpm", ".nosrc.rpm"))
         if (package or path.name == "success") and path.is_file():
-            item, blob = blob_of(HostFile(path.name, "built", path))
+            item, blob = pack_file(HostFile(path.name, "built", path))
             yield replace(item, directory=path.parent.name), blob
-
-
-def blob_of(file: HostFile) -> tuple[Input, Blob]:
-    """The file as an input of a job and as what is sent for it. InputError."""
-    digest = hashlib.sha256()
-    size = 0
-    try:
-        with file.path.open("rb") as stream:
-            while data := stream.read(1 << 20):
-                digest.update(data)
-                size += len(data)
-    except OSError as error:
-        raise InputError(f"cannot read {file.path}: {error.strerror}") from error
-    name = digest.hexdigest()
-    return Input(file.name, file.role, name, size), Blob(name, size, file.path)
-
-
-@contextlib.contextmanager
-def _archive(files: Sequence[HostFile]) -> Iterator[HostFile]:
-    """The --copyin sources as one tar. Links are followed, as mock's copying does."""
-    with tempfile.NamedTemporaryFile(prefix="mock-cloud-", suffix=".tar") as stream:
-        with tarfile.open(
-            fileobj=stream, mode="w", dereference=True, format=tarfile.PAX_FORMAT
-        ) as archive:
-            for file in files:
-                try:
-                    archive.add(file.path, arcname=file.name)
-                except OSError as error:
-                    raise InputError(f"cannot copy {file.path} in: {error}") from error
-        stream.flush()
-        yield HostFile(COPYIN_NAME, "copyin", Path(stream.name))
-
-
-def fresh(work: Work) -> bool:
-    """Whether the job makes its chroot anew, so that any node will do."""
-    return work.config.clean and work.line.mode in ("rebuild", "buildsrpm", "init")

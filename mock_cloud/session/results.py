@@ -56,8 +56,7 @@ def find_destination(line: CommandLine, opts: ConfigOpts, work: Work) -> Destina
         repository = Path(line.localrepo) if line.localrepo else _own_repository(line)
         return Destination(chain_results(repository, opts), chain=True, fresh=False)
     inside = work.paths.basedir in work.paths.resultdir.parents
-    cleaned = line.mode in ("rebuild", "buildsrpm", "init") and work.config.clean
-    return Destination(work.paths.resultdir, chain=False, fresh=inside and cleaned)
+    return Destination(work.paths.resultdir, chain=False, fresh=inside and work.fresh)
 
 
 def _own_repository(line: CommandLine) -> Path:

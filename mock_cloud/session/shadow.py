@@ -26,7 +26,8 @@ from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.shadow import ShadowDir
 from mock_cloud.results.shadow_unpack import unpack_shadow
 from mock_cloud.session.console import Console
-from mock_cloud.session.request import Work, blob_of, fresh
+from mock_cloud.session.packing import pack_file
+from mock_cloud.session.request import Work
 from mock_cloud.settings import Remote, ShadowChoice
 
 _INPUT_NAME: Final = "tmpdir.tar"
@@ -62,7 +63,7 @@ class Shadow:
     def reserved_after(self, work: Work, end: JobEnd) -> str:
         """The chroot for which the node is kept now; empty if nobody will come back for it."""
         wanted = bool(end.chroots) and work.line.mode not in _ENDED_BY
-        return work.config.root if wanted else ""
+        return work.root if wanted else ""
 
     def collect(self, channel: TrustedChannel, job: str, end: JobEnd, console: Console) -> None:
         """Bring the directory to what the job left of the chroot. ResultError, TransportError."""
@@ -104,7 +105,7 @@ def shadowed(
             hint='set idle_ttl = "30m", or [build] shadow = "never"',
         )
     directory = ShadowDir(work.paths.basedir, remote.build.shadow_tmpdir)
-    directory.open(fresh=fresh(work))
+    directory.open(fresh=work.fresh)
     kept = directory.is_made and not line.scrub and line.mode != "clean"
     changes = directory.changes()
     order = ShadowOrder(
@@ -119,8 +120,8 @@ def shadowed(
         if changes.changed:
             archive = Path(scratch, _INPUT_NAME)
             directory.pack(changes, archive)
-            item, blob = blob_of(HostFile(_INPUT_NAME, "tmpdir", archive))
-            work = replace(work, inputs=(*work.inputs, item), blobs=(*work.blobs, blob))
+            packed = pack_file(HostFile(_INPUT_NAME, "tmpdir", archive))
+            work = replace(work, packed=(*work.packed, packed))
         yield work, Shadow(directory, kept=kept)
 
 

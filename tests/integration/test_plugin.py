@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The plugin in unmodified upstream mock, which sudo starts for a user who is not root.
 
-The remote is the lab's EC2: nothing on this machine needs root's rights but mock itself.
+The remote is the lab's EC2: nothing on this machine needs root's rights but mock itself. What these
+tests show does not depend on the engine; test_mock_engine.py has the other one.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def config(mock: RealMock, ec2_cloud: Ec2Cloud) -> Iterator[ConfigDirectory]:
     shutil.copy(ec2_cloud.manifest, mock.place)  # the lab's own is for root's eyes
     remote = written.path / "remotes.d/ec2.toml"
     text = remote.read_text().replace(str(ec2_cloud.manifest.parent), str(mock.place))
-    remote.write_text(text)
+    assert "[build]" not in text
+    remote.write_text(text + '\n[build]\nengine = "chroot"\n')
     os.chown(remote, mock.user.pw_uid, mock.user.pw_gid)
     # The node starts here and not in a test: to the guard against leaks it was there before.
     chroot = ("--configdir", written.path, "-r", written.chroot())

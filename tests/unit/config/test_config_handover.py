@@ -24,13 +24,15 @@ OPTIONS: dict[str, Any] = {
 
 
 def handed(**changes: Any) -> bytes:
-    found = {"version": 1, "remote": "ec2", "mode": "rebuild", "argv": ["x.src.rpm"]}
+    found: dict[str, Any] = {"version": 2, "remote": "ec2", "mode": "rebuild"}
+    found |= {"argv": ["x.src.rpm"], "mock": ["/usr/libexec/mock/mock", "/usr/bin/python3"]}
     return json.dumps({**found, "config_opts": OPTIONS, **changes}).encode()
 
 
 def test_mocks_options_are_the_only_ones() -> None:
     handover = parse_handover(handed())
     assert (handover.remote, handover.mode, handover.argv) == ("ec2", "rebuild", ("x.src.rpm",))
+    assert (handover.script.name, handover.python.name) == ("mock", "python3")
     opts = handover.opts
     assert opts["root"] == "x-x86_64-1"
     assert opts["yum.conf"] == opts["dnf.conf"] == "[main]\n"  # mock's other names work
@@ -62,7 +64,10 @@ def test_emulation_that_mock_began_for_this_machine_is_undone(
         b"",
         b"[]",
         b"\xff",
-        handed(version=2),
+        handed(version=1),
+        handed(mock=None),
+        handed(mock=["/usr/libexec/mock/mock"]),
+        handed(mock=["mock.py", "python3"]),
         handed(version=None),
         handed(remote=None),
         handed(mode=1),

@@ -16,6 +16,7 @@ from mock_cloud.config import mock_keys as keys
 from mock_cloud.config.defaults import default_config_opts
 from mock_cloud.config.mock_engine import MockConfig, mock_config
 from mock_cloud.config.plugin_defaults import PLUGIN_CONF, PLUGINS
+from mock_cloud.config.tunnel import read_sources
 from mock_cloud.errors import MockCloudError, UnsupportedByEngine
 from mock_cloud.invocation import parse_command_line
 from mock_cloud.invocation.carrying import Carrier
@@ -39,7 +40,7 @@ def portable(etc: Any) -> Any:
             return mock_config(etc.load(*argv), line, self.carrier, code_travels=code_travels)
 
         def __call__(self, text: str = "", *argv: str, **given: bool) -> dict[str, Any]:
-            found: dict[str, Any] = json.loads(self.config(text, *argv, **given).text)
+            found: dict[str, Any] = json.loads(self.config(text, *argv, **given).to_json())
             return found
 
         def carried(self) -> list[tuple[str, str, Path]]:
@@ -110,13 +111,26 @@ def test_the_chroots_name_has_the_unique_extension(portable: Any) -> None:
 
 def test_dnf_conf_is_expanded_and_its_keys_go_along(portable: Any, etc: Any) -> None:
     config = portable.config("")
-    found = json.loads(config.text)
+    found = json.loads(config.to_json())
     places = [f"{INPUTS}/gpgkey/KEY-7", f"{INPUTS}/gpgkey/KEY-old"]
     assert all(f"file://{place}" in found["dnf.conf"] for place in places)
     assert "{{" not in found["dnf.conf"] and "https://h/KEY-web" in found["dnf.conf"]
-    assert [key.path for key in config.keys] == [etc.path / "keys/KEY-7", etc.path / "keys/KEY-old"]
+    assert [key.path for key in config.repositories.keys] == [
+        etc.path / "keys/KEY-7",
+        etc.path / "keys/KEY-old",
+    ]
     # In the bootstrap chroot dnf finds them at the same path.
     assert found["ssl_extra_certs"] == [places[0], places[0], places[1], places[1]]
+
+
+def test_repositories_are_led_elsewhere_in_every_text(portable: Any) -> None:
+    config = portable.config("config_opts['dnf.conf'] += '[l]\\nbaseurl=file:///srv/repo\\n'\n")
+    (own,) = [one for one in read_sources(config.repositories.of_chroot({})) if one.id == "l"]
+    assert own.baseurls == ("file:///srv/repo",)
+    text = config.to_json(lambda text: text.replace("file:///srv/repo", "http://way/"), {"A": "b"})
+    found = json.loads(text)
+    assert "http://way/" in found["dnf.conf"] and "/srv/repo" not in text
+    assert found["environment"] == {"A": "b"}
 
 
 def test_a_bootstrap_chroot_of_another_arch_has_its_own_repositories(portable: Any) -> None:
@@ -158,7 +172,7 @@ def test_bound_directories_go_along(portable: Any, tmp_path: Path) -> None:
         (place / "x").write_text("x")
     dirs = [(str(places[0]), "/data"), (str(places[1]), "/more"), (str(places[0] / "x"), "/x")]
     config = portable.config(f"config_opts['plugin_conf']['bind_mount_opts']['dirs'] = {dirs}\n")
-    assert json.loads(config.text)["plugin_conf"]["bind_mount_opts"]["dirs"] == [
+    assert json.loads(config.to_json())["plugin_conf"]["bind_mount_opts"]["dirs"] == [
         [f"{INPUTS}/tree/data", "/data"], [f"{INPUTS}/tree/2.data", "/more"],
         [f"{INPUTS}/file/x", "/x"],
     ]  # fmt: skip
@@ -187,7 +201,6 @@ def test_bound_directories_go_along(portable: Any, tmp_path: Path) -> None:
          "config_opts['plugin_conf']['tmpfs_opts']['keep_mounted'] = True", "keep_mounted"),
         ("config_opts['macrofile'] = '/no/macros'", "/no/macros"),
         ("config_opts['bootstrap_image'] = 'dir:/no/image'", "/no/image"),
-        ("config_opts['dnf.conf'] += '[l]\\nbaseurl=file:///srv/repo\\n'", "/srv/repo"),
         ("config_opts['dnf.conf'] += '[l]\\nbaseurl=http://l\\npassword=sesame\\n'", "password"),
         ("config_opts['plugin_conf']['site_enable'] = True\n"
          "config_opts['plugin_conf']['site_opts'] = {'key': ['/etc/passwd']}", "/etc/passwd"),
@@ -272,7 +285,7 @@ def test_a_hermetic_builds_repository_goes_along(portable: Any, etc: Any, tmp_pa
     opts["offline_local_repository"] = str(repository)
     opts["plugin_conf"]["bind_mount_opts"]["dirs"].append((str(repository), "/hermetic_repo"))
     carrier = Carrier()
-    found = json.loads(mock_config(opts, line, carrier, code_travels=True).text)
+    found = json.loads(mock_config(opts, line, carrier, code_travels=True).to_json())
     assert found["offline_local_repository"] == f"{INPUTS}/tree/repo"
     assert f"baseurl=file://{INPUTS}/tree/repo" in found["dnf.conf"]
     assert found["plugin_conf"]["bind_mount_opts"]["dirs"] == []

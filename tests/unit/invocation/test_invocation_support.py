@@ -42,7 +42,6 @@ def test_accepted(argv: list[str]) -> None:
         (["--buildroot-image=x", "a"], "--buildroot-image"),
         (["--hermetic-build", "x", "y", "a"], "--hermetic-build"),
         (["--calculate-build-dependencies", "a"], "--calculate-build-dependencies"),
-        (["--scm-enable", "a"], "--scm-enable"),
         (["-l"], "--list-snapshots"),
         (["--scrub=lvm"], "--scrub=lvm"),
         (["--scrub=overlayfs"], "--scrub=overlayfs"),

@@ -41,7 +41,7 @@ def test_it_is_one_file_for_python_39_and_the_standard_library() -> None:
     assert not any(isinstance(node, ast.Match) for node in ast.walk(tree))
     # Loaded before it is in sys.modules: a dataclass would look itself up there and fail.
     assert "dataclasses" not in imported
-    assert len(PLUGIN.read_text().splitlines()) < 300
+    assert len(PLUGIN.read_text().splitlines()) < 320
 
 
 @pytest.fixture

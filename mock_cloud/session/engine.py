@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which engine performs an invocation on the nodes of a remote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mock_cloud.session.console import Console
+from mock_cloud.session.state import cache_dir
+from mock_cloud.settings import EngineChoice, Remote
+from mock_cloud.toolkit.mock_kit import MockKit, MockProgram, pack_mock
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The chroot engine, or with `uses_mock` mock: this machine's own, packed, or the node's."""
+
+    uses_mock: bool
+    kit: MockKit | None = None
+
+
+def choose_engine(remote: Remote, program: MockProgram | None, console: Console) -> Engine:
+    """The engine that `remote` asks for; `program` is this machine's mock, if it has one.
+
+    Packs it if need be. ConfigError when that cannot be done.
+    """
+    choice = remote.build.engine
+    if choice is EngineChoice.CHROOT or (choice is EngineChoice.AUTO and program is None):
+        console.debug(f"remote {remote.name}: chroot engine")
+        return Engine(uses_mock=False)
+    if program is None:
+        console.debug(f"remote {remote.name}: mock engine, the node's own mock")
+        return Engine(uses_mock=True)
+    kit = pack_mock(cache_dir() / "mocks", *program)
+    console.debug(f"remote {remote.name}: mock engine, this machine's mock {kit.version}")
+    return Engine(uses_mock=True, kit=kit)
