@@ -56,17 +56,28 @@ def _load(name: str, path: Path) -> None:
     loader.exec_module(module)
 
 
-def find_dependencies(before: set[str]) -> dict[str, Path]:
-    """Name → file or directory of the packages imported since `before`, standard library apart."""
+def foreign_modules() -> dict[str, Path]:
+    """Name → file of what is loaded beside the standard library."""
     found = {}
-    for name in sorted({name.partition(".")[0] for name in set(sys.modules) - before}):
-        module = sys.modules.get(name)
+    for name, module in list(sys.modules.items()):
         file: str | None = getattr(module, "__file__", None)
-        if file is None or name in (PACKAGE, NODES_OWN) or name.startswith(("mock_", "__")):
-            continue
-        if not _is_standard(Path(file)):
-            path = Path(file)
-            found[name] = path.parent if path.stem == "__init__" else path
+        if file is not None and not name.startswith("__") and not _is_standard(Path(file)):
+            found[name] = Path(file)
+    return found
+
+
+def forget_foreign() -> None:
+    """Unload what site-packages had loaded at the start (site, .pth): mock may not want it."""
+    for name in foreign_modules():
+        del sys.modules[name]
+
+
+def find_dependencies() -> dict[str, Path]:
+    """Name → file or directory of what mock imported beside its own package."""
+    found = {}
+    for name, file in sorted(foreign_modules().items()):
+        if "." not in name and name not in (PACKAGE, NODES_OWN) and not name.startswith("mock_"):
+            found[name] = file.parent if file.stem == "__init__" else file
     return found
 
 
@@ -93,7 +104,7 @@ def list_files(name: str, path: Path) -> Iterator[tuple[str, str]]:
 
 def describe(script: Path) -> dict[str, Any]:
     """Everything the kit has to hold. Keys as in `mock_kit.Probe`. ImportError."""
-    before = set(sys.modules)
+    forget_foreign()
     sys.path.insert(0, str(script.parent))  # as for any script
     sys.argv[0] = str(script)  # a mock that is not packaged finds itself by it
     package = Path(importlib.import_module(PACKAGE).__path__[0])
@@ -101,7 +112,7 @@ def describe(script: Path) -> dict[str, Any]:
     version: str = sys.modules[f"{PACKAGE}.constants"].VERSION
     files = list(list_files(PACKAGE, package))
     files = [pair for pair in files if pair[0] != f"{PACKAGE}/plugins/{OWN_PLUGIN}"]
-    for name, path in find_dependencies(before).items():
+    for name, path in find_dependencies().items():
         files += list_files(name, path)
     return {"version": version, "files": [["mock.py", str(script)], *files]}
 
@@ -123,6 +134,7 @@ def check(kit: Path) -> None:
 
     ImportError names what has no pure form.
     """
+    forget_foreign()
     sys.meta_path.append(_NodesOwn(list(sys.path)))
     sys.path[:] = [str(kit), *(entry for entry in sys.path if _is_standard(Path(entry) / "x"))]
     sys.argv[0] = str(kit / "mock.py")

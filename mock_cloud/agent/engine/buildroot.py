@@ -16,7 +16,7 @@ from dataclasses import asdict
 
 from mock_cloud.agent.engine import hwinfo, layers, network, processes, repos, rpmdb, skeleton
 from mock_cloud.agent.engine.cache import Cache
-from mock_cloud.agent.engine.chroot import Chroot, find_kept
+from mock_cloud.agent.engine.chroot import MOCK_TREE, Chroot, find_kept
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.packages import PackageManager
 from mock_cloud.agent.engine.shadow import Shadow
@@ -24,7 +24,7 @@ from mock_cloud.agent.job.request import EngineConfig, tunnel_url
 
 _BUILD_DIRS = ("RPMS", "SPECS", "SRPMS", "SOURCES", "BUILD", "BUILDROOT", "originals")
 _KEPT_IN_HOME = ("SOURCES", ".bash_history", ".bashrc")
-_CA_BUNDLES = (
+CA_BUNDLES = (
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/ssl/ca-bundle.pem",
@@ -65,6 +65,7 @@ class Buildroot:
     def open(self) -> None:
         """Take the chroot for this job. RootLocked if another job has it."""
         self.chroot.lock()
+        Cache(self.chroot.base, MOCK_TREE, self.job.id).remove()  # one name is one chroot
         os.makedirs(self._keys, mode=0o755, exist_ok=True)
         for item in self.job.inputs_of("gpgkey"):
             self.job.take_input(item, self._keys)
@@ -163,7 +164,7 @@ class Buildroot:
                     tunnel=tunnel_url(self.job.request),
                 )
                 self.packages.set_repositories(enabled)
-                bundle = next((path for path in _CA_BUNDLES if os.path.exists(path)), None)
+                bundle = next((path for path in CA_BUNDLES if os.path.exists(path)), None)
                 self._revisions = repos.fetch_revisions(enabled, bundle)
             self.packages.set_revisions(self._revisions)
         return self._revisions

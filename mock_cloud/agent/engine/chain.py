@@ -39,8 +39,7 @@ def perform(job: Job, buildroot: Buildroot, timed: Timed) -> int:
     try:
         return _perform(job, buildroot, timed)
     finally:
-        for directory in _directories(job.results):
-            _remove_links(directory)
+        remove_earlier(job.results)
 
 
 def _perform(job: Job, buildroot: Buildroot, timed: Timed) -> int:
@@ -161,8 +160,11 @@ def _place_earlier(job: Job) -> None:
         os.symlink(path, os.path.join(place, item.name))
 
 
-def _directories(path: str) -> list[str]:
-    return [entry.path for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]
+def remove_earlier(results: str) -> None:
+    """Take the links to what earlier chains built out of the repository again."""
+    for entry in os.scandir(results):
+        if entry.is_dir(follow_symlinks=False):
+            _remove_links(entry.path)
 
 
 def _remove_links(directory: str) -> None:

@@ -23,6 +23,9 @@ from mock_cloud.agent.engine import processes, syscalls
 from mock_cloud.agent.engine.errors import RootError, RootLocked
 
 MOCK_LIBDIR: Final = "/var/lib/mock"
+MOCK_TREE: Final = "mock"
+"""What the mock engine leaves of a chroot is in MOCK_TREE.JOB beside `overlay`."""
+
 _OVERLAY_OPTIONS: Final = "index=off,redirect_dir=off,metacopy=off,xino=off"
 _TTY_GID: Final = 5
 

@@ -75,4 +75,5 @@ class Job:
         return target
 
     def discard_inputs(self) -> None:
-        shutil.rmtree(os.path.join(self.directory, "inputs"), ignore_errors=True)
+        for name in ("inputs", "mock"):
+            shutil.rmtree(os.path.join(self.directory, name), ignore_errors=True)

@@ -14,13 +14,14 @@ import signal
 import traceback
 from collections.abc import Iterator
 from types import FrameType
-from typing import Final
+from typing import Final, Protocol
 
 from mock_cloud.agent.engine import modes
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import Cancelled, EngineError, NoSpace
 from mock_cloud.agent.engine.logs import Logs
+from mock_cloud.agent.engine.mock.perform import MockEngine
 from mock_cloud.agent.job.request import JobRequest
 from mock_cloud.agent.job.status import Status, write_status
 from mock_cloud.agent.job.terminal import TerminalWriter
@@ -39,15 +40,15 @@ def perform(workspace: str, job_id: str, directory: str, request: JobRequest) ->
     logs.on_state = lambda name: write_status(directory, Status(name))
     job = Job(workspace, job_id, directory, request, logs)
     code, message = 1, ""
-    buildroot = None
+    engine: _Engine | None = None
     try:
         with _translated():
-            buildroot = Buildroot(job)
+            engine = _Chroot(job) if request.mock is None else MockEngine(job, request.mock)
             try:
-                code = _perform(job, buildroot)
+                code = engine.perform()
             finally:
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the clean-up is short and bounded
-                buildroot.close()
+                engine.close()
     except EngineError as error:
         code, message = error.exit_code, error.message
         logs.error(message)
@@ -57,22 +58,51 @@ def perform(workspace: str, job_id: str, directory: str, request: JobRequest) ->
         logs.debug(traceback.format_exc())
     job.discard_inputs()
     logs.close()
-    trees = buildroot.store.present() if buildroot else {}
-    kept = [buildroot.chroot.base] if buildroot and buildroot.is_kept else []
+    trees = engine.trees() if engine else {}
+    kept = engine.kept() if engine else []
     return Status("done", code, message[:_MESSAGE_MAX], trees, kept)
 
 
-def _perform(job: Job, buildroot: Buildroot) -> int:
-    """The mode, then what the controller keeps of the chroot: also after a failed build."""
-    try:
-        code = modes.perform(job, buildroot)
-    except Cancelled:
-        raise  # whoever stops a job does not wait for it
-    except EngineError:
-        buildroot.shadow.finish()
-        raise
-    buildroot.shadow.finish()
-    return code
+class _Engine(Protocol):
+    """What performs a job. `close` is always called; `trees` and `kept` after it: see Status."""
+
+    def perform(self) -> int: ...
+
+    def close(self) -> None: ...
+
+    def trees(self) -> dict[str, str]: ...
+
+    def kept(self) -> list[str]: ...
+
+
+class _Chroot:
+    """The chroot engine."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._buildroot = Buildroot(job)
+
+    def perform(self) -> int:
+        """The mode, then what the controller keeps of the chroot: also after a failed build."""
+        shadow = self._buildroot.shadow
+        try:
+            code = modes.perform(self._job, self._buildroot)
+        except Cancelled:
+            raise  # whoever stops a job does not wait for it
+        except EngineError:
+            shadow.finish()
+            raise
+        shadow.finish()
+        return code
+
+    def close(self) -> None:
+        self._buildroot.close()
+
+    def trees(self) -> dict[str, str]:
+        return self._buildroot.store.present()
+
+    def kept(self) -> list[str]:
+        return [self._buildroot.chroot.base] if self._buildroot.is_kept else []
 
 
 @contextlib.contextmanager

@@ -28,12 +28,28 @@ class SpaceWatch:
         self._places = places
         self._last = b""
         self._full = ""
+        self._said = False
 
     def look(self, output: bytes) -> None:
         """Take notice of a piece of the command's output."""
         text = self._last + output
         self._last = text[-len(_WORDS) :]
-        if not self._full and _WORDS in text:
+        if _WORDS in text:
+            self._said = True
+            self.glance()
+
+    def raise_if_said(self, text: str) -> None:
+        """NoSpace if the disk was full at some time, and `text` or the output complained of it.
+
+        `text` is the end of a log: it may hold old complaints, so neither alone proves it.
+        """
+        said = self._said or _WORDS.decode() in text
+        if _RPM_NEEDS.search(text) or (said and self._full):
+            self.raise_if_full(text)
+
+    def glance(self) -> None:
+        """Take notice of file systems that are full now; what failed may free space soon."""
+        if not self._full:
             self._full = self._find_full()
 
     def raise_if_full(self, output: str = "") -> None:

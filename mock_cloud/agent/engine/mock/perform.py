@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One job by real mock: everything laid out, mock run, what it left recorded."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from mock_cloud.agent.engine import layers, processes
+from mock_cloud.agent.engine.buildroot import CA_BUNDLES
+from mock_cloud.agent.engine.chain import remove_earlier
+from mock_cloud.agent.engine.context import Job
+from mock_cloud.agent.engine.errors import Cancelled, ConfigurationError
+from mock_cloud.agent.engine.files import COPYOUT_NAME
+from mock_cloud.agent.engine.interactive import terminal_of
+from mock_cloud.agent.engine.mock import network, places
+from mock_cloud.agent.engine.mock.accounts import USER, write_accounts
+from mock_cloud.agent.engine.mock.config import chroot_digest, place, plugin_directory, write_config
+from mock_cloud.agent.engine.mock.inputs import lay_out, link_earlier, unpack_kit
+from mock_cloud.agent.engine.mock.output import Filter
+from mock_cloud.agent.engine.mock.state import MockState
+from mock_cloud.agent.engine.relay import Program, on_pipes, on_terminal
+from mock_cloud.agent.engine.space import SpaceWatch
+from mock_cloud.agent.job.request import MockRun
+from mock_cloud.agent.job.terminal import STDERR
+
+PYTHON: Final = "/usr/bin/python3"
+PYTHON_OPTIONS: Final = ("-s", "-E", "-B")
+NODES_MOCK: Final = "/usr/libexec/mock/mock"
+_PACKAGE_MANAGERS: Final = tuple(
+    f"/usr/bin/{name}" for name in ("dnf-3", "dnf", "dnf5", "yum", "microdnf")
+)
+_INTERACTIVE: Final = ("shell", "chroot")
+_LOGS: Final = ("build.log", "root.log")
+_TAIL_BYTES: Final = 1 << 16
+
+
+class MockEngine:
+    """Performs a request that has `mock`. Close it, then ask what is left on the node."""
+
+    def __init__(self, job: Job, run: MockRun) -> None:
+        self._job = job
+        self._run = run
+        self._store = layers.LayerStore(job.workspace, job.id, job.request.layers)
+        self._state = MockState(job.workspace, job.id, run.root, self._store)
+        self._cancelled = False
+
+    def perform(self) -> int:
+        """mock's own exit code. Raises EngineError for what keeps mock from being run."""
+        try:
+            return self._perform()
+        except Cancelled:
+            self._cancelled = True
+            raise
+
+    def close(self) -> None:
+        """Measure and record what stays. Idempotent."""
+        processes.kill_others()
+        # A cancel has no time for it, and a chroot that was cut off is of no use.
+        self._state.close(record=not self._cancelled)
+        self._store.close()
+
+    def trees(self) -> dict[str, str]:
+        """As `Status.layers`."""
+        return self._store.present()
+
+    def kept(self) -> list[str]:
+        """As `Status.chroots`."""
+        return [self._state.chroot.base] if self._state.is_kept else []
+
+    def _perform(self) -> int:
+        job, run = self._job, self._run
+        script = self._find_script()
+        top = os.path.join(job.directory, "mock")
+        shown_results = places.results_of(job.request.mode, run.chroot_name)
+        # Only the layout until the state is taken: its paths change with that.
+        layout = places.Places(top, job.results, shown_results, "", "")
+        layout.prepare()
+        gid = write_accounts(layout.inside(f"{places.HERE}/private"), run.chrootuid, places.HOME)
+        self._state.take(gid)
+        layout = places.Places(
+            top, job.results, shown_results, self._state.chroots, self._state.cache
+        )
+        for shown in (places.COPYOUT, places.HOME):
+            os.chown(layout.inside(shown), run.chrootuid, gid)
+        os.chown(job.results, run.chrootuid, gid)
+        plugins = layout.inside(plugin_directory(bool(run.kit)))
+        if run.kit:
+            unpack_kit(job, job.find_input(run.kit), layout.inside(places.KIT))
+        else:
+            network.link_plugins(plugins)
+        network.add_plugin(plugins)
+        lay_out(job, layout.inside(places.INPUTS), (run.chrootuid, gid))
+        write_config(layout.inside(places.CONFIG), run)
+        self._state.check_cached(chroot_digest(run))
+        if job.request.mode == "chain":
+            link_earlier(job, (run.chrootuid, gid))
+        try:
+            return self._run_mock([*script, *self._words(layout)], layout, gid)
+        finally:
+            if job.request.mode == "chain":
+                remove_earlier(job.results)
+            if job.request.mode == "copyout":
+                _pack(layout.inside(places.COPYOUT), os.path.join(job.results, COPYOUT_NAME))
+
+    def _find_script(self) -> list[str]:
+        """The interpreter and mock's script. ConfigurationError names what the node lacks."""
+        lacking = []
+        if not os.path.exists(PYTHON):
+            lacking.append("python3")
+        elif processes.capture([PYTHON, *PYTHON_OPTIONS, "-c", "import rpm"], processes.Place())[0]:
+            lacking.append("python3-rpm")
+        if not any(map(os.path.exists, _PACKAGE_MANAGERS)):
+            lacking.append("dnf")
+        if not self._run.kit and not os.path.exists(NODES_MOCK):
+            lacking.append("mock")
+        if lacking:
+            raise ConfigurationError(
+                f"the node has no {' and no '.join(lacking)}, which the mock engine needs"
+            )
+        script = f"{places.KIT}/mock.py" if self._run.kit else NODES_MOCK
+        return [PYTHON, *PYTHON_OPTIONS, script]
+
+    def _words(self, layout: places.Places) -> Iterator[str]:
+        run = self._run
+        yield f"--configdir={places.CONFIG}"
+        if "--hermetic-build" not in run.argv:
+            yield f"--root={run.chroot_name}"
+        if self._job.request.mode == "chain":
+            yield f"--localrepo={places.LOCAL_REPOSITORY}"
+        else:
+            yield f"--resultdir={layout.shown_results}"
+        for word in run.argv:
+            yield place(word)
+
+    def _run_mock(self, argv: list[str], layout: places.Places, gid: int) -> int:
+        job = self._job
+        watch = SpaceWatch((layout.chroots, job.directory, "/var/tmp"))  # noqa: S108
+        pty = job.request.pty if job.request.mode in _INTERACTIVE else []
+        output = _Output(job, layout, watch, on_terminal=bool(pty))
+        environment = _environment(self._run.chrootuid, gid)
+
+        def enter() -> None:
+            layout.mount()
+            processes.Place().enter()
+
+        if pty:
+            size, term = terminal_of(pty)
+            environment["TERM"] = term or environment["TERM"]
+            program = Program(argv, environment, enter, watch.glance)
+            code = on_terminal(program, "", 0, size, job.directory, output.write)
+        else:
+            program = Program(argv, environment, enter, watch.glance)
+            directory = job.directory if job.request.mode == "shell" else ""
+            code = on_pipes(program, directory, output.write)
+        output.finish()
+        if code:
+            _raise_if_full(watch, job.results)
+        return code
+
+
+class _Output:
+    """mock's two streams on their way to the terminal log."""
+
+    def __init__(
+        self, job: Job, layout: places.Places, watch: SpaceWatch, *, on_terminal: bool
+    ) -> None:
+        self._terminal = job.logs.terminal
+        self._watch = watch
+        shown = {
+            layout.shown_results.encode(): os.fsencode(job.shown_results),
+            f"{places.INPUTS}/srpm/".encode(): b"",
+        }
+        # On a terminal nothing is held back: a shell's prompt ends like a path.
+        self._stderr = 1 if on_terminal else STDERR
+        self._filter = Filter({} if on_terminal else shown, drops_banner=job.request.verbose > 0)
+
+    def write(self, stream: int, data: bytes) -> None:
+        self._watch.look(data)
+        if stream == self._stderr:
+            data = self._filter.feed(data)
+        if data:
+            self._terminal.write(stream, data)
+
+    def finish(self) -> None:
+        held = self._filter.finish()
+        if held:
+            self._terminal.write(self._stderr, held)
+
+
+def _environment(uid: int, gid: int) -> dict[str, str]:
+    """As sudo would start mock, for the build user."""
+    environment: Mapping[str, str] = {
+        "PATH": processes.NODE_PATH,
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "TERM": "vt100",
+        "USER": "root",
+        "LOGNAME": "root",
+        "SUDO_UID": str(uid),
+        "SUDO_GID": str(gid),
+        "SUDO_USER": USER,
+    }
+    # The controller's copy of requests may look for another distribution's.
+    bundle = next((path for path in CA_BUNDLES if os.path.exists(path)), "")
+    return {**environment, **({"REQUESTS_CA_BUNDLE": bundle} if bundle else {})}
+
+
+def _raise_if_full(watch: SpaceWatch, results: str) -> None:
+    """NoSpace if that was why: mock's logs have what its commands printed."""
+    for where, _, names in os.walk(results):
+        for name in set(names) & set(_LOGS):
+            watch.raise_if_said(_tail(os.path.join(where, name)))
+    watch.raise_if_said("")
+
+
+def _tail(path: str) -> str:
+    with open(path, "rb") as stream:
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL_BYTES))
+        return stream.read().decode(errors="replace")
+
+
+def _pack(directory: str, path: str) -> None:
+    """What mock copied out, if anything, as the result copyout.tar."""
+    names = sorted(os.listdir(directory))
+    if not names:
+        return
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for name in names:
+            archive.add(os.path.join(directory, name), arcname=name)

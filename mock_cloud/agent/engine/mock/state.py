@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What mock leaves on a node for later jobs: chroots, its bootstrap chroot, its caches.
+
+They lie in two trees a chroot name, /var/lib/mock/ROOT/mock.JOB and W/dnf/KEY.JOB, which mock
+sees as /var/lib/mock and its cache. Both are renamed for each job before anything is written,
+so that a path the controller recorded never has another content, even if the job is cut off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import shutil
+from typing import Final
+
+from mock_cloud.agent.engine import layers
+from mock_cloud.agent.engine.cache import Cache
+from mock_cloud.agent.engine.chroot import MOCK_LIBDIR, MOCK_TREE, Chroot
+from mock_cloud.agent.engine.errors import RootLocked
+
+_BOOTSTRAP: Final = "-bootstrap"
+_NOTE: Final = "mock-cloud-options"
+
+
+class MockState:
+    """The trees of the chroot called `name`, for one job. Take it, then close it."""
+
+    def __init__(self, workspace: str, job_id: str, name: str, store: layers.LayerStore) -> None:
+        self.chroot = Chroot(name, job_id)
+        self._job_id = job_id
+        self._store = store
+        self._chroots = Cache(self.chroot.base, MOCK_TREE, job_id)
+        key = layers.key_of(kind="mock", root=name)
+        self._cache = Cache(os.path.join(workspace, "dnf"), key, job_id)
+        self._is_taken = False
+
+    @property
+    def chroots(self) -> str:
+        """The node's path of what mock sees as /var/lib/mock."""
+        return self._chroots.path
+
+    @property
+    def cache(self) -> str:
+        return self._cache.path
+
+    def take(self, gid: int) -> None:
+        """Make the vouched trees this job's own, empty ones where there are none.
+
+        The group `gid` may write there, as mock's package has it. A chroot that the other
+        engine made is removed: one name is one chroot. RootLocked if another job has it.
+        """
+        self.chroot.lock()
+        self._is_taken = True
+        self.chroot.delete()
+        sweep(self._job_id, self._store)
+        for tree in (self._chroots, self._cache):
+            tree.find(self._store.may_reuse)
+            tree.prepare()
+            os.chown(tree.path, 0, gid)
+            os.chmod(tree.path, 0o2775)  # noqa: S103 (W and the namespace keep others out)
+
+    def check_cached(self, digest: str) -> None:
+        """Remove cached chroots that were made for other options than `digest` stands for."""
+        note = os.path.join(self.cache, _NOTE)
+        with contextlib.suppress(FileNotFoundError), open(note, encoding="ascii") as stream:
+            if stream.read() == digest:
+                return
+        for path in glob.glob(os.path.join(glob.escape(self.cache), "*", "root_cache")):
+            shutil.rmtree(path)
+        with open(note, "w", encoding="ascii") as stream:
+            stream.write(digest)
+
+    def close(self, *, record: bool) -> None:
+        """Keep what a later job can use, and measure it unless `record` is False. Idempotent.
+
+        Unmeasured trees are removed by the next job of this name, or the next one at all.
+        """
+        if self._is_taken and record:
+            if not self._has_chroots():
+                shutil.rmtree(self.chroots)
+            for path in (self.chroots, self.cache):
+                if os.path.isdir(path):
+                    self._store.record(path)
+        self._is_taken = False
+        self.chroot.unlock()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a chroot that a user would look for, not mock's own alone."""
+        return any(not name.endswith(_BOOTSTRAP) for name in self._initialised())
+
+    def _has_chroots(self) -> bool:
+        return bool(self._initialised())
+
+    def _initialised(self) -> list[str]:
+        with contextlib.suppress(FileNotFoundError):
+            return [name for name in os.listdir(self.chroots)
+                    if _has_content(os.path.join(self.chroots, name, "root"))]  # fmt: skip
+        return []
+
+
+def _has_content(directory: str) -> bool:
+    try:
+        return bool(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def sweep(job_id: str, store: layers.LayerStore) -> None:
+    """Remove trees that nobody vouches for, of chroots that no job works in."""
+    for name in os.listdir(MOCK_LIBDIR):
+        base = os.path.join(MOCK_LIBDIR, name)
+        if not has_trees(base):
+            continue
+        chroot = Chroot(name, job_id)
+        with contextlib.suppress(RootLocked), contextlib.ExitStack() as stack:
+            chroot.lock()
+            stack.callback(chroot.unlock)
+            Cache(base, MOCK_TREE, job_id).find(store.may_reuse)
+
+
+def has_trees(base: str) -> bool:
+    """Whether mock's engine left something in the chroot's directory `base`."""
+    try:
+        return any(name.startswith(f"{MOCK_TREE}.") for name in os.listdir(base))
+    except (FileNotFoundError, NotADirectoryError):
+        return False

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A lab node that runs real mock: requests as a controller makes them, with the machine's mock."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mock_cloud.agent.job.request import JOB_DIRECTORY, Input, JobRequest, MockRun
+from mock_cloud.toolkit import MockKit, pack_mock
+from tests.component.engine_node import Ended, EngineNode, make_source
+from tests.lab.http import FileServer
+from tests.lab.layout import Lab
+
+ROOT = "lab-1-x86_64"
+INPUTS = f"{JOB_DIRECTORY}/inputs"
+
+
+def packed_mock(cache: Path) -> MockKit:
+    """The machine's mock as a kit; skips the test if it has none."""
+    named = os.environ.get("MOCK_CLOUD_TEST_MOCK")
+    script = Path(named or "/usr/libexec/mock/mock")
+    if not script.is_file():
+        pytest.skip("no mock on this machine: install it, or set MOCK_CLOUD_TEST_MOCK=…/mock.py")
+    python = os.environ.get("MOCK_CLOUD_TEST_MOCK_PYTHON") if named else None
+    return pack_mock(cache, script, Path(python or "/usr/bin/python3"))
+
+
+def mock_options(url: str) -> dict[str, Any]:
+    """config_opts for the lab's release 1, served at `url`, as a controller renders them."""
+    return {
+        "root": ROOT,
+        "target_arch": "x86_64",
+        "legal_host_arches": ["x86_64"],
+        "chroot_setup_cmd": "install @buildsys-build",
+        "dist": "lab1",
+        "releasever": "1",
+        "package_manager": "dnf4",
+        "use_bootstrap": False,
+        "isolation": "auto",
+        "macros": {
+            "%_topdir": "/builddir/build",
+            "%_rpmfilename": "%%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm",
+            "%_dbpath": "/var/lib/rpm",
+        },
+        "dnf.conf": textwrap.dedent(f"""\
+            [main]
+            reposdir=/dev/null
+            assumeyes=1
+            best=1
+            gpgcheck=1
+            install_weak_deps=0
+            keepcache=1
+            metadata_expire=0
+            protected_packages=
+
+            [lab]
+            name=Lab Linux $releasever
+            baseurl={url}/$releasever
+            gpgkey=file://{INPUTS}/gpgkey/lab.asc
+            skip_if_unavailable=False
+            """),
+    }
+
+
+class MockSite:
+    """A node, the distribution it installs from, and requests for the mock engine."""
+
+    def __init__(
+        self, node: EngineNode, lab: Lab, server: FileServer, kit: MockKit, sources: Path
+    ) -> None:
+        self.node = node
+        self.lab = lab
+        self.server = server
+        self.kit = kit
+        self.sources = sources
+        self.options = mock_options(f"{server.url}/dist")
+
+    def request(
+        self, mode: str, *argv: str, inputs: tuple[Input, ...] = (),
+        options: dict[str, Any] | None = None, **changes: Any,
+    ) -> JobRequest:  # fmt: skip
+        kit = self.node.put(self.kit.path, "kit", "mock.tar.gz")
+        key = self.node.put(self.lab.package_key, "gpgkey", "lab.asc")
+        config = json.dumps({**self.options, **(options or {})})
+        run = MockRun(ROOT, ROOT, list(argv), config, kit=kit.name)
+        request = JobRequest(
+            mode, mock=run, inputs=[kit, key, *inputs], resultdir="/home/user/result"
+        )
+        return replace(request, **changes)
+
+    def run(self, mode: str, *argv: str, **changes: Any) -> Ended:
+        return self.node.run(self.request(mode, *argv, **changes))
+
+    def rebuild(self, *packages: Path, **changes: Any) -> Ended:
+        inputs = tuple(self.node.put(path, "srpm") for path in packages)
+        words = [f"{INPUTS}/srpm/{item.name}" for item in inputs]
+        return self.run("rebuild", "--rebuild", *words, inputs=inputs, **changes)
+
+    def source(self, name: str, **parts: str) -> Path:
+        return make_source(self.sources / name, name, **parts)
+
+    def pack(self, role: str, name: str, directory: Path) -> Input:
+        """A directory as an input: a tar whose one top-level name is `name`."""
+        archive = self.sources / f"{name}.tar"
+        subprocess.run(
+            ["tar", "-C", str(directory), f"--transform=s,^\\.,{name},", "-cf", str(archive), "."],
+            check=True,
+        )
+        return self.node.put(archive, role, name)
+
+
+@contextmanager
+def mock_site(lab: Lab, directory: Path, **node: Any) -> Iterator[MockSite]:
+    """A node of its own, with the machine's mock packed for it."""
+    kit = packed_mock(directory / "kit")
+    server = FileServer({"/dist": lab.dist})
+    with server, EngineNode(lab, directory / "node", **node) as one:
+        yield MockSite(one, lab, server, kit, directory / "sources")
+    shutil.rmtree(directory)
