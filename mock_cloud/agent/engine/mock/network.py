@@ -18,7 +18,7 @@ NAME: Final = "mock_cloud_network"
 
 # mock's own way of leaving the network, which it takes with systemd-nspawn only. Python 3.9.
 _TEXT: Final = """\
-from mockbuild import util
+from mockbuild import uid, util
 from mockbuild.exception import Error
 
 requires_api_version = "1.1"
@@ -30,11 +30,17 @@ def init(plugins, conf, buildroot):
         raise Error("this mock keeps builds off the network in a way that mock-cloud does not know")
 
     def leave_network(unshare_net=True):
-        before, util.USE_NSPAWN = util.USE_NSPAWN, True
+        # In a child of its own that is root in its saved ids only, just before its chroot(2).
+        if util.USE_NSPAWN or not unshare_net:
+            return leave(unshare_net)
+        before = uid.getresuid()
+        uid.setresuid(0, 0, 0)
+        util.USE_NSPAWN = True
         try:
-            leave(unshare_net)
+            leave()
         finally:
-            util.USE_NSPAWN = before
+            util.USE_NSPAWN = False
+            uid.setresuid(*before)
 
     if not getattr(util, "mock_cloud_network", False):
         util.mock_cloud_network, util.condUnshareNet = True, leave_network
