@@ -120,12 +120,12 @@ class RealMock:
 
     def run(self, *words: str | Path) -> Ended:
         """Run mock to its end."""
-        return _end(self.argv(*words), cwd=self.place, env=self.environment)
+        return end(self.argv(*words), cwd=self.place, env=self.environment)
 
     def on_terminal(self, *words: str | Path) -> Ended:
         """The same on a terminal of its own; all that is printed is standard output."""
         argv = ["script", "-qefc", shlex.join(self.argv(*words)), "/dev/null"]
-        return _end(argv, cwd=self.place, env={**self.environment, "TERM": "xterm"})
+        return end(argv, cwd=self.place, env={**self.environment, "TERM": "xterm"})
 
     @contextmanager
     def started(self, *words: str | Path) -> Iterator[Started]:
@@ -148,7 +148,7 @@ class RealMock:
     def launch(self, *words: str | Path) -> Ended:
         """Run the launcher like mock: under sudo, for a user in the group mock."""
         path = f"{self.script.parent}:{self.environment['PATH']}"
-        return _end(
+        return end(
             [str(self.place / "bin/launcher"), *map(str, words)],
             cwd=self.place,
             env={**self.environment, "PATH": path},
@@ -158,7 +158,7 @@ class RealMock:
     def as_user(self, *argv: str) -> Ended:
         """Run a command as the user himself."""
         env = {name: text for name, text in self.environment.items() if "SUDO" not in name}
-        return _end(
+        return end(
             list(argv),
             cwd=self.place,
             env={**env, "HOME": self.user.pw_dir, "USER": self.user.pw_name},
@@ -176,7 +176,7 @@ class RealMock:
         return RealMock(place, self.user, self.python)
 
 
-def _end(argv: list[str], **given: Any) -> Ended:
+def end(argv: list[str], **given: Any) -> Ended:
     done = subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A packaged mock behind consolehelper: enabled by `mock-cloud launcher`, and by the launcher."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration import packaged_mock, real_mock
+from tests.integration.packaged_mock import PackagedMock
+from tests.integration.real_mock import RealMock
+from tests.lab.chroots import ConfigDirectory
+from tests.lab.clouds.ec2 import Ec2Cloud
+
+pytestmark = pytest.mark.lab
+
+SECRET = {"AWS_ACCESS_KEY_ID": "of-the-shell", "AWS_PROFILE": "none", "MOCK_REMOTE": "nowhere"}
+RECORDER = """\
+#!/bin/sh
+env > {record}
+exec {session} "$@"
+"""
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[RealMock]:
+    place = Path(tempfile.mkdtemp(prefix="mock-cloud-packaged-"))
+    try:
+        place.chmod(0o755)
+        yield real_mock.make(place)
+    finally:
+        shutil.rmtree(place)
+
+
+@pytest.fixture(scope="module")
+def mock(bare: RealMock) -> PackagedMock:
+    return packaged_mock.make(bare)
+
+
+@pytest.fixture(scope="module")
+def config(bare: RealMock, mock: PackagedMock, ec2_cloud: Ec2Cloud) -> Iterator[ConfigDirectory]:
+    """/etc/mock, with a remote whose credentials only the user may read."""
+    ec2_cloud.reset()
+    written = ec2_cloud.write_config(mock.etc)
+    real_mock.configure(bare, written.path)
+    shutil.copy(ec2_cloud.manifest, bare.place)
+    remote = written.path / "remotes.d/ec2.toml"
+    text = remote.read_text().replace(str(ec2_cloud.manifest.parent), str(bare.place))
+    remote.write_text(text)
+    os.chown(remote, bare.user.pw_uid, bare.user.pw_gid)
+    start = (bare.place / "bin/launcher", "-r", written.chroot(), "--remote", "ec2", "--init")
+    mock.as_user(*start).expect()  # the node, for all tests
+    yield written
+    mock.as_user(bare.place / "bin/mock-cloud", "release", "--all").expect()
+    ec2_cloud.reset()
+
+
+def test_the_site_is_enabled_and_the_environment_is_stripped(
+    bare: RealMock, mock: PackagedMock, config: ConfigDirectory, plain_srpm: Path
+) -> None:
+    """As kojid starts it: /usr/bin/mock, and nothing but configuration chooses the remote."""
+    tool = (bare.place / "bin/mock-cloud", "launcher")
+    site = config.path / "site-defaults.cfg"
+    before = site.read_text()
+    refused = mock.as_user(*tool, "enable", "--site").expect(3)
+    assert "not writable" in refused.stderr and site.read_text() == before
+    mock.as_root(*tool, "enable", "--site", "--remote", "ec2").expect()
+    try:
+        rows = json.loads(mock.as_root(*tool, "status", "--json").expect().stdout)
+        assert {row["way"] for row in rows if row["on"]} == {"plugin", "site"}
+        assert (mock.plugins / "remote.py").is_file()
+        record, recorder = bare.place / "results/environment", bare.place / "bin/recorder"
+        session = f"{bare.place}/venv/bin/python -m mock_cloud.handover"
+        recorder.write_text(RECORDER.format(record=record, session=session))
+        recorder.chmod(0o755)
+        own = mock.home / ".config/mock.cfg"
+        own.parent.mkdir(exist_ok=True)
+        own.write_text(f"config_opts['plugin_conf']['remote_opts']['session'] = '{recorder}'\n")
+        results = bare.place / "results/site"
+        words = ("/usr/bin/mock", "-r", config.chroot(), "--resultdir", results, plain_srpm)
+        ended = mock.as_user(*words, env=SECRET).expect()
+        own.unlink()
+        assert "node trusted" in ended.stderr and f"logs in: {results}" in ended.stderr
+        assert {path.owner() for path in results.glob("*.rpm")} == {bare.user.pw_name}
+        assert not list((bare.place / "lib").glob("*/root")), "mock made a chroot here"
+        seen = dict(line.split("=", 1) for line in record.read_text().splitlines() if "=" in line)
+        assert not set(SECRET) & set(seen) and "AWS" not in "".join(seen)
+        assert (seen["HOME"], seen["USER"]) == (bare.user.pw_dir, bare.user.pw_name)
+        here = mock.as_user("/usr/bin/mock", "-r", config.chroot(), "--debug-config").expect()
+        assert "config_opts['remote'] = 'ec2'" in here.stdout
+    finally:
+        mock.as_root(*tool, "disable", "--site").expect()
+    assert site.read_text() == before and not (mock.plugins / "remote.py").exists()
+
+
+def test_the_launcher_before_it(
+    bare: RealMock, mock: PackagedMock, config: ConfigDirectory
+) -> None:
+    """The plugin lies there as the package has it, switched off."""
+    launcher, words = bare.place / "bin/launcher", ("-r", config.chroot())
+    shutil.copy(bare.plugin, mock.plugins)
+    try:
+        root = f"{bare.place}/lib/{config.chroot()}/root/\n"
+        for command in ("/usr/bin/mock", launcher):
+            assert mock.as_user(command, *words, "--print-root-path").expect().stdout == root
+        chroot = ("--chroot", "echo from $HOSTNAME")
+        by_word = mock.as_user(launcher, *words, "--remote", "ec2", *chroot, env=SECRET).expect()
+        assert "mock.py version" in by_word.stderr and "--enable-plugin=remote" in by_word.stderr
+        assert by_word.stdout.startswith("from ")
+        environ = {"MOCK_REMOTE": "ec2"}
+        by_name = mock.as_user(launcher, *words, *chroot, env=environ).expect()
+        assert by_name.stdout == by_word.stdout and "node trusted" in by_name.stderr
+        assert not list((bare.place / "lib").glob("*/root"))
+        wrong = [mock.as_user(one, *words, "--no-such", "x") for one in ("/usr/bin/mock", launcher)]
+        assert wrong[0].code == wrong[1].code != 0
+    finally:
+        (mock.plugins / "remote.py").unlink()
