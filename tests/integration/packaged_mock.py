@@ -12,12 +12,17 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.integration import real_mock
 from tests.integration.conftest import Ended
 from tests.integration.real_mock import RealMock, end
+from tests.lab.chroots import ConfigDirectory
+from tests.lab.clouds.ec2 import Ec2Cloud
 
 _PYTHON = "/usr/bin/python3"
 _PAM = "auth sufficient pam_rootok.so\nauth sufficient pam_succeed_if.so user ingroup mock\n"
@@ -65,6 +70,7 @@ exec "$@"
 class PackagedMock:
     """The layout in `place`, and the unprivileged member of the group mock who uses it."""
 
+    bare: RealMock
     place: Path
     user: pwd.struct_passwd
 
@@ -106,7 +112,7 @@ class PackagedMock:
 
 def make(mock: RealMock) -> PackagedMock:
     """Lay `mock`, a copy in one directory, out as a package would. Its plugin is not installed."""
-    packaged = PackagedMock(mock.place / "layout", mock.user)
+    packaged = PackagedMock(mock, mock.place / "layout", mock.user)
     for name in ("usr/bin", "usr/libexec/mock", "work-usr", "work-etc", "home", "etc/mock"):
         (packaged.place / name).mkdir(parents=True)
     os.chown(packaged.home, mock.user.pw_uid, mock.user.pw_gid)
@@ -126,6 +132,38 @@ def make(mock: RealMock) -> PackagedMock:
     if not Path(mock.python).samefile(_PYTHON) or mock.python != _PYTHON:
         _write(modules.parent / "what-mock-imports.pth", _site_of(mock.python), 0o644)
     return packaged
+
+
+@contextmanager
+def made() -> Iterator[PackagedMock]:
+    """A layout for a module's tests, where the user may go: pytest's directories are root's."""
+    place = Path(tempfile.mkdtemp(prefix="mock-cloud-packaged-"))
+    try:
+        place.chmod(0o755)
+        yield make(real_mock.make(place))
+    finally:
+        shutil.rmtree(place)
+
+
+@contextmanager
+def configured(mock: PackagedMock, cloud: Ec2Cloud) -> Iterator[ConfigDirectory]:
+    """/etc/mock, with a remote `ec2` whose credentials only the user may read, and a warm node.
+
+    The node starts here and not in a test: to the guard against leaks it was there before.
+    """
+    cloud.reset()
+    place = mock.bare.place
+    written = cloud.write_config(mock.etc)
+    real_mock.configure(mock.bare, written.path)
+    shutil.copy(cloud.manifest, place)  # the lab's own is for root's eyes
+    remote = written.path / "remotes.d/ec2.toml"
+    remote.write_text(remote.read_text().replace(str(cloud.manifest.parent), str(place)))
+    os.chown(remote, mock.user.pw_uid, mock.user.pw_gid)
+    start = (place / "bin/launcher", "-r", written.chroot(), "--remote", "ec2", "--init")
+    mock.as_user(*start).expect()
+    yield written
+    mock.as_user(place / "bin/mock-cloud", "release", "--all").expect()
+    cloud.reset()
 
 
 def _write(path: Path, text: str, mode: int) -> None:

@@ -177,6 +177,7 @@ class RealMock:
 
 
 def end(argv: list[str], **given: Any) -> Ended:
+    """Run a command to its end, without standard input."""
     done = subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,

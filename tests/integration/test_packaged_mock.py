@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration import packaged_mock, real_mock
+from tests.integration import packaged_mock
 from tests.integration.packaged_mock import PackagedMock
 from tests.integration.real_mock import RealMock
 from tests.lab.chroots import ConfigDirectory
@@ -29,36 +27,20 @@ exec {session} "$@"
 
 
 @pytest.fixture(scope="module")
-def bare() -> Iterator[RealMock]:
-    place = Path(tempfile.mkdtemp(prefix="mock-cloud-packaged-"))
-    try:
-        place.chmod(0o755)
-        yield real_mock.make(place)
-    finally:
-        shutil.rmtree(place)
+def mock() -> Iterator[PackagedMock]:
+    with packaged_mock.made() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def mock(bare: RealMock) -> PackagedMock:
-    return packaged_mock.make(bare)
+def bare(mock: PackagedMock) -> RealMock:
+    return mock.bare
 
 
 @pytest.fixture(scope="module")
-def config(bare: RealMock, mock: PackagedMock, ec2_cloud: Ec2Cloud) -> Iterator[ConfigDirectory]:
-    """/etc/mock, with a remote whose credentials only the user may read."""
-    ec2_cloud.reset()
-    written = ec2_cloud.write_config(mock.etc)
-    real_mock.configure(bare, written.path)
-    shutil.copy(ec2_cloud.manifest, bare.place)
-    remote = written.path / "remotes.d/ec2.toml"
-    text = remote.read_text().replace(str(ec2_cloud.manifest.parent), str(bare.place))
-    remote.write_text(text)
-    os.chown(remote, bare.user.pw_uid, bare.user.pw_gid)
-    start = (bare.place / "bin/launcher", "-r", written.chroot(), "--remote", "ec2", "--init")
-    mock.as_user(*start).expect()  # the node, for all tests
-    yield written
-    mock.as_user(bare.place / "bin/mock-cloud", "release", "--all").expect()
-    ec2_cloud.reset()
+def config(mock: PackagedMock, ec2_cloud: Ec2Cloud) -> Iterator[ConfigDirectory]:
+    with packaged_mock.configured(mock, ec2_cloud) as config:
+        yield config
 
 
 def test_the_site_is_enabled_and_the_environment_is_stripped(
@@ -120,4 +102,29 @@ def test_the_launcher_before_it(
         wrong = [mock.as_user(one, *words, "--no-such", "x") for one in ("/usr/bin/mock", launcher)]
         assert wrong[0].code == wrong[1].code != 0
     finally:
+        (mock.plugins / "remote.py").unlink()
+
+
+def test_consolehelper_may_be_told_to_keep_the_variable(
+    mock: PackagedMock, config: ConfigDirectory
+) -> None:
+    """Without the launcher MOCK_REMOTE ends at consolehelper, unless its file names it."""
+    shutil.copy(mock.bare.plugin, mock.plugins)
+    told = mock.place / "etc/security/console.apps/mock"
+    site = config.path / "site-defaults.cfg"
+    kept = told.read_text(), site.read_text()
+    session = [str(mock.bare.place / "venv/bin/python"), "-m", "mock_cloud.handover"]
+    try:
+        with site.open("a") as stream:
+            stream.write("config_opts['plugin_conf']['remote_enable'] = True\n")
+            stream.write(f"config_opts['plugin_conf']['remote_opts']['session'] = {session!r}\n")
+        words = ("/usr/bin/mock", "-r", config.chroot(), "--chroot", "true")
+        told.write_text(kept[0].replace("COLUMNS", "COLUMNS,MOCK_REMOTE"))
+        ended = mock.as_user(*words, env={"MOCK_REMOTE": "nowhere"}).expect(3)
+        assert "no remote 'nowhere'" in ended.stderr
+        ended = mock.as_user(*words, env={"MOCK_REMOTE": "ec2"}).expect()
+        assert "node trusted" in ended.stderr
+    finally:
+        told.write_text(kept[0])
+        site.write_text(kept[1])
         (mock.plugins / "remote.py").unlink()
