@@ -118,21 +118,28 @@ class Terminal:
 
 
 def test_a_shell_on_a_terminal(mock: User) -> None:
+    prompt = r"<mock-chroot>|[#$] "
     terminal = Terminal(mock, "--shell", rows=33, columns=101)
     try:
         before = terminal.settings()
-        terminal.await_text(r"<mock-chroot>|[#$] ")
+        terminal.await_text(prompt)
         terminal.type("stty size; echo TERM=$TERM; tty\n")
         terminal.await_text(r"\n33 101\r\nTERM=xterm\r\n/dev/pts/\d+\r\n")
         terminal.resize(20, 60)
         terminal.process.send_signal(signal.SIGWINCH)
-        time.sleep(0.5)
-        terminal.type("stty size\n")
-        terminal.await_text(r"\n20 60\r\n")
-        terminal.type("sleep 100; echo slept $?\n")
-        time.sleep(1)
+        seen = "33 101"
+        while seen == "33 101":  # until the new size has come through; await_text has a deadline
+            terminal.await_text(prompt)
+            terminal.type("stty size\n")
+            seen = terminal.await_text(r"\n(\d+ \d+)\r\n")[1]
+        assert seen == "20 60"
+        terminal.await_text(prompt)
+        terminal.type("echo go''ing; sleep 100\n")
+        terminal.await_text(r"\ngoing\r\n")
         assert terminal.settings() != before  # raw: Ctrl-C is a byte for the chroot
         terminal.type("\x03")
+        terminal.await_text(r"\^C")
+        terminal.await_text(prompt)  # a shell that is interrupted forgets what was typed ahead
         terminal.type("echo still here\n")
         terminal.await_text(r"\nstill here\r\n")
         terminal.type("exit 9\n")

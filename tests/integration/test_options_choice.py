@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,10 +25,11 @@ sys.exit(43)
 
 
 @pytest.fixture(scope="module")
-def user(make_user: MakeUser) -> User:
+def user(make_user: MakeUser) -> Iterator[User]:
     """Somebody whose remotes do not exist, so that each choice fails with its own name."""
     user = make_user("choosing")
-    return replace(user, options=user.options[:4])
+    yield replace(user, options=user.options[:4])
+    assert user.nodes() == [], "a node was had for nothing"
 
 
 def chosen(user: User, *words: str, env: Mapping[str, str] | None = None) -> str:
@@ -144,7 +145,7 @@ def test_the_real_mock_gets_the_same_words(user: User, tmp_path: Path) -> None:
         (("--install", "--allowerasing", "x"), 5, "--allowerasing"),
         (("--rebuild",), 50, "SRPM"),
         (("--rebuild", "/no/such.src.rpm"), 1, "/no/such.src.rpm"),
-        (("--rebuild", "https://lab.invalid/x.src.rpm"), 1, "download"),
+        (("--rebuild", "https://lab.invalid/x.src.rpm"), 5, "cannot fetch"),
         (("--rpmbuild_timeout", "soon", "--init"), 5, "soon"),
         (("--chain",), 50, "SRPM"),
         (("--chain", "--resultdir", "x", "y.src.rpm"), 5, "--localrepo"),
@@ -165,4 +166,3 @@ def test_what_cannot_be_done_is_refused_by_name(
     assert ended.code == code, ended.stderr
     assert says in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert user.nodes() == [], "a node was had for nothing"
