@@ -128,6 +128,8 @@ def choose(source: Source, access: RepoAccess, *, shares_network: bool) -> Way:
                 hint='say repo_access = "auto" or "tunnel" in the [build] table of the remote',
             )
         return Way.DIRECT
+    if not source.urls:
+        return Way.DIRECT
     others = [url for url in source.urls if not _is_file(url)]
     if access is RepoAccess.AUTO and not files:
         is_ours = any(_is_own(url) for url in others)
@@ -271,6 +273,8 @@ def _source(name: str, options: Mapping[str, str], repositories: Repositories) -
             _end(url)
         except ValueError as error:
             raise ConfigError(f"repository {name!r}: {printable(url)} is no URL") from error
+    # What stands for something else leads nowhere, from here or from there (RFC 6761, 6.4).
+    baseurls = [url for url in baseurls if not _end(url)[0].endswith(".invalid")]
     proxy = expand(options.get("proxy", "").strip(), variables)
     schemes = {_scheme(url) for url in (*baseurls, *(url for _, url in lists))}
     if not proxy and any(repositories.environment.get(f"{one}_proxy") for one in schemes):

@@ -13,6 +13,7 @@ BENCHES = (
     ("tests.bench.bench_cloud",),
     ("tests.bench.bench_measure", "/usr"),
     ("tests.bench.bench_transfer",),
+    ("tests.bench.bench_tunnel",),
 )
 
 

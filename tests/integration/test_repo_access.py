@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.conftest import User
+from tests.integration.faults import check_failure
 from tests.lab import chroots
+from tests.lab.clouds.network import Network
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab, locked
+from tests.lab.relay import Relay
 from tests.lab.volunteers import Volunteers, build
 
 pytestmark = pytest.mark.lab
@@ -19,50 +22,135 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture(scope="module")
 def volunteers(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Volunteers]:
+    """Machines whose loopback is their own; the sshd of beta forwards nothing."""
     with locked(lab):
         build(lab)
-    with Volunteers(lab, tmp_path_factory.mktemp("volunteers")) as made:
+    place = tmp_path_factory.mktemp("volunteers")
+    with Volunteers(lab, place, {"beta": "AllowTcpForwarding no"}) as made:
         yield made
 
 
+MakeUser = Callable[..., User]
+
+
 @pytest.fixture
-def user(
+def make_user_of(
     lab: Lab, volunteers: Volunteers, tmp_path: Path, cache: Path, lab_repo: FileServer
-) -> Iterator[User]:
-    """Builds on alpha, whose loopback is its own; the repositories are on ours."""
-    (tmp_path / "home").mkdir()
-    config = chroots.write(lab, tmp_path / "etc", repository_url=f"{lab_repo.url}/dist")
-    with (config.path / "site-defaults.cfg").open("a") as stream:
-        stream.write(f"config_opts['basedir'] = {str(tmp_path / 'var/lib/mock')!r}\n")
-    identity = f'identity = "{volunteers.user_key}"'
-    volunteers.write_remote(config, "alpha", volunteers.alpha.table(more=identity))
-    options = ("--configdir", str(config.path), "-r", config.chroot(), "--remote", "alpha")
-    made = User(tmp_path, config, cache, options)
-    yield made
-    made.release()
+) -> Iterator[MakeUser]:
+    """Makes users of one machine; the repositories are on our loopback unless `url` says where."""
+    users: list[User] = []
 
+    def make(name: str, settings: str = "", *, url: str = "", table: str = "") -> User:
+        place = tmp_path / f"user{len(users)}"
+        (place / "home").mkdir(parents=True)
+        config = chroots.write(lab, place / "etc", repository_url=f"{url or lab_repo.url}/dist")
+        with (config.path / "site-defaults.cfg").open("a") as stream:
+            stream.write(f"config_opts['basedir'] = {str(place / 'var/lib/mock')!r}\n")
+        machine = {"alpha": volunteers.alpha, "beta": volunteers.beta}[name]
+        identity = f'identity = "{volunteers.user_key}"\n'
+        host = machine.table(more=identity + table)
+        volunteers.write_remote(config, name, host, f"[build]\nretries = 0\n{settings}\n")
+        options = ("--configdir", str(config.path), "-r", config.chroot(), "--remote", name)
+        users.append(User(place, config, cache, options))
+        return users[-1]
 
-def set_build(user: User, text: str, *, second_look: bool = False) -> None:
-    path = user.config.path / "remotes.d/alpha.toml"
-    kept = path.read_text().partition("\n[build]\n")[0]
-    if second_look:
-        kept = kept.replace("[attest]\n", '[attest]\nsecond_look = "always"\n')
-    path.write_text(f"{kept}\n[build]\nretries = 0\n{text}")
+    yield make
+    for user in users:
+        user.release()
 
 
 def test_loopback_and_files_of_this_machine(
-    user: User, lab: Lab, lab_repo: FileServer, volunteers: Volunteers, plain_srpm: Path,
-    tmp_path: Path,
-) -> None:  # fmt: skip
+    make_user_of: MakeUser, lab: Lab, lab_repo: FileServer, plain_srpm: Path, tmp_path: Path
+) -> None:
     """auto: both kinds are tunnelled; the second look sees no socket; warm layers stay warm."""
-    set_build(user, "", second_look=True)
+    user = make_user_of("alpha")
+    remote = user.config.path / "remotes.d/alpha.toml"
+    look = '[attest]\nsecond_look = "always"'
+    remote.write_text(remote.read_text().replace("[attest]", look))
     results = tmp_path / "results"
     addrepo = f"--addrepo=file://{lab.release(2)}"
     built = user.mock(addrepo, "--resultdir", results, plain_srpm).expect()
     assert "reached through this machine: lab, " in built.stderr
     assert "the node is unchanged after the build" in built.stderr
+    assert "WARNING" not in built.stderr
     assert list(results.glob("toy-plain-*.rpm"))
     lab_repo.forget_accesses()
     again = user.mock(addrepo, "--resultdir", results, plain_srpm).expect()
     assert "warm node" in again.stderr
     assert [one.path.rpartition("/")[2] for one in lab_repo.accesses()] == ["repomd.xml"]
+    remote.write_text(remote.read_text().replace("[build]", '[build]\nrepo_access = "direct"'))
+    check_failure(user.mock(addrepo, "--init"), 50, "is on this machine", hint="repo_access")
+    alone = user.mock("--init").expect(30)
+    assert "repository 'lab' cannot be used" in alone.stderr
+
+
+@pytest.mark.slow
+def test_an_sshd_that_forwards_nothing(
+    make_user_of: MakeUser, volunteers: Volunteers, lab: Lab
+) -> None:
+    """What the node reaches by itself is not in need of it."""
+    user = make_user_of("beta", url=volunteers.repository.url)
+    assert "reached through" not in user.mock("--init").expect().stderr
+    addrepo = f"--addrepo=file://{lab.release(2)}"
+    check_failure(user.mock(addrepo, "--init"), 75, "forwards no port", hint="AllowTcpForwarding")
+    assert "warm node" in user.mock("--init").expect().stderr  # it was spared
+    other = make_user_of("beta", 'repo_access = "tunnel"', url=volunteers.repository.url)
+    user.release()
+    check_failure(other.mock("--init"), 75, "forwards no port", hint="AllowTcpForwarding")
+
+
+@pytest.mark.slow
+def test_what_the_node_does_not_reach(make_user_of: MakeUser, lab: Lab) -> None:
+    """A network that only this machine is in, as a VPN is: the node says that it gets nowhere."""
+    with Network() as other, FileServer({"/dist": lab.dist}, host=other.host_address) as server:
+        user = make_user_of("alpha", url=server.url)
+        assert "reached through this machine: lab\n" in user.mock("--init").expect().stderr
+        direct = make_user_of("alpha", 'repo_access = "direct"', url=server.url)
+        user.release()
+        assert "'lab' cannot be used" in direct.mock("--init").expect(30).stderr
+        direct.release()
+
+
+@pytest.mark.slow
+def test_a_mirror_list_over_a_long_line(
+    make_user_of: MakeUser, volunteers: Volunteers, lab_repo: FileServer, plain_srpm: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """tunnel, with 50 ms each way: list and mirror are had by this machine."""
+    mirrors = tmp_path / "mirrors"
+    mirrors.write_text(f"# ours\nrsync://nowhere.example/\n{lab_repo.url}/dist/1\n")
+    with Relay((volunteers.alpha.machine.address, 22), latency_s=0.05) as relay:
+        host, port = relay.address
+        user = make_user_of("alpha", 'repo_access = "tunnel"', table=f"port = {port}")
+        remote = user.config.path / "remotes.d/alpha.toml"
+        address = volunteers.alpha.machine.address
+        remote.write_text(remote.read_text().replace(f'"{address}"', f'"{host}"'))
+        template = user.config.path / "templates/lab.tpl"
+        text = template.read_text()
+        line = next(one for one in text.splitlines() if one.startswith("baseurl="))
+        template.write_text(text.replace(line, f"mirrorlist=file://{mirrors}"))
+        built = user.mock("--resultdir", tmp_path / "results", plain_srpm).expect()
+        assert "reached through this machine: lab" in built.stderr
+        assert list((tmp_path / "results").glob("toy-plain-*.rpm"))
+        mirrors.write_text("rsync://nowhere.example/\n")
+        check_failure(user.mock("--init"), 50, "'lab' names no mirror")
+        user.release()
+
+
+@pytest.mark.slow
+def test_what_no_repository_names_is_refused(
+    make_user_of: MakeUser, lab_repo: FileServer, tmp_path: Path
+) -> None:
+    """A repository whose metadata points elsewhere: dnf asks, the proxy does not."""
+    repository = tmp_path / "repository"
+    (repository / "repodata").mkdir(parents=True)
+    (repository / "repodata/repomd.xml").write_text(
+        '<repomd xmlns="http://linux.duke.edu/metadata/repo"><revision>1</revision>'
+        '<data type="primary"><checksum type="sha256">' + "0" * 64 + "</checksum>"
+        f'<location xml:base="{lab_repo.url}/other/" href="primary.xml.gz"/></data></repomd>\n'
+    )
+    user = make_user_of("alpha", url=f"{lab_repo.url}")
+    ended = user.mock(f"--addrepo=file://{repository}", "--init").expect(30)
+    warned = [one for one in ended.stderr.splitlines() if "was refused" in one]
+    assert len(warned) == 1 and f"{lab_repo.url}/other/primary.xml.gz" in warned[0]
+    assert not [one for one in lab_repo.accesses() if "/other/" in one.path]

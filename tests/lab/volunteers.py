@@ -11,7 +11,7 @@ import hashlib
 import platform
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,9 +78,13 @@ class Volunteer:
 
 
 class Volunteers:
-    """`alpha`, `beta` and `gate`, of which the configuration knows nothing yet."""
+    """`alpha`, `beta` and `gate`, of which the configuration knows nothing yet.
 
-    def __init__(self, lab: Lab, place: Path) -> None:
+    `sshd` has lines for a machine's sshd_config, by its name.
+    """
+
+    def __init__(self, lab: Lab, place: Path, sshd: Mapping[str, str] | None = None) -> None:
+        self._sshd = sshd or {}
         self.lab = lab
         self.place = place
         self.site = Site()
@@ -140,8 +144,9 @@ class Volunteers:
         pair = make_key_pair()
         certificate = self._certify(name, pair.public)
         config = (self.lab.tree / "etc/ssh/sshd_config").read_bytes()
+        config += f"HostCertificate {_CERTIFICATE}\n{self._sshd.get(name, '')}\n".encode()
         files = {
-            "/etc/ssh/sshd_config": (0o600, config + f"HostCertificate {_CERTIFICATE}\n".encode()),
+            "/etc/ssh/sshd_config": (0o600, config),
             _CERTIFICATE: (0o644, certificate),
             "/usr/sbin/init": (0o755, _INIT.encode()),
             "/root/.ssh/authorized_keys": (0o600, f"{self._pair.public}\n".encode()),

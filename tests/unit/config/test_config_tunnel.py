@@ -60,6 +60,7 @@ def source(options: str, **environment: str) -> Source:
         ("baseurl=ftp://far.example/", Way.DIRECT, Way.DIRECT),
         ("baseurl=http:///nowhere", Way.DIRECT, Way.DIRECT),
         ("name=nothing", Way.DIRECT, Way.DIRECT),
+        ("baseurl=http://stand-in.invalid/", Way.DIRECT, Way.DIRECT),
     ],
 )
 def test_auto(options: str, auto: Way, shared: Way) -> None:
