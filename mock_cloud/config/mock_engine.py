@@ -87,6 +87,8 @@ def mock_config(
     warnings: list[str] = []
     everything = code_travels and raw.get("version") != MOCK_VERSION
     differing = dict(_differing(raw, everything))
+    if line.hermetic_build:  # in the repository, where mock on the node finds it again
+        differing.pop("bootstrap_image", None)
     found = {name: value for name, value in differing.items() if rule_of(name) is None}
     if "unique-ext" in raw:
         # mock adds it to its root, and has done so if it handed its options over.

@@ -7,7 +7,9 @@ Source: `set_config_opts_per_cmdline` of mock's `mockbuild/config.py`.
 from __future__ import annotations
 
 import ast
+import json
 import os
+from pathlib import Path
 from typing import Any, Final
 
 import jinja2
@@ -15,7 +17,7 @@ import jinja2
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.errors import CommandLineError, ConfigError
 from mock_cloud.invocation import CommandLine
-from mock_cloud.invocation.names import expand_home
+from mock_cloud.invocation.names import expand_home, printable
 
 _WORDS: Final = {
     "true": True, "True": True, "false": False, "False": False, "none": None, "None": None,
@@ -35,6 +37,7 @@ def apply_command_line(opts: ConfigOpts, line: CommandLine) -> None:
 
 
 def _apply(opts: ConfigOpts, line: CommandLine) -> None:
+    _apply_hermetic(opts, line)
     opts.update(_config_opts(line.cli_config_opts))
     opts["verbose"] = line.verbose
     _apply_architecture(opts, line)
@@ -48,6 +51,30 @@ def _apply(opts: ConfigOpts, line: CommandLine) -> None:
     _apply_cleanup(opts, line)
     if "unique-ext" in opts:
         opts["root"] = f"{opts['root']}-{opts['unique-ext']}"
+
+
+def _apply_hermetic(opts: ConfigOpts, line: CommandLine) -> None:
+    """What the lock file has of the configuration that it was made with."""
+    if not line.hermetic_build:
+        return
+    lock, repository = line.hermetic_build
+    if not Path(repository.removeprefix("file://"), "repodata").exists():
+        raise CommandLineError(
+            f"--hermetic-build: {printable(repository)} is no repository of RPMs"
+        )
+    try:
+        told = json.loads(Path(lock).read_bytes())["config"]
+        is_ready = bool(told.get("bootstrap_image_ready"))
+    except OSError as error:
+        raise CommandLineError(f"--hermetic-build: {printable(lock)}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CommandLineError(f"--hermetic-build: {printable(lock)} is no lock file") from error
+    if not is_ready:
+        raise CommandLineError(
+            f"--hermetic-build: {printable(lock)} was made without bootstrap_image_ready"
+        )
+    opts.update(told)
+    opts["hermetic_build"] = True
 
 
 def _config_opts(texts: tuple[str, ...]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Final
 MOCK_VERSION: Final = "6.7"
 """The mock whose command line this package understands."""
 
+HERMETIC_CONFIG: Final = "hermetic-build"
+
 LOCAL_MODES: Final = frozenset(
     {"debugconfig", "debugconfigexpand", "listchroots", "scrub-all-chroots"}
 )
@@ -104,6 +106,11 @@ class CommandLine:
 
     environ_remote: str | None = None
     """`MOCK_REMOTE` of the environment, if set and not empty."""
+
+    @property
+    def config_name(self) -> str:
+        """The configuration: --hermetic-build has one of its own, and takes no --root."""
+        return HERMETIC_CONFIG if self.hermetic_build else self.chroot
 
     @property
     def is_local(self) -> bool:

@@ -181,7 +181,7 @@ def _with_mock(
         real.become_local(plugin_on=True)
     if not asked and real.plugged and _is_sudo():
         real.become(*plugin_words())
-    if not asked and not find_config_file(line.chroot, _configdir(line), user_home()).exists():
+    if not asked and not find_config_file(line.config_name, _configdir(line), user_home()).exists():
         real.become()  # it says so in its own words, and builds nothing
     try:
         opts, name = _configured(line, *(["remote"] if real.plugged else []))
@@ -212,7 +212,7 @@ def _configdir(line: CommandLine) -> Path:
 
 def _configured(line: CommandLine, *plugins: str) -> tuple[ConfigOpts, str | None]:
     """The configuration with the command line's changes, and the remote that is chosen."""
-    found = load_config_opts(line.chroot, _configdir(line), plugins=plugins)
+    found = load_config_opts(line.config_name, _configdir(line), plugins=plugins)
     apply_command_line(found, line)
     return found, choose_remote(line, found)
 

@@ -12,12 +12,13 @@ import jinja2
 import pytest
 
 from mock_cloud.agent.job.request import JOB_DIRECTORY
+from mock_cloud.config import apply_command_line, load_config_opts
 from mock_cloud.config import mock_keys as keys
 from mock_cloud.config.defaults import default_config_opts
 from mock_cloud.config.mock_engine import MockConfig, mock_config
 from mock_cloud.config.plugin_defaults import PLUGIN_CONF, PLUGINS
 from mock_cloud.config.tunnel import read_sources
-from mock_cloud.errors import MockCloudError, UnsupportedByEngine
+from mock_cloud.errors import CommandLineError, MockCloudError, UnsupportedByEngine
 from mock_cloud.invocation import parse_command_line
 from mock_cloud.invocation.carrying import Carrier
 
@@ -271,22 +272,48 @@ def test_a_mock_of_another_version_is_told_everything(portable: Any) -> None:
     assert found["check"] is True and found["rpmbuild_timeout"] == 0
 
 
-def test_a_hermetic_builds_repository_goes_along(portable: Any, etc: Any, tmp_path: Path) -> None:
+HERMETIC = """\
+config_opts['root'] = 'hermetic-build'
+config_opts['dnf.conf'] = '[main]\\nreposdir=/dev/null\\n[o]\\n' \\
+    'baseurl=file://{{ offline_local_repository }}\\n'
+"""
+
+
+def test_a_hermetic_builds_repository_goes_along(etc: Any, tmp_path: Path) -> None:
     repository, lock = tmp_path / "repo", tmp_path / "lock.json"
     (repository / "repodata").mkdir(parents=True)
-    lock.write_text(json.dumps({"config": {}}))
-    conf = "[main]\\nreposdir=/dev/null\\n[o]\\nbaseurl=file://{{ offline_local_repository }}\\n"
-    etc.write("small.cfg", (etc.path / "small.cfg").read_text())
+    told = {
+        "bootstrap_image_ready": True, "bootstrap_image": "fedora:41", "target_arch": "x86_64",
+        "macros": {"%dist": ".x"},
+    }  # fmt: skip
+    lock.write_text(json.dumps({"config": told}))
+    etc.write("hermetic-build.cfg", HERMETIC)
     line = parse_command_line(["--hermetic-build", str(lock), str(repository), "x.src.rpm"], {})
-    etc.write(
-        "small.cfg", (etc.path / "small.cfg").read_text() + f"config_opts['dnf.conf']='{conf}'"
-    )
-    opts = etc.load("x.src.rpm")
-    opts["offline_local_repository"] = str(repository)
+    opts = load_config_opts(line.config_name, etc.path, home=etc.home)
+    apply_command_line(opts, line)
+    # As mock leaves it that hands its own options over.
+    opts["bootstrap_image"] = f"dir:{repository}/fedora@sha256:0"
     opts["plugin_conf"]["bind_mount_opts"]["dirs"].append((str(repository), "/hermetic_repo"))
     carrier = Carrier()
     found = json.loads(mock_config(opts, line, carrier, code_travels=True).to_json())
+    assert found["target_arch"] == "x86_64" and found["macros"] == {"%dist": ".x"}
     assert found["offline_local_repository"] == f"{INPUTS}/tree/repo"
     assert f"baseurl=file://{INPUTS}/tree/repo" in found["dnf.conf"]
     assert found["plugin_conf"]["bind_mount_opts"]["dirs"] == []
     assert [file.role for file in carrier.files.values()] == ["tree"]
+
+
+@pytest.mark.parametrize(
+    ("lock", "says"),
+    [("", "no lock file"), ("[]", "no lock file"), ('{"config": {}}', "bootstrap_image_ready")],
+)
+def test_a_lock_file_that_is_none(etc: Any, tmp_path: Path, lock: str, says: str) -> None:
+    (tmp_path / "repo/repodata").mkdir(parents=True)
+    (tmp_path / "lock").write_text(lock)
+    etc.write("hermetic-build.cfg", HERMETIC)
+    for repository, expected in ((tmp_path / "repo", says), (tmp_path, "no repository")):
+        words = ["--hermetic-build", str(tmp_path / "lock"), str(repository), "x.src.rpm"]
+        line = parse_command_line(words, {})
+        opts = load_config_opts(line.config_name, etc.path, home=etc.home)
+        with pytest.raises(CommandLineError, match=expected):
+            apply_command_line(opts, line)
