@@ -67,6 +67,7 @@ from mock_cloud.toolkit.mock_kit import MockProgram
 _DRAIN_S: Final = 20.0
 _REASONS_SHOWN: Final = 20
 _LOGLESS_MODES: Final = ("shell", "clean")
+_BUILDING_MODES: Final = ("rebuild", "buildsrpm", "chain")
 
 OnResults = Callable[[Path, tuple[Path, ...]], None]
 """Told the directory of results and the files that arrived in it, once they are in place."""
@@ -431,7 +432,7 @@ def _conclude(this: Run, end: JobEnd) -> int:
         this.channel.forget(this.job)
     if this.work.line.mode == "clean":
         _remove_local_results(this)
-    elif this.work.line.mode in ("rebuild", "buildsrpm", "chain"):
+    elif this.work.mode in _BUILDING_MODES and not this.work.uses_mock:  # which says so itself
         this.site.console.info(f"Results and/or logs in: {this.mirror.resultdir.path}")
     if end.exit is None:
         raise TransportError(

@@ -94,6 +94,10 @@ class Work:
         return self.paths.root
 
     @property
+    def uses_mock(self) -> bool:
+        return isinstance(self.order, MockOrder)
+
+    @property
     def blobs(self) -> list[Blob]:
         """What is sent, each once."""
         return list({blob.digest: blob for _, blob in self.packed}.values())

@@ -2,7 +2,7 @@
 """The plugin in unmodified upstream mock, which sudo starts for a user who is not root.
 
 The remote is the lab's EC2: nothing on this machine needs root's rights but mock itself. What these
-tests show does not depend on the engine; test_mock_engine.py has the other one.
+tests show does not depend on the engine; test_mock_engine_modes.py has the other one.
 """
 
 from __future__ import annotations
@@ -205,6 +205,32 @@ def test_the_sites_file_enables_it_and_exit_codes_pass(
     ended = run(*given).expect(code)
     assert says in ended.stderr
     assert "Traceback" not in ended.stderr
+    assert built_here(mock) == []
+
+
+def test_mock_itself_runs_on_the_node_with_what_mock_hands_over(
+    mock: RealMock, config: ConfigDirectory, run: Mock, plain_srpm: Path
+) -> None:
+    remote = config.path / "remotes.d/ec2.toml"
+    before = remote.read_text()
+    signer = mock.place / "bin/signer"
+    signer.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {mock.place}/results/signed-here\n')
+    signer.chmod(0o755)
+    finishing = FINISHING.format(cmd=signer).replace("createrepo_on_rpms'] = True", "x'] = 1")
+    add(config.chroot_file(), ENABLED + REMOTE + finishing)
+    (mock.place / "results/macros").write_text("%own_macro yes\n")
+    try:
+        remote.write_text(before.replace('engine = "chroot"', 'engine = "auto"'))
+        words = ("-v", "--macro-file", mock.place / "results/macros", "--uniqueext", "own")
+        results = mock.place / "results/engine"
+        ended = run(*words, "--resultdir", results, plain_srpm).expect()
+    finally:
+        remote.write_text(before)
+    assert "mock engine, this machine's mock" in ended.stderr
+    assert {"root.log.gz", "state.log.gz"} <= {path.name for path in results.iterdir()}
+    packages = sorted(map(str, results.glob("*.rpm")))
+    assert len(packages) == 2
+    assert sorted((mock.place / "results/signed-here").read_text().split()) == packages
     assert built_here(mock) == []
 
 
