@@ -107,16 +107,25 @@ class MockSite:
         words = [f"{INPUTS}/srpm/{item.name}" for item in inputs]
         return self.run("rebuild", "--rebuild", *words, inputs=inputs, **changes)
 
+    def chain(
+        self, *packages: Path, words: tuple[str, ...] = (), built: tuple[Input, ...] = ()
+    ) -> Ended:
+        inputs = tuple(self.node.put(path, "srpm") for path in packages)
+        argv = ["--chain", "--tmp_prefix=remote", *words]
+        argv += [f"{INPUTS}/srpm/{item.name}" for item in inputs]
+        return self.run("chain", *argv, inputs=(*inputs, *built))
+
+    def shell(self, command: str, **changes: Any) -> Ended:
+        return self.run("shell", "--shell", "--", command, **changes)
+
     def source(self, name: str, **parts: str) -> Path:
         return make_source(self.sources / name, name, **parts)
 
-    def pack(self, role: str, name: str, directory: Path) -> Input:
-        """A directory as an input: a tar whose one top-level name is `name`."""
+    def packed(self, role: str, name: str, directory: Path, *members: str) -> Input:
+        """A tar of `members` of a directory, as an input."""
         archive = self.sources / f"{name}.tar"
-        subprocess.run(
-            ["tar", "-C", str(directory), f"--transform=s,^\\.,{name},", "-cf", str(archive), "."],
-            check=True,
-        )
+        argv = ["tar", "-C", str(directory), "-cf", str(archive), *members]
+        subprocess.run(argv, check=True)
         return self.node.put(archive, role, name)
 
 

@@ -259,6 +259,7 @@ def test_a_lent_machine_gets_everything_of_ours_removed_and_stays_up(
         f"""
         mkdir -p {WORKSPACE}/blobs {WORKSPACE}/jobs/j {mock}/ours/overlay/upper.j {mock}/ours/root
         mkdir -p {mock}/both/overlay {mock}/both/root/etc {mock}/theirs/root
+        mkdir -p {mock}/real/mock.j/real/root; touch {mock}/real/buildroot.lock
         echo secret > {WORKSPACE}/blobs/aa; echo secret > {WORKSPACE}/jobs/j/request.json
         touch {mock}/ours/buildroot.lock; ln -s /etc/passwd {WORKSPACE}/jobs/link
         cd {WORKSPACE}/jobs; for i in $(seq 300); do mkdir d; cd d; done

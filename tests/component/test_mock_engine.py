@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tests.component.engine_node import why_no_lab
-from tests.component.mock_engine import MockSite, mock_site
+from mock_cloud.agent.job.request import JOB_DIRECTORY, JobRequest
+from tests.component.cloud_nodes import eventually
+from tests.component.engine_node import engine_config, why_no_lab
+from tests.component.mock_engine import INPUTS, ROOT, MockSite, mock_site
 from tests.lab.layout import default_lab
 
 LAB = default_lab()
@@ -24,8 +29,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MockSite]:
         yield site
 
 
+def trees(site: MockSite) -> list[str]:
+    """What the node has of mock's chroots."""
+    return sorted(path.name for path in (site.node.mock / ROOT).glob("mock.*"))
+
+
 def test_a_package_is_built_by_mock(site: MockSite) -> None:
-    build = "id -un; test $(grep -c : /proc/net/dev) = 1"
+    # /proc/net/dev has a colon after each interface: a loopback and nothing else.
+    build = "id -un; test $(grep -c : /proc/net/dev) = 1; grep lo: /proc/net/dev"
     ended = site.rebuild(site.source("plain", head="BuildRequires: make", build=build))
     assert ended.exit == 0, ended.stderr
     assert ended.results() == [
@@ -42,3 +53,212 @@ def test_a_package_is_built_by_mock(site: MockSite) -> None:
     assert "Results and/or logs in: /home/user/result\n" in ended.stderr
     assert "mock.py version" not in ended.stderr
     assert "/run/mock-cloud" not in ended.stderr
+    assert ended.status["chroots"] == []
+    assert trees(site) == []
+
+
+def test_a_second_build_stands_on_mocks_own_caches(site: MockSite) -> None:
+    site.server.forget_accesses()
+    changed = {"macros": {**site.options["macros"], "%_mine": "1"}}
+    ended = site.rebuild(site.source("again", build="test %_mine = 1"), options=changed)
+    assert ended.exit == 0, ended.stderr
+    assert "unpacking root cache" in ended.stderr
+    assert not [one.path for one in site.server.accesses() if one.path.endswith(".rpm")]
+
+
+def test_a_build_may_have_the_network(site: MockSite) -> None:
+    reach = f"bash -c 'exec 3<>/dev/tcp/127.0.0.1/{site.server.port}'"
+    ended = site.rebuild(site.source("social", build=reach), options={"rpmbuild_networking": True})
+    assert ended.exit == 0, ended.log("build.log")
+
+
+@pytest.mark.parametrize(
+    ("parts", "code"),
+    [
+        ({"build": "exit 3"}, 1),
+        ({"head": "BuildRequires: no-such-thing"}, 30),
+        ({"requires": "%generate_buildrequires\nexit 2"}, 10),
+    ],
+)
+def test_exit_codes_are_mocks(site: MockSite, parts: dict[str, str], code: int) -> None:
+    ended = site.rebuild(site.source("failing", **parts))
+    assert ended.exit == code, ended.stderr
+    assert "ERROR: Exception(failing-1.0-1.lab1.src.rpm)" in ended.stderr
+    assert "build.log" in ended.results()
+
+
+def test_a_kept_chroot_is_found_again(site: MockSite) -> None:
+    first = site.shell("echo kept > /builddir/mark; exit 7")
+    assert first.exit == 7, first.stderr
+    assert first.status["chroots"] == [f"/var/lib/mock/{ROOT}"]
+    second = site.shell("cat /builddir/mark; cat; exit 0", pty=[])
+    assert (second.exit, second.stdout) == (0, b"kept\n"), second.stderr
+
+
+def test_a_chroot_that_nobody_vouches_for_is_made_anew(site: MockSite) -> None:
+    assert site.shell("echo mine > /builddir/mark").exit == 0
+    (recorded,) = [path for path in site.node.layers if path.startswith("/var/lib/mock/")]
+    del site.node.layers[recorded]
+    ended = site.shell("test ! -e /builddir/mark")
+    assert ended.exit == 0, ended.stderr
+    assert trees(site) == [f"mock.{ended.directory.name}"]
+
+
+def test_a_shell_on_a_terminal(site: MockSite) -> None:
+    job = site.node.start(site.request("shell", "--shell", pty=[33, 101, "xterm"]))
+    terminal = site.node.job_dir(job) / "terminal"
+    eventually(lambda: b"Start: shell" in terminal.read_bytes(), timeout_s=60)
+    site.node.ask("input", job, "stty size; echo $TERM; exit 5\n", False)
+    ended = site.node.wait(job)
+    assert ended.exit == 5
+    assert b"33 101\r\n" in ended.stdout
+    assert ended.stderr == ""
+    assert b"mock.py version" not in ended.stdout
+
+
+def test_files_go_in_and_out(site: MockSite, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/one").write_text("1")
+    (tmp_path / "two").write_text("2")
+    archive = site.packed("copyin", "copyin.tar", tmp_path, "tree", "two")
+    words = [f"{INPUTS}/copyin/{name}" for name in ("tree", "two")]
+    assert site.run("copyin", "--copyin", *words, "/builddir", inputs=(archive,)).exit == 0
+    ended = site.run("copyout", "--copyout", "/builddir/t*o", f"{JOB_DIRECTORY}/copyout")
+    assert ended.exit == 0, ended.stderr
+    with tarfile.open(ended.directory / "results/copyout.tar") as tar:
+        assert tar.getnames() == ["two"]
+    ended = site.run("copyout", "--copyout", "/builddir/tree", f"{JOB_DIRECTORY}/copyout/new")
+    with tarfile.open(ended.directory / "results/copyout.tar") as tar:
+        assert sorted(tar.getnames()) == ["new", "new/one"]
+    ended = site.run("copyout", "--copyout", "/nothing", f"{JOB_DIRECTORY}/copyout")
+    assert (ended.exit, "copyout.tar" in ended.results()) == (50, False)
+
+
+def test_a_tree_is_bound_into_the_chroot(site: MockSite, tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/word").write_text("bound\n")
+    tree = site.packed("tree", "shared", tmp_path, "shared")
+    dirs = [[f"{INPUTS}/tree/shared", "/shared"]]
+    conf = {"bind_mount_enable": True, "bind_mount_opts": {"dirs": dirs, "create_dirs": True}}
+    ended = site.shell("cat /shared/word", inputs=(tree,), options={"plugin_conf": conf})
+    assert (ended.exit, ended.stdout) == (0, b"bound\n"), ended.stderr
+
+
+def test_a_source_package_is_made(site: MockSite) -> None:
+    path = site.source("made")
+    spec = site.node.put(path.parent / "made.spec", "spec")
+    ended = site.run("buildsrpm", "--buildsrpm", f"--spec={INPUTS}/spec/made.spec", inputs=(spec,))
+    assert ended.exit == 0, ended.stderr
+    assert [name for name in ended.results() if name.endswith(".src.rpm")]
+
+
+def test_a_chain_leaves_a_repository_for_the_next_one(site: MockSite) -> None:
+    one = site.source("one")
+    two = site.source("two", head="BuildRequires: one")
+    bad = site.source("bad", build="exit 1")
+    ended = site.chain(one, bad, two, words=("--continue",))
+    assert ended.exit == 4, ended.stderr
+    assert "results dir: /home/user/result\n" in ended.stderr
+    results = ended.directory / "results"
+    names = ended.results()
+    assert {f"{name}-1.0-1.lab1/success" for name in ("one", "two")} < set(names)
+    assert {"bad-1.0-1.lab1/fail", "repodata/repomd.xml"} < set(names)
+    place = "one-1.0-1.lab1"
+    built = tuple(
+        replace(site.node.put(results / place / name, "built"), directory=place)
+        for name in ("one-1.0-1.lab1.noarch.rpm", "success")
+    )
+    ended = site.chain(one, two, built=built)
+    assert ended.exit == 0, ended.stderr
+    assert f"Skipping already built pkg {one.name}" in ended.stderr
+    assert not (ended.directory / "results" / place / "success").is_symlink()
+    assert "two-1.0-1.lab1/two-1.0-1.lab1.noarch.rpm" in ended.results()
+
+
+def test_build_requirements_are_locked(site: MockSite) -> None:
+    package = site.node.put(site.source("locked", head="BuildRequires: bison"), "srpm")
+    word = f"{INPUTS}/srpm/{package.name}"
+    words = ("--calculate-build-dependencies", word)
+    ended = site.run("calculatedeps", *words, inputs=(package,))
+    assert ended.exit == 0, ended.stderr
+    assert "bison" in ended.log("buildroot_lock.json")
+
+
+def test_a_cancelled_build_leaves_nothing(site: MockSite) -> None:
+    assert site.shell("echo old > /builddir/old").exit == 0
+    build = "trap '' TERM; echo started; sleep 300"
+    package = site.node.put(site.source("cancelled", build=build), "srpm")
+    request = site.request(
+        "rebuild", "--rebuild", f"{INPUTS}/srpm/{package.name}", inputs=(package,)
+    )
+    job = site.node.start(request)
+    log = site.node.job_dir(job) / "results/build.log"
+    eventually(lambda: log.exists() and "\nstarted\n" in log.read_text(), timeout_s=90)
+    assert site.node.ask("cancel", job) is True
+    eventually(lambda: not site.node.processes())
+    ended = site.node.wait(job)
+    assert (ended.exit, ended.status["message"]) == (7, "cancelled")
+    assert not [path for path in ended.status["layers"] if path.startswith("/var/lib/mock/")]
+    site.node.layers = ended.status["layers"]
+    ended = site.shell("test ! -e /builddir/old")
+    assert ended.exit == 0, ended.stderr
+    assert trees(site) == [f"mock.{ended.directory.name}"]
+
+
+def test_two_jobs_never_share_a_chroot(site: MockSite) -> None:
+    job = site.node.start(site.request("shell", "--shell", "--", "echo on; sleep 300"))
+    terminal = site.node.job_dir(job) / "terminal"
+    eventually(lambda: b"on\n" in terminal.read_bytes(), timeout_s=60)
+    second = site.node.run(site.request("shell", "--shell", "--", "true"))
+    assert second.exit == 60
+    assert "Build root is locked by another process." in second.stderr
+    assert site.node.ask("cancel", job) is True
+
+
+def test_one_name_is_one_chroot_whichever_engine_made_it(site: MockSite) -> None:
+    assert site.shell("true").exit == 0
+    assert trees(site)
+    config = engine_config(f"{site.server.url}/dist", root=ROOT)
+    key = site.node.put(LAB.package_key, "gpgkey", "lab.asc")
+    ended = site.node.run(JobRequest("init", config, inputs=[key]))
+    assert ended.exit == 0, ended.stderr
+    assert trees(site) == []
+    assert (site.node.mock / ROOT / "overlay").is_dir()
+    assert site.shell("true").exit == 0
+    assert not (site.node.mock / ROOT / "overlay").exists()
+
+
+def test_a_bootstrap_chroot_is_kept_for_the_next_build(site: MockSite) -> None:
+    options = {"use_bootstrap": True, "use_bootstrap_image": False}
+    first = site.rebuild(site.source("booted"), options=options)
+    assert first.exit == 0, first.stderr
+    assert (first.status["chroots"], len(trees(site))) == ([], 1)
+    second = site.rebuild(site.source("rebooted"), options=options)
+    assert second.exit == 0, second.stderr
+    assert "installing dnf4 tooling" not in second.stderr
+    # For other tests: without it, nothing of it is left.
+    assert site.run("clean", "--scrub=all", "-q").exit == 0
+
+
+def test_a_node_without_the_bindings_of_rpm_says_so(site: MockSite) -> None:
+    root = Path(f"/proc/{site.node._process.pid}/root")
+    (module,) = root.glob("usr/lib/python3*/*-packages/rpm")
+    hidden = module.with_name("hidden")
+    module.rename(hidden)
+    try:
+        ended = site.shell("true")
+    finally:
+        hidden.rename(module)
+    assert ended.exit == 3
+    assert ended.stderr == "ERROR: the node has no python3-rpm, which the mock engine needs\n"
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_the_nodes_fault(tmp_path: Path) -> None:
+    with mock_site(LAB, tmp_path / "small", mock_mib=700) as small:
+        options = {"plugin_conf": {"root_cache_enable": False}}
+        fill = "dd if=/dev/zero of=big bs=1M || { sleep 1; exit 1; }"
+        ended = small.rebuild(small.source("filling", build=fill), options=options)
+        assert (ended.exit, ended.status["message"][:9]) == (75, "no-space:"), ended.stderr
+        full = small.source("devfull", build="echo x > /dev/full")
+        assert small.rebuild(full, options=options).exit == 1

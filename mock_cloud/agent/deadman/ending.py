@@ -130,21 +130,34 @@ def _kill(pid: int, programs: str) -> None:
 
 
 def _own_chroots() -> list[str]:
-    """Directories in mock's place that our engine worked in: only it makes an ``overlay``."""
+    """Directories in mock's place that our engines worked in: only they make `_ours`."""
     try:
         bases = [os.path.join(MOCK_LIBDIR, name) for name in os.listdir(MOCK_LIBDIR)]
     except FileNotFoundError:
         return []
-    return [base for base in bases if os.path.isdir(os.path.join(base, "overlay"))]
+    return [base for base in bases if _ours(base)]
+
+
+def _ours(base: str) -> list[str]:
+    """What a chroot engine left in a chroot's directory, and what mock left that we ran."""
+    try:
+        names = os.listdir(base)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    paths = [os.path.join(base, name) for name in names
+             if name == "overlay" or name.startswith("mock.")]  # fmt: skip
+    return [path for path in paths if os.path.isdir(path)]
 
 
 def _remove_chroot(base: str) -> None:
     """Our part of it; mock's own tree of the same name, if there is one, stays."""
-    overlay = os.path.join(base, "overlay")
-    empty(overlay)
-    _remove(overlay)
+    for path in _ours(base):
+        empty(path)
+        _remove(path)
     with contextlib.suppress(OSError):
-        os.rmdir(os.path.join(base, "root"))  # where ours was mounted; not empty: mock's
+        root = os.path.join(base, "root")
+        if os.path.lexists(root):
+            os.rmdir(root)  # where ours was mounted; not empty: the owner's mock made it
         os.unlink(os.path.join(base, "buildroot.lock"))
         os.rmdir(base)
 

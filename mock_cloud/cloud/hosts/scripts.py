@@ -51,11 +51,18 @@ wipe() {
         round=$((round + 1))
         sleep 0.1 2>/dev/null || sleep 1
     done
-    # Only our engine makes a directory "overlay" in a chroot's place; the rest is its owner's.
+    # Only our engines make these directories in a chroot's place; the rest is its owner's.
     for chroot in "$M"/*; do
-        [ -d "$chroot/overlay" ] && [ ! -L "$chroot" ] || continue
-        rm -rf --one-file-system "$chroot/overlay" || return 1
-        rmdir "$chroot/root" 2>/dev/null && rm -f "$chroot/buildroot.lock"
+        [ ! -L "$chroot" ] || continue
+        made=
+        for tree in "$chroot"/overlay "$chroot"/mock.*; do
+            [ -d "$tree" ] && [ ! -L "$tree" ] || continue
+            rm -rf --one-file-system "$tree" || return 1
+            made=1
+        done
+        [ -n "$made" ] || continue
+        rmdir "$chroot/root" 2>/dev/null
+        [ -e "$chroot/root" ] || rm -f "$chroot/buildroot.lock"
         rmdir "$chroot" 2>/dev/null
     done
     for entry in "$W"/* "$W"/.[!.]*; do

@@ -12,7 +12,7 @@ from typing import Any, Final
 from mock_cloud.agent.engine.chroot import MOCK_LIBDIR
 from mock_cloud.agent.engine.errors import ConfigurationError
 from mock_cloud.agent.engine.mock import network, places
-from mock_cloud.agent.job.request import JOB_DIRECTORY, MockRun
+from mock_cloud.agent.job.request import JOB_DIRECTORY, TUNNEL_PROXY, MockRun
 
 HERMETIC: Final = "hermetic-build"
 """How mock calls the configuration of --hermetic-build, without being asked."""
@@ -91,13 +91,16 @@ propagate: 0
 """
 
 
-def write_config(directory: str, run: MockRun) -> None:
-    """Write what mock reads with ``--configdir``. ConfigurationError for unusable options."""
+def write_config(directory: str, run: MockRun, tunnel: str) -> None:
+    """Write what mock reads with ``--configdir``. ConfigurationError for unusable options.
+
+    `tunnel` takes the place of `TUNNEL_PROXY`.
+    """
     hermetic = "--hermetic-build" in run.argv
     name = HERMETIC if hermetic else run.chroot_name
     if not name or "/" in name or name.startswith("."):
         raise ConfigurationError(f"{name!r} is not the name of a configuration")
-    lines = [*_requested(run.config), *_nodes_own(bool(run.kit))]
+    lines = [*_requested(run.config.replace(TUNNEL_PROXY, tunnel)), *_nodes_own(bool(run.kit))]
     _write(os.path.join(directory, f"{name}.cfg"), "".join(f"{line}\n" for line in lines))
     _write(os.path.join(directory, "logging.ini"), run.logging or _LOGGING)
 

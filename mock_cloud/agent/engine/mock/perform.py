@@ -22,8 +22,9 @@ from mock_cloud.agent.engine.mock.inputs import lay_out, link_earlier, unpack_ki
 from mock_cloud.agent.engine.mock.output import Filter
 from mock_cloud.agent.engine.mock.state import MockState
 from mock_cloud.agent.engine.relay import Program, on_pipes, on_terminal
+from mock_cloud.agent.engine.shadow import Shadow
 from mock_cloud.agent.engine.space import SpaceWatch
-from mock_cloud.agent.job.request import MockRun
+from mock_cloud.agent.job.request import MockRun, tunnel_url
 from mock_cloud.agent.job.terminal import STDERR
 
 PYTHON: Final = "/usr/bin/python3"
@@ -33,6 +34,10 @@ _PACKAGE_MANAGERS: Final = tuple(
     f"/usr/bin/{name}" for name in ("dnf-3", "dnf", "dnf5", "yum", "microdnf")
 )
 _INTERACTIVE: Final = ("shell", "chroot")
+_NAMED: Final = ("srpm", "spec", "source", "package", "copyin")
+"""Roles of inputs that the user named: messages have their bare names."""
+
+_FRESH: Final = ("init", "clean", "scrub")
 _LOGS: Final = ("build.log", "root.log")
 _TAIL_BYTES: Final = 1 << 16
 
@@ -45,15 +50,19 @@ class MockEngine:
         self._run = run
         self._store = layers.LayerStore(job.workspace, job.id, job.request.layers)
         self._state = MockState(job.workspace, job.id, run.root, self._store)
+        self._shadow: Shadow | None = None
         self._cancelled = False
 
     def perform(self) -> int:
         """mock's own exit code. Raises EngineError for what keeps mock from being run."""
         try:
-            return self._perform()
+            code = self._perform()
         except Cancelled:
             self._cancelled = True
             raise
+        if self._shadow is not None:
+            self._shadow.finish()
+        return code
 
     def close(self) -> None:
         """Measure and record what stays. Idempotent."""
@@ -93,10 +102,11 @@ class MockEngine:
             network.link_plugins(plugins)
         network.add_plugin(plugins)
         lay_out(job, layout.inside(places.INPUTS), (run.chrootuid, gid))
-        write_config(layout.inside(places.CONFIG), run)
+        write_config(layout.inside(places.CONFIG), run, tunnel_url(job.request))
         self._state.check_cached(chroot_digest(run))
         if job.request.mode == "chain":
             link_earlier(job, (run.chrootuid, gid))
+        self._begin_shadow()
         try:
             return self._run_mock([*script, *self._words(layout)], layout, gid)
         finally:
@@ -104,6 +114,24 @@ class MockEngine:
                 remove_earlier(job.results)
             if job.request.mode == "copyout":
                 _pack(layout.inside(places.COPYOUT), os.path.join(job.results, COPYOUT_NAME))
+
+    def _begin_shadow(self) -> None:
+        """What the controller shares with the chroot goes into one that is there already.
+
+        Between the making of a chroot and its use mock cannot be stopped.
+        """
+        root = self._state.root
+        shadow = Shadow(self._job, root, self._run.chrootuid)
+        if self._state.is_kept:
+            shadow.begin(fresh=False)
+        elif self._job.request.mode not in _FRESH:
+            shadow.refuse_new_chroot()
+        self._shadow = shadow
+
+    def _tick(self, watch: SpaceWatch) -> None:
+        watch.glance()
+        if self._shadow is not None:
+            self._shadow.poll()
 
     def _find_script(self) -> list[str]:
         """The interpreter and mock's script. ConfigurationError names what the node lacks."""
@@ -146,13 +174,16 @@ class MockEngine:
             layout.mount()
             processes.Place().enter()
 
+        def tick() -> None:
+            self._tick(watch)
+
         if pty:
             size, term = terminal_of(pty)
             environment["TERM"] = term or environment["TERM"]
-            program = Program(argv, environment, enter, watch.glance)
+            program = Program(argv, environment, enter, tick)
             code = on_terminal(program, "", 0, size, job.directory, output.write)
         else:
-            program = Program(argv, environment, enter, watch.glance)
+            program = Program(argv, environment, enter, tick)
             directory = job.directory if job.request.mode == "shell" else ""
             code = on_pipes(program, directory, output.write)
         output.finish()
@@ -169,10 +200,8 @@ class _Output:
     ) -> None:
         self._terminal = job.logs.terminal
         self._watch = watch
-        shown = {
-            layout.shown_results.encode(): os.fsencode(job.shown_results),
-            f"{places.INPUTS}/srpm/".encode(): b"",
-        }
+        shown = {layout.shown_results.encode(): os.fsencode(job.shown_results)}
+        shown |= {f"{places.INPUTS}/{role}/".encode(): b"" for role in _NAMED}
         # On a terminal nothing is held back: a shell's prompt ends like a path.
         self._stderr = 1 if on_terminal else STDERR
         self._filter = Filter({} if on_terminal else shown, drops_banner=job.request.verbose > 0)

@@ -41,6 +41,11 @@ class MockState:
         return self._chroots.path
 
     @property
+    def root(self) -> str:
+        """The node's path of the chroot's root."""
+        return os.path.join(self.chroots, self.chroot.name, "root")
+
+    @property
     def cache(self) -> str:
         return self._cache.path
 
