@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -91,8 +92,10 @@ def test_a_kept_chroot_is_found_again(site: MockSite) -> None:
     first = site.shell("echo kept > /builddir/mark; exit 7")
     assert first.exit == 7, first.stderr
     assert first.status["chroots"] == [f"/var/lib/mock/{ROOT}"]
-    second = site.shell("cat /builddir/mark; cat; exit 0", pty=[])
-    assert (second.exit, second.stdout) == (0, b"kept\n"), second.stderr
+    job = site.node.start(site.request("shell", "--shell", "--", "cat /builddir/mark -"))
+    site.node.ask("input", job, "typed\n", True)
+    second = site.node.wait(job)
+    assert (second.exit, second.stdout) == (0, b"kept\ntyped\n"), second.stderr
 
 
 def test_a_chroot_that_nobody_vouches_for_is_made_anew(site: MockSite) -> None:
@@ -251,6 +254,25 @@ def test_a_node_without_the_bindings_of_rpm_says_so(site: MockSite) -> None:
         hidden.rename(module)
     assert ended.exit == 3
     assert ended.stderr == "ERROR: the node has no python3-rpm, which the mock engine needs\n"
+
+
+def test_a_job_finds_the_nodes_name_servers_where_run_is_its_own(site: MockSite) -> None:
+    root = Path(f"/proc/{site.node._process.pid}/root")
+    link, target = root / "etc/resolv.conf", root / "run/resolver/stub.conf"
+    before = link.rename(link.with_name("before")) if os.path.lexists(link) else None
+    target.parent.mkdir()
+    target.write_text("nameserver 127.0.0.53\n")
+    link.symlink_to("../run/resolver/stub.conf")
+    try:
+        options = {"use_host_resolv": True, "rpmbuild_networking": True}
+        ended = site.shell("cat /etc/resolv.conf", options=options)
+    finally:
+        link.unlink()
+        target.unlink()
+        target.parent.rmdir()
+        if before is not None:
+            before.rename(link)
+    assert ended.stdout == b"nameserver 127.0.0.53\n", ended.stderr
 
 
 @pytest.mark.slow
