@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from xmlrpc.server import SimpleXMLRPCRequestHandler, SimpleXMLRPCServer
 import pytest
 
 from tests.integration.conftest import Ended
+from tests.lab.layout import repository_root
 
 _TIMEOUT_S = 200.0
 _BRANCH = "rhel-9.0"  # rpkg alone knows no other names
@@ -46,7 +48,7 @@ sys.exit(client.args.command())
 _COMMAND = """\
 #!{python}
 import json, sys
-sys.path[:] = {path!r}
+sys.path.insert(0, {root!r})
 with open({calls!r}, "a") as stream:
     print(json.dumps(sys.argv[1:]), file=stream)
 from {module} import main
@@ -70,6 +72,45 @@ _OWN_ETC = """\
 mount -t tmpfs tmpfs "$0/mnt" && mkdir "$0/mnt/work" && cp -a "$0/etc" "$0/mnt/upper" &&
 mount -t overlay -o "lowerdir=/etc,upperdir=$0/mnt/upper,workdir=$0/mnt/work" overlay /etc &&
 exec "$@"
+"""
+
+
+SPEC = """\
+%bcond_with marble
+%bcond_without wood
+Name: toy-rpkg
+Version: 1
+Release: 1
+Summary: A toy
+License: CC0-1.0
+BuildArch: noarch
+Source0: toy.txt
+%description
+A package to test rpkg with.
+%install
+install -D -m 644 %{SOURCE0} %{buildroot}%{_datadir}/toy-rpkg/toy.txt
+%files
+%{_datadir}/toy-rpkg
+%if %{with marble}
+%package marble
+Summary: Marble
+%description marble
+Marble.
+%files marble
+%endif
+%if %{with wood}
+%package wood
+Summary: Wood
+%description wood
+Wood.
+%files wood
+%endif
+"""
+
+# What a packager's machine has for every chroot, Koji's included.
+DEFAULTS = """
+config_opts['use_bootstrap'] = False
+config_opts['macros']['%_dbpath'] = '/var/lib/rpm'
 """
 
 
@@ -139,13 +180,15 @@ class Ran(Ended):
 class Packager:
     """Somebody in a checkout of the package `name`; `run` is `rpkg` with words.
 
-    `etc` is laid over this machine's /etc for all that they run.
+    `etc` is laid over this machine's /etc for all that they run. `become` is a command that
+    another command's words follow: it runs as the packager. `behind` is where a real mock is.
     """
 
     place: Path
     python: str
     name: str
     become: tuple[str, ...] = ()
+    behind: str = "/nonexistent"
 
     @property
     def etc(self) -> Path:
@@ -170,22 +213,21 @@ class Packager:
 
     def environment(self, env: Mapping[str, str]) -> dict[str, str]:
         return {
-            "PATH": f"{self.place / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": f"{self.place / 'bin'}:{self.behind}:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
             "TMPDIR": str(self.temporary),
-            "XDG_STATE_HOME": str(self.place / "state"),
-            "XDG_CACHE_HOME": str(self.place / "cache"),
             **env,
         }
 
-    def command(self, name: str, module: str) -> None:
+    def command(self, name: str, module: str, python: str = sys.executable) -> None:
         """Install `name`, as pip would, so that what it is called with is known."""
-        calls = str(self.place / f"{name}.calls")
+        calls = self.place / f"{name}.calls"
+        calls.touch()
+        calls.chmod(0o666)
         path = self.place / "bin" / name
-        path.write_text(
-            _COMMAND.format(python=sys.executable, path=sys.path, calls=calls, module=module)
-        )
+        root = str(repository_root())
+        path.write_text(_COMMAND.format(python=python, root=root, calls=str(calls), module=module))
         path.chmod(0o755)
 
     @contextmanager
@@ -227,11 +269,11 @@ class Packager:
         return Ended(tuple(argv), done.returncode, *texts)
 
 
-def settle(packager: Packager, spec: str, hub: Hub) -> None:
+def settle(packager: Packager, spec: str, hub: Hub, user: pwd.struct_passwd | None = None) -> None:
     """Make the checkout with `spec`, the home directory, and what rpkg and Koji read."""
     for name in ("etc", "home", "tmp", "bin", "mnt"):
         (packager.place / name).mkdir()
-    (packager.etc / "passwd").write_text(_accounts(packager.home))
+    (packager.etc / "passwd").write_text(_accounts(user or pwd.getpwuid(0), packager.home))
     (packager.place / "rpkg").write_text(
         _RPKG.format(python=packager.python, config=str(packager.place / "rpkg.conf"))
     )
@@ -255,8 +297,16 @@ def settle(packager: Packager, spec: str, hub: Hub) -> None:
         subprocess.run(["git", *who, *words], cwd=packager.checkout, check=True, timeout=30)
 
 
-def _accounts(home: Path) -> str:
-    """This machine's accounts, with `home` as root's home: mock looks it up there."""
+def give(packager: Packager, user: pwd.struct_passwd) -> None:
+    """Make what is the packager's own the user's."""
+    for top in (packager.home, packager.checkout, packager.temporary):
+        for path in (top, *top.rglob("*")):
+            os.chown(path, user.pw_uid, user.pw_gid)
+
+
+def _accounts(user: pwd.struct_passwd, home: Path) -> str:
+    """This machine's accounts, with `home` as the user's home: mock looks it up there."""
     lines = Path("/etc/passwd").read_text().splitlines(keepends=True)
-    others = (line for line in lines if not line.startswith("root:"))
-    return "".join((f"root:x:0:0:root:{home}:/bin/sh\n", *others))
+    others = (line for line in lines if not line.startswith(f"{user.pw_name}:"))
+    own = f"{user.pw_name}:x:{user.pw_uid}:{user.pw_gid}::{home}:/bin/sh\n"
+    return "".join((own, *others))

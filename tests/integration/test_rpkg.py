@@ -11,51 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.integration import packager as packagers
-from tests.integration.packager import Hub, Packager
+from tests.integration.packager import SPEC, Hub, Packager
 from tests.lab import chroots
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab
 
 pytestmark = pytest.mark.lab
-
-_SPEC = """\
-%bcond_with marble
-%bcond_without wood
-Name: toy-rpkg
-Version: 1
-Release: 1
-Summary: A toy
-License: CC0-1.0
-BuildArch: noarch
-Source0: toy.txt
-%description
-A package to test rpkg with.
-%install
-install -D -m 644 %{SOURCE0} %{buildroot}%{_datadir}/toy-rpkg/toy.txt
-%files
-%{_datadir}/toy-rpkg
-%if %{with marble}
-%package marble
-Summary: Marble
-%description marble
-Marble.
-%files marble
-%endif
-%if %{with wood}
-%package wood
-Summary: Wood
-%description wood
-Wood.
-%files wood
-%endif
-"""
-
-# What a packager's machine has for every chroot, Koji's included.
-_DEFAULTS = """
-config_opts['basedir'] = {basedir!r}
-config_opts['use_bootstrap'] = False
-config_opts['macros']['%_dbpath'] = '/var/lib/rpm'
-"""
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +33,12 @@ def packager(
     """A packager on a machine without mock, with the lab in /etc/mock, and a warm node."""
     place = tmp_path_factory.mktemp("packager")
     packager = Packager(place, packagers.find_python(), "toy-rpkg")
-    (place / "cache").symlink_to(cache)
-    packagers.settle(packager, _SPEC, hub)
+    packagers.settle(packager, SPEC, hub)
+    (packager.home / ".cache").symlink_to(cache)
     (packager.checkout / "toy.txt").write_text("toy\n")
     config = chroots.write(lab, packager.etc / "mock", repository_url=f"{lab_repo.url}/dist")
     with (config.path / "site-defaults.cfg").open("a") as stream:
-        stream.write(_DEFAULTS.format(basedir=str(place / "lib")))
+        stream.write(packagers.DEFAULTS + f"config_opts['basedir'] = {str(place / 'lib')!r}\n")
     packager.command("mock", "mock_cloud.launcher")
     packager.command("mock-cloud", "mock_cloud.cli")
     # The node starts here and not in a test: to the guard against leaks it was there before.
