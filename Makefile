@@ -10,12 +10,14 @@ SRPM   ?=
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' mock_cloud/__init__.py)
 # Debian's packages are not in the RPM database that rpmbuild would ask.
 RPM_NODEPS := $(if $(wildcard /etc/debian_version),--nodeps)
+CLOUDS := $(wildcard $(addprefix tests/integration/test_,$(addsuffix .py, \
+	cleanups clouds_* faults_retries hosts images lab_* other_arches plugin rpkg_mock setup)))
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab demo demo-ec2 test test-unit test-component test-integration test-slow lint type bench rpm man clean
+.PHONY: help prepare venv lab demo demo-ec2 test test-unit test-component test-clouds test-commands test-slow lint type bench rpm man clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  make demo SRPM=foo.src.rpm   the same with your own package"
 
 prepare: ## install what the lab and the tests need (apt or dnf, as root)
@@ -37,9 +39,11 @@ demo: lab ## build a package on an attested local node, then show a refusal
 demo-ec2: lab ## the same on an instance of EC2's API, with cloud-init and an address of its own
 	@$(BIN)/python -m tests.lab demo-ec2 --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
 
+# Three at once: most of them wait for something much of the time. What needs no lab fills the time
+# until there is one.
 test: venv ## lint, types and all tests but the slow ones
-	@$(MAKE) --no-print-directory -j2 --output-sync=target lint type lab
-	@$(MAKE) --no-print-directory -j2 --output-sync=line test-integration test-component test-unit
+	@$(MAKE) --no-print-directory -j3 --output-sync=line \
+		lab type test-unit lint test-commands test-component test-clouds
 
 test-unit: venv ## the unit tests only: seconds, no root
 	@$(PYTEST) -m 'not slow' tests/unit
@@ -47,8 +51,11 @@ test-unit: venv ## the unit tests only: seconds, no root
 test-component: lab ## the tests of single parts with real peers
 	@$(PYTEST) -m 'not slow' tests/component
 
-test-integration: lab ## the tests of whole commands
-	@$(PYTEST) -m 'not slow' tests/integration
+test-clouds: lab ## the tests of whole commands, with clouds and hosts
+	@$(PYTEST) -m 'not slow' $(CLOUDS)
+
+test-commands: lab ## the tests of whole commands, with local nodes
+	@$(PYTEST) -m 'not slow' tests/integration $(addprefix --ignore=,$(CLOUDS))
 
 test-slow: lab ## the rare, long tests
 	@$(PYTEST) -m slow
