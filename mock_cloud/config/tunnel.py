@@ -151,7 +151,10 @@ def _check_fit(source: Source, urls: Iterable[str]) -> None:
             )
     for url in source.urls:
         if _is_file(url) and _file_path(url).parent == _file_path(url):
-            raise UnsupportedByEngine(f"repository {source.id!r} would be all of this machine")
+            raise UnsupportedByEngine(
+                f"repository {source.id!r} would be all of this machine",
+                hint="name the directory that has repodata/ in it",
+            )
     for url in urls:
         if allow_url(url) is None:
             raise UnsupportedByEngine(
@@ -234,7 +237,8 @@ def read_mirrors(one: MirrorList) -> tuple[str, tuple[str, ...]]:
     if not found:
         raise UnsupportedByEngine(
             f"the {one.option} of repository {one.repository!r} names no mirror that can be"
-            " tunnelled"
+            " tunnelled",
+            hint="it has to name http or https mirrors; or name one as baseurl",
         )
     return text, tuple(found)
 

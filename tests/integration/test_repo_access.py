@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mock_cloud.process import run
 from tests.integration.conftest import User
 from tests.integration.faults import check_failure
 from tests.lab import chroots
@@ -100,9 +101,13 @@ def test_an_sshd_that_forwards_nothing(
 
 
 @pytest.mark.slow
-def test_what_the_node_does_not_reach(make_user_of: MakeUser, lab: Lab) -> None:
+def test_what_the_node_does_not_reach(
+    make_user_of: MakeUser, volunteers: Volunteers, lab: Lab
+) -> None:
     """A network that only this machine is in, as a VPN is: the node says that it gets nowhere."""
     with Network() as other, FileServer({"/dist": lab.dist}, host=other.host_address) as server:
+        inside = ["nsenter", "-t", str(volunteers.alpha.machine.init_pid), "-n", "ip", "route"]
+        run([*inside, "add", "unreachable", other.host_address], timeout_s=10)
         user = make_user_of("alpha", url=server.url)
         assert "reached through this machine: lab\n" in user.mock("--init").expect().stderr
         direct = make_user_of("alpha", 'repo_access = "direct"', url=server.url)
