@@ -207,7 +207,10 @@ def _apply_package_manager(opts: ConfigOpts, line: CommandLine) -> None:
         opts["package_manager"] = "dnf"
     opts["enable_disable_repos"] = [word for pair in line.enable_disable_repos for word in pair]
     if line.buildroot_image:
-        opts["buildroot_image"] = line.buildroot_image
+        image = line.buildroot_image
+        if os.path.exists(image):
+            image = f"oci-archive:{os.path.realpath(image)}"
+        opts["buildroot_image"] = image
     if opts["buildroot_image"]:
         opts["use_buildroot_image"] = True
 
