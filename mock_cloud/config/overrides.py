@@ -208,7 +208,7 @@ def _apply_package_manager(opts: ConfigOpts, line: CommandLine) -> None:
     opts["enable_disable_repos"] = [word for pair in line.enable_disable_repos for word in pair]
     if line.buildroot_image:
         image = line.buildroot_image
-        if os.path.exists(image):
+        if Path(image).exists():
             image = f"oci-archive:{os.path.realpath(image)}"
         opts["buildroot_image"] = image
     if opts["buildroot_image"]:

@@ -102,6 +102,16 @@ class Header:
             raise HeaderError(f"tag {tag}: type {entry.type}, not {kind}")
         return struct.unpack_from(f">{entry.count}{_FORMAT[kind]}", self.data, entry.offset)
 
+    def value(self, tag: int) -> tuple[int, tuple[bytes, ...]] | None:
+        """A tag's type and its bytes, for comparing: one item for numbers, one a string."""
+        entry = self.entries.get(tag)
+        if entry is None:
+            return None
+        if entry.type in (STRING, STRINGS, I18N):
+            return entry.type, tuple(_strings(self.data, entry, tag))
+        size = _WIDTH[entry.type] * entry.count
+        return entry.type, (self.data[entry.offset : entry.offset + size],)
+
 
 def parse_header(blob: bytes) -> Header:
     """Split an rpmdb blob and check its region's digest. Raises HeaderError.

@@ -44,14 +44,10 @@ class RpmFile:
 
 def verify_rpm(data: bytes, keys: PackageKeys) -> RpmFile:
     """The package in the file `data`, payload included. HeaderError, keys.UnsignedError."""
-    if len(data) < _LEAD_BYTES or data[:4] != _LEAD_MAGIC:
-        raise HeaderError("no lead of an RPM package")
-    signatures, at = _take_header(data, _LEAD_BYTES)
-    blob, at = _take_header(data, at + -at % 8)
-    header = parse_signatures(signatures, parse_header(blob))
+    header, payload = read_unverified(data)
     signer = keys.verify(header)
     algorithm = header.integers(_PAYLOAD_DIGEST_ALGO, INT32)
-    digest = hashlib.sha256(data[at:]).hexdigest()
+    digest = hashlib.sha256(payload).hexdigest()
     if algorithm[:1] != (_SHA256,) or header.strings(_PAYLOAD_DIGEST)[:1] != [digest]:
         raise HeaderError("the payload is not the one whose sha256 is signed")
     return RpmFile(
@@ -62,6 +58,15 @@ def verify_rpm(data: bytes, keys: PackageKeys) -> RpmFile:
         built=next(iter(header.integers(_BUILD_TIME, INT32)), 0),
         signer=signer,
     )
+
+
+def read_unverified(data: bytes) -> tuple[Header, bytes]:
+    """Header and payload of the package file `data`: anybody's. HeaderError."""
+    if len(data) < _LEAD_BYTES or data[:4] != _LEAD_MAGIC:
+        raise HeaderError("no lead of an RPM package")
+    signatures, at = _take_header(data, _LEAD_BYTES)
+    blob, at = _take_header(data, at + -at % 8)
+    return parse_signatures(signatures, parse_header(blob)), data[at:]
 
 
 def _take_header(data: bytes, at: int) -> tuple[bytes, int]:

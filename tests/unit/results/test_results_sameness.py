@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two packages agree at level L1, or something is named: real ones, made by rpmbuild."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.results.sameness import VOLATILE_TAGS, find_differences
+from mock_cloud.signed.header import HeaderError
+
+pytestmark = pytest.mark.skipif(not shutil.which("rpmbuild"), reason="needs rpmbuild")
+
+SPEC = """\
+Name: same
+Version: 1
+Release: {release}
+Summary: {summary}
+License: CC0-1.0
+BuildArch: noarch
+{requires}
+
+%description
+Built twice.
+
+%install
+mkdir -p %{{buildroot}}/usr/share/same
+echo {word} > %{{buildroot}}/usr/share/same/word
+ln -s {target} %{{buildroot}}/usr/share/same/link
+
+%post
+{script}
+
+%triggerin -- bash
+{trigger}
+
+%files
+%attr({mode},root,root) {caps} /usr/share/same/word
+/usr/share/same/link
+"""
+GIVEN = {
+    "release": "1",
+    "summary": "A package",
+    "requires": "Requires: bash",
+    "word": "content",
+    "target": "word",
+    "script": "echo installed",
+    "trigger": "echo triggered",
+    "mode": "0755",
+    "caps": "%caps(cap_net_raw=ep)",
+}
+
+Build = Callable[..., bytes]
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Builds the spec on a machine and at a time of its own."""
+    count = 0
+
+    def make(payload: str = "w9.gzdio", **changed: str) -> bytes:
+        nonlocal count
+        count += 1
+        top = tmp_path_factory.mktemp("build")
+        (top / "same.spec").write_text(SPEC.format(**{**GIVEN, **changed}))
+        # No clock is as coarse as a build is fast: each build is an hour after the last.
+        defines = {
+            "_topdir": str(top),
+            "_buildhost": f"host{count}.invalid",
+            "_binary_payload": payload,
+            "use_source_date_epoch_as_buildtime": "1",
+            "source_date_epoch_from_changelog": "0",
+            "clamp_mtime_to_source_date_epoch": "1",
+        }
+        argv = ["rpmbuild", "-bb", "--quiet", "--nodeps"]
+        for name, value in defines.items():
+            argv += ["--define", f"{name} {value}"]
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": str(1_600_000_000 + 3600 * count)}
+        subprocess.run(
+            [*argv, str(top / "same.spec")], check=True, env=environment, capture_output=True
+        )
+        (made,) = Path(top, "RPMS").rglob("*.rpm")
+        return made.read_bytes()
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def package(build: Build) -> bytes:
+    return build()
+
+
+def test_other_hosts_and_times_agree(build: Build, package: bytes) -> None:
+    again = build()
+    assert package != again
+    assert find_differences(package, again) == ()
+
+
+def test_xz_can_be_looked_into_too(build: Build) -> None:
+    assert find_differences(build("w2.xzdio"), build("w2.xzdio")) == ()
+
+
+def test_a_file_agrees_with_itself(package: bytes) -> None:
+    assert find_differences(package, package) == ()
+
+
+CHANGED = {
+    "release": ("2", "RELEASE (1002)"),
+    "summary": ("Another", "SUMMARY (1004)"),
+    "requires": ("Requires: dash", "REQUIRENAME (1049)"),
+    "target": ("elsewhere", "FILELINKTOS (1036)"),
+    "script": ("echo owned", "POSTIN (1024)"),
+    "trigger": ("echo owned", "TRIGGERSCRIPTS (1065)"),
+    "mode": ("04755", "FILEMODES (1030)"),
+    "caps": ("%caps(cap_sys_admin=ep)", "FILECAPS (5010)"),
+}
+
+
+def test_all_that_changed_is_named(build: Build, package: bytes) -> None:
+    changed = build(**{name: text for name, (text, _) in CHANGED.items()})
+    named = {tag for _, tag in CHANGED.values()}
+    assert {*named, "payload"} <= set(find_differences(package, changed))
+
+
+def test_other_content_of_the_same_size_is_named(build: Build, package: bytes) -> None:
+    assert find_differences(package, build(word="CONTENT")) == ("FILEDIGESTS (1035)", "payload")
+
+
+def test_lost_capabilities_are_named(build: Build, package: bytes) -> None:
+    assert "FILECAPS (5010)" in find_differences(package, build(caps=""))
+
+
+@pytest.mark.parametrize("change", ["content", "cut", "more"])
+def test_a_payload_is_not_believed_to_be_what_the_header_says(package: bytes, change: str) -> None:
+    """The header is the same, its own digest included; the payload is not."""
+    changed = bytearray(package)
+    if change == "content":
+        changed[-6] ^= 1  # in gzip's checksum
+    elif change == "cut":
+        del changed[-20:]
+    else:
+        changed += b"more"
+    with pytest.raises(HeaderError, match="unpacked"):
+        find_differences(package, bytes(changed))
+
+
+def test_what_cannot_be_looked_into_does_not_agree(build: Build) -> None:
+    left, right = build("w1.zstdio"), build("w1.zstdio")
+    (said,) = find_differences(left, right)
+    assert "zstd" in said
+
+
+def test_no_package_is_refused(package: bytes) -> None:
+    for broken in (b"", b"text", package[:200], package[4:]):
+        with pytest.raises(HeaderError):
+            find_differences(package, broken)
+
+
+def test_every_volatile_tag_has_a_reason() -> None:
+    assert all(": " in reason for reason in VOLATILE_TAGS.values())
