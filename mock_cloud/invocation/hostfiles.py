@@ -152,7 +152,7 @@ def _copyin(word: str) -> HostFile:
     path = Path(word)
     name = Path(os.path.normpath(word)).name or path.resolve().name
     if not os.path.lexists(path):
-        raise InputError(f"no such file or directory: {printable(word)}")
+        raise InputError(f"No such file or directory: {printable(word)}")
     if not os.access(path, os.R_OK):
         raise InputError(f"cannot read {printable(word)}")
     if name in ("", ".", ".."):
@@ -169,7 +169,7 @@ def _copyout(args: tuple[str, ...]) -> HostFile:
     if not os.access(holder, os.W_OK | os.X_OK):
         raise InputError(f"cannot write to {printable(str(holder))}")
     if len(args) > 2 and not path.is_dir():
-        raise InputError(f"several sources, and {printable(str(path))} is not a directory")
+        raise InputError(f"multiple source files and {printable(args[-1])} is not a directory!")
     return HostFile(path.name, "copyout", path)
 
 
@@ -234,3 +234,12 @@ def node_args(line: CommandLine) -> list[str]:
     if line.scrub:
         return list(line.scrub)
     return list(line.args)
+
+
+def shown_names(line: CommandLine) -> dict[str, str]:
+    """What the user called the files that messages name: name on the node → word."""
+    if line.mode == "copyin":
+        return {_copyin(word).name: word for word in line.args[:-1]}
+    words = line.args if line.mode in ("rebuild", "chain") else ()
+    spec = (line.spec,) if line.spec else ()
+    return {Path(word).name: word for word in (*words, *spec)}

@@ -32,7 +32,7 @@ from mock_cloud.config.tunnel import Repositories
 from mock_cloud.config.values import read_flag, read_texts
 from mock_cloud.invocation import CommandLine, HostFile, host_inputs
 from mock_cloud.invocation.carrying import Carrier
-from mock_cloud.invocation.hostfiles import node_args
+from mock_cloud.invocation.hostfiles import node_args, shown_names
 from mock_cloud.invocation.mock_words import mock_words
 from mock_cloud.remote.upload import Blob
 from mock_cloud.session.engine import Engine
@@ -141,7 +141,8 @@ class Work:
             pty=list(self.pty) if self.pty else [],
             layers=layers,
             verbose=self.line.verbose,
-            resultdir=str(resultdir),
+            resultdir=str(self.copyout or resultdir),
+            shown=shown_names(self.line),
             tunnel_port=tunnel.port,
             shadow=self.shadow,
         )

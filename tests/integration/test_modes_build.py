@@ -155,7 +155,7 @@ def test_a_failed_build(mock: User, failing_srpm: Path, tmp_path: Path) -> None:
     result = tmp_path / "result"
     ended = mock.mock("--resultdir", result, failing_srpm).expect(1)
     assert "about to fail" in (result / "build.log").read_text()
-    assert f"ERROR: Exception({failing_srpm.name})" in ended.stderr
+    assert f"ERROR: Exception({failing_srpm})" in ended.stderr
     assert "ERROR: Command failed:" in ended.stderr
     assert f"INFO: Results and/or logs in: {result}" in ended.stderr
     assert names(result) == []

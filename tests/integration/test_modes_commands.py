@@ -41,8 +41,7 @@ def test_what_a_command_writes_is_apart_from_what_mock_says(mock: User, tmp_path
 
 
 def test_a_command_that_is_not_there(mock: User) -> None:
-    ended = mock.mock("--chroot", "--", "no-such-command", "x")
-    assert ended.code == 127
+    ended = mock.mock("--chroot", "--", "no-such-command", "x").expect(1)
     assert "no-such-command" in ended.stderr
 
 

@@ -61,7 +61,7 @@ def _perform(job: Job, buildroot: Buildroot, timed: Timed) -> int:
         if len(failed) == len(pending):
             logs.info(f"Tried {tries} times - following pkgs could not be successfully built:")
             for name in failed:
-                logs.info(name)
+                logs.info(job.shown(name))
             break
         logs.info("Some package succeeded, some failed.")
         logs.info(f"Trying to rebuild {len(failed)} failed pkgs, because --recurse is set.")
@@ -84,14 +84,14 @@ def _round(
         if failed and not job.request.chain_continue and not job.request.chain_recurse:
             job.logs.error(
                 "Stopping the --chain build because --continue isn't specified and the package"
-                f" '{failed[0]}' failed to build"
+                f" '{job.shown(failed[0])}' failed to build"
             )
             break
         if not name.endswith(".rpm"):
             job.logs.error(f"{name} doesn't appear to be an rpm - skipping")
             failed.append(name)
             continue
-        job.logs.info(f"Start chain build: {name}")
+        job.logs.info(f"Start chain build: {job.shown(name)}")
         if os.path.exists(os.path.join(_results_of(job, name), "success")):
             job.logs.info(f"Skipping already built pkg {name}")
             skipped.append(name)
@@ -99,7 +99,7 @@ def _round(
             built.append(name)
         else:
             failed.append(name)
-        job.logs.info(f"End chain build: {name}")
+        job.logs.info(f"End chain build: {job.shown(name)}")
     return failed
 
 
@@ -141,13 +141,13 @@ def _summarise(job: Job, built: Sequence[str], skipped: Sequence[str], *, failed
     if skipped:
         logs.info(f"Packages skipped: {len(skipped)}")
         for name in skipped:
-            logs.info(name)
+            logs.info(job.shown(name))
     logs.info(f"Packages built: {len(built)}")
     if built:
         some = "Some packages" if failed else "Packages"
         logs.info(f"{some} successfully built in this order:")
         for name in built:
-            logs.info(name)
+            logs.info(job.shown(name))
 
 
 def _place_earlier(job: Job) -> None:

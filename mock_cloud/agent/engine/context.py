@@ -42,6 +42,13 @@ class Job:
     def results(self) -> str:
         return os.path.join(self.directory, "results")
 
+    def shown(self, path: str) -> str:
+        """What the user calls the input or the result at `path`, for messages."""
+        name = os.path.basename(path)
+        if os.path.dirname(path) == self.results:
+            return os.path.join(self.shown_results, name)
+        return self.request.shown.get(name, name)
+
     def inputs_of(self, role: str) -> list[Input]:
         return [item for item in self.request.inputs if item.role == role]
 

@@ -27,31 +27,44 @@ def copy_in(job: Job, buildroot: Buildroot) -> None:
         raise UsageError("Must have source and destinations for copyin")
     destination = job.request.args[0]
     owner = (job.config.chrootuid, job.config.chrootgid, job.config.chroothome)
-    with open(job.take_input(archives[0]), "rb") as stream:
-        place = processes.Place(root=buildroot.chroot.root)
-        names = processes.call(place, lambda: _unpack(stream, destination, owner)).decode()
-    for name in names.split("\0"):
-        job.logs.info(f"copying {name} to {buildroot.chroot.path(destination)}")
+    shown = buildroot.chroot.path(destination)
+    destination = os.path.join("/", destination)
+    archive = job.take_input(archives[0])
+    place = processes.Place(root=buildroot.chroot.root)
+    with open(archive, "rb") as stream:
+        names = processes.call(place, lambda: _names(stream, destination, shown))
+    for name in names.decode(errors="surrogateescape").split("\0"):
+        job.logs.info(f"copying {job.shown(name)} to {shown}")
+    with open(archive, "rb") as stream:
+        taken = processes.call(place, lambda: _unpack(stream, destination, owner))
+    if taken:
+        path = buildroot.chroot.path(taken.decode(errors="surrogateescape"))
+        raise UsageError(f"Destination {path} already exists!")
+
+
+def _names(stream: io.BufferedReader, destination: str, shown: str) -> bytes:
+    """The archive's top-level names, in its order."""
+    with tarfile.open(fileobj=stream, mode="r:") as archive:
+        names = list(dict.fromkeys(_parts(member.name)[0] for member in archive))
+    if len(names) > 1 and not os.path.isdir(destination):
+        raise UsageError(f"multiple source files and {shown} is not a directory!")
+    return "\0".join(names).encode(errors="surrogateescape")
 
 
 def _unpack(stream: io.BufferedReader, destination: str, owner: tuple[int, int, str]) -> bytes:
+    """Empty, or the path of what is there already where a directory would go."""
     uid, gid, home = owner
-    destination = os.path.join("/", destination)
+    into = os.path.isdir(destination)
     with tarfile.open(fileobj=stream, mode="r:") as archive:
-        members = archive.getmembers()
-        tops = sorted({_parts(member.name)[0] for member in members})
-        into = os.path.isdir(destination)
-        if len(tops) > 1 and not into:
-            raise UsageError(f"multiple source files and {destination} is not a directory!")
-        for member in members:
+        for member in archive.getmembers():
             first, *rest = _parts(member.name)
             target = os.path.join(destination, *([first] if into else []), *rest)
             if not rest and member.isdir() and os.path.lexists(target):
-                raise UsageError(f"Destination {target} already exists!")
+                return target.encode(errors="surrogateescape")
             _place_member(archive, member, target)
             if target.startswith(home + "/"):
                 os.chown(target, uid, gid, follow_symlinks=False)
-    return "\0".join(tops).encode(errors="surrogateescape")
+    return b""
 
 
 def _parts(name: str) -> list[str]:
@@ -91,9 +104,9 @@ def copy_out(job: Job, buildroot: Buildroot) -> None:
     path = os.path.join(job.results, COPYOUT_NAME)
     with open(path, "wb") as stream:
         place = buildroot.builder(networking=True)
-        names = processes.call(place, lambda: _pack(stream, patterns, home)).decode()
-    for name in names.split("\0"):
-        job.logs.info(f"copying {buildroot.chroot.path(name)}")
+        names = processes.call(place, lambda: _pack(stream, patterns, home))
+    for name in names.decode(errors="surrogateescape").split("\0"):
+        job.logs.info(f"copying {buildroot.chroot.path(name)} to {job.shown_results}")
 
 
 def _pack(stream: io.BufferedWriter, patterns: list[str], home: str) -> bytes:

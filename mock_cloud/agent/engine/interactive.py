@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mock_cloud.agent.engine import processes
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
+from mock_cloud.agent.engine.errors import EngineError
 from mock_cloud.agent.engine.relay import Program, Size, on_pipes, on_terminal
 from mock_cloud.agent.job.terminal import STDOUT
 
@@ -56,8 +58,9 @@ def _started(job: Job, start: Callable[[], int]) -> int:
     try:
         return start()
     except (FileNotFoundError, PermissionError) as error:
-        job.logs.error(f"{error.filename}: {error.strerror}")
-        return 127 if isinstance(error, FileNotFoundError) else 126
+        raise EngineError(f"{error.filename}: {error.strerror}") from error
+    except subprocess.SubprocessError as error:  # raised here, it says no more than this
+        raise EngineError(f"cannot go to {job.request.cwd or '/'} in the chroot") from error
 
 
 def _place(job: Job, buildroot: Buildroot, *, default_cwd: str) -> processes.Place:

@@ -47,7 +47,7 @@ class Logs:
         banner = f"Mock Version: mock-cloud {version}"
         self._state_log(banner)
         self.build_line(banner)
-        self._root_log("INFO", banner)
+        self.info(banner)
 
     def close(self) -> None:
         for descriptor in self._files.values():
@@ -68,6 +68,10 @@ class Logs:
     def error(self, message: str) -> None:
         self._root_log("ERROR", message)
         self._print(f"ERROR: {message}\n")
+
+    def critical(self, message: str) -> None:
+        self._root_log("CRITICAL", message)
+        self._print(f"CRITICAL: {message}\n")
 
     def debug(self, message: str) -> None:
         self._root_log("DEBUG", message)

@@ -25,7 +25,11 @@ def perform(job: Job, buildroot: Buildroot) -> int:
         job.logs.open(job.results, VERSION)
     with job.logs.state("run"):
         buildroot.open()
-        return mode(job, buildroot)
+        try:
+            return mode(job, buildroot)
+        except UsageError as error:  # for mock an outcome like others: the run is finished
+            job.logs.critical(error.message)
+            return error.exit_code
 
 
 def _init(job: Job, buildroot: Buildroot) -> int:
@@ -70,7 +74,7 @@ def timed(
     item = ""
     try:
         for item in items:
-            logs.info(f"Start({os.path.basename(item)})  Config({config.root})")
+            logs.info(f"Start({job.shown(item)})  Config({config.root})")
             if config.clean:
                 _clean_chroot(job, buildroot)
             buildroot.init(
@@ -78,12 +82,12 @@ def timed(
             )
             step(item)
             took = _minutes(start)
-            logs.info(f"Done({os.path.basename(item)}) Config({config.chroot_name}) {took}")
+            logs.info(f"Done({job.shown(item)}) Config({config.chroot_name}) {took}")
         if config.cleanup_on_success:
             logs.info("Cleaning up build root ('cleanup_on_success=True')")
             _clean_chroot(job, buildroot)
     except EngineError:
-        logs.error(f"Exception({os.path.basename(item)}) Config({config.root}) {_minutes(start)}")
+        logs.error(f"Exception({job.shown(item)}) Config({config.root}) {_minutes(start)}")
         if config.cleanup_on_failure:
             logs.info("Cleaning up build root ('cleanup_on_failure=True')")
             _clean_chroot(job, buildroot)

@@ -174,9 +174,10 @@ class JobRequest:
     scrub: what to scrub; copyout: paths in the chroot; copyin: [destination].
     `spec` names the input of role spec, if any. `pty` is (rows, columns, TERM) when the user
     has a terminal. `layers` maps layer directories to the tree digests the verdict covers: a
-    layer that is not in it is not reused. `resultdir` is where the controller puts results:
-    messages name it, nothing else uses it. `tunnel_port` is where, on the node's loopback, the
-    controller's proxy answers; 0: there is none.
+    layer that is not in it is not reused. `resultdir` is where the controller puts results
+    (for copyout: what is copied), and `shown` is what the user called an input, by its name on
+    the node: messages name them, nothing else uses them. `tunnel_port` is where, on the node's
+    loopback, the controller's proxy answers; 0: there is none.
     """
 
     mode: str
@@ -193,6 +194,7 @@ class JobRequest:
     layers: dict[str, str] = field(default_factory=dict)
     verbose: int = 1
     resultdir: str = ""
+    shown: dict[str, str] = field(default_factory=dict)
     tunnel_port: int = 0
     shadow: ShadowOrder | None = None
     schema: str = SCHEMA

@@ -111,7 +111,9 @@ def test_the_formats_of_the_logs(tmp_path: Path) -> None:
     assert re.findall(r" - (.*)", states)[1:] == ["Start: run", "Start: inner", "Finish: inner"]
     records = TerminalDecoder().feed((tmp_path / "terminal").read_bytes())
     shown = b"".join(data for _, data in records).decode()
-    assert shown == "Start: run\nStart: inner\nWARNING: careful\nFinish: inner\n"
+    banner, _, rest = shown.partition("\n")
+    assert banner.startswith("INFO: Mock Version: ")
+    assert rest == "Start: run\nStart: inner\nWARNING: careful\nFinish: inner\n"
 
 
 def test_a_layer_needs_somebody_to_vouch_for_it(tmp_path: Path) -> None:
