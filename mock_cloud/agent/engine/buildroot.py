@@ -102,6 +102,7 @@ class Buildroot:
         `requirements` is what a build will ask for: if there is a layer for it, the chroot
         stands on it from the start. It is no promise and nothing is installed for it.
         """
+        self.logs.announce()
         with self.logs.state("chroot init"):
             os.makedirs(self.chroot.base, mode=0o755, exist_ok=True)
             self._write_hw_info()

@@ -32,6 +32,7 @@ class Logs:
         self.show_output = show_output
         self._files: dict[str, int] = {}
         self._states: list[str] = []
+        self._is_announced = False
         self.tail = b""
         self.version = ""
         self.on_state: Callable[[str], None] = lambda name: None
@@ -47,7 +48,14 @@ class Logs:
         banner = f"Mock Version: mock-cloud {version}"
         self._state_log(banner)
         self.build_line(banner)
-        self.info(banner)
+        self._root_log("INFO", banner)
+        self._is_announced = False
+
+    def announce(self) -> None:
+        """Say once for each opening which version works: mock does as it makes a chroot."""
+        if self._files and not self._is_announced and self._verbose >= NORMAL:
+            self._print(f"INFO: Mock Version: mock-cloud {self.version}\n")
+        self._is_announced = True
 
     def close(self) -> None:
         for descriptor in self._files.values():
