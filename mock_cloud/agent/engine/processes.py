@@ -85,9 +85,9 @@ def pretty(argv: Sequence[str]) -> str:
 def run(argv: Sequence[str], place: Place, sink: Sink, *, timeout_s: float = 0.0) -> int:
     """Run `argv`, hand stdout and stderr (one stream) to `sink`, return the exit status.
 
-    A signal gives 128 + its number, as a shell has it. What the command left running is
-    killed. `timeout_s` 0 waits for ever; past it BuildTimeout is raised. FileNotFoundError and
-    PermissionError come through when the program cannot be executed.
+    A signal gives 256 - its number, which mock's exit with -N comes to. What the command left
+    running is killed. `timeout_s` 0 waits for ever; past it BuildTimeout is raised.
+    FileNotFoundError and PermissionError come through when the program cannot be executed.
     """
     child = subprocess.Popen(
         list(argv),
@@ -110,7 +110,7 @@ def run(argv: Sequence[str], place: Place, sink: Sink, *, timeout_s: float = 0.0
         _stop(child)
         kill_others()
         child.stdout.close()
-    return code if code >= 0 else 128 - code
+    return code % 256
 
 
 def capture(argv: Sequence[str], place: Place, *, timeout_s: float = 0.0) -> tuple[int, bytes]:

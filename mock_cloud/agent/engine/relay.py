@@ -45,8 +45,8 @@ class Size:
 
 
 def exit_status(code: int) -> int:
-    """A shell's status for `code` as the subprocess module has it: 128 + N for signal N."""
-    return code if code >= 0 else 128 - code
+    """mock's exit status for `code` as the subprocess module has it: 256 - N for signal N."""
+    return code % 256
 
 
 # with a terminal

@@ -186,7 +186,7 @@ def test_commands_run_and_time_out() -> None:
         3,
         b"out\nerr\n",
     )
-    assert processes.capture(["sh", "-c", "kill -9 $$"], place)[0] == 137
+    assert processes.capture(["sh", "-c", "kill -9 $$"], place)[0] == 256 - 9
     with pytest.raises(BuildTimeout, match="Timeout"):
         processes.capture(["sleep", "60"], place, timeout_s=0.2)
     with pytest.raises(FileNotFoundError):
