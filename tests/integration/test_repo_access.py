@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from mock_cloud.process import run
 from tests.integration.conftest import User
 from tests.integration.faults import check_failure
+from tests.integration.test_mock_engine_modes import add_mock
 from tests.lab import chroots
 from tests.lab.clouds.network import Network
 from tests.lab.http import FileServer
@@ -159,3 +161,15 @@ def test_what_no_repository_names_is_refused(
     warned = [one for one in ended.stderr.splitlines() if "was refused" in one]
     assert len(warned) == 1 and f"{lab_repo.url}/other/primary.xml.gz" in warned[0]
     assert not [one for one in lab_repo.accesses() if "/other/" in one.path]
+
+
+def test_real_mock_on_the_node_goes_through_the_tunnel_too(
+    make_user_of: MakeUser, lab: Lab, tmp_path: Path
+) -> None:
+    plain = make_user_of("alpha")
+    path = f"{add_mock(tmp_path / 'mock')}:{plain.environment['PATH']}"
+    user = replace(plain, extra={"PATH": path})
+    ended = user.mock("-v", f"--addrepo=file://{lab.release(2)}", "--init").expect()
+    assert "mock engine, this machine's mock" in ended.stderr
+    assert "reached through this machine: lab, " in ended.stderr
+    assert "was refused" not in ended.stderr
