@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where this user's state and cache live (XDG base directory specification 0.8)."""
+"""Where this user's state and cache live (XDG base directory specification 0.8).
+
+Users of services may have no home, or an environment with somebody else's: Koji's builder starts
+mock as kojibuilder with the environment of root. Theirs is in mock's own directory.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
+from mock_cloud.config.chroots import user_home
 from mock_cloud.errors import ConfigError
+
+MOCK_LIBDIR: Final = Path("/var/lib/mock")
 
 
 def state_dir() -> Path:
@@ -30,10 +38,24 @@ def manifests_dir() -> Path:
 
 
 def _private(variable: str, default: str) -> Path:
+    first: ConfigError | None = None
+    for root in _places(variable, default):
+        try:
+            return _make(root / "mock-cloud", variable)
+        except ConfigError as error:
+            first = first or error
+    raise first or ConfigError(f"no place for {variable}")
+
+
+def _places(variable: str, default: str) -> list[Path]:
     base = os.environ.get(variable, "")
-    # The specification has relative paths ignored.
-    root = Path(base) if base.startswith("/") else Path.home() / default
-    path = root / "mock-cloud"
+    if base.startswith("/"):  # the specification has relative paths ignored
+        return [Path(base)]
+    homes = [Path.home(), user_home(), MOCK_LIBDIR / f".home-{os.geteuid()}"]
+    return [home / default for home in dict.fromkeys(homes)]
+
+
+def _make(path: Path, variable: str) -> Path:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.stat().st_uid != os.geteuid():

@@ -231,7 +231,7 @@ class FileServer:
         """The regular file that a URL path names, or None; nothing outside the mounts."""
         for prefix, root in self._mounts.items():
             if path.startswith(prefix + "/"):
-                place = (root / path[len(prefix) + 1 :]).resolve()
+                place = (root / path[len(prefix) :].lstrip("/")).resolve()
                 if place.is_relative_to(root.resolve()) and place.is_file():
                     return place
         return None

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""kojid's own code for buildArch and both ways to a source package, on remote nodes.
+
+The remote is the lab's EC2, so that nothing but mock itself needs root's rights.
+"""
+
+from __future__ import annotations
+
+import base64
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from mock_cloud.process import run
+from tests.integration import koji_builder, real_mock
+from tests.integration.koji_builder import REPO_ID, TAG, Builder
+from tests.integration.real_mock import RealMock
+from tests.lab import seeds
+from tests.lab.clouds.ec2 import Ec2Cloud
+from tests.lab.http import FileServer
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+SITE = """
+config_opts['macros']['%_dbpath'] = '/var/lib/rpm'
+config_opts['remote'] = 'ec2'
+"""
+
+
+@pytest.fixture(scope="module")
+def mock() -> Iterator[RealMock]:
+    koji_builder.find_checkout()
+    place = Path(tempfile.mkdtemp(prefix="mock-cloud-koji-"))
+    try:
+        place.chmod(0o755)
+        yield real_mock.make(place)
+    finally:
+        shutil.rmtree(place)
+
+
+@pytest.fixture(scope="module")
+def hub_files(ec2_cloud: Ec2Cloud, mock: RealMock) -> Iterator[str]:
+    """The URL of the hub's files, a repository among them, as builder and nodes reach it."""
+    top = mock.place / "top"
+    koji_builder.make_hub_files(ec2_cloud.lab, top, seeds.BUILD_GROUP)
+    host = urlsplit(ec2_cloud.repository_url).hostname or ""
+    with FileServer({"": top}, host=host) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def configured(ec2_cloud: Ec2Cloud, mock: RealMock) -> Iterator[None]:
+    ec2_cloud.reset()
+    written = ec2_cloud.write_config(mock.place / "etc")
+    real_mock.configure(mock, written.path)
+    site = written.path / "site-defaults.cfg"
+    site.write_text(f"config_opts['isolation'] = 'simple'\n{SITE}")
+    shutil.copy(ec2_cloud.manifest, mock.place)
+    remote = written.path / "remotes.d/ec2.toml"
+    text = remote.read_text().replace(str(ec2_cloud.manifest.parent), str(mock.place))
+    remote.write_text(text)
+    shutil.chown(remote, mock.user.pw_uid, mock.user.pw_gid)
+    yield
+    ec2_cloud.reset()
+
+
+@pytest.fixture(scope="module", params=["launcher", "plugin"])
+def builder(
+    request: pytest.FixtureRequest, mock: RealMock, configured: None, hub_files: str
+) -> Builder:
+    """With our launcher at /usr/bin/mock, and with real mock and the plugin."""
+    shutil.rmtree(mock.place / "etc/koji", ignore_errors=True)
+    command = mock.session.with_name("launcher")
+    if request.param == "plugin":
+        command = mock.session.with_name("kojis-mock")
+        words = ["exec", "sudo", "-n", *mock.argv("--configdir", "/etc/mock")]
+        command.write_text(f'#!/bin/sh\n{" ".join(words)} --enable-plugin=remote "$@"\n')
+        command.chmod(0o755)
+    return koji_builder.make(mock.place, command, mock.user, hub_files)
+
+
+@pytest.fixture(autouse=True)
+def _given_back(builder: Builder, mock: RealMock) -> Iterator[None]:
+    """No node outlives its test."""
+    yield
+    command = shlex.join([str(mock.session.with_name("mock-cloud")), "release", "--all", "--force"])
+    state = builder.place / f"lib/.home-{mock.user.pw_uid}/.local/state"
+    config = builder.place / "etc"
+    release = f"XDG_STATE_HOME={state} {command} --configdir {config}"
+    mock.as_user("sh", "-c", release).expect()
+
+
+def git(directory: Path, *words: str) -> None:
+    own = ("-c", "user.name=Lab", "-c", "user.email=lab@example.org", "-c", "safe.directory=*")
+    run(["git", *own, "-C", str(directory), *words], timeout_s=30)
+
+
+SPEC = """\
+Name: toy-scm
+Version: 1
+Release: 1
+Summary: From a repository
+License: MIT
+BuildArch: noarch
+Source0: fetched
+%description
+None.
+%files
+"""
+
+
+@pytest.fixture
+def repository(builder: Builder) -> str:
+    """A repository that kojid clones from the hub's files by HTTP, as its URL for a task."""
+    work, bare = builder.place / "checkout", builder.place / "top/scm/toy-scm"
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(bare, ignore_errors=True)
+    work.mkdir()
+    (work / "toy-scm.spec").write_text(SPEC)
+    (work / "also-the.spec.link").symlink_to("toy-scm.spec")
+    git(work, "init", "-q", "-b", "main")
+    git(work, "add", ".")
+    git(work, "commit", "-qm", "All of it")
+    bare.mkdir(parents=True)
+    git(work, "clone", "-q", "--bare", str(work), str(bare))
+    git(bare, "update-server-info")
+    return f"{builder.url.replace('http', 'git+http')}/scm/toy-scm#main"
+
+
+def test_source_package_from_a_repository(builder: Builder, repository: str) -> None:
+    params = [repository, TAG, {"repo_id": REPO_ID, "scratch": True}]
+    order = builder.order("buildSRPMFromSCM", params)
+    report = builder.run(order)
+    assert Path(report.result["srpm"]).name == "toy-scm-1-1.src.rpm"
+    assert "toy-scm-1-1.src.rpm" in report.files
+    assert {"checkout.log", "root.log", "remote_attestation.log"} <= report.files
+    shared = builder.buildroot(order) / "root/chroot_tmpdir/scmroot/toy-scm"
+    assert (shared / "fetched").stat().st_uid == builder.user.pw_uid
+
+
+def test_source_package_made_again(builder: Builder, plain_srpm: Path) -> None:
+    uploaded = place_srpm(builder, plain_srpm)
+    report = builder.run(builder.order("rebuildSRPM", [uploaded, TAG, {"repo_id": REPO_ID}]))
+    assert Path(report.result["srpm"]).name == "toy-plain-1-1.lab1.src.rpm"
+    assert "toy-plain-1-1.lab1.src.rpm" in report.files
+    rpm = base64.b64decode(report.raw["files"]["toy-plain-1-1.lab1.src.rpm"])
+    assert rpm.startswith(b"\xed\xab\xee\xdb")
+
+
+def test_a_build_that_fails_is_told_and_keeps_the_list_of_packages(
+    builder: Builder, failing_srpm: Path
+) -> None:
+    uploaded = place_srpm(builder, failing_srpm)
+    arch = builder.arch
+    report = builder.run(
+        builder.order("buildArch", [uploaded, TAG, arch, True, {"repo_id": REPO_ID}])
+    )
+    assert "BuildError: error building package" in report.error
+    assert "see build.log or root.log for more information" in report.error
+    assert "about to fail" in report.file("build.log")
+    ((_, packages),) = report.calls("host.updateBuildRootList")
+    assert {"bash", "rpm-build"} <= {package["name"] for package in packages}
+
+
+def place_srpm(builder: Builder, srpm: Path) -> str:
+    """The source package where the hub has uploads; its name there."""
+    work = builder.place / "top/work/cli-build"
+    work.mkdir(parents=True, exist_ok=True)
+    shutil.copy(srpm, work)
+    return f"cli-build/{srpm.name}"
+
+
+def test_build_arch(builder: Builder, plain_srpm: Path) -> None:
+    uploaded = place_srpm(builder, plain_srpm)
+    order = builder.order("buildArch", [uploaded, TAG, "noarch", True, {"repo_id": REPO_ID}])
+    report = builder.run(order)
+    result = report.result
+    names = [Path(name).name for name in (*result["rpms"], *result["srpms"])]
+    assert names == ["toy-plain-1-1.lab1.noarch.rpm", "toy-plain-1-1.lab1.src.rpm"]
+    ((_, at_init),) = report.calls("host.setBuildRootList")
+    ((_, at_end),) = report.calls("host.updateBuildRootList")
+    assert {"bash", "rpm-build"} <= {package["name"] for package in at_init}
+    unknown = [package["name"] for package in at_init if package.get("id") != 1]
+    assert unknown == [], report.stderr
+    assert {package["name"] for package in at_init} <= {package["name"] for package in at_end}
+    logs = {"build.log", "root.log", "state.log", "remote_attestation.log", "dnf.log"}
+    assert logs | {"mock_output.log", "mock_config.log", *names} <= report.files
+    assert report.file("remote_attestation.log").count("verdict: trusted") == 3
+    assert not set(report.shrunk) & {"root.log", "build.log", "state.log", "dnf.log"}
+    assert builder.run({**order, "clean": builder.buildroot(order).name}).raw["code"] == 0
+    assert not builder.buildroot(order).exists()
