@@ -52,12 +52,18 @@ class Report:
     @property
     def result(self) -> dict[str, Any]:
         found = self.raw.get("result")
-        assert isinstance(found, dict), f"{self.raw.get('trace')}\n{self.stderr}"
+        said = self.file("mock_output.log") if "mock_output.log" in self.files else ""
+        assert isinstance(found, dict), f"{self.raw.get('trace')}\n{self.stderr}\n{said}"
         return found
 
     @property
     def error(self) -> str:
         return str(self.raw.get("error", ""))
+
+    @property
+    def shrunk(self) -> set[str]:
+        """Logs that were uploaded anew from their beginning, with other content."""
+        return set(self.raw["shrunk"])
 
     def calls(self, name: str) -> list[list[Any]]:
         return [args for called, args, _ in self.raw["calls"] if called == name]

@@ -98,8 +98,10 @@ def write_config(directory: str, run: MockRun, tunnel: str) -> None:
     """
     hermetic = "--hermetic-build" in run.argv
     name = HERMETIC if hermetic else run.chroot_name
-    if not name or "/" in name or name.startswith("."):
+    # Koji's builder has its configurations in a directory: mock -r koji/NAME.
+    if any(not part or part.startswith(".") for part in name.split("/")):
         raise ConfigurationError(f"{name!r} is not the name of a configuration")
+    os.makedirs(os.path.dirname(os.path.join(directory, name)), exist_ok=True)
     lines = [*_requested(run.config.replace(TUNNEL_PROXY, tunnel)), *_nodes_own(bool(run.kit))]
     _write(os.path.join(directory, f"{name}.cfg"), "".join(f"{line}\n" for line in lines))
     _write(os.path.join(directory, "logging.ini"), run.logging or _LOGGING)
