@@ -18,8 +18,8 @@ from mock_cloud.config import Handover, load_remote, parse_handover
 from mock_cloud.config.handover import MAX_BYTES
 from mock_cloud.errors import CommandLineError, ConfigError
 from mock_cloud.invocation import parse_command_line
-from mock_cloud.launcher.choosing import end_well
 from mock_cloud.session.console import Console
+from mock_cloud.session.ending import end_well
 from mock_cloud.toolkit.mock_kit import MockProgram
 
 

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The command line of `mock-cloud`: one sub-command a module, one catch for all errors."""
+"""The command line of `mock-cloud`: one sub-command a module."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from mock_cloud import __version__
-from mock_cloud.errors import EXIT_COMMAND_LINE, EXIT_INTERRUPTED, MockCloudError
+from mock_cloud.errors import EXIT_COMMAND_LINE
 from mock_cloud.session.console import Console
+from mock_cloud.session.ending import end_well
 
 VERBS: Final = (
     "setup", "doctor", "attest", "nodes", "release", "reap", "known-good", "image", "toolkit",
@@ -68,15 +68,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = make_parser(words[0] if words else "").parse_args(words)
     console = Console()
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    try:
-        status: int = arguments.run(arguments, console)
-    except MockCloudError as error:
-        console.done()
-        console.failure(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        console.done()
-        console.error("interrupted")
-        return EXIT_INTERRUPTED
-    return status
+    return end_well(console, lambda: int(arguments.run(arguments, console)))

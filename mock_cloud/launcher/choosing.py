@@ -8,7 +8,7 @@ import grp
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
@@ -27,11 +27,11 @@ from mock_cloud.config import (
     root_path,
     user_home,
 )
-from mock_cloud.errors import EXIT_SIGPIPE, CommandLineError, ConfigError, MockCloudError
+from mock_cloud.errors import CommandLineError, ConfigError, MockCloudError
 from mock_cloud.invocation import MOCK_VERSION, CommandLine, parse_command_line
 from mock_cloud.launcher.real import become_mock, has_plugin, without_our_words
 from mock_cloud.session.console import Console
-from mock_cloud.session.interrupts import Stopped, signals_raise
+from mock_cloud.session.ending import end_well
 
 _PLUGIN_OFF: Final = "--disable-plugin=remote"
 
@@ -40,27 +40,6 @@ def run(words: list[str], real: str | None) -> int:
     """Run one mock command line; mock's exit code, or ours. `real` is the real mock, if any."""
     console = Console()
     return end_well(console, lambda: _run(words, real, console))
-
-
-def end_well(console: Console, act: Callable[[], int]) -> int:
-    """The exit code of `act`; what stops it is said in mock's words, with mock's code."""
-    try:
-        with signals_raise():
-            return act()
-    except Stopped as stopped:
-        console.done()
-        console.error(
-            "Exiting on user interrupt, <CTRL>-C" if stopped.number == 2 else str(stopped)
-        )
-        return stopped.exit_code
-    except MockCloudError as error:
-        console.done()
-        console.failure(error)
-        return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output is gone. Python would complain about it once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_SIGPIPE
 
 
 def _run(words: list[str], path: str | None, console: Console) -> int:

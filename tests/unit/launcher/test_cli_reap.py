@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,3 +104,19 @@ def test_release_of_a_remote_without_its_file_exits_with_75(
     put(place, remote="lost")
     assert command(place, "release", "a1") == 75
     assert "credentials are needed" in capsys.readouterr().err
+
+
+def test_nobody_reads_the_output(place: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    script = "import sys; from mock_cloud.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "nodes", "--json", "--configdir", str(place / "etc")],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr.count("Traceback")) == (141, 0)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -18,14 +17,6 @@ from mock_cloud.repoproxy.allow import FILES_HOST, LISTS_HOST, AllowList, End, P
 from mock_cloud.repoproxy.http1 import HEAD_MAX_BYTES
 from mock_cloud.repoproxy.proxy import RepoProxy
 from tests.lab.http import Fault, FileServer
-
-
-@pytest.fixture(autouse=True)
-def _sigpipe_is_pythons() -> Iterator[None]:
-    """A command of mock-cloud's that ran in this process leaves the signal as programs have it."""
-    before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    yield
-    signal.signal(signal.SIGPIPE, before)
 
 
 class Server:
