@@ -48,6 +48,8 @@ def mock_options(url: str) -> dict[str, Any]:
         "package_manager": "dnf4",
         "use_bootstrap": False,
         "isolation": "auto",
+        # For dnf in mock's bootstrap chroot, which looks for it there.
+        "ssl_extra_certs": [f"{INPUTS}/gpgkey/lab.asc"] * 2,
         "macros": {
             "%_topdir": "/builddir/build",
             "%_rpmfilename": "%%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm",
@@ -100,7 +102,7 @@ class MockSite:
         return replace(request, **changes)
 
     def run(self, mode: str, *argv: str, **changes: Any) -> Ended:
-        return self.node.run(self.request(mode, *argv, **changes))
+        return self.node.run(self.request(mode, *argv, **changes), timeout_s=400)
 
     def rebuild(self, *packages: Path, **changes: Any) -> Ended:
         inputs = tuple(self.node.put(path, "srpm") for path in packages)

@@ -30,6 +30,9 @@ RESULTS: Final = f"{HERE}/results"
 _ACCOUNTS: Final = ("passwd", "group")
 # mock asks what the node's package manager is, and rpm does not read without writing beside it.
 _PACKAGE_DATABASES: Final = ("/usr/lib/sysimage/rpm", "/var/lib/rpm")
+# mock copies it into its bootstrap chroot, and its package makes sure that it is there. The keys
+# that count came with the request.
+_KEYS: Final = "/usr/share/distribution-gpg-keys"
 
 
 def results_of(mode: str, chroot_name: str) -> str:
@@ -76,6 +79,10 @@ class Places:
         for path in _PACKAGE_DATABASES:
             if os.path.isdir(path) and not os.path.islink(path):
                 _overlay(path, f"{HERE}/private")
+        if not os.path.isdir(_KEYS):
+            _overlay(os.path.dirname(_KEYS), f"{HERE}/private")
+            with contextlib.suppress(OSError):
+                os.mkdir(_KEYS)
         # Last: the chroots lie there themselves.
         syscalls.bind(self.chroots, MOCK_LIBDIR)
 
@@ -86,5 +93,5 @@ def _overlay(path: str, scratch: str) -> None:
     os.mkdir(upper)
     os.mkdir(work)
     options = f"lowerdir={path},upperdir={upper},workdir={work}"
-    with contextlib.suppress(OSError):  # mock does without, and says so at length
+    with contextlib.suppress(OSError):  # mock says itself what it misses
         syscalls.mount("overlay", path, "overlay", 0, options)

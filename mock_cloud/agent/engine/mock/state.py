@@ -55,10 +55,10 @@ class MockState:
         The group `gid` may write there, as mock's package has it. A chroot that the other
         engine made is removed: one name is one chroot. RootLocked if another job has it.
         """
+        sweep(self._job_id, self._store, but=self.chroot.name)
         self.chroot.lock()
         self._is_taken = True
         self.chroot.delete()
-        sweep(self._job_id, self._store)
         for tree in (self._chroots, self._cache):
             tree.find(self._store.may_reuse)
             tree.prepare()
@@ -112,11 +112,14 @@ def _has_content(directory: str) -> bool:
         return False
 
 
-def sweep(job_id: str, store: layers.LayerStore) -> None:
-    """Remove trees that nobody vouches for, of chroots that no job works in."""
+def sweep(job_id: str, store: layers.LayerStore, *, but: str) -> None:
+    """Remove trees that nobody vouches for, of chroots that no job works in.
+
+    Not of the chroot `but`: closing a file gives up this process's lock on it (fcntl(2)).
+    """
     for name in os.listdir(MOCK_LIBDIR):
         base = os.path.join(MOCK_LIBDIR, name)
-        if not has_trees(base):
+        if name == but or all(store.may_reuse(path) for path in _list_trees(base)):
             continue
         chroot = Chroot(name, job_id)
         with contextlib.suppress(RootLocked), contextlib.ExitStack() as stack:
@@ -125,9 +128,10 @@ def sweep(job_id: str, store: layers.LayerStore) -> None:
             Cache(base, MOCK_TREE, job_id).find(store.may_reuse)
 
 
-def has_trees(base: str) -> bool:
-    """Whether mock's engine left something in the chroot's directory `base`."""
+def _list_trees(base: str) -> list[str]:
+    """What mock left in the chroot's directory `base`."""
     try:
-        return any(name.startswith(f"{MOCK_TREE}.") for name in os.listdir(base))
+        names = os.listdir(base)
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return []
+    return [os.path.join(base, name) for name in names if name.startswith(f"{MOCK_TREE}.")]
