@@ -33,12 +33,18 @@ def earlier(tmp_path: Path) -> Iterator[Earlier]:
     results.check()
 
 
+@pytest.fixture(scope="module")
+def lease(mock: User) -> str:
+    """The one that a node is held under."""
+    (row,) = mock.nodes()
+    return str(row["lease"])
+
+
 @pytest.fixture(autouse=True)
-def _node_stays(mock: User) -> Iterator[None]:
+def _node_stays(mock: User, lease: str) -> Iterator[None]:
     """What fails here is no fault of the node: it stays warm."""
-    before = [row["lease"] for row in mock.nodes()]
     yield
-    assert [(row["lease"], row["state"]) for row in mock.nodes()] == [(before[0], "ready")]
+    assert [(row["lease"], row["state"]) for row in mock.nodes()] == [(lease, "ready")]
 
 
 def check_failed(ended: Ended, code: int, *says: str) -> None:

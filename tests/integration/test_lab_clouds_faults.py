@@ -137,13 +137,14 @@ def test_a_cloud_that_lags_behind(ec2: Ec2Cloud) -> None:
 
 def test_pending_takes_its_time_and_may_end(ec2: Ec2Cloud) -> None:
     client = connect(ec2)
-    ec2.pending_s = 1.5
+    ec2.pending_s = 3600.0
     ec2.faults.add(ec2.dying("Server.InternalError", "Server.InternalError: lost"), "RunInstances")
     doomed, lasting = run(client, ec2), run(client, ec2)
     assert instance(client, doomed)["State"]["Name"] == "terminated"
     assert instance(client, doomed)["StateReason"]["Code"] == "Server.InternalError"
     wait_for(lambda: ec2.node(lasting).state.name == "RUNNING")
     assert instance(client, lasting)["State"]["Name"] == "pending"
+    ec2.pending_s = 0.0
     wait_for(lambda: instance(client, lasting)["State"]["Name"] == "running")
 
 

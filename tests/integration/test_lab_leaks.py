@@ -67,9 +67,13 @@ def test_network_namespace() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_mount(tmp_path: Path) -> None:
-    before = leaks.snapshot()
+    """Seen by its own pytest, and not by one whose directory is beside it."""
+    before, own = leaks.snapshot(), leaks.snapshot(tmp_path.parent)
+    beside = leaks.snapshot(tmp_path.parent.with_name("beside"))
     subprocess.run(["mount", "-t", "tmpfs", "none", str(tmp_path)], check=True)
     try:
         assert leaks.find_leaks(before, grace_s=0) == [f"mount {tmp_path}"]
+        assert leaks.find_leaks(own, grace_s=0) == [f"mount {tmp_path}"]
+        assert leaks.find_leaks(beside, grace_s=0) == []
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)

@@ -111,8 +111,8 @@ def test_carries_both_ways_at_speed(peer: Peer, latency_s: float) -> None:
             assert read_all(connection).decode() == hashlib.sha256(DATA).hexdigest()
         up_s = time.monotonic() - started_s
         assert relay.moved_bytes(Direction.DOWN) == len(DATA) + 64
-    # 200 MB/s and two round trips for connecting and closing, with slack for a busy machine.
-    assert max(down_s, up_s) < len(DATA) / 200e6 + 4 * latency_s + 0.3
+    # A tenth of what it does on an idle machine, and two round trips for connecting and closing.
+    assert max(down_s, up_s) < len(DATA) / 20e6 + 4 * latency_s + 1.0
 
 
 def test_latency_is_added_each_way(peer: Peer) -> None:

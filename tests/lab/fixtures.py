@@ -197,7 +197,9 @@ def _orphans_adopted() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+def _no_leaks(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """A test marked `lab` fails if a mount, a process or a thread of it is left."""
     if request.node.get_closest_marker("lab") is None:
         yield
@@ -205,7 +207,7 @@ def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     from tests.lab import leaks
 
     request.getfixturevalue("_orphans_adopted")
-    before = leaks.snapshot()
+    before = leaks.snapshot(tmp_path_factory.getbasetemp())
     yield
     left = leaks.find_leaks(before)
     if left:

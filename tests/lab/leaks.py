@@ -23,9 +23,14 @@ def adopt_orphans() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def _mounts() -> frozenset[str]:
+def _mounts(own: Path | None) -> frozenset[str]:
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return frozenset(line.split(" ")[4] for line in lines)  # proc(5): the mount point
+    points = (line.split(" ")[4] for line in lines)  # proc(5): the mount point
+    return frozenset(point for point in points if own is None or not _is_beside(point, own))
+
+
+def _is_beside(point: str, own: Path) -> bool:
+    return point.startswith(f"{own.parent}/") and not point.startswith(f"{own}/")
 
 
 def _networks() -> frozenset[str]:
@@ -81,24 +86,27 @@ def _command(pid: int) -> str:
 class Snapshot:
     """Mount points of this namespace, living descendants, threads of this process.
 
-    `networks` are interfaces and namespaces, in words.
+    `networks` are interfaces and namespaces, in words. `own` is the directory that pytest makes
+    its temporary ones in: what is mounted in one beside it is of another pytest.
     """
 
     mounts: frozenset[str]
     processes: frozenset[int]
     threads: frozenset[threading.Thread]
     networks: frozenset[str]
+    own: Path | None
 
 
-def snapshot() -> Snapshot:
-    return Snapshot(_mounts(), _descendants(), frozenset(threading.enumerate()), _networks())
+def snapshot(own: Path | None = None) -> Snapshot:
+    threads = frozenset(threading.enumerate())
+    return Snapshot(_mounts(own), _descendants(), threads, _networks(), own)
 
 
 def find_leaks(before: Snapshot, *, grace_s: float = _GRACE_S) -> list[str]:
     """What is there now and was not `before`, in words; waits a little for it to go."""
     deadline_s = time.monotonic() + grace_s
     while True:
-        now = snapshot()
+        now = snapshot(before.own)
         leaks = [f"mount {point}" for point in sorted(now.mounts - before.mounts)]
         leaks += [
             f"process {pid}: {_command(pid)}" for pid in sorted(now.processes - before.processes)
