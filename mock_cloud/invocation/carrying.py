@@ -73,11 +73,11 @@ class Carrier:
         return self.file(path, what, max_bytes=max_bytes)
 
     def _place(self, path: Path, role: str) -> str:
-        path = path.absolute()
-        if (role, path) not in self.files:
-            name = self._name(path.name, role)
-            self.files[role, path] = HostFile(name, role, path)
-        return f"{JOB_DIRECTORY}/inputs/{role}/{self.files[role, path].name}"
+        real = path.resolve()  # a link to a directory is that directory
+        if (role, real) not in self.files:
+            name = self._name(path.absolute().name, role)
+            self.files[role, real] = HostFile(name, role, real)
+        return f"{JOB_DIRECTORY}/inputs/{role}/{self.files[role, real].name}"
 
     def _name(self, base: str, role: str) -> str:
         # It stands in configuration files and lists of words.

@@ -56,13 +56,14 @@ def _archive(members: Iterable[tuple[Path, str]], *, follow: bool) -> Iterator[P
             fileobj=stream, mode="w", dereference=follow, format=tarfile.PAX_FORMAT
         ) as archive:
 
-            def anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+            def anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
                 # Accounts of this machine are others on the node; the same files make the same
-                # archive. A file with several names is several files there.
+                # archive. A file with several names is several files there; what is no file, no
+                # directory and no link stays here.
                 member.uid = member.gid = 0
                 member.uname = member.gname = ""
                 archive.inodes.clear()  # type: ignore[attr-defined]
-                return member
+                return member if member.isreg() or member.isdir() or member.issym() else None
 
             for path, name in members:
                 try:

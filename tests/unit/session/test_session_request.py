@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 
 from mock_cloud.agent.job.request import parse_request, to_json
 from mock_cloud.config import ConfigOpts, apply_command_line, load_config_opts
-from mock_cloud.errors import ConfigError
+from mock_cloud.errors import ConfigError, UnsupportedByEngine
 from mock_cloud.invocation import CommandLine, parse_command_line
+from mock_cloud.session.checkout import checked_out
 from mock_cloud.session.console import Console
 from mock_cloud.session.engine import Engine, choose_engine
 from mock_cloud.session.repo_tunnel import Tunnel
@@ -79,18 +81,21 @@ def test_a_directory_travels_as_an_archive(etc: Path, tmp_path: Path) -> None:
     (tree / "sub/file").write_text("x")
     (tree / "twin").hardlink_to(tree / "sub/file")
     (tree / "link").symlink_to("sub/file")
-    dirs = f"config_opts['plugin_conf']['bind_mount_opts']['dirs'] = [({str(tree)!r}, '/d')]\n"
+    os.mkfifo(tree / "fifo")
+    (tmp_path / "link").symlink_to(tree)
+    named = str(tmp_path / "link")
+    dirs = f"config_opts['plugin_conf']['bind_mount_opts']['dirs'] = [({named!r}, '/d')]\n"
     line, opts = given(etc, "--init", more=dirs)
     with prepare(line, opts, NODES_OWN) as work:
         (item, blob) = work.packed[0]
-        assert (item.role, item.name) == ("tree", "data")
+        assert (item.role, item.name) == ("tree", "link")
         assert isinstance(blob.source, Path)
         with tarfile.open(blob.source) as archive:
             kinds = {member.name: member.type for member in archive}
             assert {member.uid for member in archive} == {0}
         assert kinds == {
-            "data": tarfile.DIRTYPE, "data/sub": tarfile.DIRTYPE, "data/sub/file": tarfile.REGTYPE,
-            "data/twin": tarfile.REGTYPE, "data/link": tarfile.SYMTYPE,
+            "link": tarfile.DIRTYPE, "link/sub": tarfile.DIRTYPE, "link/sub/file": tarfile.REGTYPE,
+            "link/twin": tarfile.REGTYPE, "link/link": tarfile.SYMTYPE,
         }  # fmt: skip
         assert work.warnings
     assert not blob.source.exists()
@@ -157,3 +162,16 @@ def test_a_logging_ini_that_is_no_text_is_an_error(etc: Path) -> None:
     line, opts = given(etc, "--init")
     with pytest.raises(ConfigError, match=r"logging\.ini"), prepare(line, opts, NODES_OWN):
         pass
+
+
+def test_a_checkout_needs_a_mock_here(etc: Path) -> None:
+    console = Console(stream=io.StringIO())
+    line, opts = given(etc, "--buildsrpm", "--scm-enable", "--scm-option", "package=x")
+    with (
+        pytest.raises(UnsupportedByEngine, match="--scm-enable"),
+        checked_out(line, opts, None, console),
+    ):
+        pass
+    line, opts = given(etc, "--init")
+    with checked_out(line, opts, None, console) as found:
+        assert found is line
