@@ -395,6 +395,7 @@ def _publish(this: Run, end: JobEnd, look_again: Callable[[], None]) -> None:
             console,
             look_again,
             logs_only=end.exit in (None, EXIT_INFRASTRUCTURE),
+            has_plugins=this.work.uses_mock,
         )
         this.on_results(this.mirror.resultdir.path, placed)
     shadow = this.mirror.shadow

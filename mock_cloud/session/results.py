@@ -24,12 +24,14 @@ from mock_cloud.config import chain_results
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.errors import InputError, ResultError, TransportError
 from mock_cloud.invocation import CommandLine
+from mock_cloud.invocation.names import printable
 from mock_cloud.remote.download import Fetch
 from mock_cloud.remote.replies import ResultFile
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results import LiveLog, ManifestEntry, ResultDir, Sanitizer, Staging
 from mock_cloud.results.archive import unpack
-from mock_cloud.results.names import check_name
+from mock_cloud.results.livelog import APPENDED
+from mock_cloud.results.names import check_name, is_kind_of_result
 from mock_cloud.session.console import Console
 from mock_cloud.session.request import Work
 from mock_cloud.session.shadow import Shadow
@@ -38,6 +40,7 @@ ATTESTATION_LOG: Final = "remote_attestation.log"
 ORDER_LOG: Final = orderlog.RESULT
 COPYOUT_NAME: Final = "copyout.tar"
 _AT_A_TIME: Final = 64
+_STRANGERS_SHOWN: Final = 5
 _METADATA: Final = re.compile(r"[0-9a-f]{32,128}-[a-z_]+\.\w+(\.\w+)?")
 
 
@@ -161,12 +164,14 @@ def collect(
     before_publishing: Callable[[], None],
     *,
     logs_only: bool = False,
+    has_plugins: bool = False,
 ) -> tuple[Path, ...]:
     """Fetch what the job left, check it against the node's list, move it into place.
 
-    `logs_only`: the node, not the package, was at fault, so that packages may be half written.
-    Live logs are completed and verified in place. Earlier results stay as they were unless
-    all arrived and `before_publishing` did not object. ResultError, TransportError.
+    `has_plugins`: what a plugin of the site's left under a name of its own stays on the node, and
+    a warning says so. `logs_only`: the node, not the package, was at fault, so that packages may be
+    half written. Live logs are completed and verified in place. Earlier results stay as they were
+    unless all arrived and `before_publishing` did not object. ResultError, TransportError.
     """
     listed = channel.results(job)
     whole = [
@@ -175,12 +180,17 @@ def collect(
         if file.name not in (COPYOUT_NAME, ARCHIVE_NAME)
         and (file.name.endswith(".log") or not logs_only)
     ]
+    rest = []
     for file in whole:
-        if mirror.shadow is not None and mirror.shadow.is_log(file.name):
-            mirror.log(file.name)
-        if file.name in mirror.live:
-            _complete(channel, job, file, mirror.live[file.name])
-    rest = [file for file in whole if file.name not in mirror.live]
+        is_shadows = mirror.shadow is not None and mirror.shadow.is_log(file.name)
+        log = mirror.log(file.name) if is_shadows else mirror.live.get(file.name)
+        if log is None:
+            rest.append(file)
+        elif not _is_completed(channel, job, file, log, appended=is_shadows):
+            mirror.live.pop(file.name).close()
+            rest.append(file)
+    if has_plugins:
+        rest = _without_strangers(rest, console, chain=destination.chain)
     with Staging(mirror.resultdir.path, job, chain=destination.chain) as staging:
         wanted = staging.accept(rest)
         total = sum(entry.size_bytes for entry in wanted)
@@ -203,10 +213,35 @@ def _remove_old_metadata(directory: Path, placed: Sequence[Path]) -> None:
             path.unlink()
 
 
-def _complete(channel: TrustedChannel, job: str, file: ResultFile, log: LiveLog) -> None:
+def _is_completed(
+    channel: TrustedChannel, job: str, file: ResultFile, log: LiveLog, *, appended: bool
+) -> bool:
+    """Fetch what of a log is not here yet. False: it was written anew, and is another file now.
+
+    mock does so with those that it does not append to, for each package and for an SRPM that it
+    makes first. ResultError for the others.
+    """
     if log.offset < file.size_bytes:
         channel.fetch(job, [Fetch(file, log.write, log.offset)])
-    log.verify(file.size_bytes, file.sha256)
+    try:
+        log.verify(file.size_bytes, file.sha256)
+    except ResultError:
+        if appended or file.name.rpartition("/")[2] in APPENDED:
+            raise
+        return False
+    return True
+
+
+def _without_strangers(
+    listed: Sequence[ResultFile], console: Console, *, chain: bool
+) -> list[ResultFile]:
+    """Those whose names mock gives; the first few others are named."""
+    known = [file for file in listed if is_kind_of_result(file.name, chain=chain)]
+    strangers = [file.name for file in listed if file not in known]
+    if strangers:
+        shown = ", ".join(map(printable, strangers[:_STRANGERS_SHOWN]))
+        console.warning(f"{len(strangers)} results that are not mock's own stay there: {shown}")
+    return known
 
 
 class _Progress:

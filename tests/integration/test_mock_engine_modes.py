@@ -168,16 +168,17 @@ def test_build_dependencies_into_a_lock_file(user: User, plain_srpm: Path, tmp_p
 def test_a_source_package_from_spec_and_sources(user: User, tmp_path: Path) -> None:
     sources = tmp_path / "sources"
     (sources / "sub").mkdir(parents=True)
-    (sources / "sub/data").write_text("data")
+    (sources / "sub/data").write_text("all-of-it")
     (sources / "file").write_text("file")
     spec = tmp_path / "own.spec"
     spec.write_text(
-        "Name: own\nVersion: 1\nRelease: 1\nSummary: x\nLicense: MIT\nBuildArch: noarch\n"
-        "Source0: file\n%description\n%{summary}\n%build\ntest -f %{_sourcedir}/sub/data\n%files\n"
+        "Name: own\nVersion: 1\nRelease: 1\nLicense: MIT\nBuildArch: noarch\nSource0: file\n"
+        "Summary: it has %(cat %{_sourcedir}/sub/data || :)\n%description\n%{summary}\n%files\n"
     )
     words = ("--spec", spec, "--sources", sources, "--resultdir", tmp_path / "r")
     user.mock("--buildsrpm", *words).expect()
-    assert [path.name for path in (tmp_path / "r").glob("*.rpm")] == ["own-1-1.src.rpm"]
+    (made,) = (tmp_path / "r").glob("*.rpm")
+    assert made.name == "own-1-1.src.rpm" and b"it has all-of-it" in made.read_bytes()
     user.mock("--rebuild", *words).expect()
     assert "own-1-1.noarch.rpm" in names(tmp_path / "r")
 

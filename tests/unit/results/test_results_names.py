@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mock_cloud.errors import ResultError
 from mock_cloud.results import check_manifest, check_name
 from mock_cloud.results.manifest import FILE_MAX_BYTES, FILES_MAX
+from mock_cloud.results.names import is_kind_of_result
 
 SHA = "0" * 64
 
@@ -26,8 +27,9 @@ class File:
 
 @pytest.mark.parametrize(
     "name",
-    ["hello-2.12-1.x86_64.rpm", "hello-2.12-1.src.rpm", "build.log", "hw_info.log", "gtk+~1.rpm"],
-)
+    ["hello-2.12-1.x86_64.rpm", "hello-2.12-1.src.rpm", "build.log", "hw_info.log", "gtk+~1.rpm",
+     "buildroot_lock.json", "chroot_scan.tar.gz"],
+)  # fmt: skip
 def test_what_mock_leaves_is_accepted(name: str) -> None:
     assert check_name(name) == name
 
@@ -77,6 +79,16 @@ def test_names_of_a_chain(name: str, good: bool) -> None:
     else:
         with pytest.raises(ResultError):
             check_name(name, chain=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.rpm", True), ("../a.rpm", True), ("Makefile", False), ("page.html", False)],
+)
+def test_a_name_of_mocks_kind_is_not_yet_a_safe_one(name: str, kind: bool) -> None:
+    assert is_kind_of_result(name, chain=False) is kind
+    with pytest.raises(ResultError):
+        check_name(f"../{name}", chain=True)
 
 
 @given(st.one_of(st.text(max_size=60), st.from_regex(r"[^a-z]{0,4}[a-z./\-]{0,8}\.(rpm|log)")))
