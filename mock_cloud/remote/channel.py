@@ -28,6 +28,7 @@ _PAUSED_S: Final = 5.0
 _INBOX_BYTES: Final = 32 << 20
 _STDERR_BYTES: Final = 4096
 _EXIT_WAIT_S: Final = 3.0
+_UNSAID_WAIT_S: Final = 1.0
 _PING_ID: Final = 0
 
 
@@ -246,7 +247,8 @@ class AgentChannel:
         status = -1
         if self._channel.status_event.wait(_EXIT_WAIT_S):
             status = self._channel.exit_status
-        if not self._link.is_up:
+        # Of a connection that is lost paramiko ends the channels first, without a status.
+        if self._link.goes_down(_UNSAID_WAIT_S if status == -1 else 0.0):
             return self._link.lost()
         self._drain_stderr()
         said = f": {clean(self._stderr)}" if self._stderr else ""

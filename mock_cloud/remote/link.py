@@ -59,6 +59,13 @@ class Link:
     def is_up(self) -> bool:
         return self._failure is None and self._transport.is_active()
 
+    def goes_down(self, within_s: float) -> bool:
+        """Whether it is down, or is soon."""
+        until = time.monotonic() + within_s
+        while self.is_up and time.monotonic() < until:
+            time.sleep(0.01)
+        return not self.is_up
+
     def run(self, command: str) -> paramiko.Channel:
         """A new session channel that runs `command`.
 
