@@ -89,8 +89,9 @@ def test_tasks_that_work_in_the_chroots_own_files_are_refused(mock: User, koji: 
     ended = mock.mock(*calls, "--chroot", "--", "/bin/sh", "-c", shell).expect(50)
     assert "Koji's runroot cannot run on a remote node" in ended.stderr
     config = mock.config.path / f"koji/{BUILDROOT}.cfg"
-    with config.open("a") as stream:
-        stream.write("config_opts['chroot_setup_cmd'] = 'install @maven-build'\n")
+    kept = config.read_text()
+    config.write_text(kept + "config_opts['chroot_setup_cmd'] = 'install @maven-build'\n")
     ended = mock.mock(*calls, "--init").expect(50)
+    config.write_text(kept)
     assert "Koji's maven builds cannot run on a remote node" in ended.stderr
     assert not (koji / "result").exists()
