@@ -103,11 +103,12 @@ def mock_config(
     if found.get("print_main_output") is None:
         # As mock decides (set_config_opts_per_cmdline in its config.py): by the user's terminal.
         found["print_main_output"] = line.verbose > 0 and sys.stderr.isatty()
-    if "rootdir" in differing:
-        warnings.append(f"the chroot is on the node, nothing is put into {raw['rootdir']}")
+    paths = locate_paths(opts)
+    if paths.rootdir != paths.basedir / "root":
+        warnings.append(f"the chroot is on the node, nothing is put into {paths.rootdir}")
     _settle_certificates(found, repositories.keys)
     return MockConfig(
-        root=locate_paths(opts).root,
+        root=paths.root,
         chroot_name=read_text(opts, "chroot_name"),
         chrootuid=build_user(opts),
         options=found,

@@ -128,13 +128,15 @@ def cancel(kojid: Any, order: dict[str, Any], hub: Hub, options: Any) -> dict[st
     manager.pids, manager.subsessions, manager.session = {TASK_ID: child}, {}, hub
     manager.logger = logging.getLogger("koji.TaskManager")
     before = manager._childPIDs(child)
+    began = time.monotonic()
     if order.get("kill"):
         manager._killChildren(TASK_ID, list(before), sig=9, timeout=3.0)
         manager._waitTask(TASK_ID, child)
     else:
         manager.cleanupTask(TASK_ID)
     left = [command for pid, command in before if Path(f"/proc/{pid}/exe").exists()]
-    return {"processes": [command for _, command in before], "left": left}
+    took_s = time.monotonic() - began
+    return {"processes": [command for _, command in before], "left": left, "took_s": took_s}
 
 
 def clean_up(kojid: Any, options: Any, name: str) -> int:

@@ -7,22 +7,27 @@ The remote is the lab's EC2, so that nothing but mock itself needs root's rights
 from __future__ import annotations
 
 import base64
+import contextlib
+import json
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from mock_cloud.process import run
 from tests.integration import koji_builder, real_mock
+from tests.integration.faults import eventually
 from tests.integration.koji_builder import REPO_ID, TAG, Builder
 from tests.integration.real_mock import RealMock
-from tests.lab import seeds
+from tests.lab import seeds, srpm
 from tests.lab.clouds.ec2 import Ec2Cloud
 from tests.lab.http import FileServer
+from tests.lab.srpm import Recipe
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -97,11 +102,19 @@ def builder(
 def _given_back(builder: Builder, mock: RealMock) -> Iterator[None]:
     """No node outlives its test."""
     yield
-    command = shlex.join([str(mock.session.with_name("mock-cloud")), "release", "--all", "--force"])
+    mock_cloud(builder, mock, "release", "--all", "--force")
+
+
+def mock_cloud(builder: Builder, mock: RealMock, *words: str) -> str:
+    """What the command mock-cloud prints for kojibuilder."""
     state = builder.place / f"lib/.home-{mock.user.pw_uid}/.local/state"
-    config = builder.place / "etc"
-    release = f"XDG_STATE_HOME={state} {command} --configdir {config}"
-    mock.as_user("sh", "-c", release).expect()
+    argv = [
+        str(mock.session.with_name("mock-cloud")),
+        *words,
+        "--configdir",
+        str(builder.place / "etc"),
+    ]
+    return mock.as_user("env", f"XDG_STATE_HOME={state}", *argv).expect().stdout
 
 
 def git(directory: Path, *words: str) -> None:
@@ -203,3 +216,50 @@ def test_build_arch(builder: Builder, plain_srpm: Path) -> None:
     assert not report.shrunk & {"root.log", "build.log", "state.log", "dnf.log"}
     assert builder.run({**order, "clean": builder.buildroot(order).name}).raw["code"] == 0
     assert not builder.buildroot(order).exists()
+
+
+def in_the_build(builder: Builder, srpm: Path, **more: object) -> dict[str, Any]:
+    """An order to cancel a task while rpmbuild runs."""
+    params = [place_srpm(builder, srpm), TAG, "noarch", True, {"repo_id": REPO_ID}]
+    order = builder.order("buildArch", params, cancel="tick 2", **more)
+    return {**order, "log": str(builder.buildroot(order) / "result/build.log")}
+
+
+def commands_with(words: str) -> list[str]:
+    """Command lines of this machine's processes that have `words`, its nodes' among them."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [command for command in found if words in command]
+
+
+@pytest.fixture
+def ticking(lab_srpm: Callable[[Recipe], Path]) -> Path:
+    """A package that builds longer than any test waits, and that no other test has."""
+    return lab_srpm(srpm.sleeping(281))
+
+
+def test_a_cancelled_task(builder: Builder, mock: RealMock, ticking: Path) -> None:
+    report = builder.run(in_the_build(builder, ticking))
+    assert len(report.raw["processes"]) > 1
+    assert report.raw["left"] == commands_with(str(builder.place)) == []
+    assert commands_with("toy-sleeping-281") == []  # rpmbuild on the node has it, too
+    # As long as kojid's first signal has to work; no other was needed.
+    assert "by signal 2" in report.stderr
+    assert "signal 15" not in report.stderr and "signal 9" not in report.stderr, report.stderr
+    (row,) = json.loads(mock_cloud(builder, mock, "nodes", "--json"))
+    assert (row["state"], row["holder_pid"], row["chroots"]) == ("ready", 0, [])
+
+
+def test_a_task_that_is_killed(
+    builder: Builder, mock: RealMock, ticking: Path, ec2_cloud: Ec2Cloud
+) -> None:
+    report = builder.run(in_the_build(builder, ticking, kill=True))
+    assert report.raw["left"] == commands_with(str(builder.place)) == []
+    (row,) = json.loads(mock_cloud(builder, mock, "nodes", "--json"))
+    assert row["state"] == "abandoned"
+    # Nobody tells the node: it ends by the timer that it was given.
+    assert [command for command in commands_with("toy-sleeping-281") if "rpmbuild" in command]
+    eventually(lambda: commands_with("toy-sleeping-281") == [], timeout_s=200)
+    eventually(lambda: ec2_cloud.listing().instances == ())

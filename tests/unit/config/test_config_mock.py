@@ -272,6 +272,17 @@ def test_a_mock_of_another_version_is_told_everything(portable: Any) -> None:
     assert found["check"] is True and found["rpmbuild_timeout"] == 0
 
 
+@pytest.mark.parametrize("version", ["", "config_opts['version'] = '99'\n"])
+def test_only_another_rootdir_is_worth_a_warning(portable: Any, version: str) -> None:
+    expanded = "config_opts['rootdir'] = '/var/lib/mock/{{ root }}/root'\n"
+    for usual in ("", expanded):
+        assert portable.config(version + usual).warnings == ()
+    (warning,) = portable.config(
+        f"{version}config_opts['rootdir'] = '/srv/{{{{ root }}}}'\n"
+    ).warnings
+    assert warning.endswith("nothing is put into /srv/small-7-x86_64")
+
+
 HERMETIC = """\
 config_opts['root'] = 'hermetic-build'
 config_opts['dnf.conf'] = '[main]\\nreposdir=/dev/null\\n[o]\\n' \\
