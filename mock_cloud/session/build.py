@@ -377,6 +377,7 @@ def _cancel(this: Run, *, keep_logs: bool) -> None:
         end = this.channel.follow_job(this.job, offsets, keep, idle_limit_s=_DRAIN_S)
         if clean and end.exit is not None:
             this.leased.record_layers(end.layers)
+            _record_chroots(this, end)
             this.leased.reserve("")
             this.channel.forget(this.job)
             this.leased.spared = this.leased.builds > 1
@@ -424,9 +425,7 @@ def _look_again(this: Run, known: KnownGood) -> None:
 
 def _conclude(this: Run, end: JobEnd) -> int:
     """Note what lives on the node now; say how it went; mock's exit code."""
-    root = this.work.root
-    others = tuple(name for name in this.leased.chroots if name != root)
-    this.leased.record_chroots((*others, root) if end.chroots else others)
+    _record_chroots(this, end)
     if this.mirror.shadow is not None:
         this.leased.reserve(this.mirror.shadow.reserved_after(this.work, end))
     with suppress(MockCloudError):  # the results are here; the directory goes with the node
@@ -446,6 +445,12 @@ def _conclude(this: Run, end: JobEnd) -> int:
             hint="nothing is wrong with the package: give the node more room, build again",
         )
     return end.exit
+
+
+def _record_chroots(this: Run, end: JobEnd) -> None:
+    root = this.work.root
+    others = tuple(name for name in this.leased.chroots if name != root)
+    this.leased.record_chroots((*others, root) if end.chroots else others)
 
 
 def _remove_local_results(this: Run) -> None:

@@ -206,7 +206,7 @@ def node_facts(user: User) -> NodeFacts:
     return facts
 
 
-def _processes() -> dict[int, tuple[int, str]]:
+def processes() -> dict[int, tuple[int, str]]:
     """Pid → (parent, command line)."""
     found = {}
     for entry in Path("/proc").iterdir():
@@ -227,17 +227,23 @@ def open_files(pid: int) -> set[Path]:
     return found
 
 
+def family(pid: int) -> dict[int, tuple[int, str]]:
+    """The process, all that descend from it: pid → (parent, command line)."""
+    seen = processes()
+    found, grown = {pid}, True
+    while grown:
+        new = {pid for pid, (above, _) in seen.items() if above in found} - found
+        found, grown = found | new, bool(new)
+    return {pid: seen[pid] for pid in found if pid in seen}
+
+
 def find_process(user: User, words: str, *, parent: int | None = None) -> int:
     """The node's process whose command line has `words`: the newest, or that child of `parent`."""
     init = node_facts(user).init
     assert init is not None
-    seen = _processes()
-    family, grown = {init.pid}, True
-    while grown:
-        new = {pid for pid, (above, _) in seen.items() if above in family} - family
-        family, grown = family | new, bool(new)
-    found = [pid for pid in family if words in seen[pid][1] and parent in (None, seen[pid][0])]
-    assert found, f"no {words!r} among {[seen[pid] for pid in family]}"
+    seen = family(init.pid)
+    found = [pid for pid in seen if words in seen[pid][1] and parent in (None, seen[pid][0])]
+    assert found, f"no {words!r} among {list(seen.values())}"
     return max(found)
 
 
