@@ -45,6 +45,7 @@ class Shadow:
     root: str
     uid: int
     _offsets: dict[str, int] = field(default_factory=dict)
+    _old_logs: dict[str, int] = field(default_factory=dict)
     _before: shadow_tree.Listing | None = None
     _rpmdb_before: shadow_tree.Listing = field(default_factory=dict)
     _looked_at: float = 0.0
@@ -65,16 +66,17 @@ class Shadow:
                 _EXIT_INFRASTRUCTURE,
             )
 
-    def begin(self, *, fresh: bool) -> None:
+    def begin(self, *, fresh: bool, may_be_replaced: bool = False) -> None:
         """Bring the shared directory into the chroot. `fresh`: this job made the chroot.
 
-        Idempotent. OSError, EngineError.
+        `may_be_replaced`: somebody else may put another in its place before the job ends; it is
+        no mount then, which could not be undone before `close`. Idempotent. OSError, EngineError.
         """
         order = self._order
         if order is None or self._before is not None:
             return
         if not fresh:
-            self._skip_old_logs()
+            self._skip_old_logs(hold=may_be_replaced)
             self._rpmdb_before = self._list_rpmdb()
         inputs = self.job.inputs_of("tmpdir")
         # /dev/null where nothing was changed: an archive without members.
@@ -119,6 +121,11 @@ class Shadow:
 
             processes.call(place, pack)
 
+    def close(self) -> None:
+        """Let go of the chroot's files. Idempotent."""
+        while self._old_logs:
+            os.close(self._old_logs.popitem()[1])
+
     # logs
 
     def _log_names(self) -> list[str]:
@@ -128,19 +135,22 @@ class Shadow:
             return []
         return [name for name in names if _LOG.fullmatch(name)][:_LOGS_MAX]
 
-    def _skip_old_logs(self) -> None:
+    def _skip_old_logs(self, *, hold: bool) -> None:
         for name in self._log_names():
             with contextlib.suppress(PackageError, OSError):
                 descriptor = outside.open_file(self.root, f"{_LOGS}/{name}")
                 self._offsets[name] = os.fstat(descriptor).st_size
-                os.close(descriptor)
+                if hold:  # while it is open, no other file has its inode number
+                    self._old_logs[name] = descriptor
+                else:
+                    os.close(descriptor)
 
     def _copy_log(self, name: str) -> None:
         source = outside.open_file(self.root, f"{_LOGS}/{name}")
         try:
             size = os.fstat(source).st_size
             offset = self._offsets.get(name, 0)
-            if size < offset:
+            if self._was_replaced(name, source) or size < offset:
                 offset = 0  # dnf began another file under this name
             if size == offset:
                 return
@@ -157,6 +167,14 @@ class Shadow:
             self._offsets[name] = max(offset, size)
         finally:
             os.close(source)
+
+    def _was_replaced(self, name: str, source: int) -> bool:
+        """Whether the log is another one than `begin` found. Says so once."""
+        old = self._old_logs.get(name)
+        if old is None or os.path.sameopenfile(source, old):
+            return False
+        os.close(self._old_logs.pop(name))
+        return True
 
     # the packages' database
 

@@ -67,6 +67,8 @@ class MockEngine:
     def close(self) -> None:
         """Measure and record what stays. Idempotent."""
         processes.kill_others()
+        if self._shadow is not None:
+            self._shadow.close()
         # A cancel has no time for it, and a chroot that was cut off is of no use.
         self._state.close(record=not self._cancelled)
         self._store.close()
@@ -123,7 +125,7 @@ class MockEngine:
         root = self._state.root
         shadow = Shadow(self._job, root, self._run.chrootuid)
         if self._state.is_kept:
-            shadow.begin(fresh=False)
+            shadow.begin(fresh=False, may_be_replaced=True)  # mock cleans what it is told to
         elif self._job.request.mode not in _FRESH:
             shadow.refuse_new_chroot()
         self._shadow = shadow
