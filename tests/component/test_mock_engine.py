@@ -241,12 +241,17 @@ def test_a_bootstrap_chroot_is_kept_for_the_next_build(site: MockSite) -> None:
         "use_bootstrap_image": False,
         "dnf4_install_command": "install rpm dnf python3-dnf dnf-plugins-core",
     }
-    first = site.rebuild(site.source("booted"), options=options)
+    # Nothing is built: the lab's rpm cannot read such a chroot's database as its build user, and
+    # mock sometimes takes a word of that complaint for the name of the spec file.
+    first = site.run("init", "--init", options=options)
     assert first.exit == 0, first.stderr
-    assert (first.status["chroots"], len(trees(site))) == ([], 1)
-    second = site.rebuild(site.source("rebooted"), options=options)
+    assert "installing dnf4 tooling" in first.stderr
+    cleaned = site.run("clean", "--clean", options=options)
+    assert (cleaned.exit, cleaned.status["chroots"], len(trees(site))) == (0, [], 1)
+    second = site.shell("true", options=options)
     assert second.exit == 0, second.stderr
     assert "installing dnf4 tooling" not in second.stderr
+    assert "(direct choice)" in second.stderr  # the package manager in there
     # For other tests: without it, nothing of it is left.
     assert site.run("clean", "--scrub=all", "-q").exit == 0
 
