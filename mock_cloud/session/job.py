@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One job on a trusted node, from its inputs to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.agent.job.request import to_json
+from mock_cloud.cloud.leased import LeasedNode
+from mock_cloud.errors import ForwardingRefused, LocalDiskFull, MockCloudError
+from mock_cloud.remote.replies import JobEnd
+from mock_cloud.remote.trusted import TrustedChannel
+from mock_cloud.session.attesting import Attested
+from mock_cloud.session.interrupts import Stopped
+from mock_cloud.session.keyboard import passed_on
+from mock_cloud.session.nodes import Site
+from mock_cloud.session.repo_tunnel import Tunnel, open_tunnel
+from mock_cloud.session.request import Work
+from mock_cloud.session.results import Destination, Mirror
+from mock_cloud.settings import Remote
+
+_DRAIN_S: Final = 20.0
+
+OnResults = Callable[[Path, tuple[Path, ...]], None]
+"""Told the directory of results and the files that arrived in it, once they are in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One job on one trusted node: everything its steps share."""
+
+    work: Work
+    destination: Destination
+    remote: Remote
+    site: Site
+    leased: LeasedNode
+    channel: TrustedChannel
+    mirror: Mirror
+    job: str
+    on_results: OnResults
+
+    def note_chroots(self, end: JobEnd) -> None:
+        """Journal which chroots live on the node now."""
+        root = self.work.root
+        others = tuple(name for name in self.leased.chroots if name != root)
+        self.leased.record_chroots((*others, root) if end.chroots else others)
+
+
+def send_inputs(this: Run) -> None:
+    """Send the inputs that the node lacks."""
+    console = this.site.console
+    total = sum(blob.size_bytes for blob in this.work.blobs)
+    sent = 0
+
+    def progress(count: int) -> None:
+        nonlocal sent
+        sent += count
+        console.progress(f"remote {this.remote.name}: sending {sent >> 20} of {total >> 20} MiB")
+
+    this.channel.send_blobs(this.work.blobs, progress)
+    console.done()
+
+
+def tunnel_for(this: Run) -> closing[Tunnel]:
+    """The way to the repositories, if the job needs any. Spares a node whose sshd forwards none."""
+    repositories = this.work.repositories
+    if not needs_repositories(this.work):
+        return closing(Tunnel(repositories))
+    try:
+        return closing(open_tunnel(this.channel, repositories, this.remote, this.site.console))
+    except ForwardingRefused:
+        this.leased.spared = this.leased.builds > 1
+        raise
+
+
+def needs_repositories(work: Work) -> bool:
+    """Whether the job asks repositories, or needs their names to find what is kept of them."""
+    return work.line.mode != "clean"
+
+
+def perform_job(this: Run, attested: Attested, tunnel: Tunnel) -> JobEnd:
+    """Start the job and follow it to its end; when stopped, stop it. Raises Stopped."""
+    layers = dict(attested.proof.layers)
+    request = to_json(this.work.request(layers, this.destination.path, tunnel))
+    if this.mirror.shadow is not None:
+        this.mirror.shadow.directory.begin()
+    try:
+        this.channel.start_job(this.job, request)
+        with _keyboard(this):
+            end = this.channel.follow_job(this.job, {}, this.mirror.take, idle_limit_s=None)
+    except Stopped:
+        _cancel(this, keep_logs=True)
+        raise
+    except LocalDiskFull:
+        _cancel(this, keep_logs=False)
+        raise
+    this.leased.record_layers(end.layers)  # all that may be reused; none if the job vanished
+    return end
+
+
+@contextmanager
+def _keyboard(this: Run) -> Iterator[None]:
+    if this.work.line.mode != "shell":
+        yield
+        return
+
+    def send(data: bytes, eof: bool) -> None:
+        this.channel.job_input(this.job, data, eof=eof)
+
+    def resize(rows: int, columns: int) -> None:
+        this.channel.resize(this.job, rows, columns)
+
+    with passed_on(send, resize, raw=this.work.pty is not None):
+        yield
+
+
+def _cancel(this: Run, *, keep_logs: bool) -> None:
+    """Stop the job and take the rest of its logs. A warm node that confirms it is clean stays."""
+    console = this.site.console
+    console.warning("stopping the job on the node")
+
+    def keep(name: str, offset: int, data: bytes) -> None:
+        if keep_logs and name != "terminal":  # who stopped it has read enough
+            this.mirror.take(name, offset, data)
+
+    try:
+        clean = this.channel.cancel_job(this.job)
+        offsets = this.mirror.offsets()
+        end = this.channel.follow_job(this.job, offsets, keep, idle_limit_s=_DRAIN_S)
+        if clean and end.exit is not None:
+            this.leased.record_layers(end.layers)
+            this.note_chroots(end)
+            this.leased.reserve("")
+            this.channel.forget(this.job)
+            this.leased.spared = this.leased.builds > 1
+    except MockCloudError as error:
+        console.warning(f"the logs may be incomplete: {error.message}")

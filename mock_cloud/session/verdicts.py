@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a verdict on the node means for a command: its log, its line on the terminal, its end."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.attest.verdict import NodeRefused, reason_text
+from mock_cloud.cloud.leased import LeasedNode
+from mock_cloud.errors import MockCloudError, ResultError
+from mock_cloud.remote.unverified import UnverifiedNode
+from mock_cloud.results import sanitize
+from mock_cloud.session.attesting import Attested
+from mock_cloud.session.known_good import KnownGood
+from mock_cloud.session.nodes import Site, attest, reach
+from mock_cloud.session.results import ATTESTATION_LOG, ORDER_LOG
+from mock_cloud.settings import Remote, SecondLook
+
+_REASONS_SHOWN: Final = 20
+
+
+def attest_aloud(
+    node: UnverifiedNode,
+    leased: LeasedNode,
+    known: KnownGood,
+    remote: Remote,
+    site: Site,
+    resultdir: Path,
+    *,
+    append: bool,
+) -> Attested:
+    """Attest the node, say so on the terminal and in `remote_attestation.log`.
+
+    `append` keeps earlier verdicts there. Raises NodeRefused, and what `nodes.attest` raises.
+    """
+    started = time.monotonic()
+    try:
+        attested = attest(node, leased, known, remote, site)
+    except NodeRefused as refused:
+        _tell_refusal(refused, node, resultdir, site)
+        raise
+    _write_log(resultdir / ATTESTATION_LOG, attested.verdict.to_text(), append=append)
+    counts = attested.verdict.counts
+    site.console.info(
+        f"remote {remote.name}: node trusted (tier 1): {counts['files']:,} files,"
+        f" {counts['packages']} packages, {counts['processes']} processes measured"
+        f" and verified in {time.monotonic() - started:.1f} s"
+    )
+    return attested
+
+
+def look_again(
+    leased: LeasedNode, known: KnownGood, remote: Remote, site: Site, resultdir: Path
+) -> None:
+    """Measure once more before results are published, if the remote asks for it.
+
+    Raises NodeRefused.
+    """
+    if remote.attest.second_look is not SecondLook.ALWAYS:
+        return
+    with closing(reach(leased, remote, site)) as node:
+        try:
+            attest(node, leased, known, remote, site)
+        except NodeRefused as refused:
+            _tell_refusal(refused, node, resultdir, site)
+            raise
+    site.console.info(f"remote {remote.name}: the node is unchanged after the build")
+
+
+def _tell_refusal(refused: NodeRefused, node: UnverifiedNode, resultdir: Path, site: Site) -> None:
+    _write_log(resultdir / ATTESTATION_LOG, refused.verdict.to_text())
+    with suppress(MockCloudError):  # the verdict counts; the node's own word is an extra
+        _write_log(resultdir / ORDER_LOG, sanitize(node.order_log()))
+    for reason in refused.verdict.reasons[:_REASONS_SHOWN]:
+        site.console.error(f"refused: {reason_text(reason)}")
+
+
+def _write_log(path: Path, text: str, *, append: bool = False) -> None:
+    try:
+        with path.open("a" if append else "w", encoding="utf-8", errors="backslashreplace") as log:
+            log.write(text)
+    except OSError as error:
+        raise ResultError(f"cannot write {path}: {error.strerror}") from error
