@@ -274,9 +274,9 @@ def test_a_task_that_is_killed(
     assert report.raw["left"] == on_builder(builder) == []
     (row,) = json.loads(mock_cloud(builder, mock, "nodes", "--json"))
     assert row["state"] == "abandoned"
-    # Nobody tells the node: it ends by the timer that it was given. Until then the build goes on,
-    # but that real mock here, which outlives its session by a moment, sees the lab's nodes' processes
-    # and kills those in a chroot of this name.
+    # Nobody tells the node: it ends by the timer that it was given. Its build goes on till then;
+    # in the lab only if there is no real mock here, which ends all processes that it sees in a
+    # chroot of this name, the nodes' among them.
     assert on_nodes(ec2_cloud) or builder.mock.name != "launcher"
     eventually(lambda: ec2_cloud.nodes() == (), timeout_s=200)
     assert ec2_cloud.listing().instances == ()
