@@ -7,16 +7,44 @@ the absolute links that mock's --copyout keeps.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from mock_cloud.errors import ResultError
 from mock_cloud.invocation.names import printable
 from mock_cloud.results.disk import translate
 
-_MEMBERS_MAX = 1_000_000
+_MEMBERS_MAX: Final = 1_000_000
+_READ_MAX_BYTES: Final = 64 << 20
+
+
+class _Bounded(io.FileIO):
+    """A file of which no more than `_READ_MAX_BYTES` are read at once.
+
+    `tarfile` reads an extended header in one piece, of the size that the archive says.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= _READ_MAX_BYTES:
+            raise ResultError("the node's archive has a header that is too large")
+        return super().read(size) or b""
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[tarfile.TarFile]:
+    """A node's archive, which is not compressed: its size here is what it takes.
+
+    Raises tarfile.TarError, EOFError, OSError; ResultError for headers without measure, then or
+    while it is read.
+    """
+    with _Bounded(path) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+        yield tar
 
 
 def unpack(archive: Path, directory: Path) -> None:
@@ -29,7 +57,7 @@ def unpack(archive: Path, directory: Path) -> None:
     modes: list[tuple[Path, int]] = []
     try:
         directory.mkdir(mode=0o700)
-        with tarfile.open(archive) as tar:
+        with open_archive(archive) as tar:
             for count, member in enumerate(tar):
                 if count >= _MEMBERS_MAX:
                     raise ResultError("the node's archive has too many members")

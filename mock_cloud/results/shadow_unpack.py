@@ -22,6 +22,7 @@ from typing import Any, Final
 from mock_cloud.agent.engine.shadow_tree import FACTS_NAME, RPMDB_PLACES, Facts
 from mock_cloud.errors import ResultError
 from mock_cloud.invocation.names import NAME_MAX_BYTES, printable
+from mock_cloud.results.archive import open_archive
 from mock_cloud.results.disk import translate
 
 MEMBERS_MAX: Final = 500_000
@@ -41,7 +42,7 @@ def unpack_shadow(archive: Path, root: Path, tmpdir: str) -> list[str]:
     """
     left_out: list[str] = []
     try:
-        with tarfile.open(archive, "r:") as tar, _Directory(root) as top:
+        with open_archive(archive) as tar, _Directory(root) as top:
             facts = _read_facts(tar)
             with top.below(_parts(tmpdir.lstrip("/"))) as shared:
                 for path in facts.removed:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 from collections.abc import Iterable
@@ -95,5 +96,23 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
 def test_damage_is_said_so(tmp_path: Path) -> None:
     path = _archive(tmp_path, [(_member("file"), b"x" * 100_000)])
     path.write_bytes(path.read_bytes()[:50_000])
+    with pytest.raises(ResultError, match="damaged"):
+        unpack(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_without_measure_is_refused_unread(tmp_path: Path, kind: bytes) -> None:
+    header = _member("header", kind, size=1 << 32)
+    path = tmp_path / "archive.tar"
+    with path.open("wb") as stream:
+        stream.write(header.tobuf(tarfile.GNU_FORMAT))
+        stream.truncate((1 << 32) + 2048)  # a hole: all that it takes is a look
+    with pytest.raises(ResultError, match="header that is too large"):
+        unpack(path, tmp_path / "out")
+
+
+def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
+    path = _archive(tmp_path, [(_member("file"), bytes(1 << 20))])
+    path.write_bytes(gzip.compress(path.read_bytes()))
     with pytest.raises(ResultError, match="damaged"):
         unpack(path, tmp_path / "out")
