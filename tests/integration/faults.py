@@ -23,7 +23,7 @@ from mock_cloud.cloud.local.files import NodeFacts, find_facts
 from tests.integration.conftest import Ended, User
 
 _TRACEBACK = "Traceback (most recent call last)"
-_ERROR = re.compile(r"^ERROR: (.*)$", re.MULTILINE)
+_ERROR = re.compile(r"^(?:ERROR|CRITICAL): (.*)$", re.MULTILINE)
 _HINT = re.compile(r"^ {7}(\S.*)$", re.MULTILINE)
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -31,7 +31,7 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 def check_failure(ended: Ended, code: int, *says: str, hint: str = "") -> str:
     """The failure's one line: it says all of `says`; the line after it says `hint`.
 
-    There is no traceback, the exit code is `code`, and there is one line of ERROR only.
+    There is no traceback, the exit code is `code`, and there is one line of ERROR or CRITICAL.
     """
     text = ended.stderr
     assert _TRACEBACK not in text + ended.stdout, text

@@ -66,7 +66,7 @@ def test_rebuild_one_or_several(mock: User, plain_srpm: Path, conditional_srpm: 
         "remote_order.log", "root.log", "state.log",
     ]  # fmt: skip
     assert f"INFO: Results and/or logs in: {result}" in ended.stderr
-    assert f"INFO: Done({plain_srpm.name}) Config({mock.config.chroot()})" in ended.stderr
+    assert f"INFO: Done({plain_srpm}) Config({mock.config.chroot()})" in ended.stderr
     assert f"Finish: build phase for {plain_srpm.name}" in ended.stderr
 
     several = mock.place / "several"
