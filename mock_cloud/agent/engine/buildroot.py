@@ -95,6 +95,10 @@ class Buildroot:
         self.chroot.delete()
         self._layered = False
 
+    def remove_layers(self) -> None:
+        """mock's ``scrub root-cache``: the chroots that were kept stay as they are."""
+        self.store.remove_all(in_use=_kept_roots(os.path.dirname(self.chroot.base)))
+
     def init(self, *, prebuild: bool = False, requirements: Sequence[str] | None = None) -> None:
         """mock's ``chroot init``: make the chroot usable, or use the one that is there.
 

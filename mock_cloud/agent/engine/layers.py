@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -141,9 +141,14 @@ class LayerStore:
         """Measure a tree that this job changed, so that a later one may trust it."""
         self.made[path] = digest_tree(path).sha256
 
-    def remove_all(self, keys: set[str] | None = None) -> None:
-        """Remove the layers `keys`, or all that no other job holds."""
+    def remove_all(self, keys: set[str] | None = None, in_use: Collection[str] = ()) -> None:
+        """Remove the layers `keys`, or all that no other job holds.
+
+        `in_use` are roots that stay: kept chroots stand on them.
+        """
         for name in self._names():
+            if os.path.join(self.directory, name, "root") in in_use:
+                continue
             if (keys is None or name in keys) and self._hold(name, fcntl.LOCK_EX):
                 _remove(os.path.join(self.directory, name))
                 self.made.pop(os.path.join(self.directory, name, "root"), None)

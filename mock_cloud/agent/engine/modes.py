@@ -16,6 +16,11 @@ from mock_cloud.agent.engine.rpmfile import HeaderError, read_package
 
 VERSION: Final = "0.1.0"
 _QUIET_MODES: Final = ("shell",)
+_SCRUBBED: Final = {
+    "all": "everything",
+    "dnf-cache": "yum-cache and dnf-cache",
+    "yum-cache": "yum-cache and dnf-cache",
+}
 
 
 def perform(job: Job, buildroot: Buildroot) -> int:
@@ -27,7 +32,10 @@ def perform(job: Job, buildroot: Buildroot) -> int:
         buildroot.open()
         try:
             return mode(job, buildroot)
-        except UsageError as error:  # for mock an outcome like others: the run is finished
+        except EngineError as error:
+            # Of a wrong use mock says so and finishes. A child of ours raises a plain EngineError.
+            if error.exit_code != UsageError.exit_code:
+                raise
             job.logs.critical(error.message)
             return error.exit_code
 
@@ -54,11 +62,12 @@ def _scrub(job: Job, buildroot: Buildroot) -> int:
     caches = ("all", "cache", "root-cache")
     with job.logs.state(f"scrub {what}"):
         for name in what:
-            job.logs.info(f"scrubbing {name} for {job.config.chroot_name}")
+            shown = _SCRUBBED.get(name, name)
+            job.logs.info(f"scrubbing {shown} for {job.config.chroot_name}")
             if name in ("all", "chroot"):
                 buildroot.delete()
             if name in caches:
-                buildroot.store.remove_all()
+                buildroot.remove_layers()
             if name in ("all", "cache", "dnf-cache", "yum-cache"):
                 buildroot.packages.cache.remove()
             # c-cache and bootstrap: this engine has neither, so they are clean
@@ -66,16 +75,24 @@ def _scrub(job: Job, buildroot: Buildroot) -> int:
 
 
 def timed(
-    job: Job, buildroot: Buildroot, items: Sequence[str], step: Callable[[str], object]
+    job: Job,
+    buildroot: Buildroot,
+    items: Sequence[str],
+    step: Callable[[str], object],
+    *,
+    clean: bool = True,
 ) -> None:
-    """mock's rebuild_generic: clean, init and `step` for each item, and the messages around."""
+    """mock's rebuild_generic: clean, init and `step` for each item, and the messages around.
+
+    Without `clean` the chroot is left as it is, whatever the configuration says.
+    """
     config, logs = job.config, job.logs
     start = time.monotonic()
     item = ""
     try:
         for item in items:
             logs.info(f"Start({job.shown(item)})  Config({config.root})")
-            if config.clean:
+            if config.clean and clean:
                 _clean_chroot(job, buildroot)
             buildroot.init(
                 prebuild=not config.short_circuit, requirements=_expected_requirements(item)
@@ -110,7 +127,8 @@ def _minutes(start: float) -> str:
 def _rebuild(job: Job, buildroot: Buildroot) -> int:
     packages = [job.take_input(job.find_input(name)) for name in job.request.args]
     spec = job.take_input(job.find_input(job.request.spec)) if job.request.spec else ""
-    if not packages and spec:
+    made_here = not packages and bool(spec)
+    if made_here:
         packages, spec = [_source_package(job, buildroot)], ""
     if not packages:
         raise UsageError("No package specified to rebuild command.")
@@ -122,7 +140,7 @@ def _rebuild(job: Job, buildroot: Buildroot) -> int:
     def step(path: str) -> None:
         built.extend(build.PackageBuild(job, buildroot, job.results).rebuild(path, spec))
 
-    timed(job, buildroot, packages, step)
+    timed(job, buildroot, packages, step, clean=not made_here)
     if job.config.post_install:
         _install_built(job, buildroot, built)
     return 0
