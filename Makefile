@@ -14,7 +14,7 @@ CLOUDS := $(wildcard $(addprefix tests/integration/test_,$(addsuffix .py, \
 	cleanups clouds_* faults_retries hosts images lab_* other_arches plugin rpkg_mock setup)))
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab demo demo-ec2 test test-unit test-component test-clouds test-commands test-slow lint type bench rpm man clean
+.PHONY: help prepare venv lab demo demo-ec2 test test-unit test-component test-clouds test-commands test-slow agreement lint type bench rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ test-commands: lab ## the tests of whole commands, with local nodes
 
 test-slow: lab ## the rare, long tests
 	@$(PYTEST) -m slow
+
+agreement: lab ## compare with a real mock, scenario by scenario, and write docs/agreement.md
+	@MOCK_CLOUD_WRITE_AGREEMENT=1 $(PYTEST) -m slow tests/integration/test_agreement.py
 
 lint: venv ## ruff and the import contracts
 	@$(BIN)/ruff check .

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Local mock and `mock --remote local`, scenario by scenario; docs/agreement.md is the outcome.
+
+`make agreement` runs it and writes the document; a difference without a reason fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.results.sameness import VOLATILE_TAGS, find_differences
+from tests.agreement import compare, differences, packages, scenarios, table
+from tests.agreement.model import Observation, Outcome, Scenario, Step
+from tests.agreement.sides import Side
+from tests.integration import real_mock
+from tests.integration.conftest import MakeUser
+from tests.integration.real_mock import RealMock
+from tests.lab import chroots
+from tests.lab.http import FileServer
+from tests.lab.layout import Lab, repository_root
+from tests.lab.srpm import Recipe
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+ENGINES = ("chroot", "mock")
+KNOWN = (*differences.PARTICULAR, *differences.COMMON)
+DOCUMENT = repository_root() / "docs/agreement.md"
+WRITE = "MOCK_CLOUD_WRITE_AGREEMENT"
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """A directory that mock's user can reach: pytest's own are root's."""
+    made = Path(tempfile.mkdtemp(prefix="mock-cloud-agreement-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="module")
+def mock(place: Path) -> RealMock:
+    """mock as it is without us."""
+    made = real_mock.make(place / "mock")
+    made.plugin.unlink()
+    # A wrapper would not be looked into for the mock to send.
+    program = made.script.with_name("mock")
+    program.write_text(f"#!{made.python}\n{made.script.read_text()}")
+    return made
+
+
+@pytest.fixture(scope="module")
+def known(place: Path, hello_srpm: Path, lab_srpm: Callable[[Recipe], Path]) -> Mapping[str, Path]:
+    """Placeholders: the source packages, where everybody may read them."""
+    made = {name: lab_srpm(recipe) for name, recipe in packages.recipes().items()}
+    made["hello"] = hello_srpm
+    (place / "srpms").mkdir()
+    return {name: Path(shutil.copy(path, place / "srpms")) for name, path in made.items()}
+
+
+@pytest.fixture(scope="module")
+def local(
+    mock: RealMock, known: Mapping[str, Path], lab: Lab, lab_repo: FileServer
+) -> Iterator[Side]:
+    config = chroots.write(lab, mock.place / "etc", repository_url=f"{lab_repo.url}/dist")
+    real_mock.configure(mock, config.path)
+    argv = mock.argv("--configdir", config.path, "-r", config.chroot())
+    names = {
+        f"{mock.place}/lib": "basedir",
+        str(mock.place / "mock-cache"): "cache",
+        str(config.path): "configdir",
+        str(known["plain"].parent): "srpms",
+    }
+    scratch = mock.place / "results"
+    yield Side("local", argv, mock.environment, scratch, mock.user.pw_uid, known, names)
+    mock.run("--configdir", config.path, "-r", config.chroot(), "--scrub=all").expect()
+
+
+@pytest.fixture(scope="module")
+def remotes(
+    place: Path, mock: RealMock, known: Mapping[str, Path], make_user: MakeUser
+) -> Mapping[str, Side]:
+    """A user for each engine, whose node is warm before the first test."""
+    sides = {}
+    for engine in ENGINES:
+        user = make_user(f"agreement-{engine}")
+        remote = user.config.remote_file
+        remote.write_text(remote.read_text().replace("[build]", f'[build]\nengine = "{engine}"'))
+        shutil.copy(mock.place.parent / "mock/etc/logging.ini", user.config.path)
+        environment = dict(user.environment)
+        if engine == "mock":
+            environment["PATH"] = f"{mock.script.parent}:{environment['PATH']}"
+            sudo = mock.environment.items()  # without which mock would not print a path
+            environment |= {name: value for name, value in sudo if name.startswith("SUDO_")}
+        names = {
+            "/var/lib/mock": "basedir",
+            str(user.basedir): "basedir",
+            str(user.config.path): "configdir",
+            str(known["plain"].parent): "srpms",
+        }
+        argv = [sys.executable, "-m", "mock_cloud.launcher", *user.options]
+        sides[engine] = Side(engine, argv, environment, place / engine, 0, known, names)
+        user.run([*argv, "--init"], env=environment).expect()
+    return sides
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> list[Outcome]:
+    """What was compared so far."""
+    return []
+
+
+@pytest.mark.parametrize("scenario", scenarios.ALL, ids=lambda one: one.name)
+def test_scenario(
+    scenario: Scenario, local: Side, remotes: Mapping[str, Side], outcomes: list[Outcome]
+) -> None:
+    sides = [local, *remotes.values()]
+    # Whose process is left can be told only where one side runs at a time.
+    with ThreadPoolExecutor(1 if scenario.process else len(sides)) as pool:
+        here, *there = pool.map(lambda side: side.run(scenario), sides)
+    for engine, observed in zip(remotes, there, strict=True):
+        outcomes.append(
+            compare.judge(scenario.name, engine, _steps(scenario, here, observed), KNOWN)
+        )
+    left = [f"{one.engine}: {line}" for one in outcomes[-len(there) :] for line in one.unexplained]
+    assert not left, "\n".join(left)
+
+
+def _steps(
+    scenario: Scenario, here: list[Observation], there: list[Observation]
+) -> Iterator[tuple[str, list[str]]]:
+    for step, one, other in zip(scenario.steps, here, there, strict=True):
+        yield str(step), compare.differences(one, other)
+
+
+@pytest.mark.parametrize("source", packages.COMPARED)
+def test_packages_agree(
+    source: str, local: Side, remotes: Mapping[str, Side], outcomes: list[Outcome]
+) -> None:
+    build = Scenario(f"L1 {source}", "", (Step(("--resultdir", "<results>", f"<{source}>")),))
+    sides = [local, *remotes.values()]
+    with ThreadPoolExecutor(len(sides)) as pool:
+        ended = [one for (one,) in pool.map(lambda side: side.run(build), sides)]
+    assert [one.code for one in ended] == [0] * len(sides)
+    built = {side.name: _packages(side.place(build.name) / "results") for side in sides}
+    for engine in remotes:
+        assert built[engine].keys() == built["local"].keys()
+        found = [
+            (name, find_differences(data, built[engine][name]))
+            for name, data in sorted(built["local"].items())
+        ]
+        outcomes.append(compare.judge(source, engine, found, KNOWN))
+    left = [line for one in outcomes[-len(remotes) :] for line in one.unexplained]
+    assert not left, "\n".join(left)
+
+
+def _packages(results: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in results.glob("*.rpm")}
+
+
+def test_the_document_says_what_was_seen(outcomes: list[Outcome]) -> None:
+    subjects = [one.name for one in scenarios.ALL] + list(packages.COMPARED)
+    seen = {(one.subject, one.engine) for one in outcomes}
+    if seen != {(subject, engine) for subject in subjects for engine in ENGINES}:
+        pytest.skip("only some scenarios were run")
+    text = table.render(
+        scenarios.ALL, packages.COMPARED, ENGINES, outcomes, differences.COMMON, VOLATILE_TAGS
+    )
+    if os.environ.get(WRITE):
+        DOCUMENT.write_text(text)
+    assert [one.subject for one in outcomes if one.unexplained] == []
+    used = {one for outcome in outcomes for one in outcome.explained}
+    assert [one.reason for one in KNOWN if one not in used] == []  # no reason without a difference
+    assert DOCUMENT.read_text() == text, f"make agreement writes it: {WRITE}=1"
