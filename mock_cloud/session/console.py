@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TextIO
 
-from mock_cloud.errors import EXIT_USAGE, MockCloudError
+from mock_cloud.errors import InputError, MockCloudError, UsageError
 
 QUIET, NORMAL, VERBOSE = 0, 1, 2
 _REDRAW_S = 0.1
@@ -61,7 +61,8 @@ class Console:
 
     def failure(self, error: MockCloudError) -> None:
         """One line that says what and where, and one that says what to do next."""
-        level = "CRITICAL" if error.exit_code == EXIT_USAGE else "ERROR"  # as mock has it
+        # As mock has it: for what was asked, not for what an engine lacks.
+        level = "CRITICAL" if isinstance(error, (UsageError, InputError)) else "ERROR"
         self._line(f"{level}: {error.message}")
         if error.hint:
             self._line(f"       {error.hint}")

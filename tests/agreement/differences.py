@@ -45,12 +45,6 @@ COMMON: Final = (
         engines=("mock",),
     ),
     Difference(
-        "On the node files have their bare names: the paths of this machine are not sent.",
-        "stderr [-+](INFO: ((Start|Done)\\(|copying |(Start|End) chain build: |<srpms>/|toy-)"
-        "|ERROR: Exception\\().*",
-        engines=("mock",),
-    ),
-    Difference(
         "The node, and what was verified of it, is named.",
         "stderr \\+INFO: remote local: .*",
     ),

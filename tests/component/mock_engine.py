@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +17,7 @@ import pytest
 
 from mock_cloud.agent.job.request import JOB_DIRECTORY, Input, JobRequest, MockRun
 from mock_cloud.toolkit import MockKit, pack_mock
-from tests.component.engine_node import Ended, EngineNode, make_source
+from tests.component.engine_node import Ended, EngineNode, engine_config, make_source
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab
 
@@ -55,23 +54,7 @@ def mock_options(url: str) -> dict[str, Any]:
             "%_rpmfilename": "%%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm",
             "%_dbpath": "/var/lib/rpm",
         },
-        "dnf.conf": textwrap.dedent(f"""\
-            [main]
-            reposdir=/dev/null
-            assumeyes=1
-            best=1
-            gpgcheck=1
-            install_weak_deps=0
-            keepcache=1
-            metadata_expire=0
-            protected_packages=
-
-            [lab]
-            name=Lab Linux $releasever
-            baseurl={url}/$releasever
-            gpgkey=file://{INPUTS}/gpgkey/lab.asc
-            skip_if_unavailable=False
-            """),
+        "dnf.conf": engine_config(url).dnf_conf.replace("@GPGKEYS@", f"{INPUTS}/gpgkey"),
     }
 
 

@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -211,6 +212,17 @@ def make(place: Path) -> RealMock:
         os.chown(place / name, 0, grp.getgrnam("mock").gr_gid)
         (place / name).chmod(0o2775)
     return mock
+
+
+@contextmanager
+def made() -> Iterator[RealMock]:
+    """`make` where the user may go, since pytest's own directories are root's; removed after."""
+    place = Path(tempfile.mkdtemp(prefix="mock-cloud-real-"))
+    try:
+        place.chmod(0o755)
+        yield make(place)
+    finally:
+        shutil.rmtree(place)
 
 
 def configure(mock: RealMock, config: Path) -> None:

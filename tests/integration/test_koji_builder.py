@@ -10,7 +10,6 @@ import base64
 import json
 import shlex
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -40,12 +39,8 @@ config_opts['remote'] = 'ec2'
 @pytest.fixture(scope="module")
 def mock() -> Iterator[RealMock]:
     koji_builder.find_checkout()
-    place = Path(tempfile.mkdtemp(prefix="mock-cloud-koji-"))
-    try:
-        place.chmod(0o755)
-        yield real_mock.make(place)
-    finally:
-        shutil.rmtree(place)
+    with real_mock.made() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +186,7 @@ def test_a_build_that_fails_is_told_and_keeps_the_list_of_packages(
 
 def place_srpm(builder: Builder, srpm: Path) -> str:
     """The source package where the hub has uploads; its name there."""
-    work = builder.place / "top/work/cli-build"
+    work = builder.place / "top" / "work" / "cli-build"
     work.mkdir(parents=True, exist_ok=True)
     shutil.copy(srpm, work)
     return f"cli-build/{srpm.name}"

@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -47,13 +46,9 @@ exec mock-cloud-session "$@"
 
 @pytest.fixture(scope="module")
 def mock() -> Iterator[RealMock]:
-    """mock with the plugin, where the user may go: pytest's own directories are root's."""
-    place = Path(tempfile.mkdtemp(prefix="mock-cloud-plugin-"))
-    try:
-        place.chmod(0o755)
-        yield real_mock.make(place)
-    finally:
-        shutil.rmtree(place)
+    """mock with the plugin."""
+    with real_mock.made() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -92,14 +92,18 @@ def _round(
             failed.append(name)
             continue
         job.logs.info(f"Start chain build: {job.shown(name)}")
-        if os.path.exists(os.path.join(_results_of(job, name), "success")):
+        done = os.path.exists(os.path.join(_results_of(job, name), "success"))
+        built_now = not done and _build_one(job, buildroot, timed, name)
+        job.logs.info(f"End chain build: {job.shown(name)}")
+        if done:
             job.logs.info(f"Skipping already built pkg {name}")
             skipped.append(name)
-        elif _build_one(job, buildroot, timed, name):
+        elif built_now:
+            _note_success(job, name)
             built.append(name)
         else:
+            _note_failure(job, name)
             failed.append(name)
-        job.logs.info(f"End chain build: {job.shown(name)}")
     return failed
 
 
@@ -118,17 +122,23 @@ def _build_one(job: Job, buildroot: Buildroot, timed: Timed, name: str) -> bool:
         raise
     except EngineError as error:
         logs.error(error.message)
-        logs.info(f"Error building {name}.")
-        if job.request.chain_recurse:
-            logs.info("Will try to build again (if some other package will succeed).")
-        else:
-            logs.info(f"See logs/results in {job.shown_results}")
-            _touch(os.path.join(results, "fail"))
         return False
-    logs.info(f"Success building {name}")
-    _touch(os.path.join(results, "success"))
-    _create_repository(job.results)
     return True
+
+
+def _note_success(job: Job, name: str) -> None:
+    job.logs.info(f"Success building {name}")
+    _touch(os.path.join(_results_of(job, name), "success"))
+    _create_repository(job.results)
+
+
+def _note_failure(job: Job, name: str) -> None:
+    job.logs.info(f"Error building {name}.")
+    if job.request.chain_recurse:
+        job.logs.info("Will try to build again (if some other package will succeed).")
+    else:
+        job.logs.info(f"See logs/results in {job.shown_results}")
+        _touch(os.path.join(_results_of(job, name), "fail"))
 
 
 def _results_of(job: Job, name: str) -> str:

@@ -8,7 +8,13 @@ import io
 import pytest
 from pytest_mock import MockerFixture
 
-from mock_cloud.errors import ConfigError
+from mock_cloud.errors import (
+    ConfigError,
+    InputError,
+    MockCloudError,
+    UnsupportedByEngine,
+    UsageError,
+)
 from mock_cloud.session.console import Console, printable
 
 
@@ -33,6 +39,21 @@ def test_lines_are_those_of_mock() -> None:
     console.finish("chroot init")
     console.error("two")
     assert stream.getvalue() == "INFO: one\nStart: chroot init\nFinish: chroot init\nERROR: two\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "level"),
+    [
+        (UsageError, "CRITICAL"),
+        (InputError, "CRITICAL"),
+        (UnsupportedByEngine, "ERROR"),
+        (ConfigError, "ERROR"),
+    ],
+)
+def test_wrong_use_is_critical_as_in_mock(kind: type[MockCloudError], level: str) -> None:
+    stream = io.StringIO()
+    Console(stream=stream).failure(kind("what", hint="next"))
+    assert stream.getvalue() == f"{level}: what\n       next\n"
 
 
 def test_quiet_keeps_warnings_and_errors_only() -> None:

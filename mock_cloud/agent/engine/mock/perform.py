@@ -35,7 +35,7 @@ _PACKAGE_MANAGERS: Final = tuple(
 )
 _INTERACTIVE: Final = ("shell", "chroot")
 _NAMED: Final = ("srpm", "spec", "source", "package", "copyin")
-"""Roles of inputs that the user named: messages have their bare names."""
+"""Roles of inputs that the user named: messages call them as the user did."""
 
 _FRESH: Final = ("init", "clean", "scrub")
 _LOGS: Final = ("build.log", "root.log")
@@ -203,6 +203,12 @@ class _Output:
         self._terminal = job.logs.terminal
         self._watch = watch
         shown = {layout.shown_results.encode(): os.fsencode(job.shown_results)}
+        for item in job.request.inputs:
+            if item.role in _NAMED:
+                path = f"{places.INPUTS}/{item.role}/{item.name}"
+                shown[os.fsencode(path)] = os.fsencode(job.shown(item.name))
+        # What else lies there, and a name that is the beginning of another, comes after these.
+        shown = dict(sorted(shown.items(), key=lambda pair: -len(pair[0])))
         shown |= {f"{places.INPUTS}/{role}/".encode(): b"" for role in _NAMED}
         # On a terminal nothing is held back: a shell's prompt ends like a path.
         self._stderr = 1 if on_terminal else STDERR
