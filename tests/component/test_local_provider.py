@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import stat
-import subprocess
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.settings import LocalSettings
 from mock_cloud.sshkeys import make_key_pair
 from tests.component.cloud_nodes import Site, eventually, supervisors
+from tests.lab.copies import copy_tree
 
 pytestmark = pytest.mark.lab
 pytest_plugins = ["tests.component.cloud_fixtures"]
@@ -231,9 +231,8 @@ def test_removing_the_journal_ends_the_nodes(site: Site) -> None:
 
 def test_a_failing_sshd_shows_its_console(site: Site, image: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
-    subprocess.run(["cp", "-al", str(image), str(broken)], check=True)
+    copy_tree(image, broken)
     config = broken / "etc/ssh/sshd_config"
-    config.unlink()
     config.write_text("NoSuchOption yes\n")
     with pytest.raises(CloudError, match="NoSuchOption"):
         Site(site.state_dir, broken).acquire()
@@ -244,11 +243,9 @@ def test_a_silent_sshd_ends_the_boot_at_its_deadline(
     site: Site, image: Path, tmp_path: Path
 ) -> None:
     silent = tmp_path / "silent"
-    subprocess.run(["cp", "-al", str(image), str(silent)], check=True)
+    copy_tree(image, silent)
     sshd = silent / "usr/sbin/sshd"
-    sshd.unlink()
     sshd.write_text("#!/usr/bin/bash\necho waiting for nothing\nsleep 600\n")
-    sshd.chmod(0o755)
     site.acquire().destroy()  # so that the journal is there
     provider = LocalProvider(site.state_dir, LocalSettings(silent, boot_timeout_s=1.0))
     bootstrap = Bootstrap(make_key_pair(), make_key_pair().public, "node")

@@ -109,6 +109,8 @@ def remotes(
         remote = user.config.remote_file
         remote.write_text(remote.read_text().replace("[build]", f'[build]\nengine = "{engine}"'))
         shutil.copy(mock.place.parent / "mock/etc/logging.ini", user.config.path)
+        # Where mock, which reads it as the user, can read it, too.
+        config = shutil.copytree(user.config.path, place / f"etc-{engine}")
         environment = dict(user.environment)
         if engine == "mock":
             environment["PATH"] = f"{mock.script.parent}:{environment['PATH']}"
@@ -117,10 +119,11 @@ def remotes(
         names = {
             "/var/lib/mock": "basedir",
             str(user.basedir): "basedir",
-            str(user.config.path): "configdir",
+            str(config): "configdir",
             str(known["plain"].parent): "srpms",
         }
-        argv = [sys.executable, "-m", "mock_cloud.launcher", *user.options]
+        options = [str(config) if word == str(user.config.path) else word for word in user.options]
+        argv = [sys.executable, "-m", "mock_cloud.launcher", *options]
         sides[engine] = Side(engine, argv, environment, place / engine, 0, known, names)
         user.run([*argv, "--init"], env=environment).expect()
     return sides

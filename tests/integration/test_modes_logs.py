@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 
 from mock_cloud.process import run
 from tests.integration.conftest import User
+from tests.lab.copies import change_a_byte
 from tests.lab.http import FileServer
 from tests.lab.srpm import Recipe, toy
 
@@ -89,7 +89,7 @@ def test_a_refused_node_gets_nothing(lone_mock: User, plain_srpm: Path, tmp_path
     image = re.search(r'image = "(.*)"', text)
     assert image is not None
     try:
-        tamper(Path(image[1]), tmp_path / "image")
+        change_a_byte(Path(image[1]), tmp_path / "image", VICTIM)
         remote.write_text(text.replace(image[1], str(tmp_path / "image")))
         result = tmp_path / "result"
         ended = lone_mock.mock("--resultdir", result, plain_srpm).expect(77)
@@ -149,16 +149,3 @@ def publish(directory: Path, *packages: Path) -> None:
     for package in packages:
         shutil.copy(package, directory)
     run(["createrepo_c", "-q", str(directory)], timeout_s=60)
-
-
-def tamper(image: Path, copy: Path) -> None:
-    """A copy of `image` by hard links, but for VICTIM: one byte of it is another."""
-    run(["cp", "-al", str(image), str(copy)], timeout_s=60)
-    victim = copy / VICTIM
-    data = bytearray(victim.read_bytes())
-    data[-1] ^= 1
-    facts = victim.stat()
-    victim.unlink()
-    victim.write_bytes(data)
-    victim.chmod(facts.st_mode & 0o7777)
-    os.utime(victim, ns=(facts.st_atime_ns, facts.st_mtime_ns))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tests.lab import chroots, srpm
 from tests.lab.chroots import ConfigDirectory
+from tests.lab.copies import change_a_byte
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab, LabError
 
@@ -104,7 +105,7 @@ def _build(show: Show, package: Path, server: FileServer) -> None:
 
 def _refuse(show: Show, lab: Lab, package: Path, place: Path) -> None:
     show.heading(f"a second node, with one byte changed in its /{VICTIM}")
-    change_a_byte(lab.tree, place / "tampered")
+    change_a_byte(lab.tree, place / "tampered", VICTIM)
     results = place / "refused"
     show.run(*show.mock("tampered", results, package), expect=REFUSED)
     print("  in its result directory:", " ".join(sorted(path.name for path in results.iterdir())))
@@ -114,20 +115,6 @@ def _refuse(show: Show, lab: Lab, package: Path, place: Path) -> None:
         raise LabError("a refused node was sent something")
     if list(results.glob("*.rpm")):
         raise LabError("a refused node gave results")
-
-
-def change_a_byte(tree: Path, copy: Path) -> None:
-    """A copy of the image tree in which the last byte of VICTIM is another."""
-    # Hard links but for the victim: the trees differ in that file only.
-    subprocess.run(["cp", "-al", str(tree), str(copy)], check=True)
-    victim = copy / VICTIM
-    data = bytearray(victim.read_bytes())
-    data[-1] ^= 1
-    facts = victim.stat()
-    victim.unlink()
-    victim.write_bytes(data)
-    victim.chmod(facts.st_mode & 0o7777)
-    os.utime(victim, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
 
 def _write_tampered_remote(config: ConfigDirectory, place: Path) -> None:

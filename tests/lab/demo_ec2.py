@@ -14,7 +14,8 @@ from pathlib import Path
 from tests.lab import srpm
 from tests.lab.clouds import images
 from tests.lab.clouds.ec2 import ACCESS_KEY, REGION, SECRET_KEY, Ec2Cloud
-from tests.lab.demo import REFUSED, Show, change_a_byte, show_file
+from tests.lab.copies import change_a_byte
+from tests.lab.demo import REFUSED, VICTIM, Show, show_file
 from tests.lab.layout import Lab, LabError
 
 _KEYS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
@@ -78,7 +79,7 @@ def _build(show: Show, package: Path, cloud: Ec2Cloud) -> None:
 def _refuse(show: Show, lab: Lab, package: Path, cloud: Ec2Cloud, place: Path) -> None:
     show.heading("an image in which one byte was changed")
     tree = place / "tampered"
-    change_a_byte(images.build(lab).tree, tree)
+    change_a_byte(images.build(lab).tree, tree, VICTIM)
     _set_up(show, lab, cloud, "tampered", cloud.add_image(tree, "tampered"))
     results = place / "refused"
     show.run(*show.mock("tampered", results, package), expect=REFUSED)
