@@ -11,11 +11,17 @@ import requests
 from libcloud.common.exceptions import exception_from_message
 from libcloud.common.types import InvalidCredsError, LibcloudError, MalformedResponseError
 
+from mock_cloud.cloud.apis import calls as calls_module
 from mock_cloud.cloud.apis.calls import Breaker, Calls, Diagnosis, Trouble, diagnose
 from mock_cloud.cloud.apis.failures import CloudIsOut, OutcomeUnknown
 from mock_cloud.errors import CloudError, MockCloudError
 
 URL = "http://127.0.0.1:1/?Action=RunInstances&UserData=aHVzaA"
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls_module, "_FIRST_PAUSE_S", 0.01)
 
 
 def by_trouble(diagnosis: Diagnosis) -> Trouble | MockCloudError:
@@ -97,10 +103,10 @@ def test_throttling_is_waited_out_and_told() -> None:
     told: list[str] = []
     began = time.monotonic()
     with calls.telling(told.append):
-        request = failing(http(429, "slow down", **{"retry-after": "1"}))
+        request = failing(http(429, "slow down", **{"retry-after": "0.2"}))
         assert calls.change("make", request, repeatable=False) == "answer"
-    assert time.monotonic() - began >= 1.0
-    assert told and told[0].startswith("the API of lab is throttling us: again in 1.")
+    assert time.monotonic() - began >= 0.2
+    assert told and told[0].startswith("the API of lab is throttling us: again in 0.")
 
 
 def test_a_refusal_is_final() -> None:
@@ -111,9 +117,9 @@ def test_a_refusal_is_final() -> None:
 
 
 def test_an_api_that_is_out_is_not_asked_again() -> None:
-    calls = make_calls(timeout_s=1.0)
+    calls = make_calls(timeout_s=0.3)
     endless = failing(*[http(502) for _ in range(100)])
-    with pytest.raises(CloudIsOut, match="tries in 1 s"):
+    with pytest.raises(CloudIsOut, match=r"tries in 0\.3 s"):
         calls.read("look", endless)
     asked = calls.count
     with pytest.raises(CloudIsOut, match="not asked again in this run"):

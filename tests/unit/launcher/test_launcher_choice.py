@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mock_cloud import cli
 from mock_cloud.launcher.real import find_real_mock
 
 _RECORDER = """\
@@ -139,27 +140,22 @@ def test_another_launcher_on_the_path_is_no_real_mock(place: Path) -> None:
     assert find_real_mock({"PATH": str(twin.parent)}) is None
 
 
-def test_mock_cloud_speaks_json_and_exits_by_the_book(place: Path) -> None:
-    environ = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(place),
-        "XDG_STATE_HOME": str(place / "state"),
-        "XDG_CACHE_HOME": str(place / "cache"),
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
+def test_mock_cloud_speaks_json_and_exits_by_the_book(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(place / name.lower()))
 
-    def tool(*words: str) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-c", "from mock_cloud.cli import main; exit(main())", *words]
-        return subprocess.run(
-            argv, env=environ, capture_output=True, text=True, timeout=60, check=False
-        )
+    def tool(*words: str) -> tuple[int, str]:
+        code = cli.main(words)
+        return code, capsys.readouterr().out
 
-    listed = tool("nodes", "--json")
-    assert (listed.returncode, json.loads(listed.stdout)) == (0, [])
-    assert tool("release").returncode == 5
-    assert tool("release", "nowhere").returncode == 50
-    assert tool("attest", "nowhere").returncode == 3
-    assert tool("no-such-verb").returncode == 5
-    helped = tool("attest", "--help")
-    assert (helped.returncode, "example" in helped.stdout) == (0, True)
-    assert "mock-cloud" in tool("completion", "bash").stdout
+    code, listed = tool("nodes", "--json")
+    assert (code, json.loads(listed)) == (0, [])
+    assert tool("release")[0] == 5
+    assert tool("release", "nowhere")[0] == 50
+    assert tool("attest", "nowhere")[0] == 3
+    assert tool("no-such-verb")[0] == 5
+    code, helped = tool("attest", "--help")
+    assert (code, "example" in helped) == (0, True)
+    assert "mock-cloud" in tool("completion", "bash")[1]

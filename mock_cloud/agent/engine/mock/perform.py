@@ -202,11 +202,15 @@ class _Output:
     ) -> None:
         self._terminal = job.logs.terminal
         self._watch = watch
-        shown = {layout.shown_results.encode(): os.fsencode(job.shown_results)}
-        for item in job.request.inputs:
-            if item.role in _NAMED:
-                path = f"{places.INPUTS}/{item.role}/{item.name}"
-                shown[os.fsencode(path)] = os.fsencode(job.shown(item.name))
+        named = [(item.role, item.name) for item in job.request.inputs if item.role in _NAMED]
+        if job.request.mode == "copyin":  # one archive has all of them
+            named += [("copyin", name) for name in job.request.shown]
+        paths = {f"{places.INPUTS}/{role}/{name}": job.shown(name) for role, name in named}
+        paths[layout.shown_results] = job.shown_results
+        if job.request.mode == "copyout":
+            target = job.shown_results
+            paths[places.COPYOUT] = paths[f"{places.COPYOUT}/{os.path.basename(target)}"] = target
+        shown = {os.fsencode(path): os.fsencode(name) for path, name in paths.items()}
         # What else lies there, and a name that is the beginning of another, comes after these.
         shown = dict(sorted(shown.items(), key=lambda pair: -len(pair[0])))
         shown |= {f"{places.INPUTS}/{role}/".encode(): b"" for role in _NAMED}
