@@ -147,7 +147,10 @@ def test_mock_cloud_speaks_json_and_exits_by_the_book(
         monkeypatch.setenv(name, str(place / name.lower()))
 
     def tool(*words: str) -> tuple[int, str]:
-        code = cli.main(words)
+        try:
+            code = cli.main(words)
+        except SystemExit as ended:  # argparse's way out
+            code = int(ended.code or 0)
         return code, capsys.readouterr().out
 
     code, listed = tool("nodes", "--json")
