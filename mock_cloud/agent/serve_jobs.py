@@ -78,13 +78,17 @@ class JobFiles:
             os.close(here)
 
     def names(self) -> Iterator[str]:
-        """Regular files below ``results``, as paths relative to it."""
+        """Regular files below ``results``, as paths relative to it.
+
+        A job that runs (its createrepo_c above all) may take away what was just listed.
+        """
         for where, directories, files in os.walk(self.results):
             directories.sort()
             for file in sorted(files):
                 path = os.path.join(where, file)
-                if stat.S_ISREG(os.lstat(path).st_mode):
-                    yield os.path.relpath(path, self.results)
+                with contextlib.suppress(FileNotFoundError):
+                    if stat.S_ISREG(os.lstat(path).st_mode):
+                        yield os.path.relpath(path, self.results)
 
 
 def _open_at(directory: int, name: str, flags: int) -> int:

@@ -61,9 +61,9 @@ def conclude(this: Run, end: JobEnd) -> int:
         this.channel.forget(this.job)
     if this.work.line.mode == "clean":
         _remove_local_results(this)
-    elif this.work.mode in _BUILDING_MODES and not this.work.uses_mock:  # which says so itself
-        this.site.console.info(f"Results and/or logs in: {this.mirror.resultdir.path}")
     if end.exit is None:
+        if this.work.mode in _BUILDING_MODES:  # else the engine said so
+            this.site.console.info(f"Results and/or logs in: {this.mirror.resultdir.path}")
         raise TransportError(
             f"{this.leased.address}: the job vanished from the node without an exit status",
             hint="it was killed there, for memory perhaps; build again, or on a larger node",

@@ -26,12 +26,13 @@ def test_a_chain_and_a_later_one_in_its_repository(
     repository = tmp_path / "repository"
     ended = mock.mock("--chain", "--localrepo", repository, first).expect()
     results = repository / "results" / mock.config.chroot()
-    assert f"Results and/or logs in: {results}" in ended.stderr
+    assert f"Results and/or logs in: {results}/toy-chain-a-1-1\n" in ended.stderr
     files = tree(results)
     assert {
         "repodata/repomd.xml",
         "toy-chain-a-1-1/success",
         "toy-chain-a-1-1/build.log",
+        "toy-chain-a-1-1/hw_info.log",
         "toy-chain-a-1-1/root.log",
         "toy-chain-a-1-1/state.log",
         "toy-chain-a-1-1/toy-chain-a-1-1.lab1.x86_64.rpm",

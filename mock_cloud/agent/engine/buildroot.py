@@ -58,7 +58,7 @@ class Buildroot:
         self._layered = False
         self._revisions: dict[str, str] | None = None
         self._network: int | None = None
-        self._hw_info_done = False
+        self._hw_info = ""
 
     # life
 
@@ -365,12 +365,13 @@ class Buildroot:
         processes.call(inside, set_up)
 
     def _write_hw_info(self) -> None:
-        if self.config.hw_info and not self._hw_info_done:
-            path = os.path.join(self.job.results, "hw_info.log")
-            os.makedirs(self.job.results, exist_ok=True)
+        """hw_info.log beside the other logs, once for each place that they are in."""
+        path = os.path.join(self.logs.directory or self.job.results, "hw_info.log")
+        if self.config.hw_info and path != self._hw_info:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "w", encoding="utf-8", errors="replace") as stream:
                 stream.write(hwinfo.describe((self.chroot.base, self.job.workspace)))
-            self._hw_info_done = True
+            self._hw_info = path
 
 
 def _empty(directory: str, keep: Sequence[str]) -> None:

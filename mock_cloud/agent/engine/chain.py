@@ -93,6 +93,9 @@ def _round(
             continue
         job.logs.info(f"Start chain build: {job.shown(name)}")
         done = os.path.exists(os.path.join(_results_of(job, name), "success"))
+        if not done:
+            _open_logs(job, name)
+        job.logs.announce(again=True)
         built_now = not done and _build_one(job, buildroot, timed, name)
         job.logs.info(f"End chain build: {job.shown(name)}")
         if done:
@@ -107,21 +110,23 @@ def _round(
     return failed
 
 
-def _build_one(job: Job, buildroot: Buildroot, timed: Timed, name: str) -> bool:
-    logs = job.logs
+def _open_logs(job: Job, name: str) -> None:
     results = _results_of(job, name)
     if os.path.isdir(results):
         _remove_links(results)  # else the new package would be written to the old one's file
-    logs.open(results, logs.version)
+    job.logs.open(results, job.logs.version)
+
+
+def _build_one(job: Job, buildroot: Buildroot, timed: Timed, name: str) -> bool:
     try:
         package = job.take_input(job.find_input(name))
         build.check_source_packages([package])
-        step = build.PackageBuild(job, buildroot, results).rebuild
+        step = build.PackageBuild(job, buildroot, _results_of(job, name)).rebuild
         timed(job, buildroot, [package], step)
     except NoSpace:
         raise
     except EngineError as error:
-        logs.error(error.message)
+        job.logs.error(error.message)
         return False
     return True
 

@@ -35,12 +35,13 @@ class Logs:
         self._is_announced = False
         self.tail = b""
         self.version = ""
+        self.directory = ""
         self.on_state: Callable[[str], None] = lambda name: None
 
     def open(self, results: str, version: str) -> None:
         """Log into the directory `results` from now on; what is there is kept."""
         self.close()
-        self.version = version
+        self.version, self.directory = version, results
         os.makedirs(results, mode=0o755, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         for name in _NAMES:
@@ -51,8 +52,12 @@ class Logs:
         self._root_log("INFO", banner)
         self._is_announced = False
 
-    def announce(self) -> None:
-        """Say once for each opening which version works: mock does as it makes a chroot."""
+    def announce(self, *, again: bool = False) -> None:
+        """Say once for each opening which version works: mock does as it makes a chroot.
+
+        `again`: also if nothing was opened since; mock does for each package of a chain.
+        """
+        self._is_announced = self._is_announced and not again
         if self._files and not self._is_announced and self._verbose >= NORMAL:
             self._print(f"INFO: Mock Version: mock-cloud {self.version}\n")
         self._is_announced = True

@@ -100,15 +100,24 @@ def timed(
             step(item)
             took = _minutes(start)
             logs.info(f"Done({job.shown(item)}) Config({config.chroot_name}) {took}")
+            _say_where(job)
         if config.cleanup_on_success:
             logs.info("Cleaning up build root ('cleanup_on_success=True')")
             _clean_chroot(job, buildroot)
     except EngineError:
         logs.error(f"Exception({job.shown(item)}) Config({config.root}) {_minutes(start)}")
+        _say_where(job)
         if config.cleanup_on_failure:
             logs.info("Cleaning up build root ('cleanup_on_failure=True')")
             _clean_chroot(job, buildroot)
         raise
+
+
+def _say_where(job: Job) -> None:
+    """Of a chain, the package's own directory."""
+    directory = job.logs.directory
+    where = job.shown_results if directory == job.results else job.shown(directory)
+    job.logs.info(f"Results and/or logs in: {where}")
 
 
 def _expected_requirements(path: str) -> list[str]:
@@ -153,6 +162,7 @@ def _install_built(job: Job, buildroot: Buildroot, names: Sequence[str]) -> None
         buildroot.init()
     job.logs.info("Installing built packages")
     paths = [os.path.join(job.results, name) for name in names if not name.endswith("src.rpm")]
+    job.logs.info(f"installing package(s): {' '.join(map(job.shown, paths))}")
     buildroot.run_packages(["install", *paths])
     if was_clean and job.config.cleanup_on_success:
         job.logs.info("Cleaning up build root ('cleanup_on_success=True')")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from mock_cloud.agent.job.terminal import (
     TerminalError,
     TerminalWriter,
 )
+from mock_cloud.agent.serve_jobs import JobFiles
 
 WRITES = st.lists(st.tuples(st.sampled_from((STDOUT, STDERR)), st.binary(max_size=300)))
 
@@ -114,3 +116,16 @@ def test_the_state_of_a_job(tmp_path: Path) -> None:
     assert runner.cancel(str(tmp_path), "one") is True
     write_status(str(directory), Status("done", 0))
     assert runner.state(str(tmp_path), "one") is runner.JobState.FINISHED
+
+
+def test_a_result_may_go_while_results_are_listed(tmp_path: Path) -> None:
+    """As createrepo_c's do, which a chain runs between packages."""
+    results = tmp_path / "jobs/j1/results"
+    (results / "below").mkdir(parents=True)
+    for name in ("a", "b", "below/c", "d"):
+        (results / name).write_text(name)
+    names = JobFiles(str(tmp_path), "j1").names()
+    found = [next(names)]
+    (results / "b").unlink()
+    shutil.rmtree(results / "below")
+    assert found + list(names) == ["a", "d"]
