@@ -26,11 +26,6 @@ SITE_FILE: Final = "site-defaults.cfg"
 _SESSION: Final = "mock-cloud-session"
 # Where consolehelper and sudo look for commands, whatever the user's PATH is.
 _SYSTEM_PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
-_RPM_DATABASES: Final = (
-    "/usr/lib/sysimage/rpm",
-    "/var/lib/rpm/rpmdb.sqlite",
-    "/var/lib/rpm/Packages",
-)
 _RPM_TIMEOUT_S: Final = 20.0
 
 
@@ -134,11 +129,14 @@ def is_ours(plugin: Path) -> bool:
 
 def owning_package(path: Path) -> str | None:
     """The RPM that owns `path`, if any."""
-    # Where there are none, as on Debian, the question alone would make one in the user's home.
-    if shutil.which("rpm") is None or not any(map(os.path.exists, _RPM_DATABASES)):
+    if shutil.which("rpm") is None:
         return None
     argv = ["rpm", "-qf", "--queryformat", "%{NAME}\\n", str(path)]
     try:
+        database = run(["rpm", "--eval", "%{_dbpath}"], timeout_s=_RPM_TIMEOUT_S).strip()
+        # Where there is none, as on Debian, the question alone would make one in the user's home.
+        if not Path(os.fsdecode(database)).is_dir():
+            return None
         names = run(argv, timeout_s=_RPM_TIMEOUT_S).decode(errors="replace").split()
     except CommandFailed:
         return None

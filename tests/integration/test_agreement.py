@@ -94,7 +94,8 @@ def _usual_rpm(place: Path) -> list[str]:
     if not count:
         return []
     (place / "macros").write_text(text)
-    script = f'mount --bind "$0" {own} && exec "$@"'
+    # An empty one: what is asked of it would make one, and leave it.
+    script = f'mount --bind "$0" {own} && mount -t tmpfs tmpfs /var/lib/rpm && exec "$@"'
     return ["unshare", "--mount", "sh", "-c", script, str(place / "macros")]
 
 
