@@ -97,7 +97,8 @@ PARTICULAR: Final = (
         scenarios=("network",),
     ),
     Difference(
-        "On the node a process namespace ends what is left, at once.",
+        "On the node a process namespace ends what is left, at once: whether mock still sees it "
+        "differs between any two runs.",
         "stderr [-+]WARNING: Leftover process N is being killed with signal N",
         scenarios=("left processes", "timeout"),
     ),
