@@ -103,6 +103,13 @@ class MockSite:
     def shell(self, command: str, **changes: Any) -> Ended:
         return self.run("shell", "--shell", "--", command, **changes)
 
+    def own(self, command: str = "true") -> Ended:
+        """A shell by the node's own mock: no kit."""
+        request = self.request("shell", "--shell", "--", command)
+        assert request.mock is not None
+        own = replace(request.mock, kit="")
+        return self.node.run(replace(request, mock=own, inputs=request.inputs[1:]), timeout_s=400)
+
     def source(self, name: str, **parts: str) -> Path:
         return make_source(self.sources / name, name, **parts)
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -267,6 +269,43 @@ def test_a_node_without_the_bindings_of_rpm_says_so(site: MockSite) -> None:
         module.write_text(text)
     assert ended.exit == 3
     assert ended.stderr == "ERROR: the node has no python3-rpm, which the mock engine needs\n"
+
+
+@pytest.mark.slow
+def test_a_node_may_have_a_mock_of_its_own(site: MockSite) -> None:
+    """Laid out as mock's package does it; nothing is sent but the request."""
+    root = Path(f"/proc/{site.node._process.pid}/root")
+    libraries = root / "usr/lib/python3.11/site-packages"
+    script = root / "usr/libexec/mock/mock"
+    found = root / "usr/lib/python3/dist-packages/site.pth"  # where Fedora's python looks anyway
+    assert site.own().exit == 3
+    try:
+        with tarfile.open(site.kit.path) as kit:
+            kit.extractall(libraries, filter="tar")
+        script.parent.mkdir(parents=True)
+        (libraries / "mock.py").rename(script)
+        found.write_text("/usr/lib/python3.11/site-packages\n")
+        _say_where_it_is(libraries / "mockbuild/constants.py")
+        ended = site.own("test $(grep -c : /proc/net/dev) = 1; grep lo: /proc/net/dev; echo built")
+        assert (ended.exit, ended.stdout[-6:]) == (0, b"built\n"), ended.stderr
+    finally:
+        found.unlink(missing_ok=True)
+        for directory in (libraries, script.parent):
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _say_where_it_is(constants: Path) -> None:
+    """What mock's package does with the paths of a checkout."""
+    text = constants.read_text()
+    for name, value in {
+        "VERSION": "6.7",
+        "SYSCONFDIR": "/etc",
+        "PYTHONDIR": "/usr/lib/python3.11/site-packages",
+        "PKGPYTHONDIR": "/usr/lib/python3.11/site-packages/mockbuild",
+    }.items():
+        text, count = re.subn(rf"(?m)^{name} *=.*$", f"{name} = {value!r}", text)
+        assert count == 1
+    constants.write_text(text)
 
 
 def test_a_job_finds_the_nodes_name_servers_where_run_is_its_own(site: MockSite) -> None:
