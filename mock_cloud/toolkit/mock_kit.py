@@ -28,7 +28,10 @@ _CONSTANTS: Final = "mockbuild/constants.py"
 _OWN_PLACE: Final = b"\nPKGPYTHONDIR = os.path.dirname(os.path.abspath(__file__))\n"
 
 _PACKAGED: Final = Path("/usr/libexec/mock/mock")
+_HELPER: Final = "consolehelper"
+_MODULE: Final = b"mockbuild"
 _SHEBANG_MAX_BYTES: Final = 256
+_SCRIPT_MAX_BYTES: Final = 1 << 20
 
 
 class MockProgram(NamedTuple):
@@ -58,16 +61,17 @@ class MockKit:
 def find_mock(real: Path | None) -> MockProgram | None:
     """The program behind `real`, the `mock` that a user starts; None where there is none to pack.
 
-    It is a script with a Python shebang, or what packages have: a link to consolehelper, or a
-    program of mock's own, which start /usr/libexec/mock/mock. A wrapper of somebody's is None.
+    It is a Python script that imports mock's package, or what packages have: a link to
+    consolehelper, or a program of mock's own, which start /usr/libexec/mock/mock. A wrapper of
+    somebody's is None.
     """
     if real is None:
         return None
     for script in (real.resolve(), _PACKAGED):
         python = _interpreter(script)
-        if python is not None:
+        if python is not None and _MODULE in _read(script, _SCRIPT_MAX_BYTES):
             return MockProgram(script, python)
-        if _is_script(script):
+        if _first_line(script) and script.name != _HELPER:
             return None
     return None
 
@@ -169,15 +173,15 @@ def _interpreter(script: Path) -> Path | None:
     return Path(words[0]) if words[0].startswith("/") else Path("/usr/bin") / words[0]
 
 
-def _is_script(script: Path) -> bool:
-    return bool(_first_line(script))
-
-
 def _first_line(script: Path) -> str:
     """What follows ``#!``; empty without one."""
+    head = _read(script, _SHEBANG_MAX_BYTES)
+    return head[2:].split(b"\n")[0].decode(errors="replace") if head[:2] == b"#!" else ""
+
+
+def _read(script: Path, max_bytes: int) -> bytes:
     try:
         with script.open("rb") as stream:
-            head = stream.read(_SHEBANG_MAX_BYTES)
+            return stream.read(max_bytes)
     except OSError:
-        return ""
-    return head[2:].split(b"\n")[0].decode(errors="replace") if head[:2] == b"#!" else ""
+        return b""

@@ -284,31 +284,3 @@ def test_engines_are_chosen_by_name(user: User, plain_srpm: Path, tmp_path: Path
     assert "no mock" in ended.stderr and ended.code == 3
     without.cloud("release", "own", "--configdir", user.config.path)
     (remotes / "own.toml").unlink()
-
-
-SNAPSHOTS = """
-config_opts['plugin_conf']['root_cache_enable'] = False
-config_opts['plugin_conf']['overlayfs_enable'] = True
-"""
-
-
-@pytest.mark.slow
-def test_snapshots_of_the_chroot_live_on_the_node(
-    user: User, configured: Callable[[str], None]
-) -> None:
-    configured(SNAPSHOTS)
-    user.mock("--scrub=all").expect()
-    try:
-        user.mock("--init").expect()
-        in_chroot(user, "touch /var/tmp/before")
-        user.mock("--snapshot", "first").expect()
-        in_chroot(user, "touch /var/tmp/after; rm /var/tmp/before")
-        assert in_chroot(user, "ls /var/tmp").split() == ["after"]
-        listed = user.mock("--list-snapshots").expect().stdout
-        assert "first" in listed and "postinit" in listed
-        user.mock("--rollback-to", "first").expect()
-        assert in_chroot(user, "ls /var/tmp").split() == ["before"]
-        user.mock("--remove-snapshot", "first").expect()
-        assert "first" not in user.mock("--list-snapshots").expect().stdout
-    finally:
-        user.mock("--scrub=all").expect()

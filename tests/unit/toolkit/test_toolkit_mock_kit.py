@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.errors import ConfigError
-from mock_cloud.toolkit import MockProgram, find_mock, pack_mock
+from mock_cloud.toolkit import MockProgram, find_mock, mock_kit, pack_mock
 
 PYTHON = Path(sys.executable)
 FILES = {
@@ -109,12 +109,25 @@ def test_a_package_that_needs_its_compiled_part_is_named(script: Path, tmp_path:
 )
 def test_the_interpreter_is_the_scripts(tmp_path: Path, first: str, expected: str) -> None:
     script = tmp_path / "mock"
-    script.write_text(first)
+    script.write_text(f"{first}import mockbuild\n")
     assert find_mock(script) == MockProgram(script, Path(expected))
 
 
-def test_somebodys_wrapper_is_no_mock_to_pack(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["#!/bin/sh\n", "#!/usr/bin/python3\n"])
+def test_somebodys_wrapper_is_no_mock_to_pack(tmp_path: Path, first: str) -> None:
     wrapper = tmp_path / "mock"
-    wrapper.write_text("#!/bin/sh\nexec python3 mock.py\n")
+    wrapper.write_text(f"{first}exec('mock.py')\n")
     assert find_mock(wrapper) is None
     assert find_mock(None) is None
+
+
+@pytest.mark.parametrize("helper", [b"\x7fELF", b"#!/usr/bin/python3\n"])
+def test_behind_consolehelper_is_the_packaged_mock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, helper: bytes
+) -> None:
+    packaged = tmp_path / "libexec"
+    packaged.write_text("#!/usr/bin/python3\nimport mockbuild\n")
+    monkeypatch.setattr(mock_kit, "_PACKAGED", packaged)
+    (tmp_path / "consolehelper").write_bytes(helper)
+    (tmp_path / "mock").symlink_to("consolehelper")
+    assert find_mock(tmp_path / "mock") == MockProgram(packaged, Path("/usr/bin/python3"))
