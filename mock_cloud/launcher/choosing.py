@@ -32,6 +32,7 @@ from mock_cloud.invocation import MOCK_VERSION, CommandLine, parse_command_line
 from mock_cloud.launcher.real import become_mock, has_plugin, without_our_words
 from mock_cloud.session.console import Console
 from mock_cloud.session.ending import end_well
+from mock_cloud.settings import EngineChoice
 
 _PLUGIN_OFF: Final = "--disable-plugin=remote"
 
@@ -75,6 +76,11 @@ def _run(words: list[str], path: str | None, console: Console) -> int:
         f" (python version = {python}), args: {shlex.join([sys.argv[0], *words])}"
     )
     program = find_mock(None if real is None else Path(real.path))
+    if real is not None and program is None and remote.build.engine is EngineChoice.AUTO:
+        console.warning(
+            f"{real.path} is a wrapper, whose mock cannot be sent: the engine is chroot"
+            " (say so in the remote's [build] table, or put mock itself on your PATH)"
+        )
     return build(line, opts, remote, console, program=program)
 
 

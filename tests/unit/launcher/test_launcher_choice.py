@@ -120,6 +120,23 @@ def test_a_configuration_chooses_a_remote(place: Path) -> None:
     assert (done.returncode, "no remote 'nowhere'" in done.stderr) == (3, True)
 
 
+@pytest.mark.parametrize(("engine", "warned"), [("", True), ('engine = "chroot"', False)])
+def test_a_wrapper_cannot_be_sent_and_that_is_said(place: Path, engine: str, warned: bool) -> None:
+    _install_real_mock(place)
+    files = {name: str(place / name) for name in ("manifest", "manifest_keys", "package_keys")}
+    for file in files.values():
+        Path(file).touch()
+    (place / "mock/remotes.d/here.toml").write_text(
+        f'[remote]\nprovider = "local"\narches = ["x86_64"]\n[local]\nimage = "{place}"\n'
+        f'[attest]\nmanifest = "{files["manifest"]}"\n'
+        f'manifest_keys = ["{files["manifest_keys"]}"]\n'
+        f'package_keys = ["{files["package_keys"]}"]\n[build]\n{engine}\n'
+    )
+    done = _mock(place, "-r", "tiny", "--remote", "here", "--init")
+    assert done.returncode == 3  # its dnf.conf is not good enough for a node
+    assert ("is a wrapper, whose mock cannot be sent" in done.stderr) is warned
+
+
 def test_with_neither_a_remote_nor_a_mock_it_says_so(place: Path) -> None:
     done = _mock(place, "-r", "tiny", "--init")
     assert done.returncode == 3
