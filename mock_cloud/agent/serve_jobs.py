@@ -86,9 +86,12 @@ class JobFiles:
             directories.sort()
             for file in sorted(files):
                 path = os.path.join(where, file)
-                with contextlib.suppress(FileNotFoundError):
-                    if stat.S_ISREG(os.lstat(path).st_mode):
-                        yield os.path.relpath(path, self.results)
+                try:
+                    mode = os.lstat(path).st_mode
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISREG(mode):
+                    yield os.path.relpath(path, self.results)
 
 
 def _open_at(directory: int, name: str, flags: int) -> int:
