@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud import cli
+from mock_cloud.launcher import choosing
 from mock_cloud.launcher.real import find_real_mock
 
 _RECORDER = """\
@@ -121,8 +122,17 @@ def test_a_configuration_chooses_a_remote(place: Path) -> None:
 
 
 @pytest.mark.parametrize(("engine", "warned"), [("", True), ('engine = "chroot"', False)])
-def test_a_wrapper_cannot_be_sent_and_that_is_said(place: Path, engine: str, warned: bool) -> None:
-    _install_real_mock(place)
+def test_a_wrapper_cannot_be_sent_and_that_is_said(
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    engine: str,
+    warned: bool,
+) -> None:
+    for name in ("HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(place / name.lower()))
+    monkeypatch.delenv("MOCK_REMOTE", raising=False)
+    wrapper = str(_install_real_mock(place))
     files = {name: str(place / name) for name in ("manifest", "manifest_keys", "package_keys")}
     for file in files.values():
         Path(file).touch()
@@ -132,9 +142,10 @@ def test_a_wrapper_cannot_be_sent_and_that_is_said(place: Path, engine: str, war
         f'manifest_keys = ["{files["manifest_keys"]}"]\n'
         f'package_keys = ["{files["package_keys"]}"]\n[build]\n{engine}\n'
     )
-    done = _mock(place, "-r", "tiny", "--remote", "here", "--init")
-    assert done.returncode == 3  # its dnf.conf is not good enough for a node
-    assert ("is a wrapper, whose mock cannot be sent" in done.stderr) is warned
+    words = ["--configdir", str(place / "mock"), "-r", "tiny", "--remote", "here", "--init"]
+    assert choosing.run(words, wrapper) == 3  # its dnf.conf is not good enough for a node
+    warning = f"WARNING: {wrapper} is a wrapper, whose mock cannot be sent"
+    assert (warning in capsys.readouterr().err) is warned
 
 
 def test_with_neither_a_remote_nor_a_mock_it_says_so(place: Path) -> None:
