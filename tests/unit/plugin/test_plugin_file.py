@@ -63,7 +63,7 @@ def call(mockbuild: Path, expression: str, **env: str) -> subprocess.CompletedPr
     )
     environ = {"PATH": os.defpath, "PYTHONPATH": str(mockbuild), **env}
     return subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-S", "-c", code],  # the standard library and mock's modules are enough
         env=environ,
         capture_output=True,
         text=True,
