@@ -14,7 +14,7 @@ CLOUDS := $(wildcard $(addprefix tests/integration/test_,$(addsuffix .py, \
 	cleanups clouds_* faults_retries hosts images lab_* other_arches plugin rpkg_mock setup)))
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab demo demo-ec2 test test-unit test-component test-clouds test-commands test-slow agreement lint type bench rpm man clean
+.PHONY: help prepare venv lab demo demo-ec2 test attack test-unit test-component test-clouds test-commands test-slow agreement lint type bench rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,8 +48,8 @@ test: venv ## lint, types and all tests but the slow ones
 test-unit: venv ## the unit tests only: seconds, no root
 	@$(PYTEST) -m 'not slow' tests/unit
 
-test-component: lab ## the tests of single parts with real peers
-	@$(PYTEST) -m 'not slow' tests/component
+test-component: lab ## the tests of single parts with real peers, and the quick attacks
+	@$(PYTEST) -m 'not slow' tests/component tests/attack
 
 test-clouds: lab ## the tests of whole commands, with clouds and hosts
 	@$(PYTEST) -m 'not slow' $(CLOUDS)
@@ -59,6 +59,9 @@ test-commands: lab ## the tests of whole commands, with local nodes
 
 test-slow: lab ## the rare, long tests
 	@$(PYTEST) -m slow
+
+attack: lab ## attack controller and node, all of it, and write the table in docs/threat-model.md
+	@MOCK_CLOUD_WRITE_ATTACKS=1 $(PYTEST) -m 'slow or not slow' tests/attack
 
 agreement: lab ## compare with a real mock, scenario by scenario, and write docs/agreement.md
 	@MOCK_CLOUD_WRITE_AGREEMENT=1 $(PYTEST) -m slow tests/integration/test_agreement.py
