@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A hostile node: a relay that holds the node's host key, and changes what the agent says.
+
+The controller's SSH connection ends here; what it runs is run on the real node, over a
+connection of the relay's own. Frames on the channels of agents pass through a `Mode`, which may
+keep, change or add any, in both directions, before and after the verdict. So the verdict is the
+real node's.
+As a program it relays until it is killed:
+
+python -m tests.attack.hostile_node MODE --target HOST:PORT --host-key FILE --client-key FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import paramiko
+
+from mock_cloud.agent.frames import Header, encode_frame, read_frame
+
+_CHUNK_BYTES = 1 << 18
+_OPEN_S = 30.0
+_JOIN_S = 10.0
+
+
+def raw_frame(header: bytes, body: bytes = b"") -> bytes:
+    """A frame with any bytes for a header, however long."""
+    return struct.pack(">II", len(header), len(body)) + header + body
+
+
+def text_frame(request: Header, more: str, body: bytes = b"") -> bytes:
+    """An answer to `request`; `more` is JSON text of further members, as in ``"exit":0``."""
+    return raw_frame(f'{{"id":{request["id"]},{more}}}'.encode(), body)
+
+
+class Wire:
+    """One agent's channel through the relay. What is sent is whole frames, from any thread."""
+
+    def __init__(self, near: paramiko.Channel, far: paramiko.Channel) -> None:
+        self.near = near
+        self.far = far
+        self.operations: dict[int, str] = {}
+        """Of requests that passed, by id."""
+        self.trusted = False
+        self._lock = threading.Lock()
+
+    def to_controller(self, data: bytes) -> None:
+        """OSError once the controller has gone."""
+        with self._lock:
+            self.near.sendall(data)
+
+    def to_node(self, data: bytes) -> None:
+        self.far.sendall(data)
+
+
+class Mode:
+    """What a hostile node does. This one does nothing; `requests` are what it saw."""
+
+    def __init__(self) -> None:
+        self.requests: list[Header] = []
+
+    def request(self, wire: Wire, header: Header, body: bytes) -> Iterable[bytes] | None:
+        """None: the request goes to the agent. Else what is sent to the controller instead."""
+        return None
+
+    def answer(self, wire: Wire, header: Header, body: bytes) -> Iterable[bytes]:
+        """What is sent to the controller for one frame of the agent's."""
+        yield encode_frame(header, body)
+
+    def command(self, channel: paramiko.Channel, command: bytes) -> bool:
+        """Whether the mode serves this command itself; agents are commands too."""
+        return False
+
+
+class Instead(Mode):
+    """Answers requests for `operation` by what `answers` makes of them; no agent sees them."""
+
+    def __init__(self, operation: str, answers: Callable[[Header], Iterable[bytes]]) -> None:
+        super().__init__()
+        self._operation = operation
+        self._answers = answers
+
+    def request(self, wire: Wire, header: Header, body: bytes) -> Iterable[bytes] | None:
+        return self._answers(header) if header["op"] == self._operation else None
+
+
+class Rewriting(Mode):
+    """Passes the agent's answers to `operation` through `rewrite`: header and body."""
+
+    def __init__(
+        self, operation: str, rewrite: Callable[[Header, bytes], tuple[Header, bytes]]
+    ) -> None:
+        super().__init__()
+        self._operation = operation
+        self._rewrite = rewrite
+
+    def answer(self, wire: Wire, header: Header, body: bytes) -> Iterable[bytes]:
+        if wire.operations.get(header.get("id", -1)) == self._operation:
+            header, body = self._rewrite(header, body)
+        yield encode_frame(header, body)
+
+
+class HostileNode:
+    """Listens, and relays to the sshd at `target`; a context manager.
+
+    `host_key` and `client_key` are OpenSSH private keys: the node's own, and one that its sshd
+    takes for `user`. Only that key's owner is let in. Leaving the block ends all connections and
+    threads.
+    """
+
+    def __init__(
+        self,
+        target: tuple[str, int],
+        *,
+        host_key: bytes,
+        client_key: bytes,
+        mode: Mode,
+        user: str = "root",
+        listen: tuple[str, int] = ("127.0.0.1", 0),
+    ) -> None:
+        self.mode = mode
+        self.target = target
+        self.user = user
+        self.host_key = paramiko.Ed25519Key.from_private_key(io.StringIO(host_key.decode()))
+        self.client_key = paramiko.Ed25519Key.from_private_key(io.StringIO(client_key.decode()))
+        self._listener = socket.create_server(listen)
+        self._transports: list[paramiko.Transport] = []
+        self._threads: list[threading.Thread] = []
+        self._closing = False
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self._listener.getsockname()[:2]
+        return str(host), int(port)
+
+    def __enter__(self) -> HostileNode:
+        self.start(self._accept)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._closing = True
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        while self._threads:
+            for transport in self._transports:
+                transport.close()
+            self._threads.pop().join(_JOIN_S)
+        for transport in self._transports:
+            transport.join(_JOIN_S)
+
+    def start(self, work: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=work, args=arguments, name="hostile", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self._closing:
+            try:
+                connection, _ = self._listener.accept()
+                self._serve(connection)
+            except (OSError, EOFError, paramiko.SSHException):
+                continue
+
+    def _serve(self, connection: socket.socket) -> None:
+        far = paramiko.Transport(socket.create_connection(self.target, _OPEN_S))
+        self._transports.append(far)
+        far.start_client(timeout=_OPEN_S)
+        far.auth_publickey(self.user, self.client_key)
+        near = paramiko.Transport(connection)
+        self._transports.append(near)
+        near.add_server_key(self.host_key)
+        near.start_server(event=threading.Event(), server=_Door(self, far))
+
+
+class _Door(paramiko.ServerInterface):
+    """One connection of the controller's, and the relay's own to the node."""
+
+    def __init__(self, node: HostileNode, far: paramiko.Transport) -> None:
+        self._node = node
+        self._far = far
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        known = username == self._node.user and key == self._node.client_key
+        return paramiko.AUTH_SUCCESSFUL if known else paramiko.AUTH_FAILED
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return paramiko.OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        self._node.start(self._run, channel, command)
+        return True
+
+    def _run(self, near: paramiko.Channel, command: bytes) -> None:
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            if self._node.mode.command(near, command):
+                return
+            far = self._far.open_session(timeout=_OPEN_S)
+            far.exec_command(command.decode())
+            wire = Wire(near, far) if b"main.py serve" in command else None
+            self._node.start(_quietly, _up, self._node.mode, near, far, wire)
+            self._node.start(_quietly, _errors, far, near)
+            _quietly(_down, self._node.mode, far, near, wire)
+            if (status := far.recv_exit_status()) >= 0:
+                near.send_exit_status(status)
+            near.close()
+
+
+def _quietly(work: Callable[..., None], *arguments: Any) -> None:
+    with contextlib.suppress(OSError, EOFError, ValueError, paramiko.SSHException):
+        work(*arguments)
+
+
+def _up(mode: Mode, near: paramiko.Channel, far: paramiko.Channel, wire: Wire | None) -> None:
+    if wire is None:
+        while data := near.recv(_CHUNK_BYTES):
+            far.sendall(data)
+    else:
+        stream = near.makefile("rb", _CHUNK_BYTES)
+        while (frame := read_frame(stream)) is not None:
+            header, body = frame
+            mode.requests.append(header)
+            wire.operations[header["id"]] = header["op"]
+            wire.trusted = wire.trusted or header["op"] in ("trust", "join")
+            instead = mode.request(wire, header, body)
+            if instead is None:
+                wire.to_node(encode_frame(header, body))
+                continue
+            for data in instead:
+                wire.to_controller(data)
+    far.shutdown_write()
+
+
+def _down(mode: Mode, far: paramiko.Channel, near: paramiko.Channel, wire: Wire | None) -> None:
+    if wire is None:
+        while data := far.recv(_CHUNK_BYTES):
+            near.sendall(data)
+    else:
+        stream = far.makefile("rb", _CHUNK_BYTES)
+        while (frame := read_frame(stream)) is not None:
+            for data in mode.answer(wire, *frame):
+                wire.to_controller(data)
+    near.shutdown_write()
+
+
+def _errors(far: paramiko.Channel, near: paramiko.Channel) -> None:
+    while data := far.recv_stderr(_CHUNK_BYTES):
+        near.sendall_stderr(data)
+
+
+def _endless(request: Header) -> Iterable[bytes]:
+    """Answers without a body and without an end."""
+    while True:
+        yield text_frame(request, '"more":true')
+
+
+def _padded(request: Header) -> Iterable[bytes]:
+    """Answers whose headers are as long as may be."""
+    while True:
+        yield text_frame(request, f'"more":true,"x":"{"x" * 1_000_000}"')
+
+
+MODES: dict[str, Callable[[], Mode]] = {
+    "honest": Mode,
+    "nested": lambda: Instead("hello", lambda r: [text_frame(r, f'"x":{"[" * 200_000}')]),
+    "surrogate": lambda: Instead("hello", lambda r: [text_frame(r, r'"version":"\ud800"')]),
+    "endless": lambda: Instead("measure", _endless),
+    "padded": lambda: Instead("measure", _padded),
+}
+"""What the relay does by name; each makes a Mode of its own."""
+
+
+def _end(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the relay's address as JSON, and relay until standard input ends."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("mode", choices=sorted(MODES))
+    parser.add_argument("--target", type=_end, required=True, metavar="HOST:PORT")
+    parser.add_argument("--host-key", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--client-key", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--listen", type=_end, default=("127.0.0.1", 0), metavar="HOST:PORT")
+    options = parser.parse_args(arguments)
+    with HostileNode(
+        options.target,
+        host_key=options.host_key.read_bytes(),
+        client_key=options.client_key.read_bytes(),
+        mode=MODES[options.mode](),
+        listen=options.listen,
+    ) as node:
+        print(json.dumps(node.address), flush=True)
+        sys.stdin.buffer.read()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
