@@ -8,18 +8,17 @@ import os
 import platform
 import sys
 import time
-import zlib
 from collections.abc import Iterator
 from typing import Final
 
 from mock_cloud.agent.frames import BODY_MAX, Header
+from mock_cloud.agent.records import pack
 from mock_cloud.agent.serve_wire import CHUNK_BYTES, Failure
 
-VERSION: Final = "1"
+VERSION: Final = "2"
 """Of the protocol. Controller and agent must have the same."""
 
 ACCOUNT_FILES: Final = ("/etc/passwd", "/etc/group")
-_ZLIB_LEVEL: Final = 1  # paths and digests: higher levels cost seconds and gain little
 
 
 def hello() -> Header:
@@ -48,22 +47,11 @@ def _boot_id() -> str:
 def evidence(
     nonce: str, skip: list[str], trees: list[str], processes: int
 ) -> tuple[str, Iterator[bytes]]:
-    """(sha256 of the evidence JSON, the JSON zlib'd in pieces)."""
+    """(sha256 of the evidence's records, the records packed, in pieces)."""
     from mock_cloud.agent.measure.evidence import measure
 
     text = measure(nonce, skip, trees, processes)
-    return hashlib.sha256(text).hexdigest(), _compressed(text)
-
-
-def _compressed(text: bytes) -> Iterator[bytes]:
-    squeeze = zlib.compressobj(_ZLIB_LEVEL)
-    held = bytearray()
-    for start in range(0, len(text), CHUNK_BYTES):
-        held += squeeze.compress(text[start : start + CHUNK_BYTES])
-        if len(held) >= CHUNK_BYTES // 2:
-            yield bytes(held)
-            held.clear()
-    yield bytes(held) + squeeze.flush()
+    return hashlib.sha256(text).hexdigest(), pack(text)
 
 
 def accounts() -> Iterator[tuple[str, bytes]]:

@@ -101,7 +101,8 @@ def make_manifest(
     """
     pinned = keys if isinstance(keys, PackageKeys) else PackageKeys.parse(keys)
     installed = read_installed(evidence, headers, pinned, cache)
-    links = (fact for fact in evidence.files if fact.type == "l")
+    facts = tuple(evidence.files)
+    links = (fact for fact in facts if fact.type == "l")
     signed = read_packages(installed.packages, choices.accounts, links)
     rules = _unique((*sshd_only_rules(), *choices.volatile))
     volatile = Volatile(rules)
@@ -109,7 +110,7 @@ def make_manifest(
     covered = tuple(f"{rule.point}/" for rule in mounts if not set(rule.types) & set(DISK_TYPES))
     if choices.booted:
         covered = ()
-    files = [fact for fact in evidence.files if not fact.path.startswith(covered)]
+    files = [fact for fact in facts if not fact.path.startswith(covered)]
     entries = tuple(_entries(files, signed, volatile, booted=choices.booted))
     reasons = [
         *installed.reasons,
@@ -123,7 +124,7 @@ def make_manifest(
             reasons=tuple(reasons[:REASONS_MAX]),
             hint="reinstall the package, or remove what no pinned key has signed",
         )
-    paths = {fact.path for fact in evidence.files}
+    paths = {fact.path for fact in facts}
     hidden = (*covered, *(f"{path}/" for path in evidence.skip))
     return ImageManifest(
         name=choices.name,

@@ -77,12 +77,14 @@ class FileCheck:
     def reasons(self, evidence: Evidence) -> Iterator[Reason]:
         """Everything wrong with the files of `evidence`, in their order."""
         expected = self.code
+        gone = set(expected)
         for fact in evidence.files:
+            gone.discard(fact.path)
             # Tuples compare in C: nearly every file ends here.
             if expected.get(fact.path) != fact:
                 yield from self._explain(fact, evidence.skip)
         yield from self._conflicts()
-        yield from self._missing(evidence)
+        yield from self._missing(gone, evidence)
         yield from self._unreadable(evidence)
 
     def _explain(self, fact: FileFact, skipped: Iterable[str]) -> Iterator[Reason]:
@@ -135,8 +137,7 @@ class FileCheck:
         for path in sorted(self._known.signed.conflicts - self._known.pinned - self._ours):
             yield Reason("file.conflict", path, "packages agree, or the manifest decides")
 
-    def _missing(self, evidence: Evidence) -> Iterator[Reason]:
-        gone = self.code.keys() - {fact.path for fact in evidence.files}
+    def _missing(self, gone: Collection[str], evidence: Evidence) -> Iterator[Reason]:
         if not gone:
             return
         # What an (expected) mount covers is not there, and nothing can use it.

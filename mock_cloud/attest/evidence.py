@@ -1,31 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Evidence, parsed: the facts an agent measured, of which nothing is believed yet.
 
-The form is the protocol's "Evidence" chapter, schema ``mock-cloud/evidence/1``. Parsing is
-strict and bounded; whatever does not fit is refused whole with ``evidence.malformed``.
+The form is the protocol's "Evidence" chapter, schema ``mock-cloud/evidence/2``. Parsing is
+strict and bounded; whatever does not fit is refused whole with ``evidence.malformed``. What is
+kept of a node's facts is bounded by what a node can have, not by what one could send: a record
+is decoded at a time, and files are never held, but read from the packed records each time.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from mock_cloud.agent.records import RECORD_MAX, RecordError, split_records, unpack
 from mock_cloud.attest import strict
 from mock_cloud.attest.files import FileFact, is_normal, parse_files
 from mock_cloud.attest.kernel import KernelFacts, parse_kernel
 from mock_cloud.attest.strict import Malformed
 from mock_cloud.errors import AttestationRefused, Reason
 
-SCHEMA = "mock-cloud/evidence/1"
-SIZE_MAX = 512 << 20
-"""Bytes of evidence JSON: about two million files of 200 bytes each."""
-_EVIDENCE_KEYS = (
-    "schema", "nonce", "clock", "boot_id", "uname", "skip", "duration_s", "files", "unreadable",
-    "trees", "mounts", "namespaces", "processes", "self", "hidden_pids", "kernel", "sockets",
-    "rpmdb", "headers",
-)  # fmt: skip
+SCHEMA = "mock-cloud/evidence/2"
+FILES_MAX = 500_000
+"""A machine with a desktop and all its development packages has half as many."""
+_BYTES_MAX = 16 << 20
+_VALUES_MAX = 500_000
+# Of all sections but the files: 300 processes with 150 libraries each are 7 MiB and 140,000 values.
+# A value takes at most some 70 bytes besides its text.
 _PROCESS_KEYS = (
     "pid", "ppid", "uid", "gid", "kernel", "exe", "deleted", "sha256", "cmdline", "environ",
     "tracer", "maps", "anonymous_exec", "patched", "namespaces", "caps", "root",
@@ -114,7 +117,8 @@ class Socket:
 class Evidence:
     """One measurement, made by `parse_evidence` only.
 
-    `sha256` is of the JSON bytes; `headers` are pairs of a blob's sha256 and size in bytes.
+    `sha256` is of the records; `headers` are pairs of a blob's sha256 and size in bytes. `files`
+    are read anew by each iteration, which raises EvidenceError for a row that is malformed.
     """
 
     sha256: str
@@ -124,7 +128,7 @@ class Evidence:
     uname: tuple[str, ...]
     skip: tuple[str, ...]
     duration_s: float
-    files: tuple[FileFact, ...] = field(repr=False)
+    files: Collection[FileFact] = field(repr=False)
     unreadable: tuple[tuple[str, str], ...]
     trees: Mapping[str, Tree]
     mounts: tuple[Mount, ...]
@@ -138,47 +142,129 @@ class Evidence:
     headers: tuple[tuple[str, int], ...]
 
 
-def parse_evidence(data: bytes) -> Evidence:
-    """Evidence from its JSON bytes. Raises EvidenceError, which refuses the node."""
+class PackedFiles(Collection[FileFact]):
+    """The files of packed evidence, in its order; none of them stays in memory."""
+
+    def __init__(self, packed: bytes) -> None:
+        self._packed = packed
+        self._count: int | None = None
+
+    def __iter__(self) -> Iterator[FileFact]:
+        seen: set[int] = set()  # hashes: 500,000 paths may be 2 GB
+        with _refusing():
+            for line in split_records(unpack([self._packed])):
+                if line.startswith(_FILES):
+                    facts = parse_files(
+                        strict.items(strict.row(_load(line), "files", 2)[1], "files")
+                    )
+                    count = len(seen) + len(facts)
+                    seen.update(hash(fact.path) for fact in facts)
+                    if len(seen) != count:
+                        raise Malformed("files: a path stands twice")
+                    if count > FILES_MAX:
+                        raise Malformed(f"files: more than {FILES_MAX}")
+                    yield from facts
+        self._count = len(seen)
+
+    def __len__(self) -> int:
+        if self._count is None:
+            self._count = sum(1 for _ in self)
+        return self._count
+
+    def __contains__(self, fact: object) -> bool:
+        return any(fact == one for one in self)
+
+
+def parse_evidence(packed: bytes) -> Evidence:
+    """Evidence from its packed records. Raises EvidenceError, which refuses the node."""
+    with _refusing():
+        digest = hashlib.sha256()
+        sections = _read_sections(split_records(_hashing(unpack([packed]), digest)))
+        return Evidence(sha256=digest.hexdigest(), files=PackedFiles(packed), **sections)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
     try:
-        top = strict.obj(strict.load(data, limit_bytes=SIZE_MAX), "evidence", _EVIDENCE_KEYS)
-        return _evidence(top, hashlib.sha256(data).hexdigest())
-    except Malformed as error:
+        yield
+    except (Malformed, RecordError) as error:
         raise EvidenceError(str(error)) from error
 
 
-def _evidence(top: dict[str, Any], sha256: str) -> Evidence:
-    if top["schema"] != SCHEMA:
-        raise Malformed(f"schema: not {SCHEMA}")
-    spaces = strict.mapping(top["namespaces"] or {}, "namespaces", limit=2)
-    rpmdb = top["rpmdb"]
-    if rpmdb is not None:
-        for value in strict.obj(rpmdb, "rpmdb", ("path", "backend")).values():
-            strict.text(value, "rpmdb")
-    return Evidence(
-        sha256=sha256,
-        nonce=strict.text(top["nonce"], "nonce"),
-        clock_s=strict.number(top["clock"], "clock"),
-        boot_id=strict.text(top["boot_id"] or "", "boot_id"),
-        uname=strict.each(top["uname"], "uname", strict.text),
-        skip=strict.each(top["skip"], "skip", _path),
-        duration_s=strict.number(top["duration_s"], "duration_s"),
-        files=parse_files(strict.items(top["files"], "files", limit=1 << 21)),
-        unreadable=strict.each(top["unreadable"], "unreadable", _pair),
-        trees={
-            _path(path, "trees"): _tree(tree, "trees")
-            for path, tree in strict.mapping(top["trees"], "trees").items()
-        },
-        mounts=strict.each(top["mounts"] or [], "mounts", _mount),
-        init_namespaces=_namespaces(spaces.get("init") or {}, "namespaces.init"),
-        self_namespaces=_namespaces(spaces.get("self") or {}, "namespaces.self"),
-        processes=strict.each(top["processes"] or [], "processes", _process),
-        self_pid=strict.integer(top["self"] or 0, "self"),
-        hidden_pids=strict.each(top["hidden_pids"] or [], "hidden_pids", strict.integer),
-        kernel=strict.optional(top["kernel"] or None, "kernel", parse_kernel),
-        sockets=strict.each(top["sockets"] or [], "sockets", _socket),
-        headers=strict.each(top["headers"], "headers", _header),
-    )
+def _hashing(chunks: Iterable[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+
+
+def _load(line: bytes) -> object:
+    return strict.load(line, limit_bytes=RECORD_MAX)
+
+
+def _read_sections(lines: Iterable[bytes]) -> dict[str, Any]:
+    """The fields of Evidence but `files` and `sha256`: every section, and no other."""
+    found: dict[str, Any] = {}
+    parts: dict[str, list[Any]] = {name: [] for name in _PARTS}
+    missing = {*_SINGLE, *_PARTS, "files"}
+    size = values = 0
+    for line in lines:
+        if line.startswith(_FILES):
+            missing.discard("files")
+            continue
+        size += len(line)
+        values += line.count(b",")
+        if size > _BYTES_MAX or values > _VALUES_MAX:
+            raise Malformed("more is said of what runs than a node can have")
+        word, value = strict.row(_load(line), "a record", 2)
+        name = strict.text(word, "a section")
+        if name in _PARTS:
+            parts[name] += strict.each([] if value is None else value, name, _PARTS[name])
+        elif name in _SINGLE and name in missing:
+            found[_FIELDS.get(name, name)] = _SINGLE[name](value, name)
+        else:
+            raise Malformed(f"an unknown section, or one that stands twice: {name[:40]!a}")
+        missing.discard(name)
+    if missing:
+        raise Malformed(f"sections are missing: {', '.join(sorted(missing)[:5])}")
+    for unused in ("schema", "rpmdb"):
+        del found[unused]
+    spaces = found.pop("namespaces")
+    found["init_namespaces"], found["self_namespaces"] = spaces
+    return {**found, **{name: tuple(items) for name, items in parts.items()}}
+
+
+def _schema(value: object, where: str) -> None:
+    if value != SCHEMA:
+        raise Malformed(f"{where}: not {SCHEMA}")
+
+
+def _rpmdb(value: object, where: str) -> None:
+    if value is not None:
+        for text in strict.obj(value, where, ("path", "backend")).values():
+            strict.text(text, where)
+
+
+def _spaces(value: object, where: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    spaces = strict.mapping(value or {}, where, limit=2)
+    init, own = (_namespaces(spaces.get(one) or {}, where) for one in ("init", "self"))
+    return init, own
+
+
+def _trees(value: object, where: str) -> Mapping[str, Tree]:
+    trees = strict.mapping(value, where)
+    return {_path(path, where): _tree(tree, where) for path, tree in trees.items()}
+
+
+def _boot_id(value: object, where: str) -> str:
+    return strict.text(value or "", where)
+
+
+def _self_pid(value: object, where: str) -> int:
+    return strict.integer(value or 0, where)
+
+
+def _kernel(value: object, where: str) -> KernelFacts | None:
+    return strict.optional(value or None, where, parse_kernel)
 
 
 def _path(value: object, where: str) -> str:
@@ -278,3 +364,32 @@ def _socket(value: object, where: str) -> Socket:
         strict.integer(port, where, most=65535),
         strict.optional(pid, where, strict.integer),
     )
+
+
+_FILES = b'["files",'
+_FIELDS = {"clock": "clock_s", "self": "self_pid"}
+"""Fields of Evidence that have another name than their section."""
+_SINGLE: dict[str, Callable[[object, str], Any]] = {
+    "schema": _schema,
+    "nonce": strict.text,
+    "clock": strict.number,
+    "boot_id": _boot_id,
+    "duration_s": strict.number,
+    "trees": _trees,
+    "namespaces": _spaces,
+    "self": _self_pid,
+    "kernel": _kernel,
+    "rpmdb": _rpmdb,
+}
+_PARTS: dict[str, Callable[[object, str], Any]] = {
+    "uname": strict.text,
+    "skip": _path,
+    "unreadable": _pair,
+    "mounts": _mount,
+    "processes": _process,
+    "hidden_pids": strict.integer,
+    "sockets": _socket,
+    "headers": _header,
+}
+"""Sections that are lists, with what reads one item. A new one has a line here, a field of the
+same name in Evidence, and a member in what the agent measures (`LiveFacts`)."""

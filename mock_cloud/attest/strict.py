@@ -8,6 +8,7 @@ other type, a bound exceeded, an unknown key or a missing one.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Collection
 from typing import Any, NoReturn, TypeVar
@@ -117,9 +118,12 @@ def number(value: object, where: str) -> float:
     if type(value) not in (int, float):
         raise Malformed(f"{where}: not a number")
     try:
-        return float(value)  # type: ignore[arg-type]
+        found = float(value)  # type: ignore[arg-type]
     except OverflowError as error:
         raise Malformed(f"{where}: too large a number") from error
+    if not math.isfinite(found):  # 1e999 is JSON
+        raise Malformed(f"{where}: too large a number")
+    return found
 
 
 def boolean(value: object, where: str) -> bool:

@@ -130,9 +130,13 @@ def verify(
         # 9
         _layers(evidence, binding),
     )
-    reasons = tuple(islice(found, REASONS_MAX))
-    count = len(reasons) + sum(1 for _ in islice(found, _COUNTED_MAX))
-    verdict = _verdict(evidence, manifest, policy, binding, reasons, count, timings_s)
+    try:
+        reasons = tuple(islice(found, REASONS_MAX))
+        count = len(reasons) + sum(1 for _ in islice(found, _COUNTED_MAX))
+        verdict = _verdict(evidence, manifest, policy, binding, reasons, count, timings_s)
+    except EvidenceError as error:  # 2 again: files are read as they are compared
+        verdict = _verdict(None, manifest, policy, binding, error.reasons, 1, timings_s)
+        raise NodeRefused(verdict) from error
     if reasons:
         raise NodeRefused(verdict)
     # 10

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mock_cloud.agent.records import unpack
 from mock_cloud.attest.verdict import NodeRefused, Verdict
 from mock_cloud.config import load_remote
 from mock_cloud.errors import InputError
@@ -42,7 +43,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.evidence is not None:
         archive = Archive(cache_dir(), state_dir())
         try:
-            arguments.evidence.write_bytes(archive.find_evidence(verdict))
+            with arguments.evidence.open("wb") as stream:
+                stream.writelines(unpack([archive.find_evidence(verdict)]))
         except OSError as error:
             raise InputError(f"cannot write {arguments.evidence}: {error.strerror}") from error
     _print(verdict, as_json=arguments.json)

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
+from mock_cloud.agent.frames import Header
+from mock_cloud.agent.records import RecordError, unpack
 from mock_cloud.agent.serve_facts import VERSION
 from mock_cloud.errors import AttestationRefused, InputError, Reason, TransportError
 from mock_cloud.model import HostKey, NodeAddress, Toolkit
@@ -26,8 +27,6 @@ from mock_cloud.remote.texts import clean
 Progress = Callable[[int], None]
 """Called with the number of bytes that moved since the last call."""
 
-EVIDENCE_MAX_BYTES: Final = 512 << 20
-_EVIDENCE_ZLIB_MAX_BYTES: Final = 128 << 20
 _HEADERS_MAX_BYTES: Final = 512 << 20
 _HEADERS_A_REQUEST: Final = 4096
 _ORDER_MAX_BYTES: Final = 1 << 20
@@ -146,13 +145,13 @@ class UnverifiedNode:
         processes: int = 0,
         within_s: float = _MEASURE_S,
     ) -> bytes:
-        """The evidence JSON, at most `EVIDENCE_MAX_BYTES`; its content is not looked at."""
+        """The evidence, packed (`records`) within its bounds; its content is not looked at."""
         agent = self._running()
         call = agent.call(
             "measure", nonce=nonce, skip=list(skip), trees=list(trees), processes=processes
         )
         with call:
-            return _unzip(agent, call, within_s)
+            return _receive_evidence(agent, call, within_s)
 
     def fetch_headers(self, digests: Iterable[str]) -> dict[str, bytes]:
         """RPM header blobs by sha256 (hex), each checked against its digest."""
@@ -206,29 +205,28 @@ class UnverifiedNode:
         return self._agent
 
 
-def _unzip(agent: AgentChannel, call: Call, within_s: float) -> bytes:
-    inflate = zlib.decompressobj()
-    text = bytearray()
-    squeezed_bytes = 0
-    while True:
-        header, body = call.next(within_s=within_s)
-        more = header.pop("more", False)
-        squeezed_bytes += len(body)
-        if squeezed_bytes > _EVIDENCE_ZLIB_MAX_BYTES:
-            raise agent.protocol_error("the evidence is too large")
-        try:
-            text += inflate.decompress(body, EVIDENCE_MAX_BYTES + 1 - len(text))
-        except zlib.error as error:
-            raise agent.protocol_error("the evidence is not zlib data") from error
-        if len(text) > EVIDENCE_MAX_BYTES or inflate.unconsumed_tail:
-            raise agent.protocol_error("the evidence is too large")
-        if not more:
-            break
-    if not inflate.eof or set(header) != {"sha256"}:
-        raise agent.protocol_error("the evidence is cut short")
-    if header["sha256"] != hashlib.sha256(text).hexdigest():
+def _receive_evidence(agent: AgentChannel, call: Call, within_s: float) -> bytes:
+    packed = bytearray()
+    last: Header = {}
+
+    def pieces() -> Iterator[bytes]:
+        more = True
+        while more:
+            header, body = call.next(within_s=within_s)
+            more = header.pop("more", False) is True
+            packed.extend(body)
+            last.update(header)
+            yield body
+
+    digest = hashlib.sha256()
+    try:
+        for chunk in unpack(pieces()):
+            digest.update(chunk)
+    except RecordError as error:
+        raise agent.protocol_error(f"the evidence is {error}") from error
+    if last != {"sha256": digest.hexdigest()}:
         raise agent.protocol_error("the evidence does not have the digest it came with")
-    return bytes(text)
+    return bytes(packed)
 
 
 def _header_blobs(agent: AgentChannel, call: Call, budget: int) -> Iterable[tuple[str, bytes]]:

@@ -7,7 +7,6 @@ pure; what was measured and decided is stored, so that it can be decided again l
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import os
@@ -46,6 +45,7 @@ SKIP: Final = (
 
 _BOUND: Final = (WORKSPACE, MOCK_LIBDIR, "/var/cache/mock")
 _SSHD: Final = "/usr/sbin/sshd"
+_EVIDENCE: Final = ".evidence.jsonl.gz"
 _EVIDENCE_KEPT: Final = 20
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 8.0
@@ -83,25 +83,24 @@ class Archive:
         new.replace(path)
 
     def keep(self, evidence: bytes, verdict: Verdict) -> Path:
-        """Store both; the oldest beyond `_EVIDENCE_KEPT` go. The verdict's path."""
+        """Store both, evidence as it came; all beyond `_EVIDENCE_KEPT` go. The verdict's path."""
         directory = self.state_dir / "verdicts"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         path = directory / f"{stamp}-{verdict.sha256[:16]}.verdict.json"
         path.write_bytes(verdict.to_json())
-        packed = gzip.compress(evidence, compresslevel=1)
-        path.with_name(path.name.replace(".verdict.json", ".evidence.json.gz")).write_bytes(packed)
+        path.with_name(path.name.replace(".verdict.json", _EVIDENCE)).write_bytes(evidence)
         for old in sorted(directory.iterdir())[: -2 * _EVIDENCE_KEPT]:
             old.unlink(missing_ok=True)
         return path
 
     def find_evidence(self, verdict: Verdict) -> bytes:
-        """The evidence that was kept with `verdict`. FileNotFoundError once it was pruned."""
+        """The packed evidence kept with `verdict`. FileNotFoundError once it was pruned."""
         directory = self.state_dir / "verdicts"
-        path = next(directory.glob(f"*-{verdict.sha256[:16]}.evidence.json.gz"), None)
+        path = next(directory.glob(f"*-{verdict.sha256[:16]}{_EVIDENCE}"), None)
         if path is None:
             raise FileNotFoundError(str(directory))
-        return gzip.decompress(path.read_bytes())
+        return path.read_bytes()
 
     def _header_path(self, digest: str) -> Path:
         return self.cache_dir / "headers" / digest[:2] / digest
@@ -121,7 +120,7 @@ class Nature:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One measurement of a node, as it came; `headers` by sha256 (hex), times in seconds."""
+    """One measurement of a node, packed as it came; `headers` by sha256, times in seconds."""
 
     nonce: str
     evidence: bytes

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mock_cloud.agent.measure.evidence import measure
 from mock_cloud.agent.measure.headers import read_headers
+from mock_cloud.agent.records import pack
 from mock_cloud.attest.accounts import parse_accounts
 from mock_cloud.attest.bake import BakeChoices, make_manifest
 from mock_cloud.attest.envelope import sign_manifest
@@ -47,5 +48,6 @@ def make_signed_manifest(
         ) from error
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     choices = adjust(BakeChoices(name=name, created=created, accounts=accounts))
-    manifest = make_manifest(parse_evidence(evidence), headers, package_keys, choices)
+    packed = b"".join(pack(evidence))
+    manifest = make_manifest(parse_evidence(packed), headers, package_keys, choices)
     return manifest, sign_manifest(manifest, sign_key)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from mock_cloud.agent.measure import evidence
+from tests.records import joined
 
 ROOT_DIR = Path(__file__).resolve().parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -28,16 +29,16 @@ def needs(*programs: str) -> pytest.MarkDecorator:
 
 
 def measure(root: Path | str = "/", **options: Any) -> dict[str, Any]:
-    """The evidence, parsed from its JSON."""
-    data = evidence.measure(
-        options.get("nonce", "n"),
-        options.get("skip", []),
-        options.get("trees", []),
-        options.get("processes", 2),
-        str(root),
+    """The evidence by section."""
+    return joined(
+        evidence.measure(
+            options.get("nonce", "n"),
+            options.get("skip", []),
+            options.get("trees", []),
+            options.get("processes", 2),
+            str(root),
+        )
     )
-    found: dict[str, Any] = json.loads(data)
-    return found
 
 
 def measure_running() -> dict[str, Any]:

@@ -47,6 +47,7 @@ from mock_cloud.sshkeys import make_key_pair
 from mock_cloud.toolkit import pack
 from tests.component.cloud_nodes import Site
 from tests.lab.layout import default_lab
+from tests.records import joined, packed
 
 pytest_plugins = ["tests.component.cloud_fixtures"]
 pytestmark = pytest.mark.lab
@@ -66,7 +67,7 @@ def manifest(image: Path, package_keys: PackageKeys) -> ImageManifest:
     accounts = parse_accounts(
         (image / "etc/passwd").read_bytes(), (image / "etc/group").read_bytes()
     )
-    evidence = parse_evidence(measure("", [], [], None, root=str(image)))
+    evidence = parse_evidence(packed(joined(measure("", [], [], None, root=str(image)))))
     choices = BakeChoices(name="lab", created="in a test", accounts=accounts)
     made = make_manifest(evidence, read_headers(str(image)), package_keys, choices)
     pair = make_key_pair()

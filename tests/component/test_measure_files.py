@@ -15,7 +15,8 @@ from typing import Any
 
 from measure_support import in_namespaces, measure, needs, needs_root, rows
 
-from mock_cloud.agent.measure import files, tree
+from mock_cloud.agent.measure import evidence, files, tree
+from mock_cloud.agent.records import pack
 from mock_cloud.attest.evidence import parse_evidence
 
 
@@ -194,21 +195,16 @@ def test_a_missing_tree_is_told(tmp_path: Path) -> None:
 
 def test_evidence_of_a_tree_is_what_the_controller_reads(tmp_path: Path) -> None:
     (tmp_path / "f").touch()
-    parsed = parse_evidence(files_json(tmp_path))
+    parsed = parse_evidence(b"".join(pack(evidence.measure("n", [], [], 1, str(tmp_path)))))
     assert [fact.path for fact in parsed.files if fact.type == "f"] == ["/f"]
     assert parsed.processes == ()
-
-
-def files_json(root: Path) -> bytes:
-    from mock_cloud.agent.measure import evidence
-
-    return evidence.measure("n", [], [], 1, str(root))
 
 
 _SCRIPT = """
 import json, os, subprocess, sys
 sys.path.insert(0, ".")
 from mock_cloud.agent.measure import evidence
+from tests.records import joined
 subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 top = sys.argv[1]
 {mounts}
@@ -219,7 +215,7 @@ while beside != "/":
     entries = [beside + "/" + name for name in os.listdir(beside)]
     skip += [path for path in entries if not (top + "/").startswith(path + "/")]
     beside = os.path.dirname(beside)
-found = json.loads(evidence.measure("n", skip, [], 1))
+found = joined(evidence.measure("n", skip, [], 1))
 found["files"] = [row for row in found["files"] if row[0].startswith(top)]
 print(json.dumps(found))
 """
@@ -271,9 +267,10 @@ def test_a_mount_inside_an_unbooted_tree_is_a_crossing(tmp_path: Path) -> None:
 import json, subprocess, sys
 sys.path.insert(0, ".")
 from mock_cloud.agent.measure import evidence
+from tests.records import joined
 subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 subprocess.run(["mount", "-t", "tmpfs", "t", sys.argv[1] + "/dir"], check=True)
-print(evidence.measure("n", [], [], 1, sys.argv[1]).decode())
+print(json.dumps(joined(evidence.measure("n", [], [], 1, sys.argv[1]))))
 """
     assert in_namespaces(script, tmp_path)["unreadable"] == [["/dir", "crossed"]]
 

@@ -50,7 +50,7 @@ def test_a_toolkit_is_pushed_once(connecting: Connect, toolkit: LocalToolkit) ->
     node.close()
     again = connecting()
     again.start_agent(toolkit, lambda count: pytest.fail("pushed again"))
-    assert again.hello("n2").version == "1"
+    assert again.hello("n2").version == "2"
     assert listing(toolkit.workspace / "toolkit") == [toolkit.digest]
 
 
@@ -131,7 +131,7 @@ def test_nothing_but_questions_is_answered_before_trust(
     refusal = agent.refusal()
     assert isinstance(refusal, RemoteCommandError) and refusal.code == "untrusted"
     assert listing(toolkit.workspace / "blobs") == []
-    assert order_log(toolkit)[:2] == ["started protocol 1", "hello nonce-1"]
+    assert order_log(toolkit)[:2] == ["started protocol 2", "hello nonce-1"]
 
 
 def test_a_proof_of_another_host_opens_nothing(node: UnverifiedNode, toolkit: LocalToolkit) -> None:
@@ -188,7 +188,7 @@ def test_malformed_requests_are_refused_and_the_agent_lives(
     with pytest.raises(RemoteCommandError) as caught:
         node._running().ask(operation, within_s=5, **keys)
     assert caught.value.code in ("bad-request", "unknown-op")
-    assert node.hello("still there").version == "1"
+    assert node.hello("still there").version == "2"
 
 
 def test_a_killed_agent_is_named(node: UnverifiedNode) -> None:
@@ -221,7 +221,7 @@ def test_a_frozen_line_is_noticed(
         node = connecting(port=relay.address[1], silence_timeout_s=1.5)
         node.start_agent(toolkit)
         time.sleep(2.0)
-        assert node.hello("idle, but alive").version == "1"
+        assert node.hello("idle, but alive").version == "2"
         relay.freeze()
         began = time.monotonic()
         with pytest.raises(ConnectionLost, match=r"sent nothing for 1\.5 s"):
@@ -266,7 +266,7 @@ def test_a_peer_that_sends_no_frames(
 LIAR = """
 import os, sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import zlib, hashlib
+import gzip, zlib, hashlib
 from mock_cloud.agent.frames import encode_frame, read_frame
 stream = open(0, "rb", closefd=False)
 def send(header, body=b""):
@@ -293,7 +293,7 @@ def lying(connecting: Connect, tmp_path: Path, answer: str) -> UnverifiedNode:
         "    send({'id': number, 'version': 1})",
         "    send({'id': number, 'error': 'no'})",
         "    send({'id': number, 'more': True})",
-        "    send({'id': number, 'version': '1', 'toolkit': '', 'pid': -1, 'python': '', "
+        "    send({'id': number, 'version': '2', 'toolkit': '', 'pid': -1, 'python': '', "
         "'uname': [], 'cpus': 1, 'clock': 0, 'boot_id': ''})",
         "    send({'id': number, 'version': '9', 'toolkit': '', 'pid': 1, 'python': '', "
         "'uname': [], 'cpus': 1, 'clock': 0, 'boot_id': ''})",
@@ -307,12 +307,12 @@ def test_a_lying_hello(connecting: Connect, tmp_path: Path, answer: str) -> None
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        ("    send({'id': number, 'sha256': 'x'}, b'no zlib')", "not zlib"),
-        ("    send({'id': number, 'sha256': 'x'}, zlib.compress(b'{}'))", "digest"),
-        ("    send({'id': number, 'sha256': 'x'}, zlib.compress(b'{}' * 99)[:9])", "cut short"),
+        ("    send({'id': number, 'sha256': 'x'}, b'no gzip')", "not gzip"),
+        ("    send({'id': number, 'sha256': 'x'}, gzip.compress(b'{}'))", "digest"),
+        ("    send({'id': number, 'sha256': 'x'}, gzip.compress(b'{}' * 99)[:9])", "cut short"),
         (
             # 600 MiB of zeros in 600 KiB: unzipped no further than the bound
-            "    z = zlib.compressobj()\n"
+            "    z = zlib.compressobj(wbits=31)\n"
             "    for _ in range(600):\n"
             "        send({'id': number, 'more': True}, z.compress(bytes(1 << 20)))\n"
             "    send({'id': number, 'sha256': 'x'}, z.flush())",

@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration.conftest import MakeUser, User
 from tests.lab.layout import Lab
+from tests.records import joined
 
 pytestmark = pytest.mark.lab
 
@@ -90,14 +91,14 @@ def test_doctor_without_anything(user: User, tmp_path: Path) -> None:
 
 
 def test_attest_nodes_and_release(mock: User, tmp_path: Path) -> None:
-    evidence = tmp_path / "evidence.json"
+    evidence = tmp_path / "evidence.jsonl"
     mock.mock("--chroot", "touch /root/mark").expect()
     ended = mock.cloud("attest", "local", "--json", "--evidence", evidence, *configdir(mock))
     verdict = json.loads(ended.expect().stdout)
     assert verdict["trusted"] is True
     assert verdict["reasons"] == []
     assert len(verdict["sha256"]) == 64
-    assert json.loads(evidence.read_text())["schema"] == "mock-cloud/evidence/1"
+    assert joined(evidence.read_bytes())["schema"] == "mock-cloud/evidence/2"
     assert (
         mock.cloud("attest", "local", *configdir(mock))
         .expect()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The evidence: everything measured, as one JSON object of schema mock-cloud/evidence/1.
+"""The evidence: everything measured, as records of schema mock-cloud/evidence/2.
 
 Facts only; the controller judges. docs/protocol.md ("Evidence") is the contract.
 """
@@ -7,16 +7,16 @@ Facts only; the controller judges. docs/protocol.md ("Evidence") is the contract
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
-from collections.abc import Mapping
+from itertools import chain
 from typing import Any, Final
 
-from mock_cloud.agent.measure import headers, tree, walk
+from mock_cloud.agent.measure import headers, pool, tree, walk
 from mock_cloud.agent.measure.live import LiveFacts, measure_live
+from mock_cloud.agent.records import encode_records, encode_rows
 
-SCHEMA: Final = "mock-cloud/evidence/1"
+SCHEMA: Final = "mock-cloud/evidence/2"
 
 
 def measure(
@@ -26,7 +26,7 @@ def measure(
     processes: int | None,
     root: str = "/",
 ) -> bytes:
-    """The evidence as JSON (ASCII). `processes`: how many workers; None or 0: one a core.
+    """The evidence as records (ASCII). `processes`: how many workers; None or 0: one a core.
 
     With a `root` other than "/" only files, trees and RPM headers of that tree are measured,
     under the paths they would have on the node. Raises ValueError for malformed paths,
@@ -61,13 +61,9 @@ def measure(
         unreadable += live[0].unreadable
     facts["unreadable"] = unreadable
     facts["duration_s"] = round(time.monotonic() - started_s, 3)
-    return _join(facts, files.rows_json)
-
-
-def _join(facts: Mapping[str, Any], rows_json: str) -> bytes:
-    """One object of `facts` and the rows, which the workers encoded already."""
-    head = json.dumps(facts, separators=(",", ":"))
-    return b"".join((head[:-1].encode(), b',"files":[', rows_json.encode(), b"]}"))
+    # The workers encoded the rows already.
+    rows = encode_rows("files", files.rows_json.encode(), pool.SEPARATOR.encode())
+    return b"".join(chain(encode_records(facts), rows))
 
 
 def _rpm_facts(root: str, unreadable: list[tuple[str, str]]) -> dict[str, Any]:

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 from pathlib import Path
 
 import pytest
 
 from mock_cloud.agent.measure import evidence, headers
+from tests.records import joined
 
 
 def _database(root: Path, place: str = "usr/lib/sysimage/rpm") -> Path:
@@ -67,7 +67,7 @@ def test_another_backend_is_named_and_has_no_headers(
 ) -> None:
     (tmp_path / "var/lib/rpm").mkdir(parents=True)
     (tmp_path / "var/lib/rpm" / name).write_bytes(b"")
-    found = json.loads(evidence.measure("n", [], [], 1, str(tmp_path)))
+    found = joined(evidence.measure("n", [], [], 1, str(tmp_path)))
     assert found["rpmdb"] == {"path": "/var/lib/rpm", "backend": backend}
     assert found["headers"] == []
 
@@ -75,7 +75,7 @@ def test_another_backend_is_named_and_has_no_headers(
 def test_no_database(tmp_path: Path) -> None:
     assert headers.find_database(str(tmp_path)) is None
     assert list(headers.iter_headers(str(tmp_path))) == []
-    assert json.loads(evidence.measure("n", [], [], 1, str(tmp_path)))["rpmdb"] is None
+    assert joined(evidence.measure("n", [], [], 1, str(tmp_path)))["rpmdb"] is None
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_hostile_database_is_unreadable(tmp_path: Path, sql: str) -> None:
     _fill(_database(tmp_path), [b"good"], sql)
     with pytest.raises(headers.DatabaseUnreadable):
         list(headers.iter_headers(str(tmp_path)))
-    found = json.loads(evidence.measure("n", [], [], 1, str(tmp_path)))
+    found = joined(evidence.measure("n", [], [], 1, str(tmp_path)))
     assert found["headers"] == []
     assert ["/usr/lib/sysimage/rpm", "EIO"] in found["unreadable"]
 

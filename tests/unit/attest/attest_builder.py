@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -35,6 +34,7 @@ from mock_cloud.attest import (
 )
 from mock_cloud.attest.knowngood import read_packages
 from mock_cloud.model import HostKey, Toolkit, ToolkitFile, TrustedNode
+from tests.records import packed
 
 DATA = Path(__file__).parent / "data"
 ACCOUNTS = Accounts(users=(("root", 0), ("sshd", 74)), groups=(("root", 0), ("mail", 8)))
@@ -137,7 +137,7 @@ class Node:
         self.files: dict[str, list[Any]] = {row[0]: row for row in rows}
         self.blobs: dict[str, bytes] = {}
         self.top: Json = {
-            "schema": "mock-cloud/evidence/1",
+            "schema": "mock-cloud/evidence/2",
             "nonce": NONCE,
             "clock": 1700000000,
             "boot_id": "f00",
@@ -255,7 +255,12 @@ class Node:
         return found
 
     def to_bytes(self) -> bytes:
-        return json.dumps(self.top | {"files": list(self.files.values())}).encode()
+        return packed(self.sections)
+
+    @property
+    def sections(self) -> Json:
+        """All of the evidence by section."""
+        return self.top | {"files": list(self.files.values())}
 
 
 def mount(point: str, kind: str, number: int) -> Json:

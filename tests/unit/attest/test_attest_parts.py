@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import ast
-import json
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mock_cloud.agent.records import RECORD_MAX, pack
 from mock_cloud.attest import (
     EvidenceError,
     Invocation,
@@ -29,11 +30,13 @@ from mock_cloud.attest.expectations import is_sshd_invocation
 from mock_cloud.attest.knowngood import Resolver
 from mock_cloud.attest.rpmversion import compare_evr
 from mock_cloud.errors import Reason
+from tests.records import packed
 from tests.unit.attest.attest_builder import Node, sha256
 
 
 def parse(node: Node) -> None:
-    parse_evidence(node.to_bytes())
+    """All of it: files are read when they are looked at."""
+    len(parse_evidence(node.to_bytes()).files)
 
 
 BAD_ROWS: list[list[Any]] = [
@@ -99,14 +102,22 @@ def test_a_path_that_is_no_text_is_read() -> None:
         b"[]",
         b"{}",
         b"[" * 100_000,
-        b'{"schema": NaN}',
-        b'{"a": 1, "a": 2}',
+        b'["clock",NaN]\n',
+        b'["trees",{"a": 1, "a": 2}]\n',
         b"1" * 5000,
+        b"1" * 5000 + b"\n",
+        b"[" * 100_000 + b"\n",
+        b"x" * (RECORD_MAX + 1),
+        b"x" * (RECORD_MAX + 1) + b"\n",
+        b'["nonce","a"]',
+        b'["nonce","a"]\n["nonce","b"]\n',
+        b'["files",1]\n',
+        b'[["nonce"],"a"]\n',
     ],
 )
 def test_what_is_no_evidence_is_refused(data: bytes) -> None:
     with pytest.raises(EvidenceError):
-        parse_evidence(data)
+        len(parse_evidence(b"".join(pack(data))).files)
 
 
 @pytest.mark.parametrize("key", sorted(Node().top))
@@ -137,7 +148,7 @@ JSON = st.recursive(
 @given(st.data())
 def test_nothing_but_a_refusal_escapes_from_evidence(data: st.DataObject) -> None:
     """Any value of any shape in place of one that belongs there."""
-    top = json.loads(Node().boot().to_bytes())
+    top = copy.deepcopy(Node().boot().sections)
     place: Any = top
     while True:
         options = list(place) if isinstance(place, dict) else list(range(len(place)))
@@ -147,7 +158,7 @@ def test_nothing_but_a_refusal_escapes_from_evidence(data: st.DataObject) -> Non
             break
         place = place[key]
     try:
-        parse_evidence(json.dumps(top).encode())
+        len(parse_evidence(packed(top)).files)
     except EvidenceError as refusal:
         assert refusal.reasons[0].code == "evidence.malformed"
 

@@ -303,7 +303,7 @@ PROTOCOL = [
     (59, top(nonce=""), "evidence.nonce"),
     ("x", top(skip=["/usr", *SKIP]), "*evidence.skip"),
     ("x", top(skip=[]), "evidence.skip"),
-    ("x", top(schema="mock-cloud/evidence/2"), "evidence.malformed"),
+    ("x", top(schema="mock-cloud/evidence/1"), "evidence.malformed"),
     ("toolkit", digest(f"{TOOLS}/ld.so"), "toolkit.digest"),
     ("toolkit", change(f"{TOOLS}/bin/python3", mode=0o777), "toolkit.mode"),
     ("toolkit", change(f"{TOOLS}/bin/python3", uid=1000), "toolkit.owner"),
