@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from mock_cloud.attest import strict
+from mock_cloud.attest.taints import check_taints, describe_events
 from mock_cloud.errors import Reason
 
 Scalar = str | int | None
@@ -49,7 +50,6 @@ _SCALARS = tuple(one.name for one in fields(KernelFacts) if one.name not in _SET
 # What a kernel starts as root by itself, or what says how it was started: equal or refused.
 _EQUAL = {
     "cmdline": "kernel.cmdline",
-    "tainted": "kernel.tainted",
     "modprobe": "kernel.helper",
     "poweroff_cmd": "kernel.helper",
     "uevent_helper": "kernel.helper",
@@ -109,11 +109,13 @@ def _list(value: object, where: str) -> list[Any]:
 def check_kernel(found: KernelFacts, expected: KernelFacts, *, strictly: bool) -> Iterator[Reason]:
     """Reasons why `found` is not the kernel state that `expected` allows.
 
-    `strictly` also asks for lockdown, enforced module signatures and Yama's ptrace scope.
+    `strictly` also asks for lockdown, enforced module signatures and Yama's ptrace scope, and for
+    a kernel that never warned.
     """
     for name, code in _EQUAL.items():
         if getattr(found, name) != getattr(expected, name):
             yield _differs(code, name, expected, found)
+    yield from check_taints(_bits(found.tainted), _bits(expected.tainted or 0), strictly=strictly)
     if found.core_pattern != expected.core_pattern:
         yield _differs("kernel.core-pattern", "core_pattern", expected, found)
     if found.kexec_loaded not in (None, 0):
@@ -126,6 +128,16 @@ def check_kernel(found: KernelFacts, expected: KernelFacts, *, strictly: bool) -
     yield from _unlinked(found, expected)
     if strictly:
         yield from _hardening(found)
+
+
+def describe_warnings(found: KernelFacts, expected: KernelFacts) -> Iterator[str]:
+    """Notes on what the kernel went through, and was not refused for."""
+    yield from describe_events(_bits(found.tainted), _bits(expected.tainted or 0))
+
+
+def _bits(tainted: Scalar) -> int:
+    """Every bit for what is no number, so that nothing unread passes."""
+    return tainted if isinstance(tainted, int) else strict.INT_MAX
 
 
 def _unlinked(found: KernelFacts, expected: KernelFacts) -> Iterator[Reason]:

@@ -17,7 +17,7 @@ from mock_cloud.attest.check_packages import check_allowed, read_installed
 from mock_cloud.attest.check_running import ProcessCheck, check_mounts, check_sockets
 from mock_cloud.attest.evidence import Evidence, EvidenceError, parse_evidence
 from mock_cloud.attest.expectations import MountRule, ProgramRule, SocketRule
-from mock_cloud.attest.kernel import KernelFacts, check_kernel
+from mock_cloud.attest.kernel import KernelFacts, check_kernel, describe_warnings
 from mock_cloud.attest.knowngood import compile_known_good
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.packages import HeaderCache
@@ -160,8 +160,7 @@ def _freshness(evidence: Evidence, policy: Policy, binding: Binding) -> Iterator
 def _kernel(
     evidence: Evidence, manifest: ImageManifest, policy: Policy, binding: Binding
 ) -> Iterator[Reason]:
-    pinned = manifest.kernel
-    reference = pinned if isinstance(pinned, KernelFacts) else binding.kernel
+    reference = _kernel_reference(manifest, binding)
     machine = evidence.uname[-1] if evidence.uname else ""
     wanted = binding.toolkit.arch  # the one that was asked for: a toolkit runs on no other
     if manifest.arch != wanted:
@@ -175,6 +174,11 @@ def _kernel(
     else:
         strictly = Check.HARDENING in policy.checks
         yield from check_kernel(evidence.kernel, reference, strictly=strictly)
+
+
+def _kernel_reference(manifest: ImageManifest, binding: Binding) -> KernelFacts | None:
+    pinned = manifest.kernel
+    return pinned if isinstance(pinned, KernelFacts) else binding.kernel
 
 
 def _layers(evidence: Evidence, binding: Binding) -> Iterator[Reason]:
@@ -207,6 +211,9 @@ def _verdict(
         }
         if evidence.skip:
             notes.append(f"not measured: {' '.join(sorted(evidence.skip))}")
+        reference = _kernel_reference(manifest, binding)
+        if evidence.kernel is not None and reference is not None:
+            notes += describe_warnings(evidence.kernel, reference)
     if not manifest.labels:
         notes.append("SELinux labels were not compared: the manifest has none")
     return Verdict(
