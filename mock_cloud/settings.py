@@ -234,12 +234,15 @@ class AttestSettings:
     can be baked, which gives one. `manifest_keys` are files with OpenSSH
     ed25519 public keys, of which one must have signed it; `package_keys` are files with
     armoured OpenPGP certificates, of which one must have signed each RPM header.
+    `unsafe_containers` lets nodes be containers, whose hosts are not measured; for `local`, whose
+    nodes are containers of this machine, it changes nothing.
     """
 
     manifest: Path | None
     manifest_keys: tuple[Path, ...]
     package_keys: tuple[Path, ...]
     second_look: SecondLook = SecondLook.NEVER
+    unsafe_containers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from itertools import chain, islice
 from typing import Final
 
 from mock_cloud.attest.check_files import FileCheck, InjectedFile
+from mock_cloud.attest.check_machine import check_machine
 from mock_cloud.attest.check_packages import check_allowed, read_installed
 from mock_cloud.attest.check_running import ProcessCheck, check_mounts, check_sockets
 from mock_cloud.attest.evidence import Evidence, EvidenceError, parse_evidence
@@ -27,6 +28,10 @@ from mock_cloud.errors import Reason
 from mock_cloud.model import _SEAL, MOCK_LIBDIR, WORKSPACE, HostKey, Toolkit, TrustedNode
 from mock_cloud.signed.keys import PackageKeys
 
+_UNSAFE_CONTAINER: Final = (
+    "UNSAFE: the node may be a container (unsafe_containers): root of its host, of which nothing"
+    " was measured, reads and changes everything in it"
+)
 _COUNTED_MAX: Final = 1_000_000
 _LAYER_ROOTS: Final = (f"{WORKSPACE}/layers/", f"{WORKSPACE}/dnf/", f"{MOCK_LIBDIR}/")
 
@@ -40,7 +45,8 @@ class Binding:
     maps a path to what the controller or provider put there; `layers` a layer's path to the
     tree digest recorded when our agent made it. `mounts`, if not None, go in place of the
     manifest's; `programs` and `sockets` add to them. `kernel` are the controller's own kernel
-    facts for a node that shares its kernel and network (provider `local`).
+    facts for a node that shares its kernel and network (provider `local`), which is a container of
+    the controller's own. `unsafe_container`: so may this node be, of whoever runs its host.
     """
 
     host_key: HostKey
@@ -54,6 +60,7 @@ class Binding:
     programs: tuple[ProgramRule, ...] = ()
     sockets: tuple[SocketRule, ...] = ()
     kernel: KernelFacts | None = None
+    unsafe_container: bool = False
 
 
 def verify(
@@ -74,7 +81,8 @@ def verify(
      3. Every installed package is signed by a pinned key and stands in the manifest.
      4. Every file is as signed, pinned, injected or packed; none is unknown or missing.
      5. Every mount is expected.
-     6. Every process is an allowed one, runs verified code and nothing else; none is hidden.
+     6. The first process is the machine's own. Every process is an allowed one, runs verified
+        code and nothing else; none is hidden.
      7. Every listening socket is expected.
      8. The kernel's state is the reference's.
      9. Every layer of ours is unchanged; only those may be reused.
@@ -116,6 +124,7 @@ def verify(
         # 5
         check_mounts(evidence, manifest.mounts if binding.mounts is None else binding.mounts),
         # 6
+        () if binding.unsafe_container or binding.kernel is not None else check_machine(evidence),
         ProcessCheck(
             files.code, manifest.programs + binding.programs, binding.toolkit, binding.user
         ).reasons(evidence),
@@ -214,6 +223,8 @@ def _verdict(
         reference = _kernel_reference(manifest, binding)
         if evidence.kernel is not None and reference is not None:
             notes += describe_warnings(evidence.kernel, reference)
+    if binding.unsafe_container:
+        notes.append(_UNSAFE_CONTAINER)
     if not manifest.labels:
         notes.append("SELinux labels were not compared: the manifest has none")
     return Verdict(

@@ -147,6 +147,7 @@ TABLES: Final[Tables] = {
         "manifest_keys": Key("manifest_keys", files, required=True),
         "package_keys": Key("package_keys", files, required=True),
         "second_look": Key("second_look", choice(SecondLook)),
+        "unsafe_containers": Key("unsafe_containers", flag),
     },
     "lease": {
         "idle_ttl": Key("idle_ttl_s", duration(0.0, _DAY_S)),

@@ -112,10 +112,12 @@ class Nature:
 
     `shares_kernel`: it runs this machine's kernel, so that its kernel's state is compared with
     what the same code reads here. `boot_s`: so long from now it may still be booting.
+    `unsafe_container`: it may be one, of a host that is not measured.
     """
 
     shares_kernel: bool
     boot_s: float = 0.0
+    unsafe_container: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ def attest_node(
             toolkit,
             measured.nonce,
             layers=layers,
-            shares_kernel=nature.shares_kernel,
+            nature=nature,
         )
         try:
             return judge(leased, measured, known_good, policy, archive, binding)
@@ -226,7 +228,7 @@ def bind(
     nonce: str,
     *,
     layers: Mapping[str, str],
-    shares_kernel: bool,
+    nature: Nature,
 ) -> Binding:
     """What the controller knows of this one node, and asked of it with `nonce`."""
     return Binding(
@@ -242,7 +244,8 @@ def bind(
         )
         or None,
         sockets=(SocketRule("tcp", leased.address.port, _SSHD),),
-        kernel=own_kernel() if shares_kernel else None,
+        kernel=own_kernel() if nature.shares_kernel else None,
+        unsafe_container=nature.unsafe_container and not nature.shares_kernel,
     )
 
 

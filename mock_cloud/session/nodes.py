@@ -150,6 +150,11 @@ def shares_kernel(remote: Remote) -> bool:
     return remote.provider in _SHARES_OUR_KERNEL
 
 
+def nature(remote: Remote, boot_s: float = 0.0) -> Nature:
+    """What a remote's file says of its nodes; see `Nature`."""
+    return Nature(shares_kernel(remote), boot_s, remote.attest.unsafe_containers)
+
+
 def attest(
     node: UnverifiedNode, leased: LeasedNode, known: KnownGood, remote: Remote, site: Site
 ) -> Attested:
@@ -166,7 +171,7 @@ def attest(
         known,
         standard(),
         site.archive,
-        nature=Nature(shares_kernel(remote), _boot_s(leased, remote)),
+        nature=nature(remote, _boot_s(leased, remote)),
         on_phase=tell,
     )
 

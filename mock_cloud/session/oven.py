@@ -32,7 +32,7 @@ from mock_cloud.session.attesting import (
 )
 from mock_cloud.session.console import Console
 from mock_cloud.session.known_good import KnownGood, read_file
-from mock_cloud.session.nodes import Site, attest, shares_kernel
+from mock_cloud.session.nodes import Site, attest, nature, shares_kernel
 from mock_cloud.settings import Remote
 from mock_cloud.signed.keys import PackageKeys
 
@@ -221,7 +221,7 @@ class Oven:
     def _judge(self, measured: Measured, manifest: ImageManifest) -> Attested:
         binding = bind(
             self.node, self.leased, self.site.toolkit, measured.nonce, layers={},
-            shares_kernel=shares_kernel(self.remote),
+            nature=nature(self.remote),
         )  # fmt: skip
         # What was taken out again, our keys among it, is not missing.
         there = {fact.path for fact in measured.parsed.files}

@@ -43,6 +43,11 @@ def attest_aloud(
         _tell_refusal(refused, node, resultdir, site)
         raise
     _write_log(resultdir / ATTESTATION_LOG, attested.verdict.to_text(), append=append)
+    if remote.attest.unsafe_containers:
+        site.console.warning(
+            f"remote {remote.name}: unsafe_containers is set: who runs a node's host can read and"
+            " change this build unseen"
+        )
     counts = attested.verdict.counts
     site.console.info(
         f"remote {remote.name}: node trusted (tier 1): {counts['files']:,} files,"

@@ -31,6 +31,7 @@ from mock_cloud.session.attesting import (
     Archive,
     Attested,
     Measured,
+    Nature,
     bind,
     judge,
     measure_again,
@@ -80,7 +81,7 @@ class Oven:
         """The verdict on the last measurement; `own` in place of what the provider injected."""
         known = KnownGood(manifest, self.base.package_keys)
         nonce = self.measured.nonce
-        binding = bind(self.node, self.leased, self.toolkit, nonce, layers={}, shares_kernel=True)
+        binding = bind(self.node, self.leased, self.toolkit, nonce, layers={}, nature=Nature(True))
         if own is not None:
             binding = replace(
                 binding, injected={p: f for p, f in binding.injected.items() if p in own}

@@ -38,6 +38,7 @@ manifest = "{manifest}"
 manifest = "{other_manifest}"
 manifest_keys = ["{manifest_key}"]
 package_keys = ["{package_key}"]
+unsafe_containers = true
 """
 
 

@@ -62,6 +62,7 @@ idle_ttl = 0
 manifest = "{manifest}"
 manifest_keys = ["{manifest_key}"]
 package_keys = ["{package_key}"]
+unsafe_containers = true
 """
 
 

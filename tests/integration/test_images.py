@@ -83,7 +83,7 @@ class Baker:
             + ("" if manifest is None else f'manifest = "{manifest}"\n')
             + "[lease]\nidle_ttl = 0\n[attest]\n"
             + f"manifest_keys = {json.dumps([str(key) for key in keys])}\n"
-            f'package_keys = ["{self.lab.package_key}"]\n'
+            f'package_keys = ["{self.lab.package_key}"]\nunsafe_containers = true\n'
         )
         (self.user.config.path / "remotes.d/cloud.toml").write_text(text)
 

@@ -128,7 +128,8 @@ class Volunteers:
         (config.path / "remotes.d" / f"{name}.toml").write_text(
             f'[remote]\nprovider = "ssh"\n[lease]\nidle_ttl = "60s"\n[attest]\n'
             f'manifest = "{self.alpha.manifest}"\nmanifest_keys = ["{self.lab.manifest_key}"]\n'
-            f'package_keys = ["{self.lab.package_key}"]\n' + "".join(tables)
+            f'package_keys = ["{self.lab.package_key}"]\nunsafe_containers = true\n'
+            + "".join(tables)
         )
 
     @contextmanager

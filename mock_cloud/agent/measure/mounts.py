@@ -8,6 +8,7 @@ mount below one that is not walked (/dev/shm) is not forgotten.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterable
@@ -27,6 +28,7 @@ UNWALKED_TYPES: Final = frozenset({
 DEVICE_TYPE: Final = "devtmpfs"
 """Walked for what does not belong there: only its regular files are reported."""
 
+_PROC_MAGIC: Final = 0x9FA0  # linux/magic.h
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -62,9 +64,20 @@ def parse_mountinfo(text: str) -> list[Mount]:
 
 
 def read_mounts(pid: int | str) -> list[Mount]:
-    """The mount table that process `pid` (or "self") sees. OSError, ValueError."""
-    with open(f"/proc/{pid}/mountinfo", "rb") as table:
-        return parse_mountinfo(os.fsdecode(table.read()))
+    """The mount table that process `pid` (or "self") sees. OSError, ValueError.
+
+    From the kernel's own /proc and through no mount over a part of it: what lies there stands in
+    the table then. EXDEV otherwise.
+    """
+    root = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if opening.file_system_type(root) != _PROC_MAGIC:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), "/proc")
+        number = os.getpid() if pid == "self" else pid
+        with open(opening.open_on_mount(root, f"{number}/mountinfo", opening.FILE), "rb") as table:
+            return parse_mountinfo(os.fsdecode(table.read()))
+    finally:
+        os.close(root)
 
 
 def find_visible(mounts: Iterable[Mount]) -> dict[str, Mount]:

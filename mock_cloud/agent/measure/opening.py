@@ -13,6 +13,7 @@ import ctypes
 import errno
 import functools
 import os
+import sys
 from typing import Final
 
 # linux/openat2.h
@@ -71,6 +72,15 @@ def has_openat2() -> bool:
     return True
 
 
+def file_system_type(fd: int) -> int:
+    """The magic number of the file system that `fd` is on (statfs(2), linux/magic.h). OSError."""
+    facts = ctypes.create_string_buffer(256)  # struct statfs has at most 120 bytes
+    if libc().fstatfs(ctypes.c_int(fd), ctypes.byref(facts)):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    # A long on most machines, an int on s390x, which is big-endian: these bytes on both.
+    return int.from_bytes(facts.raw[:4], sys.byteorder)
+
+
 def mount_id(fd: int) -> int:
     """The id, as in mountinfo, of the mount that `fd` was opened on (proc(5), fdinfo)."""
     with open(f"/proc/self/fdinfo/{fd}", "rb") as lines:
@@ -81,13 +91,18 @@ def mount_id(fd: int) -> int:
 
 
 def open_directory(mount_fd: int, path: str) -> int:
-    """The directory `path` below `mount_fd`, on the same mount, through no link.
+    """The directory `path` below `mount_fd`, as `open_on_mount` opens it."""
+    return open_on_mount(mount_fd, path, DIRECTORY)
+
+
+def open_on_mount(mount_fd: int, path: str, flags: int) -> int:
+    """`path` below `mount_fd`, on the same mount, through no link.
 
     `path` is relative; "." is the mount's root itself. OSError with EXDEV for a crossing.
     """
     if has_openat2():
-        return openat2(mount_fd, path, DIRECTORY, RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS)
-    fd = os.open(path, DIRECTORY, dir_fd=mount_fd)
+        return openat2(mount_fd, path, flags, RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS)
+    fd = os.open(path, flags, dir_fd=mount_fd)
     try:
         if mount_id(fd) != mount_id(mount_fd):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)

@@ -27,6 +27,7 @@ sizes = ["{size}"]
 manifest = "{manifest}"
 manifest_keys = ["{manifest_key}"]
 package_keys = ["{package_key}"]
+unsafe_containers = true
 
 """
 

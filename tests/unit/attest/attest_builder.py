@@ -91,6 +91,17 @@ KERNEL: Json = {
     "modules_sysfs": ["kernel", "overlay", "virtio_net"],
     "module_sig_enforce": "Y",
 }
+# As Linux 6.1 has them on a machine: all but mnt and net are part of the ABI.
+NAMESPACES = {
+    "cgroup": 4026531835,
+    "ipc": 4026531839,
+    "mnt": 4026531840,
+    "net": 4026531992,
+    "pid": 4026531836,
+    "time": 4026531834,
+    "user": 4026531837,
+    "uts": 4026531838,
+}
 INJECTED = {
     "/etc/hostname": InjectedFile("f", 0o644, 0, 0, 5, sha256("node\n")),
     "/etc/ssh/ssh_host_ed25519_key": InjectedFile("f", 0o600, 0, 0, 6, sha256("hostkey")),
@@ -174,7 +185,7 @@ class Node:
             self.add_directory(f"{root}/{name}")
         self.add_directory("/run/sshd")
         self.add_file("/var/log/wtmp", sha256("wtmp"), size=384)
-        spaces = {"mnt": 4026531840, "pid": 4026531836, "net": 4026531992}
+        spaces = dict(NAMESPACES)
         self.top |= {
             "skip": list(SKIP),
             "trees": {LAYER: {"sha256": TREE_DIGEST, "files": 3, "bytes": 9}},
@@ -213,7 +224,7 @@ class Node:
             "maps": [[path, False, self.files[path][6]] for path in (exe, libc)],
             "anonymous_exec": 0,
             "patched": [],
-            "namespaces": {"mnt": 4026531840, "pid": 4026531836, "net": 4026531992},
+            "namespaces": dict(NAMESPACES),
             "caps": "000001ffffffffff",
             "root": "/",
         }

@@ -346,7 +346,9 @@ def test_nobody_else_makes_a_proof() -> None:
 def test_every_reason_code_is_in_the_threat_model() -> None:
     root = Path(__file__).parents[3]
     documented = (root / "docs/threat-model.md").read_text()
-    areas = "policy|evidence|package|file|toolkit|mount|process|agent|socket|kernel|layer|manifest"
+    areas = (
+        "node|policy|evidence|package|file|toolkit|mount|process|agent|socket|kernel|layer|manifest"
+    )
     code = re.compile(rf'"(?:{areas})\.([a-z-]+)"')
     codes = {
         found[1]

@@ -101,6 +101,18 @@ def running(exe: str, *argv: str) -> Callable[[Node], None]:
     return spoil
 
 
+def contained(name: str) -> Callable[[Node], None]:
+    """All of the node is in another namespace of this kind."""
+
+    def spoil(node: Node) -> None:
+        for spaces in node.top["namespaces"].values():
+            spaces[name] = 4026532178
+        for process in node.top["processes"]:
+            process["namespaces"][name] = 4026532178
+
+    return spoil
+
+
 def mapped(path: str, deleted: bool, value: str | None) -> Callable[[Node], None]:
     return lambda node: node.sshd["maps"].append([path, deleted, value])
 
@@ -231,11 +243,22 @@ PROCESSES = [
     ("x", mapped("/usr/lib64/libc.so.6", False, EVIL), "process.map-digest"),
     ("x", mapped("/usr/lib64/libc.so.6", True, None), "process.map-deleted"),
     ("x", mapped("/var/log/wtmp", False, sha256("wtmp")), "process.map"),
-    ("x", lambda node: node.top["processes"][3].update(pid=666, ppid=1), "process.kernel-thread"),
+    (
+        "x",
+        lambda node: node.top["processes"][3].update(pid=666, ppid=1),
+        "node.container process.kernel-thread",
+    ),
     ("x", lambda node: node.top["processes"][4].update(cmdline=["x"]), "process.kernel-thread"),
-    ("x", top(processes=[]), "agent.identity process.none socket.unknown"),
+    ("x", top(processes=[]), "agent.identity node.container process.none socket.unknown"),
     ("x", lambda node: node.top["sockets"].append(["tcp", "::", 4444, 1]), "socket.unknown"),
     ("x", lambda node: node.top["sockets"].append(["tcp", "::", 22, 30]), "socket.unknown"),
+]
+MACHINE = [
+    ("machine", contained(name), "node.container")
+    for name in ("cgroup", "ipc", "pid", "time", "user", "uts")
+] + [
+    ("machine", lambda node: node.top["processes"].__delitem__(slice(3, 5)), "node.container"),
+    ("machine", lambda node: node.top["processes"][3].update(pid=4, ppid=2), "node.container"),
 ]
 KERNEL = [
     (36, kernel(modules=["evil", "overlay"], modules_sysfs=["overlay", "evil"]), "kernel.module"),
@@ -322,7 +345,7 @@ PROTOCOL = [
 CASES = [
     pytest.param(spoil, wanted, id=f"{number}-{wanted.split()[0]}-{index}")
     for index, (number, spoil, wanted) in enumerate(
-        FILES + LOGIN + PERSISTENCE + PROCESSES + KERNEL + BUILD + PROTOCOL
+        FILES + LOGIN + PERSISTENCE + PROCESSES + MACHINE + KERNEL + BUILD + PROTOCOL
     )
 ]
 

@@ -86,3 +86,24 @@ def test_without_a_cache_the_verdict_is_the_same() -> None:
     _, cached = judge(node)
     _, fresh = verify(node.to_bytes(), node.blobs, manifest(), keys(), standard(), binding())
     assert fresh.to_json() == cached.to_json()
+
+
+def test_a_container_is_trusted_only_where_the_remote_says_so_and_the_verdict_warns() -> None:
+    node = Node().boot()
+    node.top["namespaces"]["init"]["pid"] = node.top["namespaces"]["self"]["pid"] = 4026532178
+    for process in node.top["processes"]:
+        process["namespaces"]["pid"] = 4026532178
+    with pytest.raises(NodeRefused):
+        judge(node)
+    _, verdict = judge(node, bound=binding(unsafe_container=True))
+    assert any(note.startswith("UNSAFE: the node may be a container") for note in verdict.notes)
+
+
+def test_a_kernel_without_a_kind_of_namespace_has_none_to_be_in() -> None:
+    """time(7) namespaces are there since Linux 5.6, those of cgroups since 4.6."""
+    node = Node().boot()
+    spaces = [*node.top["namespaces"].values(), *(p["namespaces"] for p in node.top["processes"])]
+    for space in spaces:
+        space.pop("time", None)
+        space.pop("cgroup", None)
+    judge(node)
