@@ -14,16 +14,11 @@ from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import Final, NamedTuple
 
+from mock_cloud.agent.rpmheader import Header, HeaderError
+from mock_cloud.agent.rpmtags import Tag, Type
 from mock_cloud.attest.capabilities import xattr_of_text
 from mock_cloud.attest.files import CAPABILITY, PATH_MAX, Xattrs, is_normal
-from mock_cloud.signed.header import (
-    INT16,
-    INT32,
-    INT64,
-    Header,
-    HeaderError,
-    parse_header,
-)
+from mock_cloud.signed.header import SignedHeader, parse_header
 from mock_cloud.signed.keys import PackageKeys
 
 SHA256: Final = 8
@@ -107,7 +102,7 @@ def verify_package(blob: bytes, keys: PackageKeys, cache: HeaderCache | None = N
     if cache is not None and place in cache:
         return cache[place]
     header = parse_header(blob)
-    if _text(header, 1000) == KEY_PACKAGE and not header.signatures:
+    if _text(header, Tag.NAME) == KEY_PACKAGE and not header.signatures:
         package = _package(header, "")
         if package.files:
             raise HeaderError(f"{KEY_PACKAGE} has files")
@@ -118,13 +113,15 @@ def verify_package(blob: bytes, keys: PackageKeys, cache: HeaderCache | None = N
     return package
 
 
-def _package(header: Header, signer: str) -> Package:
-    epoch = header.integers(1003, INT32)
-    evr = f"{_text(header, 1001)}-{_text(header, 1002)}"
+def _package(header: SignedHeader, signer: str) -> Package:
+    epoch = header.integers(Tag.EPOCH, Type.INT32)
+    evr = f"{_text(header, Tag.VERSION)}-{_text(header, Tag.RELEASE)}"
     if epoch:
         evr = f"{epoch[0]}:{evr}"
-    arch = header.string(1022) or "(none)"
-    return Package(_text(header, 1000), evr, arch, header.sha256, signer, tuple(_files(header)))
+    arch = header.string(Tag.ARCH) or "(none)"
+    return Package(
+        _text(header, Tag.NAME), evr, arch, header.sha256, signer, tuple(read_files(header))
+    )
 
 
 def _text(header: Header, tag: int) -> str:
@@ -134,41 +131,44 @@ def _text(header: Header, tag: int) -> str:
     return text
 
 
-def _files(header: Header) -> list[PackageFile]:
-    names = header.strings(1117)
-    if 1027 in header.entries:
+def read_files(header: Header) -> list[PackageFile]:
+    """The package's files, in its order. HeaderError."""
+    names = header.strings(Tag.BASENAMES)
+    if Tag.OLDFILENAMES in header.entries:
         raise HeaderError("OLDFILENAMES: a package older than rpm 4")
     if not names:
         return []
     count = len(names)
-    directories = header.strings(1118)
+    directories = header.strings(Tag.DIRNAMES)
     for path in directories:
         if not path.endswith("/") or not is_normal(path[:-1] or "/") or len(path) > PATH_MAX:
             raise HeaderError(f"a directory name is not normalised: {path[:80]!a}")
-    where = _integers(header, 1116, INT32, count)
+    where = _integers(header, Tag.DIRINDEXES, Type.INT32, count)
     if max(where) >= len(directories):
         raise HeaderError("DIRINDEXES points past DIRNAMES")
-    modes = _integers(header, 1030, INT16, count)
-    digests = _strings(header, 1035, count)
-    if any(digests) and header.integers(5011, INT32) != (SHA256,):
+    modes = _integers(header, Tag.FILEMODES, Type.INT16, count)
+    digests = _strings(header, Tag.FILEDIGESTS, count)
+    if any(digests) and header.integers(Tag.FILEDIGESTALGO, Type.INT32) != (SHA256,):
         raise HeaderError("FILEDIGESTALGO is not sha256")
-    sizes = header.integers(5008, INT64) or header.integers(1028, INT32)
+    sizes = header.integers(Tag.LONGFILESIZES, Type.INT64) or header.integers(
+        Tag.FILESIZES, Type.INT32
+    )
     if len(sizes) != count:
         raise HeaderError("FILESIZES: another number than files")
     rows = zip(
         [directories[index] for index in where],
         names,
         modes,
-        _strings(header, 1039, count),
-        _strings(header, 1040, count),
+        _strings(header, Tag.FILEUSERNAME, count),
+        _strings(header, Tag.FILEGROUPNAME, count),
         sizes,
         digests,
-        _strings(header, 1036, count),
-        _integers(header, 1033, INT16, count),
-        _integers(header, 1037, INT32, count),
-        _integers(header, 1045, INT32, count),
-        _strings(header, 1097, count, default=""),
-        _strings(header, 5010, count, default=""),
+        _strings(header, Tag.FILELINKTOS, count),
+        _integers(header, Tag.FILERDEVS, Type.INT16, count),
+        _integers(header, Tag.FILEFLAGS, Type.INT32, count),
+        _integers(header, Tag.FILEVERIFYFLAGS, Type.INT32, count),
+        _strings(header, Tag.FILELANGS, count, default=""),
+        _strings(header, Tag.FILECAPS, count, default=""),
         strict=True,
     )
     return [_file(*row) for row in rows]

@@ -11,43 +11,45 @@ from __future__ import annotations
 import bz2
 import hashlib
 import lzma
+import re
+import sys
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from mock_cloud.signed.header import Header, HeaderError
+from mock_cloud.agent.rpmfile import CPIO_MAGIC
+from mock_cloud.agent.rpmheader import Header, HeaderError
+from mock_cloud.agent.rpmtags import Tag
 from mock_cloud.signed.rpmfile import read_unverified
 
-VOLATILE_TAGS: Final[Mapping[int, str]] = {
-    1006: "BUILDTIME: when it was built, unless use_source_date_epoch_as_buildtime is set",
-    1007: "BUILDHOST: where it was built, unless _buildhost is set",
-    1034: "FILEMTIMES: when the build wrote a file, unless mtimes are clamped to SOURCE_DATE_EPOCH",
-    1094: "COOKIE: build host and time once more",
-    1146: "SOURCEPKGID: digest of the source package, which has a build time itself",
-    5092: "PAYLOADDIGEST: over mtimes too; the payloads themselves are compared",
-    5097: "PAYLOADDIGESTALT: the same, uncompressed",
+if sys.version_info >= (3, 14):
+    from compression import zstd
+
+VOLATILE_TAGS: Final[Mapping[Tag, str]] = {
+    Tag.BUILDTIME: "when it was built, unless use_source_date_epoch_as_buildtime is set",
+    Tag.BUILDHOST: "where it was built, unless _buildhost is set",
+    Tag.FILEMTIMES: "when the build wrote a file, unless mtimes are clamped to SOURCE_DATE_EPOCH",
+    Tag.COOKIE: "build host and time once more",
+    Tag.SOURCESIGMD5: "digest of the source package, which has a build time itself",
+    Tag.PAYLOADSHA256: "over mtimes too; the payloads themselves are compared",
+    Tag.PAYLOADSHA256ALT: "the same, uncompressed",
+    Tag.PAYLOADSIZE: "of the payload as it is compressed; the payloads themselves are compared",
+    Tag.PAYLOADSHA512: "as PAYLOADSHA256",
+    Tag.PAYLOADSHA512ALT: "as PAYLOADSHA256ALT",
+    Tag.PAYLOADSHA3_256: "as PAYLOADSHA256",
+    Tag.PAYLOADSHA3_256ALT: "as PAYLOADSHA256ALT",
 }
-"""Tag → what it is and why two builds of one source differ in it.
+"""Tag → why two builds of one source differ in it.
 
 Signatures and the digests of header and payload (SIGMD5, SHA1HEADER, SHA256HEADER, …) stand
-outside of the immutable header. The numbers are those of rpm's include/rpm/rpmtag.h.
+outside of the immutable header.
 """
 
 PAYLOAD_MAX: Final = 4 << 30
 """Bytes of an unpacked payload; more is refused."""
 
-_NAMES: Final = {
-    1000: "NAME", 1001: "VERSION", 1002: "RELEASE", 1004: "SUMMARY", 1005: "DESCRIPTION",
-    1009: "SIZE", 1021: "OS", 1022: "ARCH", 1023: "PREIN", 1024: "POSTIN", 1025: "PREUN",
-    1026: "POSTUN", 1028: "FILESIZES", 1030: "FILEMODES", 1035: "FILEDIGESTS",
-    1036: "FILELINKTOS", 1037: "FILEFLAGS", 1039: "FILEUSERNAME", 1040: "FILEGROUPNAME",
-    1047: "PROVIDENAME", 1049: "REQUIRENAME", 1064: "RPMVERSION", 1065: "TRIGGERSCRIPTS",
-    1080: "CHANGELOGTIME", 1082: "CHANGELOGTEXT", 1095: "FILEDEVICES", 1096: "FILEINODES",
-    1113: "PROVIDEVERSION", 1117: "BASENAMES", 1118: "DIRNAMES", 1122: "OPTFLAGS",
-    1132: "PLATFORM", 1140: "FILECOLORS", 5010: "FILECAPS", 5034: "BUGURL",
-}  # fmt: skip
-_COMPRESSOR: Final = 1125
 _NEWC: Final = b"070701"
+_HEX: Final = re.compile(rb"[0-9A-Fa-f]{8}")
 _NEWC_BYTES: Final = 110
 
 
@@ -58,7 +60,9 @@ def find_differences(left: bytes, right: bytes) -> tuple[str, ...]:
     """
     (ours, payload), (theirs, other) = read_unverified(left), read_unverified(right)
     found = [
-        _named(tag) for tag in sorted(ours.entries | theirs.entries) if _differ(ours, theirs, tag)
+        _named(tag)
+        for tag in sorted(ours.entries.keys() | theirs.entries.keys())
+        if _differ(ours, theirs, tag)
     ]
     if payload != other:
         found += _payload_difference(ours, payload, theirs, other)
@@ -70,11 +74,14 @@ def _differ(left: Header, right: Header, tag: int) -> bool:
 
 
 def _named(tag: int) -> str:
-    return f"{_NAMES[tag]} ({tag})" if tag in _NAMES else f"tag {tag}"
+    try:
+        return f"{Tag(tag).name} ({tag})"
+    except ValueError:
+        return f"tag {tag}"
 
 
 def _payload_difference(left: Header, mine: bytes, right: Header, other: bytes) -> list[str]:
-    compressors = {header.string(_COMPRESSOR) or "gzip" for header in (left, right)}
+    compressors = {_compressor(left, mine), _compressor(right, other)}
     unknown = sorted(compressors - _INFLATERS.keys())
     if unknown:
         return [f"payload: it differs, and Python here cannot look into {', '.join(unknown)}"]
@@ -82,12 +89,21 @@ def _payload_difference(left: Header, mine: bytes, right: Header, other: bytes) 
     return [] if same else ["payload"]
 
 
+def _compressor(header: Header, payload: bytes) -> str:
+    """What the payload is packed with: rpm's gzip, the default, passes plain data through."""
+    plain = payload.startswith(CPIO_MAGIC)
+    return "" if plain else header.string(Tag.PAYLOADCOMPRESSOR) or "gzip"
+
+
 def _content_digest(header: Header, payload: bytes) -> bytes:
-    """sha256 of the unpacked payload with the mtimes in it blanked."""
-    inflater = _INFLATERS[header.string(_COMPRESSOR) or "gzip"]()
+    """sha256 of the unpacked payload with the mtimes in it blanked.
+
+    Format 6, and files over 4 GiB, are stored without metadata.
+    """
+    inflater = _INFLATERS[_compressor(header, payload)]()
     try:
         data = memoryview(_inflate(inflater, payload))
-    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
+    except _DAMAGED as error:
         raise HeaderError(f"the payload cannot be unpacked: {error}") from error
     total = hashlib.sha256()
     at = 0
@@ -98,19 +114,19 @@ def _content_digest(header: Header, payload: bytes) -> bytes:
         total.update(data[at + 54 : end])  # without the mtime
         at = min(end + -(-size // 4) * 4, len(data))
         total.update(data[end:at])
-    total.update(data[at:])  # files over 4 GiB are stored without metadata
+    total.update(data[at:])
     return total.digest()
 
 
 def _hex(data: memoryview, at: int) -> int:
-    try:
-        return int(bytes(data[at : at + 8]), 16)
-    except ValueError as error:
-        raise HeaderError("the payload is no cpio archive") from error
+    digits = bytes(data[at : at + 8])
+    if not _HEX.fullmatch(digits):
+        raise HeaderError("the payload is no cpio archive")
+    return int(digits, 16)
 
 
 class _Inflater(Protocol):
-    """What zlib, lzma and bz2 have in common."""
+    """What zlib, lzma, bz2 and zstd have in common."""
 
     @property
     def eof(self) -> bool: ...
@@ -126,9 +142,26 @@ def _inflate(inflater: _Inflater, data: bytes) -> bytes:
     return unpacked
 
 
-_INFLATERS: Final[Mapping[str, Callable[[], _Inflater]]] = {
+class _Plain:
+    """A payload that is not compressed."""
+
+    eof = True
+    unused_data = b""
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        if len(data) > max_length:
+            raise ValueError(f"it is over {max_length} bytes")
+        return data
+
+
+_INFLATERS: Final[dict[str, Callable[[], _Inflater]]] = {
+    "": _Plain,
     "gzip": lambda: zlib.decompressobj(31),
     "xz": lzma.LZMADecompressor,
     "lzma": lzma.LZMADecompressor,
     "bzip2": bz2.BZ2Decompressor,
 }
+_DAMAGED: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error)
+if sys.version_info >= (3, 14):
+    _INFLATERS["zstd"] = zstd.ZstdDecompressor
+    _DAMAGED += (zstd.ZstdError,)

@@ -11,7 +11,7 @@ from pysequoia import Cert, Sig, verify
 from pysequoia.packet import SignatureType
 
 from mock_cloud.errors import ConfigError
-from mock_cloud.signed.header import Header
+from mock_cloud.signed.header import SignedHeader
 
 _CERTIFICATES_MAX_BYTES = 4 << 20
 
@@ -53,7 +53,7 @@ class PackageKeys:
         names = "\n".join(f"{name} {_digest(cert)}" for name, cert in sorted(found.items()))
         return cls(tuple(found.values()), hashlib.sha256(names.encode()).hexdigest())
 
-    def verify(self, header: Header) -> str:
+    def verify(self, header: SignedHeader) -> str:
         """The fingerprint of the pinned certificate that signed `header`. UnsignedError.
 
         Only binary-document signatures count: a text signature would also fit the same

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud import process
+from mock_cloud.agent.rpmheader import HeaderError
 from mock_cloud.errors import ConfigError, InputError
 from mock_cloud.process import CommandFailed
 from mock_cloud.settings import ToolkitSettings
-from mock_cloud.signed.header import HeaderError
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.rpmfile import RpmFile, verify_rpm
 from mock_cloud.toolkit.machines import Machine

@@ -20,10 +20,10 @@ from measure_support import needs
 from pysequoia import SignatureMode, Tsk, sign
 
 from mock_cloud.agent.frames import encode_frame, read_frame
+from mock_cloud.agent.rpmheader import HeaderError
 from mock_cloud.errors import ConfigError, InputError, MockCloudError
 from mock_cloud.model import Toolkit
 from mock_cloud.settings import ToolkitSettings
-from mock_cloud.signed.header import HeaderError
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.rpmfile import verify_rpm
 from mock_cloud.toolkit import own_arch, pack_packages

@@ -171,7 +171,7 @@ def _missing(good: Path, place: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "code"),
     [
-        (_missing, 1), (_truncated, 40), (_header_cut, 40), (_text, 1), (_empty, 1), (_fifo, 1),
+        (_missing, 1), (_truncated, 40), (_header_cut, 1), (_text, 1), (_empty, 1), (_fifo, 1),
         (_directory, 1), (_hostile, 1), (_dash, 1),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",

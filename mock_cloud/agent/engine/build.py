@@ -16,7 +16,8 @@ import shutil
 from collections.abc import Sequence
 from typing import Final
 
-from mock_cloud.agent.engine import outside, processes, rpmfile
+from mock_cloud.agent import rpmfile
+from mock_cloud.agent.engine import outside, processes
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import (
@@ -26,6 +27,8 @@ from mock_cloud.agent.engine.errors import (
     PackageError,
 )
 from mock_cloud.agent.engine.space import SpaceWatch
+from mock_cloud.agent.rpmheader import HeaderError
+from mock_cloud.agent.rpmtags import Tag
 
 _NEEDS_MORE: Final = 11  # rpmbuild -br: BuildRequires are missing
 _DYNAMIC: Final = "rpmlib(DynamicBuildRequires)"
@@ -113,13 +116,13 @@ class PackageBuild:
             rebuilt = self._rebuild_source(spec_path)
             copy = outside.copy_out(self._root.chroot.root, rebuilt, self._scratch())
             header = rpmfile.read_package(copy)
-            dynamic = _DYNAMIC in " ".join(header.requirements(internal=True))
+            dynamic = _DYNAMIC in " ".join(rpmfile.requirements(header, internal=True))
             if dynamic and not self._config.dynamic_buildrequires:
                 raise EngineError(
                     "DynamicBuildRequires are found but support is disabled."
                     ' See "dynamic_buildrequires" in config_opts.'
                 )
-            changed = self._root.install_dependencies(header.requirements(), extras, copy)
+            changed = self._root.install_dependencies(rpmfile.requirements(header), extras, copy)
             os.unlink(copy)
             if not changed:
                 break
@@ -141,8 +144,9 @@ class PackageBuild:
         if not self._config.more_buildreqs:
             return []
         header = rpmfile.read_package(srpm)
-        name, version = header.string(rpmfile.NAME), header.string(rpmfile.VERSION)
-        release = header.string(rpmfile.RELEASE)
+        name, version, release = (
+            header.string(tag) or "" for tag in (Tag.NAME, Tag.VERSION, Tag.RELEASE)
+        )
         for key in (f"{name}-{version}-{release}", f"{name}-{version}", name):
             if key in self._config.more_buildreqs:
                 return sorted(set(self._config.more_buildreqs[key]))
@@ -196,7 +200,7 @@ class PackageBuild:
         changed = False
         for path in self._list("SRPMS", "*.buildreqs.nosrc.rpm"):
             copy = outside.copy_out(self._root.chroot.root, path, self._scratch())
-            requirements = rpmfile.read_package(copy).requirements()
+            requirements = rpmfile.requirements(rpmfile.read_package(copy))
             if self._root.install_dependencies(requirements, self._extras(srpm), copy):
                 changed = True
             os.unlink(copy)
@@ -292,14 +296,14 @@ def check_source_packages(paths: Sequence[str], *, plain_too: bool = False) -> N
     for path in paths:
         try:
             header = rpmfile.read_package(path)
-        except (rpmfile.HeaderError, OSError) as error:
+        except (HeaderError, OSError) as error:
             raise EngineError(f"Cannot find/open srpm: {path}. Error: {error}") from error
-        if not plain_too and not header.is_source:
+        if not plain_too and not rpmfile.is_source(header):
             raise EngineError(f"File is not an srpm: {path}.")
 
 
 def _spec_name(srpm: str) -> str:
-    names = rpmfile.read_package(srpm).spec_names()
+    names = rpmfile.spec_names(rpmfile.read_package(srpm))
     if not names:
         raise PackageError(f"No specfile found in srpm: {os.path.basename(srpm)}")
     return os.path.basename(names[0])

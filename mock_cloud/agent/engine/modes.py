@@ -12,7 +12,8 @@ from mock_cloud.agent.engine import build, chain, files, interactive
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import EngineError, UsageError
-from mock_cloud.agent.engine.rpmfile import HeaderError, read_package
+from mock_cloud.agent.rpmfile import read_package, requirements
+from mock_cloud.agent.rpmheader import HeaderError
 
 VERSION: Final = "0.1.0"
 _QUIET_MODES: Final = ("shell",)
@@ -123,7 +124,7 @@ def _say_where(job: Job) -> None:
 def _expected_requirements(path: str) -> list[str]:
     """What a source package's own header asks for; its rebuilt one mostly asks the same."""
     try:
-        return read_package(path).requirements()
+        return requirements(read_package(path))
     except HeaderError:
         return []
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mock_cloud.agent.engine import processes, rpmfile
+from mock_cloud.agent import rpmfile
+from mock_cloud.agent.engine import processes
 from mock_cloud.agent.engine.errors import RootError
 from mock_cloud.agent.measure import headers
+from mock_cloud.agent.rpmheader import Header, parse_header
+from mock_cloud.agent.rpmtags import Tag, Type
 
 _QUERY = "%{nevra} %{buildtime} %{size} %{name}\\n"
 
@@ -33,13 +36,14 @@ class Installed:
 
 def list_installed(root: str) -> list[Installed]:
     """All packages installed in the tree at `root`, by NEVRA."""
-    found = [_from_header(rpmfile.parse_header(blob)) for blob in headers.iter_headers(root)]
+    found = [_from_header(parse_header(blob)) for blob in headers.iter_headers(root)]
     return sorted(found or _ask_rpm(root), key=lambda package: package.nevra)
 
 
-def _from_header(header: rpmfile.Header) -> Installed:
-    built = header.integers(rpmfile.BUILDTIME) or [0]
-    return Installed(header.nevra, header.string(rpmfile.NAME), built[0], header.size_bytes)
+def _from_header(header: Header) -> Installed:
+    built = header.integers(Tag.BUILDTIME, Type.INT32) or (0,)
+    name = header.string(Tag.NAME) or ""
+    return Installed(rpmfile.nevra(header), name, built[0], rpmfile.installed_bytes(header))
 
 
 def _ask_rpm(root: str) -> list[Installed]:

@@ -5,80 +5,17 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 from pathlib import Path
 
 import pytest
 
-from mock_cloud.agent.engine import outside, processes, rpmfile, skeleton
+from mock_cloud.agent.engine import outside, processes, skeleton
 from mock_cloud.agent.engine.errors import BuildTimeout, NoSpace, PackageError
 from mock_cloud.agent.engine.layers import LayerStore, key_of
 from mock_cloud.agent.engine.logs import Logs
 from mock_cloud.agent.engine.space import SpaceWatch
 from mock_cloud.agent.job.request import EngineConfig
 from mock_cloud.agent.job.terminal import TerminalDecoder, TerminalWriter
-
-
-def header(*tags: tuple[int, int, int, bytes]) -> bytes:
-    """An RPM header blob of (tag, type, count, data)."""
-    index, data = b"", b""
-    for tag, kind, count, value in tags:
-        index += struct.pack(">IIII", tag, kind, len(data), count)
-        data += value
-    return struct.pack(">II", len(tags), len(data)) + index + data
-
-
-def integers(*values: int) -> bytes:
-    return struct.pack(f">{len(values)}I", *values)
-
-
-def test_requirements_of_a_header() -> None:
-    parsed = rpmfile.parse_header(
-        header(
-            (rpmfile.REQUIREFLAGS, 4, 4, integers(0, 12, 1 << 24 | 10, 2)),
-            (rpmfile.REQUIRENAME, 8, 4, b"make\0gcc\0rpmlib(X)\0old\0"),
-            (rpmfile.REQUIREVERSION, 8, 4, b"\0" + b"9\0" + b"4.0\0" + b"2\0"),
-        )
-    )
-    assert parsed.requirements() == ["gcc >= 9", "make", "old < 2"]
-    assert "rpmlib(X) <= 4.0" in parsed.requirements(internal=True)
-
-
-def test_identity_of_a_header() -> None:
-    parsed = rpmfile.parse_header(
-        header(
-            (rpmfile.EPOCH, 4, 1, integers(2)),
-            (rpmfile.NAME, 6, 1, b"a\0"),
-            (rpmfile.VERSION, 6, 1, b"1\0"),
-            (rpmfile.RELEASE, 6, 1, b"3\0"),
-            (rpmfile.ARCH, 6, 1, b"noarch\0"),
-            (rpmfile.BASENAMES, 8, 2, b"x.tar\0odd\0"),
-        )
-    )
-    assert parsed.nevra == "a-2:1-3.noarch"
-    assert not parsed.is_source
-    assert parsed.spec_names() == []
-
-
-@pytest.mark.parametrize(
-    "blob",
-    [
-        b"",
-        header((1000, 6, 1, b"x\0"))[:-1],
-        struct.pack(">II", 0, 0),
-        struct.pack(">II", 1 << 30, 4),
-        struct.pack(">IIIIII", 1, 0, 1000, 6, 9, 1),
-    ],
-)
-def test_a_broken_header_is_refused(blob: bytes) -> None:
-    with pytest.raises(rpmfile.HeaderError):
-        rpmfile.parse_header(blob)
-
-
-@pytest.mark.parametrize("tag", [(1000, 6, 1, b"no end"), (1000, 4, 1, b"\0\0\0\1")])
-def test_a_broken_string_is_refused(tag: tuple[int, int, int, bytes]) -> None:
-    with pytest.raises(rpmfile.HeaderError):
-        rpmfile.parse_header(header(tag)).string(1000)
 
 
 def make_logs(directory: Path, verbose: int = 1) -> Logs:

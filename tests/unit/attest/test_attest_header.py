@@ -11,21 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mock_cloud.agent.rpmheader import HeaderError
+from mock_cloud.agent.rpmtags import Tag, Type
 from mock_cloud.attest import PackageKeys, verify_package
 from mock_cloud.attest.packages import FileFlag, Package, PackageFile
 from mock_cloud.errors import ConfigError
-from mock_cloud.signed.header import (
-    STRINGS,
-    TAG_DSAHEADER,
-    TAG_IMMUTABLE,
-    TAG_OPENPGP,
-    HeaderError,
-    parse_header,
-)
+from mock_cloud.signed.header import parse_header
 from mock_cloud.signed.keys import UnsignedError
 from tests.unit.attest.attest_builder import DATA, blob, keys, sha256
 
 Entry = tuple[int, int, int, int]
+OTHER = 299
+"""A tag that means nothing, to hide another's data under."""
 
 
 def split(data: bytes) -> tuple[list[Entry], bytes]:
@@ -93,17 +90,18 @@ def test_an_imported_key_passes_unsigned_but_is_no_signed_package() -> None:
 def test_a_signature_of_rpm_6_is_found() -> None:
     """The OPENPGP tag has what RSAHEADER and DSAHEADER had, in base64."""
     index, data = split(blob("tools"))
-    number = next(at for at, entry in enumerate(index) if entry[0] == TAG_DSAHEADER)
-    _, _, offset, count = index[number]
+    number = next(at for at, entry in enumerate(index) if entry[0] == Tag.DSAHEADER)
+    _, kind, offset, count = index[number]
+    index[number] = (OTHER, kind, offset, count)
     text = base64.b64encode(data[offset : offset + count]) + b"\0"
-    index[number] = (TAG_OPENPGP, STRINGS, len(data), 1)
+    index.append((Tag.OPENPGP, Type.STRING_ARRAY, len(data), 1))
     assert verify_package(join(index, data + text), keys()).signer
 
 
 def test_what_stands_outside_of_the_signature_is_not_believed() -> None:
     """A dribble of the tag FILEDIGESTS changes nothing."""
     index, data = split(blob("tools"))
-    index.append((1035, STRINGS, len(data), 1))
+    index.append((1035, Type.STRING_ARRAY, len(data), 1))
     package = verify_package(join(index, data + b"evil\0"), keys())
     assert package.files == verify_package(blob("tools"), keys()).files
 
@@ -131,7 +129,7 @@ def test_a_changed_region_with_a_matching_digest_is_still_unsigned() -> None:
     index, data = split(blob("tools"))
     at = data.index(b"bash")
     evil = data[:at] + b"cash" + data[at + 4 :]
-    without_digest = [entry for entry in index if entry[0] != 273]
+    without_digest = [(OTHER if tag == Tag.SHA256HEADER else tag, *rest) for tag, *rest in index]
     with pytest.raises(UnsignedError):
         verify_package(join(without_digest, evil), keys())
 
@@ -139,9 +137,11 @@ def test_a_changed_region_with_a_matching_digest_is_still_unsigned() -> None:
 def test_a_signature_of_another_header_is_refused() -> None:
     index, data = split(blob("tools"))
     other_index, other_data = split(blob("other"))
-    _, _, offset, count = next(entry for entry in other_index if entry[0] == TAG_DSAHEADER)
-    number = next(at for at, entry in enumerate(index) if entry[0] == TAG_DSAHEADER)
-    index[number] = (TAG_DSAHEADER, 7, len(data), count)
+    _, _, offset, count = next(entry for entry in other_index if entry[0] == Tag.DSAHEADER)
+    number = next(at for at, entry in enumerate(index) if entry[0] == Tag.DSAHEADER)
+    _, *mine = index[number]
+    index[number] = (OTHER, *mine)
+    index.append((Tag.DSAHEADER, Type.BIN, len(data), count))
     with pytest.raises(UnsignedError):
         verify_package(join(index, data + other_data[offset : offset + count]), keys())
 
@@ -155,11 +155,12 @@ HOSTILE: list[tuple[str, Callable[[], bytes]]] = [
     ("a trailer before the data", lambda: with_entry(0, offset=-16)),
     ("a trailer after the data", lambda: with_entry(0, offset=1 << 30)),
     ("a trailer elsewhere", lambda: with_entry(0, offset=16)),
-    ("a reserved tag inside", lambda: with_entry(3, tag=TAG_IMMUTABLE)),
+    ("a reserved tag inside", lambda: with_entry(3, tag=Tag.HEADERIMMUTABLE)),
     ("a tag twice", lambda: with_entry(3, tag=1000)),
     ("an unknown type", lambda: with_entry(3, type=77)),
     ("a negative offset", lambda: with_entry(3, offset=-1)),
     ("an offset past the region", lambda: with_entry(3, offset=1 << 20)),
+    ("entries out of order", lambda: with_entry(3, offset=0)),
     ("a shared offset", lambda: with_entry(3, offset=split(blob("tools"))[0][2][2])),
     ("a count of zero", lambda: with_entry(3, count=0)),
     ("a negative count", lambda: with_entry(3, count=-5)),
@@ -207,8 +208,8 @@ def region(entries: list[tuple[int, int, bytes, int]]) -> bytes:
         data += b"\0" * (-len(data) % 8)
         index.append((tag, kind, len(data), count))
         data += value
-    trailer = struct.pack(">iIii", TAG_IMMUTABLE, 7, -16 * (len(index) + 1), 16)
-    return join([(TAG_IMMUTABLE, 7, len(data), 16), *index], data + trailer)
+    trailer = struct.pack(">iIii", Tag.HEADERIMMUTABLE, 7, -16 * (len(index) + 1), 16)
+    return join([(Tag.HEADERIMMUTABLE, 7, len(data), 16), *index], data + trailer)
 
 
 STRING_TAGS = (1035, 1036, 1039, 1040, 1097, 1117, 1118, 5010)

@@ -46,13 +46,15 @@ Forge = Callable[..., bytes]
 
 @pytest.fixture
 def forge() -> Forge:
-    """Bytes of an RPM with the given header entries; keyword `source` sets SOURCEPACKAGE."""
+    """Bytes of an RPM with the given header entries; keyword `source` sets SOURCEPACKAGE.
+
+    `claimed` is the size in the signature header; `payload_sizes` makes it one of format 6.
+    """
 
     def header(entries: list[tuple[int, int, bytes]]) -> bytes:
         index, data = b"", b""
         for tag, kind, value in entries:
-            if kind == 4:
-                data += b"\0" * (-len(data) % 4)
+            data += b"\0" * (-len(data) % {4: 4, 5: 8}.get(kind, 1))
             index += struct.pack(">IIII", tag, kind, len(data), 1)
             data += value
         return (
@@ -63,6 +65,7 @@ def forge() -> Forge:
     def make(
         name: bytes = b"a", version: bytes = b"1", release: bytes = b"1", arch: bytes = b"noarch",
         *, source: bool = True, claimed: int | None = None, payload: bytes = b"payload",
+        payload_sizes: tuple[int, int] | None = None,
     ) -> bytes:  # fmt: skip
         entries = [
             (tag, 6, value + b"\0")
@@ -70,6 +73,12 @@ def forge() -> Forge:
         ]
         if source:
             entries.append((1106, 4, struct.pack(">I", 1)))
+        if payload_sizes:
+            entries += [
+                (5112, 5, struct.pack(">Q", payload_sizes[0])),
+                (5113, 5, struct.pack(">Q", payload_sizes[1])),
+                (5114, 4, struct.pack(">I", 6)),
+            ]
         main = header(entries) + payload
         size = len(main) if claimed is None else claimed
         signature = header([(1000, 4, struct.pack(">I", size))])

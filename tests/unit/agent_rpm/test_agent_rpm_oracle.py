@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What we read of RPM headers is what rpm itself reads: of new, old, real and damaged ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.agent.rpmheader import parse_header
+from mock_cloud.agent.rpmtags import Tag
+from tests.unit.agent_rpm import oracle
+from tests.unit.agent_rpm.oracle import REGIONS
+from tests.unit.attest.attest_builder import DATA
+
+NEW = {
+    Tag.OPENPGP, Tag.SHA3_256HEADER, Tag.PAYLOADSHA256, Tag.PAYLOADSHA256ALGO,
+    Tag.PAYLOADSHA256ALT, Tag.PAYLOADSIZE, Tag.PAYLOADSIZEALT, Tag.RPMFORMAT, Tag.PAYLOADSHA512,
+    Tag.PAYLOADSHA512ALT, Tag.PAYLOADSHA3_256, Tag.PAYLOADSHA3_256ALT, Tag.SOURCESIGMD5,
+}  # fmt: skip
+"""Tags that rpm before 6 knows by another name, or not at all."""
+GIVEN = oracle.given_packages()
+
+
+def test_tags_have_rpms_own_names_and_numbers() -> None:
+    rpm = oracle.import_rpm()
+    known = {tag: getattr(rpm, f"RPMTAG_{tag.name}", None) for tag in Tag}
+    assert {tag for tag, number in known.items() if number not in (tag, None)} == set()
+    unknown = {tag for tag, number in known.items() if number is None}
+    assert unknown - REGIONS <= NEW
+
+
+@pytest.mark.parametrize("name", ["source", "binary"])
+def test_packages_of_this_machines_rpm(tiny: Mapping[str, Path], name: str) -> None:
+    oracle.check_package(oracle.import_rpm(), tiny[name])
+
+
+@pytest.mark.skipif(not GIVEN, reason="no real packages ($MOCK_CLOUD_TEST_PACKAGES)")
+@pytest.mark.parametrize("path", GIVEN, ids=lambda path: path.name)
+def test_real_packages(path: Path) -> None:
+    rpm = oracle.import_rpm()
+    if path.suffix == ".rpm":
+        oracle.check_package(rpm, path)
+    else:
+        check_blob(oracle.read_blob(path))
+
+
+@pytest.mark.parametrize("path", sorted(DATA.glob("*.hdr")), ids=lambda path: path.name)
+def test_headers_of_a_database(path: Path) -> None:
+    check_blob(path.read_bytes())
+
+
+def check_blob(blob: bytes) -> None:
+    rpm = oracle.import_rpm()
+    ours, theirs = parse_header(blob), rpm.hdr(blob)
+    assert set(ours.entries) <= set(theirs.keys())
+    oracle.check_facts(rpm, ours, theirs)
