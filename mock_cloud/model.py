@@ -142,19 +142,23 @@ class Toolkit:
 
     def argv(self, *words: str) -> list[str]:
         """The agent's command line on the node: our loader, our libraries, our python."""
-        root = self.node_dir
-        return [
-            f"{root}/ld.so",
-            "--inhibit-cache",
-            "--library-path",
-            f"{root}/lib",
-            f"{root}/bin/python3",
-            "-I",
-            "-S",
-            "-B",
-            f"{root}/agent/main.py",
-            *words,
-        ]
+        return toolkit_argv(self.node_dir, "main.py", *words)
+
+
+def toolkit_argv(root: str, script: str, *words: str) -> list[str]:
+    """What runs `script`, which lies beside the agent, by the toolkit in the directory `root`."""
+    return [
+        f"{root}/ld.so",
+        "--inhibit-cache",
+        "--library-path",
+        f"{root}/lib",
+        f"{root}/bin/python3",
+        "-I",
+        "-S",
+        "-B",
+        f"{root}/agent/{script}",
+        *words,
+    ]
 
 
 _SEAL: Final = object()

@@ -115,7 +115,8 @@ def _print(found: Sequence[Packed], as_json: bool) -> None:
         print(
             f"{toolkit.digest[:16]} {toolkit.arch} python {toolkit.python_version},"
             f" {len(toolkit.files)} files, {toolkit.archive.stat().st_size >> 10:,} KiB,"
-            f" packed {_utc(one.packed_at)} of {of if one.packages else 'this machine'}"
+            f" packed {_utc(one.packed_at)} of {of if one.packages else 'this machine'},"
+            f" {one.proof.value}"
         )
 
 
@@ -129,6 +130,7 @@ def _to_json(one: Packed) -> dict[str, object]:
         "bytes": toolkit.archive.stat().st_size,
         "archive": str(toolkit.archive),
         "packed": _utc(one.packed_at),
+        "proof": one.proof.name.lower(),
         "packages": [dataclasses.asdict(package) for package in one.packages],
     }
 

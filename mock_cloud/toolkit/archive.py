@@ -14,30 +14,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from mock_cloud import __version__
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Toolkit, ToolkitFile
-from mock_cloud.toolkit import contents
+from mock_cloud.toolkit import origin
+from mock_cloud.toolkit.contents import Contents
 
-_FORMAT: Final = "mock-cloud/toolkit/2"
+_FORMAT: Final = "mock-cloud/toolkit/3"
 _GZIP_LEVEL: Final = 6
 _CHUNK_BYTES: Final = 1 << 20
 
 
-def keep(gathered: contents.Contents, index: Path, more: Mapping[str, Any]) -> Toolkit:
+def keep(gathered: Contents, index: Path, more: Mapping[str, Any]) -> Toolkit:
     """Write the archive beside `index`, and the index with `more` facts. ConfigError."""
     archive = pack(gathered.members)
     toolkit = _describe(index.parent, gathered, archive)
     facts = {
         **more,
         "format": _FORMAT,
-        "version": __version__,
+        "build": gathered.build,
+        "origin": origin.describe(gathered.inputs, gathered.listed, gathered.absent),
         "digest": toolkit.digest,
         "arch": toolkit.arch,
         "python_version": toolkit.python_version,
         "archive_bytes": len(archive),
-        "inputs": [[str(path), *stamp(path)] for path in sorted(set(gathered.inputs))],
-        "agent": [str(path) for path in contents.agent_sources()],
         "files": {
             name: [one.mode, one.size_bytes, one.sha256] for name, one in toolkit.files.items()
         },
@@ -54,15 +53,20 @@ def keep(gathered: contents.Contents, index: Path, more: Mapping[str, Any]) -> T
     return toolkit
 
 
-def find(index: Path, *, whole: bool = False) -> tuple[Toolkit, dict[str, Any]] | None:
+def find(
+    index: Path, *, whole: bool = False, build: str = ""
+) -> tuple[Toolkit, dict[str, Any]] | None:
     """The toolkit that `index` describes and its facts; None if none or out of date.
 
-    The archive's size is compared, and with `whole` its digest.
+    The archive's size is compared, and with `whole` its digest; `build` is what the interpreter
+    says of itself, where that is known.
     """
     try:
         facts: dict[str, Any] = json.loads(index.read_bytes())
         archive = index.with_name(f"{facts['digest']}.tar.gz")
-        if not _is_current(facts) or archive.stat().st_size != facts["archive_bytes"]:
+        if facts["format"] != _FORMAT or not origin.is_current(facts["origin"]):
+            return None
+        if build not in ("", facts["build"]) or archive.stat().st_size != facts["archive_bytes"]:
             return None
         if whole and _digest(archive) != facts["digest"]:
             return None
@@ -71,22 +75,6 @@ def find(index: Path, *, whole: bool = False) -> tuple[Toolkit, dict[str, Any]] 
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not there yet, or not ours: packed anew
     return toolkit, facts
-
-
-def _is_current(facts: dict[str, Any]) -> bool:
-    """Whether this version wrote `facts` and no file of this machine has changed since."""
-    return (
-        (facts["format"], facts["version"]) == (_FORMAT, __version__)
-        # a module that was added or removed
-        and facts["agent"] == [str(path) for path in contents.agent_sources()]
-        and all(found == stamp(path) for path, *found in facts["inputs"])
-    )
-
-
-def stamp(path: Path | str) -> list[int]:
-    """What changes when a file is replaced or written."""
-    facts = Path(path).stat()
-    return [facts.st_size, facts.st_mtime_ns, facts.st_ino]
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -112,7 +100,7 @@ def pack(members: dict[str, tuple[int, bytes]]) -> bytes:
     return gzip.compress(plain.getvalue(), _GZIP_LEVEL, mtime=0)
 
 
-def _describe(directory: Path, gathered: contents.Contents, archive: bytes) -> Toolkit:
+def _describe(directory: Path, gathered: Contents, archive: bytes) -> Toolkit:
     digest = hashlib.sha256(archive).hexdigest()
     return Toolkit(
         digest=digest,

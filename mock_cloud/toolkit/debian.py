@@ -50,6 +50,7 @@ _KEYRINGS: Final = (
     (Path("/etc/apt/trusted.gpg.d"), "*.gpg"),
     (Path("/etc/apt/trusted.gpg.d"), "*.asc"),
 )
+_SOURCES: Final = Path("/etc/apt/sources.list")
 _READ_INDEX: Final = "/usr/lib/apt/apt-helper"
 
 _CONF: Final = """\
@@ -82,7 +83,8 @@ def fetch(machine: Machine, source: ToolkitSettings, place: Path) -> PackageSet:
 
     Raises PackagesUnavailable, PackagesRefused, ConfigError, InputError.
     """
-    keys = _pinned(source)
+    key_files = _pinned(source)
+    keys = read_keys(key_files)
     apt = _Apt(machine, source, place)
     apt.download()
     # 1, 2
@@ -111,19 +113,26 @@ def fetch(machine: Machine, source: ToolkitSettings, place: Path) -> PackageSet:
         tree.add_tar(_open(path), path.name)
     if not packages:
         raise PackagesUnavailable(f"apt fetched no packages for {machine.debian}")
-    return PackageSet(tuple(packages), tree, {release.name: release.date for release, _ in checked})
+    dates = {release.name: release.date for release, _ in checked}
+    inputs = (*key_files, *(() if source.mirror else _sources()))
+    return PackageSet(tuple(packages), tree, dates, inputs)
 
 
-def _pinned(source: ToolkitSettings) -> PackageKeys:
+def _sources() -> list[Path]:
+    """The files that say which archives apt uses."""
+    return [path for path in (_SOURCES, *sorted(Path(f"{_SOURCES}.d").glob("*"))) if path.is_file()]
+
+
+def _pinned(source: ToolkitSettings) -> list[Path]:
     if source.keyring is not None:
-        return read_keys([source.keyring])
+        return [source.keyring]
     paths = [path for directory, names in _KEYRINGS for path in sorted(directory.glob(names))]
     if not paths:
         raise ConfigError(
             "this machine has no archive keyring",
             hint="install debian-archive-keyring, or give --mirror, --suite and --keyring",
         )
-    return read_keys(paths)
+    return paths
 
 
 def _verified(apt: _Apt, machine: Machine, keys: PackageKeys) -> Iterator[tuple[Release, bytes]]:

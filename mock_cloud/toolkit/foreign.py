@@ -2,7 +2,8 @@
 """What goes into a toolkit made of packages, for an architecture that cannot run here.
 
 Nothing of the packages is executed: libraries are followed by what ELF objects ask for, modules
-by what the sources import.
+by what the sources import, what compiled code names, and what an agent loads under this machine's
+own python.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,16 +27,19 @@ from mock_cloud.toolkit.contents import (
     Probe,
     add_modules,
     base_python,
+    find_loaded,
     probe,
 )
 from mock_cloud.toolkit.machines import Machine
-from mock_cloud.toolkit.probe import BUILT_IN
+from mock_cloud.toolkit.probe import BUILT_IN, NEVER
 from mock_cloud.toolkit.tree import Tree
 
 _PROGRAM: Final = re.compile(r"usr/bin/python(3\.\d+)")
 _EXTENSION: Final = re.compile(r"(\w+)\.(?:cpython-[\w-]+|abi3)\.so")
 # A module that is built in has a function of this name, but for a few (Modules/config.c.in).
 _INITIALISER: Final = re.compile(rb"\0PyInit_(\w+)(?=\0)")
+# What compiled code imports by name, as _ctypes does ctypes._layout, and time _strptime.
+_NAMED: Final = re.compile(rb"(?<=\0)(?:_\w+|\w+(?:\.\w+)+)(?=\0)", re.ASCII)
 _CORE_MODULES: Final = ("_warnings", "builtins", "marshal", "sys")
 _HINT: Final = "the packages of that release do not make a toolkit; choose another one"
 
@@ -81,8 +87,14 @@ def _add_library(contents: Contents, tree: Tree, python: str, libraries: _Librar
         (library / BUILT_IN).write_text("\n".join(built_in))
         staging = Path(name, "out")
         staging.mkdir()
-        found = _probe(python, staging, library)
-        add_modules(contents, staging, found)
+        code = [*_interpreter(contents.members["bin/python3"][1], libraries)]
+        code += [libraries.check(path) for path in extensions.values()]
+        named = {name.decode() for data in code for name in _NAMED.findall(data)}
+        loaded = sorted({*find_loaded(base_python()), *filter(partial(_is_module, library), named)})
+        interpreter = _interpreter_of(python)
+        contents.inputs.append(interpreter)
+        found = _probe(interpreter, staging, loaded, library)
+        add_modules(contents, staging, found["library"])
     for member, placeholder in found["extensions"]:
         path = extensions[Path(placeholder).stem]
         data = libraries.check(path)
@@ -93,9 +105,25 @@ def _add_library(contents: Contents, tree: Tree, python: str, libraries: _Librar
 
 def _built_in(program: bytes, libraries: _Libraries) -> list[str]:
     """The modules that are part of the interpreter or of its library."""
-    code = [data for name, (_, data) in libraries.found.items() if name.startswith("libpython")]
-    names = {name.decode() for data in (program, *code) for name in _INITIALISER.findall(data)}
+    code = _interpreter(program, libraries)
+    names = {name.decode() for data in code for name in _INITIALISER.findall(data)}
     return sorted(names.union(_CORE_MODULES))
+
+
+def _interpreter(program: bytes, libraries: _Libraries) -> Iterator[bytes]:
+    """The objects that python itself is made of."""
+    yield program
+    for name, (_, data) in libraries.found.items():
+        if name.startswith("libpython"):
+            yield data
+
+
+def _is_module(library: Path, name: str) -> bool:
+    """Whether `name` is a module of the `library`, and not one of those that nobody needs."""
+    if any(name == one or name.startswith(f"{one}.") for one in NEVER):
+        return False
+    path = library.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
 def _lay_out(tree: Tree, directory: str, library: Path) -> dict[str, str]:
@@ -117,18 +145,22 @@ def _lay_out(tree: Tree, directory: str, library: Path) -> dict[str, str]:
     return extensions
 
 
-def _probe(python: str, staging: Path, library: Path) -> Probe:
-    """By an interpreter of the same version if there is one: only that makes bytecode for it."""
+def _interpreter_of(version: str) -> Path:
+    """One of the same version if there is one: only that makes bytecode for it."""
     own = "python{}.{}".format(*sys.version_info[:2])
-    same = base_python() if python == own else shutil.which(python)
-    interpreter = Path(same) if same else base_python()
+    same = base_python() if version == own else shutil.which(version)
+    return Path(same) if same else base_python()
+
+
+def _probe(interpreter: Path, staging: Path, loaded: list[str], library: Path) -> Probe:
     try:
-        return probe(interpreter, staging, library)
+        return probe(interpreter, staging, loaded, library)
     except CommandFailed as error:
         raise InputError(
-            f"{interpreter} cannot take the library of the packages' {python} apart:"
+            f"{interpreter} cannot take the library of the packages' {library.name} apart:"
             f" {(error.output.strip().splitlines() or ['no message'])[-1]}",
-            hint=f"install {python} here, or choose packages of a release with {own}",
+            hint=f"install {library.name} here, or choose packages of a release with a python that"
+            " is here",
         ) from error
 
 

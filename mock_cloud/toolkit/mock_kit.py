@@ -10,17 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypedDict
 
-from mock_cloud import __version__, process
+from mock_cloud import process
 from mock_cloud.errors import ConfigError
 from mock_cloud.process import CommandFailed
-from mock_cloud.toolkit import archive
+from mock_cloud.toolkit import archive, origin
 
-_FORMAT: Final = "mock-cloud/mock-kit/1"
+_FORMAT: Final = "mock-cloud/mock-kit/2"
 _PROBE: Final = Path(__file__).with_name("mock_probe.py")
 _PROBE_TIMEOUT_S: Final = 60.0
 _CONSTANTS: Final = "mockbuild/constants.py"
@@ -100,17 +99,14 @@ def _pack(index: Path, script: Path, python: Path) -> MockKit:
             target.write_bytes(data)
         _ask(python, script, Path(place))
     digest = hashlib.sha256(packed).hexdigest()
-    sources = sorted({path for _, path in probe["files"]})
-    directories = sorted({str(Path(path).parent) for path in sources})
+    sources = {Path(path) for _, path in probe["files"]}
     facts = {
         "format": _FORMAT,
-        "by": __version__,
         "version": probe["version"],
         "digest": digest,
         "size_bytes": len(packed),
-        "inputs": [[path, *archive.stamp(path)] for path in [str(_PROBE), *sources]],
-        "directories": directories,
-        "listed": _list(directories),  # a plugin that was added, say
+        # The interpreter decides what is standard library; a plugin may be added, say.
+        "origin": origin.describe([*sources, python], {path.parent for path in sources}),
     }
     kit = _kit(index, facts)
     try:
@@ -130,9 +126,8 @@ def _find(index: Path) -> MockKit | None:
         facts: dict[str, Any] = json.loads(index.read_bytes())
         kit = _kit(index, facts)
         current = (
-            (facts["format"], facts["by"]) == (_FORMAT, __version__)
-            and all(found == archive.stamp(path) for path, *found in facts["inputs"])
-            and facts["listed"] == _list(facts["directories"])
+            facts["format"] == _FORMAT
+            and origin.is_current(facts["origin"])
             and kit.path.stat().st_size == kit.size_bytes
         )
     except (OSError, ValueError, KeyError, TypeError):
@@ -143,12 +138,6 @@ def _find(index: Path) -> MockKit | None:
 def _kit(index: Path, facts: dict[str, Any]) -> MockKit:
     path = index.with_name(f"mock-{facts['digest']}.tar.gz")
     return MockKit(path, facts["digest"], facts["size_bytes"], facts["version"])
-
-
-def _list(directories: Iterable[str]) -> str:
-    """A digest of what lies in `directories`, by name."""
-    names = [sorted(path.name for path in Path(one).iterdir()) for one in directories]
-    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
 
 
 def _ask(python: Path, *words: Path) -> bytes:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Packing toolkits: of this machine's own python, or of signed packages for another machine.
 
-The same inputs make the same archive, byte for byte. A small index beside it says what it was
-made of, so that a later call only compares: files of the controller by their times, packages
-by their age.
+The same inputs make the same archive, byte for byte. It is tried before it is kept. A small index
+beside it says what it was made of and chosen by, so that a later call only compares: files of the
+controller by their times, packages by their age.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,7 @@ from mock_cloud.settings import ToolkitSettings
 from mock_cloud.toolkit import archive, contents, debian, foreign, rpms
 from mock_cloud.toolkit.machines import Machine, find_machine, own_arch
 from mock_cloud.toolkit.packages import PackageSet, SignedPackage, check_dates
+from mock_cloud.toolkit.prove import Proof, prove
 
 PACKAGES_MAX_AGE_S: Final = 7 * 86400.0
 """After this, packages are fetched again: they may have been updated since."""
@@ -35,6 +37,7 @@ class Packed:
 
     toolkit: Toolkit
     packed_at: float
+    proof: Proof
     packages: tuple[SignedPackage, ...]
 
 
@@ -43,14 +46,15 @@ def pack(cache_dir: Path, python: Path | None = None) -> Toolkit:
 
     By default the interpreter is the one behind the running one. `cache_dir` is made if need
     be; packing at the same time in another process is harmless. Raises ConfigError if the
-    cache cannot be written, InputError for an interpreter that cannot be packed.
+    cache cannot be written, prove.ToolkitBroken if the toolkit does not work, InputError for an
+    interpreter that cannot be packed.
     """
     python = python.resolve() if python is not None else contents.base_python()
     index = cache_dir / f"toolkit-{hashlib.sha256(os.fsencode(python)).hexdigest()[:16]}.json"
-    cached = archive.find(index)
+    cached = archive.find(index, build=sys.version if python == contents.base_python() else "")
     if cached is not None:
         return cached[0]
-    return archive.keep(contents.gather(python), index, {"packed_at": time.time()})
+    return _keep(contents.gather(python), index, {})
 
 
 def pack_packages(
@@ -60,7 +64,7 @@ def pack_packages(
 
     `source` says where packages come from; an empty one means what this machine is configured
     for. A cached archive's digest is checked; `refresh` fetches in any case. Raises ConfigError,
-    packages.PackagesUnavailable, packages.PackagesRefused, InputError.
+    packages.PackagesUnavailable, packages.PackagesRefused, prove.ToolkitBroken, InputError.
     """
     machine = find_machine(arch)
     index = cache_dir / f"packages-{machine.name}-{_key(source)}.json"
@@ -71,16 +75,20 @@ def pack_packages(
     dates = _read_dates(seen)
     fetched = _fetch(machine, source)
     check_dates(fetched.dates, dates)
-    toolkit = archive.keep(
-        foreign.gather(fetched.tree, machine),
-        index,
-        {
-            "packed_at": time.time(),
-            "packages": [[one.file, one.sha256, one.signer] for one in fetched.packages],
-        },
-    )
+    gathered = foreign.gather(fetched.tree, machine)
+    gathered.inputs += fetched.inputs
+    gathered.listed |= {path.parent for path in fetched.inputs}
+    packages = [[one.file, one.sha256, one.signer] for one in fetched.packages]
+    toolkit = _keep(gathered, index, {"packages": packages})
     archive.replace(seen, json.dumps({**dates, **fetched.dates}).encode())
     return toolkit
+
+
+def _keep(gathered: contents.Contents, index: Path, more: Mapping[str, Any]) -> Toolkit:
+    """Only what was tried, if it can run here."""
+    runs = gathered.arch == own_arch()
+    proof = prove(gathered.members) if runs else Proof.NOT_RUN
+    return archive.keep(gathered, index, {**more, "packed_at": time.time(), "proof": proof.name})
 
 
 def toolkit_for(cache_dir: Path, arch: str, source: ToolkitSettings) -> Toolkit:
@@ -97,7 +105,7 @@ def list_packed(cache_dir: Path) -> Iterator[Packed]:
         if found is not None:
             toolkit, facts = found
             packages = tuple(SignedPackage(*one) for one in facts.get("packages", ()))
-            yield Packed(toolkit, facts["packed_at"], packages)
+            yield Packed(toolkit, facts["packed_at"], Proof[facts["proof"]], packages)
 
 
 def _fetch(machine: Machine, source: ToolkitSettings) -> PackageSet:

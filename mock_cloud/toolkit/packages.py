@@ -44,11 +44,15 @@ class SignedPackage:
 
 @dataclass(frozen=True, slots=True)
 class PackageSet:
-    """Checked packages, unpacked. `dates` (Unix time) must not go back from one set to the next."""
+    """Checked packages, unpacked. `dates` (Unix time) must not go back from one set to the next.
+
+    `inputs` are the files of this machine that say whose packages they may be, and whence.
+    """
 
     packages: tuple[SignedPackage, ...]
     tree: Tree = field(repr=False)
     dates: Mapping[str, int]
+    inputs: tuple[Path, ...] = ()
 
 
 def read_keys(paths: Iterable[Path]) -> PackageKeys:

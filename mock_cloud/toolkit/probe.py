@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which modules of a python the agent needs, compiled.
 
-usage: probe.py AGENT-PACKAGE-DIRECTORY STAGING-DIRECTORY [LIBRARY]
+usage: probe.py                                                   describes this python
+       probe.py AGENT-PACKAGE-DIRECTORY STAGING-DIRECTORY LOADED [LIBRARY]
 
 A script of its own, since only an interpreter of the version that is packed can compile its
-bytecode; standard library only. It writes into the staging directory and prints one JSON object.
+bytecode; standard library only. It prints one JSON object; with a staging directory it writes
+modules into it.
+
+What is packed is what an agent loaded when it was tried, by name in the file LOADED, what the
+agent's sources import, and what all of these import in turn, as far as sources show.
 
 LIBRARY is the library of a python that cannot run here (another architecture's), as
 `foreign.py` lays it out: extension modules are empty files `lib-dynload/NAME.so`, and
@@ -20,6 +25,9 @@ if __name__ == "__main__":
     del sys.path[0]  # this script's directory: its neighbours are not the standard library
 
 import ast
+import contextlib
+import encodings.aliases
+import functools
 import importlib.machinery
 import json
 import modulefinder
@@ -29,19 +37,13 @@ import shutil
 import sysconfig
 from collections.abc import Collection
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 BUILT_IN = "built-in"
 
-# What is reached by name at run time only, or wanted whatever the agent imports at present.
-ALWAYS = (
-    "__future__", "codecs", "ctypes", "encodings.ascii", "encodings.cp437", "encodings.idna",
-    "encodings.latin_1", "encodings.unicode_escape", "encodings.utf_8", "hashlib", "json", "pty",
-    "select", "sqlite3", "ssl", "tarfile", "traceback", "urllib.request", "zlib", "_hashlib",
-    "_strptime",
-)  # fmt: skip
-
-# Reached from the standard library only by code that the agent never runs.
+# Reached from the standard library only by code that the agent never runs. What it does load is
+# packed all the same.
 NEVER = (
     "_pydecimal", "asyncio", "concurrent", "csv", "decimal", "distutils", "doctest", "ensurepip",
     "fractions", "ftplib", "idlelib", "importlib.metadata", "importlib.resources", "lib2to3",
@@ -63,6 +65,22 @@ def agent_imports(package: Path) -> set[str]:
     return {name for name in names if name.partition(".")[0] != "mock_cloud"}
 
 
+@functools.cache
+def _codecs() -> frozenset[str]:
+    return frozenset(path.stem for path in Path(encodings.__path__[0]).glob("*.py"))
+
+
+def codecs_of(code: CodeType) -> set[str]:
+    """The modules of the encodings that code may name: python looks for them by name."""
+    names = {one for one in code.co_consts if isinstance(one, str) and one.isascii()}
+    if not {"encode", "decode", "open", "TextIOWrapper"}.intersection(code.co_names):
+        names.clear()
+    plain = {encodings.normalize_encoding(name).lower() for name in names}
+    modules = {encodings.aliases.aliases.get(name, name) for name in plain}
+    found = {f"encodings.{name}" for name in modules & _codecs()}
+    return found.union(*(codecs_of(one) for one in code.co_consts if isinstance(one, CodeType)))
+
+
 class _Finder(modulefinder.ModuleFinder):
     """Knows modules by `path` and by what is built into the python that is packed."""
 
@@ -76,6 +94,23 @@ class _Finder(modulefinder.ModuleFinder):
         # With a path it does not ask what is built into the interpreter that runs this.
         return super().find_module(name, self.path if path is None else path, parent)  # type: ignore[arg-type]
 
+    def sets_itself(self, name: str) -> bool:
+        """Whether the package of `name` puts it into sys.modules: it has no file then.
+
+        As collections does with collections.abc since Python 3.14, and os with os.path.
+        """
+        package: str | None = getattr(self.modules.get(name.rpartition(".")[0]), "__file__", None)
+        return package is not None and any(
+            isinstance(target, ast.Subscript)
+            and isinstance(target.value, ast.Attribute)
+            and target.value.attr == "modules"
+            and isinstance(target.slice, ast.Constant)
+            and target.slice.value == name
+            for node in ast.walk(ast.parse(Path(package).read_bytes()))
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+        )
+
 
 def own_path() -> list[str]:
     """The directories of this interpreter's own standard library."""
@@ -84,14 +119,64 @@ def own_path() -> list[str]:
 
 
 def find_modules(
-    wanted: set[str], path: list[str], built_in: Collection[str]
-) -> list[tuple[str, Path, bool]]:
-    """Name, file and whether it is a package, of `wanted` and all that they import."""
-    direct = wanted | {name.partition(".")[0] for name in wanted}
+    agent: Path, loaded: set[str], path: list[str], built_in: Collection[str]
+) -> _Finder:
+    """What the agent imports, what is `loaded`, and all that these import.
+
+    ImportError if something that the agent imports is not there. Of the `loaded` some never were:
+    programs look for modules that they can do without.
+    """
+    wanted = agent_imports(agent)
+    direct = {name for one in wanted | loaded for name in (one, one.partition(".")[0])}
     finder = _Finder(path, built_in, [name for name in NEVER if name not in direct])
     for name in sorted(wanted):
-        finder.import_hook(name)
+        try:
+            finder.import_hook(name)
+        except ImportError:
+            if not finder.sets_itself(name):
+                raise
+    code = [compile(file.read_bytes(), str(file), "exec") for file in sorted(agent.rglob("*.py"))]
+    for name in sorted(loaded):
+        with contextlib.suppress(ImportError):
+            finder.import_hook(name)
     finder.import_hook("os")
+    codes = [getattr(module, "__code__", None) for module in finder.modules.values()]
+    code += [one for one in codes if one is not None]
+    for name in sorted(set[str]().union(*map(codecs_of, code))):
+        with contextlib.suppress(ImportError):
+            finder.import_hook(name)
+    return finder
+
+
+def check_imports(agent: Path, finder: _Finder) -> None:
+    """What modules import when they are loaded is there, from the agent's imports on.
+
+    ImportError that names both. For a python that cannot be tried here.
+    """
+    known = {*finder.modules}
+    ahead = sorted(known & agent_imports(agent))
+    seen: set[str] = set()
+    while ahead:
+        name = ahead.pop()
+        file: str | None = getattr(finder.modules.get(name), "__file__", None)
+        if name in seen or not file or not file.endswith(".py"):
+            continue
+        seen.add(name)
+        for node in ast.parse(Path(file).read_bytes()).body:
+            if isinstance(node, ast.Import):
+                needed = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                needed = [node.module]
+            else:
+                continue
+            for one in needed:
+                if one not in known and not finder.sets_itself(one):
+                    raise ImportError(f"{name} imports {one}, which would not be packed")
+            ahead += needed
+
+
+def files_of(finder: _Finder) -> list[tuple[str, Path, bool]]:
+    """Name, file and whether it is a package, of each module that has a file."""
     found = []
     for name, module in sorted(finder.modules.items()):
         file: str | None = getattr(module, "__file__", None)
@@ -113,9 +198,22 @@ def compile_file(source: Path, target: Path, shown: str) -> None:
     )
 
 
-def main(agent: Path, staging: Path, foreign: Path | None = None) -> dict[str, Any]:
-    """Put everything into `staging` and describe it. Keys as in `contents.Probe`."""
+def describe() -> dict[str, Any]:
+    """This interpreter. Keys as in `contents.Interpreter`."""
     library = f"{sys.platlibdir}/{Path(sysconfig.get_path('stdlib')).name}"
+    return {
+        "version": platform.python_version(),
+        "build": sys.version,
+        "arch": platform.machine(),
+        "library": library,
+        "path": own_path(),
+        "cache_tag": sys.implementation.cache_tag,
+    }
+
+
+def main(agent: Path, staging: Path, loaded: Path, foreign: Path | None = None) -> dict[str, Any]:
+    """Put everything into `staging` and describe it. Keys as in `contents.Probe`."""
+    library: str = describe()["library"]
     path, compiles = own_path(), True
     built_in: Collection[str] = sys.builtin_module_names
     if foreign is not None:
@@ -125,8 +223,10 @@ def main(agent: Path, staging: Path, foreign: Path | None = None) -> dict[str, A
         compiles = foreign.name == "python{}.{}".format(*sys.version_info[:2])
     extensions: list[list[str]] = []
     sources: list[str] = []
-    wanted = agent_imports(agent) | set(ALWAYS)
-    for name, file, is_package in find_modules(wanted, path, built_in):
+    finder = find_modules(agent, {*loaded.read_text().split()}, path, built_in)
+    if foreign is not None:
+        check_imports(agent, finder)
+    for name, file, is_package in files_of(finder):
         sources.append(str(file))
         if file.name.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES)):
             extensions.append([f"{library}/lib-dynload/{file.name}", str(file)])
@@ -142,14 +242,8 @@ def main(agent: Path, staging: Path, foreign: Path | None = None) -> dict[str, A
         inside = Path("agent/mock_cloud/agent") / file.relative_to(agent)
         cached = f"{file.stem}.{sys.implementation.cache_tag}.pyc"
         compile_file(file, staging / inside.parent / "__pycache__" / cached, str(inside))
-    return {
-        "version": platform.python_version(),
-        "arch": platform.machine(),
-        "zip": f"{library.replace('.', '')}.zip",
-        "extensions": extensions,
-        "sources": sources,
-    }
+    return {"library": library, "extensions": extensions, "sources": sources}
 
 
 if __name__ == "__main__":
-    json.dump(main(*map(Path, sys.argv[1:])), sys.stdout)
+    json.dump(main(*map(Path, sys.argv[1:])) if sys.argv[1:] else describe(), sys.stdout)

@@ -36,6 +36,7 @@ from mock_cloud.toolkit.tree import Tree
 
 _WANTED: Final = "python3"
 _KEYS: Final = Path("/etc/pki/rpm-gpg")
+_REPOSITORIES: Final = Path("/etc/yum.repos.d")
 _URL: Final = re.compile(r"[a-z]+://[^\s,]+")
 _I386: Final = ("i386", "i486", "i586", "i686")
 
@@ -53,7 +54,8 @@ def fetch(machine: Machine, source: ToolkitSettings, place: Path) -> PackageSet:
 
     Raises PackagesUnavailable, PackagesRefused, ConfigError, InputError.
     """
-    keys = _pinned(source)
+    key_files = _pinned(source)
+    keys = read_keys(key_files)
     _download(machine, source, place)
     packages, tree, dates = [], Tree(), {}
     for path in sorted((place / "packages").glob("*.rpm")):
@@ -64,19 +66,20 @@ def fetch(machine: Machine, source: ToolkitSettings, place: Path) -> PackageSet:
         dates[f"the package {found.name}.{found.arch}"] = found.built
     if not packages:
         raise PackagesUnavailable(f"dnf fetched no packages for {machine.name}")
-    return PackageSet(tuple(packages), tree, dates)
+    repositories = () if source.repository else sorted(_REPOSITORIES.glob("*.repo"))
+    return PackageSet(tuple(packages), tree, dates, (*key_files, *repositories))
 
 
-def _pinned(source: ToolkitSettings) -> PackageKeys:
+def _pinned(source: ToolkitSettings) -> list[Path]:
     if source.key is not None:
-        return read_keys([source.key])
+        return [source.key]
     paths = sorted(path for path in _KEYS.glob("*") if path.is_file())
     if source.repository or not paths:
         raise ConfigError(
             "no key is pinned that could have signed the packages",
             hint="give --repository URL and --key FILE, such as the distribution's RPM-GPG-KEY-*",
         )
-    return read_keys(paths)
+    return paths
 
 
 def _verify(data: bytes, keys: PackageKeys, machine: Machine, file: str) -> RpmFile:

@@ -105,7 +105,7 @@ def test_the_cache_is_used_until_an_input_changes(tmp_path: Path) -> None:
     assert first.archive.stat().st_mtime_ns == made
     (index,) = tmp_path.glob("*.json")
     facts = json.loads(index.read_bytes())
-    facts["inputs"][0][2] += 1  # as if a library had been updated since
+    facts["origin"]["inputs"][0][2] += 1  # as if a library had been updated since
     index.write_text(json.dumps(facts))
     assert pack(tmp_path) == first
     assert first.archive.stat().st_mtime_ns > made
