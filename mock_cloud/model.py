@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,14 @@ WORKSPACE: Final = "/var/lib/mock-cloud"
 
 MOCK_LIBDIR: Final = "/var/lib/mock"
 """mock's own directory for chroots; the same on node and controller."""
+
+TIME_MAX: Final = 253402300799
+"""The last second of the year 9999, in Unix time: RFC 3339 can write no later one."""
+
+
+def utc_text(unix: float) -> str:
+    """A time in the form of RFC 3339, in UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(unix, TIME_MAX)))
 
 
 class Secret:

@@ -232,8 +232,10 @@ class AttestSettings:
 
     `manifest` is the signed image manifest (DSSE); without one nothing is built, only an image
     can be baked, which gives one. `manifest_keys` are files with OpenSSH
-    ed25519 public keys, of which one must have signed it; `package_keys` are files with
-    armoured OpenPGP certificates, of which one must have signed each RPM header.
+    ed25519 public keys, of which `manifest_threshold` must have signed it, at most
+    `manifest_max_age_s` ago; `revocations` are files that one of them signed, besides those that
+    lie beside the manifest. `package_keys` are files with armoured OpenPGP certificates, of which
+    one must have signed each RPM header.
     `unsafe_containers` lets nodes be containers, whose hosts are not measured; for `local`, whose
     nodes are containers of this machine, it changes nothing.
     """
@@ -242,6 +244,9 @@ class AttestSettings:
     manifest_keys: tuple[Path, ...]
     package_keys: tuple[Path, ...]
     second_look: SecondLook = SecondLook.NEVER
+    manifest_threshold: int = 1
+    manifest_max_age_s: float | None = None
+    revocations: tuple[Path, ...] = ()
     unsafe_containers: bool = False
 
 

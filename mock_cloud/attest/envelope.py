@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Signed image manifests: an in-toto Statement v1 in a DSSE envelope.
+"""Signed statements: an in-toto Statement v1 in a DSSE envelope, with one or more signatures.
 
-Signed with an OpenSSH ed25519 key, whose fingerprint is the key id. Everything happens
+Signed with OpenSSH ed25519 keys, whose fingerprints are the key ids. Everything happens
 offline. https://github.com/secure-systems-lab/dsse, https://in-toto.io/Statement/v1.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -20,108 +21,155 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 from securesystemslib.dsse import Envelope
-from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import (  # type: ignore[attr-defined]
-    CryptoSigner,
-    Signature,
-    SSlibKey,
-)
+from securesystemslib.exceptions import UnverifiedSignatureError
+from securesystemslib.signer import Signature, SSlibKey  # type: ignore[attr-defined]
 
 from mock_cloud.attest import strict
-from mock_cloud.attest.manifest import (
-    SIZE_MAX,
-    ImageManifest,
-    json_bytes,
-    manifest_to_json,
-    parse_manifest,
-)
+from mock_cloud.attest.manifest import SIZE_MAX, json_bytes
 from mock_cloud.attest.strict import Malformed
 from mock_cloud.errors import AttestationRefused, ConfigError, Reason
 from mock_cloud.model import HostKey
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
-PREDICATE: Final = "urn:mock-cloud:predicate:image-manifest:v1"
 _ALGORITHM: Final = "ssh-ed25519"
 _KEY_SIZE: Final = 32
 _SIGNATURES_MAX: Final = 16
 
 
-def sign_manifest(manifest: ImageManifest, private_openssh_ed25519: bytes) -> bytes:
-    """The envelope with one signature. ConfigError if the key can't be used.
+class NeedsPassphrase(ConfigError):
+    """A private key is encrypted, and no passphrase was given."""
 
-    `private_openssh_ed25519` is an OpenSSH private key file without a passphrase.
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """An ed25519 key that signs: `public` verifies the 64 bytes that `sign` makes of its input.
+
+    Where the private half is, in a file or in an SSH agent, is the affair of `sign`.
     """
-    private = _private_key(private_openssh_ed25519)
-    envelope = Envelope(json_bytes(_statement(manifest)), PAYLOAD_TYPE, {})
-    envelope.sign(CryptoSigner(private, _verifier(_public_key(private))))
-    return json_bytes(envelope.to_dict())
+
+    public: HostKey
+    sign: Callable[[bytes], bytes] = field(repr=False)
+
+    @classmethod
+    def from_private(cls, openssh_key: bytes, passphrase: bytes | None = None) -> Signer:
+        """From an OpenSSH private key file's bytes. ConfigError, NeedsPassphrase."""
+        try:
+            private = load_ssh_private_key(openssh_key, password=passphrase)
+        except TypeError as error:  # cryptography: a password is missing, or one is too many
+            raise NeedsPassphrase("the signing key has a passphrase") from error
+        except (ValueError, UnsupportedAlgorithm) as error:
+            wrong = passphrase is not None
+            raise ConfigError(
+                "the signing key can't be read" + (" with this passphrase" if wrong else ""),
+                hint="an OpenSSH ed25519 private key is wanted: ssh-keygen -t ed25519 makes one",
+            ) from error
+        if not isinstance(private, Ed25519PrivateKey):
+            raise ConfigError("the signing key is not an ed25519 key")
+        line = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        return cls(HostKey.parse(line.decode()), private.sign)
 
 
-def signer_of(private_openssh_ed25519: bytes) -> HostKey:
-    """The public key that will verify what `sign_manifest` signs with this one. ConfigError."""
-    return _public_key(_private_key(private_openssh_ed25519))
+def sign_statement(
+    predicate_type: str, subject: Mapping[str, str], predicate: object, signer: Signer
+) -> bytes:
+    """The envelope with one signature. `subject` maps one name to its sha256 (hex)."""
+    statement = _statement(predicate_type, subject, predicate)
+    return _add(Envelope(json_bytes(statement), PAYLOAD_TYPE, {}), signer)
 
 
-def _private_key(private_openssh_ed25519: bytes) -> Ed25519PrivateKey:
+def add_signature(envelope: bytes, signer: Signer) -> bytes:
+    """The envelope with one more signature, or a new one of the same key. AttestationRefused.
+
+    The payload is signed as it is: whoever calls this has looked at it.
+    """
     try:
-        private = load_ssh_private_key(private_openssh_ed25519, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigError(
-            "the manifest's signing key can't be read",
-            hint="an OpenSSH ed25519 key without a passphrase: ssh-keygen -t ed25519 -N ''",
-        ) from error
-    if not isinstance(private, Ed25519PrivateKey):
-        raise ConfigError("the manifest's signing key is not an ed25519 key")
-    return private
+        return _add(_envelope(strict.load(envelope, limit_bytes=2 * SIZE_MAX)), signer)
+    except Malformed as error:
+        raise refusal("manifest.malformed", str(error)) from error
 
 
-def _public_key(private: Ed25519PrivateKey) -> HostKey:
-    line = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    return HostKey.parse(line.decode())
+def open_statement(
+    envelope: bytes,
+    public_keys: Iterable[HostKey],
+    predicate_type: str,
+    *,
+    threshold: int = 1,
+    revoked: Iterable[str] = (),
+    what: str = "image manifest",
+) -> tuple[dict[str, Any], frozenset[str]]:
+    """The statement in `envelope` and the fingerprints of the `public_keys` that signed it.
 
+    1. There are keys to trust. 2. The envelope is one. 3. `threshold` different keys signed the
+    payload; those in `revoked` (fingerprints) do not count. 4. Only then: the payload is a
+    statement of this type, whose subject and predicate the caller has to compare.
 
-def verify_manifest(envelope: bytes, public_keys: Iterable[HostKey]) -> ImageManifest:
-    """The manifest in `envelope`, signed by one of `public_keys`.
-
-    1. There are keys to trust. 2. The envelope is one. 3. One of the keys signed the payload.
-    4. Only then: the payload is our statement, and its subject is the manifest it carries.
-
-    Raises AttestationRefused: ``manifest.no-keys``, ``manifest.malformed``,
-    ``manifest.signature``.
+    Raises AttestationRefused: ``manifest.no-keys``, ``.malformed``, ``.signature``, ``.revoked``,
+    ``.threshold``. ConfigError if the signers it names are all others than `public_keys`: then
+    these are the wrong keys, or somebody else's manifest.
     """
     # 1
     keys = {key.fingerprint: key for key in public_keys}
     if not keys:
-        raise _refused("manifest.no-keys", "no key is trusted to sign manifests")
+        raise refusal("manifest.no-keys", f"no key is trusted to sign it: {what}")
     try:
         # 2
         parsed = _envelope(strict.load(envelope, limit_bytes=2 * SIZE_MAX))
         # 3
-        _check_signature(parsed, keys)
+        signers = _check_signatures(parsed, keys, threshold, frozenset(revoked), what)
         # 4
-        return _manifest(strict.load(parsed.payload, limit_bytes=SIZE_MAX))
+        payload = strict.load(parsed.payload, limit_bytes=SIZE_MAX)
+        names = ("_type", "subject", "predicateType", "predicate")
+        statement = strict.obj(payload, "statement", names)
+        if (statement["_type"], statement["predicateType"]) != (STATEMENT, predicate_type):
+            shown = strict.text(statement["predicateType"], "predicateType")[:200]
+            raise Malformed(f"the statement is not of type {predicate_type} but {shown!a}")
     except Malformed as error:
-        raise _refused("manifest.malformed", str(error)) from error
+        raise refusal("manifest.malformed", str(error), what=what) from error
+    return statement, signers
 
 
-def _statement(manifest: ImageManifest) -> dict[str, Any]:
+def check_subject(statement: Mapping[str, Any], subject: Mapping[str, str]) -> None:
+    """Malformed unless the statement is about `subject`, as `sign_statement` writes it."""
+    if statement["subject"] != _subject(subject):
+        raise Malformed("the statement's subject is not what it carries")
+
+
+def refusal(
+    code: str, why: str, *, what: str = "image manifest", hint: str = ""
+) -> AttestationRefused:
+    """An AttestationRefused about a manifest, not about a node."""
+    return AttestationRefused(
+        f"the {what} can't be trusted: {why}",
+        reasons=(Reason(code, "manifest", found=why),),
+        hint=hint or "check [attest] manifest and manifest_keys of the remote",
+    )
+
+
+def _statement(type_: str, subject: Mapping[str, str], predicate: object) -> dict[str, object]:
     return {
         "_type": STATEMENT,
-        "subject": [{"name": manifest.name, "digest": {"sha256": manifest.sha256}}],
-        "predicateType": PREDICATE,
-        "predicate": manifest_to_json(manifest),
+        "subject": _subject(subject),
+        "predicateType": type_,
+        "predicate": predicate,
     }
 
 
-def _manifest(payload: object) -> ImageManifest:
-    statement = strict.obj(payload, "statement", ("_type", "subject", "predicateType", "predicate"))
-    if (statement["_type"], statement["predicateType"]) != (STATEMENT, PREDICATE):
-        raise Malformed("the statement is not about an image manifest")
-    manifest = parse_manifest(statement["predicate"])
-    if statement["subject"] != [{"name": manifest.name, "digest": {"sha256": manifest.sha256}}]:
-        raise Malformed("the statement's subject is not the manifest it carries")
-    return manifest
+def _subject(subject: Mapping[str, str]) -> list[dict[str, object]]:
+    return [{"name": name, "digest": {"sha256": sha256}} for name, sha256 in subject.items()]
+
+
+def _add(envelope: Envelope, signer: Signer) -> bytes:
+    key = _verifier(signer.public)
+    signature = Signature(key.keyid, signer.sign(envelope.pae()).hex())
+    try:
+        key.verify_signature(signature, envelope.pae())
+    except UnverifiedSignatureError as error:
+        raise ConfigError(f"the key {key.keyid} made a signature that does not verify") from error
+    envelope.signatures[key.keyid] = signature
+    if len(envelope.signatures) > _SIGNATURES_MAX:
+        raise ConfigError(f"a manifest has at most {_SIGNATURES_MAX} signatures")
+    return json_bytes(envelope.to_dict())
 
 
 def _envelope(value: object) -> Envelope:
@@ -132,6 +180,8 @@ def _envelope(value: object) -> Envelope:
     for item in strict.items(found["signatures"], "signatures", limit=_SIGNATURES_MAX):
         one = strict.obj(item, "signature", ("keyid", "sig"))
         key_id = strict.text(one["keyid"], "keyid")
+        if key_id in signatures:
+            raise Malformed("two signatures of one key")
         signatures[key_id] = Signature(key_id, _base64(one["sig"], 1024).hex())
     return Envelope(_base64(found["payload"], 2 * SIZE_MAX), PAYLOAD_TYPE, signatures)
 
@@ -145,12 +195,46 @@ def _base64(value: object, limit: int) -> bytes:
         raise Malformed("not base64") from error
 
 
-def _check_signature(envelope: Envelope, keys: dict[str, HostKey]) -> None:
-    try:
-        envelope.verify([_verifier(key) for key in keys.values()], threshold=1)
-    except VerificationError as error:
-        shown = ", ".join(sorted(envelope.signatures)) or "nobody"
-        raise _refused("manifest.signature", f"signed by {shown[:200]}") from error
+def _check_signatures(
+    envelope: Envelope,
+    keys: Mapping[str, HostKey],
+    threshold: int,
+    revoked: frozenset[str],
+    what: str,
+) -> frozenset[str]:
+    verifiers = {name: _verifier(key) for name, key in keys.items()}
+    named = ", ".join(sorted(envelope.signatures))[:300]
+    if envelope.signatures and not envelope.signatures.keys() & keys.keys():
+        raise ConfigError(
+            f"the {what} is signed by {named!a}, and manifest_keys are {', '.join(sorted(keys))}",
+            hint="manifest_keys names the wrong key, or manifest somebody else's manifest;"
+            " ssh-keygen -l -f FILE shows a key's fingerprint",
+        )
+    good = set()
+    for name, signature in envelope.signatures.items():
+        try:
+            if name in verifiers:
+                verifiers[name].verify_signature(signature, envelope.pae())
+                good.add(name)
+        except UnverifiedSignatureError as error:
+            # It claims to be of our key and is not: that is worse than one that is missing.
+            why = f"it is not what {name} signed"
+            raise refusal("manifest.signature", why, what=what) from error
+    counted = good - revoked
+    if good and not counted:
+        why = f"its signer {', '.join(sorted(good))} is revoked"
+        raise refusal("manifest.revoked", why, what=what)
+    if not counted:
+        raise refusal("manifest.signature", "nobody signed it", what=what)
+    if len(counted) < threshold:
+        raise refusal(
+            "manifest.threshold",
+            f"{len(counted)} of {threshold} wanted signatures, by {', '.join(sorted(counted))}",
+            what=what,
+            hint="mock-cloud known-good sign adds a signature; manifest_threshold says how many"
+            " are wanted",
+        )
+    return frozenset(counted)
 
 
 def _verifier(key: HostKey) -> SSlibKey:
@@ -163,11 +247,3 @@ def _verifier(key: HostKey) -> SSlibKey:
         raise ConfigError(f"a manifest key is not ed25519: {key.algorithm}")
     public = key.blob[len(head) :].hex()
     return SSlibKey(key.fingerprint, "ed25519", "ed25519", {"public": public})
-
-
-def _refused(code: str, why: str) -> AttestationRefused:
-    return AttestationRefused(
-        f"the image manifest can't be trusted: {why}",
-        reasons=(Reason(code, "manifest", found=why),),
-        hint="check [attest] manifest and manifest_keys of the remote",
-    )

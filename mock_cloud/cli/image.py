@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mock_cloud.cli.known_good_signed import add_expires, add_sign_key
 from mock_cloud.cli.tables import print_table
 from mock_cloud.config import load_remote
 from mock_cloud.errors import CommandLineError
@@ -46,9 +47,8 @@ def _add_bake(actions: Verbs) -> None:
         epilog="example: mock-cloud image bake ec2 --sign-key image-key",
     )
     bake.add_argument("name", metavar="REMOTE")
-    bake.add_argument("--sign-key", required=True, type=Path, metavar="FILE",
-                      help="an OpenSSH ed25519 private key without a passphrase; its public half"
-                      " is one of the remote's manifest_keys")  # fmt: skip
+    add_sign_key(bake)
+    add_expires(bake)
     bake.add_argument("--arch", help="the node's architecture (default: the remote's first)")
     bake.add_argument("--package", action="append", metavar="NAME",
                       help="install this too; may be repeated")  # fmt: skip
@@ -125,6 +125,7 @@ def _bake(arguments: argparse.Namespace, console: Console) -> int:
         accept_unverified_base=arguments.accept_unverified_base,
         check=arguments.check,
         image_timeout_s=arguments.image_timeout,
+        lifetime_s=arguments.expires,
     )
     baked = bake_image(order, remote, console)
     console.info(f"image {baked.handle}: {baked.manifest.name}")

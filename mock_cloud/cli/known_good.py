@@ -1,24 +1,31 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`mock-cloud known-good`: make, sign and show the manifest of an image or a machine."""
+"""`mock-cloud known-good`: make and show the manifest of an image or a machine."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mock_cloud.attest.envelope import verify_manifest
 from mock_cloud.attest.kernel import KernelFacts
 from mock_cloud.attest.manifest import ImageManifest, manifest_to_json
+from mock_cloud.attest.validity import SignedManifest, verify_manifest
 from mock_cloud.attest.vouched import Vouched
+from mock_cloud.cli.known_good_signed import add_expires, add_sign_key, add_signed
 from mock_cloud.config import load_remote
-from mock_cloud.errors import CommandLineError, InputError
+from mock_cloud.errors import CommandLineError
+from mock_cloud.model import utc_text
 from mock_cloud.session.adopting import MachineOrder, describe_machine
 from mock_cloud.session.baking import make_signed_manifest
 from mock_cloud.session.console import Console, printable
 from mock_cloud.session.known_good import read_file, read_public_key
+from mock_cloud.session.seen_manifests import SeenManifests
+from mock_cloud.session.signing import next_validity, read_signer, write_whole
+from mock_cloud.session.state import state_dir
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -27,8 +34,9 @@ if TYPE_CHECKING:
 def add_parser(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "known-good",
-        help="make and show the signed manifest of a node's image",
-        description="Make and show the signed manifest of a node's image.",
+        help="make, show, sign and revoke manifests of nodes' images",
+        description="Make and show the signed manifest of a node's image, sign it once more or"
+        " anew, and revoke what was signed.",
         epilog="example: mock-cloud known-good show node.manifest --key image-key.pub",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -39,6 +47,7 @@ def add_parser(verbs: Verbs) -> None:
                       help="an OpenSSH ed25519 public key that may have signed it")  # fmt: skip
     show.add_argument("--json", action="store_true", help="print all of it as JSON")
     show.set_defaults(run=_show)
+    add_signed(actions)
 
 
 def _add_make(actions: Verbs) -> None:
@@ -54,8 +63,8 @@ def _add_make(actions: Verbs) -> None:
     what = make.add_mutually_exclusive_group(required=True)
     what.add_argument("--root", type=Path, metavar="TREE", help="the tree's root")
     what.add_argument("--remote", metavar="NAME", help="measure a machine of this remote")
-    make.add_argument("--sign-key", required=True, type=Path, metavar="FILE",
-                      help="an OpenSSH ed25519 private key without a passphrase")  # fmt: skip
+    add_sign_key(make)
+    add_expires(make)
     make.add_argument("--output", required=True, type=Path, metavar="FILE")
     make.add_argument("--name", default="", help="default: the tree's or machine's name")
     make.add_argument("--arch", default="",
@@ -83,17 +92,16 @@ def _make(arguments: argparse.Namespace, console: Console) -> int:
         return _make_of_machine(arguments, console)
     if not arguments.package_key:
         raise CommandLineError("--root needs --package-key")
+    signer, seen = read_signer(arguments.sign_key), SeenManifests(state_dir())
     manifest, envelope = make_signed_manifest(
         arguments.root,
         [read_file(path, "the package key") for path in arguments.package_key],
-        read_file(arguments.sign_key, "the signing key"),
+        signer,
         name=arguments.name or arguments.root.resolve().name,
+        validity=lambda made: next_validity(seen, signer, made.name, made.arch, arguments.expires),
         adjust=lambda choices: replace(choices, arch=arguments.arch),
     )
-    try:
-        arguments.output.write_bytes(envelope)
-    except OSError as error:
-        raise InputError(f"cannot write {arguments.output}: {error.strerror}") from error
+    write_whole(arguments.output, envelope)
     _tell(arguments.output, manifest, console)
     return 0
 
@@ -107,6 +115,7 @@ def _make_of_machine(arguments: argparse.Namespace, console: Console) -> int:
         name=arguments.name,
         may_vary=tuple(arguments.may_vary or ()),
         is_accepted=arguments.accept_unverified_base,
+        lifetime_s=arguments.expires,
     )
     remote = load_remote(arguments.remote, arguments.configdir)
     described = describe_machine(order, remote, console)
@@ -126,11 +135,18 @@ def _tell(output: Path, manifest: ImageManifest, console: Console) -> None:
 
 def _show(arguments: argparse.Namespace, console: Console) -> int:
     keys = [read_public_key(path) for path in arguments.key]
-    manifest = verify_manifest(read_file(arguments.file, "the manifest"), keys)
+    signed = verify_manifest(read_file(arguments.file, "the manifest"), keys)
+    manifest = signed.manifest
     if arguments.json:
-        print(json.dumps(manifest_to_json(manifest), indent=1))
+        said = {
+            "signers": sorted(signed.signers),
+            "validity": dataclasses.asdict(signed.validity),
+            "sha256": manifest.sha256,
+        }
+        print(json.dumps(said | manifest_to_json(manifest), indent=1))
         return 0
     console.info(f"{arguments.file}: the signature is good")
+    _show_validity(signed)
     print(f"name: {printable(manifest.name)}")
     print(f"arch: {printable(manifest.arch)}")
     print(f"created: {printable(manifest.created)}")
@@ -152,3 +168,14 @@ def _show(arguments: argparse.Namespace, console: Console) -> int:
     if isinstance(manifest.kernel, str):
         print(f"kernel: {printable(manifest.kernel)}")
     return 0
+
+
+def _show_validity(signed: SignedManifest) -> None:
+    validity = signed.validity
+    for signer in sorted(signed.signers):
+        print(f"signed by: {signer}")
+    over = " (EXPIRED)" if time.time() >= validity.expires_unix else ""
+    print(f"image: {printable(validity.image)}")
+    print(f"serial: {validity.serial}")
+    print(f"issued: {utc_text(validity.issued_unix)}")
+    print(f"expires: {utc_text(validity.expires_unix)}{over}")

@@ -11,7 +11,7 @@ from mock_cloud.errors import MockCloudError
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at. `mend` says how to mend it, and is empty when `ok`."""
+    """One thing looked at. `mend` says how to mend it; with `ok`, what will be to mend soon."""
 
     what: str
     ok: bool

@@ -145,6 +145,9 @@ TABLES: Final[Tables] = {
     "attest": {
         "manifest": Key("manifest", file),
         "manifest_keys": Key("manifest_keys", files, required=True),
+        "manifest_threshold": Key("manifest_threshold", integer(1, 16)),
+        "manifest_max_age": Key("manifest_max_age_s", duration(_HOUR_S, 3660 * _DAY_S)),
+        "revocations": Key("revocations", files),
         "package_keys": Key("package_keys", files, required=True),
         "second_look": Key("second_look", choice(SecondLook)),
         "unsafe_containers": Key("unsafe_containers", flag),

@@ -75,7 +75,7 @@ def _user_keys(
     keys: dict[bytes, OfferedKey] = {}
     unusable = []
     for name in source.files:
-        public = _find_public(Path(name))
+        public = find_public(Path(name))
         try:
             key = by_blob.get(public.blob) if public else None
             key = key or paramiko.PKey.from_path(name)
@@ -92,12 +92,37 @@ def _user_keys(
     return tuple(keys.values()), unusable
 
 
-def _find_public(path: Path) -> HostKey | None:
+def find_public(path: Path) -> HostKey | None:
     """The public half beside a private key, or the file itself if it is one."""
     for place in (path, path.with_name(f"{path.name}.pub")):
         with contextlib.suppress(OSError, ValueError):
             return HostKey.parse(place.read_text())
     return None
+
+
+def agent_holds(public: HostKey) -> bool:
+    """Whether the user's SSH agent can sign with this key."""
+    with _agent_keys() as held:
+        return any(key.asbytes() == public.blob for key in held)
+
+
+def sign_with_agent(public: HostKey, data: bytes) -> bytes:
+    """The ed25519 signature (64 bytes) that the user's SSH agent makes. ConfigError.
+
+    An agent answers with an RFC 8709 signature blob: the algorithm's name, then these bytes.
+    """
+    try:
+        with _agent_keys() as held:
+            key = next(one for one in held if one.asbytes() == public.blob)
+            answer = paramiko.Message(key.sign_ssh_data(data))
+            if answer.get_text() == public.algorithm:
+                return bytes(answer.get_binary())
+            why = "it answered with another algorithm"
+    except StopIteration:
+        why = "it does not hold the key any more"
+    except (OSError, paramiko.SSHException) as error:
+        why = str(error)
+    raise ConfigError(f"the SSH agent did not sign with {public.fingerprint}: {why}")
 
 
 @contextlib.contextmanager

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.attest.envelope import sign_manifest
 from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.validity import DEFAULT_LIFETIME_S, sign_manifest
 from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.attest.vouched import Vouched
 from mock_cloud.cloud.leased import LeasedNode
@@ -24,9 +24,11 @@ from mock_cloud.errors import AttestationRefused, CommandLineError, InputError, 
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.session.console import Console
 from mock_cloud.session.imaging import check_signer, refusals_shown
-from mock_cloud.session.known_good import KnownGood, read_file, read_package_keys
+from mock_cloud.session.known_good import KnownGood, read_package_keys
 from mock_cloud.session.nodes import Site, attest, lease, node_arch, reach
 from mock_cloud.session.oven import Oven
+from mock_cloud.session.seen_manifests import SeenManifests
+from mock_cloud.session.signing import next_validity, read_signer, write_whole
 from mock_cloud.settings import Remote
 from mock_cloud.signed.keys import PackageKeys
 
@@ -40,7 +42,7 @@ class MachineOrder:
     """Which machine is described, and where its manifest goes; a report goes beside it.
 
     `host` is a lent machine's name; `arch` chooses among a remote's nodes (default: its first).
-    `sign_key` is an OpenSSH ed25519 private key file. `may_vary` are paths of data.
+    `sign_key` is a file as `signing.read_signer` takes it. `may_vary` are paths of data.
     """
 
     sign_key: Path
@@ -50,6 +52,7 @@ class MachineOrder:
     name: str = ""
     may_vary: tuple[str, ...] = ()
     is_accepted: bool = False
+    lifetime_s: float = DEFAULT_LIFETIME_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,8 @@ def describe_machine(order: MachineOrder, remote: Remote, console: Console) -> D
     """
     # 1
     remote, arch = _narrowed(remote, order)
-    key = read_file(order.sign_key, "the signing key")
-    check_signer(remote, order.sign_key, key)
+    signer = read_signer(order.sign_key)
+    check_signer(remote, order.sign_key, signer)
     if not os.access(order.output.parent, os.W_OK):
         raise InputError(f"{order.output.parent} is no directory that can be written to")
     keys = read_package_keys(remote.attest)
@@ -92,7 +95,9 @@ def describe_machine(order: MachineOrder, remote: Remote, console: Console) -> D
         # 4
         _check_holds(manifest, keys, remote, arch, site)
     # 5
-    _write(order.output, sign_manifest(manifest, key))
+    seen = SeenManifests(site.archive.state_dir)
+    validity = next_validity(seen, signer, name, manifest.arch, order.lifetime_s)
+    write_whole(order.output, sign_manifest(manifest, validity, signer))
     hosts, has_nodes = remote.hosts, arch in remote.nodes
     table = f"host.{hosts[0].name}" if hosts else f"node.{arch}" if has_nodes else "attest"
     return Described(manifest, order.output, table)
@@ -139,7 +144,7 @@ def _show(vouched: Vouched, report: Path, name: str, console: Console) -> None:
         earlier = set(report.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError):
         earlier = set()
-    _write(report, "".join(f"{line}\n" for line in vouched.lines()).encode())
+    write_whole(report, "".join(f"{line}\n" for line in vouched.lines()).encode())
     console.info(
         f"{name}: {len(vouched.packages)} packages are signed by pinned keys; whoever signs the"
         f" manifest vouches for {len(lines)} facts besides, all in {report}"
@@ -184,14 +189,3 @@ def _check_holds(
         raise
     finally:
         site.console.done()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all."""
-    new = path.with_name(f".{path.name}.new")
-    try:
-        new.write_bytes(data)
-        new.replace(path)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror}") from error

@@ -12,9 +12,10 @@ from mock_cloud.agent.measure.headers import read_headers
 from mock_cloud.agent.records import pack
 from mock_cloud.attest.accounts import parse_accounts
 from mock_cloud.attest.bake import BakeChoices, make_manifest
-from mock_cloud.attest.envelope import sign_manifest
+from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.evidence import parse_evidence
 from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.validity import Validity, sign_manifest
 from mock_cloud.errors import ConfigError
 from mock_cloud.session.attesting import SKIP
 from mock_cloud.session.known_good import read_file
@@ -23,16 +24,18 @@ from mock_cloud.session.known_good import read_file
 def make_signed_manifest(
     root: Path,
     package_keys: Sequence[bytes],
-    sign_key: bytes,
+    signer: Signer,
     *,
     name: str,
+    validity: Callable[[ImageManifest], Validity],
     adjust: Callable[[BakeChoices], BakeChoices] = lambda choices: choices,
 ) -> tuple[ImageManifest, bytes]:
     """The manifest of the tree at `root`, and its DSSE envelope.
 
-    `adjust` may add to what an image with sshd and nothing else is signed for.
+    `adjust` may add to what an image with sshd and nothing else is signed for; `validity` says for
+    how long.
 
-    `package_keys` are armoured certificates, `sign_key` an OpenSSH ed25519 private key file.
+    `package_keys` are armoured certificates.
     ConfigError for what cannot be read, AttestationRefused for a package that is not signed.
     """
     try:
@@ -50,4 +53,4 @@ def make_signed_manifest(
     choices = adjust(BakeChoices(name=name, created=created, accounts=accounts))
     packed = b"".join(pack(evidence))
     manifest = make_manifest(parse_evidence(packed), headers, package_keys, choices)
-    return manifest, sign_manifest(manifest, sign_key)
+    return manifest, sign_manifest(manifest, validity(manifest), signer)

@@ -128,6 +128,8 @@ def _try_once(task: Task, attempt: Attempt) -> int:
     arch = choose_arch(task.opts, remote.arches, emulated=engine.uses_mock)
     site = Site.of_user(task.console, remote, arch)
     known_goods = KnownGoods(remote, arch)
+    for warning in known_goods.warnings if attempt.number == 1 else ():
+        task.console.warning(f"remote {remote.name}: {warning}")
     with ExitStack() as stack:
         work = task.work
         if engine != task.engine:  # a remote to fall back on may have another

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from mock_cloud.cloud.findings import Finding, look
@@ -14,7 +14,7 @@ from mock_cloud.cloud.providers import find_provider
 from mock_cloud.config import MOCK_CONFIG_DIR, list_remotes, load_remote
 from mock_cloud.errors import ConfigError, MockCloudError
 from mock_cloud.model import Toolkit
-from mock_cloud.session.known_good import KnownGoods
+from mock_cloud.session.known_good import KnownGoods, expiry_text
 from mock_cloud.session.state import state_dir
 from mock_cloud.session.toolkits import toolkits_dir
 from mock_cloud.settings import Remote, ToolkitSettings
@@ -48,7 +48,7 @@ def examine_remote(remote: Remote) -> list[Finding]:
     """What builds on `remote` need: keys and manifests, toolkits, and what its provider says."""
     findings = []
     for arch in remote.arches:
-        findings.append(look(f"known-good set for {arch}", partial(_known_good, remote, arch)))
+        findings.append(_known_good(remote, arch))
         if arch != own_arch() or remote.toolkit != ToolkitSettings():
             findings.append(look(f"toolkit for {arch}", _foreign(remote, arch)))
     try:
@@ -95,7 +95,17 @@ def _remotes(configdir: Path | None) -> str:
     return " ".join(names)
 
 
-def _known_good(remote: Remote, arch: str) -> str:
-    known = KnownGoods(remote, arch).any
-    manifest = known.manifest
-    return f"{manifest.name}: {len(manifest.packages)} packages, made {manifest.created}"
+def _known_good(remote: Remote, arch: str) -> Finding:
+    """The manifests that nodes of this architecture are attested by; remembers nothing."""
+    what = f"known-good set for {arch}"
+    try:
+        known = KnownGoods(remote, arch, remember=False)
+    except MockCloudError as error:
+        return Finding(what, False, error.message, error.hint or "")
+    now_unix = time.time()
+    found = "; ".join(
+        f"{one.manifest.name}: {len(one.manifest.packages)} packages, made"
+        f" {one.manifest.created}, {expiry_text(one, now_unix)}"
+        for one in known.signed.values()
+    )
+    return Finding(what, True, found, "; ".join(known.warnings))

@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 
 from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.validity import verify_manifest
 from mock_cloud.cloud.images import (
     TAG_ARCH,
     TAG_BAKE,
@@ -20,7 +21,13 @@ from mock_cloud.cloud.images import (
 )
 from mock_cloud.cloud.imagestores import find_image_store
 from mock_cloud.errors import AttestationRefused, ConfigError, InputError
-from mock_cloud.session.known_good import read_file, read_manifest, read_public_key
+from mock_cloud.session.known_good import (
+    ManifestReader,
+    read_file,
+    read_manifest_keys,
+    read_public_key,
+)
+from mock_cloud.session.state import state_dir
 from mock_cloud.settings import Remote
 
 MANIFEST_SUFFIX = ".manifest"
@@ -32,6 +39,8 @@ class Standing(Enum):
 
     VERIFIED = "verified"
     """A file of it is here, signed by a key that the remote's file names."""
+    REFUSED = "refused"
+    """A file of it is here, so signed, and has expired, was revoked, or a newer one was seen."""
     ABSENT = "absent"
     """No file here is it, or one is and was not signed by such a key."""
     NONE = "none"
@@ -80,7 +89,7 @@ def list_images(remote: Remote, manifest_dir: Path) -> list[ImageRow]:
         image = store.find(handle)
         if image is not None:
             images[handle] = image
-    here = dict(_manifests_here(remote, manifest_dir))
+    here = list(_manifests_here(remote, manifest_dir))
     rows = [_row(image, tuple(named.get(handle, ())), here) for handle, image in images.items()]
     return sorted(rows, key=lambda row: (row.image.name, row.image.handle))
 
@@ -94,27 +103,45 @@ def _named_images(remote: Remote) -> dict[str, list[str]]:
     return named
 
 
-def _row(image: Image, used_for: tuple[str, ...], here: dict[Path, ImageManifest]) -> ImageRow:
+@dataclass(frozen=True, slots=True)
+class _Here:
+    path: Path
+    manifest: ImageManifest
+    standing: Standing
+
+
+def _row(image: Image, used_for: tuple[str, ...], here: list[_Here]) -> ImageRow:
     # Whoever an image is shared with sees its name, which is the manifest's, but no tags.
     wanted = image.tags.get(TAG_MANIFEST, "")
-    for path, manifest in here.items():
+    for one in here:
+        manifest = one.manifest
         if manifest.sha256 == wanted or (not wanted and manifest.name == image.name):
-            return ImageRow(image, Standing.VERIFIED, manifest.sha256, path, used_for)
+            return ImageRow(image, one.standing, manifest.sha256, one.path, used_for)
     return ImageRow(image, Standing.ABSENT if wanted else Standing.NONE, wanted, None, used_for)
 
 
-def _manifests_here(remote: Remote, directory: Path) -> Iterator[tuple[Path, ImageManifest]]:
+def _manifests_here(remote: Remote, directory: Path) -> Iterator[_Here]:
     """Manifests on this machine whose signature the remote's keys verify; others are passed over.
 
     What the remote's file names must be readable only when a node is to be attested by it.
     """
     named = (remote.attest.manifest, *(node.manifest for node in remote.nodes.values()))
     found = sorted(directory.glob(f"*{MANIFEST_SUFFIX}")) if directory.is_dir() else []
+    keys = read_manifest_keys(remote)
+    reader = ManifestReader(remote, state_dir(), remember=False)
     for path in dict.fromkeys((*(one for one in named if one is not None), *found)):
         try:
-            yield path, read_manifest(path, remote.attest)
+            manifest = verify_manifest(
+                read_file(path, "the manifest"), keys, threshold=remote.attest.manifest_threshold
+            ).manifest
         except (AttestationRefused, ConfigError):
             continue
+        try:
+            reader.read(path)
+        except AttestationRefused:
+            yield _Here(path, manifest, Standing.REFUSED)
+        else:
+            yield _Here(path, manifest, Standing.VERIFIED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +177,11 @@ def share_image(
         )
     if row.image.state is not ImageState.AVAILABLE or TAG_BAKE in row.image.tags:
         raise InputError(f"the image {handle} is not finished", hint="bake again")
+    if row.standing is Standing.REFUSED:
+        raise InputError(
+            f"the manifest of {handle}, {row.path}, is not to be used any more",
+            hint="mock-cloud known-good show says why; known-good sign --renew signs it anew",
+        )
     if row.standing is not Standing.VERIFIED or row.path is None:
         raise InputError(
             f"the manifest of {handle} (sha256 {row.manifest_sha256}) is not on this machine",

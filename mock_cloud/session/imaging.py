@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.attest.envelope import sign_manifest, signer_of
+from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.validity import DEFAULT_LIFETIME_S, sign_manifest
 from mock_cloud.attest.verdict import NodeRefused, reason_text
 from mock_cloud.attest.vouched import Vouched
 from mock_cloud.cloud.images import (
@@ -39,16 +40,17 @@ from mock_cloud.session.console import Console
 from mock_cloud.session.imagelist import MANIFEST_SUFFIX
 from mock_cloud.session.known_good import (
     KnownGood,
+    ManifestReader,
     manifest_path,
-    read_file,
-    read_manifest,
+    read_manifest_keys,
     read_package_keys,
-    read_public_key,
 )
 from mock_cloud.session.lease_care import cared_for, plan_care
 from mock_cloud.session.nodes import Site, attest, lease, reach
 from mock_cloud.session.oven import Oven, Wanted
-from mock_cloud.session.state import manifests_dir
+from mock_cloud.session.seen_manifests import SeenManifests
+from mock_cloud.session.signing import next_validity, read_signer
+from mock_cloud.session.state import manifests_dir, state_dir
 from mock_cloud.session.unfinished import Bake, remove_abandoned, under_way
 from mock_cloud.settings import Remote
 
@@ -66,7 +68,7 @@ class BakeOrder:
     """What is to be baked. The manifest goes to `output`, the report beside it.
 
     Without an `output` that is `name` in the state directory, without a `name` it gets one.
-    `sign_key` is an OpenSSH ed25519 private key file. Without a manifest of the base image
+    `sign_key` is a file as `signing.read_signer` takes it. Without a manifest of the base image
     nothing is baked unless `accept_unverified_base`. `check`: a node of the image is booted and
     attested before anything is said to be done.
     """
@@ -78,6 +80,7 @@ class BakeOrder:
     name: str = ""
     accept_unverified_base: bool = False
     check: bool = True
+    lifetime_s: float = DEFAULT_LIFETIME_S
     image_timeout_s: float = 1800.0
 
 
@@ -103,17 +106,17 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
     """
     # 1
     store = find_image_store(remote)
-    key = read_file(order.sign_key, "the signing key")
-    check_signer(remote, order.sign_key, key)
+    signer = read_signer(order.sign_key)
+    check_signer(remote, order.sign_key, signer)
     _check_names(order)
     remote = _with_one_image(remote, order.arch)
     base = _read_base(remote, order)
     keys = read_package_keys(remote.attest)
     site = Site.of_user(console, remote, order.arch)
-    state_dir = site.archive.state_dir
-    for removed in remove_abandoned(state_dir, store):
+    seen = SeenManifests(site.archive.state_dir)
+    for removed in remove_abandoned(site.archive.state_dir, store):
         removed.tell(console)
-    with under_way(state_dir, store, console) as bake:
+    with under_way(site.archive.state_dir, store, console) as bake:
         name = order.name or f"mock-cloud-{remote.name}-{order.arch}-{bake.id}"
         output = order.output or manifests_dir() / f"{name}{MANIFEST_SUFFIX}"
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -134,7 +137,10 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
                     oven.install(channel, order.wanted)
                     # 5
                     manifest, vouched = oven.measure_image(channel, base)
-                    envelope = sign_manifest(manifest, key)
+                    validity = next_validity(
+                        seen, signer, image_name(remote), manifest.arch, order.lifetime_s
+                    )
+                    envelope = sign_manifest(manifest, validity, signer)
                     channel.seal()
                     # 6
                     bake.image = _make_image(leased, store, bake, manifest, order, remote, site)
@@ -152,10 +158,17 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
     return Baked(bake.image, manifest, output, report)
 
 
-def check_signer(remote: Remote, path: Path, key: bytes) -> None:
-    """ConfigError unless `remote` trusts what the private `key` in `path` signs."""
-    public = signer_of(key)
-    if public not in [read_public_key(one) for one in remote.attest.manifest_keys]:
+def image_name(remote: Remote) -> str:
+    """The name that the serials of the remote's baked images count for, each architecture its own.
+
+    Each image has a name of its own besides, which is its manifest's.
+    """
+    return f"mock-cloud-{remote.name}"
+
+
+def check_signer(remote: Remote, path: Path, signer: Signer) -> None:
+    """ConfigError unless `remote` trusts what `signer`, which is in `path`, signs."""
+    if signer.public not in read_manifest_keys(remote):
         listed = ", ".join(str(one) for one in remote.attest.manifest_keys) or "none"
         raise ConfigError(
             f"the public half of {path} is not among [attest] manifest_keys of {remote.source}:"
@@ -188,7 +201,7 @@ def _check_names(order: BakeOrder) -> None:
 def _read_base(remote: Remote, order: BakeOrder) -> ImageManifest | None:
     """What describes the base image; None if the remote's file names nothing."""
     path = manifest_path(remote, order.arch)
-    return None if path is None else read_manifest(path, remote.attest)
+    return None if path is None else ManifestReader(remote, state_dir()).read(path).manifest
 
 
 @contextmanager

@@ -1,21 +1,37 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reads the known-good set that a remote names: the signed manifest and the pinned keys."""
+"""Reads the known-good set that a remote names: the signed manifest and the pinned keys.
+
+A manifest is accepted here and nowhere else: signatures, revocations, expiry, and that no newer one
+was seen.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.attest.envelope import verify_manifest
 from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.revocation import SIZE_MAX, Revocation, verify_revocation
+from mock_cloud.attest.validity import (
+    DAY_S,
+    Acceptance,
+    SignedManifest,
+    accept_manifest,
+)
 from mock_cloud.cloud.hosts.handle import host_name
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import ConfigError
-from mock_cloud.model import HostKey
+from mock_cloud.model import HostKey, utc_text
+from mock_cloud.session.seen_manifests import SeenManifests
+from mock_cloud.session.state import state_dir
 from mock_cloud.settings import AttestSettings, Remote
 from mock_cloud.signed.keys import PackageKeys
 
+REVOCATION_SUFFIX: Final = ".revocation"
 _HINT_KEY: Final = "it is what gpg --armor --export prints"
 
 
@@ -34,14 +50,25 @@ class KnownGoods:
     remote's.
     """
 
-    def __init__(self, remote: Remote, arch: str) -> None:
-        """Read them. ConfigError for a file, AttestationRefused for a signature."""
+    def __init__(self, remote: Remote, arch: str, *, remember: bool = True) -> None:
+        """Read and accept them. ConfigError for a file or setting, AttestationRefused for the rest.
+
+        `remember` that these were seen: an older one will be refused from now on.
+        """
         self._default = manifest_path(remote, arch)
         self._of_host = {
             host.name: host.manifest or self._default for host in remote.hosts if host.arch == arch
         }
         paths = set(self._of_host.values()) or {self._default}
-        self._sets = {path: _load(remote, path) for path in paths}
+        named = [_named(remote, path) for path in paths]
+        reader = ManifestReader(remote, state_dir(), remember=remember)
+        keys = read_package_keys(remote.attest)
+        self.signed = {path: reader.read(path) for path in named}
+        self._sets: dict[Path | None, KnownGood] = {
+            path: KnownGood(one.manifest, keys) for path, one in self.signed.items()
+        }
+        self.warnings = (*reader.warnings, *_expiry_warnings(self.signed))
+        """What whoever builds is to be told, one line each."""
 
     def of(self, leased: LeasedNode) -> KnownGood:
         """The set for this node."""
@@ -50,11 +77,6 @@ class KnownGoods:
             path = self._of_host.get(host_name(leased.handle), path)
         return self._sets[path]
 
-    @property
-    def any(self) -> KnownGood:
-        """One of them, for a listing."""
-        return next(iter(self._sets.values()))
-
 
 def manifest_path(remote: Remote, arch: str) -> Path | None:
     """Where the manifest of the remote's image for `arch` is, if it has one."""
@@ -62,20 +84,98 @@ def manifest_path(remote: Remote, arch: str) -> Path | None:
     return remote.attest.manifest if node is None or node.manifest is None else node.manifest
 
 
-def _load(remote: Remote, path: Path | None) -> KnownGood:
+def _named(remote: Remote, path: Path | None) -> Path:
     if path is None:
         raise ConfigError(
             f"{remote.source}: no manifest says what a node of this remote may hold",
             hint="name one in [attest] or [node.ARCH]: mock-cloud image bake or known-good make"
             " makes it",
         )
-    return KnownGood(read_manifest(path, remote.attest), read_package_keys(remote.attest))
+    return path
 
 
-def read_manifest(path: Path, settings: AttestSettings) -> ImageManifest:
-    """The manifest in `path`, signed by a key of `settings`. ConfigError, AttestationRefused."""
-    keys = tuple(read_public_key(name) for name in settings.manifest_keys)
-    return verify_manifest(read_file(path, "the manifest"), keys)
+class ManifestReader:
+    """Reads manifests as one remote's file says, with the memory of this state directory."""
+
+    def __init__(self, remote: Remote, state_dir: Path, *, remember: bool = True) -> None:
+        """ConfigError for keys and revocations that can't be read."""
+        self._remember = remember
+        self._seen = SeenManifests(state_dir)
+        self._settings = remote.attest
+        self._keys = read_manifest_keys(remote)
+        was_used = (state_dir / "verdicts").exists()
+        self.warnings: tuple[str, ...] = ()
+        if was_used and not self._seen.newest():
+            self.warnings = (
+                f"{self._seen.path} remembers no manifest, though nodes were attested before: an"
+                " older manifest would not be noticed this time",
+            )
+
+    def read(self, path: Path) -> SignedManifest:
+        """The manifest in `path`, accepted. ConfigError, AttestationRefused."""
+        settings, now_unix = self._settings, time.time()
+        envelope = read_file(path, "the manifest")
+        wanted = Acceptance(
+            self._keys,
+            settings.manifest_threshold,
+            settings.manifest_max_age_s,
+            self._revocations(path),
+        )
+        signed = accept_manifest(envelope, wanted, now_unix)
+        self._seen.check(signed, now_unix, remember=self._remember)
+        return signed
+
+    def _revocations(self, manifest: Path) -> tuple[Revocation, ...]:
+        """Those that the settings name, that lie beside the manifest, and that are remembered.
+
+        All are remembered. Which of this remote's keys signed is all that makes one count, so
+        others' are passed over, but where the settings name the file.
+        """
+        found = {}
+        for path in self._settings.revocations:
+            envelope = _read_small(path)
+            found[envelope] = verify_revocation(envelope, self._keys)
+        beside = map(_read_small, sorted(manifest.parent.glob(f"*{REVOCATION_SUFFIX}")))
+        for envelope in (*beside, *self._seen.revocations()):
+            with suppress(ConfigError):
+                found[envelope] = verify_revocation(envelope, self._keys)
+        if self._remember:
+            self._seen.remember_revocations(found)
+        return tuple(found.values())
+
+
+def read_manifest_keys(remote: Remote) -> tuple[HostKey, ...]:
+    """The different keys that may sign the remote's manifests; enough for its threshold."""
+    settings = remote.attest
+    keys = tuple(dict.fromkeys(read_public_key(name) for name in settings.manifest_keys))
+    if len(keys) < settings.manifest_threshold:
+        raise ConfigError(
+            f"{remote.source}: manifest_threshold is {settings.manifest_threshold}, and"
+            f" manifest_keys are {len(keys)} different keys",
+            hint="name as many keys, or lower the threshold",
+        )
+    return keys
+
+
+def _read_small(path: Path) -> bytes:
+    data = read_file(path, "the revocation")
+    if len(data) > SIZE_MAX:
+        raise ConfigError(f"{path} is longer than a revocation may be ({SIZE_MAX} bytes)")
+    return data
+
+
+def _expiry_warnings(signed: dict[Path, SignedManifest]) -> Iterator[str]:
+    now_unix = time.time()
+    for path, one in signed.items():
+        if now_unix >= one.validity.warns_from_unix:
+            yield f"the manifest {path} {expiry_text(one, now_unix)}"
+
+
+def expiry_text(signed: SignedManifest, now_unix: float) -> str:
+    """When it expires, in words."""
+    left_s = signed.validity.expires_unix - now_unix
+    left = f"{left_s / DAY_S:.0f} days" if left_s > 2 * DAY_S else f"{left_s / 3600:.1f} hours"
+    return f"expires at {utc_text(signed.validity.expires_unix)}, in {left}"
 
 
 def read_package_keys(settings: AttestSettings) -> PackageKeys:

@@ -199,6 +199,8 @@ def look_at_node(
     arch = node_arch(remote, arch)
     site = Site.of_user(console, remote, arch)
     known_goods = KnownGoods(remote, arch)
+    for warning in known_goods.warnings:
+        console.warning(f"remote {remote.name}: {warning}")
     try:
         with (
             tidied(site.archive.state_dir, configdir, console),

@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mock_cloud.attest import Signer
 from mock_cloud.session.baking import make_signed_manifest
 from tests.bench.bench_measure import CORES, hash_rate_bytes_s, openssl
 from tests.lab import chroots, dist, keys, manifest, node
@@ -103,8 +104,11 @@ def run(lab: Lab, count: int, rounds: int) -> None:
         image = _image(lab, scratch, count)
         signed = scratch / "image.manifest"
         armoured = [lab.package_key.read_bytes()]
-        private = (lab.keys / "manifest").read_bytes()
-        signed.write_bytes(make_signed_manifest(image, armoured, private, name="bulk")[1])
+        signer = Signer.from_private(manifest.signing_key(lab))
+        made = make_signed_manifest(
+            image, armoured, signer, name="bulk", validity=manifest.validity
+        )
+        signed.write_bytes(made[1])
         config = chroots.write(lab, scratch / "mock", repository_url="http://127.0.0.1:1/dist")
         text = config.remote_file.read_text()
         text = text.replace(str(lab.tree), str(image)).replace(str(lab.manifest), str(signed))

@@ -23,7 +23,9 @@ from mock_cloud.attest import (
     MountRule,
     NodeRefused,
     PackageKeys,
+    Signer,
     SocketRule,
+    Validity,
     make_manifest,
     parse_accounts,
     parse_evidence,
@@ -71,7 +73,9 @@ def manifest(image: Path, package_keys: PackageKeys) -> ImageManifest:
     choices = BakeChoices(name="lab", created="in a test", accounts=accounts)
     made = make_manifest(evidence, read_headers(str(image)), package_keys, choices)
     pair = make_key_pair()
-    return verify_manifest(sign_manifest(made, pair.private.reveal()), [pair.public])
+    signer = Signer.from_private(pair.private.reveal())
+    envelope = sign_manifest(made, Validity("lab", 1, 1, 2), signer)
+    return verify_manifest(envelope, [pair.public]).manifest
 
 
 @pytest.fixture(scope="module")

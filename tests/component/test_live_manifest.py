@@ -18,6 +18,7 @@ from mock_cloud.attest import (
     PackageKeys,
     parse_accounts,
     standard,
+    verify_manifest,
 )
 from mock_cloud.attest.live import LiveNode, make_live_manifest
 from mock_cloud.attest.vouched import Vouched
@@ -37,7 +38,11 @@ from mock_cloud.session.attesting import (
     measure_again,
     measure_node,
 )
-from mock_cloud.session.known_good import KnownGood, read_manifest, read_package_keys
+from mock_cloud.session.known_good import (
+    KnownGood,
+    read_package_keys,
+    read_public_key,
+)
 from mock_cloud.settings import AttestSettings
 from mock_cloud.toolkit import pack
 from tests.component.cloud_nodes import Site
@@ -70,7 +75,9 @@ class Oven:
         self.site, self.leased, self.node, self.toolkit = site, leased, node, toolkit
         self.archive = Archive(site.state_dir / "cache", site.state_dir)
         settings = AttestSettings(lab.manifest, (lab.manifest_key,), (lab.package_key,))
-        self.base = KnownGood(read_manifest(lab.manifest, settings), read_package_keys(settings))
+        keys = [read_public_key(lab.manifest_key)]
+        base = verify_manifest(lab.manifest.read_bytes(), keys).manifest
+        self.base = KnownGood(base, read_package_keys(settings))
         self.measured = measure_node(node, toolkit, self.archive)
 
     def measure(self) -> Measured:

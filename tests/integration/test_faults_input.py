@@ -88,7 +88,7 @@ def test_a_manifest_that_somebody_else_signed(
     other.write_text(f"{make_key_pair().public} somebody\n")
     write_remote(nodeless, "foreign", attest__manifest_keys=f'["{other}"]')
     ended = nodeless.mock("--remote", "foreign", "--resultdir", earlier.path, plain_srpm)
-    check_failure(ended, 77, "manifest")
+    check_failure(ended, 3, "manifest_keys", "SHA256:")
 
 
 def test_a_package_key_that_is_none(

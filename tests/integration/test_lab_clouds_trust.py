@@ -58,7 +58,7 @@ class Judge:
 
     def __init__(self, lab: Lab, cloud: Cloud, client: Client, toolkit: Toolkit) -> None:
         keys = [HostKey.parse(lab.manifest_key.read_text())]
-        self._manifest = verify_manifest(cloud.manifest.read_bytes(), keys)
+        self._manifest = verify_manifest(cloud.manifest.read_bytes(), keys).manifest
         self._keys = PackageKeys.parse([lab.package_key.read_bytes()])
         self._client, self._toolkit = client, toolkit
         self._cache: HeaderCache = {}

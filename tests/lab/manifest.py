@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 
 from mock_cloud.attest import (
     ImageManifest,
     Invocation,
     ProgramRule,
+    Signer,
     SocketRule,
+    Validity,
     sign_manifest,
 )
 from mock_cloud.attest.expectations import TOOLKIT_PROGRAM
@@ -19,6 +22,8 @@ from mock_cloud.sshkeys import make_key_pair
 from tests.lab.foreign import emulator_path
 from tests.lab.layout import Lab, code_digest, stamp_matches
 
+_LIFETIME_S = 3650 * 86400
+
 
 def build(lab: Lab) -> bool:
     """Make `lab.manifest` unless it is there for the same tree; returns whether it was made."""
@@ -26,15 +31,26 @@ def build(lab: Lab) -> bool:
     stamp = lab.manifest.with_suffix(".key")
     if stamp_matches(stamp, key):
         return False
-    signing = signing_key(lab)
+    signer = Signer.from_private(signing_key(lab))
     manifest, envelope = make_signed_manifest(
-        lab.tree, [lab.package_key.read_bytes()], signing, name="lab-node-1"
+        lab.tree,
+        [lab.package_key.read_bytes()],
+        signer,
+        name="lab-node-1",
+        validity=validity,
     )
     if lab.is_foreign:
-        envelope = sign_manifest(_with_emulator(manifest, lab), signing)
+        emulated = _with_emulator(manifest, lab)
+        envelope = sign_manifest(emulated, validity(emulated), signer)
     lab.manifest.write_bytes(envelope)
     stamp.write_text(key)
     return True
+
+
+def validity(manifest: ImageManifest) -> Validity:
+    """From now on for ten years: a lab is kept for long, and trusted by nobody else."""
+    now = int(time.time())
+    return Validity(manifest.name, now, now, now + _LIFETIME_S)
 
 
 def _with_emulator(manifest: ImageManifest, lab: Lab) -> ImageManifest:

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mock_cloud.attest.envelope import sign_manifest, verify_manifest
+from mock_cloud.attest import Signer, sign_manifest, verify_manifest
 from mock_cloud.attest.files import FileFact
 from mock_cloud.model import HostKey
 from mock_cloud.process import run
@@ -173,13 +173,14 @@ class Volunteers:
     def _manifest(self, name: str, files: dict[str, tuple[int, bytes]]) -> bytes:
         """The tree's own, with what this machine has besides, on this kernel."""
         public = HostKey.parse(self.lab.manifest_key.read_text())
-        base = verify_manifest(self.lab.manifest.read_bytes(), [public])
+        base = verify_manifest(self.lab.manifest.read_bytes(), [public]).manifest
         facts = tuple(
             FileFact(path, "f", mode, 0, 0, len(data), hashlib.sha256(data).hexdigest(), ())
             for path, (mode, data) in files.items()
         )
         made = replace(base, name=name, entries=(*base.entries, *facts), kernel=own_kernel())
-        return sign_manifest(made, manifest.signing_key(self.lab))
+        signer = Signer.from_private(manifest.signing_key(self.lab))
+        return sign_manifest(made, manifest.validity(made), signer)
 
     def _let_pass(self, machine: Machine) -> None:
         """The switch lets this one reach the others; see `Network.plug`."""

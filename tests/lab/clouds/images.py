@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mock_cloud.attest.bake import BakeChoices
+from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.expectations import Invocation, MountRule, ProgramRule
 from mock_cloud.attest.volatile import cloud_init_rules
 from mock_cloud.process import run
@@ -71,8 +72,9 @@ def write_manifest(lab: Lab, image: StockImage, path: Path) -> None:
     _, envelope = make_signed_manifest(
         image.tree,
         [lab.package_key.read_bytes()],
-        manifest.signing_key(lab),
+        Signer.from_private(manifest.signing_key(lab)),
         name="lab-cloud-1",
+        validity=manifest.validity,
         adjust=lambda choices: _add_cloud(choices, image.tree),
     )
     path.write_bytes(envelope)

@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 from mock_cloud.attest import (
     BakeChoices,
     ImageManifest,
+    Signer,
+    Validity,
     VolatileKind,
     VolatileRule,
     make_manifest,
@@ -28,6 +30,7 @@ from mock_cloud.attest import (
     sign_manifest,
     verify_manifest,
 )
+from mock_cloud.attest.envelope import sign_statement
 from mock_cloud.errors import AttestationRefused, ConfigError
 from mock_cloud.model import HostKey
 from tests.unit.attest.attest_builder import (
@@ -54,6 +57,11 @@ def new_key() -> tuple[bytes, HostKey]:
 
 
 PRIVATE, PUBLIC = new_key()
+VALID = Validity("test", 7, 1000, 2000)
+
+
+def signed(private: bytes = PRIVATE) -> bytes:
+    return sign_manifest(manifest(), VALID, Signer.from_private(private))
 
 
 def make(image: Node, **choices: Any) -> ImageManifest:
@@ -70,7 +78,7 @@ def code_of(envelope: bytes, trusted: list[HostKey]) -> str:
 
 def tampered(change: Any) -> bytes:
     """A signed envelope whose statement was changed afterwards."""
-    envelope = json.loads(sign_manifest(manifest(), PRIVATE))
+    envelope = json.loads(signed())
     statement = json.loads(base64.b64decode(envelope["payload"]))
     change(statement)
     envelope["payload"] = base64.b64encode(json.dumps(statement).encode()).decode()
@@ -78,47 +86,57 @@ def tampered(change: Any) -> bytes:
 
 
 def test_a_signed_manifest_comes_back_as_it_was() -> None:
-    envelope = sign_manifest(manifest(), PRIVATE)
-    again = verify_manifest(envelope, [new_key()[1], PUBLIC])
+    envelope = signed()
+    found = verify_manifest(envelope, [new_key()[1], PUBLIC])
+    assert (found.validity, found.signers) == (VALID, {PUBLIC.fingerprint})
+    again = found.manifest
     assert again.sha256 == manifest().sha256
     assert set(again.entries) == set(manifest().entries)
     judge(Node().boot(), image=again)
 
 
 def test_the_envelope_names_its_key_by_ssh_fingerprint() -> None:
-    envelope = json.loads(sign_manifest(manifest(), PRIVATE))
+    envelope = json.loads(signed())
     assert [one["keyid"] for one in envelope["signatures"]] == [PUBLIC.fingerprint]
     assert envelope["payloadType"] == "application/vnd.in-toto+json"
 
 
 def test_without_trusted_keys_nothing_is_trusted() -> None:
-    assert code_of(sign_manifest(manifest(), PRIVATE), []) == "manifest.no-keys"
+    assert code_of(signed(), []) == "manifest.no-keys"
 
 
-def test_a_stranger_signature_is_refused() -> None:
-    assert code_of(sign_manifest(manifest(), new_key()[0]), [PUBLIC]) == "manifest.signature"
+def test_a_manifest_of_strangers_is_a_wrong_key_in_the_configuration() -> None:
+    private, public = new_key()
+    with pytest.raises(ConfigError) as caught:
+        verify_manifest(signed(private), [PUBLIC])
+    assert public.fingerprint in caught.value.message
+    assert PUBLIC.fingerprint in caught.value.message
 
 
 def test_a_stranger_signature_under_our_name_is_refused() -> None:
-    envelope = json.loads(sign_manifest(manifest(), new_key()[0]))
+    envelope = json.loads(signed(new_key()[0]))
     envelope["signatures"][0]["keyid"] = PUBLIC.fingerprint
     assert code_of(json.dumps(envelope).encode(), [PUBLIC]) == "manifest.signature"
 
 
 def test_an_unsigned_manifest_is_refused() -> None:
-    envelope = json.loads(sign_manifest(manifest(), PRIVATE)) | {"signatures": []}
+    envelope = json.loads(signed()) | {"signatures": []}
     assert code_of(json.dumps(envelope).encode(), [PUBLIC]) == "manifest.signature"
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda statement: statement["predicate"].update(name="other"),
-        lambda statement: statement["predicate"]["entries"].append(
+        lambda statement: statement["predicate"]["manifest"].update(name="other"),
+        lambda statement: statement["predicate"]["manifest"]["entries"].append(
             ["/evil", "f", 0o755, 0, 0, 1, sha256("evil"), None]
         ),
-        lambda statement: statement["predicate"]["packages"].append(["evil-1-1.x86_64", "0" * 64]),
+        lambda statement: statement["predicate"]["manifest"]["packages"].append(
+            ["evil-1-1.x86_64", "0" * 64]
+        ),
         lambda statement: statement["subject"][0].update(name="other"),
+        lambda statement: statement["predicate"].update(expires=2**33),
+        lambda statement: statement["predicate"].update(serial=8),
     ],
 )
 def test_a_changed_manifest_is_refused(change: Any) -> None:
@@ -142,32 +160,18 @@ def test_what_is_no_envelope_is_refused(envelope: bytes) -> None:
 
 def test_a_signed_statement_about_something_else_is_refused() -> None:
     """Our key may sign other things: provenance is no manifest."""
-    from securesystemslib.dsse import Envelope
-    from securesystemslib.signer import CryptoSigner
-
-    from mock_cloud.attest.envelope import PAYLOAD_TYPE, _verifier
-
-    key = Ed25519PrivateKey.generate()
-    line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    public = HostKey.parse(line.decode())
-    statement = {
-        "_type": "https://in-toto.io/Statement/v1",
-        "subject": [],
-        "predicateType": "https://slsa.dev/provenance/v1",
-        "predicate": {},
-    }
-    envelope = Envelope(json.dumps(statement).encode(), PAYLOAD_TYPE, {})
-    envelope.sign(CryptoSigner(key, _verifier(public)))
-    assert code_of(json.dumps(envelope.to_dict()).encode(), [public]) == "manifest.malformed"
+    signer = Signer.from_private(PRIVATE)
+    envelope = sign_statement("https://slsa.dev/provenance/v1", {}, {}, signer)
+    assert code_of(envelope, [PUBLIC]) == "manifest.malformed"
 
 
 def test_only_ed25519_keys_sign_and_verify() -> None:
     with pytest.raises(ConfigError):
-        sign_manifest(manifest(), private_bytes(generate_private_key(SECP256R1())))
+        signed(private_bytes(generate_private_key(SECP256R1())))
     with pytest.raises(ConfigError):
-        sign_manifest(manifest(), b"not a key")
+        signed(b"not a key")
     with pytest.raises(ConfigError):
-        verify_manifest(sign_manifest(manifest(), PRIVATE), [HostKey("ssh-rsa", b"abc")])
+        verify_manifest(signed(), [HostKey("ssh-rsa", b"abc")])
 
 
 def test_a_manifest_pins_what_no_package_accounts_for() -> None:

@@ -248,7 +248,7 @@ def test_the_examples_of_clouds_work_and_show_the_true_defaults(
 EXAMPLE = Path(__file__).parents[3] / "etc/mock/remotes.d/ec2.toml"
 WITHOUT_DEFAULT = (
     *("subnets", "profile", "access_key_id", "secret_access_key", "endpoint"),
-    *("price_per_hour", "manifest", "repository", "key"),
+    *("price_per_hour", "manifest", "manifest_max_age", "repository", "key"),
 )
 
 
@@ -266,7 +266,7 @@ def test_the_shipped_ec2_example_works_and_shows_the_true_defaults(place: Path) 
     plain = read_remote("ec2", path)
     assert plain.arches == ("x86_64", "aarch64")
     names = "|".join(WITHOUT_DEFAULT)
-    uncommented, count = re.subn(rf"(?m)^#(?!{names})(?=[a-z_]+ = )", "", text)
-    assert count == 17
+    uncommented, count = re.subn(rf"(?m)^#(?!(?:{names}) = )(?=[a-z_]+ = )", "", text)
+    assert count == 18
     path.write_text(uncommented)
     assert read_remote("ec2", path) == plain
