@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mock_cloud import places
 from mock_cloud.cli.doctor import print_findings
-from mock_cloud.config.chroots import user_home
+from mock_cloud.config.paths import describe_default_results
 from mock_cloud.config.remote_text import Value, parse_word, plain_keys
 from mock_cloud.config.remotes import PROVIDERS
 from mock_cloud.errors import EXIT_CONFIG, CommandLineError
@@ -89,9 +90,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     ask = _ask if sys.stdin.isatty() and sys.stderr.isatty() else None
     given = _given(arguments, arches)
     answers = complete(given, arches, arguments.host, ask)
-    directory = arguments.directory or user_home() / ".config/mock/remotes.d"
+    directory = arguments.directory or places.config_home() / "mock/remotes.d"
     remote = write_remote(arguments.name, answers, directory, force=arguments.force)
     console.info(f"{remote.source} is written")
+    console.info(f"results of builds go to {describe_default_results()}")
     if arguments.no_check:
         return 0
     findings = examine_remote(remote)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -26,15 +26,6 @@ from mock_cloud.cloud.schema import CREATE_TABLE, VERSION, migrate
 from mock_cloud.errors import CloudError, ConfigError
 
 _BUSY_TIMEOUT_S: Final = 10.0
-
-
-def default_state_dir(env: Mapping[str, str] | None = None) -> Path:
-    """``$XDG_STATE_HOME/mock-cloud``, else ``~/.local/state/mock-cloud``.
-
-    A relative XDG_STATE_HOME is ignored, as the XDG Base Directory Specification says.
-    """
-    base = Path((os.environ if env is None else env).get("XDG_STATE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".local/state") / "mock-cloud"
 
 
 class Journal:

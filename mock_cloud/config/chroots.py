@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from templated_dictionary import TemplatedDictionary
 
+from mock_cloud import places
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.config.includes import read_with_includes
 from mock_cloud.errors import CommandLineError, ConfigError
@@ -54,10 +55,7 @@ _PREDEFINED: Final[dict[str, Any]] = {
 
 def user_home() -> Path:
     """The home directory mock looks into: the one in the password database, not $HOME."""
-    try:
-        return Path(pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError:
-        return Path(os.environ.get("HOME", "/nonexistent"))
+    return places.password_home() or Path(os.environ.get("HOME", "/nonexistent"))
 
 
 def load_config_opts(

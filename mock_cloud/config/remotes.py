@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from mock_cloud.config.chroots import MOCK_CONFIG_DIR, user_home
+from mock_cloud import places
+from mock_cloud.config.chroots import MOCK_CONFIG_DIR
 from mock_cloud.config.remote_tables import CLOUD_TABLES, TABLES
 from mock_cloud.config.toml_tables import Document, read_document
 from mock_cloud.errors import ConfigError
@@ -62,10 +63,10 @@ class RemoteFile:
 
 def remote_directories(configdir: Path | None = None, home: Path | None = None) -> list[Path]:
     """Where remotes are looked up, in this order; `configdir` is mock's --configdir."""
-    home = home if home is not None else user_home()
-    places = [configdir] if configdir is not None else []
-    places += [home / ".config/mock", MOCK_CONFIG_DIR]
-    return list(dict.fromkeys(place / "remotes.d" for place in places))
+    config_home = places.config_home() if home is None else home / ".config"
+    found = [configdir] if configdir is not None else []
+    found += [config_home / "mock", MOCK_CONFIG_DIR]
+    return list(dict.fromkeys(place / "remotes.d" for place in found))
 
 
 def list_remotes(configdir: Path | None = None, home: Path | None = None) -> list[RemoteFile]:
@@ -86,19 +87,19 @@ def load_remote(name: str, configdir: Path | None = None, *, home: Path | None =
     """The remote `name`. ConfigError with file, line and the mistake."""
     if find_name_problem(name) is not None:
         raise ConfigError(f"{printable(name)!r} is no name of a remote")
-    places = remote_directories(configdir, home)
-    for place in places:
+    directories = remote_directories(configdir, home)
+    for place in directories:
         path = place / f"{name}.toml"
         if path.exists():
             return read_remote(name, path)
     known = [remote.name for remote in list_remotes(configdir, home)]
     near = difflib.get_close_matches(name, known, n=3) or known
-    looked = ", ".join(str(place) for place in places)
+    looked = ", ".join(str(place) for place in directories)
     raise ConfigError(
         f"no remote {printable(name)!r}: there is no {printable(name)}.toml in {looked}",
         hint=f"there are: {', '.join(near)}"
         if near
-        else f"write ~/.config/mock/remotes.d/{name}.toml, see mock-cloud-remotes(5)",
+        else f"mock-cloud setup {name} writes one, see mock-cloud-remotes(5)",
     )
 
 

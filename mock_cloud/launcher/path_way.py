@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from mock_cloud import places
 from mock_cloud.errors import ConfigError
 from mock_cloud.launcher.edits import Edit, edit_block, find_block, read_text
 from mock_cloud.launcher.real import is_launcher
@@ -21,8 +22,7 @@ _BY_SHELL: Final = {"bash": ".bashrc", "zsh": ".zshrc"}
 
 def own_directory(environ: Mapping[str, str]) -> Path:
     """Where the user's link stands: ``$XDG_DATA_HOME/mock-cloud/bin``."""
-    data = Path(environ.get("XDG_DATA_HOME") or "")
-    return (data if data.is_absolute() else Path.home() / ".local/share") / "mock-cloud/bin"
+    return places.data_home(environ) / "mock-cloud/bin"
 
 
 def find_launcher() -> Path:
@@ -48,7 +48,7 @@ def shell_lines(directory: Path) -> str:
 
 def default_profile(environ: Mapping[str, str]) -> Path:
     """The file that the user's shell reads."""
-    return Path.home() / _BY_SHELL.get(Path(environ.get("SHELL", "")).name, ".profile")
+    return places.home(environ) / _BY_SHELL.get(Path(environ.get("SHELL", "")).name, ".profile")
 
 
 def enable(environ: Mapping[str, str], profile: Path | None) -> list[Edit]:
@@ -77,7 +77,7 @@ def disable(environ: Mapping[str, str], profile: Path | None) -> list[Edit]:
 
 def profiles_with_block() -> list[Path]:
     """The usual profiles that have our block."""
-    found = [Path.home() / name for name in _PROFILES]
+    found = [places.home() / name for name in _PROFILES]
     return [path for path in found if path.is_file() and find_block(read_text(path)) is not None]
 
 

@@ -18,6 +18,7 @@ from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.config import ConfigOpts, choose_arch, load_remote
 from mock_cloud.errors import LocalDiskFull, MockCloudError, TransportError
 from mock_cloud.invocation import CommandLine
+from mock_cloud.model import MOCK_LIBDIR
 from mock_cloud.remote.trusted import trust
 from mock_cloud.results import ResultDir
 from mock_cloud.session.attempts import Attempt, Plan, perform
@@ -101,6 +102,10 @@ def run(
             console.warning(warning)
         work, shadow = stack.enter_context(shadowed(work, line, opts, remote))
         destination = find_destination(line, opts, work)
+        if work.paths.is_users_own and not destination.chain:
+            console.info(
+                f"results go to {destination.path}: {MOCK_LIBDIR} is not yours to write to"
+            )
         resultdir = stack.enter_context(open_results(destination))
         stack.enter_context(tidied(state_dir(), configdir, console))
         task = Task(

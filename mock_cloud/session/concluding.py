@@ -78,6 +78,5 @@ def conclude(this: Run, end: JobEnd) -> int:
 
 def _remove_local_results(this: Run) -> None:
     """mock --clean removes the chroot's directory, the default resultdir in it included."""
-    resultdir = this.work.paths.resultdir
-    if this.work.paths.basedir in resultdir.parents:
-        shutil.rmtree(resultdir, ignore_errors=True)
+    if this.work.paths.results_go_with_chroot:
+        shutil.rmtree(this.work.paths.resultdir, ignore_errors=True)

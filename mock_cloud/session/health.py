@@ -12,6 +12,7 @@ from mock_cloud.cloud.findings import Finding, look
 from mock_cloud.cloud.listing import list_rows
 from mock_cloud.cloud.providers import find_provider
 from mock_cloud.config import MOCK_CONFIG_DIR, list_remotes, load_remote
+from mock_cloud.config.paths import describe_default_results
 from mock_cloud.errors import ConfigError, MockCloudError
 from mock_cloud.model import Toolkit
 from mock_cloud.session.known_good import KnownGoods, expiry_text
@@ -26,6 +27,7 @@ def examine_machine(configdir: Path | None) -> list[Finding]:
     return [
         look("python", _python),
         look("state directory", lambda: f"{state_dir()}, {len(list_rows(state_dir()))} nodes"),
+        look("results", describe_default_results),
         look("toolkit", _toolkit),
         look("chroot configurations", lambda: _chroots(configdir or MOCK_CONFIG_DIR)),
         look("remotes", lambda: _remotes(configdir)),
@@ -90,7 +92,7 @@ def _remotes(configdir: Path | None) -> str:
     names = [remote.name for remote in list_remotes(configdir)]
     if not names:
         raise ConfigError(
-            "none", hint="write ~/.config/mock/remotes.d/NAME.toml, see mock-cloud-remotes(5)"
+            "none", hint="mock-cloud setup NAME writes one, see mock-cloud-remotes(5)"
         )
     return " ".join(names)
 

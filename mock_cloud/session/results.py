@@ -58,8 +58,8 @@ def find_destination(line: CommandLine, opts: ConfigOpts, work: Work) -> Destina
     if line.mode == "chain":
         repository = Path(line.localrepo) if line.localrepo else _own_repository(line)
         return Destination(chain_results(repository, opts), chain=True, fresh=False)
-    inside = work.paths.basedir in work.paths.resultdir.parents
-    return Destination(work.paths.resultdir, chain=False, fresh=inside and work.fresh)
+    fresh = work.paths.results_go_with_chroot and work.fresh
+    return Destination(work.paths.resultdir, chain=False, fresh=fresh)
 
 
 def _own_repository(line: CommandLine) -> Path:

@@ -1,30 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where this user's state and cache live (XDG base directory specification 0.8).
+"""Where this user's state and cache live: see `places`.
 
-Users of services may have no home, or an environment with somebody else's: Koji's builder starts
-mock as kojibuilder with the environment of root. Theirs is in mock's own directory.
+Users of services may have no home; theirs is in mock's own directory then.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
 
-from mock_cloud.config.chroots import user_home
+from mock_cloud import places
 from mock_cloud.errors import ConfigError
-
-MOCK_LIBDIR: Final = Path("/var/lib/mock")
+from mock_cloud.model import MOCK_LIBDIR
 
 
 def state_dir() -> Path:
     """``$XDG_STATE_HOME/mock-cloud``, made if need be, open to its owner only. ConfigError."""
-    return _private("XDG_STATE_HOME", ".local/state")
+    return _private(places.state_home(), "XDG_STATE_HOME", ".local/state")
 
 
 def cache_dir() -> Path:
     """``$XDG_CACHE_HOME/mock-cloud``; whatever is in it can be made again. ConfigError."""
-    return _private("XDG_CACHE_HOME", ".cache")
+    return _private(places.cache_home(), "XDG_CACHE_HOME", ".cache")
 
 
 def manifests_dir() -> Path:
@@ -37,22 +34,18 @@ def manifests_dir() -> Path:
     return path
 
 
-def _private(variable: str, default: str) -> Path:
-    first: ConfigError | None = None
-    for root in _places(variable, default):
+def _private(base: Path, variable: str, default: str) -> Path:
+    try:
+        return _make(base / "mock-cloud", variable)
+    except ConfigError:
+        if os.environ.get(variable, "").startswith("/"):
+            raise
+        homeless = Path(MOCK_LIBDIR) / f".home-{os.geteuid()}"
         try:
-            return _make(root / "mock-cloud", variable)
-        except ConfigError as error:
-            first = first or error
-    raise first or ConfigError(f"no place for {variable}")
-
-
-def _places(variable: str, default: str) -> list[Path]:
-    base = os.environ.get(variable, "")
-    if base.startswith("/"):  # the specification has relative paths ignored
-        return [Path(base)]
-    homes = [Path.home(), user_home(), MOCK_LIBDIR / f".home-{os.geteuid()}"]
-    return [home / default for home in dict.fromkeys(homes)]
+            return _make(homeless / default / "mock-cloud", variable)
+        except ConfigError:
+            pass
+        raise  # of the home directory, where it belongs
 
 
 def _make(path: Path, variable: str) -> Path:

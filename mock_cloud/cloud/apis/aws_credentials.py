@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mock_cloud import places
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Secret
 from mock_cloud.settings import Ec2Settings
@@ -80,7 +81,7 @@ def _from_environment(environment: Mapping[str, str]) -> AwsKeys:
 
 
 def _files(environment: Mapping[str, str], home: Path | None) -> tuple[Path, Path]:
-    place = (home or Path.home()) / ".aws"
+    place = (home or places.home()) / ".aws"
     credentials = environment.get("AWS_SHARED_CREDENTIALS_FILE") or place / "credentials"
     config = environment.get("AWS_CONFIG_FILE") or place / "config"
     return Path(credentials).expanduser(), Path(config).expanduser()

@@ -32,7 +32,7 @@ class CloudEntry:
         return f"CloudEntry({self.source})"  # the values have passwords among them
 
 
-def find_entry(cloud: str, environ: Mapping[str, str], home: Path) -> CloudEntry:
+def find_entry(cloud: str, environ: Mapping[str, str], config_home: Path) -> CloudEntry:
     """The cloud to use: `cloud`, else OS_CLOUD, else the OS_* variables, else the only one.
 
     ConfigError if there is none, or none of that name.
@@ -40,7 +40,7 @@ def find_entry(cloud: str, environ: Mapping[str, str], home: Path) -> CloudEntry
     wanted = cloud or environ.get("OS_CLOUD", "")
     if not wanted and "OS_AUTH_URL" in environ:
         return _from_environment(environ)
-    path = _find_file("clouds", environ.get("OS_CLIENT_CONFIG_FILE", ""), home)
+    path = _find_file("clouds", environ.get("OS_CLIENT_CONFIG_FILE", ""), config_home)
     if path is None:
         raise ConfigError(
             "there are no credentials for OpenStack: "
@@ -49,7 +49,7 @@ def find_entry(cloud: str, environ: Mapping[str, str], home: Path) -> CloudEntry
                 if wanted
                 else "no OS_CLOUD, no OS_AUTH_URL"
             )
-            + f" in {home}/.config/openstack or {_SITE}",
+            + f" in {config_home}/openstack or {_SITE}",
             hint="fetch clouds.yaml from the cloud's own pages into ~/.config/openstack",
         )
     clouds = _clouds(path)
@@ -63,7 +63,7 @@ def find_entry(cloud: str, environ: Mapping[str, str], home: Path) -> CloudEntry
             + ("" if wanted else "; name one as [openstack] cloud or OS_CLOUD"),
         )
     values = _flat(clouds[wanted])
-    secure = _find_file("secure", environ.get("OS_CLIENT_SECURE_FILE", ""), home)
+    secure = _find_file("secure", environ.get("OS_CLIENT_SECURE_FILE", ""), config_home)
     if secure is not None:
         values |= _flat(_clouds(secure).get(wanted, {}))
     return CloudEntry(f"cloud {wanted!r} of {path}", values)
@@ -78,10 +78,10 @@ def _from_environment(environ: Mapping[str, str]) -> CloudEntry:
     return CloudEntry("the OS_* environment variables", values)
 
 
-def _find_file(stem: str, named: str, home: Path) -> Path | None:
+def _find_file(stem: str, named: str, config_home: Path) -> Path | None:
     if named:
         return Path(named)
-    for place in (home / ".config/openstack", _SITE):
+    for place in (config_home / "openstack", _SITE):
         for suffix in _SUFFIXES:
             path = place / f"{stem}{suffix}"
             if path.exists():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from mock_cloud import places
 from mock_cloud.cloud.apis.clouds_yaml import CloudEntry, find_entry
 from mock_cloud.errors import ConfigError
 from mock_cloud.invocation.names import expand_home
@@ -83,8 +84,8 @@ def read_credentials(
     ConfigError names the place and what is missing there.
     """
     environ = os.environ if environ is None else environ
-    home = Path(expand_home("~")) if home is None else home
-    return parse_credentials(find_entry(cloud, environ, home))
+    config = places.config_home(environ) if home is None else home / ".config"
+    return parse_credentials(find_entry(cloud, environ, config))
 
 
 def parse_credentials(entry: CloudEntry) -> OpenStackCredentials:

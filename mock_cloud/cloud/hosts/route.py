@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mock_cloud import places
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import UserKeys
 from mock_cloud.process import CommandFailed, run
@@ -139,7 +140,7 @@ class _Place:
         if identity is not None:
             return UserKeys((str(identity),), whole_agent=False)
         files = (self.expand(name) for name in self.values.get("identityfile", ()))
-        there = tuple(str(Path(name).expanduser()) for name in files if name)
+        there = tuple(_with_home(name) for name in files if name)
         return UserKeys(
             tuple(name for name in there if Path(name).is_file()),
             whole_agent=self.one("identitiesonly") != "yes",
@@ -149,7 +150,7 @@ class _Place:
         """`text` with ssh_config(5)'s tokens replaced. ConfigError for one that is not known."""
         tokens = {
             "%%": "%",
-            "%d": str(Path.home()),
+            "%d": str(_ssh_home()),
             "%h": self.host,
             "%n": self.name,
             "%p": str(self.port),
@@ -205,3 +206,12 @@ def _forward(jump: _Place, beyond: _Place, before: tuple[str, ...]) -> tuple[str
     login = ["-l", jump.one("user"), "-p", str(jump.port)]
     target = f"[{beyond.host}]:{beyond.port}"
     return ("ssh", *_config_words(jump.config), *options, *login, "-W", target, "--", jump.name)
+
+
+def _ssh_home() -> Path:
+    """The home directory as OpenSSH has it: from the password database, not $HOME."""
+    return places.password_home() or Path("/nonexistent")
+
+
+def _with_home(name: str) -> str:
+    return str(_ssh_home() / name[2:]) if name.startswith("~/") else str(Path(name).expanduser())

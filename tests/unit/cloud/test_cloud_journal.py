@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.cloud.journal import Journal, default_state_dir
+from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
 from mock_cloud.errors import CloudError, ConfigError
@@ -244,14 +244,6 @@ def test_an_unusable_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="file/state"):
         Journal(tmp_path / "file" / "state")
-
-
-def test_the_state_directory_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert default_state_dir({"XDG_STATE_HOME": "/s"}) == Path("/s/mock-cloud")
-    at_home = Path("/home/someone/.local/state/mock-cloud")
-    assert default_state_dir({}) == at_home
-    assert default_state_dir({"XDG_STATE_HOME": "relative"}) == at_home
 
 
 def test_a_lease_keeps_the_host_key_exactly(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def config(tmp_path: Path) -> Path:
 
 def refusal(home: Path, cloud: str = "", **environ: str) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
-        find_entry(cloud, environ, home)
+        find_entry(cloud, environ, home / ".config")
     assert "hidden" not in caught.value.message + str(caught.value.hint) + repr(caught.value)
     return caught.value
 
@@ -70,36 +70,38 @@ def test_the_current_directory_is_not_asked(
     checkout.mkdir()
     (checkout / "clouds.yaml").write_text("clouds: {one: {auth: {auth_url: 'http://evil'}}}")
     monkeypatch.chdir(checkout)
-    entry = find_entry("one", {}, tmp_path)
+    entry = find_entry("one", {}, tmp_path / ".config")
     assert entry.values["auth_url"] == "https://one.example.org:5000/v3"
 
 
 def test_the_source_names_entry_and_file(config: Path, tmp_path: Path) -> None:
-    entry = find_entry("", {"OS_CLOUD": "one"}, tmp_path)
+    entry = find_entry("", {"OS_CLOUD": "one"}, tmp_path / ".config")
     assert entry.source == f"cloud 'one' of {config}/clouds.yaml"
     assert entry.values["region_name"] == "north"
     assert "hidden" not in repr(entry)
 
 
 def test_the_remotes_choice_goes_before_the_environments(config: Path, tmp_path: Path) -> None:
-    entry = find_entry("two", {"OS_CLOUD": "one", "OS_AUTH_URL": "https://x"}, tmp_path)
+    entry = find_entry("two", {"OS_CLOUD": "one", "OS_AUTH_URL": "https://x"}, tmp_path / ".config")
     assert entry.values["application_credential_id"] == "abc"
 
 
 def test_variables_alone(config: Path, tmp_path: Path) -> None:
-    entry = find_entry("", {"OS_AUTH_URL": "https://x", "OS_USERNAME": "u", "PATH": "/"}, tmp_path)
+    entry = find_entry(
+        "", {"OS_AUTH_URL": "https://x", "OS_USERNAME": "u", "PATH": "/"}, tmp_path / ".config"
+    )
     assert entry.values == {"auth_url": "https://x", "username": "u"}
     assert entry.source == "the OS_* environment variables"
 
 
 def test_a_named_file_and_its_only_cloud(config: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("clouds: {only: {auth: {auth_url: 'https://o'}}}")
-    entry = find_entry("", {"OS_CLIENT_CONFIG_FILE": f"{tmp_path}/mine.yaml"}, tmp_path)
+    entry = find_entry("", {"OS_CLIENT_CONFIG_FILE": f"{tmp_path}/mine.yaml"}, tmp_path / ".config")
     assert entry.source == f"cloud 'only' of {tmp_path}/mine.yaml"
 
 
 def test_secure_yaml_adds_the_secret(config: Path, tmp_path: Path) -> None:
     (config / "secure.yaml").write_text("clouds: {two: {auth: {application_credential_secret: s}}}")
-    values = find_entry("two", {}, tmp_path).values
+    values = find_entry("two", {}, tmp_path / ".config").values
     assert values["application_credential_secret"] == "s"
     assert values["application_credential_id"] == "abc"

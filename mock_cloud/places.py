@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where this user's own files are: one rule for remotes, state, cache, data and credentials.
+
+The XDG Base Directory Specification 0.8: ``$XDG_…_HOME`` if it is an absolute path, else a
+directory in the user's home. The home is $HOME if that is the user's own. Services start programs
+with another user's environment (Koji's builder runs mock as kojibuilder with root's, `sudo` may
+keep $HOME): then it is the one in the password database. Files of mock's and OpenSSH's, such as
+``~/.config/mock.cfg``, are where these look for them, whatever $HOME says.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def home(environ: Mapping[str, str] = os.environ) -> Path:
+    """The user's home directory. It need not exist."""
+    given = Path(environ.get("HOME", ""))
+    try:
+        if given.is_absolute() and given.stat().st_uid == os.geteuid():
+            return given
+    except OSError:
+        pass
+    return password_home() or (given if given.is_absolute() else Path("/nonexistent"))
+
+
+def password_home() -> Path | None:
+    """The home directory in the password database; None for a user who is not in it."""
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return None
+
+
+def config_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """``$XDG_CONFIG_HOME``, else ``~/.config``."""
+    return _base("XDG_CONFIG_HOME", ".config", environ)
+
+
+def data_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """``$XDG_DATA_HOME``, else ``~/.local/share``."""
+    return _base("XDG_DATA_HOME", ".local/share", environ)
+
+
+def state_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """``$XDG_STATE_HOME``, else ``~/.local/state``."""
+    return _base("XDG_STATE_HOME", ".local/state", environ)
+
+
+def cache_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """``$XDG_CACHE_HOME``, else ``~/.cache``."""
+    return _base("XDG_CACHE_HOME", ".cache", environ)
+
+
+def _base(variable: str, default: str, environ: Mapping[str, str]) -> Path:
+    given = Path(environ.get(variable, ""))
+    return given if given.is_absolute() else home(environ) / default
