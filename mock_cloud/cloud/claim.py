@@ -4,7 +4,8 @@
 In this order: the node on which the chroot lives; a warm idle node; a new node; and at the
 remote's limit, a node that nobody will miss. Else the caller must wait. A node that has less than
 half of its life left is taken only for what goes on in a chroot that lives there: anywhere else
-that chroot would be lost. One that is reserved for a chroot serves that one alone.
+that chroot would be lost. One that is reserved for a chroot serves that one alone. A chroot whose
+node has ended is never silently made anew: only a command that would empty it may do so.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from mock_cloud.errors import ChrootGone, ChrootLocked
 class Wish:
     """What a build needs. `fresh`: the chroot is made anew, wherever it lived before.
 
-    `kept`: the chroot was made before, and nothing can be done without what is in it.
+    `kept`: the chroot was made before, and nothing can be done without what is in it. `discards`:
+    the command does away with what is in the chroot, where there is one.
     """
 
     remote: str
@@ -32,6 +34,7 @@ class Wish:
     max_nodes: int
     arch: str = ""
     kept: bool = False
+    discards: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +66,14 @@ class Wait:
 Choice = Take | Create | Evict | Wait
 
 
-def choose(leases: Sequence[Lease], wish: Wish, now_unix: float) -> Choice:
-    """What to do for `wish`. `leases` are all that are not gone.
+def choose(
+    leases: Sequence[Lease], wish: Wish, now_unix: float, *, lost: Lease | None = None
+) -> Choice:
+    """What to do for `wish`. `leases` are all that are not gone, `lost` is what `find_lost` finds.
 
     ChrootLocked if a living process works in the same chroot: mock does not wait for that
     lock either (`buildroot.py`, `_lock_buildroot`: non-blocking, exit code 60). ChrootGone if the
-    chroot that the wish counts on lives nowhere.
+    chroot that the wish counts on lives nowhere, or not on a node of these settings.
     """
     ours = [item for item in leases if (item.remote, item.owner) == (wish.remote, wish.owner)]
     for item in ours:
@@ -82,11 +87,8 @@ def choose(leases: Sequence[Lease], wish: Wish, now_unix: float) -> Choice:
         return Take(home)
     if home is not None and not wish.fresh:
         return Wait((describe(home),))
-    if home is None and wish.kept:
-        raise ChrootGone(
-            f"chroot {wish.chroot} on remote {wish.remote} is gone: its node has ended",
-            hint="start again with --init; a node ends [lease] idle_ttl after its last command",
-        )
+    if home is None and not (wish.fresh or wish.discards):
+        _check_not_lost(ours, wish, lost)
     warm = [item for item in ours if _is_warm(item, wish, now_unix)]
     if warm:
         # The one used last: the others may reach their idle limit.
@@ -95,8 +97,52 @@ def choose(leases: Sequence[Lease], wish: Wish, now_unix: float) -> Choice:
         return Create()
     unneeded = [item for item in ours if is_unneeded(item)]
     if unneeded:
-        return Evict(min(unneeded, key=lambda item: item.idle_since_unix or 0.0))
+        # First one on which no chroot is lost.
+        return Evict(
+            min(unneeded, key=lambda item: (bool(item.chroots), item.idle_since_unix or 0.0))
+        )
     return Wait(tuple(describe(item) for item in ours))
+
+
+def find_lost(gone: Sequence[Lease], wish: Wish) -> Lease | None:
+    """The lease that ended last of those on whose nodes the chroot lived."""
+    homes = [
+        item
+        for item in gone
+        if (item.remote, item.owner) == (wish.remote, wish.owner) and wish.chroot in item.chroots
+    ]
+    return max(homes, key=lambda item: item.ended_unix or 0.0, default=None)
+
+
+def _check_not_lost(ours: Sequence[Lease], wish: Wish, lost: Lease | None) -> None:
+    """ChrootGone for a chroot that was made and that no usable node has."""
+    what = f"chroot {wish.chroot} on remote {wish.remote}"
+    hint = "make it again with --init, or forget it with --clean"
+    for item in ours:
+        if wish.chroot in item.chroots and item.settings != wish.settings:
+            raise ChrootGone(
+                f"{what} cannot be reached: it lives on lease {item.id}, which was made before the"
+                " remote's file, its manifest or this program changed",
+                hint=f"change them back, or {hint}",
+            )
+    if lost is not None or wish.kept:
+        raise ChrootGone(
+            f"{what} is gone: its node {describe_end(lost)}",
+            hint=f"{hint}; [lease] idle_ttl and max_ttl say how long a node stays",
+        )
+
+
+def describe_end(lease: Lease | None) -> str:
+    """When a lease ended, and why as far as its times tell; None is an unknown one."""
+    if lease is None or lease.ended_unix is None:
+        return "has ended"
+    at = datetime.fromtimestamp(lease.ended_unix).astimezone().strftime("%Y-%m-%d %H:%M")
+    idle_since = lease.idle_since_unix
+    if lease.ended_unix >= lease.expires_unix:
+        return f"reached the end of its life (max_ttl) at {at}"
+    if idle_since is not None and lease.ended_unix >= idle_since + lease.idle_ttl_s:
+        return f"ended at {at}, idle for longer than idle_ttl ({lease.idle_ttl_s:g} s)"
+    return f"ended at {at}"
 
 
 def describe(lease: Lease) -> str:
@@ -113,7 +159,8 @@ def _find_home(leases: Sequence[Lease], wish: Wish, now_unix: float) -> Lease | 
     for item in leases:
         usable = item.state in (LeaseState.READY, LeaseState.BUSY)
         timely = item.has_time(now_unix) or not wish.fresh
-        if usable and timely and item.settings == wish.settings and wish.chroot in item.chroots:
+        lives = wish.chroot in item.chroots or (item.abandoned and item.chroot == wish.chroot)
+        if usable and timely and item.settings == wish.settings and lives:
             return item
     return None
 

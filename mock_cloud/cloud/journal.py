@@ -26,6 +26,8 @@ from mock_cloud.cloud.schema import CREATE_TABLE, VERSION, migrate
 from mock_cloud.errors import CloudError, ConfigError
 
 _BUSY_TIMEOUT_S: Final = 10.0
+_LOST_KEPT_S: Final = 30 * 86400.0
+"""So long a command that counts on a chroot is told that its node has ended."""
 
 
 class Journal:
@@ -191,12 +193,24 @@ class Journal:
                 )
 
     def forget_old(self) -> None:
-        """Drop leases that ended before today (UTC): no budget counts them any more."""
+        """Drop leases that ended before today (UTC): no budget counts them any more.
+
+        Those on whose nodes chroots were lost stay for `_LOST_KEPT_S`: see `claim.find_lost`.
+        """
+        now = time.time()
         with self._connect() as db:
             db.execute(
-                "DELETE FROM lease WHERE state = ? AND COALESCE(ended_unix, expires_unix) < ?",
-                (LeaseState.GONE.value, day_start(time.time())),
+                "DELETE FROM lease WHERE state = ? AND COALESCE(ended_unix, expires_unix)"
+                " < CASE chroots WHEN '[]' THEN ? ELSE ? END",
+                (LeaseState.GONE.value, day_start(now), now - _LOST_KEPT_S),
             )
+
+    def forget_chroots(self, lease_id: str) -> None:
+        """The user gave the lease's chroots away with its node: nobody misses them."""
+        with self.transaction() as books:
+            lease = books.find(lease_id)
+            if lease is not None:
+                books.write(replace(lease, chroots=()))
 
     def key_path(self, lease_id: str) -> Path:
         """Where the lease's client key is, mode 0600."""
@@ -212,6 +226,13 @@ class Transaction:
     def leases(self) -> list[Lease]:
         rows = self._db.execute(
             f"{SELECT} WHERE state <> ? ORDER BY created_unix, id", (LeaseState.GONE.value,)
+        )
+        return [parse_row(row) for row in rows.fetchall()]
+
+    def gone_homes(self) -> list[Lease]:
+        """Leases that are gone, with chroots that nobody has made anew or given away since."""
+        rows = self._db.execute(
+            f"{SELECT} WHERE state = ? AND chroots <> '[]'", (LeaseState.GONE.value,)
         )
         return [parse_row(row) for row in rows.fetchall()]
 

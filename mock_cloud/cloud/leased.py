@@ -157,7 +157,8 @@ class LeasedNode:
         if self._given_back:
             return
         lease = self._lease
-        used_up = lease.builds >= self._max_builds and not lease.reserved
+        # A count takes no chroot away: what its user put there is on no other node.
+        used_up = lease.builds >= self._max_builds and not (lease.reserved or lease.chroots)
         if not keep or lease.idle_ttl_s <= 0 or used_up:
             self.destroy()
             return

@@ -128,6 +128,7 @@ def _release(journal: Journal, lease: Lease, load: LoadRemote, *, force: bool) -
         return Released(lease.id, lease.remote, f"in use: {describe(lease)}")
     try:
         end_lease(journal, _provider_of(lease, journal.state_dir, load), lease.id)
+        journal.forget_chroots(lease.id)
     except MockCloudError as error:
         hint = f" ({error.hint})" if error.hint else ""
         return Released(lease.id, lease.remote, error.message + hint)

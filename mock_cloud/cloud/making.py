@@ -65,7 +65,6 @@ def intend(books: Transaction, remote: Remote, wish: Wish, price_per_hour: float
         idle_ttl_s=remote.lease.idle_ttl_s,
         builds=1,
         chroot=wish.chroot,
-        chroots=(wish.chroot,),
         holder=Holder.me(),
         arch=wish.arch,
         price_per_hour=price_per_hour,

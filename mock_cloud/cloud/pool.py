@@ -9,7 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.cloud.claim import Choice, Create, Evict, Take, Wait, Wish, choose, is_unneeded
+from mock_cloud.cloud.claim import (
+    Choice,
+    Create,
+    Evict,
+    Take,
+    Wait,
+    Wish,
+    choose,
+    find_lost,
+    is_unneeded,
+)
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState, releasing
 from mock_cloud.cloud.leased import LeasedNode, end_lease
@@ -34,6 +44,7 @@ def acquire(  # noqa: PLR0913
     on_phase: OnPhase = lambda phase: None,
     fresh: bool = False,
     kept: bool = False,
+    discards: bool = False,
     toolkit: str = "",
 ) -> LeasedNode:
     """A node of `remote` to work in `chroot`, waiting at most `deadline_s` seconds.
@@ -41,7 +52,8 @@ def acquire(  # noqa: PLR0913
     `arch` is the node's architecture, one of the remote's.
     The node on which the chroot lives comes first, then any warm one, then a new one. `fresh`:
     the build makes the chroot anew, so another node will do if its home is at work. `kept`: no
-    node but its home will do, and ChrootGone is raised if there is none.
+    node but its home will do. `discards`: the command does away with what is in the chroot.
+    Unless `fresh` or `discards`, ChrootGone is raised for a chroot whose node has ended.
     `toolkit` is the digest of what will be pushed: a node that holds another one would be
     refused, so it is not taken. `on_phase` is told what happens, in a few words. CloudError,
     ConfigError; ChrootLocked at once if a living process works in this chroot.
@@ -57,6 +69,7 @@ def acquire(  # noqa: PLR0913
         max_nodes=remote.lease.max_nodes,
         arch=arch,
         kept=kept,
+        discards=discards,
     )
     deadline = time.monotonic() + deadline_s
     price: float | None = None
@@ -71,7 +84,7 @@ def acquire(  # noqa: PLR0913
         elif isinstance(choice, Create):
             price = find_price(remote, pool.provider, arch)
         elif isinstance(choice, Evict):
-            on_phase("replacing a node that is no longer needed")
+            on_phase(f"replacing a node that is idle{_with_chroots(choice.lease)}")
             pool.end(choice.lease.id)
         elif isinstance(choice, Wait):
             got = choice
@@ -212,7 +225,7 @@ def _claim(
     """
     with journal.transaction() as books:
         leases = books.leases()
-        choice = choose(leases, wish, time.time())
+        choice = choose(leases, wish, time.time(), lost=find_lost(books.gone_homes(), wish))
         lease: Lease | None = None
         if isinstance(choice, Take):
             lease = replace(
@@ -222,7 +235,6 @@ def _claim(
                 idle_since_unix=None,
                 builds=choice.lease.builds + 1,
                 chroot=wish.chroot,
-                chroots=_with(choice.lease.chroots, wish.chroot),
             )
         elif isinstance(choice, Create):
             if remote.budget is None or price is not None:
@@ -230,7 +242,7 @@ def _claim(
         elif isinstance(choice, Evict):
             books.write(releasing(choice.lease))
         if lease is not None:
-            for other in leases:
+            for other in (*leases, *books.gone_homes()):
                 # A chroot made anew elsewhere lives there from now on.
                 if other.id != lease.id and _knows(other, wish):
                     left = tuple(name for name in other.chroots if name != wish.chroot)
@@ -250,8 +262,8 @@ def _wait(wait: Wait | NodesTaken, remote: Remote, deadline: float) -> None:
     time.sleep(_ASK_EVERY_S if isinstance(wait, NodesTaken) else _LOOK_EVERY_S)
 
 
-def _with(names: tuple[str, ...], name: str) -> tuple[str, ...]:
-    return tuple(sorted({*names, name}))
+def _with_chroots(lease: Lease) -> str:
+    return f", with chroot {' and '.join(lease.chroots)} on it" if lease.chroots else ""
 
 
 def _knows(lease: Lease, wish: Wish) -> bool:

@@ -39,7 +39,7 @@ def check_task(line: CommandLine, chroot_setup_cmd: Sequence[str]) -> None:
     Such a task reads and writes files there, or mounts over it, from outside and without mock.
     A chroot can be removed whatever it was made for.
     """
-    if line.mode == "clean" or line.scrub:
+    if line.discards_chroot:
         return
     for word in chroot_setup_cmd:
         if word.startswith("@") and word[1:] in _GROUPS:

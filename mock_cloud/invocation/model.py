@@ -113,6 +113,11 @@ class CommandLine:
         return HERMETIC_CONFIG if self.hermetic_build else self.chroot
 
     @property
+    def discards_chroot(self) -> bool:
+        """Whether it does away with what is in the chroot, where there is one."""
+        return self.mode == "clean" or bool(self.scrub)
+
+    @property
     def is_local(self) -> bool:
         """Whether this only looks at configuration on this machine and needs no node."""
         return self.mode in LOCAL_MODES or self.printrootpath or bool(self.show)

@@ -150,6 +150,7 @@ def _try_once(task: Task, attempt: Attempt) -> int:
                 arch=arch,
                 fresh=work.fresh,
                 kept=task.shadow is not None and task.shadow.kept,
+                discards=work.line.discards_chroot,
             )
         )
         attempt.leased = leased

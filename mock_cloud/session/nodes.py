@@ -69,6 +69,7 @@ def lease(
     arch: str,
     fresh: bool = False,
     kept: bool = False,
+    discards: bool = False,
     purpose: str = "",
 ) -> Iterator[LeasedNode]:
     """A node of `remote`; afterwards it is kept warm, or destroyed if the block raised.
@@ -90,6 +91,7 @@ def lease(
             on_phase=tell,
             fresh=fresh,
             kept=kept,
+            discards=discards,
             toolkit=f"{site.toolkit.digest}{purpose}",
         )
 
@@ -208,7 +210,6 @@ def look_at_node(
             closing(reach(leased, remote, site)) as node,
         ):
             attested = attest(node, leased, known_goods.of(leased), remote, site)
-            leased.record_chroots(name for name in leased.chroots if name != _LOOKING)
             care = plan_care(remote.provider, leased)
             if care is not None:  # it is kept for a build, and must end if none comes
                 channel = trust(node, attested.proof)

@@ -106,7 +106,7 @@ def shadowed(
         )
     directory = ShadowDir(work.paths.basedir, remote.build.shadow_tmpdir)
     directory.open(fresh=work.fresh)
-    kept = directory.is_made and not line.scrub and line.mode != "clean"
+    kept = directory.is_made and not line.discards_chroot
     changes = directory.changes()
     order = ShadowOrder(
         tmpdir=directory.tmpdir,

@@ -36,10 +36,21 @@ class Site:
     def load(self, name: str) -> Remote:
         raise AssertionError("a local node is given back without its remote's file")
 
-    def acquire(self, chroot: str = "one", deadline_s: float = 30.0, **limits: float) -> LeasedNode:
-        remote = self.remote(**limits)
+    def acquire(
+        self,
+        chroot: str = "one",
+        deadline_s: float = 30.0,
+        *,
+        discards: bool = False,
+        **limits: float,
+    ) -> LeasedNode:
         return acquire(
-            remote, chroot, state_dir=self.state_dir, deadline_s=deadline_s, arch="x86_64"
+            self.remote(**limits),
+            chroot,
+            state_dir=self.state_dir,
+            deadline_s=deadline_s,
+            arch="x86_64",
+            discards=discards,
         )
 
     def facts(self, lease_id: str) -> NodeFacts:

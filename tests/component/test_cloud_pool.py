@@ -17,7 +17,7 @@ from mock_cloud.cloud.lease import Holder, LeaseState
 from mock_cloud.cloud.listing import list_rows, release
 from mock_cloud.cloud.pool import acquire
 from mock_cloud.cloud.sweep import sweep
-from mock_cloud.errors import ChrootLocked, CloudError, ConfigError, InputError
+from mock_cloud.errors import ChrootGone, ChrootLocked, CloudError, ConfigError, InputError
 from tests.component.cloud_nodes import Site, eventually
 
 pytestmark = pytest.mark.lab
@@ -76,13 +76,14 @@ def test_a_released_node_is_warm_for_the_next(site: Site) -> None:
         assert (second.verdict_sha256, second.builds, second.adopted) == ("cd", 2, False)
         assert "here" in site.ssh(second, "ls /var/lib/mock")
     (row,) = list_rows(site.state_dir)
-    assert (row.state, row.chroots, row.holder_pid) == ("ready", ("boot", "one", "two"), 0)
+    assert (row.state, row.chroots, row.holder_pid) == ("ready", ("boot", "one"), 0)
     assert row.idle_s is not None and row.to_json()["lease"] == first.lease_id
 
 
 def test_a_chroot_finds_its_home(site: Site) -> None:
     with site.acquire("one") as one, site.acquire("two") as two:
-        pass
+        one.record_chroots(["one"])
+        two.record_chroots(["two"])
     assert one.lease_id != two.lease_id
     for chroot, home in (("one", one), ("two", two), ("one", one)):
         with site.acquire(chroot) as node:
@@ -91,6 +92,7 @@ def test_a_chroot_finds_its_home(site: Site) -> None:
 
 def test_a_chroot_made_anew_elsewhere_lives_there(site: Site, tmp_path: Path) -> None:
     home = site.acquire("one")
+    home.record_chroots(["one", "other"])
     home.release(keep=True)
     pid, lease_id = held_by_child(site, tmp_path, "two")
     assert lease_id == home.lease_id
@@ -100,7 +102,7 @@ def test_a_chroot_made_anew_elsewhere_lives_there(site: Site, tmp_path: Path) ->
     ) as node:
         assert node.lease_id != home.lease_id
     left = Journal(site.state_dir).find(home.lease_id)
-    assert left is not None and left.chroots == ("two",)
+    assert left is not None and left.chroots == ("other",)
     killed(pid)
 
 
@@ -124,6 +126,36 @@ def test_nothing_is_kept_on_request_after_the_last_build_or_without_idle_time(si
     with site.acquire(max_builds=2):
         pass
     assert site.nodes() == []
+
+
+def test_a_count_ends_no_node_on_which_a_chroot_lives(site: Site) -> None:
+    with site.acquire("one", max_builds=1) as home:
+        home.record_chroots(["one"])
+    for chroot in ("one", "two", "one"):
+        with site.acquire(chroot, max_builds=1) as node:
+            assert node.lease_id == home.lease_id
+    with site.acquire("one", max_builds=1) as node:
+        node.record_chroots([])  # as after --clean
+    assert site.nodes() == []
+
+
+def test_a_chroot_whose_node_has_ended_is_not_silently_made_anew(site: Site) -> None:
+    with site.acquire("one") as home:
+        home.record_chroots(["one"])
+    with site.acquire("one") as home:
+        home.destroy()
+    sweep(site.state_dir)
+    with pytest.raises(ChrootGone, match="chroot one on remote lab is gone: its node ended at 2"):
+        site.acquire("one")
+    with site.acquire("two"):
+        pass
+    with site.acquire("one", discards=True) as node:
+        pass
+    with site.acquire("one") as node:  # known to be gone, and begun again
+        node.record_chroots(["one"])
+    release(site.state_dir, node.lease_id, lambda name: site.remote())
+    with site.acquire("one"):  # given away on purpose
+        pass
 
 
 def test_an_exception_destroys_the_node(site: Site) -> None:

@@ -163,6 +163,33 @@ def test_tampered_while_it_built(lone_mock: User, short_srpm: Path, earlier: Ear
     check_gone(lone_mock)
 
 
+# What lives on a node
+
+
+def test_a_chroot_is_not_used_up_and_not_silently_made_anew(
+    lone_mock: User, tmp_path: Path
+) -> None:
+    """A script's commands in one chroot: a count ends none of them, and a lost one is said."""
+    (tmp_path / "file").write_text("precious\n")
+    file = lone_mock.config.remote_file
+    file.write_text(file.read_text().replace("max_builds = 10000", "max_builds = 2"))
+    lone_mock.mock("--init").expect()
+    lone_mock.mock("--copyin", tmp_path / "file", "/tmp/file").expect()
+    for _ in range(3):
+        looked = lone_mock.mock("-q", "--chroot", "cat /tmp/file").expect()
+        assert looked.stdout == "precious\n"
+    (node,) = lone_mock.nodes()
+    os.kill(node_facts(lone_mock).supervisor.pid, signal.SIGKILL)
+    for _ in range(2):
+        ended = lone_mock.mock("--chroot", "cat /tmp/file")
+        check_failure(ended, 75, "is gone: its node ended at", hint="--init")
+    assert lone_mock.nodes() == []
+    lone_mock.mock("--clean").expect()
+    lone_mock.mock("-q", "--chroot", "test ! -e /tmp/file").expect()
+    (other,) = lone_mock.nodes()
+    assert other["lease"] != node["lease"] and other["chroots"] == [lone_mock.config.chroot()]
+
+
 # Two at once
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from mock_cloud.cloud.claim import Create, Evict, Take, Wait, Wish, choose
+from mock_cloud.cloud.claim import Create, Evict, Take, Wait, Wish, choose, find_lost
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState
 from mock_cloud.errors import ChrootGone, ChrootLocked
 
@@ -58,7 +58,7 @@ def test_nodes_of_others_are_invisible(field: str) -> None:
 
 
 def test_a_node_of_other_settings_is_not_used_and_goes_first_at_the_limit() -> None:
-    stale = replace(READY, settings="old", chroots=("f40",))
+    stale = replace(READY, settings="old")
     assert choose([stale], WISH, NOW) == Create()
     assert choose([stale, busy(replace(READY, id="b"), "el9")], WISH, NOW) == Evict(stale)
 
@@ -136,8 +136,53 @@ def test_a_node_that_is_kept_for_a_chroot_serves_that_one_alone() -> None:
 
 def test_a_chroot_that_must_be_there_is_not_made_anew_elsewhere() -> None:
     wish = replace(WISH, kept=True)
-    for leases in ([], [READY], [replace(READY, settings="other", chroots=("f40",))]):
+    for leases in ([], [READY]):
         with pytest.raises(ChrootGone, match="f40 on remote lab is gone"):
             choose(leases, wish, NOW)
     home = busy(replace(READY, chroots=("f40",)), "f41")
     assert isinstance(choose([home], wish, NOW), Wait)
+
+
+def test_a_chroot_on_a_node_of_other_settings_is_not_made_anew_beside_it() -> None:
+    stale = replace(READY, settings="old", chroots=("f40",))
+    with pytest.raises(ChrootGone, match="lives on lease a, which was made before"):
+        choose([stale], WISH, NOW)
+    assert choose([stale], replace(WISH, fresh=True), NOW) == Create()
+    assert choose([stale], replace(WISH, discards=True), NOW) == Create()
+
+
+@pytest.mark.parametrize(
+    ("ended_unix", "why"),
+    [
+        (500.0, r"ended at \d{4}-\d\d-\d\d \d\d:\d\d$"),
+        (5000.0, "ended at .*, idle for longer than idle_ttl .60 s.$"),
+        (9e9, r"reached the end of its life \(max_ttl\) at"),
+    ],
+)
+def test_a_chroot_that_was_lost_is_missed_until_it_is_made_anew(
+    ended_unix: float, why: str
+) -> None:
+    gone = replace(
+        READY, state=LeaseState.GONE, chroots=("f40",), idle_since_unix=480.0, ended_unix=ended_unix
+    )
+    earlier = replace(gone, id="b", ended_unix=1.0)
+    lost = find_lost([earlier, gone], WISH)
+    assert lost == gone
+    with pytest.raises(ChrootGone, match=f"f40 on remote lab is gone: its node {why}"):
+        choose([READY], WISH, NOW, lost=lost)
+    assert choose([READY], replace(WISH, fresh=True), NOW, lost=lost) == Take(READY)
+    assert choose([READY], replace(WISH, discards=True), NOW, lost=lost) == Take(READY)
+    assert find_lost([gone], replace(WISH, chroot="el9")) is None
+    assert find_lost([replace(gone, owner="other")], WISH) is None
+
+
+def test_at_the_limit_a_node_without_chroots_makes_room_first() -> None:
+    old = replace(READY, settings="old", chroots=("el9",), idle_since_unix=1.0)
+    bare = replace(READY, id="b", settings="old", idle_since_unix=20.0)
+    assert choose([old, bare], WISH, NOW) == Evict(bare)
+    assert choose([old], replace(WISH, max_nodes=1), NOW) == Evict(old)
+
+
+def test_the_chroot_of_a_dead_command_is_on_the_node_that_it_used() -> None:
+    orphan = replace(READY, state=LeaseState.BUSY, holder=DEAD, chroot="f40")
+    assert choose([orphan], WISH, NOW) == Take(orphan)

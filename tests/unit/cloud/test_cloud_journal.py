@@ -134,11 +134,15 @@ def test_closing_forgets_secrets_and_is_idempotent(tmp_path: Path) -> None:
 def test_leases_of_earlier_days_are_forgotten(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     today = time.time() // 86400 * 86400
-    gone = replace(full_lease("today"), state=LeaseState.GONE, ended_unix=today)
+    gone = replace(full_lease("today"), state=LeaseState.GONE, ended_unix=today, chroots=())
     old = replace(gone, id="old", ended_unix=today - 1)
     put(journal, gone, old, replace(old, id="live", state=LeaseState.READY, ended_unix=None))
     journal.forget_old()
     assert journal.find("old") is None
+    with_chroot = replace(old, id="lost", chroots=("f40",))
+    put(journal, with_chroot, replace(with_chroot, id="older", ended_unix=today - 31 * 86400))
+    journal.forget_old()
+    assert journal.find("lost") is not None and journal.find("older") is None
     assert journal.find("today") is not None
     assert journal.find("live") is not None
 
