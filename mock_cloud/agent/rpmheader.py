@@ -22,7 +22,7 @@ from typing import Final
 from mock_cloud.agent.rpmtags import Tag, Type
 
 MAGIC: Final = bytes.fromhex("8eade80100000000")
-BLOB_MAX: Final = 64 << 20
+BLOB_MAX: Final = 32 << 20
 """Bytes of one header; rpm's own bound is 256 MiB, real ones stay below 20 MiB."""
 ENTRIES_MAX: Final = 0xFFFF
 """Index entries of one header: rpm's own bound (HEADER_TAGS_MAX)."""

@@ -20,12 +20,15 @@ import paramiko
 from mock_cloud.agent.frames import FrameError, Header, encode_frame, read_frame
 from mock_cloud.errors import MockCloudError, RemoteCommandError, TransportError
 from mock_cloud.remote.link import WINDOW_MAX_BYTES, Link
-from mock_cloud.remote.outbox import Outbox
+from mock_cloud.remote.outbox import Outbox, TooSlow
 from mock_cloud.remote.texts import clean
 
 _TICK_S: Final = 0.25
 _PAUSED_S: Final = 5.0
-_INBOX_BYTES: Final = 32 << 20
+_INBOX_BYTES: Final = 16 << 20
+_HEADER_COST: Final = 32
+# Bytes of memory for one of a header's JSON text: an empty list, of two or three, takes 64.
+_STDERR_READS: Final = 64
 _STDERR_BYTES: Final = 4096
 _EXIT_WAIT_S: Final = 3.0
 _UNSAID_WAIT_S: Final = 1.0
@@ -47,9 +50,8 @@ class Call:
         self._channel = channel
         self.id = request_id
         self.operation = operation
-        self._frames: deque[tuple[Header, bytes]] = deque()
-        self._bytes = 0
-        self._changed = threading.Condition()
+        self._frames: deque[tuple[Header, bytes, int]] = deque()
+        self._deadline: float | None = None
         self._closed = False
 
     def __enter__(self) -> Call:
@@ -62,46 +64,59 @@ class Call:
         at: TracebackType | None,
     ) -> None:
         self._channel.forget(self)
-        with self._changed:
+        inbox = self._channel.inbox
+        with inbox.changed:
             self._closed = True
+            inbox.held_bytes -= sum(cost for _, _, cost in self._frames)
             self._frames.clear()
-            self._changed.notify_all()
+            inbox.changed.notify_all()
 
-    def next(self, *, within_s: float) -> tuple[Header, bytes]:
-        """The next frame, without its id. TransportError past the deadline, the agent's own
-        error as RemoteCommandError, or what ended the channel."""
-        deadline = time.monotonic() + within_s
-        with self._changed:
-            while not self._frames:
-                if self._channel.failure is not None:
+    def next(self, *, within_s: float, idle_s: float | None = None) -> tuple[Header, bytes]:
+        """The next frame, without its id.
+
+        All frames of a call have one deadline, `within_s` seconds after the first of them is
+        asked for; with `idle_s` each also has its own. TransportError past a deadline, the
+        agent's own error as RemoteCommandError, or what ended the channel.
+        """
+        now, inbox = time.monotonic(), self._channel.inbox
+        self._deadline = now + within_s if self._deadline is None else self._deadline
+        until, limit_s = self._deadline, within_s
+        if idle_s is not None and now + idle_s < until:
+            until, limit_s = now + idle_s, idle_s
+        with inbox.changed:
+            while not self._frames or now >= until:
+                if not self._frames and self._channel.failure is not None:
                     raise self._channel.failure
-                left_s = deadline - time.monotonic()
-                if left_s <= 0:
-                    where = self._channel.address
-                    raise TransportError(
-                        f"{where}: no answer to {self.operation} within {within_s:g} s"
-                    )
-                self._changed.wait(left_s)
-            header, body = self._frames.popleft()
-            self._bytes -= len(body)
-            self._changed.notify_all()
+                if now >= until:
+                    where, what = self._channel.address, self.operation
+                    raise TransportError(f"{where}: no answer to {what} within {limit_s:g} s")
+                inbox.changed.wait(until - now)
+                now = time.monotonic()
+            header, body, cost = self._frames.popleft()
+            inbox.held_bytes -= cost
+            inbox.changed.notify_all()
         if "error" in header:
             raise remote_error(self._channel.address, self.operation, header["error"])
         return header, body
 
-    def deliver(self, header: Header, body: bytes) -> None:
+    def deliver(self, header: Header, body: bytes, cost: int) -> None:
         """By the reader: queue a frame; wait for a consumer that lags far behind."""
-        with self._changed:
-            while self._bytes > _INBOX_BYTES and not (self._closed or self._channel.failure):
-                self._changed.wait()
+        inbox = self._channel.inbox
+        with inbox.changed:
+            while inbox.held_bytes > _INBOX_BYTES and not (self._closed or self._channel.failure):
+                inbox.changed.wait()
             if not self._closed:
-                self._frames.append((header, body))
-                self._bytes += len(body)
-                self._changed.notify_all()
+                self._frames.append((header, body, cost))
+                inbox.held_bytes += cost
+                inbox.changed.notify_all()
 
-    def wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
+
+class Inbox:
+    """What a channel's frames take in memory until they are asked for, all calls together."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.held_bytes = 0
 
 
 class AgentChannel:
@@ -127,7 +142,10 @@ class AgentChannel:
         self.failure: MockCloudError | None = None
         self._ids = itertools.count(_PING_ID + 1)
         self._calls: dict[int, Call] = {}
+        self._dropped: set[int] = set()
+        self._posted = 0
         self._lock = threading.Lock()
+        self.inbox = Inbox()
         self._stray: MockCloudError | None = None
         self._stderr = b""
         self._channel = link.run(command)
@@ -167,6 +185,8 @@ class AgentChannel:
 
     def post(self, operation: str, body: bytes = b"", **keys: Any) -> None:
         """A request that is answered only if it fails: see `raise_refusal`."""
+        with self._lock:
+            self._posted += 1
         self._post({"op": operation, "id": next(self._ids), **keys}, body)
 
     def refusal(self) -> MockCloudError | None:
@@ -181,8 +201,10 @@ class AgentChannel:
             raise refusal
 
     def forget(self, call: Call) -> None:
+        """Drop the frames of `call` that are still to come."""
         with self._lock:
-            self._calls.pop(call.id, None)
+            if self._calls.pop(call.id, None) is not None:
+                self._dropped.add(call.id)
 
     def protocol_error(self, what: str) -> TransportError:
         return TransportError(
@@ -204,23 +226,44 @@ class AgentChannel:
 
     def _read(self) -> None:
         stream = _Incoming(self._channel, self._tick)
+        before = 0
         try:
             while (frame := read_frame(stream)) is not None:
-                self._dispatch(*frame)
+                size, before = stream.taken_bytes - before, stream.taken_bytes
+                header, body = frame
+                self._dispatch(header, body, len(body) + _HEADER_COST * (size - len(body)))
             self._fail(self._why_ended())
-        except FrameError as error:
-            self._fail(self._why_garbled(error))
-            self._link.release(self._channel)
         except (paramiko.SSHException, EOFError, OSError) as error:
             self._fail(self._link.lost(error))
+        except Exception as error:  # the edge: without a reader, whoever waits would wait in vain
+            self._fail(self._why_garbled(error))
+            self._link.release(self._channel)
 
-    def _dispatch(self, header: Header, body: bytes) -> None:
+    def _dispatch(self, header: Header, body: bytes, cost: int) -> None:
+        """Give a frame to its call. FrameError for one that answers nothing."""
         request_id = header.pop("id", None)
+        if type(request_id) is not int:
+            raise FrameError("a frame has no id")
+        is_last = header.get("more") is not True
         with self._lock:
-            call = self._calls.get(request_id) if type(request_id) is int else None
+            call = self._calls.get(request_id)
+            if call is not None and is_last:
+                del self._calls[request_id]
         if call is not None:
-            call.deliver(header, body)
-        elif "error" in header and self._stray is None:
+            call.deliver(header, body, cost)
+        elif request_id in self._dropped:
+            if is_last:
+                self._dropped.discard(request_id)
+        elif request_id != _PING_ID:
+            self._take_unwaited(header, is_last)
+
+    def _take_unwaited(self, header: Header, is_last: bool) -> None:
+        """The answer to a request that was only posted. Each has at most one, of one frame."""
+        with self._lock:
+            self._posted -= 1
+            if self._posted < 0 or not is_last:
+                raise FrameError("an answer to no request")
+        if "error" in header and self._stray is None:
             self._stray = remote_error(self.address, "a request", header["error"])
             self.space.set()
 
@@ -238,7 +281,9 @@ class AgentChannel:
             self._link.fail(f"the node sent nothing for {self._watch_s:g} s")
 
     def _drain_stderr(self) -> None:
-        while self._channel.recv_stderr_ready():
+        for _ in range(_STDERR_READS):  # no more, or a flood of it would keep all else waiting
+            if not self._channel.recv_stderr_ready():
+                return
             self._stderr = (self._stderr + self._channel.recv_stderr(65536))[-_STDERR_BYTES:]
 
     def _why_ended(self) -> MockCloudError:
@@ -258,24 +303,25 @@ class AgentChannel:
             hint="The node may be out of memory, or the toolkit on it damaged.",
         )
 
-    def _why_garbled(self, error: FrameError) -> MockCloudError:
+    def _why_garbled(self, error: Exception) -> MockCloudError:
         self._drain_stderr()
         said = f"; stderr: {clean(self._stderr)}" if self._stderr else ""
+        what = str(error) if isinstance(error, FrameError) else type(error).__name__
         return TransportError(
-            f"{self.address}: not an agent's answer: {error}{said}",
+            f"{self.address}: not an agent's answer: {what}{said}",
             hint="A login shell that prints text would do this: it must be silent.",
         )
 
     def _sending_failed(self, error: Exception) -> None:
+        if isinstance(error, TooSlow):
+            self._link.fail(str(error))
         if not self._link.is_up:
             self._fail(self._link.lost(error))
 
     def _fail(self, error: MockCloudError) -> None:
-        with self._lock:
+        with self.inbox.changed:
             self.failure = self.failure or error
-            calls = list(self._calls.values())
-        for call in calls:
-            call.wake()
+            self.inbox.changed.notify_all()
         self.space.set()
 
 
@@ -290,6 +336,8 @@ class _Incoming:
         self._channel = channel
         self._tick = tick
         self._held = memoryview(b"")
+        self.taken_bytes = 0
+        """How much was read from here."""
 
     def read(self, size: int, /) -> bytes:
         parts = []
@@ -302,6 +350,7 @@ class _Incoming:
             part, self._held = self._held[:size], self._held[size:]
             parts.append(part)
             size -= len(part)
+            self.taken_bytes += len(part)
         return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
     def _receive(self) -> bytes:
@@ -320,8 +369,9 @@ def remote_error(address: object, operation: str, raw: Any) -> MockCloudError:
         or not all(isinstance(value, str) for value in raw.values())
     ):
         return TransportError(f"{address}: {operation} failed, with a malformed error")
-    code = clean(raw["code"].encode()[:64])
-    message = clean(raw["message"].encode())
+    # json decodes a lone surrogate, which no UTF-8 has.
+    code = clean(raw["code"][:64].encode("utf-8", "backslashreplace"))
+    message = clean(raw["message"].encode("utf-8", "backslashreplace"))
     hint = _HINTS.get(code)
     return RemoteCommandError(f"{address}: {operation}: {message}", code=code, hint=hint)
 

@@ -13,6 +13,7 @@ import paramiko
 from mock_cloud.errors import ConfigError, HostKeyMismatch, MockCloudError, TransportError
 from mock_cloud.model import ClientKey, NodeAddress, UserKeys
 from mock_cloud.remote.clientkeys import OfferedKey, opened
+from mock_cloud.remote.forward import WINDOW_BYTES
 from mock_cloud.remote.link import Link, hang_up, shown_host_key
 from mock_cloud.remote.proxy import start_proxy
 from mock_cloud.remote.unverified import UnverifiedNode
@@ -127,6 +128,7 @@ def _configure(transport: paramiko.Transport, address: NodeAddress, timeout_s: f
     transport.handshake_timeout = timeout_s
     transport.auth_timeout = timeout_s
     transport.channel_timeout = _CHANNEL_TIMEOUT_S
+    transport.default_window_size = WINDOW_BYTES  # of channels that the node opens
     options = transport.get_security_options()
     options.ciphers = tuple(name for name in _CIPHERS if name in options.ciphers)
     pinned = address.host_key.algorithm

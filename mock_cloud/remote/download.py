@@ -20,7 +20,8 @@ from mock_cloud.remote.replies import ResultFile
 Progress = Callable[[int], None]
 
 _PIECE_BYTES: Final = 4 << 20
-_ANSWER_S: Final = 60.0
+_PIECE_S: Final = 600.0
+_SILENCE_S: Final = 60.0
 _AHEAD_BYTES: Final = 8 << 20
 _AHEAD_PIECES: Final = 256
 
@@ -60,7 +61,7 @@ class _Taker:
         left = piece.end - piece.start
         more = True
         while more:
-            header, body = call.next(within_s=_ANSWER_S)
+            header, body = call.next(within_s=_PIECE_S, idle_s=_SILENCE_S)
             more = header.get("more") is True
             left -= len(body)
             if left < 0:

@@ -13,7 +13,6 @@ OnData = Callable[[str, int, bytes], object]
 """Called with a log's name, the byte offset in it, and the bytes that stand there."""
 
 _LOGS_MAX: Final = 4096
-_FOREVER_S: Final = 365 * 86400.0
 
 
 def follow_job(
@@ -22,18 +21,19 @@ def follow_job(
     offsets: Mapping[str, int],
     on_data: OnData,
     *,
-    idle_limit_s: float | None = None,
+    within_s: float,
+    idle_s: float | None = None,
 ) -> JobEnd:
     """Call `on_data` for what each log holds beyond `offsets`, until the job has ended.
 
     Names are ``terminal`` and relative paths of logs. A connection that died is noticed by
-    the channel's watch; `idle_limit_s` bounds how long a living job may say nothing.
+    the channel's watch; the whole takes at most `within_s`, and `idle_s` bounds how long a
+    living job may say nothing.
     """
     expected = dict(offsets)
-    patience_s = _FOREVER_S if idle_limit_s is None else idle_limit_s
     with agent.call("job_follow", job=job, offsets=expected) as call:
         while True:
-            header, body = call.next(within_s=patience_s)
+            header, body = call.next(within_s=within_s, idle_s=idle_s)
             try:
                 if not header.pop("more", False):
                     return parse_end(header)
@@ -41,7 +41,7 @@ def follow_job(
             except (ReplyError, KeyError) as error:
                 raise agent.protocol_error(f"job_follow: {error}") from error
             offset = expected.get(name, 0)
-            if header.get("offset") != offset or len(expected) > _LOGS_MAX:
-                raise agent.protocol_error(f"job_follow: {name} goes on at the wrong offset")
+            if header.get("offset") != offset or len(expected) > _LOGS_MAX or not body:
+                raise agent.protocol_error(f"job_follow: {name} does not go on where it was")
             on_data(name, offset, body)
             expected[name] = offset + len(body)

@@ -12,11 +12,13 @@ from typing import Final
 
 import paramiko
 
-from mock_cloud.remote.link import Link
+from mock_cloud.remote.link import Link, hold_to_window
 
 AT_ONCE: Final = 48
 """Connections served side by side; others wait. dnf makes up to 20, the agent one a repository."""
 WAITING_MAX: Final = 512
+WINDOW_BYTES: Final = 64 << 10
+"""What each may send ahead: requests are small, and all together must fit into memory."""
 TOTAL_MAX: Final = 50_000
 _JOIN_S: Final = 5.0
 
@@ -89,6 +91,7 @@ class Forward:
 
     def _take(self, channel: paramiko.Channel, _origin: object, _server: object) -> None:
         """By paramiko's own thread, which must never wait, nor send."""
+        hold_to_window(channel, WINDOW_BYTES)
         with self._changed:
             self._count += 1
             self._waiting.append(channel)

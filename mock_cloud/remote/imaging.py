@@ -11,6 +11,7 @@ from mock_cloud.remote.channel import AgentChannel
 
 _ANSWER_S: Final = 60.0
 _CLEANSE_S: Final = 600.0
+_INSTALL_S: Final = 6 * 3600.0
 _SILENCE_S: Final = 900.0
 """How long dnf may print nothing: a slow mirror, or a large package's script."""
 _PATHS_MAX: Final = 1_000_000
@@ -39,7 +40,7 @@ def install(agent: AgentChannel, order: bytes, on_output: OnOutput) -> int:
     """Have packages installed as `order` says, passing dnf's output on; dnf's exit status."""
     with agent.call("install", order) as call:
         while True:
-            header, body = call.next(within_s=_SILENCE_S)
+            header, body = call.next(within_s=_INSTALL_S, idle_s=_SILENCE_S)
             if header.pop("more", False):
                 on_output(body)
                 continue

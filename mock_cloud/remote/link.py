@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 import paramiko
+from paramiko.buffered_pipe import BufferedPipe
 
 from mock_cloud.errors import ConnectionLost, ForwardingRefused, TransportError
 from mock_cloud.model import HostKey, NodeAddress
@@ -77,6 +78,7 @@ class Link:
                 window = window_bytes(self.rtt_s)
                 channel = self._transport.open_session(window, timeout=_OPEN_TIMEOUT_S)
                 self.rtt_s = min(self.rtt_s, time.monotonic() - began)
+                hold_to_window(channel, window)
                 with self._lock:
                     self._channels.append(channel)
                 channel.exec_command(command)
@@ -178,8 +180,8 @@ class Link:
             raise self.lost(error) from error
 
     @contextlib.contextmanager
-    def watching(self, silence_timeout_s: float) -> Iterator[None]:
-        """Give the link up if the node sends nothing for so long while the context lasts.
+    def watching(self, silence_timeout_s: float, within_s: float) -> Iterator[None]:
+        """Give the link up if the node sends nothing for so long, or the context lasts too long.
 
         For transfers without an agent: a receiver's window updates are what is heard. A write
         that blocks in the socket has no deadline of its own.
@@ -191,6 +193,8 @@ class Link:
             while not done.wait(_WATCH_TICK_S):
                 if time.monotonic() - max(self.heard_at, entered) > silence_timeout_s:
                     self.fail(f"the node sent nothing for {silence_timeout_s:g} s")
+                if time.monotonic() - entered > within_s:
+                    self.fail(f"the node did not take it within {within_s:g} s")
 
         thread = threading.Thread(target=watch, name="watch", daemon=True)
         try:
@@ -211,6 +215,28 @@ class Link:
             closer()
         with self._lock:
             self._channels.clear()
+
+
+class _Window(BufferedPipe):  # type: ignore[misc]  # paramiko has no types
+    """What a channel received and nobody read yet: never more than the window allows.
+
+    paramiko leaves it to the peer to keep to that (RFC 4254, 5.2).
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__()
+        self._limit_bytes = limit_bytes
+
+    def feed(self, data: bytes) -> None:
+        if len(self) + len(data) > self._limit_bytes:
+            raise paramiko.SSHException("the node sent more than its window")
+        super().feed(data)
+
+
+def hold_to_window(channel: paramiko.Channel, limit_bytes: int) -> None:
+    """End the connection if the peer exceeds `limit_bytes`. Before it can send on the channel."""
+    channel.in_buffer = _Window(limit_bytes)
+    channel.in_stderr_buffer = _Window(limit_bytes)
 
 
 def window_bytes(rtt_s: float) -> int:

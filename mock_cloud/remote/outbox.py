@@ -22,6 +22,12 @@ _PIECE_BYTES: Final = 32704
 # What paramiko puts into one packet for OpenSSH's 32 KiB maximum. Larger pieces are cut to
 # this size by copying all that is left, each time.
 _WAKE_S: Final = 0.5
+_FRAME_S: Final = 300.0
+"""How long one frame of at most 2 MiB may take: 7 KB/s."""
+
+
+class TooSlow(OSError):
+    """The peer takes next to nothing, though it may say a lot."""
 
 
 class Outbox:
@@ -95,7 +101,10 @@ class Outbox:
     def _send(self, frame: bytes) -> None:
         view = memoryview(frame)
         start = 0
+        deadline = time.monotonic() + _FRAME_S
         while start < len(view):
+            if time.monotonic() > deadline:
+                raise TooSlow(f"the node did not take a frame within {_FRAME_S:g} s")
             try:
                 sent = self._channel.send(view[start : start + _PIECE_BYTES])
             except TimeoutError:  # the window is closed; the channel's timeout is short

@@ -64,9 +64,6 @@ class JobEnd:
 
 def parse_hello(reply: Mapping[str, Any]) -> Hello:
     _exactly(reply, {"version", "toolkit", "pid", "python", "uname", "cpus", "clock", "boot_id"})
-    clock = reply["clock"]
-    if type(clock) not in (int, float):
-        raise ReplyError("clock is not a number")
     return Hello(
         version=_text(reply, "version"),
         toolkit=_text(reply, "toolkit"),
@@ -74,7 +71,7 @@ def parse_hello(reply: Mapping[str, Any]) -> Hello:
         python=_text(reply, "python"),
         uname=tuple(_texts(reply, "uname")),
         cpus=_number(reply, "cpus"),
-        clock=float(clock),
+        clock=_time(reply, "clock"),
         boot_id=_text(reply, "boot_id"),
     )
 
@@ -180,20 +177,32 @@ def parse_digest(value: Any) -> str:
 
 def _exactly(raw: Mapping[str, Any], keys: set[str]) -> None:
     if set(raw) != keys:
-        odd = sorted(str(key)[:40] for key in set(raw) ^ keys)
+        odd = sorted(ascii(key[:40]) for key in set(raw) ^ keys)
         raise ReplyError(f"unknown or missing keys: {', '.join(odd[:5])}")
+
+
+def _time(raw: Mapping[str, Any], key: str) -> float:
+    """Unix seconds. A float of JSON may be infinite: 1e999."""
+    if type(raw[key]) not in (int, float) or not 0 <= raw[key] < 1 << 40:
+        raise ReplyError(f"{key} is not a time")
+    return float(raw[key])
 
 
 def _short(value: Any) -> str:
     if not isinstance(value, str) or len(value) > _TEXT_MAX:
         raise ReplyError("a text is missing or too long")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # a lone surrogate: no terminal and no log takes it
+        raise ReplyError("a text holds what is no character") from error
     return value
 
 
 def _text(raw: Mapping[str, Any], key: str) -> str:
-    if not isinstance(raw[key], str) or len(raw[key]) > _TEXT_MAX:
-        raise ReplyError(f"{key} is not a short text")
-    return str(raw[key])
+    try:
+        return _short(raw[key])
+    except ReplyError as error:
+        raise ReplyError(f"{key}: {error}") from error
 
 
 def _number(raw: Mapping[str, Any], key: str) -> int:

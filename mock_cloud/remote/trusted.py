@@ -112,10 +112,16 @@ class TrustedChannel:
         self._agent.ask("job_start", request, within_s=_START_S, job=job)
 
     def follow_job(
-        self, job: str, offsets: Mapping[str, int], on_data: OnData, *, idle_limit_s: float | None
+        self,
+        job: str,
+        offsets: Mapping[str, int],
+        on_data: OnData,
+        *,
+        within_s: float,
+        idle_s: float | None = None,
     ) -> JobEnd:
         """Pass on what the job's logs gain until it ends. See `follow.follow_job`."""
-        return follow_job(self._agent, job, offsets, on_data, idle_limit_s=idle_limit_s)
+        return follow_job(self._agent, job, offsets, on_data, within_s=within_s, idle_s=idle_s)
 
     def job_input(self, job: str, data: bytes, *, eof: bool = False) -> None:
         """Bytes for the job's terminal or standard input. Not answered."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
@@ -23,15 +24,18 @@ from mock_cloud.remote.shell import (
     start_command,
 )
 from mock_cloud.remote.texts import clean
+from mock_cloud.agent.rpmheader import BLOB_MAX
 
 Progress = Callable[[int], None]
 """Called with the number of bytes that moved since the last call."""
 
-_HEADERS_MAX_BYTES: Final = 512 << 20
+_HEADERS_MAX_BYTES: Final = 256 << 20
+"""Of all headers that the cache lacks: 4000 packages of 64 KiB each."""
 _HEADERS_A_REQUEST: Final = 4096
 _ORDER_MAX_BYTES: Final = 1 << 20
 _ANSWER_S: Final = 30.0
 _MEASURE_S: Final = 900.0
+_PUSH_S: Final = 1800.0
 _UNPACK_S: Final = 120.0
 _PIECE_BYTES: Final = 32704
 
@@ -98,7 +102,7 @@ class UnverifiedNode:
         channel = self._link.run(push_command(toolkit))
         channel.settimeout(self._silence_timeout_s)
         try:
-            with self._link.watching(self._silence_timeout_s), self._link.translating():
+            with self._link.watching(self._silence_timeout_s, _PUSH_S), self._link.translating():
                 digest = hashlib.sha256()
                 with toolkit.archive.open("rb") as archive:
                     while piece := archive.read(_PIECE_BYTES):
@@ -153,21 +157,22 @@ class UnverifiedNode:
         with call:
             return _receive_evidence(agent, call, within_s)
 
-    def fetch_headers(self, digests: Iterable[str]) -> dict[str, bytes]:
-        """RPM header blobs by sha256 (hex), each checked against its digest."""
+    def fetch_headers(self, digests: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """RPM header blobs with their sha256 (hex), each checked against it, one at a time."""
         agent = self._running()
         wanted = sorted(set(digests))
-        found: dict[str, bytes] = {}
         budget = _HEADERS_MAX_BYTES
         for start in range(0, len(wanted), _HEADERS_A_REQUEST):
             part = wanted[start : start + _HEADERS_A_REQUEST]
+            left = deque(part)
             with agent.call("headers", digests=part) as call:
                 for digest, blob in _header_blobs(agent, call, budget):
-                    found[digest] = blob
+                    if not left or left.popleft() != digest:
+                        raise agent.protocol_error("headers: not those that were asked for")
                     budget -= len(blob)
-            if list(found) != wanted[: start + len(part)]:
+                    yield digest, blob
+            if left:
                 raise agent.protocol_error("headers: not those that were asked for")
-        return found
 
     def accounts(self) -> dict[str, bytes]:
         """/etc/passwd and /etc/group by path. See `imaging.read_accounts`."""
@@ -214,6 +219,8 @@ def _receive_evidence(agent: AgentChannel, call: Call, within_s: float) -> bytes
         while more:
             header, body = call.next(within_s=within_s)
             more = header.pop("more", False) is True
+            if more and not body:
+                raise RecordError("sent in empty pieces")
             packed.extend(body)
             last.update(header)
             yield body
@@ -241,7 +248,7 @@ def _header_blobs(agent: AgentChannel, call: Call, budget: int) -> Iterable[tupl
             except ReplyError as error:
                 raise agent.protocol_error(f"headers: {error}") from error
             blob, size = bytearray(), header["size"]
-            if type(size) is not int or not 0 <= size <= budget:
+            if type(size) is not int or not 0 <= size <= min(budget, BLOB_MAX):
                 raise agent.protocol_error("headers: too large")
             budget -= size
         blob += body

@@ -9,6 +9,8 @@ import time
 from typing import Final
 
 _READ_BYTES: Final = 1 << 18
+_PACKET_MAX: Final = 1 << 18
+"""OpenSSH's own bound (PACKET_MAX_SIZE of packet.c); paramiko reads as much as it is told to."""
 
 
 class Wire:
@@ -27,6 +29,8 @@ class Wire:
         """When bytes last came in, of the monotonic clock."""
 
     def recv(self, size: int) -> bytes:
+        if size > _PACKET_MAX + 1024:
+            raise ConnectionError(f"a packet of {size} bytes")
         left = len(self._buffer) - self._start
         if left == 0:
             self._buffer = self._sock.recv(_READ_BYTES)

@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -218,7 +218,7 @@ def _measure(
     evidence = node.measure(nonce, skip=SKIP, trees=sorted(layers), processes=processes)
     timings = {"toolkit": toolkit_s, "measure": time.monotonic() - started}
     parsed = parse_evidence(evidence)
-    return Measured(nonce, evidence, parsed, _headers(node, parsed, archive), timings)
+    return Measured(nonce, evidence, parsed, _fetch_headers(node, parsed, archive), timings)
 
 
 def bind(
@@ -281,19 +281,36 @@ def own_kernel() -> KernelFacts:
     return parse_kernel(json.loads(json.dumps(measure_kernel())))
 
 
-def _headers(node: UnverifiedNode, evidence: Evidence, archive: Archive) -> Mapping[str, bytes]:
+class CachedHeaders(Mapping[str, bytes]):
+    """Header blobs by sha256 (hex), read from the cache one at a time as they are asked for.
+
+    One that was damaged on the disk meanwhile is not there.
+    """
+
+    def __init__(self, archive: Archive, digests: Iterable[str]) -> None:
+        self._archive = archive
+        self._digests = dict.fromkeys(digests)
+
+    def __getitem__(self, digest: str) -> bytes:
+        blob = self._archive.read_header(digest) if digest in self._digests else None
+        if blob is None:
+            raise KeyError(digest)
+        return blob
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._digests)
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+
+def _fetch_headers(node: UnverifiedNode, evidence: Evidence, archive: Archive) -> CachedHeaders:
+    """Have all headers of `evidence` in the cache."""
     digests = [digest for digest, _size in evidence.headers]
-    found = {}
-    for digest in digests:
-        blob = archive.read_header(digest)
-        if blob is not None:
-            found[digest] = blob
-    missing = [digest for digest in digests if digest not in found]
-    if missing:
-        for digest, blob in node.fetch_headers(missing).items():
-            archive.write_header(digest, blob)
-            found[digest] = blob
-    return found
+    missing = [digest for digest in digests if archive.read_header(digest) is None]
+    for digest, blob in node.fetch_headers(missing) if missing else ():
+        archive.write_header(digest, blob)
+    return CachedHeaders(archive, digests)
 
 
 def _injected(files: Mapping[str, ProvidedFile]) -> dict[str, InjectedFile]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,10 @@ from mock_cloud.session.request import Work
 from mock_cloud.session.results import Destination, Mirror
 from mock_cloud.settings import Remote
 
+_PAST_EXPIRY_S: Final = 300.0
+"""The node's own timer ends a job at its lease's expiry; after that nobody waits for it."""
 _DRAIN_S: Final = 20.0
+_DRAIN_ALL_S: Final = 600.0
 
 OnResults = Callable[[Path, tuple[Path, ...]], None]
 """Told the directory of results and the files that arrived in it, once they are in place."""
@@ -91,7 +95,10 @@ def perform_job(this: Run, attested: Attested, tunnel: Tunnel) -> JobEnd:
     try:
         this.channel.start_job(this.job, request)
         with _keyboard(this):
-            end = this.channel.follow_job(this.job, {}, this.mirror.take, idle_limit_s=None)
+            left_s = this.leased.expires_unix - time.time() + _PAST_EXPIRY_S
+            end = this.channel.follow_job(
+                this.job, {}, this.mirror.take, within_s=max(left_s, _PAST_EXPIRY_S)
+            )
     except Stopped:
         _cancel(this, keep_logs=True)
         raise
@@ -130,7 +137,9 @@ def _cancel(this: Run, *, keep_logs: bool) -> None:
     try:
         clean = this.channel.cancel_job(this.job)
         offsets = this.mirror.offsets()
-        end = this.channel.follow_job(this.job, offsets, keep, idle_limit_s=_DRAIN_S)
+        end = this.channel.follow_job(
+            this.job, offsets, keep, within_s=_DRAIN_ALL_S, idle_s=_DRAIN_S
+        )
         if clean and end.exit is not None:
             this.leased.record_layers(end.layers)
             this.note_chroots(end)

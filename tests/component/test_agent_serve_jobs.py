@@ -57,7 +57,7 @@ def follow(channel: TrustedChannel, job: str) -> tuple[JobEnd, bytes]:
         if name == "terminal":
             seen.extend(data)
 
-    end = channel.follow_job(job, {}, on_data, idle_limit_s=60)
+    end = channel.follow_job(job, {}, on_data, within_s=60)
     return end, bytes(seen)
 
 

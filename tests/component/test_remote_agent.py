@@ -314,7 +314,8 @@ def test_a_lying_hello(connecting: Connect, tmp_path: Path, answer: str) -> None
             # 600 MiB of zeros in 600 KiB: unzipped no further than the bound
             "    z = zlib.compressobj(wbits=31)\n"
             "    for _ in range(600):\n"
-            "        send({'id': number, 'more': True}, z.compress(bytes(1 << 20)))\n"
+            "        send({'id': number, 'more': True}, z.compress(bytes(1 << 20))"
+            " + z.flush(zlib.Z_SYNC_FLUSH))\n"
             "    send({'id': number, 'sha256': 'x'}, z.flush())",
             "too large",
         ),
@@ -355,7 +356,7 @@ def test_lying_evidence(connecting: Connect, tmp_path: Path, answer: str, compla
 )
 def test_lying_headers(connecting: Connect, tmp_path: Path, answer: str, complaint: str) -> None:
     with pytest.raises(TransportError, match=complaint):
-        lying(connecting, tmp_path, answer).fetch_headers(["aa" * 32])
+        list(lying(connecting, tmp_path, answer).fetch_headers(["aa" * 32]))
 
 
 def test_no_agent_outlives_its_connection(node: UnverifiedNode, toolkit: LocalToolkit) -> None:
