@@ -15,6 +15,8 @@ from mock_cloud.attest.rpmversion import compare_evr
 from mock_cloud.errors import Reason
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 
+_UNWANTED_FILES_MAX = 50_000
+
 
 @dataclass(frozen=True, slots=True)
 class InstalledPackages:
@@ -29,13 +31,18 @@ def read_installed(
     blobs: Mapping[str, bytes],
     keys: PackageKeys,
     cache: HeaderCache | None,
+    manifest: ImageManifest | None = None,
 ) -> InstalledPackages:
     """The packages whose headers `evidence` names and `blobs` (by sha256, hex) has.
 
     A blob that nobody pinned signed is refused; the allow list comes after (`check_allowed`).
+    With a `manifest`, the files of packages that it does not name, or that are there again, are
+    read for better reasons only, and no more of them than `_UNWANTED_FILES_MAX` or so.
     """
     packages: list[Package] = []
     reasons: list[Reason] = []
+    wanted = None if manifest is None else {sha256 for _, sha256 in manifest.packages}
+    spare = _UNWANTED_FILES_MAX
     for digest, size in evidence.headers:
         blob = blobs.get(digest)
         if blob is None:
@@ -44,7 +51,12 @@ def read_installed(
             reasons.append(Reason("package.header-digest", digest, digest, "other bytes"))
         else:
             try:
-                packages.append(verify_package(blob, keys, cache))
+                only = wanted if spare <= 0 else None
+                packages.append(package := verify_package(blob, keys, cache, wanted=only))
+                if wanted is not None and package.sha256 not in wanted:
+                    spare -= len(package.files)
+                elif wanted is not None:
+                    wanted.discard(package.sha256)
             except HeaderError as error:
                 reasons.append(Reason("package.malformed", digest, "an RPM header", str(error)))
             except UnsignedError as error:

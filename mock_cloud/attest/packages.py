@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import MutableMapping
+from collections.abc import Container, MutableMapping
 from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import Final, NamedTuple
@@ -92,36 +92,46 @@ HeaderCache = MutableMapping[tuple[str, str], Package]
 """Packages by (sha256 of the blob, fingerprint of the key set), kept by the caller."""
 
 
-def verify_package(blob: bytes, keys: PackageKeys, cache: HeaderCache | None = None) -> Package:
+def verify_package(
+    blob: bytes,
+    keys: PackageKeys,
+    cache: HeaderCache | None = None,
+    *,
+    wanted: Container[str] | None = None,
+) -> Package:
     """A signed package from its rpmdb blob. HeaderError; UnsignedError (see `PackageKeys`).
 
     A ``gpg-pubkey`` header passes unsigned, with an empty `signer` and no files: the image
-    manifest must name it by its digest. Pure, so that a cache needs no expiry.
+    manifest must name it by its digest. Pure, so that a cache needs no expiry. If the signed
+    region's sha256 is not `wanted`, its files are not read: a distribution has signed more of
+    them than fit into memory.
     """
     place = (hashlib.sha256(blob).hexdigest(), keys.fingerprint)
     if cache is not None and place in cache:
         return cache[place]
     header = parse_header(blob)
     if _text(header, Tag.NAME) == KEY_PACKAGE and not header.signatures:
-        package = _package(header, "")
-        if package.files:
+        if not header.entries.keys().isdisjoint((Tag.BASENAMES, Tag.OLDFILENAMES)):
             raise HeaderError(f"{KEY_PACKAGE} has files")
+        package = _package(header, "")
     else:
-        package = _package(header, keys.verify(header))
+        signer = keys.verify(header)
+        if wanted is not None and header.sha256 not in wanted:
+            return _package(header, signer, with_files=False)
+        package = _package(header, signer)
     if cache is not None:
         cache[place] = package
     return package
 
 
-def _package(header: SignedHeader, signer: str) -> Package:
+def _package(header: SignedHeader, signer: str, *, with_files: bool = True) -> Package:
     epoch = header.integers(Tag.EPOCH, Type.INT32)
     evr = f"{_text(header, Tag.VERSION)}-{_text(header, Tag.RELEASE)}"
     if epoch:
         evr = f"{epoch[0]}:{evr}"
     arch = header.string(Tag.ARCH) or "(none)"
-    return Package(
-        _text(header, Tag.NAME), evr, arch, header.sha256, signer, tuple(read_files(header))
-    )
+    files = tuple(read_files(header)) if with_files else ()
+    return Package(_text(header, Tag.NAME), evr, arch, header.sha256, signer, files)
 
 
 def _text(header: Header, tag: int) -> str:

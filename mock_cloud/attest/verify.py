@@ -112,7 +112,7 @@ def verify(
         verdict = _verdict(None, manifest, policy, binding, error.reasons, 1, timings_s)
         raise NodeRefused(verdict) from error
     # 3
-    installed = read_installed(evidence, headers, keys, cache)
+    installed = read_installed(evidence, headers, keys, cache, manifest)
     known = compile_known_good(installed.packages, manifest)
     files = FileCheck(known, policy, binding.injected, binding.toolkit, binding.layers)
     found = chain(

@@ -91,7 +91,7 @@ class Forward:
 
     def _take(self, channel: paramiko.Channel, _origin: object, _server: object) -> None:
         """By paramiko's own thread, which must never wait, nor send."""
-        hold_to_window(channel, WINDOW_BYTES)
+        hold_to_window(self._link, channel, WINDOW_BYTES)
         with self._changed:
             self._count += 1
             self._waiting.append(channel)

@@ -78,7 +78,7 @@ class Link:
                 window = window_bytes(self.rtt_s)
                 channel = self._transport.open_session(window, timeout=_OPEN_TIMEOUT_S)
                 self.rtt_s = min(self.rtt_s, time.monotonic() - began)
-                hold_to_window(channel, window)
+                hold_to_window(self, channel, window)
                 with self._lock:
                     self._channels.append(channel)
                 channel.exec_command(command)
@@ -223,20 +223,23 @@ class _Window(BufferedPipe):  # type: ignore[misc]  # paramiko has no types
     paramiko leaves it to the peer to keep to that (RFC 4254, 5.2).
     """
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, exceeded: Callable[[str], None]) -> None:
         super().__init__()
         self._limit_bytes = limit_bytes
+        self._exceeded = exceeded
 
     def feed(self, data: bytes) -> None:
+        """By paramiko's own thread, which ends with what is raised."""
         if len(self) + len(data) > self._limit_bytes:
-            raise paramiko.SSHException("the node sent more than its window")
+            self._exceeded("the node sent more than its window")
+            raise EOFError
         super().feed(data)
 
 
-def hold_to_window(channel: paramiko.Channel, limit_bytes: int) -> None:
-    """End the connection if the peer exceeds `limit_bytes`. Before it can send on the channel."""
-    channel.in_buffer = _Window(limit_bytes)
-    channel.in_stderr_buffer = _Window(limit_bytes)
+def hold_to_window(link: Link, channel: paramiko.Channel, limit_bytes: int) -> None:
+    """Give `link` up if the peer exceeds `limit_bytes`. Before it can send on the channel."""
+    channel.in_buffer = _Window(limit_bytes, link.fail)
+    channel.in_stderr_buffer = _Window(limit_bytes, link.fail)
 
 
 def window_bytes(rtt_s: float) -> int:

@@ -10,6 +10,7 @@ from typing import Final
 
 from mock_cloud.agent.frames import Header
 from mock_cloud.agent.records import RecordError, unpack
+from mock_cloud.agent.rpmheader import BLOB_MAX
 from mock_cloud.agent.serve_facts import VERSION
 from mock_cloud.errors import AttestationRefused, InputError, Reason, TransportError
 from mock_cloud.model import HostKey, NodeAddress, Toolkit
@@ -24,7 +25,6 @@ from mock_cloud.remote.shell import (
     start_command,
 )
 from mock_cloud.remote.texts import clean
-from mock_cloud.agent.rpmheader import BLOB_MAX
 
 Progress = Callable[[int], None]
 """Called with the number of bytes that moved since the last call."""

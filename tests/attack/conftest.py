@@ -19,6 +19,7 @@ import pytest
 
 from mock_cloud.cloud.journal import Journal
 from tests.attack.hostile_node import HostileNode, Mode
+from tests.attack.victim import Fate
 
 # Fixtures of both levels: an agent behind a real sshd, and whole commands with a local node.
 from tests.component.conftest import (  # noqa: F401
@@ -34,6 +35,7 @@ from tests.integration.faults import node_facts
 from tests.lab.sshd import Sshd
 
 _DOCUMENT: Final = Path(__file__).parents[2] / "docs/threat-model.md"
+_COSTS_DOCUMENT: Final = Path(__file__).parents[2] / "docs/performance.md"
 _BEGIN: Final = "<!-- attacks: written by `make attack` -->\n"
 _END: Final = "<!-- end of attacks -->\n"
 
@@ -84,6 +86,8 @@ def _before_node(user: User, mode: Mode) -> HostileNode:
     return relay
 
 
+_costs: dict[str, Fate] = {}
+"""By mode of the hostile node: what tests gave as ``record_property("cost", (mode, fate))``."""
 _rows: dict[tuple[str, str, str], set[str]] = {}
 _failed: set[tuple[str, str, str]] = set()
 
@@ -100,23 +104,39 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     if report.outcome != "passed":
         _failed.add(row)
     elif report.when == "call":
+        _costs.update(value for name, value in item.user_properties if name == "cost")
         _rows.setdefault(row, set()).add(f"{item.path.name}")
 
 
 def pytest_sessionfinish() -> None:
-    """Write the table if `make attack` asks for it."""
+    """Write the tables if `make attack` asks for them."""
     if os.environ.get("MOCK_CLOUD_WRITE_ATTACKS"):
         write_table(_DOCUMENT)
+        write_costs(_COSTS_DOCUMENT)
 
 
 def write_table(document: Path) -> None:
     """Replace the table in `document` by one of the attacks that were tried and held off."""
-    text = document.read_text()
-    before, begin, rest = text.partition(_BEGIN)
-    _old, end, after = rest.partition(_END)
-    assert begin and end, f"{document} has no place for the table"
     lines = ["| from | attack | outcome | test |", "|---|---|---|---|"]
     for row, tests in sorted(_rows.items()):
         if row not in _failed:
             lines.append("| " + " | ".join((*row, ", ".join(sorted(tests)))) + " |")
+    _replace(document, lines)
+
+
+def write_costs(document: Path) -> None:
+    """Replace the table in `document` by what each mode cost, if any was measured."""
+    lines = ["| mode | ends at | with | peak MiB | seconds |", "|---|---|---|---|---|"]
+    for mode, fate in sorted(_costs.items()):
+        error = fate.error or "nothing"
+        lines.append(f"| `{mode}` | {fate.step} | {error} | {fate.peak_mib} | {fate.seconds:.1f} |")
+    if _costs:
+        _replace(document, lines)
+
+
+def _replace(document: Path, lines: list[str]) -> None:
+    text = document.read_text()
+    before, begin, rest = text.partition(_BEGIN)
+    _old, end, after = rest.partition(_END)
+    assert begin and end, f"{document} has no place for the table"
     document.write_text(before + begin + "\n" + "\n".join(lines) + "\n\n" + end + after)

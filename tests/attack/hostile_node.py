@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import io
 import json
 import socket
 import struct
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +30,8 @@ from typing import Any
 import paramiko
 
 from mock_cloud.agent.frames import Header, encode_frame, read_frame
+from mock_cloud.agent.records import encode_records
+from mock_cloud.attest import evidence
 
 _CHUNK_BYTES = 1 << 18
 _OPEN_S = 30.0
@@ -274,19 +278,142 @@ def _endless(request: Header) -> Iterable[bytes]:
 
 
 def _padded(request: Header) -> Iterable[bytes]:
-    """Answers whose headers are as long as may be."""
+    """Answers that are as long as may be, of what takes the most memory."""
+    lists = "[]," * 349_000
     while True:
-        yield text_frame(request, f'"more":true,"x":"{"x" * 1_000_000}"')
+        yield text_frame(request, f'"more":true,"x":[{lists}0]', b"x")
+
+
+def _evidence(*lines: bytes, times: int = 1) -> Callable[[Header], Iterable[bytes]]:
+    """Evidence of these records, the last of them so many times."""
+
+    def answers(request: Header) -> Iterable[bytes]:
+        squeeze, digest = zlib.compressobj(1, wbits=31), hashlib.sha256()
+        for line in (*lines, *lines[-1:] * (times - 1)):
+            digest.update(line)
+            if piece := squeeze.compress(line):
+                yield text_frame(request, '"more":true', piece)
+        yield text_frame(request, f'"sha256":"{digest.hexdigest()}"', squeeze.flush())
+
+    return answers
+
+
+def _sections(**changes: Any) -> tuple[bytes, ...]:
+    """Records of evidence with every section, all of them empty but `changes`."""
+    empty: dict[str, Any] = {
+        **{name: [] for name in evidence._PARTS},
+        **dict.fromkeys(evidence._SINGLE),
+        "schema": evidence.SCHEMA, "nonce": "n", "clock": 1, "duration_s": 1, "trees": {},
+    }  # fmt: skip
+    return tuple(encode_records({**empty, "files": [], **changes}))
+
+
+def _files(request: Header) -> Iterable[bytes]:
+    """More files than a node has, each as short as may be."""
+    rows = (
+        '["files",['
+        + ",".join(f'["/{at + one}","d",0,70000,70001,0,null,null]' for one in range(4000))
+        + "]]\n"
+        for at in range(0, 1_000_000, 4000)
+    )
+    squeeze, digest = zlib.compressobj(1, wbits=31), hashlib.sha256()
+    for text in (*_sections(), *(row.encode() for row in rows)):
+        digest.update(text)
+        if piece := squeeze.compress(text):
+            yield text_frame(request, '"more":true', piece)
+    yield text_frame(request, f'"sha256":"{digest.hexdigest()}"', squeeze.flush())
+
+
+class Twice(Mode):
+    """Gives each answer twice."""
+
+    def answer(self, wire: Wire, header: Header, body: bytes) -> Iterable[bytes]:
+        yield encode_frame(header, body)
+        yield encode_frame(header, body)
+
+
+class Unasked(Mode):
+    """Before each answer, one to a request that nobody made."""
+
+    def answer(self, wire: Wire, header: Header, body: bytes) -> Iterable[bytes]:
+        yield text_frame({"id": 999}, '"error":{"code":"\\ud800","message":"\\ud800"}')
+        yield encode_frame(header, body)
+
+
+class Flood(Mode):
+    """Answers nothing, but fills the other of two calls, or standard error, or the window."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self._where = where
+
+    def request(self, wire: Wire, header: Header, body: bytes) -> Iterable[bytes] | None:
+        if header["op"] != "hello":
+            return None
+        if header["nonce"] == "first":
+            return ()
+        return self._flood(wire, header)
+
+    def _flood(self, wire: Wire, header: Header) -> Iterable[bytes]:
+        while self._where == "stderr":
+            wire.near.sendall_stderr(b"\x1b[2J" * 8000)
+        if self._where == "window":
+            wire.near.out_window_size = 1 << 40
+        yield from _padded(header)
+
+
+def _longer(request: Header) -> Iterable[bytes]:
+    """More of a result than there was said to be."""
+    while True:
+        yield text_frame(request, '"more":true', bytes(1 << 20))
+
+
+def _results(request: Header) -> Iterable[bytes]:
+    """As many results as fit into an answer."""
+    files = ",".join(f'{{"name":"{one}"}}' for one in range(58_000))
+    yield text_frame(request, f'"files":[{files}]')
+
+
+def _lists(count: int) -> bytes:
+    return b'["processes",[' + b"[]," * count + b"0]]\n"
+
+
+def _texts() -> bytes:
+    return b'["uname",[' + b",".join(b'"%03x"' % one for one in range(4096)) + b"]]\n"
 
 
 MODES: dict[str, Callable[[], Mode]] = {
     "honest": Mode,
     "nested": lambda: Instead("hello", lambda r: [text_frame(r, f'"x":{"[" * 200_000}')]),
     "surrogate": lambda: Instead("hello", lambda r: [text_frame(r, r'"version":"\ud800"')]),
+    "surrogate-error": lambda: Instead(
+        "hello", lambda r: [text_frame(r, r'"error":{"code":"\ud800","message":"\ud800"}')]
+    ),
+    "clock": lambda: Instead("hello", lambda r: [text_frame(r, f'{_HELLO},"clock":1{"0" * 400}')]),
+    "unasked": Unasked,
+    "twice": Twice,
     "endless": lambda: Instead("measure", _endless),
     "padded": lambda: Instead("measure", _padded),
+    "flood-call": lambda: Flood("call"),
+    "flood-stderr": lambda: Flood("stderr"),
+    "flood-window": lambda: Flood("window"),
+    "evidence-lists": lambda: Instead("measure", _evidence(_lists(340_000), times=200)),
+    "evidence-one-document": lambda: Instead(
+        "measure", _evidence(b"[" + b"[]," * 300_000, b"[]," * 300_000, times=200)
+    ),
+    "evidence-bomb": lambda: Instead("measure", _evidence(bytes(1 << 20), times=600)),
+    "evidence-texts": lambda: Instead("measure", _evidence(*_sections(), _texts(), times=8000)),
+    "evidence-files": lambda: Instead("measure", _files),
+    "follow-endless": lambda: Instead("job_follow", _endless),
+    "follow-padded": lambda: Instead("job_follow", _padded),
+    "results": lambda: Instead("results", _results),
+    "fetch-more": lambda: Instead("get", _longer),
 }
 """What the relay does by name; each makes a Mode of its own."""
+
+_HELLO = (
+    '"version":"2","toolkit":"t","pid":1,"python":"3","uname":[],"cpus":1,"boot_id":"b"'
+)  # fmt: skip
 
 
 def _end(text: str) -> tuple[str, int]:

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a hostile node says on the agent's channel: an error in time, and little memory."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.attack import victim
+from tests.attack.conftest import Between
+from tests.attack.hostile_node import MODES
+from tests.component.remote_parts import LocalToolkit
+from tests.lab.sshd import Sshd
+
+PEAK_MIB = 300
+"""What a controller may take, whatever a node sends."""
+
+BEFORE = "start measure judge"
+AFTER = "start trust"
+
+# Mode, steps of the controller, the one that ends it, what it ends with, part of the message.
+FATES = [
+    ("nested", BEFORE, "measure", "TransportError", "header is not JSON"),
+    ("surrogate", BEFORE, "measure", "TransportError", "hello: "),
+    ("surrogate-error", BEFORE, "measure", "RemoteCommandError", r"\ud800"),
+    ("clock", BEFORE, "measure", "TransportError", "clock is not a time"),
+    ("unasked", BEFORE, "start", "TransportError", "an answer to no request"),
+    ("twice", "start trust wait", "trust", "TransportError", "an answer to no request"),
+    ("endless", BEFORE, "measure", "TransportError", "empty pieces"),
+    ("padded", BEFORE, "measure", "TransportError", "not gzip data"),
+    ("flood-call", "start wait", "wait", "TransportError", "no answer to hello within 8 s"),
+    ("flood-stderr", "start wait", "wait", "TransportError", "no answer to hello within 8 s"),
+    ("flood-window", "start wait", "wait", "ConnectionLost", "more than its window"),
+    ("evidence-lists", BEFORE, "measure", "EvidenceError", "malformed"),
+    ("evidence-one-document", BEFORE, "measure", "EvidenceError", "a record of more than"),
+    ("evidence-bomb", BEFORE, "measure", "TransportError", "too large"),
+    ("evidence-texts", BEFORE, "measure", "EvidenceError", "more is said"),
+    ("evidence-files", BEFORE, "judge", "NodeRefused", ""),
+    ("follow-endless", f"{AFTER} follow", "follow", "TransportError", "job_follow"),
+    ("follow-padded", f"{AFTER} follow", "follow", "TransportError", "job_follow"),
+    ("results", f"{AFTER} results", "results", "TransportError", "results: "),
+    ("fetch-more", f"{AFTER} fetch", "fetch", "ResultError", "more bytes than announced"),
+]
+
+
+@pytest.mark.attack(
+    "node, before and after the verdict",
+    "frames that kill the reader, never end, or cost a thousand times their size",
+    "an error that names the node, in time; the controller stays below 300 MiB",
+)
+@pytest.mark.parametrize("case", FATES, ids=[fate[0] for fate in FATES])
+def test_frames(
+    shared_sshd: Sshd,
+    toolkit: LocalToolkit,
+    between: Between,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+    case: tuple[str, str, str, str, str],
+) -> None:
+    mode, steps, step, error, says = case
+    relay = between(shared_sshd, MODES[mode]())
+    fate = victim.run(relay.address, shared_sshd, toolkit, steps=steps, place=tmp_path)
+    record_property("cost", (mode, fate))
+    assert (fate.step, fate.error) == (step, error), fate
+    assert says in fate.message
+    assert fate.peak_mib < PEAK_MIB, fate
+
+
+@pytest.mark.attack(
+    "network, before the host key",
+    "an SSH packet of 2 GiB",
+    "the connection is given up; nothing is buffered",
+)
+def test_a_packet_without_end(
+    shared_sshd: Sshd,
+    toolkit: LocalToolkit,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_serve_packet, args=(listener,))
+        thread.start()
+        address = listener.getsockname()
+        fate = victim.run(address, shared_sshd, toolkit, steps="start", place=tmp_path)
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    record_property("cost", ("packet", fate))
+    assert fate.error == "TransportError", fate
+    assert fate.peak_mib < PEAK_MIB, fate
+
+
+def _serve_packet(listener: socket.socket) -> None:
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        with connection:
+            try:
+                connection.sendall(b"SSH-2.0-hostile\r\n" + struct.pack(">I", (1 << 31) - 16))
+                for _ in range(800):
+                    connection.sendall(bytes(1 << 20))
+            except OSError:
+                continue
