@@ -28,6 +28,22 @@ def utc_text(unix: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(unix, TIME_MAX)))
 
 
+@dataclass(frozen=True, slots=True)
+class SshdReload:
+    """What the agent said when it had the node's sshd read its configuration anew.
+
+    `listener` is the pid of the sshd that did, None where each connection has one of its own;
+    `since` the time in clock ticks since boot: an sshd process started then or later goes by what
+    was read. `ran`: executable and arguments of what ran meanwhile. `agents` are pids of
+    agents on other connections of this controller, which stay.
+    """
+
+    listener: int | None
+    since: int
+    ran: tuple[tuple[str, tuple[str, ...]], ...] = field(default=(), repr=False)
+    agents: tuple[int, ...] = ()
+
+
 class Secret:
     """Bytes that neither `repr` nor formatting reveals. Read them with `reveal()`."""
 

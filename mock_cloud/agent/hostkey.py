@@ -13,9 +13,8 @@ import os
 import signal
 from typing import Final
 
-from mock_cloud.agent.measure import procfs
-from mock_cloud.agent.measure.sockets import measure_sockets
 from mock_cloud.agent.serve_wire import Failure
+from mock_cloud.agent.sshd import find_listener
 
 _PATH: Final = "/etc/ssh/ssh_host_ed25519_key"
 _PRIVATE_HEAD: Final = b"-----BEGIN OPENSSH PRIVATE KEY-----\n"
@@ -35,7 +34,7 @@ def replace_host_key(private: bytes, public: str) -> None:
         raise Failure("bad-request", "not an OpenSSH private key")
     if line == public or not line.startswith(_PUBLIC_HEAD) or not line.isprintable():
         raise Failure("bad-request", "not a line with an ed25519 public key")
-    listener = _find_listener()
+    listener = find_listener()
     _replace(_PATH, private, 0o600)
     _replace(f"{_PATH}.pub", public.encode()[:_SIZE_MAX], 0o644)
     if listener is not None:
@@ -68,18 +67,3 @@ def _copy_label(source: str, descriptor: int) -> None:
     except OSError as error:
         if error.errno not in (errno.ENODATA, errno.ENOTSUP, errno.ENOENT):
             raise
-
-
-def _find_listener() -> int | None:
-    """The sshd that listens, of those we descend from; None where systemd listens for it.
-
-    Then every connection has an sshd of its own, which reads its keys anew.
-    """
-    listening = {row[3] for row in measure_sockets() if str(row[0]).startswith("tcp")}
-    pid = os.getppid()
-    while pid:
-        if pid in listening:
-            is_sshd = os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("sshd")
-            return pid if is_sshd else None
-        pid = procfs.parse_status(procfs.read_bounded(f"/proc/{pid}/status")).ppid
-    return None

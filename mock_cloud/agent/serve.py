@@ -169,6 +169,16 @@ class Server:
         self._log.write("hello", request.header["nonce"][:_TEXT_SHOWN])
         return serve_facts.hello()
 
+    def _reload(self, request: _Request) -> Header:
+        from mock_cloud.agent import sshd
+
+        keep = request.header["keep"]
+        if any(type(pid) is not int for pid in keep):
+            raise Failure("bad-request", "a pid is not int")
+        answer = sshd.reload(keep)
+        self._log.write("reloaded", f"sshd {answer['listener']}")
+        return answer
+
     def _measure(self, request: _Request) -> Header:
         asked = request.header
         digest, pieces = serve_facts.evidence(
@@ -348,6 +358,7 @@ class Server:
         eof = frozenset({"eof"})
         return {
             "hello": _Operation(self._hello, {"nonce": str}),
+            "reload": _Operation(self._reload, {"keep": list}, "worker"),
             "measure": _Operation(self._measure, measure, "thread"),
             "headers": _Operation(self._headers, {"digests": list}, "worker"),
             "order": _Operation(self._order),

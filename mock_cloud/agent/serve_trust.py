@@ -17,7 +17,7 @@ from typing import Final
 from mock_cloud.agent.serve_wire import Failure, hex_digest
 
 OPEN_OPERATIONS: Final = frozenset(
-    {"hello", "measure", "headers", "accounts", "order", "ping", "trust", "join"}
+    {"hello", "reload", "measure", "headers", "accounts", "order", "ping", "trust", "join"}
 )
 
 

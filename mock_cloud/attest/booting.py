@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which reasons against a node say no more than that it has not finished booting.
+"""Which reasons against a node say no more than that it has not finished booting, or hanging up.
 
 systemd starts sshd once cloud-init's network stage has made its keys (cloud-init.service has
 Before=sshd.service, cloud-config.service and cloud-final.service have not), so a new node can be
@@ -19,9 +19,11 @@ from mock_cloud.errors import Reason
 # Of what runs: that it is not among the programs which may run for good. That its code is
 # known is a matter of other codes, which no boot explains.
 _RUNNING: Final = (
-    "process.anonymous-code", "process.namespace", "process.unknown", "socket.unknown",
-    "socket.unowned",
+    "connection.unknown", "connection.unowned", "login.witness", "process.anonymous-code",
+    "process.namespace", "process.unknown", "socket.unknown", "socket.unowned",
 )  # fmt: skip
+# An sshd notices the end of its connection when it next runs.
+_CLOSING: Final = ("connection.unknown", "connection.unowned", "login.agent", "login.session")
 _BEING_WRITTEN: Final = ("file.changed", "file.unreadable", "file.volatile")
 
 # A file on its way to its name (cloudinit/atomic_helper.py, Python's tempfile).
@@ -34,6 +36,14 @@ def is_booting(verdict: Verdict) -> bool:
     """Whether a boot that goes on explains every reason of a refusal."""
     reasons = verdict.reasons
     return 0 < len(reasons) == verdict.reason_count and all(map(_is_passing, reasons))
+
+
+def is_hanging_up(verdict: Verdict) -> bool:
+    """Whether connections that are just being closed explain every reason of a refusal."""
+    reasons = verdict.reasons
+    return 0 < len(reasons) == verdict.reason_count and all(
+        reason.code in _CLOSING for reason in reasons
+    )
 
 
 def _is_passing(reason: Reason) -> bool:

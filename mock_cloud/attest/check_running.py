@@ -14,9 +14,9 @@ from mock_cloud.attest.expectations import (
     MountRule,
     ProgramRule,
     SocketRule,
-    is_sshd_invocation,
 )
 from mock_cloud.attest.files import FileFact
+from mock_cloud.attest.sshd_titles import find_sshd_role
 from mock_cloud.errors import Reason
 from mock_cloud.model import Toolkit
 
@@ -143,7 +143,7 @@ class ProcessCheck:
 
     def _started_as(self, rule: ProgramRule, process: Process) -> bool:
         if rule.invocation is Invocation.SSHD:
-            return is_sshd_invocation(process.cmdline, rule.exe, self.user)
+            return find_sshd_role(process.cmdline, rule.exe, self.user) is not None
         return rule.invocation is Invocation.ANY or process.cmdline == rule.argv
 
 

@@ -31,7 +31,7 @@ _VALUES_MAX = 500_000
 # A value takes at most some 70 bytes besides its text.
 _PROCESS_KEYS = (
     "pid", "ppid", "uid", "gid", "kernel", "exe", "deleted", "sha256", "cmdline", "environ",
-    "tracer", "maps", "anonymous_exec", "patched", "namespaces", "caps", "root",
+    "tracer", "maps", "anonymous_exec", "patched", "namespaces", "caps", "root", "started",
 )  # fmt: skip
 _MOUNT_KEYS = (
     "point", "root", "type", "source", "options", "super", "id", "parent",
@@ -83,7 +83,10 @@ class MappedFile:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process. `environ` holds only variables that change loading or login."""
+    """A process. `environ` holds only variables that change loading or login.
+
+    `started` is in clock ticks since boot; an execve(2) does not change it.
+    """
 
     pid: int
     ppid: int
@@ -101,6 +104,7 @@ class Process:
     patched: tuple[str, ...]
     namespaces: Mapping[str, str]
     root: str | None
+    started: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,18 @@ class Socket:
     protocol: str
     address: str
     port: int
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connected socket of the node's and its other end; `pid` is a holder's, None for none."""
+
+    protocol: str
+    address: str
+    local_port: int
+    remote_address: str
+    remote_port: int
     pid: int | None
 
 
@@ -139,6 +155,7 @@ class Evidence:
     hidden_pids: tuple[int, ...]
     kernel: KernelFacts | None
     sockets: tuple[Socket, ...]
+    connections: tuple[Connection, ...]
     headers: tuple[tuple[str, int], ...]
 
 
@@ -344,6 +361,7 @@ def _process(value: object, where: str) -> Process:
         patched=strict.each(one["patched"], where, strict.text),
         namespaces=_namespaces(one["namespaces"], where),
         root=strict.optional(one["root"], where, strict.text),
+        started=strict.integer(one["started"], where),
     )
 
 
@@ -362,6 +380,18 @@ def _socket(value: object, where: str) -> Socket:
         strict.text(protocol, where),
         strict.text(address, where),
         strict.integer(port, where, most=65535),
+        strict.optional(pid, where, strict.integer),
+    )
+
+
+def _connection(value: object, where: str) -> Connection:
+    protocol, address, port, remote_address, remote_port, pid = strict.row(value, where, 6)
+    return Connection(
+        strict.text(protocol, where),
+        strict.text(address, where),
+        strict.integer(port, where, most=65535),
+        strict.text(remote_address, where),
+        strict.integer(remote_port, where, most=65535),
         strict.optional(pid, where, strict.integer),
     )
 
@@ -389,6 +419,7 @@ _PARTS: dict[str, Callable[[object, str], Any]] = {
     "processes": _process,
     "hidden_pids": strict.integer,
     "sockets": _socket,
+    "connections": _connection,
     "headers": _header,
 }
 """Sections that are lists, with what reads one item. A new one has a line here, a field of the

@@ -26,14 +26,13 @@ from mock_cloud.attest.expectations import (
     SocketRule,
     default_mounts,
     is_interpreter,
-    is_sshd_invocation,
-    is_sshd_session,
 )
 from mock_cloud.attest.files import FileFact
 from mock_cloud.attest.kernel import KernelFacts
 from mock_cloud.attest.knowngood import read_packages
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.packages import HeaderCache
+from mock_cloud.attest.sshd_titles import find_sshd_role, is_sshd_session
 from mock_cloud.attest.verdict import escape
 from mock_cloud.attest.volatile import VolatileRule
 from mock_cloud.attest.vouched import Vouched
@@ -173,7 +172,8 @@ def _programs(evidence: Evidence, node: LiveNode) -> Iterator[ProgramRule]:
     for process in evidence.processes:
         is_ours = find_role(process, node.toolkit) is not None
         exe = process.exe or ""
-        is_sshd = exe in SSHD_PROGRAMS and is_sshd_invocation(process.cmdline, exe, node.user)
+        role = find_sshd_role(process.cmdline, exe, node.user)
+        is_sshd = exe in SSHD_PROGRAMS and role is not None
         if not (process.kernel or is_ours or is_sshd):
             yield _program_rule(process, evidence.init_namespaces)
 

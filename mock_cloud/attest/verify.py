@@ -13,6 +13,7 @@ from itertools import chain, islice
 from typing import Final
 
 from mock_cloud.attest.check_files import FileCheck, InjectedFile
+from mock_cloud.attest.check_login import LoginCheck
 from mock_cloud.attest.check_machine import check_machine
 from mock_cloud.attest.check_packages import check_allowed, read_installed
 from mock_cloud.attest.check_running import ProcessCheck, check_mounts, check_sockets
@@ -25,7 +26,15 @@ from mock_cloud.attest.packages import HeaderCache
 from mock_cloud.attest.policy import Check, Policy
 from mock_cloud.attest.verdict import REASONS_MAX, TIER, NodeRefused, Verdict
 from mock_cloud.errors import Reason
-from mock_cloud.model import _SEAL, MOCK_LIBDIR, WORKSPACE, HostKey, Toolkit, TrustedNode
+from mock_cloud.model import (
+    _SEAL,
+    MOCK_LIBDIR,
+    WORKSPACE,
+    HostKey,
+    SshdReload,
+    Toolkit,
+    TrustedNode,
+)
 from mock_cloud.signed.keys import PackageKeys
 
 _UNSAFE_CONTAINER: Final = (
@@ -46,7 +55,9 @@ class Binding:
     tree digest recorded when our agent made it. `mounts`, if not None, go in place of the
     manifest's; `programs` and `sockets` add to them. `kernel` are the controller's own kernel
     facts for a node that shares its kernel and network (provider `local`), which is a container of
-    the controller's own. `unsafe_container`: so may this node be, of whoever runs its host.
+    the controller's own. `reload`: how sshd was made to read its configuration before it was
+    measured; without it no node is trusted. `unsafe_container`: the node may be one, of whoever
+    runs its host.
     """
 
     host_key: HostKey
@@ -61,6 +72,7 @@ class Binding:
     sockets: tuple[SocketRule, ...] = ()
     kernel: KernelFacts | None = None
     unsafe_container: bool = False
+    reload: SshdReload | None = None
 
 
 def verify(
@@ -82,7 +94,8 @@ def verify(
      4. Every file is as signed, pinned, injected or packed; none is unknown or missing.
      5. Every mount is expected.
      6. The first process is the machine's own. Every process is an allowed one, runs verified
-        code and nothing else; none is hidden.
+        code and nothing else; none is hidden. Nobody else is logged in, and sshd goes by the
+        configuration that was measured.
      7. Every listening socket is expected.
      8. The kernel's state is the reference's.
      9. Every layer of ours is unchanged; only those may be reused.
@@ -128,6 +141,13 @@ def verify(
         ProcessCheck(
             files.code, manifest.programs + binding.programs, binding.toolkit, binding.user
         ).reasons(evidence),
+        LoginCheck(
+            binding.reload,
+            manifest.programs + binding.programs,
+            manifest.sockets + binding.sockets,
+            binding.toolkit,
+            binding.user,
+        ).reasons(evidence, shared_network=binding.kernel is not None),
         # 7
         check_sockets(
             evidence,

@@ -55,10 +55,13 @@ def connect(
     connection's life: a peer silent for longer is lost.
     """
     _quieten_paramiko()
-    with opened(client_key) as keys:
-        boots = not isinstance(client_key, UserKeys)
-        link = _try_until(address, keys, deadline_s, boots=boots)
-    return UnverifiedNode(link, silence_timeout_s)
+
+    def reach() -> Link:
+        with opened(client_key) as keys:
+            boots = not isinstance(client_key, UserKeys)
+            return _try_until(address, keys, deadline_s, boots=boots)
+
+    return UnverifiedNode(reach(), silence_timeout_s, reach)
 
 
 def _try_until(

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mock_cloud.model import SshdReload
+
 _HEX256: Final = re.compile(r"[0-9a-f]{64}\Z")
 _TEXT_MAX: Final = 4096
 _NAME_MAX: Final = 1024
@@ -16,6 +18,7 @@ _LIST_MAX: Final = 100_000
 _SIZE_MAX: Final = 1 << 50
 
 
+_RAN_MAX: Final = 4096
 Range = tuple[int, int]
 """Bytes from the first offset up to, and without, the second."""
 
@@ -74,6 +77,18 @@ def parse_hello(reply: Mapping[str, Any]) -> Hello:
         clock=_time(reply, "clock"),
         boot_id=_text(reply, "boot_id"),
     )
+
+
+def parse_reload(reply: Mapping[str, Any], agents: tuple[int, ...]) -> SshdReload:
+    """The answer to a ``reload`` that was to keep `agents`."""
+    _exactly(reply, {"listener", "since", "ran"})
+    ran: list[tuple[str, tuple[str, ...]]] = []
+    for item in _list(reply, "ran"):
+        if not isinstance(item, list) or len(item) != 2 or len(ran) >= _RAN_MAX:
+            raise ReplyError("ran is not a list of programs with their words")
+        ran.append((_short(item[0]), tuple(_texts({"words": item[1]}, "words"))))
+    listener = None if reply["listener"] is None else _number(reply, "listener")
+    return SshdReload(listener, _number(reply, "since"), tuple(ran), agents)
 
 
 def parse_have(reply: Mapping[str, Any]) -> tuple[list[str], dict[str, list[Range]]]:

@@ -12,12 +12,18 @@ from mock_cloud.agent.frames import Header
 from mock_cloud.agent.records import RecordError, unpack
 from mock_cloud.agent.rpmheader import BLOB_MAX
 from mock_cloud.agent.serve_facts import VERSION
-from mock_cloud.errors import AttestationRefused, InputError, Reason, TransportError
-from mock_cloud.model import HostKey, NodeAddress, Toolkit
+from mock_cloud.errors import (
+    AttestationRefused,
+    InputError,
+    Reason,
+    RemoteCommandError,
+    TransportError,
+)
+from mock_cloud.model import HostKey, NodeAddress, SshdReload, Toolkit
 from mock_cloud.remote.channel import AgentChannel, AgentEnded, Call
 from mock_cloud.remote.imaging import read_accounts
 from mock_cloud.remote.link import Link
-from mock_cloud.remote.replies import Hello, ReplyError, parse_digest, parse_hello
+from mock_cloud.remote.replies import Hello, ReplyError, parse_digest, parse_hello, parse_reload
 from mock_cloud.remote.shell import (
     EXIT_NO_TOOLKIT,
     EXIT_OTHER_ARCH,
@@ -34,6 +40,7 @@ _HEADERS_MAX_BYTES: Final = 256 << 20
 _HEADERS_A_REQUEST: Final = 4096
 _ORDER_MAX_BYTES: Final = 1 << 20
 _ANSWER_S: Final = 30.0
+_RELOAD_S: Final = 60.0
 _MEASURE_S: Final = 900.0
 _PUSH_S: Final = 1800.0
 _UNPACK_S: Final = 120.0
@@ -47,9 +54,14 @@ class UnverifiedNode:
     TrustedChannel of it.
     """
 
-    def __init__(self, link: Link, silence_timeout_s: float) -> None:
+    def __init__(self, link: Link, silence_timeout_s: float, reconnect: Callable[[], Link]) -> None:
         self._link = link
+        self._reconnect = reconnect
         self._silence_timeout_s = silence_timeout_s
+        self.agent_pid = 0
+        """Of the agent that last said hello, in its own words."""
+        self.reload: SshdReload | None = None
+        """What `reload_sshd` came to."""
         self._agent: AgentChannel | None = None
         self._toolkit: Toolkit | None = None
 
@@ -138,7 +150,36 @@ class UnverifiedNode:
             raise agent.protocol_error(f"hello: {error}") from error
         if hello.version != VERSION:
             raise agent.protocol_error(f"the agent speaks protocol {hello.version!r}")
+        self.agent_pid = hello.pid
         return hello
+
+    def reload_sshd(self, keep: Sequence[int] = ()) -> None:
+        """Have the node's sshd read its configuration anew, and go on over a new connection.
+
+        What `measure` then sees of sshd is what serves this connection. Other connections that run
+        an agent of ours are ended, but those of the agents `keep` (pids). `agent_pid` holds again
+        after `hello`. AttestationRefused if sshd does not do so, TransportError.
+        """
+        agent, toolkit = self._running(), self._toolkit
+        if toolkit is None:
+            raise TransportError(f"{self.address}: no agent was started")
+        try:
+            answer = agent.ask("reload", within_s=_RELOAD_S, keep=list(keep))
+            self.reload = parse_reload(answer, tuple(keep))
+        except ReplyError as error:
+            raise agent.protocol_error(f"reload: {error}") from error
+        except RemoteCommandError as error:
+            raise AttestationRefused(
+                f"{self.address}: {error.message}",
+                reasons=(Reason("login.configuration", "sshd", "read anew", error.message),),
+                hint="only an sshd whose configuration is known lets nobody else in",
+            ) from error
+        old, self._agent, self._link = self._link, None, self._reconnect()
+        try:
+            self._start(toolkit)
+        finally:
+            agent.close()
+            old.close()
 
     def measure(
         self,

@@ -12,13 +12,13 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mock_cloud.agent.measure.kernel import measure_kernel
-from mock_cloud.attest.booting import is_booting
+from mock_cloud.attest.booting import is_booting, is_hanging_up
 from mock_cloud.attest.check_files import InjectedFile
 from mock_cloud.attest.evidence import Evidence, parse_evidence
 from mock_cloud.attest.expectations import MountRule, SocketRule
@@ -49,6 +49,7 @@ _EVIDENCE: Final = ".evidence.jsonl.gz"
 _EVIDENCE_KEPT: Final = 20
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 8.0
+_HANG_UP_S: Final = 5.0
 OnPhase = Callable[[str], None]
 
 
@@ -112,12 +113,14 @@ class Nature:
 
     `shares_kernel`: it runs this machine's kernel, so that its kernel's state is compared with
     what the same code reads here. `boot_s`: so long from now it may still be booting.
-    `unsafe_container`: it may be one, of a host that is not measured.
+    `unsafe_container`: it may be one, of a host that is not measured. `agents` are pids of agents
+    that this controller has there on other connections, which stay.
     """
 
     shares_kernel: bool
     boot_s: float = 0.0
     unsafe_container: bool = False
+    agents: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +151,10 @@ def attest_node(
     AttestationRefused, TransportError.
     """
     layers = dict(leased.layers)
-    measured = measure_node(node, toolkit, archive, layers=layers, on_phase=on_phase)
-    deadline, pause_s = time.monotonic() + nature.boot_s, _FIRST_PAUSE_S
+    measured = measure_node(
+        node, toolkit, archive, layers=layers, agents=nature.agents, on_phase=on_phase
+    )
+    started, pause_s = time.monotonic(), _FIRST_PAUSE_S
     told = False
     while True:
         on_phase("verifying the evidence")
@@ -164,16 +169,18 @@ def attest_node(
         try:
             return judge(leased, measured, known_good, policy, archive, binding)
         except NodeRefused as refused:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0 or not is_booting(refused.verdict):
+            closing = is_hanging_up(refused.verdict)
+            patience_s = _HANG_UP_S if closing else nature.boot_s
+            left_s = started + patience_s - time.monotonic()
+            if left_s <= 0 or not (closing or is_booting(refused.verdict)):
                 raise
             subject = escape(refused.verdict.reasons[0].subject)
-        if not told:
+        if not (told or closing):
             on_phase(f"waiting for the end of the node's boot: there is {subject}")
             told = True
         time.sleep(min(pause_s, left_s))
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        measured = measure_again(node, archive, layers=layers)
+        measured = _measure_anew(node, archive, layers, nature.agents, 0.0)
 
 
 def measure_node(
@@ -182,28 +189,43 @@ def measure_node(
     archive: Archive,
     *,
     layers: Collection[str] = (),
+    agents: Sequence[int] = (),
     on_phase: OnPhase = lambda phase: None,
 ) -> Measured:
-    """Push our binaries, measure with them. `layers` are the trees measured as one digest each.
+    """Push our binaries, measure with them over a connection of an sshd that reread its files.
 
-    Raises EvidenceError, TransportError.
+    `layers` are the trees measured as one digest each, `agents` pids of ours that stay. Raises
+    AttestationRefused, TransportError.
     """
-    nonce = secrets.token_hex(32)
     started = time.monotonic()
     on_phase("pushing the toolkit")
     node.start_agent(toolkit)
-    hello = node.hello(nonce)
+    node.hello(secrets.token_hex(32))
     pushed = time.monotonic()
     on_phase("measuring the node")
-    return _measure(node, archive, nonce, layers, hello.cpus, pushed - started)
+    return _measure_anew(node, archive, layers, agents, pushed - started)
+
+
+def _measure_anew(
+    node: UnverifiedNode,
+    archive: Archive,
+    layers: Collection[str],
+    agents: Sequence[int],
+    toolkit_s: float,
+) -> Measured:
+    started = time.monotonic()
+    node.reload_sshd(agents)
+    nonce = secrets.token_hex(32)
+    hello = node.hello(nonce)
+    return _measure(node, archive, nonce, layers, hello.cpus, toolkit_s, time.monotonic() - started)
 
 
 def measure_again(
     node: UnverifiedNode, archive: Archive, *, layers: Collection[str] = ()
 ) -> Measured:
-    """Measure once more with the agent that runs, as `measure_node` did."""
+    """Measure once more over the connection that there is, as `measure_node` did."""
     nonce = secrets.token_hex(32)
-    return _measure(node, archive, nonce, layers, node.hello(nonce).cpus, 0.0)
+    return _measure(node, archive, nonce, layers, node.hello(nonce).cpus, 0.0, 0.0)
 
 
 def _measure(
@@ -213,10 +235,11 @@ def _measure(
     layers: Collection[str],
     processes: int,
     toolkit_s: float,
+    login_s: float,
 ) -> Measured:
     started = time.monotonic()
     evidence = node.measure(nonce, skip=SKIP, trees=sorted(layers), processes=processes)
-    timings = {"toolkit": toolkit_s, "measure": time.monotonic() - started}
+    timings = {"toolkit": toolkit_s, "login": login_s, "measure": time.monotonic() - started}
     parsed = parse_evidence(evidence)
     return Measured(nonce, evidence, parsed, _fetch_headers(node, parsed, archive), timings)
 
@@ -245,6 +268,7 @@ def bind(
         or None,
         sockets=(SocketRule("tcp", leased.address.port, _SSHD),),
         kernel=own_kernel() if nature.shares_kernel else None,
+        reload=node.reload,
         unsafe_container=nature.unsafe_container and not nature.shares_kernel,
     )
 

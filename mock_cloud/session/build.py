@@ -188,7 +188,7 @@ def _try_once(task: Task, attempt: Attempt) -> int:
         with _left_as_found(leased):
             # 6, 7
             results = task.resultdir.path
-            publish(this, end, lambda: look_again(leased, known, remote, site, results))
+            publish(this, end, lambda: look_again(node, leased, known, remote, site, results))
             # 8
             return conclude(this, end)
 

@@ -152,15 +152,24 @@ def shares_kernel(remote: Remote) -> bool:
     return remote.provider in _SHARES_OUR_KERNEL
 
 
-def nature(remote: Remote, boot_s: float = 0.0) -> Nature:
-    """What a remote's file says of its nodes; see `Nature`."""
-    return Nature(shares_kernel(remote), boot_s, remote.attest.unsafe_containers)
+def nature(remote: Remote, boot_s: float = 0.0, agents: tuple[int, ...] = ()) -> Nature:
+    """What a remote's file says of its nodes, and what else is known; see `Nature`."""
+    return Nature(shares_kernel(remote), boot_s, remote.attest.unsafe_containers, agents)
 
 
 def attest(
-    node: UnverifiedNode, leased: LeasedNode, known: KnownGood, remote: Remote, site: Site
+    node: UnverifiedNode,
+    leased: LeasedNode,
+    known: KnownGood,
+    remote: Remote,
+    site: Site,
+    *,
+    agents: tuple[int, ...] = (),
 ) -> Attested:
-    """The verdict on a connected node. AttestationRefused; nothing was sent then."""
+    """The verdict on a connected node. AttestationRefused; nothing was sent then.
+
+    `agents` are pids of agents that we have there on other connections.
+    """
 
     def tell(phase: str) -> None:
         show = site.console.info if phase.startswith("waiting") else site.console.phase
@@ -173,7 +182,7 @@ def attest(
         known,
         standard(),
         site.archive,
-        nature=nature(remote, _boot_s(leased, remote)),
+        nature=nature(remote, _boot_s(leased, remote), agents),
         on_phase=tell,
     )
 

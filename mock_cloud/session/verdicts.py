@@ -58,17 +58,22 @@ def attest_aloud(
 
 
 def look_again(
-    leased: LeasedNode, known: KnownGood, remote: Remote, site: Site, resultdir: Path
+    first: UnverifiedNode,
+    leased: LeasedNode,
+    known: KnownGood,
+    remote: Remote,
+    site: Site,
+    resultdir: Path,
 ) -> None:
     """Measure once more before results are published, if the remote asks for it.
 
-    Raises NodeRefused.
+    `first` is the connection that the job was done over. Raises NodeRefused.
     """
     if remote.attest.second_look is not SecondLook.ALWAYS:
         return
     with closing(reach(leased, remote, site)) as node:
         try:
-            attest(node, leased, known, remote, site)
+            attest(node, leased, known, remote, site, agents=(first.agent_pid,))
         except NodeRefused as refused:
             _tell_refusal(refused, node, resultdir, site)
             raise

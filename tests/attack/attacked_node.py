@@ -79,7 +79,7 @@ class AttackedNode:
         argv += [f"root@{self.leased.address.host}", *(command or ("-N",))]
         if not command:
             argv[-2:] = ["-N", argv[-2]]
-        session = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        session = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         try:
             deadline = time.monotonic() + _GONE_S
             while not control.exists():
@@ -88,7 +88,7 @@ class AttackedNode:
             yield Session(control, self.leased.address.host)
         finally:
             session.terminate()
-            session.wait()
+            session.communicate()
 
     def _client(self, key: Path) -> list[str]:
         """OpenSSH's client for this node, without any configuration of this machine's."""

@@ -29,6 +29,7 @@ class LiveFacts:
     hidden_pids: list[int] = field(default_factory=list)
     kernel: dict[str, Any] | None = None
     sockets: list[list[str | int | None]] = field(default_factory=list)
+    connections: list[list[str | int | None]] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -39,6 +40,7 @@ class LiveFacts:
             "hidden_pids": self.hidden_pids,
             "kernel": self.kernel,
             "sockets": self.sockets,
+            "connections": self.connections,
         }
 
 
@@ -53,6 +55,7 @@ def measure_live(own_workers: frozenset[int]) -> LiveFacts:
         facts.mounts = mounts.read_mounts(1)
         facts.namespaces["init"] = procfs.namespaces(1)
         facts.sockets = sockets.measure_sockets()
+        facts.connections = sockets.measure_connections()
         if _root_identity("/") != _root_identity("/proc/1/root"):
             facts.unreadable.append(("/", "crossed"))  # we are in a chroot: its files are others
     except OSError as error:

@@ -52,6 +52,7 @@ class Process:
     namespaces: dict[str, int] = field(default_factory=dict)
     caps: str = ""
     root: str | None = None
+    started: int = 0
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -80,10 +81,12 @@ def measure_process(
 ) -> Process | None:
     """One process; None if no thread of it runs any more. ProcessLookupError: it ended."""
     status = procfs.parse_status(procfs.read_bounded(f"/proc/{pid}/status"))
-    kernel = procfs.is_kernel_thread(procfs.read_bounded(f"/proc/{pid}/stat"))
+    stat = procfs.read_bounded(f"/proc/{pid}/stat")
+    kernel = procfs.is_kernel_thread(stat)
     process = Process(
-        pid, status.ppid, status.uid, status.gid, kernel, tracer=status.tracer, caps=status.caps
-    )
+        pid, status.ppid, status.uid, status.gid, kernel, tracer=status.tracer, caps=status.caps,
+        started=procfs.start_ticks(stat),
+    )  # fmt: skip
     if kernel:
         return process
     # /proc/PID answers for the first thread: it may have ended before the others.

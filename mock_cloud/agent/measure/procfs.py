@@ -80,8 +80,17 @@ def parse_status(text: bytes) -> Status:
 
 def is_kernel_thread(stat: bytes) -> bool:
     """Whether `stat` (/proc/PID/stat) has the flag that only the kernel sets."""
-    # The name, in parentheses, may have any character: what follows the last one counts.
-    return bool(int(stat[stat.rindex(b")") + 2 :].split()[6]) & _KTHREAD_FLAG)
+    return bool(int(_after_name(stat)[6]) & _KTHREAD_FLAG)
+
+
+def start_ticks(stat: bytes) -> int:
+    """When the process of `stat` (/proc/PID/stat) was started, in clock ticks since boot."""
+    return int(_after_name(stat)[19])
+
+
+def _after_name(stat: bytes) -> list[bytes]:
+    """The fields from the third, state, on. The name, in parentheses, may have any character."""
+    return stat[stat.rindex(b")") + 2 :].split()
 
 
 def parse_executable_maps(text: bytes) -> list[Mapping]:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Listening sockets of the first process's network namespace, and who holds them."""
+"""Listening and connected sockets of the first process's network namespace, and who holds them."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +15,7 @@ from mock_cloud.agent.measure import procfs
 
 PROTOCOLS: Final = ("tcp", "tcp6", "udp", "udp6")
 # include/net/tcp_states.h; a datagram socket without a peer is in TCP_CLOSE.
-_LISTEN, _CLOSE = 0x0A, 0x07
+_LISTEN, _CLOSE, _TIME_WAIT = 0x0A, 0x07, 0x06
 _TABLE_MAX: Final = 64 << 20
 
 
@@ -28,36 +29,81 @@ class Listener:
     inode: int
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One connected socket and its other end. Addresses are numeric text."""
+
+    protocol: str
+    address: str
+    port: int
+    remote_address: str
+    remote_port: int
+    inode: int
+
+
 def parse_table(protocol: str, text: str) -> list[Listener]:
     """The listening sockets in `text` (/proc/net/PROTOCOL). ValueError on a malformed line."""
     awaited = _LISTEN if protocol.startswith("tcp") else _CLOSE
-    found = []
+    return [
+        Listener(protocol, *_end(words[1]), int(words[9]))
+        for words in _rows(protocol, text)
+        if int(words[3], 16) == awaited
+    ]
+
+
+def parse_connections(protocol: str, text: str) -> list[Connection]:
+    """The connected sockets in `text` (/proc/net/PROTOCOL) that something holds. ValueError.
+
+    One that nobody has accepted yet, or whose last holder has gone, has no inode.
+    """
+    return [
+        Connection(protocol, *_end(words[1]), *_end(words[2]), int(words[9]))
+        for words in _rows(protocol, text)
+        if int(words[3], 16) not in (_LISTEN, _CLOSE, _TIME_WAIT) and int(words[9])
+    ]
+
+
+def _rows(protocol: str, text: str) -> Iterator[list[str]]:
     for line in text.splitlines()[1:]:
         words = line.split()
         if len(words) < 10:
             raise ValueError(f"/proc/net/{protocol}: malformed line {line!r}")
-        if int(words[3], 16) == awaited:
-            address, _, port = words[1].partition(":")
-            listener = Listener(protocol, _address(address), int(port, 16), int(words[9]))
-            found.append(listener)
-    return found
+        yield words
+
+
+def _end(word: str) -> tuple[str, int]:
+    """Address and port of one end."""
+    address, _, port = word.partition(":")
+    return _address(address), int(port, 16)
 
 
 def measure_sockets() -> list[list[str | int | None]]:
     """Rows of protocol, address, port, pid: one for each holder; pid None for no holder."""
-    listeners: list[Listener] = []
-    for protocol in PROTOCOLS:
-        try:
-            text = procfs.read_bounded(f"/proc/1/net/{protocol}", _TABLE_MAX).decode()
-        except FileNotFoundError:
-            continue  # no IPv6
-        listeners += parse_table(protocol, text)
+    listeners = [one for name, text in _tables() for one in parse_table(name, text)]
     holders = _holders({one.inode for one in listeners})
     return [
         [one.protocol, one.address, one.port, pid]
         for one in listeners
         for pid in holders.get(one.inode, [None])
     ]
+
+
+def measure_connections() -> list[list[str | int | None]]:
+    """Rows of protocol, both ends and pid: one for each holder; pid None for no holder."""
+    connected = [one for name, text in _tables() for one in parse_connections(name, text)]
+    holders = _holders({one.inode for one in connected})
+    return [
+        [one.protocol, one.address, one.port, one.remote_address, one.remote_port, pid]
+        for one in connected
+        for pid in holders.get(one.inode, [None])
+    ]
+
+
+def _tables() -> Iterator[tuple[str, str]]:
+    for protocol in PROTOCOLS:
+        # Without IPv6 two of them are not there.
+        with contextlib.suppress(FileNotFoundError):
+            yield protocol, procfs.read_bounded(f"/proc/1/net/{protocol}", _TABLE_MAX).decode()
 
 
 def _address(text: str) -> str:

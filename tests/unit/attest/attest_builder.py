@@ -33,7 +33,7 @@ from mock_cloud.attest import (
     verify_package,
 )
 from mock_cloud.attest.knowngood import read_packages
-from mock_cloud.model import HostKey, Toolkit, ToolkitFile, TrustedNode
+from mock_cloud.model import HostKey, SshdReload, Toolkit, ToolkitFile, TrustedNode
 from tests.records import packed
 
 DATA = Path(__file__).parent / "data"
@@ -44,6 +44,8 @@ SKIP = ("/var/lib/mock-cloud/layers", "/var/lib/mock")
 LAYER = "/var/lib/mock-cloud/layers/" + "ab" * 32 + "/root"
 TREE_DIGEST = "cd" * 32
 INIT_PID, SESSION_PID, AGENT_PID = 1, 20, 30
+RELOADED = 4000
+"""When sshd read its configuration anew, in clock ticks since boot."""
 
 Json = dict[str, Any]
 
@@ -164,6 +166,7 @@ class Node:
             "hidden_pids": [],
             "kernel": {},
             "sockets": [],
+            "connections": [],
             "rpmdb": {"path": "/var/lib/rpm", "backend": "sqlite"},
             "headers": [],
         }
@@ -194,10 +197,10 @@ class Node:
             "kernel": copy.deepcopy(KERNEL),
             "self": AGENT_PID,
             "sockets": [["tcp", "192.0.2.1", 22, INIT_PID], ["tcp6", "::", 22, INIT_PID]],
+            "connections": [["tcp", "192.0.2.1", 22, "198.51.100.7", 40000, SESSION_PID]],
         }
-        listening = "sshd: /usr/sbin/sshd -D -e [listener] 0 of 10-100 startups"
         self.top["processes"] = [
-            self.process(INIT_PID, 0, "/usr/sbin/sshd", [listening]),
+            self.process(INIT_PID, 0, "/usr/sbin/sshd", [LISTENING]),
             self.process(SESSION_PID, INIT_PID, "/usr/sbin/sshd", ["sshd: root@notty"]),
             self.process(AGENT_PID, SESSION_PID, f"{root}/ld.so", toolkit().argv("serve")),
             self.kernel_thread(2, 0),
@@ -227,6 +230,7 @@ class Node:
             "namespaces": dict(NAMESPACES),
             "caps": "000001ffffffffff",
             "root": "/",
+            "started": RELOADED if pid in (SESSION_PID, AGENT_PID) else 20,
         }
 
     def kernel_thread(self, pid: int, ppid: int) -> Json:
@@ -300,6 +304,10 @@ def manifest() -> ImageManifest:
     return make_manifest(parse_evidence(image.to_bytes()), image.blobs, keys(), choices)
 
 
+LISTENING = "sshd: /usr/sbin/sshd -D -e [listener] 0 of 10-100 startups"
+RELOAD = SshdReload(INIT_PID, RELOADED, (("/usr/sbin/sshd", (LISTENING,)),))
+
+
 def binding(**changes: Any) -> Binding:
     given: dict[str, Any] = {
         "host_key": HOST_KEY,
@@ -308,6 +316,7 @@ def binding(**changes: Any) -> Binding:
         "injected": INJECTED,
         "layers": {LAYER: TREE_DIGEST},
         "skip": SKIP,
+        "reload": RELOAD,
     }
     return Binding(**(given | changes))
 

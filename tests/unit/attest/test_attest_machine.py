@@ -7,6 +7,7 @@ The machine is laid out as systemd 252 on a Fedora or Debian host has it, by han
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from mock_cloud.attest.vouched import Vouched
 from mock_cloud.errors import AttestationRefused
 from tests.unit.attest.attest_builder import (
     ACCOUNTS,
+    RELOAD,
     Node,
     binding,
     judge,
@@ -96,6 +98,9 @@ def log_in(node: Node, number: int) -> None:
     node.add_link("/run/user/0/systemd/units/invocation:init.scope", identity)
 
 
+RELOADED = replace(RELOAD, listener=SSHD_PID)
+
+
 def describe(node: Node, *more: VolatileRule) -> tuple[ImageManifest, Vouched]:
     evidence = parse_evidence(node.to_bytes())
     live = LiveNode(ACCOUNTS, toolkit(), is_machine=True)
@@ -103,13 +108,13 @@ def describe(node: Node, *more: VolatileRule) -> tuple[ImageManifest, Vouched]:
     made = make_live_manifest(
         evidence, node.blobs, keys(), live, None, name="lent", created="now", volatile=rules
     )
-    judge(node, image=made[0], bound=binding(injected={}))
+    judge(node, image=made[0], bound=binding(injected={}, reload=RELOADED))
     return made
 
 
 def codes(node: Node, image: ImageManifest) -> set[str]:
     with pytest.raises(NodeRefused) as caught:
-        judge(node, image=image, bound=binding(injected={}))
+        judge(node, image=image, bound=binding(injected={}, reload=RELOADED))
     return {reason.code for reason in caught.value.reasons}
 
 
@@ -199,7 +204,7 @@ def test_a_machine_holds_at_the_next_login_and_after_restarts() -> None:
         "/var/log/journal/system@0.journal", *node.files["/var/log/journal/system.journal"][1:]
     ]  # fmt: skip
     node.top["sockets"][-1] = ["udp", "192.0.2.1", 50505, 48]
-    judge(node, image=made, bound=binding(injected={}))
+    judge(node, image=made, bound=binding(injected={}, reload=RELOADED))
 
 
 def run_unit(node: Node) -> None:
@@ -304,7 +309,7 @@ def test_only_data_may_be_chosen_to_vary() -> None:
             chosen_rule(evidence, path)
     made, _ = describe(node, VolatileRule("/var/cache/dnf", VolatileKind.STATE))
     node.add_file("/var/cache/dnf/repomd.xml", sha256("x"))
-    judge(node, image=made, bound=binding(injected={}))
+    judge(node, image=made, bound=binding(injected={}, reload=RELOADED))
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,9 @@ from mock_cloud.attest import (
     reason_text,
 )
 from mock_cloud.attest.capabilities import xattr_of_text
-from mock_cloud.attest.expectations import is_sshd_invocation
 from mock_cloud.attest.knowngood import Resolver
 from mock_cloud.attest.rpmversion import compare_evr
+from mock_cloud.attest.sshd_titles import find_sshd_role
 from mock_cloud.errors import Reason
 from tests.records import packed
 from tests.unit.attest.attest_builder import Node, sha256
@@ -235,7 +235,7 @@ SSHD = "/usr/sbin/sshd"
     ],
 )
 def test_only_a_plain_sshd_is_one(cmdline: list[str], is_fine: bool) -> None:
-    assert is_sshd_invocation(tuple(cmdline), SSHD, "root") is is_fine
+    assert (find_sshd_role(tuple(cmdline), SSHD, "root") is not None) is is_fine
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,8 @@ def test_every_reason_code_is_in_the_threat_model() -> None:
     root = Path(__file__).parents[3]
     documented = (root / "docs/threat-model.md").read_text()
     areas = (
-        "node|policy|evidence|package|file|toolkit|mount|process|agent|socket|kernel|layer|manifest"
+        "node|login|connection|policy|evidence|package|file|toolkit|mount|process|agent|socket"
+        "|kernel|layer|manifest"
     )
     code = re.compile(rf'"(?:{areas})\.([a-z-]+)"')
     codes = {

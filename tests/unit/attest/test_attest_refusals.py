@@ -237,7 +237,7 @@ PROCESSES = [
     (35, agent(root="/srv/jail"), "process.root"),
     (35, agent(exe="/usr/bin/bash"), "agent.identity process.digest process.unknown"),
     (35, agent(cmdline=["ld.so", "/tmp/agent.py"]), "agent.identity process.unknown"),
-    (35, top(self=666), "agent.identity"),
+    (35, top(self=666), "agent.identity connection.unknown login.agent login.session"),
     ("x", running("/usr/bin/bash", "bash", "-c", "evil"), "process.unknown"),
     ("x", mapped("/tmp/evil.so", False, EVIL), "process.map"),
     ("x", mapped("/usr/lib64/libc.so.6", False, EVIL), "process.map-digest"),
@@ -249,7 +249,11 @@ PROCESSES = [
         "node.container process.kernel-thread",
     ),
     ("x", lambda node: node.top["processes"][4].update(cmdline=["x"]), "process.kernel-thread"),
-    ("x", top(processes=[]), "agent.identity node.container process.none socket.unknown"),
+    (
+        "x",
+        top(processes=[]),
+        "agent.identity connection.unowned node.container process.none socket.unknown",
+    ),
     ("x", lambda node: node.top["sockets"].append(["tcp", "::", 4444, 1]), "socket.unknown"),
     ("x", lambda node: node.top["sockets"].append(["tcp", "::", 22, 30]), "socket.unknown"),
 ]
