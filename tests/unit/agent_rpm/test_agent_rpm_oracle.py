@@ -10,6 +10,7 @@ import pytest
 
 from mock_cloud.agent.rpmheader import parse_header
 from mock_cloud.agent.rpmtags import Tag
+from mock_cloud.invocation.srpm import SrpmError, read_package
 from tests.unit.agent_rpm import oracle
 from tests.unit.agent_rpm.oracle import REGIONS
 from tests.unit.attest.attest_builder import DATA
@@ -56,3 +57,16 @@ def check_blob(blob: bytes) -> None:
     ours, theirs = parse_header(blob), rpm.hdr(blob)
     assert set(ours.entries) <= set(theirs.keys())
     oracle.check_facts(rpm, ours, theirs)
+
+
+PACKAGES = [path for path in GIVEN if path.suffix == ".rpm"]
+
+
+@pytest.mark.skipif(not PACKAGES, reason="no real packages ($MOCK_CLOUD_TEST_PACKAGES)")
+@pytest.mark.parametrize("path", PACKAGES, ids=lambda path: path.name)
+def test_a_real_package_that_lacks_a_byte_is_truncated(path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "cut.src.rpm"
+    copy.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SrpmError, match="truncated") as caught:
+        read_package(copy)
+    assert caught.value.exit_code == 40
