@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import site
+from collections.abc import Iterable
 from functools import cache
 from importlib.machinery import PathFinder
 from types import ModuleType
@@ -26,19 +27,18 @@ def find_rpm() -> ModuleType | None:
 
     Nothing may depend on it: a caller goes on without, and says with `HINT` what is then not done.
     """
-    if not _is_built_for_this_python():
+    return load((*site.getsitepackages(["/usr"]), _DEBIAN))
+
+
+def load(system: Iterable[str]) -> ModuleType | None:
+    """``rpm``, if its compiled part for this Python is beside it or in a directory of `system`."""
+    package = importlib.util.find_spec("rpm")
+    if package is None:
+        return None
+    places = [*(package.submodule_search_locations or ()), *(f"{path}/rpm" for path in system)]
+    if PathFinder.find_spec("rpm._rpm", places) is None:
         return None
     try:
         return importlib.import_module("rpm")
     except Exception:  # PyPI's `rpm` runs the system's Python, which can fail in each way
         return None
-
-
-def _is_built_for_this_python() -> bool:
-    """Whether rpm's compiled part is there, for this Python, where it would be looked for."""
-    package = importlib.util.find_spec("rpm")
-    if package is None:
-        return False
-    system = [f"{path}/rpm" for path in (*site.getsitepackages(["/usr"]), _DEBIAN)]
-    places = [*(package.submodule_search_locations or ()), *system]
-    return PathFinder.find_spec("rpm._rpm", places) is not None

@@ -128,12 +128,6 @@ def nevra(header: Header) -> str:
     return f"{name}-{epoch}{version}-{release}" + (f".{arch}" if arch else "")
 
 
-def installed_bytes(header: Header) -> int:
-    """The size of all files installed, rpm's ``%{longsize}``."""
-    sizes = header.integers(Tag.LONGSIZE, Type.INT64) or header.integers(Tag.SIZE, Type.INT32)
-    return sizes[0] if sizes else 0
-
-
 def requirements(header: Header, *, internal: bool = False) -> list[str]:
     """``NAME [<=> VERSION]`` each, sorted, once; rpm's own features only if `internal`."""
     names = header.strings(Tag.REQUIRENAME)

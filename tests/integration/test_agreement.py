@@ -28,12 +28,14 @@ from tests.lab import chroots
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab, repository_root
 from tests.lab.srpm import Recipe
+from tests.unit.agent_rpm.oracle import given_packages
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 ENGINES = ("chroot", "mock")
 KNOWN = (*differences.PARTICULAR, *differences.COMMON)
 DOCUMENT = repository_root() / "docs/agreement.md"
+FOREIGN = [path for path in given_packages() if path.name.endswith(".src.rpm")]
 WRITE = "MOCK_CLOUD_WRITE_AGREEMENT"
 
 
@@ -178,6 +180,27 @@ def test_packages_agree(
         outcomes.append(compare.judge(source, engine, found, KNOWN))
     left = [line for one in outcomes[-len(remotes) :] for line in one.unexplained]
     assert not left, "\n".join(left)
+
+
+@pytest.mark.skipif(not FOREIGN, reason="no real packages ($MOCK_CLOUD_TEST_PACKAGES)")
+@pytest.mark.parametrize("path", FOREIGN, ids=lambda path: path.name)
+def test_source_packages_of_other_rpms_end_alike(
+    path: Path, place: Path, local: Side, remotes: Mapping[str, Side]
+) -> None:
+    """Of rpm 6, of rpm before 4.14, damaged ones: by exit code, words, files and packages."""
+    copy = Path(shutil.copy(path, place / "srpms"))
+    build = Scenario(f"other rpm {path.name}", "", (Step(("--resultdir", "<results>", str(copy))),))
+    sides = [local, *remotes.values()]
+    with ThreadPoolExecutor(len(sides)) as pool:
+        here, *there = pool.map(lambda side: side.run(build), sides)
+    expected = _packages(local.place(build.name) / "results")
+    for engine, observed in zip(remotes, there, strict=True):
+        steps = _steps(build, here, observed)
+        assert compare.judge(build.name, engine, steps, KNOWN).unexplained == []
+        built = _packages(remotes[engine].place(build.name) / "results")
+        assert built.keys() == expected.keys()
+        for name, data in expected.items():
+            assert find_differences(data, built[name]) == ()
 
 
 def _packages(results: Path) -> dict[str, bytes]:

@@ -27,7 +27,7 @@ from mock_cloud.agent.engine.errors import (
     PackageError,
 )
 from mock_cloud.agent.engine.space import SpaceWatch
-from mock_cloud.agent.rpmheader import HeaderError
+from mock_cloud.agent.rpmheader import Header, HeaderError
 from mock_cloud.agent.rpmtags import Tag
 
 _NEEDS_MORE: Final = 11  # rpmbuild -br: BuildRequires are missing
@@ -115,14 +115,13 @@ class PackageBuild:
         for _ in range(max(1, self._config.static_buildrequires_max_loops)):
             rebuilt = self._rebuild_source(spec_path)
             copy = outside.copy_out(self._root.chroot.root, rebuilt, self._scratch())
-            header = rpmfile.read_package(copy)
-            dynamic = _DYNAMIC in " ".join(rpmfile.requirements(header, internal=True))
+            dynamic = _DYNAMIC in " ".join(_requirements(copy, internal=True))
             if dynamic and not self._config.dynamic_buildrequires:
                 raise EngineError(
                     "DynamicBuildRequires are found but support is disabled."
                     ' See "dynamic_buildrequires" in config_opts.'
                 )
-            changed = self._root.install_dependencies(rpmfile.requirements(header), extras, copy)
+            changed = self._root.install_dependencies(_requirements(copy), extras, copy)
             os.unlink(copy)
             if not changed:
                 break
@@ -143,7 +142,7 @@ class PackageBuild:
     def _more_buildreqs(self, srpm: str) -> list[str]:
         if not self._config.more_buildreqs:
             return []
-        header = rpmfile.read_package(srpm)
+        header = _read_package(srpm)
         name, version, release = (
             header.string(tag) or "" for tag in (Tag.NAME, Tag.VERSION, Tag.RELEASE)
         )
@@ -200,7 +199,7 @@ class PackageBuild:
         changed = False
         for path in self._list("SRPMS", "*.buildreqs.nosrc.rpm"):
             copy = outside.copy_out(self._root.chroot.root, path, self._scratch())
-            requirements = rpmfile.requirements(rpmfile.read_package(copy))
+            requirements = _requirements(copy)
             if self._root.install_dependencies(requirements, self._extras(srpm), copy):
                 changed = True
             os.unlink(copy)
@@ -302,8 +301,19 @@ def check_source_packages(paths: Sequence[str], *, plain_too: bool = False) -> N
             raise EngineError(f"File is not an srpm: {path}.")
 
 
+def _read_package(path: str) -> Header:
+    try:
+        return rpmfile.read_package(path)
+    except HeaderError as error:  # the build may have written it
+        raise PackageError(f"{os.path.basename(path)} is damaged: {error}") from error
+
+
+def _requirements(path: str, *, internal: bool = False) -> list[str]:
+    return rpmfile.requirements(_read_package(path), internal=internal)
+
+
 def _spec_name(srpm: str) -> str:
-    names = rpmfile.spec_names(rpmfile.read_package(srpm))
+    names = rpmfile.spec_names(_read_package(srpm))
     if not names:
         raise PackageError(f"No specfile found in srpm: {os.path.basename(srpm)}")
     return os.path.basename(names[0])

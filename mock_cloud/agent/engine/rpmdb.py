@@ -13,7 +13,7 @@ from mock_cloud.agent import rpmfile
 from mock_cloud.agent.engine import processes
 from mock_cloud.agent.engine.errors import RootError
 from mock_cloud.agent.measure import headers
-from mock_cloud.agent.rpmheader import Header, parse_header
+from mock_cloud.agent.rpmheader import Header, HeaderError, parse_header
 from mock_cloud.agent.rpmtags import Tag, Type
 
 _QUERY = "%{nevra} %{buildtime} %{size} %{name}\\n"
@@ -21,29 +21,37 @@ _QUERY = "%{nevra} %{buildtime} %{size} %{name}\\n"
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """An installed package; `buildtime` in seconds since the epoch, `size_bytes` installed."""
+    """An installed package; `buildtime` in seconds since the epoch.
+
+    `size` is rpm's ``%{size}``, in bytes: packages of format 6, and those over 4 GiB, have none.
+    """
 
     nevra: str
     name: str
     buildtime: int
-    size_bytes: int
+    size: str
 
     @property
     def log_line(self) -> str:
         """Its line in installed_pkgs.log, as mock's package_state plugin writes it."""
-        return f"{self.nevra} {self.buildtime} {self.size_bytes} installed\n"
+        return f"{self.nevra} {self.buildtime} {self.size} installed\n"
 
 
 def list_installed(root: str) -> list[Installed]:
-    """All packages installed in the tree at `root`, by NEVRA."""
-    found = [_from_header(parse_header(blob)) for blob in headers.iter_headers(root)]
+    """All packages installed in the tree at `root`, by NEVRA. RootError."""
+    try:
+        found = [installed(parse_header(blob)) for blob in headers.iter_headers(root)]
+    except HeaderError as error:
+        raise RootError(f"the RPM database of {root} is damaged: {error}") from error
     return sorted(found or _ask_rpm(root), key=lambda package: package.nevra)
 
 
-def _from_header(header: Header) -> Installed:
+def installed(header: Header) -> Installed:
+    """The package that `header` is of. HeaderError."""
     built = header.integers(Tag.BUILDTIME, Type.INT32) or (0,)
+    size = header.integers(Tag.SIZE, Type.INT32) or ("(none)",)
     name = header.string(Tag.NAME) or ""
-    return Installed(rpmfile.nevra(header), name, built[0], rpmfile.installed_bytes(header))
+    return Installed(rpmfile.nevra(header), name, built[0], str(size[0]))
 
 
 def _ask_rpm(root: str) -> list[Installed]:
@@ -55,6 +63,6 @@ def _ask_rpm(root: str) -> list[Installed]:
     found = []
     for line in output.decode(errors="surrogateescape").splitlines():
         words = line.split()
-        if len(words) == 4 and words[1].isdigit() and words[2].isdigit():
-            found.append(Installed(words[0], words[3], int(words[1]), int(words[2])))
+        if len(words) == 4 and words[1].isdigit():
+            found.append(Installed(words[0], words[3], int(words[1]), words[2]))
     return found

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
 
-from mock_cloud.agent.engine import outside, processes, skeleton
-from mock_cloud.agent.engine.errors import BuildTimeout, NoSpace, PackageError
+from mock_cloud.agent.engine import outside, processes, rpmdb, skeleton
+from mock_cloud.agent.engine.errors import BuildTimeout, NoSpace, PackageError, RootError
 from mock_cloud.agent.engine.layers import LayerStore, key_of
 from mock_cloud.agent.engine.logs import Logs
 from mock_cloud.agent.engine.space import SpaceWatch
@@ -145,3 +147,14 @@ def test_a_disk_with_room_is_not_full(tmp_path: Path) -> None:
     watch.raise_if_full("write error: No space left on device")
     with pytest.raises(NoSpace, match="no-space"):
         watch.raise_if_full("Error: At least 123MB more space needed on the / filesystem.")
+
+
+def test_a_damaged_database_in_the_chroot_is_named(tmp_path: Path) -> None:
+    """A package's script may have written it."""
+    (tmp_path / "var/lib/rpm").mkdir(parents=True)
+    database = tmp_path / "var/lib/rpm/rpmdb.sqlite"
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob BLOB)")
+        connection.execute("INSERT INTO Packages VALUES (1, ?)", (b"\0" * 100,))
+    with pytest.raises(RootError, match="damaged"):
+        rpmdb.list_installed(str(tmp_path))

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from mock_cloud.agent import rpmfile
+from mock_cloud.agent.engine import rpmdb
 from mock_cloud.agent.rpmheader import Header, HeaderError
 from mock_cloud.agent.rpmtags import Tag, Type
 from mock_cloud.attest.packages import SHA256, PackageFile, read_files
@@ -93,7 +94,8 @@ def check_tags(rpm: ModuleType, ours: Header, theirs: Any) -> None:
 def check_facts(rpm: ModuleType, ours: Header, theirs: Any) -> None:
     """What the product makes of the tags."""
     assert rpmfile.nevra(ours) == theirs["nevra"]
-    assert rpmfile.installed_bytes(ours) == theirs["longsize"]
+    line = f"{theirs['nevra']} {theirs['buildtime']} {theirs.format('%{size}')} installed\n"
+    assert rpmdb.installed(ours).log_line == line
     needs = {one.DNEVR()[2:] for one in rpm.ds(theirs, "requires")}
     assert set(rpmfile.requirements(ours, internal=True)) == needs
     assert set(rpmfile.requirements(ours)) == {n for n in needs if not n.startswith("rpmlib(")}

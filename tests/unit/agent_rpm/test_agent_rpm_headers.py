@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mock_cloud.agent import rpmfile
+from mock_cloud.agent.engine import rpmdb
 from mock_cloud.agent.rpmheader import Header, HeaderError, parse_header, split
 from mock_cloud.agent.rpmtags import Tag, Type
 from mock_cloud.signed.rpmfile import read_unverified
@@ -115,9 +116,9 @@ def read_all(found: Header) -> None:
         found.value(tag)
         if entry.type in (Type.INT8, Type.INT16, Type.INT32, Type.INT64):
             found.integers(tag, entry.type)
-    for read in (rpmfile.nevra, rpmfile.installed_bytes, rpmfile.is_source, rpmfile.spec_names,
-                 rpmfile.requirements):  # fmt: skip
+    for read in (rpmfile.nevra, rpmfile.is_source, rpmfile.spec_names, rpmfile.requirements):
         read(found)
+    rpmdb.installed(found)
 
 
 @settings(
