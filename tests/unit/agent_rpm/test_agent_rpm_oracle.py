@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from mock_cloud.agent.rpmheader import parse_header
+from mock_cloud.agent.measure.headers import iter_headers
+from mock_cloud.agent.rpmfile import read_file
+from mock_cloud.agent.rpmheader import parse_header, split
 from mock_cloud.agent.rpmtags import Tag
 from mock_cloud.invocation.srpm import SrpmError, read_package
+from mock_cloud.signed.header import parse_header as parse_signed
 from tests.unit.agent_rpm import oracle
 from tests.unit.agent_rpm.oracle import REGIONS
 from tests.unit.attest.attest_builder import DATA
@@ -21,6 +25,7 @@ NEW = {
     Tag.PAYLOADSHA512ALT, Tag.PAYLOADSHA3_256, Tag.PAYLOADSHA3_256ALT, Tag.SOURCESIGMD5,
 }  # fmt: skip
 """Tags that rpm before 6 knows by another name, or not at all."""
+INSTALLTIME = 1008
 GIVEN = oracle.given_packages()
 
 
@@ -70,3 +75,23 @@ def test_a_real_package_that_lacks_a_byte_is_truncated(path: Path, tmp_path: Pat
     with pytest.raises(SrpmError, match="truncated") as caught:
         read_package(copy)
     assert caught.value.exit_code == 40
+
+
+def test_what_this_machines_rpm_has_in_its_database(
+    tiny: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """What rpm adds at install stands outside of the region, and is sound too."""
+    place = tmp_path / "var/lib/rpm"
+    place.mkdir(parents=True)
+    subprocess.run(
+        ["rpm", "-i", "--justdb", "--nodeps", "--dbpath", str(place),
+         "--define", "_db_backend sqlite", str(tiny["binary"])],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    (blob,) = iter_headers(str(tmp_path))
+    check_blob(blob)
+    added = split(blob).outside.entries
+    assert INSTALLTIME in added
+    header = parse_signed(blob)  # the digest is checked
+    with tiny["binary"].open("rb") as stream:
+        assert header.signed == read_file(stream).blob.image
