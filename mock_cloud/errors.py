@@ -119,6 +119,13 @@ class RemoteCommandError(MockCloudError):
         self.code = code
 
 
+class ToolkitFailed(RemoteCommandError):
+    """The agent lacks a part of itself. Another node would be sent the same toolkit."""
+
+    exit_code = EXIT_CONFIG
+    retryable = False
+
+
 class ResultError(MockCloudError):
     """Results could not be fetched, do not match their manifest, or cannot be stored."""
 

@@ -153,6 +153,8 @@ class Server:
                 return
             what = str(request.header["op"])
             self._answers.fail(request.id, Failure.from_os_error(error, what))
+        except ImportError as error:  # no fault of this node's
+            self._answers.fail(request.id, Failure("toolkit", str(error)))
         except Exception as error:  # the edge: without an answer the controller would wait
             print(f"agent: {request.header['op']}: {error!r}", file=sys.stderr)
             self._answers.fail(request.id, Failure("internal", f"{error!r}"))

@@ -18,7 +18,7 @@ from typing import Any, Final
 import paramiko
 
 from mock_cloud.agent.frames import FrameError, Header, encode_frame, read_frame
-from mock_cloud.errors import MockCloudError, RemoteCommandError, TransportError
+from mock_cloud.errors import MockCloudError, RemoteCommandError, ToolkitFailed, TransportError
 from mock_cloud.remote.link import WINDOW_MAX_BYTES, Link
 from mock_cloud.remote.outbox import Outbox, TooSlow
 from mock_cloud.remote.texts import clean
@@ -373,11 +373,13 @@ def remote_error(address: object, operation: str, raw: Any) -> MockCloudError:
     code = clean(raw["code"][:64].encode("utf-8", "backslashreplace"))
     message = clean(raw["message"].encode("utf-8", "backslashreplace"))
     hint = _HINTS.get(code)
-    return RemoteCommandError(f"{address}: {operation}: {message}", code=code, hint=hint)
+    kind = ToolkitFailed if code == "toolkit" else RemoteCommandError
+    return kind(f"{address}: {operation}: {message}", code=code, hint=hint)
 
 
 _HINTS: Final = {
     "no-space": "The node's disk is full: use a larger one, or `mock-cloud release` it.",
     "digest": "The file changed while it was sent, or the node's disk corrupts data.",
+    "toolkit": "The toolkit lacks a part: pack it anew with `mock-cloud toolkit pack --refresh`.",
     "no-job": "The job was never started on this node, or its results were taken already.",
 }

@@ -127,7 +127,7 @@ class Agent:
             data += part if answer["id"] == number else b""
             error = answer.get("error")
             asked = self._ops[answer["id"]]
-            if error and (error["code"] == "internal" or asked not in _MAY_FAIL):
+            if error and (error["code"] in ("internal", "toolkit") or asked not in _MAY_FAIL):
                 raise Failed(f"{asked}: {error['message']}")
             if answer["id"] == number and not answer.get("more"):
                 return answer, bytes(data)
