@@ -26,9 +26,9 @@ _URL_SCHEMES: Final = ("http://", "https://", "ftp://", "file://")
 class HostFile:
     """A file of this machine that an invocation needs or fills.
 
-    `name` is the bare file name it has on the node. `role` is one of
-    srpm, spec, source, package, gpgkey (regular files to send), copyin (file or directory
-    to send), macros (read here, not sent) and copyout (destination, written to).
+    `name` is the bare file name it has on the node. `role` is one of srpm, spec, package, gpgkey
+    (regular files to send), source (a file) or sources (a directory), copyin (file or directory to
+    send), macros (read here, not sent) and copyout (destination, written to).
     """
 
     name: str
@@ -55,7 +55,7 @@ def _inputs(line: CommandLine) -> Iterator[HostFile]:
     if line.spec and line.mode in ("rebuild", "buildsrpm", "chain"):
         yield _file(line.spec, "spec", "the spec file", CommandLineError)
         if line.sources and line.mode != "chain":
-            yield from _sources(Path(line.sources), line.symlink_dereference)
+            yield from _sources(Path(line.sources))
     yield from _packages(line.additional_packages)
     yield from _arguments(line.mode, line.args)
 
@@ -117,35 +117,25 @@ def find_package_file(word: str) -> HostFile | None:
     return found
 
 
-def _sources(path: Path, follow: bool) -> Iterator[HostFile]:
-    """The files that mock would put into SOURCES.
-
-    A link is sent as what it points to if `follow`, or if that lies in the same directory;
-    else it is left out, since it would dangle in the chroot. So are subdirectories:
-    rpmbuild takes sources from the directory itself.
-    """
+def _sources(path: Path) -> Iterator[HostFile]:
+    """One file, or the directory with all that is in it: mock copies it whole, whatever it is."""
     real = path.resolve()
     if not real.is_dir():
-        yield _file(str(path), "source", "the source", CommandLineError)
+        _check_regular(real, "the source", CommandLineError)
+        yield HostFile(path.name, "source", real)
         return
     try:
-        entries = sorted(os.scandir(real), key=lambda entry: entry.name)
+        count = sum(1 for _ in os.scandir(real))
     except OSError as error:
         raise CommandLineError(
             f"cannot read the sources in {printable(str(path))}: {error.strerror}"
         ) from error
-    if len(entries) > SOURCES_MAX:
+    if count > SOURCES_MAX:
         raise CommandLineError(
-            f"--sources {printable(str(path))} has {len(entries)} entries",
+            f"--sources {printable(str(path))} has {count} entries",
             hint="name the directory of the package's sources",
         )
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue  # .git and the like: no name that a spec file may use as a source
-        if entry.is_symlink() and not follow and Path(entry.path).resolve().parent != real:
-            continue
-        if entry.is_file():
-            yield _file(entry.path, "source", "the source", CommandLineError)
+    yield HostFile("sources", "sources", real)
 
 
 def _copyin(word: str) -> HostFile:
@@ -157,7 +147,6 @@ def _copyin(word: str) -> HostFile:
         raise InputError(f"cannot read {printable(word)}")
     if name in ("", ".", ".."):
         name = path.resolve().name
-    _check_name(name, word, InputError)
     return HostFile(name, "copyin", path.absolute())
 
 

@@ -48,20 +48,17 @@ _FLAGS: Final = {"remove_snapshot": "--remove-snapshot"}
 _PACKAGE_MANAGER_PATHS: Final = ("-c", "--config", "--installroot")
 
 
-def mock_words(
-    line: CommandLine, files: list[HostFile], carrier: Carrier, *, whole_sources: bool = False
-) -> list[str]:
+def mock_words(line: CommandLine, files: list[HostFile], carrier: Carrier) -> list[str]:
     """`MockRun.argv` for `line`, whose own files are `files` (of `host_inputs`).
 
-    Further files go along with `carrier`; with `whole_sources` the directory of --sources with all
-    that is in it. UnsupportedByEngine for modes that need this machine.
+    Further files go along with `carrier`. UnsupportedByEngine for modes that need this machine.
     """
     if line.mode in _REFUSED_MODES:
         raise UnsupportedByEngine(
             f"--{line.mode} cannot be used on a node: {_REFUSED_MODES[line.mode]}",
             hint="--shell works in the chroot without it",
         )
-    words = [*_mode(line), *_options(line), *_files(line, files, carrier, whole_sources)]
+    words = [*_mode(line), *_options(line), *_files(line, files, carrier)]
     arguments = list(_arguments(line, files, carrier))
     if line.mode in COMMAND_MODES and arguments:
         words.append("--")
@@ -102,24 +99,17 @@ def _options(line: CommandLine) -> Iterator[str]:
         yield f"--tmp_prefix={line.tmp_prefix or 'remote'}"  # mock would ask who is logged in
 
 
-def _files(
-    line: CommandLine, files: list[HostFile], carrier: Carrier, whole_sources: bool
-) -> Iterator[str]:
+def _files(line: CommandLine, files: list[HostFile], carrier: Carrier) -> Iterator[str]:
     for word in line.additional_packages:
         file = find_package_file(word)
         yield f"--additional-package={word if file is None else node_path(file)}"
     if line.spec and line.mode in ("rebuild", "buildsrpm", "chain"):
         yield f"--spec={node_path(_only(files, 'spec'))}"
         if line.sources and line.mode != "chain":
-            tree = Path(line.sources).resolve()
-            if whole_sources:
-                place = carrier.tree(
-                    tree, "--sources", max_bytes=IMAGE_MAX_BYTES, keys_allowed=True
-                )
-            elif tree.is_dir():
-                place = f"{JOB_DIRECTORY}/inputs/source"
-            else:
-                place = node_path(_only(files, "source"))
+            whole = any(file.role == "sources" for file in files)
+            place = (
+                f"{JOB_DIRECTORY}/inputs/sources" if whole else node_path(_only(files, "source"))
+            )
             yield f"--sources={place}"
     if line.hermetic_build:
         lock, repository = line.hermetic_build

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +19,10 @@ from mock_cloud.agent.engine.shadow_tree import (
     BUILD_USER,
     RPMDB_PLACES,
     Listing,
-    add,
+    add_changed,
     take_listing,
 )
+from mock_cloud.agent.tree_archive import Writer
 from mock_cloud.errors import ResultDirError
 from mock_cloud.results.disk import translate
 from mock_cloud.results.livelog import LiveLog
@@ -104,12 +104,18 @@ class ShadowDir:
         return Changes(changed, tuple(sorted(known.keys() - now.keys())), whole=False)
 
     def pack(self, changes: Changes, archive: Path) -> None:
-        """Write a tar of what was changed. What is the user's here is the build user's there."""
-        owners = {os.geteuid(): BUILD_USER} if os.geteuid() else {}
+        """Write an archive of what was changed. What is the user's here is the build user's there.
+
+        ResultDirError for what cannot be read.
+        """
+        user = os.geteuid()
         try:
-            with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
-                for path in changes.changed:
-                    add(tar, path, str(self.shared / path), owners)
+            with archive.open("wb") as stream:
+                writer = Writer(
+                    stream, find_owner=lambda uid: BUILD_USER if user and uid == user else 0
+                )
+                add_changed(writer, str(self.shared), changes.changed)
+                writer.close()
         except OSError as error:
             raise self._refused(error) from error
 

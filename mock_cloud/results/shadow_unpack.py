@@ -1,136 +1,133 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Brings a shadow directory to what a node's results/shadow.tar says: hostile input.
+"""Brings a shadow directory to what a node's results/shadow.tree says: hostile input.
 
-Every directory is opened as it is, without following links, and nothing but directories, regular
-files and links that stay in the shared directory is made. Koji's builder, which is root, walks
-there afterwards.
+Nothing but directories, regular files and links that stay in the shared directory is made. Koji's
+builder, which is root, walks there afterwards.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import shutil
-import stat
-import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from mock_cloud.agent import tree_unpack
 from mock_cloud.agent.engine.shadow_tree import FACTS_NAME, RPMDB_PLACES, Facts
-from mock_cloud.errors import ResultError
-from mock_cloud.invocation.names import NAME_MAX_BYTES, printable
-from mock_cloud.results.archive import open_archive
+from mock_cloud.agent.tree_archive import (
+    DEPTH_MAX,
+    NAME_MAX_BYTES,
+    Kind,
+    Member,
+    Reader,
+    TreeError,
+)
+from mock_cloud.agent.tree_unpack import Unpacker
+from mock_cloud.results.archive import open_archive, open_directory, space_watch
 from mock_cloud.results.disk import translate
 
-MEMBERS_MAX: Final = 500_000
-_FACTS_MAX_BYTES: Final = 64 << 20
-_PARTS_MAX: Final = 200
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_WHAT: Final = "shadow archive"
+_FACTS_MAX_BYTES: Final = 8 << 20
+_LEFT_OUT_MAX: Final = 100
+_RPMDB_FILES_MAX: Final = 1000
 _RPMDB_NAME: Final = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,80}")
-_NEW: Final = ".mock-cloud-new"
 
 
 def unpack_shadow(archive: Path, root: Path, tmpdir: str) -> list[str]:
     """Apply the node's `archive` to `root`; `tmpdir` is the shared directory's path in it.
 
-    Returns the links that were left out since they lead out of `tmpdir`. ResultError for an
+    Returns the first links that were left out since they lead out of `tmpdir`. ResultError for an
     archive that asks for anything else than it may.
     """
     left_out: list[str] = []
+
+    def keeps_link(place: Sequence[str], target: str) -> bool:
+        if _stays_inside(place, target):
+            return True
+        if len(left_out) < _LEFT_OUT_MAX:
+            left_out.append("/".join(place))
+        return False
+
+    look = space_watch(root)
+    unpacker = Unpacker(replace=True, keeps_link=keeps_link, on_member=look)
     try:
-        with open_archive(archive) as tar, _Directory(root) as top:
-            facts = _read_facts(tar)
-            with top.below(_parts(tmpdir.lstrip("/"))) as shared:
+        with open_archive(archive, _WHAT) as reader, open_directory(root) as top:
+            members = _checked(iter(reader))
+            facts = _read_facts(reader, members)
+            with tree_unpack.below(top, _parts(tmpdir.lstrip("/"))) as shared:
                 for path in facts.removed:
-                    shared.remove(_parts(path))
-                written = _unpack_members(tar, top, shared, facts, left_out)
-            if facts.rpmdb:
-                _forget_others(top, facts.rpmdb, written)
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        raise ResultError(f"the node's shadow archive is damaged: {error}") from error
+                    tree_unpack.remove_below(shared, _parts(path))
+                for member in members:
+                    if member.kind is Kind.DIRECTORY and member.name == "tmpdir":
+                        unpacker.fill(reader, members, shared)
+                    elif member.kind is Kind.DIRECTORY and member.name == "rpmdb" and facts.rpmdb:
+                        _replace_rpmdb(reader, members, top, facts.rpmdb, unpacker)
+                    else:
+                        raise TreeError(f"it has {member.name!a} at its top")
     except OSError as error:
         raise translate(error, root) from error
     return left_out
 
 
-def _read_facts(tar: tarfile.TarFile) -> Facts:
-    member = tar.next()
-    stream = None if member is None or member.name != FACTS_NAME else tar.extractfile(member)
-    if member is None or stream is None or member.size > _FACTS_MAX_BYTES:
-        raise ResultError(f"the node's shadow archive does not begin with {FACTS_NAME}")
-    raw: Any = json.loads(stream.read())
+def _checked(members: Iterator[Member]) -> Iterator[Member]:
+    """The same, without names that would show as something else in a terminal or a log."""
+    for member in members:
+        if any(ord(character) < 32 or ord(character) == 127 for character in member.name):
+            raise TreeError(f"it has the name {member.name!a}")
+        yield member
+
+
+def _read_facts(reader: Reader, members: Iterator[Member]) -> Facts:
+    member = next(members, None)
+    if member is None or member.kind is not Kind.FILE or member.name != FACTS_NAME:
+        raise TreeError(f"it does not begin with {FACTS_NAME}")
+    text = bytearray()
+    for chunk in reader.chunks():
+        text += chunk
+        if len(text) > _FACTS_MAX_BYTES:
+            raise TreeError(f"{FACTS_NAME} is too large")
+    try:
+        raw: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TreeError(f"{FACTS_NAME} is no JSON") from error
     if not isinstance(raw, dict) or raw.keys() != {"rpmdb", "removed"}:
-        raise ResultError(f"the node's {FACTS_NAME} has unknown or missing keys")
+        raise TreeError(f"{FACTS_NAME} has unknown or missing keys")
     removed = raw["removed"]
     if raw["rpmdb"] not in ("", *RPMDB_PLACES):
-        raise ResultError(f"the node's {FACTS_NAME} names a strange place for packages")
+        raise TreeError(f"{FACTS_NAME} names a strange place for packages")
     if not isinstance(removed, list) or not all(isinstance(path, str) for path in removed):
-        raise ResultError(f"the node's {FACTS_NAME} is not what it should be")
+        raise TreeError(f"{FACTS_NAME} is not what it should be")
     return Facts(raw["rpmdb"], removed)
 
 
-def _unpack_members(
-    tar: tarfile.TarFile, top: _Directory, shared: _Directory, facts: Facts, left_out: list[str]
-) -> set[str]:
-    """The names of the files of the database that were written."""
-    links: list[tuple[list[str], str]] = []
-    written: set[str] = set()
-    for count, member in enumerate(tar):
-        if count >= MEMBERS_MAX:
-            raise ResultError("the node's shadow archive has too many members")
-        if member.name == FACTS_NAME and count == 0:
-            continue  # iteration begins anew
-        kind, _, name = member.name.partition("/")
-        if member.sparse is not None or not (member.isdir() or member.issym() or member.isreg()):
-            raise ResultError(f"the node's shadow archive has a special file: {_shown(member)}")
-        if kind == "tmpdir":
-            parts = _parts(name)
-            if not member.issym():
-                _place(tar, member, shared, parts)
-            elif _stays_inside(parts, member.linkname):
-                links.append((parts, member.linkname))
-            else:
-                left_out.append(name)
-        elif kind == "rpmdb" and facts.rpmdb and member.isreg() and _RPMDB_NAME.fullmatch(name):
-            with top.below(facts.rpmdb.split("/")) as directory:
-                directory.replace_file(tar, member, name)
-            written.add(name)
-        else:
-            raise ResultError(f"the node's shadow archive has a strange member: {_shown(member)}")
-    # Last, so that nothing of the archive is written where one leads.
-    for parts, target in links:
-        with shared.below(parts[:-1]) as parent:
-            parent.link(parts[-1], target)
-    return written
-
-
-def _place(
-    tar: tarfile.TarFile, member: tarfile.TarInfo, shared: _Directory, parts: list[str]
+def _replace_rpmdb(
+    reader: Reader, members: Iterator[Member], top: int, rpmdb: str, unpacker: Unpacker
 ) -> None:
-    if member.isdir():
-        with shared.below(parts) as directory:
-            directory.set_mode(member.mode & 0o777 | 0o700)
-        return
-    with shared.below(parts[:-1]) as parent:
-        parent.replace_file(tar, member, parts[-1])
+    """The packages' database, and nothing of what an earlier one left or reading it made."""
+    written: set[str] = set()
 
+    def plain() -> Iterator[Member]:
+        for member in members:
+            if member.kind is not Kind.UP:
+                good = member.kind is Kind.FILE and _RPMDB_NAME.fullmatch(member.name)
+                if not good or len(written) == _RPMDB_FILES_MAX:
+                    raise TreeError(f"it has {member.name!a} in the packages' database")
+                written.add(member.name)
+            yield member
 
-def _forget_others(top: _Directory, rpmdb: str, written: set[str]) -> None:
-    """What an earlier database left, and what reading it made."""
-    with top.below(rpmdb.split("/")) as directory:
-        for name in directory.names():
+    with tree_unpack.below(top, rpmdb.split("/")) as directory:
+        unpacker.fill(reader, plain(), directory)
+        for name in os.listdir(directory):  # noqa: PTH208
             if name not in written:
-                directory.remove([name])
+                tree_unpack.remove(directory, name)
     for other in RPMDB_PLACES:
         if other != rpmdb:
-            top.remove(other.split("/"))
+            tree_unpack.remove_below(top, other.split("/"))
 
 
-def _stays_inside(parts: Sequence[str], target: str) -> bool:
+def _stays_inside(place: Sequence[str], target: str) -> bool:
     """Whether a link leads to nothing outside, whatever other such links are on its way.
 
     Steps up come first: from a real directory they lead to real ones. Then it goes down only.
@@ -140,116 +137,21 @@ def _stays_inside(parts: Sequence[str], target: str) -> bool:
     while ups < len(words) and words[ups] == "..":
         ups += 1
     downs = [word for word in words[ups:] if word not in ("", ".")]
-    return bool(target) and target[0] != "/" and ups < len(parts) and ".." not in downs
+    return bool(target) and target[0] != "/" and ups < len(place) and ".." not in downs
 
 
 def _parts(name: str) -> list[str]:
+    """A path of plain names. TreeError."""
     parts = name.split("/")
-    odd = any(
-        part in ("", ".", "..")
-        or len(part.encode(errors="surrogateescape")) > NAME_MAX_BYTES
-        or any(ord(character) < 32 or ord(character) == 127 for character in part)
-        for part in parts
-    )
-    if odd or len(parts) > _PARTS_MAX:
-        raise ResultError(f"the node's shadow archive has a name that is refused: {name!a}")
+    if len(parts) > DEPTH_MAX or not all(map(_is_plain, parts)):
+        raise TreeError(f"it removes {name[:200]!a}")
     return parts
 
 
-def _shown(member: tarfile.TarInfo) -> str:
-    return printable(member.name[:200])
-
-
-class _Directory:
-    """An open directory, and what may be done in it. Use it as a context manager."""
-
-    def __init__(self, path: Path | int) -> None:
-        self._fd = path if isinstance(path, int) else os.open(path, _DIRECTORY)
-
-    def __enter__(self) -> _Directory:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
-
-    @contextlib.contextmanager
-    def below(self, parts: Sequence[str]) -> Iterator[_Directory]:
-        """A directory below, made if need be, also in place of what is none."""
-        here = _Directory(os.dup(self._fd))
-        try:
-            for part in parts:
-                below = here._open_or_make(part)
-                os.close(here._fd)
-                here._fd = below
-            yield here
-        finally:
-            os.close(here._fd)
-
-    def _open_or_make(self, name: str) -> int:
-        mode = self._mode(name)
-        if not stat.S_ISDIR(mode):
-            if mode:
-                os.unlink(name, dir_fd=self._fd)
-            os.mkdir(name, 0o755, dir_fd=self._fd)
-        elif not os.access(name, os.W_OK, dir_fd=self._fd):
-            self._take_over(name)
-        return os.open(name, _DIRECTORY, dir_fd=self._fd)
-
-    def _take_over(self, name: str) -> None:
-        # Koji's builder, which is root, makes a directory for a command's output just before it
-        # starts us, who are not root. One with anything in it stays.
-        os.mkdir(_NEW, 0o755, dir_fd=self._fd)
-        try:
-            os.rename(_NEW, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
-        except OSError:
-            os.rmdir(_NEW, dir_fd=self._fd)
-
-    def _mode(self, name: str) -> int:
-        try:
-            return os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mode
-        except FileNotFoundError:
-            return 0
-
-    def names(self) -> list[str]:
-        return [entry.name for entry in os.scandir(self._fd)]
-
-    def set_mode(self, mode: int) -> None:
-        # A directory that somebody else made stays as it is.
-        if os.fstat(self._fd).st_uid == os.geteuid():
-            os.fchmod(self._fd, mode)
-
-    def remove(self, parts: Sequence[str]) -> None:
-        """Remove what is there, with all that is below it; nothing if nothing is."""
-        here = os.dup(self._fd)
-        try:
-            for part in parts[:-1]:
-                below = os.open(part, _DIRECTORY, dir_fd=here)
-                os.close(here)
-                here = below
-            facts = os.stat(parts[-1], dir_fd=here, follow_symlinks=False)
-            if stat.S_ISDIR(facts.st_mode):
-                shutil.rmtree(f"/proc/self/fd/{here}/{parts[-1]}")
-            else:
-                os.unlink(parts[-1], dir_fd=here)
-        except (FileNotFoundError, NotADirectoryError):
-            pass
-        finally:
-            os.close(here)
-
-    def replace_file(self, tar: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> None:
-        source = tar.extractfile(member)
-        if source is None:
-            raise ResultError(f"the node's shadow archive is damaged: {_shown(member)}")
-        if stat.S_ISDIR(self._mode(name)):
-            self.remove([name])
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(_NEW, dir_fd=self._fd)
-        with os.fdopen(os.open(_NEW, _CREATE, 0o600, dir_fd=self._fd), "wb") as stream:
-            shutil.copyfileobj(source, stream, 1 << 20)
-            os.fchmod(stream.fileno(), member.mode & 0o777 | 0o600)
-            os.utime(stream.fileno(), (member.mtime, member.mtime))
-        os.rename(_NEW, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
-
-    def link(self, name: str, target: str) -> None:
-        self.remove([name])
-        os.symlink(target, name, dir_fd=self._fd)
+def _is_plain(name: str) -> bool:
+    try:
+        length = len(os.fsencode(name))
+    except UnicodeEncodeError:  # JSON can say what no file can be called
+        return False
+    odd = any(ord(character) < 32 or ord(character) == 127 for character in name)
+    return 0 < length <= NAME_MAX_BYTES and name not in (".", "..") and not odd

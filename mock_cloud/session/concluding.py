@@ -16,8 +16,9 @@ from mock_cloud.errors import (
     TransportError,
 )
 from mock_cloud.remote.replies import JobEnd
+from mock_cloud.session.copyout import unpack_copyout
 from mock_cloud.session.job import Run
-from mock_cloud.session.results import collect, unpack_copyout
+from mock_cloud.session.results import collect
 
 _LOGLESS_MODES: Final = ("shell", "clean")
 _BUILDING_MODES: Final = ("rebuild", "buildsrpm", "chain")
@@ -41,9 +42,12 @@ def publish(this: Run, end: JobEnd, look_again: Callable[[], None]) -> None:
     shadow = this.mirror.shadow
     if shadow is not None and end.exit not in (None, EXIT_INFRASTRUCTURE):
         shadow.collect(this.channel, this.job, end, console)
-    if line.mode == "copyout" and this.work.copyout is not None and end.exit == 0:
+    if line.mode == "copyout" and this.work.copyout is not None and end.exit in (0, 1):
         try:
-            unpack_copyout(this.channel, this.job, len(this.work.args), this.work.copyout)
+            # 1: some of it could not be copied, and mock copies the rest.
+            unpack_copyout(
+                this.channel, this.job, this.work.args, this.work.copyout, whole=end.exit == 0
+            )
         except InputError:
             this.leased.spared = True  # the user's mistake must not cost the chroot
             raise

@@ -5,19 +5,25 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import tarfile
+import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from mock_cloud.agent.job.request import Input
-from mock_cloud.errors import InputError
+from mock_cloud.agent.tree_archive import Problem, TreeError, Writer
+from mock_cloud.errors import CommandLineError, InputError
 from mock_cloud.invocation import HostFile
+from mock_cloud.invocation.names import printable
 from mock_cloud.remote.upload import Blob
 
 Packed = tuple[Input, Blob]
 """What the request says of a file, and what is sent."""
+
+_PART_MIN_BYTES: Final = 64 << 10
+"""Sources from this size on travel by themselves; asking for smaller ones would take longer."""
 
 
 def pack_file(file: HostFile) -> Packed:
@@ -37,38 +43,78 @@ def pack_file(file: HostFile) -> Packed:
 
 @contextlib.contextmanager
 def packed_copyin(name: str, files: Iterable[HostFile]) -> Iterator[Packed]:
-    """The --copyin sources as one tar. Links are followed, as mock's copying does."""
-    with _archive(((file.path, file.name) for file in files), follow=True) as path:
+    """The --copyin sources as one archive. Links are followed, as mock's copying does.
+
+    InputError for what cannot be copied: at home mock ends with 1 for it.
+    """
+    members = [(file.name, file.path) for file in files]
+    with _archive(members, follow=True) as (path, problems):
+        for problem in problems:
+            raise InputError(f"cannot copy {problem.path}: {problem.why}")
         yield pack_file(HostFile(name, "copyin", path))
 
 
 @contextlib.contextmanager
-def packed_tree(tree: HostFile) -> Iterator[Packed]:
-    """A directory as one tar, in which it has its name on the node. Links stay links."""
-    with _archive([(tree.path, tree.name)], follow=False) as path:
+def packed_tree(tree: HostFile, warnings: list[str]) -> Iterator[Packed]:
+    """A directory as one archive, in which it has its name on the node. Links stay links.
+
+    What is no file, no directory and no link stays here, and `warnings` says so. InputError.
+    """
+    with _archive([(tree.name, tree.path)]) as (path, problems):
+        _note(problems, warnings)
         yield pack_file(replace(tree, path=path))
 
 
 @contextlib.contextmanager
-def _archive(members: Iterable[tuple[Path, str]], *, follow: bool) -> Iterator[Path]:
-    with tempfile.NamedTemporaryFile(prefix="mock-cloud-", suffix=".tar") as stream:
-        with tarfile.open(
-            fileobj=stream, mode="w", dereference=follow, format=tarfile.PAX_FORMAT
-        ) as archive:
+def packed_sources(
+    sources: HostFile, warnings: list[str], *, follow: bool
+) -> Iterator[list[Packed]]:
+    """What --sources names: an archive of it, or of all that is in it, and its larger files.
 
-            def anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-                # Accounts of this machine are others on the node; the same files make the same
-                # archive. A file with several names is several files there; what is no file, no
-                # directory and no link stays here.
-                member.uid = member.gid = 0
-                member.uname = member.gname = ""
-                archive.inodes.clear()  # type: ignore[attr-defined]
-                return member if member.isreg() or member.isdir() or member.issym() else None
+    These are inputs of their own, so that a node which has most of them gets the others only.
+    `follow` and `warnings` as mock's --symlink-dereference and `packed_tree`. CommandLineError.
+    """
+    parts: dict[str, Packed] = {}
 
-            for path, name in members:
-                try:
-                    archive.add(path, arcname=name, filter=anonymous)
-                except OSError as error:
-                    raise InputError(f"cannot send {path}: {error}") from error
-        stream.flush()
-        yield Path(stream.name)
+    def find_blob(path: str, found: os.stat_result) -> str | None:
+        if found.st_size < _PART_MIN_BYTES:
+            return None
+        item, blob = pack_file(HostFile("", "content", Path(path)))
+        parts[item.digest] = replace(item, name=item.digest), blob
+        return item.digest
+
+    is_single = sources.role == "source"
+    names = [sources.name] if is_single else sorted(os.listdir(sources.path))  # noqa: PTH208
+    members = [(name, sources.path if is_single else sources.path / name) for name in names]
+    try:
+        with _archive(members, follow=follow or is_single, find_blob=find_blob) as (path, problems):
+            _note(problems, warnings)
+            yield [pack_file(replace(sources, path=path)), *parts.values()]
+    except InputError as error:
+        raise CommandLineError(error.message, hint=error.hint) from error
+
+
+def _note(problems: Iterable[Problem], warnings: list[str]) -> None:
+    for problem in problems:
+        if not problem.special:
+            raise InputError(f"cannot send {problem.path}: {problem.why}")
+        warnings.append(f"{printable(problem.path)} is not sent: {problem.why}")
+
+
+@contextlib.contextmanager
+def _archive(
+    members: Iterable[tuple[str, Path]],
+    *,
+    follow: bool = False,
+    find_blob: Callable[[str, os.stat_result], str | None] | None = None,
+) -> Iterator[tuple[Path, list[Problem]]]:
+    """Owners of this machine are others on the node: none are in it. InputError."""
+    with tempfile.NamedTemporaryFile(prefix="mock-cloud-", suffix=".tree") as stream:
+        archive = Writer(stream, find_blob=find_blob)
+        try:
+            for name, path in members:
+                archive.add(name, str(path), follow=follow)
+            archive.close()
+        except (TreeError, OSError) as error:
+            raise InputError(f"cannot pack {path}: {error}") from error
+        yield Path(stream.name), archive.problems

@@ -37,14 +37,20 @@ from mock_cloud.invocation.mock_words import mock_words
 from mock_cloud.remote.upload import Blob
 from mock_cloud.session.engine import Engine
 from mock_cloud.session.keyboard import find_terminal
-from mock_cloud.session.packing import Packed, pack_file, packed_copyin, packed_tree
+from mock_cloud.session.packing import (
+    Packed,
+    pack_file,
+    packed_copyin,
+    packed_sources,
+    packed_tree,
+)
 from mock_cloud.session.repo_tunnel import Tunnel, repositories_of
 
-COPYIN_NAME: Final = "copyin.tar"
+COPYIN_NAME: Final = "copyin.tree"
 KIT_NAME: Final = "mock.tar.gz"
 
-_SENT_ROLES: Final = ("srpm", "spec", "source", "package")
-_SOURCE_PLUGINS: Final = ("rpmautospec", "rpkg_preprocessor")
+_SENT_ROLES: Final = ("srpm", "spec", "package")
+_SOURCE_ROLES: Final = ("source", "sources")
 _FRESH_MODES: Final = ("rebuild", "buildsrpm", "init", "calculatedeps")
 
 
@@ -156,17 +162,22 @@ def prepare(line: CommandLine, opts: ConfigOpts, engine: Engine) -> Iterator[Wor
     `invocation.host_inputs`, `config.engine_config` and `config.mock_config` raise.
     """
     with contextlib.ExitStack() as stack:
-        whole = engine.uses_mock and _wants_whole_sources(line, opts)
         if engine.uses_mock:
-            order, repositories, further = _mock(line, opts, engine, whole_sources=whole)
+            order, repositories, further = _mock(line, opts, engine)
         else:
             order, repositories, further = _chroot(line, opts)
         files = host_inputs(line)
-        roles = _SENT_ROLES if not whole else [role for role in _SENT_ROLES if role != "source"]
-        sent = [file for file in files if file.role in roles]
+        sent = [file for file in files if file.role in _SENT_ROLES]
         packed = [pack_file(file) for file in (*sent, *further) if file.role != "tree"]
+        warnings = list(order.config.warnings if isinstance(order, MockOrder) else ())
+        for file in files:
+            if file.role in _SOURCE_ROLES:
+                follow = line.symlink_dereference
+                packed += stack.enter_context(packed_sources(file, warnings, follow=follow))
         packed += [
-            stack.enter_context(packed_tree(file)) for file in further if file.role == "tree"
+            stack.enter_context(packed_tree(file, warnings))
+            for file in further
+            if file.role == "tree"
         ]
         if line.mode == "copyin":
             sources = [file for file in files if file.role == "copyin"]
@@ -187,7 +198,7 @@ def prepare(line: CommandLine, opts: ConfigOpts, engine: Engine) -> Iterator[Wor
             unpriv=shell_is_unprivileged(opts, line),
             pty=find_terminal() if interactive else None,
             copyout=next((file.path for file in files if file.role == "copyout"), None),
-            warnings=order.config.warnings if isinstance(order, MockOrder) else (),
+            warnings=tuple(warnings),
         )
 
 
@@ -200,14 +211,14 @@ def _chroot(line: CommandLine, opts: ConfigOpts) -> Order:
     return config, repositories_of(config), keys
 
 
-def _mock(line: CommandLine, opts: ConfigOpts, engine: Engine, *, whole_sources: bool) -> Order:
+def _mock(line: CommandLine, opts: ConfigOpts, engine: Engine) -> Order:
     carrier = Carrier()
     config = mock_config(opts, line, carrier, code_travels=engine.kit is not None)
     kit = [] if engine.kit is None else [HostFile(KIT_NAME, "kit", engine.kit.path)]
     run = MockRun(
         root=config.root,
         chroot_name=config.chroot_name,
-        argv=mock_words(line, host_inputs(line), carrier, whole_sources=whole_sources),
+        argv=mock_words(line, host_inputs(line), carrier),
         config="",
         chrootuid=config.chrootuid,
         logging=read_logging(opts, Path(line.configdir or MOCK_CONFIG_DIR)),
@@ -216,20 +227,6 @@ def _mock(line: CommandLine, opts: ConfigOpts, engine: Engine, *, whole_sources:
     repositories = config.repositories.of_chroot(read_texts(opts, "environment"))
     files = (*config.repositories.keys, *carrier.files.values(), *kit)
     return MockOrder(run, config), repositories, files
-
-
-def _wants_whole_sources(line: CommandLine, opts: ConfigOpts) -> bool:
-    """Whether the files in --sources are not enough: there is more below, or history is asked for.
-
-    Else they are sent one by one, so that a node which has most of them gets the others only.
-    """
-    if not line.sources or not Path(line.sources).is_dir():
-        return False
-    plugins = opts["plugin_conf"]
-    if any(plugins.get(f"{name}_enable") for name in _SOURCE_PLUGINS):
-        return True
-    entries = Path(line.sources).iterdir()
-    return any(path.is_dir() and not path.name.startswith(".") for path in entries)
 
 
 def _mode(line: CommandLine) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,18 +17,18 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.agent import orderlog
+from mock_cloud.agent.engine.files import COPYOUT_NAME
 from mock_cloud.agent.engine.shadow import ARCHIVE_NAME
 from mock_cloud.agent.job.terminal import STDOUT, TerminalDecoder, TerminalError
 from mock_cloud.config import chain_results
 from mock_cloud.config.defaults import ConfigOpts
-from mock_cloud.errors import InputError, ResultError, TransportError
+from mock_cloud.errors import InputError, ResultError
 from mock_cloud.invocation import CommandLine
 from mock_cloud.invocation.names import printable
 from mock_cloud.remote.download import Fetch
 from mock_cloud.remote.replies import ResultFile
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results import LiveLog, ManifestEntry, ResultDir, Sanitizer, Staging
-from mock_cloud.results.archive import unpack
 from mock_cloud.results.livelog import APPENDED
 from mock_cloud.results.names import check_name, is_kind_of_result
 from mock_cloud.session.console import Console
@@ -38,7 +37,6 @@ from mock_cloud.session.shadow import Shadow
 
 ATTESTATION_LOG: Final = "remote_attestation.log"
 ORDER_LOG: Final = orderlog.RESULT
-COPYOUT_NAME: Final = "copyout.tar"
 _AT_A_TIME: Final = 64
 _STRANGERS_SHOWN: Final = 5
 _METADATA: Final = re.compile(r"[0-9a-f]{32,128}-[a-z_]+\.\w+(\.\w+)?")
@@ -272,45 +270,3 @@ def _fetch(
                 for entry in wanted[start : start + _AT_A_TIME]
             ]
             channel.fetch(job, fetches, progress)
-
-
-def unpack_copyout(channel: TrustedChannel, job: str, sources: int, destination: Path) -> None:
-    """Put what --copyout packed on the node at `destination`, by mock's rules for copying.
-
-    The archive is hostile input, see `results.archive`.
-    """
-    import tempfile
-
-    archive = next((file for file in channel.results(job) if file.name == COPYOUT_NAME), None)
-    if archive is None:
-        raise TransportError("the node packed nothing for --copyout")
-    with tempfile.TemporaryDirectory(prefix=".mock-cloud-", dir=_holder(destination)) as scratch:
-        packed, tree = Path(scratch, "packed.tar"), Path(scratch, "tree")
-        with packed.open("wb") as stream:
-            channel.fetch(job, [Fetch(archive, stream.write)])
-        unpack(packed, tree)
-        items = sorted(tree.iterdir())
-        many = max(sources, len(items)) > 1
-        if many and not destination.is_dir():
-            raise InputError(f"several files, and {destination} is not a directory")
-        for item in items:
-            _place(item, destination, many=many)
-
-
-def _holder(destination: Path) -> Path:
-    return destination if destination.is_dir() else destination.parent
-
-
-def _place(item: Path, destination: Path, *, many: bool) -> None:
-    # mock copies a directory onto the destination itself, which must not exist; a file
-    # goes into a directory or takes the destination's name.
-    into = destination.is_dir() and (many or not item.is_dir() or item.is_symlink())
-    target = destination / item.name if into else destination
-    if item.is_dir() and not item.is_symlink() and os.path.lexists(target):
-        raise InputError(f"--copyout: {target} exists already", hint="name a new directory")
-    try:
-        if target.is_symlink() or target.is_file():
-            target.unlink()
-        shutil.move(item, target)
-    except OSError as error:
-        raise ResultError(f"--copyout: cannot write {target}: {error.strerror}") from error

@@ -18,19 +18,18 @@ from mock_cloud.config.values import read_words
 from mock_cloud.errors import ConfigError, ResultError
 from mock_cloud.invocation import CommandLine, HostFile
 from mock_cloud.invocation.koji import check_task, is_kojis
-from mock_cloud.remote.download import Fetch
 from mock_cloud.remote.replies import JobEnd
 from mock_cloud.remote.trusted import TrustedChannel
-from mock_cloud.results.disk import check_space
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.shadow import ShadowDir
 from mock_cloud.results.shadow_unpack import unpack_shadow
 from mock_cloud.session.console import Console
+from mock_cloud.session.copyout import fetch_archive
 from mock_cloud.session.packing import pack_file
 from mock_cloud.session.request import Work
 from mock_cloud.settings import Remote, ShadowChoice
 
-_INPUT_NAME: Final = "tmpdir.tar"
+_INPUT_NAME: Final = "tmpdir.tree"
 _LOG: Final = re.compile(r"dnf[A-Za-z0-9._-]{0,40}\.log")
 _WARNINGS_MAX: Final = 5
 _ENDED_BY: Final = ("rebuild",)
@@ -73,11 +72,8 @@ class Shadow:
             if not made:
                 self.directory.clear()
             return
-        check_space(base, 2 * listed.size_bytes)
         with tempfile.TemporaryDirectory(prefix=".mock-cloud-", dir=base) as scratch:
-            archive = Path(scratch, ARCHIVE_NAME)
-            with archive.open("wb") as stream:
-                channel.fetch(job, [Fetch(listed, stream.write)])
+            archive = fetch_archive(channel, job, listed, Path(scratch))
             left_out = unpack_shadow(archive, self.directory.root, self.directory.tmpdir)
         for name in left_out[:_WARNINGS_MAX]:
             console.warning(f"a link in the chroot's {self.directory.tmpdir} leads out: {name!a}")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +19,7 @@ from mock_cloud.toolkit import MockKit, pack_mock
 from tests.component.engine_node import Ended, EngineNode, engine_config, make_source
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab
+from tests.tree_archives import pack
 
 ROOT = "lab-1-x86_64"
 INPUTS = f"{JOB_DIRECTORY}/inputs"
@@ -114,11 +114,9 @@ class MockSite:
         return make_source(self.sources / name, name, **parts)
 
     def packed(self, role: str, name: str, directory: Path, *members: str) -> Input:
-        """A tar of `members` of a directory, as an input."""
-        archive = self.sources / f"{name}.tar"
-        argv = ["tar", "-C", str(directory), "-cf", str(archive), *members]
-        subprocess.run(argv, check=True)
-        return self.node.put(archive, role, name)
+        """An archive of `members` of a directory, as an input."""
+        packed = pack(self.sources / f"{name}.tree", *(directory / member for member in members))
+        return self.node.put(packed, role, name)
 
 
 @contextmanager

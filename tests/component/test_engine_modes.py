@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import io
+import os
 import shutil
-import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from tests.component.engine_node import (
 )
 from tests.lab.http import FileServer
 from tests.lab.layout import default_lab
+from tests.tree_archives import UP, archive, directory, file, listing, pack
 
 LAB = default_lab()
 pytestmark = [
@@ -169,10 +169,8 @@ def test_dependencies_are_installed(site: Site) -> None:
 
 
 def test_files_are_copied_in_and_out(site: Site, tmp_path: Path) -> None:
-    archive = tmp_path / "in.tar"
-    with tarfile.open(archive, "w") as tar:
-        _add(tar, "file", b"content")
-    item = site.node.put(archive, "copyin")
+    (tmp_path / "file").write_bytes(b"content")
+    item = site.node.put(pack(tmp_path / "in.tree", tmp_path / "file"), "copyin")
     assert site.run("copyin", "/root/renamed", inputs=[item]).exit == 0
     assert site.run("copyin", "/builddir", inputs=[item]).exit == 0
     assert site.chroot("cat /root/renamed; stat -c %U /builddir/file").stdout == (
@@ -180,47 +178,68 @@ def test_files_are_copied_in_and_out(site: Site, tmp_path: Path) -> None:
     )
     ended = site.run("copyout", "/builddir/fil*", "/etc/os-release")
     assert ended.exit == 0, ended.stderr
-    with tarfile.open(ended.directory / "results/copyout.tar") as tar:
-        assert tar.getnames() == ["file", "os-release"]
-        member = tar.extractfile("file")
-        assert member is not None
-        assert member.read() == b"content"
+    found = listing(ended.directory / "results/copyout.tree")
+    assert list(found) == ["file", "os-release"]
+    assert found["file"][1] == b"content"
     assert site.run("copyout", "/no/such/file").exit == 50
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes = b"", **changes: Any) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(data)
-    for key, value in changes.items():
-        setattr(member, key, value)
-    tar.addfile(member, io.BytesIO(data))
+def test_a_place_that_is_missing_is_named(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "one").touch()
+    item = site.node.put(pack(tmp_path / "in.tree", tmp_path / "one"), "copyin")
+    ended = site.run("copyin", "/no/such/dir/one", inputs=[item])
+    assert ended.exit == 1
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("ERROR: [Errno 2] No such file or directory: '")
+    assert last.endswith("/root/no/such/dir/one'")
 
 
-@pytest.mark.parametrize("name", ["../escaped", "/escaped", "a/../../escaped"])
-def test_an_archive_cannot_leave_its_place(site: Site, tmp_path: Path, name: str) -> None:
-    archive = tmp_path / "bad.tar"
-    with tarfile.open(archive, "w") as tar:
-        _add(tar, name, b"x")
-    ended = site.run("copyin", "/tmp", inputs=[site.node.put(archive, "copyin")])
-    assert ended.exit == 50
-    assert site.chroot("ls /escaped").exit == 2
+def test_what_cannot_be_copied_out_is_named_and_the_rest_comes(site: Site) -> None:
+    script = (
+        "mkdir -p /opt/tree/below; cd /opt/tree; echo 1 > one; echo 2 > below/two;"
+        "mkfifo -m 644 pipe; echo 3 > secret; chmod 600 secret; ln -s /nowhere link;"
+        "ln -s tree /opt/way"
+    )
+    assert site.chroot(script).exit == 0
+    ended = site.run("copyout", "/opt/tree")
+    assert ended.exit == 1
+    assert "/opt/tree/pipe': it is a named pipe" in ended.stderr
+    assert "/opt/tree/secret': Permission denied" in ended.stderr
+    found = listing(ended.directory / "results/copyout.tree")
+    assert list(found) == ["tree", "tree/below", "tree/below/two", "tree/link", "tree/one"]
+    assert found["tree/link"][0].target == "/nowhere"
+    # A directory that was named by a link is copied itself, as mock does it.
+    assert "way/one" in listing(site.run("copyout", "/opt/way").directory / "results/copyout.tree")
 
 
-def test_links_in_an_archive_stay_in_the_chroot(site: Site, tmp_path: Path) -> None:
-    archive = tmp_path / "links.tar"
-    with tarfile.open(archive, "w") as tar:
-        _add(tar, "out", type=tarfile.SYMTYPE, linkname="/var/lib/mock-cloud")
-        _add(tar, "out/planted", b"x")
-    site.run("copyin", "/root", inputs=[site.node.put(archive, "copyin")])
+def test_an_archive_cannot_leave_its_place(site: Site, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.tree"
+    for data in (archive(file(b"../escaped")), archive(directory(b"d"), UP, file(b"escaped"))):
+        bad.write_bytes(data)
+        assert site.run("copyin", "/tmp", inputs=[site.node.put(bad, "copyin")]).exit == 1
+        assert site.chroot("ls /escaped").exit == 2
+
+
+def test_links_in_the_chroot_stay_in_the_chroot(site: Site, tmp_path: Path) -> None:
+    assert site.chroot("ln -s /var/lib/mock-cloud /root/out").exit == 0
+    (tmp_path / "planted").touch()
+    item = site.node.put(pack(tmp_path / "in.tree", tmp_path / "planted"), "copyin")
+    site.run("copyin", "/root/out/planted", inputs=[item])
     assert not (site.node.workspace / "planted").exists()
 
 
 def test_a_source_package_is_made(site: Site) -> None:
-    (site.sources / "srcpkg").mkdir(parents=True)
-    (site.sources / "srcpkg/data").write_text("data")
-    source = make_source(site.sources / "srcpkg", "srcpkg", head="Source0: data")
+    place = site.sources / "srcpkg"
+    (place / "data/below").mkdir(parents=True)
+    (place / "data/.hidden").write_text("data")
+    (place / "data/below/run").write_text("#!/bin/sh\n")
+    (place / "data/below/run").chmod(0o755)
+    os.utime(place / "data/below/run", (1, 1_000_000_000))
+    head = "Source0: .hidden\nSource1: below/run"
+    source = make_source(place, "srcpkg", head=head, build="%{SOURCE0}/../below/run")
     spec = site.node.put(source.parent / "srcpkg.spec", "spec")
-    data = site.node.put(source.parent / "data", "source")
+    packed = pack(place / "sources.tree", *sorted((place / "data").iterdir()))
+    data = site.node.put(packed, "sources", "sources")
     ended = site.run("buildsrpm", spec="srcpkg.spec", inputs=[spec, data])
     assert ended.exit == 0, ended.stderr
     assert "srcpkg-1.0-1.lab1.src.rpm" in ended.results()

@@ -18,6 +18,7 @@ from tests.component.cloud_nodes import eventually
 from tests.component.engine_node import engine_config, why_no_lab
 from tests.component.mock_engine import INPUTS, ROOT, MockSite, mock_site
 from tests.lab.layout import default_lab
+from tests.tree_archives import listing
 
 LAB = default_lab()
 pytestmark = [
@@ -125,18 +126,16 @@ def test_files_go_in_and_out(site: MockSite, tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/one").write_text("1")
     (tmp_path / "two").write_text("2")
-    archive = site.packed("copyin", "copyin.tar", tmp_path, "tree", "two")
+    archive = site.packed("copyin", "copyin.tree", tmp_path, "tree", "two")
     words = [f"{INPUTS}/copyin/{name}" for name in ("tree", "two")]
     assert site.run("copyin", "--copyin", *words, "/builddir", inputs=(archive,)).exit == 0
     ended = site.run("copyout", "--copyout", "/builddir/t*o", f"{JOB_DIRECTORY}/copyout")
     assert ended.exit == 0, ended.stderr
-    with tarfile.open(ended.directory / "results/copyout.tar") as tar:
-        assert tar.getnames() == ["two"]
+    assert list(listing(ended.directory / "results/copyout.tree")) == ["two"]
     ended = site.run("copyout", "--copyout", "/builddir/tree", f"{JOB_DIRECTORY}/copyout/new")
-    with tarfile.open(ended.directory / "results/copyout.tar") as tar:
-        assert sorted(tar.getnames()) == ["new", "new/one"]
+    assert list(listing(ended.directory / "results/copyout.tree")) == ["new", "new/one"]
     ended = site.run("copyout", "--copyout", "/nothing", f"{JOB_DIRECTORY}/copyout")
-    assert (ended.exit, "copyout.tar" in ended.results()) == (50, False)
+    assert (ended.exit, "copyout.tree" in ended.results()) == (50, False)
 
 
 def test_a_tree_is_bound_into_the_chroot(site: MockSite, tmp_path: Path) -> None:

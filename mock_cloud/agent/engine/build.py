@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Final
 
-from mock_cloud.agent import rpmfile
+from mock_cloud.agent import rpmfile, tree_unpack
 from mock_cloud.agent.engine import outside, processes
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
@@ -27,8 +27,11 @@ from mock_cloud.agent.engine.errors import (
     PackageError,
 )
 from mock_cloud.agent.engine.space import SpaceWatch
+from mock_cloud.agent.job.request import Input
 from mock_cloud.agent.rpmheader import Header, HeaderError
 from mock_cloud.agent.rpmtags import Tag
+from mock_cloud.agent.tree_archive import Reader
+from mock_cloud.agent.tree_unpack import Unpacker
 
 _NEEDS_MORE: Final = 11  # rpmbuild -br: BuildRequires are missing
 _DYNAMIC: Final = "rpmlib(DynamicBuildRequires)"
@@ -74,12 +77,12 @@ class PackageBuild:
                 raise PackageError("No build results found")
         return names
 
-    def source_package(self, spec: str, sources: Sequence[str]) -> str:
+    def source_package(self, spec: str, sources: Sequence[Input]) -> str:
         """mock's ``--buildsrpm``: a source package of the spec file and `sources`, in results."""
         with self._logs.state("buildsrpm"):
             spec_path = self._copy_in(spec, "SPECS")
             for source in sources:
-                self._copy_in(source, "SOURCES")
+                self._unpack_sources(source)
             with self._logs.state("rpmbuild -bs"):
                 rebuilt = self._rebuild_source(spec_path)
             return outside.copy_out(self._root.chroot.root, rebuilt, self._results)
@@ -99,6 +102,33 @@ class PackageBuild:
 
             processes.call(self._root.builder(networking=True), copy)
         return target
+
+    def _unpack_sources(self, item: Input) -> None:
+        """Files as they were given, but the build user's. A whole directory takes SOURCES' place.
+
+        By root in the chroot: the blobs are no one else's to read.
+        """
+        owner = (self._config.chrootuid, self._config.chrootgid)
+        archive = self._job.take_input(item)
+        with open(archive, "rb") as stream, self._job.blobs() as read_blob:
+            unpacker = Unpacker(
+                replace=True,
+                mode_mask=0o7777,
+                directory_bits=0,
+                owners=(owner,),
+                read_blob=read_blob,
+            )
+
+            def unpack() -> bytes:
+                top = os.open(self._topdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                if item.role == "sources":
+                    tree_unpack.remove(top, "SOURCES")
+                with tree_unpack.below(top, ["SOURCES"]) as directory:
+                    os.fchown(directory, *owner)
+                    unpacker.unpack(Reader(stream), directory)
+                return b""
+
+            processes.call(processes.Place(root=self._root.chroot.root), unpack)
 
     def _install_source(self, inside: str) -> None:
         argv = ["/bin/rpm", "-Uvh", "--nodeps", inside]

@@ -1,102 +1,109 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``--copyin`` and ``--copyout``: files into and out of the chroot, as tar archives.
+"""``--copyin`` and ``--copyout``: files into and out of the chroot, as archives.
 
 Both work in a child that is chrooted, so no name and no link can mean a file of the node.
 """
 
 from __future__ import annotations
 
+import errno
 import glob
-import io
+import json
 import os
-import tarfile
-from typing import Final
+import time
+from dataclasses import replace
+from typing import IO, Final
 
 from mock_cloud.agent.engine import processes
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
-from mock_cloud.agent.engine.errors import UsageError
+from mock_cloud.agent.engine.errors import EngineError, UsageError
+from mock_cloud.agent.tree_archive import Kind, Reader, Writer
+from mock_cloud.agent.tree_unpack import DIRECTORY_FLAGS, Unpacker
 
-COPYOUT_NAME: Final = "copyout.tar"
+COPYOUT_NAME: Final = "copyout.tree"
+_SHOWN_MAX: Final = 10
 
 
 def copy_in(job: Job, buildroot: Buildroot) -> None:
-    """Unpack the input of role copyin at the request's one argument, with mock's cp rules."""
+    """Unpack the input of role copyin at the request's one argument, with mock's cp rules.
+
+    UsageError; EngineError (1) with the path where the chroot has no place for it.
+    """
     archives = job.inputs_of("copyin")
     if len(archives) != 1 or len(job.request.args) != 1:
         raise UsageError("Must have source and destinations for copyin")
-    destination = job.request.args[0]
-    owner = (job.config.chrootuid, job.config.chrootgid, job.config.chroothome)
+    config, destination = job.config, os.path.join("/", job.request.args[0])
     shown = buildroot.chroot.path(destination)
-    destination = os.path.join("/", destination)
+    at_home = os.path.join(os.path.normpath(destination), "").startswith(config.chroothome + "/")
+    unpacker = Unpacker(
+        mode_mask=0o7777,
+        directory_bits=0,
+        owners=((config.chrootuid, config.chrootgid) if at_home else (0, 0),),
+    )
     archive = job.take_input(archives[0])
     place = processes.Place(root=buildroot.chroot.root)
     with open(archive, "rb") as stream:
         names = processes.call(place, lambda: _names(stream, destination, shown))
     for name in names.decode(errors="surrogateescape").split("\0"):
         job.logs.info(f"copying {job.shown(name)} to {shown}")
-    with open(archive, "rb") as stream:
-        taken = processes.call(place, lambda: _unpack(stream, destination, owner))
+    try:
+        with open(archive, "rb") as stream:
+            taken = processes.call(place, lambda: _unpack(stream, destination, unpacker))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        path = buildroot.chroot.path(error.filename or destination)
+        raise EngineError(f"[Errno {error.errno}] {error.strerror}: {path!r}") from error
     if taken:
         path = buildroot.chroot.path(taken.decode(errors="surrogateescape"))
         raise UsageError(f"Destination {path} already exists!")
 
 
-def _names(stream: io.BufferedReader, destination: str, shown: str) -> bytes:
+def _names(stream: IO[bytes], destination: str, shown: str) -> bytes:
     """The archive's top-level names, in its order."""
-    with tarfile.open(fileobj=stream, mode="r:") as archive:
-        names = list(dict.fromkeys(_parts(member.name)[0] for member in archive))
+    names, depth = [], 0
+    for member in Reader(stream):
+        if depth == 0:
+            names.append(member.name)
+        depth += {Kind.DIRECTORY: 1, Kind.UP: -1}.get(member.kind, 0)
     if len(names) > 1 and not os.path.isdir(destination):
         raise UsageError(f"multiple source files and {shown} is not a directory!")
     return "\0".join(names).encode(errors="surrogateescape")
 
 
-def _unpack(stream: io.BufferedReader, destination: str, owner: tuple[int, int, str]) -> bytes:
+def _unpack(stream: IO[bytes], destination: str, unpacker: Unpacker) -> bytes:
     """Empty, or the path of what is there already where a directory would go."""
-    uid, gid, home = owner
-    into = os.path.isdir(destination)
-    with tarfile.open(fileobj=stream, mode="r:") as archive:
-        for member in archive.getmembers():
-            first, *rest = _parts(member.name)
-            target = os.path.join(destination, *([first] if into else []), *rest)
-            if not rest and member.isdir() and os.path.lexists(target):
+    reader = Reader(stream)
+    members = iter(reader)
+    for member in members:
+        into = os.path.isdir(destination)
+        target = os.path.join(destination, member.name) if into else destination
+        if member.kind is Kind.DIRECTORY:
+            if os.path.lexists(target):
                 return target.encode(errors="surrogateescape")
-            _place_member(archive, member, target)
-            if target.startswith(home + "/"):
-                os.chown(target, uid, gid, follow_symlinks=False)
+            os.makedirs(target)
+            descriptor = os.open(target, DIRECTORY_FLAGS)
+            try:
+                unpacker.fill(reader, members, descriptor)
+                unpacker.set_facts(descriptor, member)
+            finally:
+                os.close(descriptor)
+        else:  # a file: links were followed where they were packed
+            with open(target, "wb") as writer:
+                for chunk in reader.chunks():
+                    writer.write(chunk)
+                writer.flush()
+                now = replace(member.facts, mtime_ns=time.time_ns())  # as shutil.copy has it
+                unpacker.set_facts(writer.fileno(), replace(member, facts=now))
     return b""
 
 
-def _parts(name: str) -> list[str]:
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if not parts or ".." in parts or name.startswith("/"):
-        raise UsageError(f"{name!r} is not a name within the archive")
-    return parts
-
-
-def _place_member(archive: tarfile.TarFile, member: tarfile.TarInfo, target: str) -> None:
-    """Directories, files and symbolic links; nothing else is copied in, as with mock."""
-    if member.isdir():
-        os.makedirs(target, exist_ok=True)
-    elif member.issym():
-        os.symlink(member.linkname, target)
-        return
-    elif member.isreg():
-        source = archive.extractfile(member)
-        assert source is not None  # noqa: S101 (for mypy: a regular member)
-        with open(target, "wb") as writer:
-            while block := source.read(1 << 20):
-                writer.write(block)
-    else:
-        raise UsageError(f"{member.name}: only files, directories and links can be copied in")
-    os.chmod(target, member.mode & 0o7777)
-    os.utime(target, (member.mtime, member.mtime))
-
-
 def copy_out(job: Job, buildroot: Buildroot) -> None:
-    """Pack what the request's arguments (names or patterns) match into results/copyout.tar.
+    """Pack what the request's arguments (names or patterns) match into results/copyout.tree.
 
-    Top-level names are the matches' own; read as the build user, as mock does.
+    Top-level names are the matches' own; read as the build user, as mock does. What cannot be
+    copied (a pipe, a file of root's) stays, and EngineError (1) says so once the rest is packed.
     """
     if not job.request.args:
         raise UsageError("Must have source and destinations for copyout")
@@ -104,12 +111,18 @@ def copy_out(job: Job, buildroot: Buildroot) -> None:
     path = os.path.join(job.results, COPYOUT_NAME)
     with open(path, "wb") as stream:
         place = buildroot.builder(networking=True)
-        names = processes.call(place, lambda: _pack(stream, patterns, home))
-    for name in names.decode(errors="surrogateescape").split("\0"):
+        answer = processes.call(place, lambda: _pack(stream, patterns, home))
+    names, problems = json.loads(answer)
+    for name in names:
         job.logs.info(f"copying {buildroot.chroot.path(name)} to {job.shown_results}")
+    if problems:
+        shown = [f"{buildroot.chroot.path(path)!r}: {why}" for path, why, _ in problems]
+        more = f", and {len(shown) - _SHOWN_MAX} more" if len(shown) > _SHOWN_MAX else ""
+        raise EngineError(f"not copied: {', '.join(shown[:_SHOWN_MAX])}{more}")
 
 
-def _pack(stream: io.BufferedWriter, patterns: list[str], home: str) -> bytes:
+def _pack(stream: IO[bytes], patterns: list[str], home: str) -> bytes:
+    """JSON of the matches' paths and of what could not be packed."""
     found = []
     for pattern in patterns:
         expanded = home + pattern[1:] if pattern == "~" or pattern.startswith("~/") else pattern
@@ -117,8 +130,10 @@ def _pack(stream: io.BufferedWriter, patterns: list[str], home: str) -> bytes:
         if not matches:
             raise UsageError(f"{pattern} not found")
         found += matches
-    with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        for path in found:
-            archive.add(path, arcname=os.path.basename(path.rstrip("/")))
-    stream.flush()
-    return "\0".join(found).encode(errors="surrogateescape")
+    archive = Writer(stream)
+    for path in found:
+        name = os.path.basename(os.path.normpath(path)) or "root"
+        # mock copies the directory that a link leads to, if it was named itself.
+        archive.add(name, os.path.realpath(path) if os.path.isdir(path) else path)
+    archive.close()
+    return json.dumps([found, archive.problems]).encode()

@@ -175,7 +175,7 @@ def _source_package(job: Job, buildroot: Buildroot) -> str:
     if not job.request.spec:
         raise UsageError("You must specify a spec file with --spec")
     spec = job.take_input(job.find_input(job.request.spec))
-    sources = [job.take_input(item) for item in job.inputs_of("source")]
+    sources = [*job.inputs_of("sources"), *job.inputs_of("source")]
     made: list[str] = []
 
     def step(path: str) -> None:

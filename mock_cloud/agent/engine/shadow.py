@@ -2,7 +2,7 @@
 """What the controller keeps of a chroot: the node's half of a shadow directory.
 
 dnf's logs are copied to results/shadow/ while they grow, where they are followed like any other
-log. At the job's end results/shadow.tar has the packages' database and what the job changed in
+log. At the job's end results/shadow.tree has the packages' database and what the job changed in
 the directory that both sides share. All it needs of an engine is the path of the chroot's root.
 """
 
@@ -21,7 +21,7 @@ from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import EngineError, PackageError
 from mock_cloud.agent.job.request import ShadowOrder
 
-ARCHIVE_NAME: Final = "shadow.tar"
+ARCHIVE_NAME: Final = "shadow.tree"
 LOG_DIRECTORY: Final = "shadow"
 _LOGS: Final = "var/log"
 _LOG: Final = re.compile(r"dnf[A-Za-z0-9._-]{0,40}\.log")
@@ -102,7 +102,7 @@ class Shadow:
                 self._copy_log(name)
 
     def finish(self) -> None:
-        """Copy the rest of the logs and pack results/shadow.tar. OSError, EngineError."""
+        """Copy the rest of the logs and pack results/shadow.tree. OSError, EngineError."""
         order = self._order
         if order is None or not os.path.isdir(self.root):
             return

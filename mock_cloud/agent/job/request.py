@@ -47,12 +47,13 @@ class RequestError(ValueError):
 class Input:
     """One file the node has as a blob. `name` is a bare file name (no slash).
 
-    `role`: srpm, spec, source, package (a local RPM to install), gpgkey, copyin (a tar),
-    built (what an earlier chain left in its local repository, in `directory` there: a bare
-    name, empty for all other roles), tmpdir (a tar, see `ShadowOrder`); for the mock engine only
-    also kit (a tar of mock's own code), file (any other file that the configuration or an option
-    names) and tree (a tar of a directory, whose name is `name`). `digest` is the blob's sha256
-    in hex.
+    `role`: srpm, spec, package (a local RPM to install), gpgkey, built (what an earlier chain left
+    in its local repository, in `directory` there: a bare name, empty for all other roles); as
+    archives (`tree_archive`) source (one file), sources (what is in a directory), copyin, and
+    tmpdir (see `ShadowOrder`); content (a file that one of the archives names by its digest); for
+    the mock engine only also kit (a tar of mock's own code), file (any other file that the
+    configuration or an option names) and tree (an archive of a directory, whose name is `name`).
+    `digest` is the blob's sha256 in hex.
     """
 
     name: str
@@ -133,9 +134,9 @@ class MockRun:
     empty: the node's own mock is run.
 
     In `argv` and in strings of `config` the word `JOB_DIRECTORY` stands for the job's directory,
-    where inputs lie as inputs/ROLE/NAME; those of roles tree and copyin are unpacked there, a tree
-    as inputs/tree/NAME, the archive of role copyin as inputs/copyin/…. For --copyout there is an
-    empty directory copyout; what mock puts into it is the result copyout.tar.
+    where inputs lie as inputs/ROLE/NAME; those of archives are unpacked there, a tree
+    as inputs/tree/NAME, the others as inputs/ROLE/…. For --copyout there is an
+    empty directory copyout; what mock puts into it is the result copyout.tree.
     """
 
     root: str

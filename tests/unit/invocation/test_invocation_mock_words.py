@@ -50,7 +50,7 @@ def test_spec_and_sources(tiny: Mapping[str, Path], tmp_path: Path) -> None:
     spec, place = tiny["spec"], f"--spec={INPUTS}/spec/tiny.spec"
     directory = words("--buildsrpm", "--spec", spec, "--sources", tmp_path, "--symlink-dereference")
     assert directory == [
-        "--buildsrpm", "--symlink-dereference", place, f"--sources={INPUTS}/source",
+        "--buildsrpm", "--symlink-dereference", place, f"--sources={INPUTS}/sources",
     ]  # fmt: skip
     file = words("--rebuild", "--spec", spec, "--sources", tmp_path / "a.patch")
     assert file == ["--rebuild", place, f"--sources={INPUTS}/source/a.patch"]

@@ -6,14 +6,15 @@ from __future__ import annotations
 import io
 import json
 import os
-import tarfile
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from mock_cloud.agent.job.request import parse_request, to_json
+from mock_cloud.agent.tree_archive import Kind
 from mock_cloud.config import ConfigOpts, apply_command_line, load_config_opts
-from mock_cloud.errors import ConfigError, UnsupportedByEngine
+from mock_cloud.errors import CommandLineError, ConfigError, InputError, UnsupportedByEngine
 from mock_cloud.invocation import CommandLine, parse_command_line
 from mock_cloud.session.checkout import checked_out
 from mock_cloud.session.console import Console
@@ -22,6 +23,7 @@ from mock_cloud.session.repo_tunnel import Tunnel
 from mock_cloud.session.request import KIT_NAME, prepare
 from mock_cloud.settings import AttestSettings, BuildSettings, EngineChoice, Remote
 from mock_cloud.toolkit.mock_kit import MockKit
+from tests.tree_archives import listing
 
 CONFIG = """\
 config_opts['root'] = 'small'
@@ -30,6 +32,7 @@ config_opts['chroot_setup_cmd'] = 'install @build'
 config_opts['dnf.conf'] = '[main]\\nreposdir=/dev/null\\n[r]\\nbaseurl=http://r/\\n'
 """
 NODES_OWN = Engine(uses_mock=True)
+CHROOT = Engine(uses_mock=False)
 
 
 @pytest.fixture
@@ -90,38 +93,82 @@ def test_a_directory_travels_as_an_archive(etc: Path, tmp_path: Path) -> None:
         (item, blob) = work.packed[0]
         assert (item.role, item.name) == ("tree", "link")
         assert isinstance(blob.source, Path)
-        with tarfile.open(blob.source) as archive:
-            kinds = {member.name: member.type for member in archive}
-            assert {member.uid for member in archive} == {0}
-        assert kinds == {
-            "link": tarfile.DIRTYPE, "link/sub": tarfile.DIRTYPE, "link/sub/file": tarfile.REGTYPE,
-            "link/twin": tarfile.REGTYPE, "link/link": tarfile.SYMTYPE,
+        found = {name: member.kind for name, (member, _) in listing(blob.source).items()}
+        assert found == {
+            "link": Kind.DIRECTORY, "link/sub": Kind.DIRECTORY, "link/sub/file": Kind.FILE,
+            "link/twin": Kind.FILE, "link/link": Kind.LINK,
         }  # fmt: skip
-        assert work.warnings
+        assert any("data/fifo is not sent: it is a named pipe" in line for line in work.warnings)
     assert not blob.source.exists()
 
 
-@pytest.mark.parametrize(
-    ("more", "sub", "roles"),
-    [
-        ("", False, ["spec", "source"]),
-        ("", True, ["spec", "tree"]),
-        ("config_opts['plugin_conf']['rpmautospec_enable'] = True\n", False, ["spec", "tree"]),
-    ],
-)
-def test_sources_are_sent_one_by_one_or_whole(
-    etc: Path, tmp_path: Path, more: str, sub: bool, roles: list[str]
-) -> None:
+_ODD: Final = (
+    "Icon\r", "at\u202f10.png", "-notes", "draft ", ".config", os.fsdecode(b"latin-\xe9"),
+)  # fmt: skip
+"""Names that no spec file need have, and that a directory of sources may."""
+
+
+@pytest.mark.parametrize("uses_mock", [True, False])
+def test_sources_travel_as_they_are(etc: Path, tmp_path: Path, uses_mock: bool) -> None:
     sources = tmp_path / "sources"
-    (sources / ".git").mkdir(parents=True)
-    (sources / "a.spec").write_text("x")
-    if sub:
-        (sources / "sub").mkdir()
-    words = ("--buildsrpm", "--spec", sources / "a.spec", "--sources", sources)
-    line, opts = given(etc, *words, more=more)
-    with prepare(line, opts, NODES_OWN) as work:
-        assert [item.role for item, _ in work.packed] == roles
+    (sources / "sub/empty").mkdir(parents=True)
+    for name in _ODD:
+        (sources / name).write_text("x")
+    (sources / "run.sh").write_text("#!/bin/sh\n")
+    (sources / "run.sh").chmod(0o755)
+    os.utime(sources / "run.sh", ns=(1, 1_000_000_000_000_000_007))
+    (sources / "sub/link").symlink_to("../run.sh")
+    (sources / "big.tar").write_bytes(b"big" * 100_000)
+    os.mkfifo(sources / "fifo")
+    (tmp_path / "a.spec").write_text("Name: a")
+    words = ("--buildsrpm", "--spec", tmp_path / "a.spec", "--sources", sources)
+    line, opts = given(etc, *words)
+    with prepare(line, opts, NODES_OWN if uses_mock else CHROOT) as work:
+        roles = {item.role: (item, blob) for item, blob in work.packed if item.role != "gpgkey"}
+        assert set(roles) == {"spec", "sources", "content"}
         assert work.spec == "a.spec"
+        found = listing(Path(str(roles["sources"][1].source)))
+        assert set(found) == {*_ODD, "run.sh", "sub", "sub/empty", "sub/link", "big.tar"}
+        run = found["run.sh"][0].facts
+        assert (run.mode, run.mtime_ns) == (0o755, 1_000_000_000_000_000_007)
+        assert found["sub/link"][0].target == "../run.sh"
+        # A larger file is sent by itself, so that it is sent once.
+        part, blob = roles["content"]
+        assert found["big.tar"][0].target == part.digest == blob.digest
+        assert blob.source == sources / "big.tar"
+        assert [line for line in work.warnings if "fifo" in line]
+
+
+def test_one_source_and_an_empty_directory_of_them(etc: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.spec").write_text("Name: a")
+    for given_sources, role in ((tmp_path / "empty", "sources"), (tmp_path / "a.spec", "source")):
+        words = ("--buildsrpm", "--spec", tmp_path / "a.spec", "--sources", given_sources)
+        line, opts = given(etc, *words)
+        with prepare(line, opts, NODES_OWN) as work:
+            item, blob = next(pair for pair in work.packed if pair[0].role == role)
+            names = [] if role == "sources" else ["a.spec"]
+            assert list(listing(Path(str(blob.source)))) == names
+            assert item.name == (names or ["sources"])[0]
+
+
+def test_what_cannot_be_read_is_said_before_anything_is_leased(etc: Path, tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/dangling").symlink_to("nowhere")
+    (tmp_path / "a.spec").write_text("Name: a")
+    words = ("--buildsrpm", "--spec", tmp_path / "a.spec", "--sources", tmp_path / "src")
+    line, opts = given(etc, *words, "--symlink-dereference")
+    with (
+        pytest.raises(CommandLineError, match="src/dangling: No such file"),
+        prepare(line, opts, NODES_OWN),
+    ):
+        pass
+    line, opts = given(etc, "--copyin", tmp_path / "src", "/tmp")
+    with (
+        pytest.raises(InputError, match="src/dangling: No such file"),
+        prepare(line, opts, NODES_OWN),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -11,34 +11,49 @@ from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import EngineError
 from mock_cloud.agent.engine.mock import places
 from mock_cloud.agent.job.request import Input
+from mock_cloud.agent.tree_archive import Reader, TreeError
+from mock_cloud.agent.tree_unpack import DIRECTORY_FLAGS, Unpacker
 
-ARCHIVES: Final = ("tree", "copyin")
+ARCHIVES: Final = ("tree", "copyin", "source", "sources")
+_TAKEN_ELSEWHERE: Final = ("kit", "content", "tmpdir")
 _BLOCK: Final = 1 << 20
 _INFRASTRUCTURE: Final = 75
 
 
 def lay_out(job: Job, directory: str, owner: tuple[int, int]) -> None:
-    """Put all inputs but the kit below `directory`, owned by the build user as at home.
+    """Put all inputs but mock itself below `directory`, owned by the build user as at home.
 
-    EngineError (75) for an input that
-    is missing or not what was sent.
+    EngineError (75) for an input that is missing or not what was sent.
     """
     for item in job.request.inputs:
-        if item.role == "kit":
+        if item.role in _TAKEN_ELSEWHERE:
             continue
         place = os.path.join(directory, item.role)
         if item.role == "built":
             place = os.path.join(place, item.directory)
-        path = job.take_input(item, place)
         if item.role in ARCHIVES:
-            with_archive = f"{path}.tar"  # a tree has the archive's own name
-            os.rename(path, with_archive)
-            unpack(with_archive, place)
-            os.unlink(with_archive)
+            _unpack_tree(job, item, place)
+        else:
+            job.take_input(item, place)
     for where, _, names in os.walk(directory):
         os.chown(where, *owner)
         for name in names:
             os.chown(os.path.join(where, name), *owner, follow_symlinks=False)
+
+
+def _unpack_tree(job: Job, item: Input, directory: str) -> None:
+    os.makedirs(directory, mode=0o755, exist_ok=True)
+    archive = job.take_input(item)
+    top = os.open(directory, DIRECTORY_FLAGS)
+    try:
+        with open(archive, "rb") as stream, job.blobs() as read_blob:
+            unpacker = Unpacker(mode_mask=0o7777, directory_bits=0, read_blob=read_blob)
+            unpacker.unpack(Reader(stream), top)
+    except TreeError as error:
+        raise EngineError(f"the input {item.name} is refused: {error}", _INFRASTRUCTURE) from error
+    finally:
+        os.close(top)
+    os.unlink(archive)
 
 
 def link_earlier(job: Job, owner: tuple[int, int]) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import tarfile
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -26,6 +25,7 @@ from mock_cloud.agent.engine.shadow import Shadow
 from mock_cloud.agent.engine.space import SpaceWatch
 from mock_cloud.agent.job.request import MockRun, tunnel_url
 from mock_cloud.agent.job.terminal import STDERR
+from mock_cloud.agent.tree_archive import Writer
 
 PYTHON: Final = "/usr/bin/python3"
 PYTHON_OPTIONS: Final = ("-s", "-E", "-B")
@@ -264,10 +264,12 @@ def _tail(path: str) -> str:
 
 
 def _pack(directory: str, path: str) -> None:
-    """What mock copied out, if anything, as the result copyout.tar."""
+    """What mock copied out, if anything, as the result copyout.tree."""
     names = sorted(os.listdir(directory))
     if not names:
         return
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+    with open(path, "wb") as stream:
+        archive = Writer(stream)
         for name in names:
-            archive.add(os.path.join(directory, name), arcname=name)
+            archive.add(name, os.path.join(directory, name))
+        archive.close()
