@@ -8,7 +8,6 @@ import time
 from typing import Final
 
 NAME: Final = "order.log"
-RESULT: Final = "remote_order.log"
 _DETAIL_MAX: Final = 400
 _SHOWN_MAX_BYTES: Final = 1 << 20
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from mock_cloud.agent import orderlog, serve_facts
+from mock_cloud.agent import serve_facts
 from mock_cloud.agent.blobs import Blobs
 from mock_cloud.agent.deadman.wire import WORD as DEADMAN
 from mock_cloud.agent.frames import BODY_MAX, FrameError, Header, read_frame
@@ -332,7 +332,6 @@ class Server:
 
         job = self._job(request)
         self._log.write("results", job.name)
-        job.write_result(orderlog.RESULT, self._log.since_start())
         return {"files": list_results(job)}
 
     def _get(self, request: _Request) -> Header:

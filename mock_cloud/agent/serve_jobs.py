@@ -7,7 +7,6 @@ runner does that in processes of their own.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -19,6 +18,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from mock_cloud.agent.frames import Header
+from mock_cloud.agent.job.request import is_live_log
 from mock_cloud.agent.job.status import read_status
 from mock_cloud.agent.serve_wire import CHUNK_BYTES, Failure
 
@@ -64,18 +64,6 @@ class JobFiles:
             os.close(fd)
             raise Failure("not-found", f"result {name} is not a regular file")
         return fd
-
-    def write_result(self, name: str, data: bytes) -> None:
-        """A result of the agent's own, in place of one that is there. `name` has no slash."""
-        here = os.open(self.results, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=here)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(name, flags, 0o644, dir_fd=here), "wb") as stream:
-                stream.write(data)
-        finally:
-            os.close(here)
 
     def names(self) -> Iterator[str]:
         """Regular files below ``results``, as paths relative to it.
@@ -193,7 +181,7 @@ class _Tails:
         """Send what was appended. Whether there was anything."""
         sent = self._send_new("terminal", os.path.join(self._job.directory, "terminal"))
         for name in self._job.names():
-            if name.endswith(".log"):
+            if is_live_log(name):
                 sent |= self._send_new(name, None)
         return sent
 

@@ -13,6 +13,8 @@ OnData = Callable[[str, int, bytes], object]
 """Called with a log's name, the byte offset in it, and the bytes that stand there."""
 
 _LOGS_MAX: Final = 4096
+_ORDER_MAX_BYTES: Final = 1 << 20
+_ANSWER_S: Final = 30.0
 
 
 def follow_job(
@@ -45,3 +47,16 @@ def follow_job(
                 raise agent.protocol_error(f"job_follow: {name} does not go on where it was")
             on_data(name, offset, body)
             expected[name] = offset + len(body)
+
+
+def read_order_log(agent: AgentChannel) -> bytes:
+    """What the agent noted of this connection so far: its own word."""
+    text = bytearray()
+    with agent.call("order") as call:
+        while True:
+            header, body = call.next(within_s=_ANSWER_S)
+            text += body
+            if len(text) > _ORDER_MAX_BYTES:
+                raise agent.protocol_error("the order log is too large")
+            if not header.get("more"):
+                return bytes(text)

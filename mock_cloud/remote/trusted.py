@@ -16,7 +16,7 @@ from mock_cloud.remote.bulk import BulkChannels
 from mock_cloud.remote.care import Request, ask_all
 from mock_cloud.remote.channel import AgentChannel
 from mock_cloud.remote.download import Fetch, fetch_results
-from mock_cloud.remote.follow import OnData, follow_job
+from mock_cloud.remote.follow import OnData, follow_job, read_order_log
 from mock_cloud.remote.forward import Forward, ForwardedStream
 from mock_cloud.remote.link import Link
 from mock_cloud.remote.replies import (
@@ -160,6 +160,10 @@ class TrustedChannel:
     def seal(self) -> None:
         """Remove everything of ours from the node but chroot layers. The last thing to ask."""
         imaging.seal(self._agent)
+
+    def order_log(self) -> bytes:
+        """What the agent noted of this connection so far. See `follow.read_order_log`."""
+        return read_order_log(self._agent)
 
     def forget(self, job: str) -> None:
         """Remove the job's directory from the node."""

@@ -21,6 +21,7 @@ from mock_cloud.errors import (
 )
 from mock_cloud.model import HostKey, NodeAddress, SshdReload, Toolkit
 from mock_cloud.remote.channel import AgentChannel, AgentEnded, Call
+from mock_cloud.remote.follow import read_order_log
 from mock_cloud.remote.imaging import read_accounts
 from mock_cloud.remote.link import Link
 from mock_cloud.remote.replies import Hello, ReplyError, parse_digest, parse_hello, parse_reload
@@ -38,7 +39,6 @@ Progress = Callable[[int], None]
 _HEADERS_MAX_BYTES: Final = 256 << 20
 """Of all headers that the cache lacks: 4000 packages of 64 KiB each."""
 _HEADERS_A_REQUEST: Final = 4096
-_ORDER_MAX_BYTES: Final = 1 << 20
 _ANSWER_S: Final = 30.0
 _RELOAD_S: Final = 60.0
 _MEASURE_S: Final = 900.0
@@ -227,15 +227,7 @@ class UnverifiedNode:
 
     def order_log(self) -> bytes:
         """What the agent noted of this connection so far; as unverified as the node is."""
-        agent, text = self._running(), bytearray()
-        with agent.call("order") as call:
-            while True:
-                header, body = call.next(within_s=_ANSWER_S)
-                text += body
-                if len(text) > _ORDER_MAX_BYTES:
-                    raise agent.protocol_error("the order log is too large")
-                if not header.get("more"):
-                    return bytes(text)
+        return read_order_log(self._running())
 
     def close(self) -> None:
         self._link.close()

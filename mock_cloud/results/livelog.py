@@ -7,13 +7,9 @@ import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import Final
 
 from mock_cloud.errors import ResultDirError, ResultError
 from mock_cloud.results.disk import translate
-
-APPENDED: Final = frozenset({"build.log", "root.log", "state.log"})
-"""Logs that mock appends to (its handlers use mode a+); it writes all others anew."""
 
 
 class LiveLog:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -38,7 +38,9 @@ class ManifestEntry:
     sha256: str
 
 
-def check_manifest(listed: Iterable[Listed], *, chain: bool = False) -> tuple[ManifestEntry, ...]:
+def check_manifest(
+    listed: Iterable[Listed], *, packages: Collection[str] = ()
+) -> tuple[ManifestEntry, ...]:
     """The entries in their order, or ResultError for the first that is not acceptable.
 
     Also refused: more than FILES_MAX entries, two with one name (letter case apart, for file
@@ -49,7 +51,7 @@ def check_manifest(listed: Iterable[Listed], *, chain: bool = False) -> tuple[Ma
     for item in listed:
         if len(entries) >= FILES_MAX:
             raise ResultError(f"the node lists more than {FILES_MAX} results")
-        name = check_name(item.name, chain=chain)
+        name = check_name(item.name, packages=packages)
         folded = name.casefold()
         if folded in seen:
             raise ResultError(f"the node lists the result {printable(name)!r} twice")

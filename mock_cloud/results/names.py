@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Final
 
+from mock_cloud.agent.job.request import LIVE_LOGS
 from mock_cloud.errors import ResultError
 from mock_cloud.invocation.names import find_name_problem, printable
 
@@ -18,30 +20,45 @@ _OF_PLUGINS: Final = frozenset({
     "buildroot_lock.json", "buildroot-oci.tar", "chroot_scan.tar.gz", "expanded-spec.txt",
     "system_monior.json", "system_monitor.json",
 })  # fmt: skip
+_REPODATA_NAME: Final = "repodata"
 _CHAIN_MARKS: Final = frozenset({"success", "fail"})
 _REPODATA: Final = re.compile(
     r"(?:[0-9a-f]{32,128}-)?[a-z_]+\.(?:xml|sqlite)(?:\.(?:gz|bz2|xz|zst|zck))?"
 )
 
 
-def check_name(name: str, *, chain: bool = False) -> str:
+def check_name(name: str, *, packages: Collection[str] = ()) -> str:
     """`name` if a node may use it for a result, else ResultError saying why not.
 
-    A bare name that ends in .rpm or .log, or one that a plugin of mock's gives. With `chain`, the
-    results of mock's --chain too: ``PACKAGE/NAME`` with the marks ``success`` and ``fail``, and
-    ``repodata/…``.
+    A bare name that ends in .rpm or .log, or one that a plugin of mock's gives; no log whose name
+    begins with ``remote_``: those are the controller's. For --chain, `packages` are the directories
+    of the packages that it builds: then there may also be ``PACKAGE/NAME`` with the marks
+    ``success`` and ``fail``, and ``repodata/…``.
     """
     directory, slash, last = name.rpartition("/")
-    parts = (directory, last) if slash and chain else (name,)
+    parts = (directory, last) if slash and packages else (name,)
     for part in parts:
         problem = find_name_problem(part)
         if problem is not None:
-            raise ResultError(f"the node's result {printable(name)!r} is refused: {problem}")
+            raise _refused(name, problem)
+    if _is_controllers(last):
+        raise _refused(name, "it is the controller's to write")
+    if len(parts) > 1 and directory not in (*packages, _REPODATA_NAME):
+        raise _refused(name, "no package of this chain is called so")
     if not _is_expected(directory if len(parts) > 1 else "", parts[-1]):
-        raise ResultError(
-            f"the node's result {printable(name)!r} is refused: neither a package nor a log"
-        )
+        raise _refused(name, "neither a package nor a log")
     return name
+
+
+def check_live_log(name: str, *, packages: Collection[str] = ()) -> str:
+    """`name` if it is a log that mock appends to, and so may grow in place; else ResultError.
+
+    mock's handlers (`Buildroot._init_logging`) have mode a+ for these three; it writes all others
+    anew, and they arrive at the end like any result.
+    """
+    if name.rpartition("/")[2] not in LIVE_LOGS:
+        raise _refused(name, "mock appends to no log of this name")
+    return check_name(name, packages=packages)
 
 
 def is_kind_of_result(name: str, *, chain: bool) -> bool:
@@ -50,8 +67,18 @@ def is_kind_of_result(name: str, *, chain: bool) -> bool:
     return _is_expected(directory, last)
 
 
+def _refused(name: str, problem: str) -> ResultError:
+    return ResultError(f"the node's result {printable(name)!r} is refused: {problem}")
+
+
+def _is_controllers(last: str) -> bool:
+    # Some file systems ignore the case of letters. A package may be called remote_control.
+    folded = last.casefold()
+    return folded.startswith("remote_") and not folded.endswith(".rpm")
+
+
 def _is_expected(directory: str, last: str) -> bool:
-    if directory == "repodata":
+    if directory == _REPODATA_NAME:
         return _REPODATA.fullmatch(last) is not None
     if last in _OF_PLUGINS or _PLAIN.fullmatch(last):
         return True

@@ -4,32 +4,33 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 
 from mock_cloud.errors import ResultDirError
-from mock_cloud.results.livelog import APPENDED, LiveLog
-from mock_cloud.results.names import check_name
+from mock_cloud.results.livelog import LiveLog
+from mock_cloud.results.names import check_live_log
 from mock_cloud.results.staging import Staging, remove_stale
 
 
 class ResultDir:
     """An open result directory. Use it as a context manager; leaving closes the logs."""
 
-    def __init__(self, path: Path, *, fresh: bool, chain: bool) -> None:
+    def __init__(self, path: Path, *, fresh: bool, packages: Collection[str]) -> None:
         self.path = path
-        self._chain = chain
+        self._packages = packages
         self._fresh = fresh
         self._logs: dict[str, LiveLog] = {}
         self._ended: set[str] = set()
 
     @classmethod
-    def open(cls, path: Path, *, fresh: bool = False, chain: bool = False) -> ResultDir:
+    def open(cls, path: Path, *, fresh: bool = False, packages: Collection[str] = ()) -> ResultDir:
         """Open `path`, made if need be, as the invoking user. ResultDirError (exit 70).
 
         `fresh`: logs start empty and earlier packages go, as with mock's own resultdir,
         which is emptied with the chroot. Otherwise logs are appended to where mock does.
-        `chain`: results of --chain lie in a directory a package.
+        `packages`: results of --chain lie in a directory for each of these.
         Staging directories of attempts that died are removed.
         """
         try:
@@ -44,7 +45,7 @@ class ResultDir:
                 hint="choose another with --resultdir, for instance --resultdir ~/mock",
             ) from error
         remove_stale(path)
-        return cls(path, fresh=fresh, chain=chain)
+        return cls(path, fresh=fresh, packages=packages)
 
     def __enter__(self) -> ResultDir:
         return self
@@ -64,10 +65,9 @@ class ResultDir:
         """
         known = self._logs.get(name)
         if known is None or known.closed:
-            check_name(name, chain=self._chain)
+            check_live_log(name, packages=self._packages)
             empty = self._fresh and known is None and name not in self._ended
-            append = name.rpartition("/")[2] in APPENDED and not empty
-            self._logs[name] = LiveLog.open(self.path, name, append=append)
+            self._logs[name] = LiveLog.open(self.path, name, append=not empty)
         return self._logs[name]
 
     @property
@@ -78,13 +78,12 @@ class ResultDir:
     def restart_logs(self, note: str = "") -> None:
         """Begin a new attempt: close the logs; what comes is appended to what is there.
 
-        Logs that mock itself appends to get the line `note` in between, and stay the same file.
-        The others are the new attempt's alone.
+        They get the line `note` in between, and stay the same files.
         """
         self._ended |= self._logs.keys()
         self.close()
         for name in sorted(self._ended):
-            if note and name.rpartition("/")[2] in APPENDED:
+            if note:
                 log = LiveLog.open(self.path, name, append=True)
                 try:
                     log.write(f"\n{note}\n".encode(errors="backslashreplace"))
@@ -93,7 +92,7 @@ class ResultDir:
 
     def stage(self, attempt: str) -> Staging:
         """A staging directory for the attempt; enter it with `with`."""
-        return Staging(self.path, attempt, chain=self._chain)
+        return Staging(self.path, attempt, packages=self._packages)
 
     def close(self) -> None:
         """Flush and close the logs. Idempotent."""

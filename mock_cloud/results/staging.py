@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -72,13 +72,13 @@ class Staging:
     Leaving the block before `publish` removes everything and changes nothing else.
     """
 
-    def __init__(self, resultdir: Path, attempt: str, *, chain: bool = False) -> None:
+    def __init__(self, resultdir: Path, attempt: str, *, packages: Collection[str] = ()) -> None:
         problem = find_name_problem(attempt)
         if problem is not None:
             raise ResultError(f"the attempt's id {printable(attempt)!r} is refused: {problem}")
         self.resultdir = resultdir
         self.path = resultdir / f"{STAGING_PREFIX}{attempt}"
-        self._chain = chain
+        self._packages = packages
         self._lock = -1
         self._entries: tuple[ManifestEntry, ...] = ()
         self._logs: dict[str, LiveLog] = {}
@@ -116,7 +116,7 @@ class Staging:
         `publish`, and their missing rest is for the caller to fetch. ResultError for a list
         that is not acceptable, or results that don't fit on the disk.
         """
-        self._entries = check_manifest(listed, chain=self._chain)
+        self._entries = check_manifest(listed, packages=self._packages)
         self._logs = {log.name: log for log in logs}
         wanted = tuple(entry for entry in self._entries if entry.name not in self._logs)
         check_space(self.path, sum(entry.size_bytes for entry in wanted))

@@ -207,10 +207,7 @@ def _explained(leased: LeasedNode) -> Iterator[None]:
 
 def _mirrored(task: Task) -> closing[Mirror]:
     is_shell = task.work.line.mode == "shell"
-    chain = task.destination.chain
-    return closing(
-        Mirror(task.resultdir, task.console, chain=chain, raw=is_shell, shadow=task.shadow)
-    )
+    return closing(Mirror(task.resultdir, task.console, raw=is_shell, shadow=task.shadow))
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.agent import orderlog
 from mock_cloud.agent.engine.files import COPYOUT_NAME
 from mock_cloud.agent.engine.shadow import ARCHIVE_NAME
 from mock_cloud.agent.job.terminal import STDOUT, TerminalDecoder, TerminalError
@@ -28,15 +27,15 @@ from mock_cloud.invocation.names import printable
 from mock_cloud.remote.download import Fetch
 from mock_cloud.remote.replies import ResultFile
 from mock_cloud.remote.trusted import TrustedChannel
-from mock_cloud.results import LiveLog, ManifestEntry, ResultDir, Sanitizer, Staging
-from mock_cloud.results.livelog import APPENDED
-from mock_cloud.results.names import check_name, is_kind_of_result
+from mock_cloud.results import LiveLog, ManifestEntry, ResultDir, Sanitizer, Staging, sanitize
+from mock_cloud.results.names import is_kind_of_result
+from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.session.console import Console
 from mock_cloud.session.request import Work
 from mock_cloud.session.shadow import Shadow
 
 ATTESTATION_LOG: Final = "remote_attestation.log"
-ORDER_LOG: Final = orderlog.RESULT
+ORDER_LOG: Final = "remote_order.log"
 _AT_A_TIME: Final = 64
 _STRANGERS_SHOWN: Final = 5
 _METADATA: Final = re.compile(r"[0-9a-f]{32,128}-[a-z_]+\.\w+(\.\w+)?")
@@ -44,10 +43,13 @@ _METADATA: Final = re.compile(r"[0-9a-f]{32,128}-[a-z_]+\.\w+(\.\w+)?")
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where results go. `fresh`: the directory is mock's own and was emptied with the chroot."""
+    """Where results go. `fresh`: the directory is mock's own and was emptied with the chroot.
+
+    `packages` are the directories that --chain has in it, empty for all other modes.
+    """
 
     path: Path
-    chain: bool
+    packages: tuple[str, ...]
     fresh: bool
 
 
@@ -55,9 +57,11 @@ def find_destination(line: CommandLine, opts: ConfigOpts, work: Work) -> Destina
     """The resultdir, or for --chain the local repository's results directory."""
     if line.mode == "chain":
         repository = Path(line.localrepo) if line.localrepo else _own_repository(line)
-        return Destination(chain_results(repository, opts), chain=True, fresh=False)
+        srpms = (item.name for item, _ in work.packed if item.role == "srpm")
+        packages = tuple(name.replace(".src.rpm", "") for name in srpms)  # as mock has it
+        return Destination(chain_results(repository, opts), packages, fresh=False)
     fresh = work.paths.results_go_with_chroot and work.fresh
-    return Destination(work.paths.resultdir, chain=False, fresh=fresh)
+    return Destination(work.paths.resultdir, (), fresh=fresh)
 
 
 def _own_repository(line: CommandLine) -> Path:
@@ -85,14 +89,12 @@ class Mirror:
         resultdir: ResultDir,
         console: Console,
         *,
-        chain: bool,
         raw: bool,
         shadow: Shadow | None = None,
     ) -> None:
         self.resultdir = resultdir
         self.shadow = shadow
         self.live: dict[str, LiveLog] = {}
-        self._chain = chain
         self._shown_bytes = 0
         self._raw = raw
         self._console = console
@@ -121,13 +123,6 @@ class Mirror:
         if name not in self.live:
             if self.shadow is not None and self.shadow.is_log(name):
                 self.live[name] = self.shadow.log(name)
-            elif "/" in name:
-                check_name(name, chain=self._chain)
-                directory = self.resultdir.path / name.rpartition("/")[0]
-                directory.mkdir(exist_ok=True)
-                if directory.is_symlink():
-                    raise ResultError(f"{directory} is a link", hint="remove it")
-                self.live[name] = LiveLog.open(self.resultdir.path, name, append=True)
             else:
                 self.live[name] = self.resultdir.log(name)
         return self.live[name]
@@ -149,7 +144,9 @@ class Mirror:
 @contextmanager
 def open_results(destination: Destination) -> Iterator[ResultDir]:
     """The local directory, checked to be writable before anything is leased."""
-    with ResultDir.open(destination.path, fresh=destination.fresh) as resultdir:
+    with ResultDir.open(
+        destination.path, fresh=destination.fresh, packages=destination.packages
+    ) as resultdir:
         yield resultdir
 
 
@@ -184,21 +181,22 @@ def collect(
         log = mirror.log(file.name) if is_shadows else mirror.live.get(file.name)
         if log is None:
             rest.append(file)
-        elif not _is_completed(channel, job, file, log, appended=is_shadows):
-            mirror.live.pop(file.name).close()
-            rest.append(file)
+        else:
+            _complete(channel, job, file, log)
     if has_plugins:
-        rest = _without_strangers(rest, console, chain=destination.chain)
-    with Staging(mirror.resultdir.path, job, chain=destination.chain) as staging:
+        rest = _without_strangers(rest, console, chain=bool(destination.packages))
+    with Staging(mirror.resultdir.path, job, packages=destination.packages) as staging:
         wanted = staging.accept(rest)
         total = sum(entry.size_bytes for entry in wanted)
         _fetch(channel, job, rest, wanted, staging, _Progress(console, total))
         before_publishing()
         placed = staging.publish(replace_earlier=destination.fresh and not logs_only)
-    if destination.chain:
+    if destination.packages:
         _remove_old_metadata(mirror.resultdir.path / "repodata", placed)
     console.done()
-    return placed
+    order_log = destination.path / ORDER_LOG
+    write_own_log(order_log, sanitize(channel.order_log()))
+    return (*placed, order_log)
 
 
 def _remove_old_metadata(directory: Path, placed: Sequence[Path]) -> None:
@@ -211,23 +209,11 @@ def _remove_old_metadata(directory: Path, placed: Sequence[Path]) -> None:
             path.unlink()
 
 
-def _is_completed(
-    channel: TrustedChannel, job: str, file: ResultFile, log: LiveLog, *, appended: bool
-) -> bool:
-    """Fetch what of a log is not here yet. False: it was written anew, and is another file now.
-
-    mock does so with those that it does not append to, for each package and for an SRPM that it
-    makes first. ResultError for the others.
-    """
+def _complete(channel: TrustedChannel, job: str, file: ResultFile, log: LiveLog) -> None:
+    """Fetch what of a log is not here yet. ResultError if all of it is not what the node lists."""
     if log.offset < file.size_bytes:
         channel.fetch(job, [Fetch(file, log.write, log.offset)])
-    try:
-        log.verify(file.size_bytes, file.sha256)
-    except ResultError:
-        if appended or file.name.rpartition("/")[2] in APPENDED:
-            raise
-        return False
-    return True
+    log.verify(file.size_bytes, file.sha256)
 
 
 def _without_strangers(

@@ -10,9 +10,10 @@ from typing import Final
 
 from mock_cloud.attest.verdict import NodeRefused, reason_text
 from mock_cloud.cloud.leased import LeasedNode
-from mock_cloud.errors import MockCloudError, ResultError
+from mock_cloud.errors import MockCloudError
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.results import sanitize
+from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.session.attesting import Attested
 from mock_cloud.session.known_good import KnownGood
 from mock_cloud.session.nodes import Site, attest, reach
@@ -42,7 +43,7 @@ def attest_aloud(
     except NodeRefused as refused:
         _tell_refusal(refused, node, resultdir, site)
         raise
-    _write_log(resultdir / ATTESTATION_LOG, attested.verdict.to_text(), append=append)
+    write_own_log(resultdir / ATTESTATION_LOG, attested.verdict.to_text(), append=append)
     if remote.attest.unsafe_containers:
         site.console.warning(
             f"remote {remote.name}: unsafe_containers is set: who runs a node's host can read and"
@@ -81,16 +82,8 @@ def look_again(
 
 
 def _tell_refusal(refused: NodeRefused, node: UnverifiedNode, resultdir: Path, site: Site) -> None:
-    _write_log(resultdir / ATTESTATION_LOG, refused.verdict.to_text())
+    write_own_log(resultdir / ATTESTATION_LOG, refused.verdict.to_text())
     with suppress(MockCloudError):  # the verdict counts; the node's own word is an extra
-        _write_log(resultdir / ORDER_LOG, sanitize(node.order_log()))
+        write_own_log(resultdir / ORDER_LOG, sanitize(node.order_log()))
     for reason in refused.verdict.reasons[:_REASONS_SHOWN]:
         site.console.error(f"refused: {reason_text(reason)}")
-
-
-def _write_log(path: Path, text: str, *, append: bool = False) -> None:
-    try:
-        with path.open("a" if append else "w", encoding="utf-8", errors="backslashreplace") as log:
-            log.write(text)
-    except OSError as error:
-        raise ResultError(f"cannot write {path}: {error.strerror}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -230,19 +231,32 @@ def test_links_in_the_chroot_stay_in_the_chroot(site: Site, tmp_path: Path) -> N
 
 def test_a_source_package_is_made(site: Site) -> None:
     place = site.sources / "srcpkg"
-    (place / "data/below").mkdir(parents=True)
-    (place / "data/.hidden").write_text("data")
-    (place / "data/below/run").write_text("#!/bin/sh\n")
-    (place / "data/below/run").chmod(0o755)
-    os.utime(place / "data/below/run", (1, 1_000_000_000))
-    head = "Source0: .hidden\nSource1: below/run"
-    source = make_source(place, "srcpkg", head=head, build="%{SOURCE0}/../below/run")
-    spec = site.node.put(source.parent / "srcpkg.spec", "spec")
-    packed = pack(place / "sources.tree", *sorted((place / "data").iterdir()))
+    (place / "below").mkdir(parents=True)
+    (place / "below/word").write_text("found")
+    (place / ".hidden").write_text("data")
+    (place / "run").write_text("#!/bin/sh\n")
+    (place / "run").chmod(0o755)
+    os.utime(place / "run", (1, 1_000_000_000))
+    head = (
+        "Source0: .hidden\nSource1: run\n"
+        "Provides: word(%(cat %{_sourcedir}/below/word 2>/dev/null || echo none))"
+    )
+    source = make_source(place, "srcpkg", head=head, build="%{SOURCE1}")
+    source.unlink()
+    spec = site.node.put(place / "srcpkg.spec", "spec")
+    packed = pack(site.sources / "sources.tree", *sorted(place.iterdir()))
     data = site.node.put(packed, "sources", "sources")
     ended = site.run("buildsrpm", spec="srcpkg.spec", inputs=[spec, data])
     assert ended.exit == 0, ended.stderr
-    assert "srcpkg-1.0-1.lab1.src.rpm" in ended.results()
+    query = "[%{FILENAMES} %{FILEMODES:octal} %{FILEMTIMES}\n]"
+    made = ended.directory / "results/srcpkg-1.0-1.lab1.src.rpm"
+    argv = ["rpm", "-qp", "--nosignature", "--qf", query, str(made)]
+    listed = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    assert "run 100755 1000000000\n" in listed
+    assert ".hidden 100644 " in listed
+    argv = ["rpm", "-qp", "--nosignature", "--provides", str(made)]
+    provides = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    assert "word(found)" in provides
     built = site.run("rebuild", spec="srcpkg.spec", inputs=[spec, data])
     assert built.exit == 0, built.stderr
     assert "srcpkg-1.0-1.lab1.noarch.rpm" in built.results()

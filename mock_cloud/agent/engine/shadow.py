@@ -19,10 +19,10 @@ from typing import Final
 from mock_cloud.agent.engine import outside, processes, shadow_tree
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import EngineError, PackageError
-from mock_cloud.agent.job.request import ShadowOrder
+from mock_cloud.agent.job.request import SHADOW_LOGS, ShadowOrder
 
 ARCHIVE_NAME: Final = "shadow.tree"
-LOG_DIRECTORY: Final = "shadow"
+LOG_DIRECTORY: Final = SHADOW_LOGS
 _LOGS: Final = "var/log"
 _LOG: Final = re.compile(r"dnf[A-Za-z0-9._-]{0,40}\.log")
 _LOGS_MAX: Final = 16

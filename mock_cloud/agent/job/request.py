@@ -28,6 +28,12 @@ MOCK_MODES: Final = (
 )  # fmt: skip
 """The modes of the mock engine."""
 
+LIVE_LOGS: Final = frozenset({"build.log", "root.log", "state.log"})
+"""Logs that mock appends to; followed while they grow, also those of a chain's packages."""
+
+SHADOW_LOGS: Final = "shadow"
+"""Directory of results with the logs of a chroot that the controller keeps a shadow of."""
+
 JOB_DIRECTORY: Final = "@MOCK_CLOUD_JOB@"
 """What stands for the job's directory in the words and the configuration of a `MockRun`."""
 
@@ -229,6 +235,14 @@ def parse_request(data: bytes) -> JobRequest:
         if (item.role == "built") != bool(item.directory) or not _is_bare(item.directory or "-"):
             raise RequestError(f"input {item.name!r}: no directory {item.directory!r} for its role")
     return request
+
+
+def is_live_log(name: str) -> bool:
+    """Whether a result, by its path, is a log to be followed while the job runs."""
+    directory, _, last = name.rpartition("/")
+    if directory == SHADOW_LOGS:
+        return last.endswith(".log")
+    return "/" not in directory and last in LIVE_LOGS
 
 
 def tunnel_url(request: JobRequest) -> str:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mock_cloud.errors import ResultError
 from mock_cloud.results import check_manifest, check_name
 from mock_cloud.results.manifest import FILE_MAX_BYTES, FILES_MAX
-from mock_cloud.results.names import is_kind_of_result
+from mock_cloud.results.names import check_live_log, is_kind_of_result
 
 SHA = "0" * 64
 
@@ -34,6 +34,7 @@ def test_what_mock_leaves_is_accepted(name: str) -> None:
     assert check_name(name) == name
 
 
+PACKAGES = ("hello-1-1", "a", "x.rpm")
 HOSTILE = [
     "", ".", "..", "/etc/passwd", "../x.rpm", "a/../x.rpm", "a/b.rpm", "-rf.rpm", ".bashrc",
     ".x.rpm", "a\nb.rpm", "a\x00.rpm", "a\x1b[2J.rpm", "a\u202egol.rpm", "\ud800.rpm", " a.rpm",
@@ -48,7 +49,7 @@ def test_hostile_names_are_refused_in_one_safe_line(name: str, chain: bool) -> N
     if chain and name == "a/b.rpm":
         return
     with pytest.raises(ResultError) as caught:
-        check_name(name, chain=chain)
+        check_name(name, packages=PACKAGES if chain else ())
     assert caught.value.message.isprintable()
 
 
@@ -69,16 +70,43 @@ def test_hostile_names_are_refused_in_one_safe_line(name: str, chain: bool) -> N
         ("../c.rpm", False),
         (".git/x.rpm", False),
         ("a/Makefile", False),
+        ("hello-1-2/build.log", False),
     ],
 )
 def test_names_of_a_chain(name: str, good: bool) -> None:
     if good:
-        assert check_name(name, chain=True) == name
+        assert check_name(name, packages=PACKAGES) == name
         with pytest.raises(ResultError):
             check_name(name)
     else:
         with pytest.raises(ResultError):
-            check_name(name, chain=True)
+            check_name(name, packages=PACKAGES)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["remote_attestation.log", "remote_order.log", "Remote_Attestation.LOG.log", "REMOTE_x.log"],
+)
+def test_the_controllers_names_are_not_the_nodes(name: str) -> None:
+    for offered in (name, f"a/{name}"):
+        with pytest.raises(ResultError, match="it is the controller's to write"):
+            check_name(offered, packages=PACKAGES)
+    check_name("remote_control-1-1.noarch.rpm")
+
+
+@pytest.mark.parametrize("name", ["root.log", "build.log", "state.log", "a/build.log"])
+def test_mocks_three_logs_grow(name: str) -> None:
+    assert check_live_log(name, packages=PACKAGES) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["hw_info.log", "installed_pkgs.log", "a.rpm", "Build.log", "other/build.log", "a/x.log",
+     "repodata/build.log.xml", "remote_attestation.log", "../build.log", "a/b/build.log"],
+)  # fmt: skip
+def test_no_other_log_grows(name: str) -> None:
+    with pytest.raises(ResultError, match="is refused"):
+        check_live_log(name, packages=PACKAGES)
 
 
 @pytest.mark.parametrize(
@@ -88,14 +116,14 @@ def test_names_of_a_chain(name: str, good: bool) -> None:
 def test_a_name_of_mocks_kind_is_not_yet_a_safe_one(name: str, kind: bool) -> None:
     assert is_kind_of_result(name, chain=False) is kind
     with pytest.raises(ResultError):
-        check_name(f"../{name}", chain=True)
+        check_name(f"../{name}", packages=PACKAGES)
 
 
 @given(st.one_of(st.text(max_size=60), st.from_regex(r"[^a-z]{0,4}[a-z./\-]{0,8}\.(rpm|log)")))
 def test_accepted_names_stay_below_the_directory(name: str) -> None:
     for chain in (False, True):
         try:
-            check_name(name, chain=chain)
+            check_name(name, packages=PACKAGES if chain else ())
         except ResultError as error:
             assert error.message.isprintable()
             continue
@@ -122,7 +150,7 @@ def test_accepted_names_stay_below_the_directory(name: str) -> None:
 )
 def test_lists_that_are_refused(files: list[File], words: str) -> None:
     with pytest.raises(ResultError, match=words):
-        check_manifest(files, chain=True)
+        check_manifest(files, packages=PACKAGES)
 
 
 def test_order_is_kept() -> None:

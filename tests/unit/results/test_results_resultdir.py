@@ -120,7 +120,7 @@ def test_only_what_was_accepted_is_written(tmp_path: Path) -> None:
 
 def test_chains_have_a_directory_a_package(tmp_path: Path) -> None:
     contents = {"p-1/p-1.rpm": b"p", "p-1/success": b"", "repodata/repomd.xml": b"<repomd/>"}
-    with ResultDir.open(tmp_path, chain=True) as results:
+    with ResultDir.open(tmp_path, packages=("p-1",)) as results:
         log = results.log("p-1/build.log")
         log.write(b"log")
         with results.stage("x") as staging:
@@ -133,7 +133,7 @@ def test_a_chains_directories_are_no_links(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "p-1").symlink_to("../elsewhere")
-    with ResultDir.open(tmp_path / "r", chain=True) as results:
+    with ResultDir.open(tmp_path / "r", packages=("p-1",)) as results:
         with pytest.raises(ResultDirError, match="link"):
             results.log("p-1/build.log")
         with results.stage("x") as staging:
@@ -173,20 +173,28 @@ def test_what_a_killed_attempt_left_is_removed_a_live_one_is_not(tmp_path: Path)
 
 
 def test_live_logs_grow_in_place_as_mocks_do(tmp_path: Path) -> None:
-    for name in ("build.log", "hw_info.log"):
-        (tmp_path / name).write_bytes(b"earlier\n")
-    inodes = {name: (tmp_path / name).stat().st_ino for name in ("build.log", "hw_info.log")}
+    (tmp_path / "build.log").write_bytes(b"earlier\n")
+    inode = (tmp_path / "build.log").stat().st_ino
     with ResultDir.open(tmp_path) as results:
         results.log("build.log").write(b"more \x1b[2J\n")
-        results.log("hw_info.log").write(b"new\n")
-        assert listing(tmp_path) == {
-            "build.log": b"earlier\nmore \x1b[2J\n", "hw_info.log": b"new\n",
-        }  # fmt: skip
+        assert listing(tmp_path) == {"build.log": b"earlier\nmore \x1b[2J\n"}
     with ResultDir.open(tmp_path, fresh=True) as results:
         results.log("build.log").write(b"fresh\n")
     assert (tmp_path / "build.log").read_bytes() == b"fresh\n"
-    for name, inode in inodes.items():
-        assert (tmp_path / name).stat().st_ino == inode
+    assert (tmp_path / "build.log").stat().st_ino == inode
+
+
+def test_no_other_log_is_opened_let_alone_emptied(tmp_path: Path) -> None:
+    """mock writes them anew at its end, and so do we, once all has arrived."""
+    there = {"hw_info.log": b"earlier\n", "remote_attestation.log": b"trusted\n", "a.rpm": b"a"}
+    for name, data in there.items():
+        (tmp_path / name).write_bytes(data)
+    for fresh in (False, True):
+        with ResultDir.open(tmp_path, fresh=fresh) as results:
+            for name in there:
+                with pytest.raises(ResultError, match="refused"):
+                    results.log(name)
+    assert listing(tmp_path) == there
 
 
 def test_a_resumed_stream_may_overlap_but_not_leave_a_gap(tmp_path: Path) -> None:
@@ -242,17 +250,12 @@ def test_a_line_stands_between_two_attempts(tmp_path: Path) -> None:
     with ResultDir.open(tmp_path, fresh=True) as results:
         inode = results.log("build.log").path.stat().st_ino
         results.log("build.log").write(b"first")
-        results.log("hw_info.log").write(b"of the first node")
         results.restart_logs("the node died \udcff")
         log = results.log("build.log")
         log.write(b"second", 0)
         log.verify(6, hashlib.sha256(b"second").hexdigest())
-        results.log("hw_info.log").write(b"other", 0)
         assert (tmp_path / "build.log").stat().st_ino == inode
-    assert listing(tmp_path) == {
-        "build.log": b"first\nthe node died \\udcff\nsecond",
-        "hw_info.log": b"other",
-    }
+    assert listing(tmp_path) == {"build.log": b"first\nthe node died \\udcff\nsecond"}
 
 
 @pytest.mark.parametrize(
