@@ -102,7 +102,7 @@ def run(
             console.warning(warning)
         work, shadow = stack.enter_context(shadowed(work, line, opts, remote))
         destination = find_destination(line, opts, work)
-        if work.paths.is_users_own and not destination.chain:
+        if work.paths.is_users_own and not destination.packages:
             console.info(
                 f"results go to {destination.path}: {MOCK_LIBDIR} is not yours to write to"
             )

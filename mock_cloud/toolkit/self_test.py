@@ -232,8 +232,8 @@ def _perform_job(agent: Agent, name: str, request: bytes) -> None:
     if broken or (name == "clean" and end["exit"] != 0):
         raise Failed(f"a job ({name}) ended with status {end['exit']}: {[*broken, *lines][0]}")
     results, _ = agent.ask("results", job=name)
-    found = results["files"][0]
-    agent.ask("get", job=name, name=found["name"], offset=0, length=found["size"])
+    for found in results["files"]:
+        agent.ask("get", job=name, name=found["name"], offset=0, length=found["size"])
     agent.ask("job_cancel", job=name)
     agent.ask("forget", job=name)
 
