@@ -29,7 +29,9 @@ def add_parser(verbs: Verbs) -> None:
     )
     parser.add_argument("target", nargs="*", metavar="NAME|LEASE", help="a remote, or one lease")
     parser.add_argument("--all", action="store_true", help="all nodes of yours")
-    parser.add_argument("--force", action="store_true", help="those at work too")
+    parser.add_argument(
+        "--force", action="store_true", help="those at work too, and leases without a node"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON list")
     parser.add_argument("--configdir", metavar="DIR", type=Path, help="instead of /etc/mock")
     parser.set_defaults(run=run)
@@ -42,7 +44,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         )
 
     def load(name: str) -> Remote:
-        return load_remote(name, arguments.configdir)
+        return load_remote(name, arguments.configdir, to_end=True)
 
     released: list[Released] = []
     for target in [None] if arguments.all else arguments.target:
@@ -56,7 +58,12 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def _tell(released: list[Released], console: Console) -> None:
     for one in released:
-        if one.problem is None:
+        if one.is_forgotten:
+            console.warning(
+                f"{one.lease} of remote {one.remote} is forgotten: no node of it was ever known,"
+                f" and the remote could not be asked; later, mock-cloud reap {one.remote} looks"
+            )
+        elif one.problem is None:
             console.info(f"released {one.lease} of remote {one.remote}")
         else:
             console.error(f"{one.lease} of remote {one.remote} was not released: {one.problem}")

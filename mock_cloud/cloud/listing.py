@@ -74,11 +74,15 @@ class BudgetRow:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """What became of one lease; `problem` says why it was not released, None if it was."""
+    """What became of one lease; `problem` says why it was not released, None if it was.
+
+    `is_forgotten`: it had no node that anybody knows of, and its provider could not be asked.
+    """
 
     lease: str
     remote: str
     problem: str | None
+    is_forgotten: bool = False
 
 
 def list_rows(state_dir: Path) -> list[NodeRow]:
@@ -106,7 +110,8 @@ def release(
 ) -> list[Released]:
     """End the nodes of remote or lease `target`, or all of ours for None.
 
-    A node at which a living process works is left alone unless `force`. InputError if `target`
+    A node at which a living process works is left alone unless `force`; by that, a lease whose
+    node was never known is forgotten where its provider can't be asked. InputError if `target`
     names nothing of ours.
     """
     journal = Journal(state_dir)
@@ -130,6 +135,9 @@ def _release(journal: Journal, lease: Lease, load: LoadRemote, *, force: bool) -
         end_lease(journal, _provider_of(lease, journal.state_dir, load), lease.id)
         journal.forget_chroots(lease.id)
     except MockCloudError as error:
+        if force and not lease.handle:
+            journal.close(lease.id)
+            return Released(lease.id, lease.remote, None, is_forgotten=True)
         hint = f" ({error.hint})" if error.hint else ""
         return Released(lease.id, lease.remote, error.message + hint)
     return Released(lease.id, lease.remote, None)

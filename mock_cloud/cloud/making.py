@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from mock_cloud.cloud.apis.failures import CloudIsOut
 from mock_cloud.cloud.budget import grant_life_s
 from mock_cloud.cloud.claim import Wish
 from mock_cloud.cloud.journal import Journal, Transaction
@@ -103,9 +104,13 @@ def make_node(
             price_per_hour=price,
         )
         return _move(journal, lease, LeaseState.BUSY)
-    except BaseException:
-        with contextlib.suppress(MockCloudError):  # noted as releasing: a sweep tries again
-            end_lease(journal, provider, lease.id)
+    except BaseException as error:
+        noted = journal.find(lease.id)
+        if isinstance(error, (ConfigError, CloudIsOut)) and not (noted and noted.handle):
+            journal.close(lease.id)  # nothing was made, and whoever would end it can't be asked
+        else:
+            with contextlib.suppress(MockCloudError):  # noted as releasing: a sweep tries again
+                end_lease(journal, provider, lease.id)
         raise
 
 

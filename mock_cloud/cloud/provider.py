@@ -179,7 +179,7 @@ class Provider(Protocol):
         """Make the node and wait until its sshd answers.
 
         Whatever was made before a failure is removed or found by `list_nodes`. CloudError,
-        ConfigError.
+        ConfigError. CloudIsOut and ConfigError before `on_handle`: nothing was made.
         """
 
     def destroy(self, lease_id: str, handle: str) -> None:

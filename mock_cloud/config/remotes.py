@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 
 from mock_cloud import places
 from mock_cloud.config.chroots import MOCK_CONFIG_DIR
-from mock_cloud.config.remote_tables import CLOUD_TABLES, TABLES
+from mock_cloud.config.remote_tables import CLOUD_TABLES, TABLES, without_files
 from mock_cloud.config.toml_tables import Document, read_document
 from mock_cloud.errors import ConfigError
 from mock_cloud.invocation.names import find_name_problem, printable
@@ -83,15 +83,24 @@ def list_remotes(configdir: Path | None = None, home: Path | None = None) -> lis
     return [found[name] for name in sorted(found)]
 
 
-def load_remote(name: str, configdir: Path | None = None, *, home: Path | None = None) -> Remote:
-    """The remote `name`. ConfigError with file, line and the mistake."""
+def load_remote(
+    name: str,
+    configdir: Path | None = None,
+    *,
+    home: Path | None = None,
+    to_end: bool = False,
+) -> Remote:
+    """The remote `name`. ConfigError with file, line and the mistake.
+
+    `to_end`: only nodes are to be ended, for which no manifest, key or tree need be there.
+    """
     if find_name_problem(name) is not None:
         raise ConfigError(f"{printable(name)!r} is no name of a remote")
     directories = remote_directories(configdir, home)
     for place in directories:
         path = place / f"{name}.toml"
         if path.exists():
-            return read_remote(name, path)
+            return read_remote(name, path, to_end=to_end)
     known = [remote.name for remote in list_remotes(configdir, home)]
     near = difflib.get_close_matches(name, known, n=3) or known
     looked = ", ".join(str(place) for place in directories)
@@ -103,9 +112,9 @@ def load_remote(name: str, configdir: Path | None = None, *, home: Path | None =
     )
 
 
-def read_remote(name: str, path: Path) -> Remote:
-    """The remote in the file `path`. ConfigError."""
-    document = read_document(path, TABLES)
+def read_remote(name: str, path: Path, *, to_end: bool = False) -> Remote:
+    """The remote in the file `path`; see `load_remote`. ConfigError."""
+    document = read_document(path, without_files(TABLES) if to_end else TABLES)
     for table in ("remote", "attest"):
         if table not in document.tables:
             document.refuse(f"the table [{table}] is missing", table)

@@ -212,6 +212,16 @@ def files(raw: Any, base: Path) -> tuple[Path, ...]:
     return tuple(file(item, base) for item in _list(raw))
 
 
+def path(raw: Any, base: Path) -> Path:
+    """A path, whatever is there; relative to the TOML file."""
+    return base / expand_home(text(raw, base))
+
+
+def paths(raw: Any, base: Path) -> tuple[Path, ...]:
+    """A non-empty list of such paths."""
+    return tuple(path(item, base) for item in _list(raw))
+
+
 def _list(raw: Any) -> list[Any]:
     if not isinstance(raw, list) or not raw:
         raise Refused(f"a list with at least one entry is wanted, not {raw!r}")

@@ -49,7 +49,7 @@ def _end_all(
 ) -> None:
     for name in sorted({one.remote for one in due}):
         try:
-            remote = load_remote(name, configdir)
+            remote = load_remote(name, configdir, to_end=True)
             swept = end_due(remote, state_dir, [one for one in due if one.remote == name])
         except MockCloudError as error:
             console.warning(f"remote {name}: earlier nodes were not ended: {error.message}")
@@ -90,7 +90,7 @@ def reap(
     """
     for name in names or _find_names(state_dir, configdir):
         try:
-            remote = load_remote(name, configdir)
+            remote = load_remote(name, configdir, to_end=True)
             swept = sweep_remote(remote, state_dir, expired_kin=expired_kin, dry_run=dry_run)
             images = _remove_images(remote, state_dir, dry_run=dry_run)
         except MockCloudError as error:

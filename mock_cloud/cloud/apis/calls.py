@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 from mock_cloud.cloud.apis.failures import CloudIsOut, CredentialsRefused, OutcomeUnknown
 from mock_cloud.cloud.apis.texts import one_line
 from mock_cloud.cloud.provider import OnPhase
-from mock_cloud.errors import CloudError, MockCloudError
+from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 
 T = TypeVar("T")
 
@@ -37,6 +37,8 @@ class Trouble(Enum):
 
     THROTTLED = "throttled"
     """Nothing was done: later it may be."""
+    UNREACHED = "unreached"
+    """There was no connection, so nothing was asked and nothing done."""
     UNANSWERED = "unanswered"
     """Nobody knows what was done: no answer, or none of the API's own."""
     REFUSED = "refused"
@@ -58,6 +60,9 @@ class Diagnosis:
     retry_after_s: float = 0.0
     is_credentials: bool = False
 
+
+_PASSING: Final = frozenset({Trouble.THROTTLED, Trouble.UNREACHED, Trouble.UNANSWERED})
+"""Troubles after which the same request may succeed."""
 
 Judge = Callable[[Diagnosis], "Trouble | MockCloudError"]
 """An adapter's view on a diagnosis: what it means in this API, or the error to raise at once."""
@@ -123,23 +128,27 @@ class Calls:
         the adapter's judge makes of a refusal.
         """
         self._breaker.check()
-        again = (Trouble.THROTTLED, Trouble.UNANSWERED)
-        return self._repeat(what, request, again, CloudIsOut)
+        return self._repeat(what, request, tuple(_PASSING), CloudIsOut)
 
-    def change(self, what: str, request: Callable[[], T], *, repeatable: bool) -> T:
+    def change(
+        self, what: str, request: Callable[[], T], *, repeatable: bool, is_single: bool = True
+    ) -> T:
         """A request that changes something. `repeatable`: done twice it is as done once.
 
-        Without an answer: repeated if it may be, else OutcomeUnknown at once.
+        Without an answer: repeated if it may be, else OutcomeUnknown at once. Not `is_single`: a
+        library makes several requests of it, and the last one's failure tells nothing of the first.
+        CloudIsOut and ConfigError: nothing was done.
         """
         self._breaker.check()
-        again = (Trouble.THROTTLED, Trouble.UNANSWERED) if repeatable else (Trouble.THROTTLED,)
-        return self._repeat(what, request, again, OutcomeUnknown)
+        again = _PASSING if repeatable else _PASSING - {Trouble.UNANSWERED}
+        if not is_single:
+            again -= {Trouble.UNREACHED}
+        return self._repeat(what, request, tuple(again), OutcomeUnknown, is_single=is_single)
 
     def end(self, what: str, request: Callable[[], T]) -> T:
         """A request that gives something back. Tried once even if the API is out."""
         is_out = bool(self._breaker.reason)
-        again = () if is_out else (Trouble.THROTTLED, Trouble.UNANSWERED)
-        return self._repeat(what, request, again, OutcomeUnknown)
+        return self._repeat(what, request, () if is_out else tuple(_PASSING), OutcomeUnknown)
 
     def _repeat(
         self,
@@ -147,9 +156,11 @@ class Calls:
         request: Callable[[], T],
         again: tuple[Trouble, ...],
         unanswered: type[CloudError],
+        *,
+        is_single: bool = True,
     ) -> T:
         deadline = time.monotonic() + self._timeout_s
-        tries = 0
+        tries, may_be_done = 0, not is_single
         while True:
             tries += 1
             self.count += 1
@@ -159,18 +170,29 @@ class Calls:
                 diagnosis = diagnose(error)
             # Out of the handler: the library's error, which may name the URL, is no context.
             trouble = self._judge(diagnosis)
+            is_change = unanswered is OutcomeUnknown
+            if isinstance(trouble, ConfigError) and is_change and may_be_done and tries > 1:
+                raise unanswered(f"{trouble.message} (after a try without an answer)") from trouble
             if isinstance(trouble, MockCloudError):
                 raise trouble
+            may_be_done |= trouble is Trouble.UNANSWERED
             pause_s = _pause_s(tries, diagnosis)
             if trouble not in again or time.monotonic() + pause_s >= deadline:
                 # One request without an answer, after some that were put off, is no outage.
                 counted = tries if trouble in again else 1
-                raise self._give_up(what, trouble, diagnosis, counted, unanswered)
-            self._say(trouble, diagnosis, pause_s)
+                kind = unanswered if may_be_done else CloudIsOut
+                raise self._give_up(what, trouble, diagnosis, counted, kind)
+            self._say(trouble, diagnosis, pause_s, is_first=tries == 1)
             time.sleep(pause_s)
 
-    def _say(self, trouble: Trouble, diagnosis: Diagnosis, pause_s: float) -> None:
-        if trouble is Trouble.THROTTLED:
+    def _say(
+        self, trouble: Trouble, diagnosis: Diagnosis, pause_s: float, *, is_first: bool
+    ) -> None:
+        if is_first and trouble is not Trouble.THROTTLED:  # it may take a minute: no mere phase
+            self._on_phase(
+                f"waiting for {self.service}, for up to {self._timeout_s:g} s: {diagnosis.text}"
+            )
+        elif trouble is Trouble.THROTTLED:
             self._on_phase(f"the API of {self.service} is throttling us: again in {pause_s:.1f} s")
         else:
             self._on_phase(f"{self.service}: {diagnosis.text}: trying again")
@@ -279,14 +301,20 @@ def _by_status(status: int, text: str, wish_s: float) -> Diagnosis:
 def _by_network(error: OSError) -> Diagnosis:
     """For requests' errors, which are OSErrors, and those below them."""
     from requests.exceptions import ConnectionError as NoConnection
-    from requests.exceptions import SSLError, Timeout
+    from requests.exceptions import ConnectTimeout, SSLError, Timeout
+    from urllib3.exceptions import NewConnectionError
 
     if isinstance(error, SSLError):
         return Diagnosis(Trouble.REFUSED, "its TLS certificate or handshake is not acceptable")
+    if isinstance(error, ConnectTimeout):
+        return Diagnosis(Trouble.UNREACHED, "no connection in time")
     if isinstance(error, Timeout):
         return Diagnosis(Trouble.UNANSWERED, "no answer in time")
     if isinstance(error, NoConnection):
-        return Diagnosis(Trouble.UNANSWERED, _connection_text(error))
+        reasons = list(_reasons(error))
+        was_made = not any(isinstance(one, NewConnectionError) for one in reasons)
+        trouble = Trouble.UNANSWERED if was_made else Trouble.UNREACHED
+        return Diagnosis(trouble, _connection_text(reasons[-1]))
     return Diagnosis(Trouble.UNANSWERED, one_line(error.strerror or type(error).__name__))
 
 
@@ -305,14 +333,19 @@ def _code(text: str) -> str:
     return word if colon and word.replace(".", "").isalnum() else ""
 
 
-def _connection_text(error: Exception) -> str:
-    """Why there was no connection, without the request's URL."""
-    reason: object = error
+def _reasons(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was made of, the innermost last: requests' of urllib3's of Python's."""
+    yield error
     for _ in range(4):
-        inner = getattr(reason, "reason", None) or next(iter(getattr(reason, "args", ())), None)
+        inner = getattr(error, "reason", None) or next(iter(error.args), None)
         if not isinstance(inner, BaseException):
-            break
-        reason = inner
+            return
+        error = inner
+        yield error
+
+
+def _connection_text(reason: BaseException) -> str:
+    """Why there was no connection, without the request's URL."""
     text = str(reason).rpartition(": ")[2]
     return "no connection" if "/" in text else f"no connection: {one_line(text, 120)}"
 

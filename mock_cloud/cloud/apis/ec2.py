@@ -33,6 +33,7 @@ from mock_cloud.cloud.apis.ec2_groups import explain_groups
 from mock_cloud.cloud.apis.ec2_images import Ec2Images
 from mock_cloud.cloud.apis.ec2_leftovers import list_leftovers, remove_leftover
 from mock_cloud.cloud.apis.ec2_requests import filters, launch_parameters
+from mock_cloud.cloud.apis.failures import CloudIsOut, OutcomeUnknown
 from mock_cloud.cloud.findings import Finding
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 from mock_cloud.settings import Ec2Settings, Market, Remote
@@ -116,7 +117,10 @@ class Ec2Api:
             raise self._misnamed(error) from error
         made = [described.instance for described in parse_instances(answer)]
         if len(made) != 1 or self.calls.count > before + 1:
-            adopted = self._adopt(launch)
+            try:
+                adopted = self._adopt(launch)
+            except (ConfigError, CloudIsOut) as error:  # of the listing: the order was taken
+                raise OutcomeUnknown(error.message, hint=error.hint) from error
             if adopted is not None:
                 return adopted
         if not made:

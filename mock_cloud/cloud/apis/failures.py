@@ -25,4 +25,4 @@ class OutcomeUnknown(CloudError):
 
 
 class CloudIsOut(CloudError):
-    """The API has failed so often in this run that it is not asked any more."""
+    """The API could not be asked: nothing was done by this call."""

@@ -110,6 +110,7 @@ class LibcloudApi:
                 name,
             ),
             repeatable=False,
+            is_single=False,
         )
 
     def complete(self, instance: Instance) -> None:

@@ -22,7 +22,7 @@ from mock_cloud.cloud.apis.adapter import (
     Launch,
     Offer,
 )
-from mock_cloud.cloud.apis.failures import NoCapacity, OutcomeUnknown
+from mock_cloud.cloud.apis.failures import CloudIsOut, NoCapacity, OutcomeUnknown
 from mock_cloud.cloud.apis.texts import cloud_init_complaints, one_line, tail_of_console
 from mock_cloud.cloud.apis.userdata import injected_files, make_user_data
 from mock_cloud.cloud.apis.waiting import (
@@ -124,7 +124,7 @@ class CloudProvider:
 
         A lease's id is no secret: what bears it and another owner's name is not touched.
         """
-        problems: list[str] = []
+        problems: dict[str, list[str]] = {}
         with self._noting(problems, handle):
             if handle:
                 self._api.terminate(handle)
@@ -139,7 +139,11 @@ class CloudProvider:
                     self._api.remove(leftover)
         if problems:
             raise CleanupError(
-                f"remote {self._remote.name}: " + "; ".join(problems),
+                f"remote {self._remote.name}: "
+                + "; ".join(
+                    f"{', '.join(left)} could not be removed: {cause}"
+                    for cause, left in problems.items()
+                ),
                 hint="it is tagged and will be tried again; mock-cloud nodes lists it",
             )
 
@@ -219,9 +223,12 @@ class CloudProvider:
     def _launch_one(self, launch: Launch, offer: Offer) -> Instance:
         try:
             return self._api.launch(launch, offer)
-        except OutcomeUnknown:
+        except OutcomeUnknown as unknown:
             # Whatever the first call did: the token makes this one find it.
-            return self._api.launch(launch, offer)
+            try:
+                return self._api.launch(launch, offer)
+            except (ConfigError, CloudIsOut) as error:  # which say that nothing was done
+                raise unknown from error
 
     def _wait(self, made: _Made, deadline: float, on_phase: OnPhase) -> str:
         """The address at which the node's sshd answers."""
@@ -288,10 +295,15 @@ class CloudProvider:
 
     @contextmanager
     def _undoing(self, lease_id: str, handle: str = "") -> Iterator[None]:
-        """Whatever leaves the block, Ctrl-C too: what was made for the lease is terminated."""
+        """Whatever leaves the block, Ctrl-C too: what was made for the lease is terminated.
+
+        Where the API refused the first call, or was never reached, nothing was made.
+        """
         try:
             yield
         except BaseException as error:
+            if not handle and isinstance(error, (ConfigError, CloudIsOut)):
+                raise
             try:
                 self.destroy(lease_id, handle)
             except CleanupError as left:
@@ -300,12 +312,13 @@ class CloudProvider:
             raise
 
     @contextmanager
-    def _noting(self, problems: list[str], what: str) -> Iterator[None]:
-        """One step of a clean-up: its failure is noted, and the next step is made all the same."""
+    def _noting(self, problems: dict[str, list[str]], what: str) -> Iterator[None]:
+        """One step of a clean-up: its failure is noted by cause, and the next step made as well."""
         try:
             yield
         except MockCloudError as error:
-            problems.append(f"{what} could not be removed: {error.message}")
+            cause = next((one for one in problems if one in error.message), error.message)
+            problems.setdefault(cause, []).append(what)
 
 
 def _found(tags: Mapping[str, str], handle: str, *, running: bool) -> FoundNode:

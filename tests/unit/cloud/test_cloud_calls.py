@@ -14,7 +14,7 @@ from libcloud.common.types import InvalidCredsError, LibcloudError, MalformedRes
 from mock_cloud.cloud.apis import calls as calls_module
 from mock_cloud.cloud.apis.calls import Breaker, Calls, Diagnosis, Trouble, diagnose
 from mock_cloud.cloud.apis.failures import CloudIsOut, OutcomeUnknown
-from mock_cloud.errors import CloudError, MockCloudError
+from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 
 URL = "http://127.0.0.1:1/?Action=RunInstances&UserData=aHVzaA"
 
@@ -144,3 +144,47 @@ def test_one_unanswered_request_after_throttled_ones_is_no_outage() -> None:
     with pytest.raises(OutcomeUnknown):
         calls.change("create", request, repeatable=False)
     assert calls.read("list", request) == "answer"
+
+
+def unreached() -> requests.exceptions.ConnectionError:
+    """What requests really raises where nobody listens."""
+    try:
+        requests.get(URL, timeout=2)
+    except requests.exceptions.ConnectionError as error:
+        return error
+    raise AssertionError("somebody listens at port 1")
+
+
+def test_an_order_that_never_left_was_not_taken() -> None:
+    assert diagnose(unreached()).trouble is Trouble.UNREACHED
+    assert make_calls().change("make", failing(unreached()), repeatable=False) == "answer"
+    with pytest.raises(CloudIsOut):
+        make_calls(0.0).change("make", failing(*[unreached()] * 9), repeatable=False)
+
+
+def test_an_order_that_may_have_been_taken_stays_unknown() -> None:
+    lost = requests.exceptions.ReadTimeout()
+    calls = make_calls(0.3)
+    with pytest.raises(OutcomeUnknown):
+        calls.change("make", failing(lost, *[unreached()] * 999), repeatable=True)
+
+    def judge(diagnosis: Diagnosis) -> Trouble | MockCloudError:
+        return ConfigError("expired") if diagnosis.is_credentials else diagnosis.trouble
+
+    for error, outcome in ((lost, OutcomeUnknown), (http(429), ConfigError)):
+        calls = Calls("lab", judge, breaker=Breaker(), timeout_s=5.0)
+        with pytest.raises(outcome, match="expired"):
+            calls.change("make", failing(error, InvalidCredsError("no")), repeatable=True)
+
+
+def test_what_a_library_does_in_several_requests_may_have_been_done() -> None:
+    with pytest.raises(OutcomeUnknown):
+        make_calls().change("make", failing(unreached()), repeatable=False, is_single=False)
+
+
+def test_waiting_for_an_api_is_told_at_once() -> None:
+    calls, told = make_calls(), list[str]()
+    with calls.telling(told.append):
+        calls.read("look", failing(unreached(), unreached()))
+    assert told[0].startswith("waiting for lab, for up to 5 s: no connection")
+    assert not told[1].startswith("waiting")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mock_cloud.cloud.apis.failures import CloudIsOut, OutcomeUnknown
 from mock_cloud.cloud.budget import BudgetReached, account, day_start
 from mock_cloud.cloud.claim import Wish
 from mock_cloud.cloud.journal import Journal
@@ -100,6 +101,39 @@ def test_what_cannot_be_undone_hides_no_failure_and_stays_in_the_journal(tmp_pat
         LeaseState.RELEASING,
         "the API is out",
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "handle", "is_kept"),
+    [
+        (ConfigError("no credentials"), "", False),
+        (CloudIsOut("no connection"), "", False),
+        (OutcomeUnknown("no answer"), "", True),
+        (CloudError("no room"), "", True),
+        (ConfigError("no credentials any more"), "i-1", True),
+        (CloudIsOut("no connection any more"), "i-1", True),
+    ],
+    ids=lambda value: str(value).replace(" ", "-"),
+)
+def test_a_lease_is_kept_if_anything_may_have_been_made(
+    tmp_path: Path, error: Exception, handle: str, is_kept: bool
+) -> None:
+    """Nobody can be asked to end it: what stays counts as a node for hours."""
+
+    class Failing(CloudInMemory):
+        def create(self, order: NodeOrder, bootstrap: Bootstrap, **more: object) -> CreatedNode:
+            on_handle = more["on_handle"]
+            assert callable(on_handle)
+            if handle:
+                on_handle(handle)
+            raise error
+
+    journal = Journal(tmp_path)
+    lease = intended(journal, remote())
+    with pytest.raises(type(error), match=str(error)):
+        make_node(lease, journal, Failing(is_out=True), 10.0, lambda phase: None)
+    assert bool(journal.leases()) is is_kept
+    assert journal.key_path(lease.id).exists() is is_kept
 
 
 # Budgets

@@ -13,6 +13,7 @@ import pytest
 
 from mock_cloud.cli import main
 from mock_cloud.cloud.journal import Journal
+from mock_cloud.cloud.lease import LeaseState
 from tests.unit.cloud.cloud_in_memory import lease_of
 
 REMOTE = """
@@ -120,3 +121,28 @@ def test_nobody_reads_the_output(place: Path) -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr.count("Traceback")) == (141, 0)
+
+
+@pytest.mark.parametrize("verb", ["reap", "release"])
+def test_nodes_end_though_manifest_and_keys_are_gone(
+    place: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    """The remote is asked, here without credentials; its file is not what hinders it."""
+    put(place, remote="stack", provider="openstack")
+    for name in ("m", "k"):
+        (place / "etc/remotes.d" / name).unlink()
+    command(place, verb, "stack")
+    said = capsys.readouterr().err
+    assert "credentials" in said and "No such file" not in said
+
+
+def test_force_forgets_a_lease_whose_node_nobody_ever_knew(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(place, remote="stack", provider="openstack", handle="", state=LeaseState.RELEASING)
+    assert command(place, "release", "stack") == 75
+    assert "credentials" in capsys.readouterr().err
+    assert command(place, "release", "stack", "--force") == 0
+    assert "is forgotten" in capsys.readouterr().err
+    put(place, remote="stack", provider="openstack", state=LeaseState.RELEASING)
+    assert command(place, "release", "stack", "--force") == 75
