@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
+from mock_cloud import entry
 from mock_cloud.launcher.real import become_mock, find_real_mock
 from mock_cloud.launcher.scan import configuration_may_choose
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one mock command line; mock's exit code, or ours (see errors)."""
+    if argv is None:
+        entry.quiet_interrupts()
     words = list(sys.argv[1:] if argv is None else argv)
     real = find_real_mock(os.environ)
     if real is not None and not may_be_remote(words, os.environ):
@@ -28,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             become_mock(real, words)
         except OSError:
             pass  # `run` says it
+    if argv is None:
+        entry.mend_streams()
     from mock_cloud.launcher.choosing import run  # not before it is needed: it imports a lot
 
     return run(words, real)

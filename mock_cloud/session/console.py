@@ -30,6 +30,12 @@ class Console:
         self._lock = threading.Lock()
         self._transient = ""
         self._drawn_at = 0.0
+        self._line_end = "\n"
+
+    def set_raw(self, raw: bool) -> None:
+        """Whether the terminal is raw just now: then a line feed alone does not begin a line."""
+        with self._lock:
+            self._line_end = "\r\n" if raw else "\n"
 
     def set_verbosity(self, verbose: int) -> None:
         """0, 1 or 2, once the command line is known."""
@@ -71,7 +77,7 @@ class Console:
         """Text of the node's terminal, already made harmless; it ends its own lines."""
         with self._lock:
             self._erase()
-            self._write(text)
+            self._write(text.replace("\n", self._line_end))
 
     def output(self, data: bytes) -> None:
         """Bytes for standard output; nothing is said once nobody reads it."""
@@ -81,7 +87,7 @@ class Console:
                 sys.stdout.buffer.write(data)
                 sys.stdout.buffer.flush()
             except OSError:
-                _fall_silent(sys.stdout)
+                fall_silent(sys.stdout)
 
     def progress(self, message: str) -> None:
         """Show `message` in the transient line; several calls a second are cheap."""
@@ -108,7 +114,7 @@ class Console:
         with self._lock:
             self._erase()
             # Names of files and words of a node may hold anything.
-            self._write(printable(text) + "\n")
+            self._write(printable(text) + self._line_end)
 
     def _erase(self) -> None:
         if self._transient:
@@ -121,10 +127,10 @@ class Console:
             self._stream.write(text)
             self._stream.flush()
         except OSError:
-            _fall_silent(self._stream)
+            fall_silent(self._stream)
 
 
-def _fall_silent(stream: TextIO) -> None:
+def fall_silent(stream: TextIO) -> None:
     """Let what is written to `stream` vanish, also what Python flushes when it exits."""
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     os.dup2(null, stream.fileno())

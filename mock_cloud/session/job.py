@@ -121,8 +121,21 @@ def _keyboard(this: Run) -> Iterator[None]:
     def resize(rows: int, columns: int) -> None:
         this.channel.resize(this.job, rows, columns)
 
-    with passed_on(send, resize, raw=this.work.pty is not None):
-        yield
+    console = this.site.console
+
+    def follow(is_programs: bool) -> None:
+        switch(is_programs)
+        console.set_raw(is_programs)
+
+    with passed_on(send, resize, is_terminal=this.work.pty is not None) as switch:
+        if this.work.pty is not None:
+            # Before its shell and after it the engine writes lines, and Ctrl-C is for us.
+            this.mirror.on_output = follow
+        try:
+            yield
+        finally:
+            this.mirror.on_output = None
+            console.set_raw(False)
 
 
 def _cancel(this: Run, *, keep_logs: bool) -> None:

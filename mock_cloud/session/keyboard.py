@@ -31,18 +31,23 @@ def find_terminal() -> tuple[int, int, str] | None:
     return rows, columns, os.environ.get("TERM", "dumb")
 
 
+Switch = Callable[[bool], None]
+"""Sets the terminal so that every key, Ctrl-C too, reaches the job (True), or as it was (False)."""
+
+
 @contextlib.contextmanager
-def passed_on(send: Send, resize: Resize, *, raw: bool) -> Iterator[None]:
+def passed_on(send: Send, resize: Resize, *, is_terminal: bool) -> Iterator[Switch]:
     """Within the block, standard input goes to `send(data, eof)` from a thread of its own.
 
-    `raw`: the terminal is set so that every key, Ctrl-C too, reaches the job, and a change of
-    its size goes to `resize(rows, columns)`. The terminal is restored whatever happens.
+    `is_terminal`: a change of its size goes to `resize(rows, columns)`, and the caller can switch
+    it to raw while a program of the user's has it. It is restored whatever happens.
     """
+    switch: Switch = lambda raw: None  # noqa: E731
     stop_read, stop_write = os.pipe()
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, stop_read)
-        if raw:
-            stack.enter_context(_raw_terminal())
+        if is_terminal:
+            switch = stack.enter_context(_switched_terminal())
             stack.enter_context(_size_changes(resize))
         # An interrupt may come at any moment: what ends the thread is there before it.
         thread = threading.Thread(
@@ -51,7 +56,7 @@ def passed_on(send: Send, resize: Resize, *, raw: bool) -> Iterator[None]:
         stack.callback(lambda: thread.join() if thread.is_alive() else None)
         stack.callback(os.close, stop_write)  # first: it ends the thread
         thread.start()
-        yield
+        yield switch
 
 
 def _pump(send: Send, stop: int) -> None:
@@ -73,12 +78,21 @@ def _pump(send: Send, stop: int) -> None:
 
 
 @contextlib.contextmanager
-def _raw_terminal() -> Iterator[None]:
+def _switched_terminal() -> Iterator[Switch]:
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
-    tty.setraw(descriptor)
+    is_raw = False
+
+    def switch(raw: bool) -> None:
+        nonlocal is_raw
+        if raw and not is_raw:
+            tty.setraw(descriptor, termios.TCSADRAIN)  # what was typed ahead is not lost
+        elif is_raw and not raw:
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        is_raw = raw
+
     try:
-        yield
+        yield switch
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 

@@ -98,6 +98,8 @@ class Mirror:
         self._shown_bytes = 0
         self._raw = raw
         self._console = console
+        self.on_output: Callable[[bool], None] | None = None
+        """Told before each piece of the terminal's whether it is the user's program's or ours."""
         self._decoder = TerminalDecoder()
         self._shown = {stream: Sanitizer() for stream in (1, 2)}
 
@@ -133,6 +135,8 @@ class Mirror:
         except TerminalError as error:
             raise ResultError(f"the node's terminal stream is malformed: {error}") from error
         for stream, text in records:
+            if self.on_output is not None:
+                self.on_output(stream == STDOUT)
             if stream == STDOUT and (self._raw or not sys.stdout.isatty()):
                 self._console.output(text)
             elif stream == STDOUT:

@@ -63,9 +63,13 @@ def make_parser(first: str = "") -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status as in mock-cloud(1). Never raises for users' errors."""
+def run(argv: Sequence[str] | None) -> int:
+    """Run one command, by default the process's own; see `cli.main`."""
     words = list(sys.argv[1:] if argv is None else argv)
-    arguments = make_parser(words[0] if words else "").parse_args(words)
     console = Console()
-    return end_well(console, lambda: int(arguments.run(arguments, console)))
+
+    def act() -> int:
+        arguments = make_parser(words[0] if words else "").parse_args(words)
+        return int(arguments.run(arguments, console))
+
+    return end_well(console, act)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What each program of ours does first, before it imports anything that takes time.
+
+It stands before every local build too, so it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+
+
+class Unwritten(OSError):
+    """Standard output does not take what is printed; why is in `strerror`."""
+
+
+class _Output(io.TextIOWrapper):
+    """Standard output, whose failures can be told from those of other files."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            raise _told(error) from error
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            raise _told(error) from error
+
+
+def _told(error: OSError) -> OSError:
+    return error if isinstance(error, BrokenPipeError) else Unwritten(error.errno, error.strerror)
+
+
+def quiet_interrupts() -> None:
+    """Until the command handles signals itself, Ctrl-C ends it as the shell expects: silently."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not under nohup's like
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def mend_streams() -> None:
+    """Give the process the three standard streams it may count on, whatever it was started with.
+
+    A closed one is /dev/null's: else the next file or socket that is opened would get its number,
+    and what is printed. What the locale's encoding lacks is written as an escape.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free: this one
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    before = sys.stdout
+    if isinstance(before, io.TextIOWrapper):
+        encoding, lines, at_once = before.encoding, before.line_buffering, before.write_through
+        sys.stdout = _Output(
+            before.detach(),
+            encoding=encoding,
+            errors="backslashreplace",
+            line_buffering=lines,
+            write_through=at_once,
+        )
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="backslashreplace")
