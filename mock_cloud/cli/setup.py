@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING
 from mock_cloud import places
 from mock_cloud.cli.doctor import print_findings
 from mock_cloud.config.paths import describe_default_results
-from mock_cloud.config.remote_text import Value, parse_word, plain_keys
+from mock_cloud.config.remote_text import Value, find_key, parse_word, plain_keys, value_word
 from mock_cloud.config.remotes import PROVIDERS
 from mock_cloud.errors import EXIT_CONFIG, CommandLineError
 from mock_cloud.model import HostKey
 from mock_cloud.session.console import Console
 from mock_cloud.session.health import examine_remote
-from mock_cloud.session.setup import complete, default_arches, write_remote
+from mock_cloud.session.setup import (
+    check_target,
+    complete,
+    default_arches,
+    kept_answers,
+    write_remote,
+)
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -47,28 +53,39 @@ def add_parser(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "setup",
         help="write a remote's file, by asking or by options, and check it",
-        description="Write ~/.config/mock/remotes.d/NAME.toml. What no option says is asked for on"
-        " a terminal. Then credentials, images, sizes, groups and quota are checked with the"
-        " cloud, and what a node may cost per hour is said. Exit status 3 if something is wrong.",
+        description="Write ~/.config/mock/remotes.d/NAME.toml. If something is missing that must be"
+        " known, it is asked for on a terminal, and with it whatever else no option says. Then"
+        " credentials, images, sizes, groups and quota are checked with the cloud, and what a node"
+        " may cost per hour is said. Exit status 3 if something is wrong.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", metavar="NAME", help="the remote's name")
-    parser.add_argument("--provider", choices=PROVIDERS)
+    parser.add_argument("--provider", choices=PROVIDERS,
+                        help=find_key("remote", "provider").text)  # fmt: skip
     parser.add_argument("--arch", action="append", default=[], metavar="ARCH",
                         help="an architecture of its nodes; may be repeated")  # fmt: skip
     parser.add_argument("--image", action="append", default=[], metavar="[ARCH=]ID[,ID]",
                         help="images, best first; for provider local the tree")  # fmt: skip
     parser.add_argument("--size", action="append", default=[], metavar="[ARCH=]ID[,ID]",
                         help="sizes, best first")  # fmt: skip
-    parser.add_argument("--price-per-hour", action="append", default=[], metavar="[ARCH=]N")
+    parser.add_argument("--price-per-hour", action="append", default=[], metavar="[ARCH=]N",
+                        help=find_key("node", "price_per_hour").text)  # fmt: skip
     host = parser.add_argument_group("a lent machine (provider ssh)")
     host.add_argument("--host", metavar="NAME", default="host", help="what to call it")
     for key in _HOST_KEYS:
-        host.add_argument(f"--{key.replace('_', '-')}", dest=f"host_{key}", metavar="VALUE")
+        found = find_key("host", key)
+        host.add_argument(
+            f"--{key.replace('_', '-')}",
+            dest=f"host_{key}",
+            metavar=value_word(found),
+            help=found.text,
+        )
     _add_plain(parser)
     parser.add_argument("--directory", type=Path, metavar="DIR",
                         help="instead of ~/.config/mock/remotes.d")  # fmt: skip
+    parser.add_argument("--batch", action="store_true",
+                        help="ask nothing, also on a terminal")  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace the file")
     parser.add_argument("--no-check", action="store_true", help="ask no cloud")
     parser.set_defaults(run=run)
@@ -82,16 +99,25 @@ def _add_plain(parser: argparse.ArgumentParser) -> None:
             continue
         title = " ".join(f"[{table}]" for table in tables)
         group = groups.setdefault(title, parser.add_argument_group(title))
-        group.add_argument(f"--{key.replace('_', '-')}", dest=f"key_{key}", metavar="VALUE")
+        found = find_key(tables[0], key)
+        texts = dict.fromkeys(find_key(table, key).text for table in tables)
+        group.add_argument(
+            f"--{key.replace('_', '-')}",
+            dest=f"key_{key}",
+            metavar=value_word(found),
+            help="; ".join(texts),
+        )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     arches = default_arches(arguments.arch or _named_arches(arguments))
-    ask = _ask if sys.stdin.isatty() and sys.stderr.isatty() else None
-    given = _given(arguments, arches)
-    answers = complete(given, arches, arguments.host, ask)
+    is_asking = sys.stdin.isatty() and sys.stderr.isatty() and not arguments.batch
     directory = arguments.directory or places.config_home() / "mock/remotes.d"
-    remote = write_remote(arguments.name, answers, directory, force=arguments.force)
+    given = _given(arguments, arches)
+    check_target(arguments.name, directory, force=arguments.force)
+    with kept_answers(arguments.name, directory, given, console) as (answers, earlier):
+        complete(answers, arches, arguments.host, _ask if is_asking else None, earlier)
+        remote = write_remote(arguments.name, answers, directory, force=arguments.force)
     console.info(f"{remote.source} is written")
     console.info(f"results of builds go to {describe_default_results()}")
     if arguments.no_check:

@@ -14,8 +14,17 @@ from typing import Final
 
 from mock_cloud.config.remote_tables import TABLES
 from mock_cloud.config.toml_tables import Each, Key
-from mock_cloud.config.toml_values import Refused, directory, file, files, secret
+from mock_cloud.config.toml_values import (
+    Refused,
+    directory,
+    file,
+    files,
+    secret,
+    strings,
+    words,
+)
 from mock_cloud.errors import CommandLineError
+from mock_cloud.invocation.names import expand_home
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,6 +36,13 @@ Answers = Mapping[tuple[str, str], Value]
 """(table, key) → value; the table of one architecture or host is ``node.ARCH``, ``host.NAME``."""
 
 _PATHS: Final = (file, files, directory)
+_LISTS: Final = (files, strings, words)
+_VALUE_WORDS: Final = {
+    "file": "FILE", "files": "FILE[,FILE]", "directory": "DIR", "strings": "NAME[,NAME]",
+    "words": "NAME[,NAME]", "duration": "TIME", "integer": "N", "number": "N", "url": "URL",
+    "flag": "true|false", "choice": "WORD", "public_key": "KEY",
+}  # fmt: skip
+"""By the name of the check."""
 
 
 def plain_keys() -> dict[str, list[str]]:
@@ -49,8 +65,7 @@ def parse_word(table: str, name: str, word: str) -> Value:
 
     Paths become absolute. CommandLineError says what is wanted.
     """
-    keys = TABLES[table.partition(".")[0]]
-    key = (keys.keys if isinstance(keys, Each) else keys)[name]
+    key = find_key(table, name)
     refusals = []
     for value in _meanings(key, word):
         try:
@@ -59,14 +74,17 @@ def parse_word(table: str, name: str, word: str) -> Value:
             refusals.append(str(refused))
         else:
             return value
-    raise CommandLineError(f"[{table}] {name}: {refusals[0]}")
+    # What is wanted is a list, or it is not: that it is none of the other is no news.
+    wanted = refusals[-1] if key.check in _LISTS else refusals[0]
+    raise CommandLineError(f"[{table}] {name}: {wanted}", hint=f"{name}: {key.text}")
 
 
 def _meanings(key: Key, word: str) -> Iterator[Value]:
     if key.check in _PATHS:
-        paths = [str(Path(part).expanduser().absolute()) for part in word.split(",")]
-        yield paths[0]
-        yield paths
+        if key.check is files:
+            yield [_absolute(part) for part in word.split(",")]
+        else:
+            yield _absolute(word)
         return
     yield word
     try:
@@ -77,6 +95,22 @@ def _meanings(key: Key, word: str) -> Iterator[Value]:
         if isinstance(literal, (int, float, bool)):
             yield literal
     yield [part.strip() for part in word.split(",")]
+
+
+def _absolute(word: str) -> str:
+    return str(Path(expand_home(word.strip())).absolute())
+
+
+def find_key(table: str, name: str) -> Key:
+    """The key of a table; that of an architecture or host is ``node.ARCH``, ``host.NAME``."""
+    keys = TABLES[table.partition(".")[0]]
+    return (keys.keys if isinstance(keys, Each) else keys)[name]
+
+
+def value_word(key: Key) -> str:
+    """What stands for the value of `key` in a help text."""
+    kind = getattr(key.check, "__qualname__", "").partition(".")[0]
+    return _VALUE_WORDS.get(kind, "VALUE")
 
 
 def write_toml(answers: Answers, comment: str) -> str:

@@ -29,10 +29,14 @@ _KEY: Final = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*(?:\.
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key of a table: the keyword argument it fills, how it is parsed, if it must be."""
+    """One key of a table: the keyword argument it fills, how it is parsed, if it must be.
+
+    `text` says what it is, in one line: for help, questions and errors.
+    """
 
     argument: str
     check: Check
+    text: str
     required: bool = False
 
 
@@ -115,10 +119,11 @@ def _parse_table(
         try:
             parsed[key.argument] = key.check(raw, path.parent)
         except Refused as error:
-            _refuse(path, text, f"{name}: {error}", table, name)
+            _refuse(path, text, f"{name}: {error}", table, name, hint=f"{name}: {key.text}")
     for name, key in keys.items():
         if key.required and name not in values:
-            _refuse(path, text, f"[{table}] lacks the key {name!r}", table, None)
+            message = f"[{table}] lacks the key {name!r}"
+            _refuse(path, text, message, table, None, hint=f"{name}: {key.text}")
     return parsed
 
 
@@ -141,8 +146,11 @@ def _near(word: str, known: Collection[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
 
 
-def _refuse(path: Path, text: str, message: str, table: str, key: str | None) -> NoReturn:
-    raise ConfigError(f"{path}:{_line(text, table, key)}: {message}", hint=_HINT)
+def _refuse(
+    path: Path, text: str, message: str, table: str, key: str | None, *, hint: str = ""
+) -> NoReturn:
+    line = _line(text, table, key)
+    raise ConfigError(f"{path}:{line}: {message}", hint=f"{hint}; {_HINT}" if hint else _HINT)
 
 
 def _line(text: str, table: str, key: str | None) -> int:

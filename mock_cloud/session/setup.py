@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.config.remote_text import Answers, Value, parse_word, write_toml
+from mock_cloud.config.remote_text import Answers, Value, find_key, parse_word, write_toml
 from mock_cloud.config.remotes import PROVIDERS, read_remote
 from mock_cloud.errors import CommandLineError, ConfigError, InputError
 from mock_cloud.invocation.names import find_name_problem, printable
+from mock_cloud.session.console import Console
 from mock_cloud.settings import Remote
 from mock_cloud.toolkit import own_arch
 
@@ -26,12 +28,11 @@ Ask = Callable[[str, str], str]
 class Question:
     """One thing to know of a remote. Without a default an answer must be given.
 
-    `table` may end in ``.ARCH``, which stands for each architecture.
+    `table` may end in ``.ARCH``, which stands for each architecture, or be ``host.HOST``.
     """
 
     table: str
     key: str
-    text: str
     default: str | None = None
 
     @property
@@ -40,78 +41,127 @@ class Question:
         return f"--{name.replace('_', '-')}"
 
 
-_NODE: Final = (
-    Question("node.ARCH", "images", "image ids for ARCH, best first"),
-    Question("node.ARCH", "sizes", "sizes for ARCH, best first"),
-)
+_NODE: Final = (Question("node.ARCH", "images"), Question("node.ARCH", "sizes"))
 _QUESTIONS: Final[Mapping[str, tuple[Question, ...]]] = {
-    "local": (Question("local", "image", "the root of the node's RPM tree"),),
+    "local": (Question("local", "image"),),
     "ssh": (
-        Question("host.HOST", "address", "name or address of the machine"),
-        Question("host.HOST", "owner", "who lends it"),
-        Question("host.HOST", "host_key", "its SSH host key (ssh-ed25519 AAAA…)", ""),
+        Question("host.HOST", "address"),
+        Question("host.HOST", "owner"),
+        Question("host.HOST", "host_key"),
     ),
     "ec2": (
-        Question("ec2", "region", "region, such as eu-central-1"),
-        Question("ec2", "zones", "zones, best first (empty: any)", ""),
-        Question("ec2", "subnets", "subnets, one for each zone or one for all", ""),
-        Question("ec2", "security_groups", "security groups that let you in to port 22", ""),
-        Question("ec2", "market", "on-demand, spot or spot-first", "on-demand"),
+        Question("ec2", "region"),
+        Question("ec2", "zones", ""),
+        Question("ec2", "subnets", ""),
+        Question("ec2", "security_groups", ""),
+        Question("ec2", "market", "on-demand"),
         *_NODE,
     ),
     "openstack": (
-        Question("openstack", "cloud", "entry in clouds.yaml (empty: OS_* variables)", ""),
-        Question("openstack", "networks", "network ids (empty: the API's choice)", ""),
-        Question("openstack", "security_groups", "security groups that let you in to port 22", ""),
-        Question("openstack", "floating_ip_pool", "pool of floating addresses, if needed", ""),
+        Question("openstack", "cloud", ""),
+        Question("openstack", "networks", ""),
+        Question("openstack", "security_groups", ""),
+        Question("openstack", "floating_ip_pool", ""),
         *_NODE,
     ),
-    "rackspace": (Question("rackspace", "region", "region, such as ord"), *_NODE),
-    "libcloud": (
-        Question("libcloud", "driver", "libcloud's name of the driver, such as digitalocean"),
-        *_NODE,
-    ),
+    "rackspace": (Question("rackspace", "region"), *_NODE),
+    "libcloud": (Question("libcloud", "driver"), *_NODE),
 }
 _LAST: Final = (
-    Question("attest", "manifest", "the image's signed manifest (empty: bake one later)", ""),
-    Question("attest", "manifest_keys", "public keys that may sign manifests"),
-    Question("attest", "package_keys", "OpenPGP certificates of the distribution's packages"),
-    Question("budget", "per_day", "what it may cost in a day (empty: no limit)", ""),
+    Question("attest", "manifest", ""),
+    Question("attest", "manifest_keys"),
+    Question("attest", "package_keys"),
+    Question("budget", "per_day", ""),
 )
+_INSTEAD: Final = {"host_key": "host_ca"}
+"""Keys that need not be known where another one is."""
 
 
-def complete(given: Answers, arches: list[str], host: str, ask: Ask | None) -> Answers:
-    """`given` with the answers that it lacks, asked for in the order of the file.
+def complete(
+    answers: dict[tuple[str, str], Value],
+    arches: list[str],
+    host: str,
+    ask: Ask | None,
+    earlier: Answers | None = None,
+) -> dict[tuple[str, str], Value]:
+    """Put into `answers` what they lack, asked for in the order of the file.
 
-    Without `ask` what must be known and is not is a CommandLineError that names the options.
+    Nothing is asked if all is there that must be known. Without `ask` what is missing of that is a
+    CommandLineError that names the options. `earlier` answers are proposed again.
     """
-    answers = dict(given)
-    provider = _provider(answers, ask)
+    earlier = earlier or {}
+    provider = _provider(answers, ask, earlier)
     _place_arches(answers, provider, arches, host)
-    missing = []
-    for question in (*_QUESTIONS[provider], *_LAST):
-        for table in _tables(question, arches, host):
-            if (table, question.key) in answers:
-                continue
-            if ask is not None:
-                value = _answer(question, table, ask)
-                if value != "":
-                    answers[table, question.key] = value
-            elif question.default is None:
-                missing.append(question.flag)
-    if missing:
+    questions = [
+        (question, table)
+        for question in (*_QUESTIONS[provider], *_LAST)
+        for table in _tables(question, arches, host)
+        if (table, question.key) not in answers
+        and (table, _INSTEAD.get(question.key, "")) not in answers
+    ]
+    missing = [question.flag for question, _table in questions if question.default is None]
+    if missing and ask is None:
         raise CommandLineError(
             f"missing: {' '.join(dict.fromkeys(missing))}",
             hint="on a terminal they are asked for; mock-cloud setup --help explains them",
         )
+    if not missing or ask is None:
+        return answers
+    for question, table in questions:
+        value = _answer(question, table, ask, earlier.get((table, question.key)))
+        if value != "":
+            answers[table, question.key] = value
     return answers
 
 
-def _provider(answers: dict[tuple[str, str], Value], ask: Ask | None) -> str:
+@contextmanager
+def kept_answers(
+    name: str, directory: Path, given: Answers, console: Console
+) -> Iterator[tuple[dict[tuple[str, str], Value], Answers]]:
+    """Answers to fill, and those of an earlier try that did not come to its end.
+
+    If this one does not either, whatever stops it, what was answered is kept for the next.
+    """
+    draft = directory / f".{name}.answers"
+    answers = dict(given)
+    try:
+        yield answers, _read_draft(draft)
+    except BaseException:
+        if len(answers) > len(given):
+            with suppress(OSError):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                draft.touch(mode=0o600)
+                draft.write_text(json.dumps([[*key, value] for key, value in answers.items()]))
+                console.info("what was answered is kept: the same command proposes it again")
+        raise
+    draft.unlink(missing_ok=True)
+
+
+def _read_draft(path: Path) -> Answers:
+    """What a file of kept answers holds; nothing if it is not there, or is not one."""
+    try:
+        found = json.loads(path.read_text())
+        return {(table, key): value for table, key, value in found}
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def check_target(name: str, directory: Path, *, force: bool) -> Path:
+    """The file that is to be written. CommandLineError for the name, InputError if it is there."""
+    if find_name_problem(name) is not None:
+        raise CommandLineError(f"{printable(name)!r} is no name for a remote")
+    path = directory / f"{name}.toml"
+    if path.exists() and not force:
+        raise InputError(f"{path} is there already", hint="--force replaces it")
+    return path
+
+
+def _provider(answers: dict[tuple[str, str], Value], ask: Ask | None, earlier: Answers) -> str:
     if ("remote", "provider") not in answers:
         if ask is None:
             raise CommandLineError("missing: --provider", hint=f"one of {', '.join(PROVIDERS)}")
-        answers["remote", "provider"] = ask(f"provider ({', '.join(PROVIDERS)})", "ec2")
+        before = str(earlier.get(("remote", "provider"), "ec2"))
+        answers["remote", "provider"] = ask(f"provider ({', '.join(PROVIDERS)})", before)
     provider = str(answers["remote", "provider"])
     if provider not in _QUESTIONS:
         raise CommandLineError(
@@ -136,17 +186,22 @@ def _tables(question: Question, arches: list[str], host: str) -> list[str]:
     return [question.table.replace("HOST", host)]
 
 
-def _answer(question: Question, table: str, ask: Ask) -> Value:
+def _answer(question: Question, table: str, ask: Ask, earlier: Value | None) -> Value:
     """Ask until the answer can be taken."""
-    text = question.text.replace("ARCH", table.rpartition(".")[2])
+    kind, _, which = table.partition(".")
+    text = find_key(kind, question.key).text + (f" ({which})" if kind == "node" else "")
+    default = question.default or ""
+    if earlier is not None:
+        default = ",".join(earlier) if isinstance(earlier, list) else str(earlier)
+    asked = text
     while True:
-        word = ask(text, question.default or "").strip()
+        word = ask(asked, default).strip()
         if not word and question.default is not None:
             return ""
         try:
             return parse_word(table, question.key, word)
         except CommandLineError as error:
-            text = f"{error.message}\n{question.text}"
+            asked = f"{error.message}\n{text}"
 
 
 def write_remote(name: str, answers: Answers, directory: Path, *, force: bool) -> Remote:
@@ -154,11 +209,7 @@ def write_remote(name: str, answers: Answers, directory: Path, *, force: bool) -
 
     ConfigError if it would not be one, InputError if it is there already and not `force`.
     """
-    if find_name_problem(name) is not None:
-        raise CommandLineError(f"{printable(name)!r} is no name for a remote")
-    path = directory / f"{name}.toml"
-    if path.exists() and not force:
-        raise InputError(f"{path} is there already", hint="--force replaces it")
+    path = check_target(name, directory, force=force)
     text = write_toml(
         answers, f"Remote {name}, written by mock-cloud setup. See mock-cloud-remotes(5)."
     )

@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+import io
+import re
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
 from mock_cloud.cli import main
-from mock_cloud.config.remote_text import Value, parse_word, plain_keys, write_toml
+from mock_cloud.cli.verbs import make_parser
+from mock_cloud.config.remote_tables import TABLES
+from mock_cloud.config.remote_text import Value, find_key, parse_word, plain_keys, write_toml
+from mock_cloud.config.toml_tables import Each
 from mock_cloud.errors import CommandLineError, ConfigError, InputError
 from mock_cloud.session.setup import complete, write_remote
 from mock_cloud.settings import Ec2Settings, Market
@@ -166,3 +172,93 @@ def test_a_public_key_may_be_a_file(keys: Given, tmp_path: Path, option: str) ->
     lent = ("--provider", "ssh", "--address", "a", "--owner", "A", "--arch", "x86_64")
     code, path = setup(tmp_path, keys, *lent, option, str(tmp_path / "key.pub"))
     assert code == 0 and '"ssh-ed25519 AAAA"' in path.read_text()
+
+
+def test_nothing_is_asked_if_all_is_there_that_must_be(keys: Given) -> None:
+    def ask(question: str, default: str) -> str:
+        raise AssertionError(question)
+
+    given = {**keys, ("remote", "provider"): "rackspace", ("rackspace", "region"): "ord"}
+    given |= {("node.x86_64", "images"): ["i"], ("node.x86_64", "sizes"): ["s"]}
+    assert complete(dict(given), ["x86_64"], "host", ask) == given
+    ssh = {**keys, ("remote", "provider"): "ssh", ("host.a", "address"): "a"}
+    ssh |= {("host.a", "owner"): "A", ("host.a", "host_ca"): "ssh-ed25519 AAAA"}
+    assert complete(dict(ssh), ["x86_64"], "a", ask)["host.a", "arch"] == "x86_64"
+    del ssh["host.a", "host_ca"]
+    with pytest.raises(CommandLineError, match=r"missing: --host-key$"):
+        complete(dict(ssh), ["x86_64"], "a", None)
+
+
+def type_in(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    """Both ends are a terminal at which this is typed, a line a word, and then it hangs up."""
+    typed = io.StringIO("".join("\n" if word == "-" else f"{word}\n" for word in words.split()))
+    monkeypatch.setattr(typed, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", typed)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
+
+def test_answers_are_kept_if_it_comes_to_nothing(
+    keys: Given,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    type_in(monkeypatch, "ec2 eu-central-1 a,b")
+    code, path = setup(tmp_path, keys)
+    assert code == 5 and not path.exists()
+    assert "what was answered is kept" in capsys.readouterr().err
+    draft = path.with_name(".cloud.answers")
+    assert stat.S_IMODE(draft.stat().st_mode) == 0o600
+    type_in(monkeypatch, "- - - - - - ami-1 t3.small - -")
+    code, path = setup(tmp_path, keys)
+    assert code == 0 and not draft.exists()
+    assert "[eu-central-1]" in capsys.readouterr().err
+    assert 'region = "eu-central-1"' in path.read_text()
+
+
+def test_batch_asks_nothing_on_a_terminal(
+    keys: Given,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    type_in(monkeypatch, "ec2")
+    assert setup(tmp_path, keys, "--batch")[0] == 5
+    assert "missing: --provider" in capsys.readouterr().err
+
+
+def test_a_file_that_is_there_is_seen_before_the_questions(
+    keys: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made/cloud.toml").touch()
+    type_in(monkeypatch, "ec2")
+    assert setup(tmp_path, keys)[0] == 50
+    assert sys.stdin.readline() == "ec2\n"
+
+
+def test_a_missing_key_file_is_called_by_its_name(tmp_path: Path) -> None:
+    for key in ("manifest_keys", "package_keys"):
+        with pytest.raises(CommandLineError) as caught:
+            parse_word("attest", key, str(tmp_path / "nosuch"))
+        assert (
+            caught.value.message == f"[attest] {key}: {tmp_path}/nosuch: No such file or directory"
+        )
+        assert (caught.value.hint or "").startswith(f"{key}: ")
+
+
+def test_each_setting_says_what_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit):
+        make_parser("setup").parse_args(["setup", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    manual = (Path(__file__).parents[3] / "docs/man/mock-cloud-remotes.5").read_text()
+    for table, keys in TABLES.items():
+        for name, key in (keys.keys if isinstance(keys, Each) else keys).items():
+            assert key.text and not key.text.endswith("."), (table, name)
+            assert re.search(rf"\b{name}\b", manual), (table, name)
+    for name in plain_keys():
+        if name not in ("provider", "arches", "image", "arguments", "create", "address"):
+            assert find_key(plain_keys()[name][0], name).text in said, name
