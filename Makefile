@@ -14,7 +14,7 @@ CLOUDS := $(wildcard $(addprefix tests/integration/test_,$(addsuffix .py, \
 	cleanups clouds_* faults_retries hosts images lab_* other_arches plugin rpkg_mock setup)))
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab demo demo-ec2 test attack test-unit test-component test-clouds test-commands test-slow agreement lint type bench rpm man clean
+.PHONY: help prepare venv lab demo demo-ec2 test attack test-unit test-pythons test-component test-clouds test-commands test-slow agreement lint type bench rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ test: venv ## lint, types and all tests but the slow ones
 
 test-unit: venv ## the unit tests only: seconds, no root
 	@$(PYTEST) -m 'not slow' tests/unit
+
+test-pythons: venv ## the unit tests under each supported Python that is here; the others are named
+	@$(BIN)/nox
 
 test-component: lab ## the tests of single parts with real peers, and the quick attacks
 	@$(PYTEST) -m 'not slow' tests/component tests/attack

@@ -178,7 +178,13 @@ class Buildroot:
         fields = asdict(self.config)
         keys = {item.name: item.digest for item in self.job.inputs_of("gpgkey")}
         chosen = {name: fields[name] for name in _BASE_FIELDS}
-        return layers.key_of(kind="base", config=chosen, keys=keys, revisions=self.revisions())
+        return layers.key_of(
+            kind="base",
+            config=chosen,
+            keys=keys,
+            revisions=self.revisions(),
+            sources=skeleton.sources(self.config),
+        )
 
     def _next_key(self, requirements: Sequence[str], extras: Sequence[str]) -> str:
         return layers.key_of(

@@ -8,6 +8,7 @@ Lists and contents are those of mock's `buildroot.py`.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import stat
@@ -34,10 +35,33 @@ _DEVICE_LINKS: Final = (
 )  # fmt: skip
 _TTY_GID: Final = 5
 _TOUCHED: Final = ("etc/fstab", "etc/yum/yum.conf", "etc/dnf/dnf.conf", "var/log/yum.log")
+_TIME_ZONE: Final = "etc/localtime"
+_RESOLVER_FILES: Final = ("etc/resolv.conf", "etc/hosts")
 _HOSTS: Final = (
     "127.0.0.1 localhost localhost.localdomain\n"
     "::1       localhost localhost.localdomain localhost6 localhost6.localdomain6\n"
 )
+
+
+def sources(config: EngineConfig, node: str = "/") -> dict[str, str]:
+    """What a chroot has from elsewhere than its configuration and packages: sha256 (hex) by path.
+
+    Files of the node, and this module, which may change without a new version of mock-cloud.
+    """
+    resolver = _RESOLVER_FILES if _uses_resolver(config) else ()
+    paths = {name: os.path.join(node, name) for name in (*resolver, _TIME_ZONE)}
+    found = {"skeleton.py": _digest_of(__file__)}
+    found.update((name, _digest_of(path)) for name, path in paths.items())
+    return found
+
+
+def _digest_of(path: str) -> str:
+    """Empty for a file that is not there."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.sha256(stream.read()).hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def prepare(root: str, config: EngineConfig) -> None:
@@ -60,7 +84,7 @@ def prepare(root: str, config: EngineConfig) -> None:
         if not os.path.lexists(_inside(root, name)):
             _write(root, name, text)
     _write_machine_id(root)
-    _copy_node_file(root, "etc/localtime")
+    _copy_node_file(root, _TIME_ZONE)
 
 
 def finish(root: str, config: EngineConfig) -> None:
@@ -83,15 +107,19 @@ def write_resolver(root: str, config: EngineConfig) -> None:
 
     An empty resolv.conf makes look-ups fail at once instead of after a time-out.
     """
-    if config.use_host_resolv and config.rpmbuild_networking:
-        _copy_node_file(root, "etc/resolv.conf", follow=True)
-        _copy_node_file(root, "etc/hosts", follow=True)
+    if _uses_resolver(config):
+        for name in _RESOLVER_FILES:
+            _copy_node_file(root, name, follow=True)
         return
     with contextlib.suppress(FileNotFoundError):
         os.unlink(_inside(root, "etc/resolv.conf"))
     _write(root, "etc/resolv.conf", "")
     if not any(name.lstrip("/") == "etc/hosts" for name in config.files):
         _write(root, "etc/hosts", _HOSTS)
+
+
+def _uses_resolver(config: EngineConfig) -> bool:
+    return config.use_host_resolv and config.rpmbuild_networking
 
 
 def add_build_user(root: str, config: EngineConfig) -> None:

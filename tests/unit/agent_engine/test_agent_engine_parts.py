@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,23 @@ def test_the_formats_of_the_logs(tmp_path: Path) -> None:
     shown = b"".join(data for _, data in records).decode()
     said = "Start: run\nStart: inner\nINFO: Mock Version: mock-cloud 1\nWARNING: careful\n"
     assert shown == f"{said}Finish: inner\n"
+
+
+def test_a_layer_s_key_knows_what_the_node_gives(tmp_path: Path) -> None:
+    node = tmp_path / "node"
+    (node / "etc").mkdir(parents=True)
+    plain = EngineConfig("r", "r", "x86_64", "x86_64", "dnf", "", [])
+    online = replace(plain, use_host_resolv=True, rpmbuild_networking=True)
+
+    def key(config: EngineConfig) -> str:
+        return key_of(kind="base", sources=skeleton.sources(config, str(node)))
+
+    before = key(plain), key(online)
+    (node / "etc/resolv.conf").write_text("nameserver 192.0.2.1\n")
+    assert key(plain) == before[0]
+    assert key(online) != before[1]
+    (node / "etc/localtime").write_text("TZif")
+    assert key(plain) != before[0]
 
 
 def test_a_layer_needs_somebody_to_vouch_for_it(tmp_path: Path) -> None:
