@@ -85,7 +85,11 @@ def test_the_archive_is_what_its_description_says(toolkit: Toolkit) -> None:
 
 
 def test_it_is_small(toolkit: Toolkit) -> None:
-    assert toolkit.archive.stat().st_size < 10_500_000
+    """What is Python's own grows with it: interpreter and OpenSSL, not what we pack of modules."""
+    newer = tuple(map(int, toolkit.python_version.split(".")[:2])) >= (3, 14)
+    assert toolkit.archive.stat().st_size < (12_500_000 if newer else 10_500_000)
+    modules = [one.size_bytes for name, one in toolkit.files.items() if name.endswith(".pyc")]
+    assert sum(modules) < 6_500_000
 
 
 def test_the_same_inputs_make_the_same_archive(toolkit: Toolkit, tmp_path: Path) -> None:
