@@ -380,6 +380,6 @@ def remote_error(address: object, operation: str, raw: Any) -> MockCloudError:
 _HINTS: Final = {
     "no-space": "The node's disk is full: use a larger one, or `mock-cloud release` it.",
     "digest": "The file changed while it was sent, or the node's disk corrupts data.",
-    "toolkit": "The toolkit lacks a part: pack it anew with `mock-cloud toolkit pack --refresh`.",
+    "toolkit": "The toolkit lacks a part, as every node's would: pack it anew, and report it.",
     "no-job": "The job was never started on this node, or its results were taken already.",
 }

@@ -181,6 +181,7 @@ def ask_on_own_node(agent: Agent) -> None:
     """What changes a node: jobs, the dead-man timer, the host key, packages."""
     from mock_cloud.agent.image.order import InstallOrder, to_json
 
+    agent.ask("reload", keep=[])
     agent.ask("host_key", _PRIVATE, public="ssh-ed25519 AAAA self-test\n")
     agent.ask("close_metadata")
     agent.ask("lease", **_LEASE)
