@@ -46,8 +46,8 @@ def add_parser(verbs: Verbs) -> None:
         "pack",
         help="pack one, for another architecture too",
         description="Pack a toolkit: of this machine's own python, or of a distribution's signed"
-        " packages. It is tried before it is kept. Builds do so by themselves; a [toolkit] table in a remote's file says where"
-        " packages come from.",
+        " packages. It is tried before it is kept. Builds do so by themselves; a [toolkit] table in"
+        " a remote's file says where packages come from.",
         epilog=_PACK_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
