@@ -28,6 +28,7 @@ _LEAD_MAGIC: Final = bytes.fromhex("edabeedb")
 CPIO_MAGIC: Final = b"0707"
 """How each of rpm's payloads starts when it is not compressed (rpm's lib/cpio.cc)."""
 
+_SIGNATURE_ENTRIES_MAX: Final = 32  # hdrblobVerifyLengths in rpm's lib/header.cc
 _SENSE: Final = ((0x02, "<"), (0x04, ">"), (0x08, "="))
 _SENSE_RPMLIB: Final = 1 << 24
 
@@ -76,13 +77,19 @@ def read_file(stream: BinaryIO) -> PackageFile:
     lead = stream.read(_LEAD_BYTES)
     if len(lead) < _LEAD_BYTES or not lead.startswith(_LEAD_MAGIC):
         raise HeaderError("no lead of an RPM package")
-    signature = _read_blob(stream, "signature")
+    signature = _read_blob(stream, "signature", _SIGNATURE_ENTRIES_MAX)
     stream.read(-len(signature) % 8)
     header_at = _LEAD_BYTES + len(MAGIC) + len(signature) + -len(signature) % 8
-    header = _read_blob(stream, "header")
+    header = _read_blob(stream, "header", ENTRIES_MAX)
     payload_at = header_at + len(MAGIC) + len(header)
     bare = stream.read(len(CPIO_MAGIC)) == CPIO_MAGIC
-    return PackageFile(split(signature), split(header), header_at, payload_at, bare)
+    blob = _split_as(header, Tag.HEADERIMMUTABLE)
+    region = (blob.region_entries, blob.region_bytes)
+    if blob.region_entries and region != (len(blob.index), len(blob.data)):
+        raise HeaderError("its header has more than its region")
+    return PackageFile(
+        _split_as(signature, Tag.HEADERSIGNATURES), blob, header_at, payload_at, bare
+    )
 
 
 def read_package(path: str | os.PathLike[str]) -> Header:
@@ -91,13 +98,20 @@ def read_package(path: str | os.PathLike[str]) -> Header:
         return read_file(stream).header
 
 
-def _read_blob(stream: BinaryIO, what: str) -> bytes:
+def _split_as(data: bytes, region: Tag) -> Blob:
+    blob = split(data)
+    if blob.region_entries and blob.index[0][0] != region:
+        raise HeaderError(f"a region of tag {blob.index[0][0]} where {region} should be")
+    return blob
+
+
+def _read_blob(stream: BinaryIO, what: str, entries_max: int) -> bytes:
     """The header structure that follows, without its magic."""
     intro = stream.read(len(MAGIC) + COUNTS.size)
     if not intro.startswith(MAGIC) or len(intro) < len(MAGIC) + COUNTS.size:
         raise HeaderError(f"no RPM {what} where one should be")
     count, size = COUNTS.unpack_from(intro, len(MAGIC))
-    if count > ENTRIES_MAX or size > BLOB_MAX:
+    if count > entries_max or size > BLOB_MAX:
         raise HeaderError(f"its {what} is too large: {count} entries, {size} bytes")
     rest = stream.read(16 * count + size)
     if len(rest) < 16 * count + size:

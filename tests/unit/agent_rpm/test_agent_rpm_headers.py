@@ -189,3 +189,28 @@ def test_the_sizes_of_format_6(forge: Forge, payload: bytes, sizes: tuple[int, i
     """
     data = forge(payload=payload, payload_sizes=sizes, claimed=10_000)
     assert rpmfile.read_file(io.BytesIO(data)).whole_bytes == len(data)
+
+
+def test_a_file_with_entries_outside_of_its_regions_is_refused(tiny: Mapping[str, Path]) -> None:
+    """Only a database adds some. rpm refuses such a file (hdrblobVerifyRegion), and so do we."""
+    whole = tiny["source"].read_bytes()
+    file = rpmfile.read_file(io.BytesIO(whole))
+    added = struct.pack(">IIII", 5200, Type.STRING, len(file.blob.data), 1)
+    counts = struct.pack(">II", len(file.blob.index) + 1, len(file.blob.data) + 5)
+    index_end = file.header_at + 16 + 16 * len(file.blob.index)
+    start = whole[: file.header_at + 8]
+    index, data = whole[file.header_at + 16 : index_end], file.blob.data + b"evil\0"
+    spoilt = start + counts + index + added + data + whole[file.payload_at :]
+    with pytest.raises(HeaderError, match="region"):
+        rpmfile.read_file(io.BytesIO(spoilt))
+
+
+@pytest.mark.parametrize("part", ["signature", "header"])
+def test_the_regions_of_a_file_are_those_of_their_place(
+    tiny: Mapping[str, Path], part: str
+) -> None:
+    spoilt = bytearray(tiny["source"].read_bytes())
+    at = 96 if part == "signature" else rpmfile.read_file(io.BytesIO(spoilt)).header_at
+    spoilt[at + 19] = Tag.HEADERIMAGE
+    with pytest.raises(HeaderError, match="region"):
+        rpmfile.read_file(io.BytesIO(spoilt))
