@@ -11,10 +11,12 @@ import pytest
 
 from mock_cloud.agent.measure.headers import iter_headers
 from mock_cloud.agent.rpmfile import read_file
-from mock_cloud.agent.rpmheader import parse_header, split
+from mock_cloud.agent.rpmheader import HeaderError, parse_header, split
 from mock_cloud.agent.rpmtags import Tag
 from mock_cloud.invocation.srpm import SrpmError, read_package
 from mock_cloud.signed.header import parse_header as parse_signed
+from mock_cloud.signed.keys import PackageKeys
+from mock_cloud.signed.rpmfile import verify_rpm
 from tests.unit.agent_rpm import oracle
 from tests.unit.agent_rpm.oracle import REGIONS
 from tests.unit.attest.attest_builder import DATA
@@ -95,3 +97,17 @@ def test_what_this_machines_rpm_has_in_its_database(
     header = parse_signed(blob)  # the digest is checked
     with tiny["binary"].open("rb") as stream:
         assert header.signed == read_file(stream).blob.image
+
+
+def test_a_signed_package_of_format_6_is_verified_payload_included() -> None:
+    """By an OpenPGP v6 key, in the tag OPENPGP; the payload's digest has no algorithm beside it."""
+    path = next((one for one in PACKAGES if one.name == "rpm-basic-v6-ed25519.noarch.rpm"), None)
+    if path is None:
+        pytest.skip("needs rpm-basic-v6-ed25519.noarch.rpm in $MOCK_CLOUD_TEST_PACKAGES")
+    (key,) = path.parent.glob("*testkey-v6-ed25519.asc")
+    keys = PackageKeys.parse([key.read_bytes()])
+    data = path.read_bytes()
+    assert verify_rpm(data, keys).name == "rpm-basic"
+    for spoilt in (data[:-1], data[:-1] + b"x", data + b"\0"):
+        with pytest.raises(HeaderError, match="payload"):
+            verify_rpm(spoilt, keys)
