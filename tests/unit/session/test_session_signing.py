@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ from mock_cloud.attest import ImageManifest, Validity, sign_manifest, verify_man
 from mock_cloud.errors import ConfigError
 from mock_cloud.session.known_good import read_public_key
 from mock_cloud.session.signing import read_signer
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("ssh-keygen"), reason="needs ssh-keygen (openssh-client)"
+)
 
 MANIFEST = ImageManifest("node-1", "x86_64", "now", (), ())
 PHRASE = "correct horse"
