@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.config import ConfigOpts, choose_arch, load_remote
-from mock_cloud.errors import LocalDiskFull, MockCloudError, TransportError
+from mock_cloud.errors import LocalDiskFull, MockCloudError, ResultDirError, TransportError
 from mock_cloud.invocation import CommandLine
 from mock_cloud.model import MOCK_LIBDIR
 from mock_cloud.remote.trusted import trust
@@ -215,7 +215,7 @@ def _left_as_found(leased: LeasedNode) -> Iterator[None]:
     """Where no job runs, a warm node outlives a command that ends for reasons of this machine."""
     try:
         yield
-    except (Stopped, LocalDiskFull):
+    except (Stopped, LocalDiskFull, ResultDirError):
         leased.spared = leased.builds > 1
         raise
 

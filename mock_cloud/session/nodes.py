@@ -109,7 +109,16 @@ def lease(
         warm = "warm" if leased.builds > 1 else "new"
         kind = f" ({leased.kind})" if leased.kind else ""
         site.console.info(f"remote {remote.name}: {warm} node {leased.address}{kind}")
-        yield leased
+        try:
+            yield leased
+        except BaseException:
+            if leased.chroots and not leased.spared:
+                site.console.done()
+                site.console.warning(
+                    f"remote {remote.name}: the node {leased.address} is ended, and with it"
+                    f" what was in the chroots {', '.join(leased.chroots)}"
+                )
+            raise
 
 
 def _deadline_s(remote: Remote) -> float:
