@@ -18,7 +18,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from mock_cloud.agent.frames import Header
-from mock_cloud.agent.job.request import is_live_log
+from mock_cloud.agent.job.request import can_travel, is_live_log
 from mock_cloud.agent.job.status import read_status
 from mock_cloud.agent.serve_wire import CHUNK_BYTES, Failure
 
@@ -87,8 +87,11 @@ def _open_at(directory: int, name: str, flags: int) -> int:
 
 
 def list_results(job: JobFiles) -> list[dict[str, Any]]:
-    """Name, size in bytes, sha256 and permission bits of each result."""
-    return [_facts(job, name) for name in job.names()]
+    """Name, size in bytes, sha256 and permission bits of each result.
+
+    One whose name cannot travel stays, and the engine that left it has warned of it.
+    """
+    return [_facts(job, name) for name in job.names() if can_travel(name)]
 
 
 def _facts(job: JobFiles, name: str) -> dict[str, Any]:

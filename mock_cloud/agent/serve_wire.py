@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, Final
 
 from mock_cloud.agent.frames import Header, encode_frame
+from mock_cloud.agent.job.request import can_travel
 
 CHUNK_BYTES: Final = 512 * 1024
 """Body bytes of one frame of a streamed answer."""
@@ -20,8 +21,6 @@ CHUNK_BYTES: Final = 512 * 1024
 _READ_BUFFER_BYTES: Final = 1 << 18
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}\Z")
 _HEX256: Final = re.compile(r"[0-9a-f]{64}\Z")
-_NAME_MAX: Final = 1024
-_NAME_DEPTH_MAX: Final = 8
 
 
 class Failure(Exception):
@@ -118,9 +117,7 @@ def job_id(value: str) -> str:
 
 def result_name(value: str) -> str:
     """A path below a job's results: relative, without empty, ``.`` or ``..`` parts."""
-    parts = value.split("/")
-    bad = any(part in ("", ".", "..") for part in parts) or "\0" in value
-    if bad or len(value) > _NAME_MAX or len(parts) > _NAME_DEPTH_MAX:
+    if not can_travel(value):
         raise Failure("bad-request", f"{value[:200]!r} is not a result's name")
     return value
 

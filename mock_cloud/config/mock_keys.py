@@ -109,7 +109,7 @@ PLUGINS_SENT: Final = {
     "bind_mount": ("create_dirs",),
     "buildroot_lock": (),
     "ccache": ("max_cache_size", "compress", "hashdir", "debug", "show_stats"),
-    "chroot_scan": ("regexes", "only_failed"),
+    "chroot_scan": ("regexes", "only_failed", "write_tar"),
     "expand_spec": ("rpmspec_opts",),
     "export_buildroot_image": (),
     "hw_info": (),
@@ -136,7 +136,6 @@ PLUGINS_SENT: Final = {
 PLUGIN_OPTIONS: Final = {
     ("bind_mount", "dirs"): "goes along; what is written there stays on the node",
     ("ccache", "dir"): "the node's own",
-    ("chroot_scan", "write_tar"): "always: results are files",
     ("mount", "dirs"): "file systems of the kernel's own; others are refused",
     ("overlayfs", "base_dir"): "the node's own",
     ("root_cache", "dir"): "the node's own",

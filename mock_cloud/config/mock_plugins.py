@@ -117,8 +117,6 @@ def _adapt(
         found["bind_mount_opts"]["dirs"] = _bound(dirs, carrier, warnings)
     if found.get("mount_enable"):
         found["mount_opts"]["dirs"] = _mounted(_rows(expanded, "mount", 4))
-    if found.get("chroot_scan_enable"):
-        found["chroot_scan_opts"]["write_tar"] = True
     if found.get("overlayfs_enable"):
         found["overlayfs_opts"]["base_dir"] = "{{cache_topdir}}/overlayfs"
     if found.get("tmpfs_enable") and expanded["tmpfs_opts"].get("keep_mounted"):

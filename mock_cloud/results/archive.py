@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.agent import tree_unpack
 from mock_cloud.agent.tree_archive import Reader, TreeError
 from mock_cloud.agent.tree_unpack import DIRECTORY_FLAGS, Unpacker
 from mock_cloud.errors import ResultError
@@ -70,3 +71,21 @@ def unpack(archive: Path, directory: Path) -> None:
         raise ResultError(f"the node's archive has a name twice: {name}") from error
     except OSError as error:
         raise translate(error, directory) from error
+
+
+def unpack_into(archive: Path, name: str) -> None:
+    """Unpack `archive` into the directory `name` beside it, which may be there, and remove it.
+
+    Files that are there already are replaced, links too. ResultError.
+    """
+    unpacker = Unpacker(replace=True, on_member=space_watch(archive.parent))
+    try:
+        with (
+            open_archive(archive) as reader,
+            open_directory(archive.parent) as parent,
+            tree_unpack.below(parent, [name]) as directory,
+        ):
+            unpacker.unpack(reader, directory)
+        archive.unlink()
+    except OSError as error:
+        raise translate(error, archive.parent / name) from error

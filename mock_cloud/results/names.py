@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 from typing import Final
 
-from mock_cloud.agent.job.request import LIVE_LOGS
+from mock_cloud.agent.job.request import LIVE_LOGS, SCAN_ARCHIVE
 from mock_cloud.errors import ResultError
 from mock_cloud.invocation.names import find_name_problem, printable
 
@@ -17,7 +17,8 @@ _PLAIN: Final = re.compile(r".+\.(?:rpm|log)", re.DOTALL)
 # What mock's own plugins write besides (buildroot_lock, chroot_scan, expand_spec,
 # export_buildroot_image, system_monitor, whose file is spelt so).
 _OF_PLUGINS: Final = frozenset({
-    "buildroot_lock.json", "buildroot-oci.tar", "chroot_scan.tar.gz", "expanded-spec.txt",
+    "buildroot_lock.json", "buildroot-oci.tar", "chroot_scan.tar.gz", SCAN_ARCHIVE,
+    "expanded-spec.txt",
     "system_monior.json", "system_monitor.json",
 })  # fmt: skip
 _REPODATA_NAME: Final = "repodata"

@@ -18,6 +18,7 @@ from typing import Final
 
 from mock_cloud.agent.engine.files import COPYOUT_NAME
 from mock_cloud.agent.engine.shadow import ARCHIVE_NAME
+from mock_cloud.agent.job.request import SCAN, SCAN_ARCHIVE
 from mock_cloud.agent.job.terminal import STDOUT, TerminalDecoder, TerminalError
 from mock_cloud.config import chain_results
 from mock_cloud.config.defaults import ConfigOpts
@@ -28,6 +29,7 @@ from mock_cloud.remote.download import Fetch
 from mock_cloud.remote.replies import ResultFile
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results import LiveLog, ManifestEntry, ResultDir, Sanitizer, Staging, sanitize
+from mock_cloud.results.archive import unpack, unpack_into
 from mock_cloud.results.names import is_kind_of_result
 from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.session.console import Console
@@ -193,10 +195,16 @@ def collect(
         wanted = staging.accept(rest)
         total = sum(entry.size_bytes for entry in wanted)
         _fetch(channel, job, rest, wanted, staging, _Progress(console, total))
+        scans = [entry.name for entry in wanted if Path(entry.name).name == SCAN_ARCHIVE]
+        for number, name in enumerate(scans):  # tried here, so that a bad one is not half there
+            unpack(staging.path / name, staging.path / f".scan-{number}")
         before_publishing()
         placed = staging.publish(replace_earlier=destination.fresh and not logs_only)
     if destination.packages:
         _remove_old_metadata(mirror.resultdir.path / "repodata", placed)
+    for name in scans:
+        unpack_into(destination.path / name, SCAN)
+    placed = tuple(path for path in placed if path.name != SCAN_ARCHIVE)
     console.done()
     order_log = destination.path / ORDER_LOG
     write_own_log(order_log, sanitize(channel.order_log()))

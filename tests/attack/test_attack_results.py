@@ -75,6 +75,12 @@ def check_untouched(resultdir: Path, *but: str) -> None:
     assert names - set(but) == {*THERE, "earlier"}
 
 
+def check_untouched_but_order(resultdir: Path, *but: str) -> None:
+    """The order log is written anew once a job's results are there."""
+    (resultdir / "remote_order.log").write_bytes(THERE["remote_order.log"])
+    check_untouched(resultdir, *but)
+
+
 def hostile_channel(connecting: Connect, place: Path, *names: str) -> TrustedChannel:
     node = connecting()
     node.start_agent(make_toolkit(place, main=HOSTILE.format(names=names)))
@@ -182,6 +188,30 @@ def test_the_order_log_is_written_by_the_controller(
     assert not (resultdir / "remote_order.log").is_symlink()
     events = [line.split()[2] for line in (resultdir / "remote_order.log").read_text().splitlines()]
     assert "trusted" in events and "results" in events
+
+
+@pytest.mark.attack(
+    "node after the verdict",
+    "chroot_scan: an archive whose links lead out, or that is damaged half-way",
+    "nothing is created through a link, and a damaged one changes nothing",
+)
+def test_a_scan_through_links(
+    channel: TrustedChannel, toolkit: LocalToolkit, resultdir: Path
+) -> None:
+    outside = resultdir.parent / "outside"
+    outside.mkdir()
+    (resultdir / "chroot_scan").symlink_to(outside)
+    job = HandJob(toolkit.workspace, "j1")
+    inside = (file(b"x.log"), link(b"out", b"../../outside"))
+    job.append("chroot_scan.tree", archive(*inside, directory(b"out", file(b"evil"))))
+    with pytest.raises(ResultError, match="a name twice"):
+        gather(channel, resultdir, plugins=True)
+    assert (resultdir / "chroot_scan").is_symlink() and list(outside.iterdir()) == []
+    (job.results / "chroot_scan.tree").write_bytes(archive(*inside, directory(b"var", *inside)))
+    gather(channel, resultdir, plugins=True)
+    assert list(outside.iterdir()) == [] and not (resultdir / "chroot_scan").is_symlink()
+    assert (resultdir / "chroot_scan/var/x.log").read_bytes() == b"evil"
+    check_untouched_but_order(resultdir, "chroot_scan")
 
 
 @pytest.mark.attack(

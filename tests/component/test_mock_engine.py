@@ -138,6 +138,26 @@ def test_files_go_in_and_out(site: MockSite, tmp_path: Path) -> None:
     assert (ended.exit, "copyout.tree" in ended.results()) == (50, False)
 
 
+def test_what_cannot_be_copied_out_does_not_keep_the_rest(site: MockSite) -> None:
+    script = "mkdir -p /opt/m; cd /opt/m; echo 1 > one; mkfifo -m 644 pipe; ln -s ../.. up"
+    assert site.run("chroot", "--chroot", "--", script).exit == 0
+    ended = site.run("copyout", "--copyout", "/opt/m", f"{JOB_DIRECTORY}/copyout/new")
+    assert ended.exit != 0
+    found = listing(ended.directory / "results/copyout.tree")
+    assert list(found) == ["new", "new/one", "new/up"]
+
+
+def test_a_scan_of_a_failed_build_is_an_archive(site: MockSite) -> None:
+    scan = {"chroot_scan_enable": True}
+    build = "mkdir -p a/b/c/d/e; echo kept > a/b/c/d/e/config.log; false"
+    ended = site.rebuild(site.source("scanned", build=build), options={"plugin_conf": scan})
+    assert ended.exit == 1, ended.stderr
+    found = listing(ended.directory / "results/chroot_scan.tree")
+    (path,) = [name for name in found if name.endswith("e/config.log")]
+    assert found[path][1] == b"kept\n"
+    assert not (ended.directory / "results/chroot_scan").exists()
+
+
 def test_a_tree_is_bound_into_the_chroot(site: MockSite, tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared/word").write_text("bound\n")

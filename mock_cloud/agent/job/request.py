@@ -34,6 +34,14 @@ LIVE_LOGS: Final = frozenset({"build.log", "root.log", "state.log"})
 SHADOW_LOGS: Final = "shadow"
 """Directory of results with the logs of a chroot that the controller keeps a shadow of."""
 
+RESULT_NAME_MAX: Final = 1024
+RESULT_DEPTH_MAX: Final = 8
+
+SCAN: Final = "chroot_scan"
+"""The directory that mock's plugin of this name makes beside the logs; it travels as an archive."""
+
+SCAN_ARCHIVE: Final = f"{SCAN}.tree"
+
 JOB_DIRECTORY: Final = "@MOCK_CLOUD_JOB@"
 """What stands for the job's directory in the words and the configuration of a `MockRun`."""
 
@@ -243,6 +251,17 @@ def is_live_log(name: str) -> bool:
     if directory == SHADOW_LOGS:
         return last.endswith(".log")
     return "/" not in directory and last in LIVE_LOGS
+
+
+def can_travel(name: str) -> bool:
+    """Whether a result, by its path, has a name that both ends take: printable, 8 parts at most.
+
+    What lies in `SCAN` travels in its archive.
+    """
+    *parents, last = parts = name.split("/")
+    short = len(name) <= RESULT_NAME_MAX and len(parts) <= RESULT_DEPTH_MAX
+    plain = not any(part in ("", ".", "..") for part in parts) and bool(last)
+    return short and plain and name.isprintable() and SCAN not in parents
 
 
 def tunnel_url(request: JobRequest) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -23,7 +24,7 @@ from mock_cloud.agent.engine.mock.state import MockState
 from mock_cloud.agent.engine.relay import Program, on_pipes, on_terminal
 from mock_cloud.agent.engine.shadow import Shadow
 from mock_cloud.agent.engine.space import SpaceWatch
-from mock_cloud.agent.job.request import MockRun, tunnel_url
+from mock_cloud.agent.job.request import SCAN, SCAN_ARCHIVE, MockRun, can_travel, tunnel_url
 from mock_cloud.agent.job.terminal import STDERR
 from mock_cloud.agent.tree_archive import Writer
 
@@ -110,7 +111,9 @@ class MockEngine:
             link_earlier(job, (run.chrootuid, gid))
         self._begin_shadow()
         try:
-            return self._run_mock([*script, *self._words(layout)], layout, gid)
+            code = self._run_mock([*script, *self._words(layout)], layout, gid)
+            _pack_scans(job)
+            return code
         finally:
             if job.request.mode == "chain":
                 remove_earlier(job.results)
@@ -263,8 +266,21 @@ def _tail(path: str) -> str:
         return stream.read().decode(errors="replace")
 
 
+def _pack_scans(job: Job) -> None:
+    """Make archives of what the plugin chroot_scan copied; warn of results that cannot travel."""
+    for where, names, files in os.walk(job.results):
+        if SCAN in names:
+            names.remove(SCAN)
+            _pack(os.path.join(where, SCAN), os.path.join(where, SCAN_ARCHIVE))
+            shutil.rmtree(os.path.join(where, SCAN))
+        for name in files:
+            path = os.path.relpath(os.path.join(where, name), job.results)
+            if not can_travel(path):
+                job.logs.warning(f"the result {path!a} has a name that cannot travel: it stays")
+
+
 def _pack(directory: str, path: str) -> None:
-    """What mock copied out, if anything, as the result copyout.tree."""
+    """What is in `directory`, if anything, as the archive `path`."""
     names = sorted(os.listdir(directory))
     if not names:
         return
