@@ -191,6 +191,13 @@ class HostileNode:
         self._transports.append(near)
         near.add_server_key(self.host_key)
         near.start_server(event=threading.Event(), server=_Door(self, far))
+        self.start(_hang_up_after, near, far)
+
+
+def _hang_up_after(near: paramiko.Transport, far: paramiko.Transport) -> None:
+    """End the relay's own connection with the controller's: one that stays refuses the node."""
+    near.join()
+    far.close()
 
 
 class _Door(paramiko.ServerInterface):
