@@ -18,6 +18,7 @@ from typing import Any
 from mock_cloud.agent.records import RECORD_MAX, RecordError, split_records, unpack
 from mock_cloud.attest import strict
 from mock_cloud.attest.files import FileFact, is_normal, parse_files
+from mock_cloud.attest.helpers import HelperFacts, parse_helpers
 from mock_cloud.attest.kernel import KernelFacts, parse_kernel
 from mock_cloud.attest.strict import Malformed
 from mock_cloud.errors import AttestationRefused, Reason
@@ -154,6 +155,7 @@ class Evidence:
     self_pid: int
     hidden_pids: tuple[int, ...]
     kernel: KernelFacts | None
+    helpers: HelperFacts | None
     sockets: tuple[Socket, ...]
     connections: tuple[Connection, ...]
     headers: tuple[tuple[str, int], ...]
@@ -409,6 +411,7 @@ _SINGLE: dict[str, Callable[[object, str], Any]] = {
     "namespaces": _spaces,
     "self": _self_pid,
     "kernel": _kernel,
+    "helpers": lambda value, where: strict.optional(value, where, parse_helpers),
     "rpmdb": _rpmdb,
 }
 _PARTS: dict[str, Callable[[object, str], Any]] = {

@@ -19,6 +19,7 @@ from mock_cloud.attest.check_packages import check_allowed, read_installed
 from mock_cloud.attest.check_running import ProcessCheck, check_mounts, check_sockets
 from mock_cloud.attest.evidence import Evidence, EvidenceError, parse_evidence
 from mock_cloud.attest.expectations import MountRule, ProgramRule, SocketRule
+from mock_cloud.attest.helpers import check_helpers
 from mock_cloud.attest.kernel import KernelFacts, check_kernel, describe_warnings
 from mock_cloud.attest.knowngood import compile_known_good
 from mock_cloud.attest.manifest import ImageManifest
@@ -156,6 +157,7 @@ def verify(
         ),
         # 8
         _kernel(evidence, manifest, policy, binding),
+        check_helpers(evidence.helpers, unsafe_container=binding.unsafe_container),
         # 9
         _layers(evidence, binding),
     )

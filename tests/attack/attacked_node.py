@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.attest import NodeRefused, standard
+from mock_cloud.attest import NodeRefused, standard, verify_manifest
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.model import Toolkit
 from mock_cloud.remote.connect import connect
 from mock_cloud.session.attesting import Archive, Attested, Nature, attest_node
-from mock_cloud.session.known_good import KnownGood, read_manifest, read_package_keys
+from mock_cloud.session.known_good import KnownGood, read_package_keys, read_public_key
 from mock_cloud.settings import AttestSettings
 from mock_cloud.toolkit import pack
 from tests.component.cloud_nodes import Site
@@ -125,7 +125,9 @@ def attacked(
 ) -> Iterator[AttackedNode]:
     """A new node, which is destroyed afterwards."""
     settings = AttestSettings(lab.manifest, (lab.manifest_key,), (lab.package_key,))
-    known = KnownGood(read_manifest(lab.manifest, settings), read_package_keys(settings))
+    manifest_keys = [read_public_key(lab.manifest_key)]
+    manifest = verify_manifest(lab.manifest.read_bytes(), manifest_keys).manifest
+    known = KnownGood(manifest, read_package_keys(settings))
     with site.acquire() as leased:
         try:
             yield AttackedNode(site, leased, attack_toolkit, known, tmp_path)

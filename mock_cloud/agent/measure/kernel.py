@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final, TypeVar
 
-from mock_cloud.agent.measure import bpf, procfs
+from mock_cloud.agent.measure import bpf, kernelfs, procfs
+
+T = TypeVar("T")
 
 _TEXTS: Final = {
     "cmdline": "/proc/cmdline",
@@ -14,7 +18,6 @@ _TEXTS: Final = {
     "modprobe": "/proc/sys/kernel/modprobe",
     "poweroff_cmd": "/proc/sys/kernel/poweroff_cmd",
     "uevent_helper": "/sys/kernel/uevent_helper",
-    "lockdown": "/sys/kernel/security/lockdown",
 }
 _NUMBERS: Final = {
     "tainted": "/proc/sys/kernel/tainted",
@@ -22,24 +25,67 @@ _NUMBERS: Final = {
     "ptrace_scope": "/proc/sys/kernel/yama/ptrace_scope",
 }
 _SIG_ENFORCE: Final = "/sys/module/module/parameters/sig_enforce"
-_KPROBES: Final = "/sys/kernel/debug/kprobes/list"
-_BINFMT: Final = "/proc/sys/fs/binfmt_misc"
+_USUAL: Final = {
+    "binfmt_misc": "/proc/sys/fs/binfmt_misc",
+    "debugfs": "/sys/kernel/debug",
+    "securityfs": "/sys/kernel/security",
+    "tracefs": "/sys/kernel/tracing",
+}
 _LIVEPATCHES: Final = "/sys/kernel/livepatch"
 
 
 def measure_kernel() -> dict[str, Any]:
-    """The protocol's `kernel` object."""
+    """The protocol's `kernel` object.
+
+    What works whether or not its file system is mounted is read through a mount of ours; without
+    root's rights, where it usually is.
+    """
+    try:
+        unmounted = kernelfs.in_own_namespace(lambda: _unmounted(kernelfs.mounted))
+    except PermissionError:
+        unmounted = _unmounted(_usual)
     return {
         **{name: _text(path) for name, path in _TEXTS.items()},
+        **unmounted,
         **{name: _number(path) for name, path in _NUMBERS.items()},
         "livepatches": _names(_LIVEPATCHES),
-        "binfmt": _binfmt(),
         "bpf_programs": bpf.list_programs(),
-        "kprobes": _kprobes(),
         "modules": _modules(),
         "modules_sysfs": _modules_sysfs(),
         "module_sig_enforce": _flag(_SIG_ENFORCE),
     }
+
+
+_At = Callable[[str], AbstractContextManager[str]]
+"""Where a file system of this type is. OSError."""
+
+
+def _unmounted(at: _At) -> dict[str, Any]:
+    return {
+        "binfmt": _at(at, "binfmt_misc", _binfmt),
+        "kprobes": _joined(_at(at, "debugfs", _kprobes), _at(at, "tracefs", _probe_events)),
+        "lockdown": _at(at, "securityfs", lambda place: _text(f"{place}/lockdown")),
+    }
+
+
+def _at(at: _At, kind: str, read: Callable[[str], T]) -> T | None:
+    """What `read` finds below the file system `kind`; None where there is none."""
+    try:
+        with at(kind) as place:
+            return read(place)
+    except OSError:
+        return None
+
+
+@contextmanager
+def _usual(kind: str) -> Iterator[str]:
+    yield _USUAL[kind]
+
+
+def _joined(*lists: list[str] | None) -> list[str] | None:
+    """All of them in order; None if there is none."""
+    found = [one for one in lists if one is not None]
+    return sorted(item for one in found for item in one) if found else None
 
 
 def _text(path: str) -> str | None:
@@ -71,19 +117,25 @@ def _lines(path: str) -> list[str] | None:
     return None if text is None else text.splitlines()
 
 
-def _binfmt() -> list[list[str]] | None:
+def _binfmt(place: str) -> list[list[str]] | None:
     """Name and description of each registered format."""
-    names = _names(_BINFMT)
+    names = _names(place)
     if names is None or "register" not in names:
         return None  # the file system is not mounted
     formats = [name for name in names if name not in ("register", "status")]
-    return [[name, _text(f"{_BINFMT}/{name}") or ""] for name in formats]
+    return [[name, _text(f"{place}/{name}") or ""] for name in formats]
 
 
-def _kprobes() -> list[str] | None:
+def _kprobes(place: str) -> list[str] | None:
     """What is probed and how, without the address, which changes with each boot."""
-    lines = _lines(_KPROBES)
-    return None if lines is None else sorted(" ".join(line.split()[1:]) for line in lines)
+    lines = _lines(f"{place}/kprobes/list")
+    return None if lines is None else [" ".join(line.split()[1:]) for line in lines]
+
+
+def _probe_events(place: str) -> list[str] | None:
+    """Probes of the kernel's and of programs' text that were defined as events (since 5.0)."""
+    lines = _lines(f"{place}/dynamic_events")
+    return None if lines is None else [f"event {line}" for line in lines]
 
 
 def _modules() -> list[str] | None:

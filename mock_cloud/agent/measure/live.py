@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mock_cloud.agent.measure import (
+    helpers,
     hidden,
     kernel,
     mounts,
@@ -30,6 +31,7 @@ class LiveFacts:
     kernel: dict[str, Any] | None = None
     sockets: list[list[str | int | None]] = field(default_factory=list)
     connections: list[list[str | int | None]] = field(default_factory=list)
+    helpers: dict[str, Any] | None = None
     unreadable: list[Unreadable] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -41,6 +43,7 @@ class LiveFacts:
             "kernel": self.kernel,
             "sockets": self.sockets,
             "connections": self.connections,
+            "helpers": self.helpers,
         }
 
 
@@ -63,6 +66,7 @@ def measure_live(own_workers: frozenset[int]) -> LiveFacts:
     facts.processes = processes.measure_processes(own_workers, facts.unreadable)
     facts.hidden_pids = hidden.find_hidden(mounts.read_mounts("self"))
     facts.kernel = kernel.measure_kernel()
+    facts.helpers = helpers.measure_helpers()
     return facts
 
 

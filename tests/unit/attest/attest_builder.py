@@ -75,6 +75,7 @@ def toolkit() -> Toolkit:
     return Toolkit("ee" * 32, Path("toolkit.tar.gz"), "x86_64", "3.11.2", files)
 
 
+NFS = "/sbin/nfs_cache_getent"
 KERNEL: Json = {
     "cmdline": "root=/dev/vda1 ro",
     "tainted": 0,
@@ -165,6 +166,7 @@ class Node:
             "self": 99,
             "hidden_pids": [],
             "kernel": {},
+            "helpers": None,
             "sockets": [],
             "connections": [],
             "rpmdb": {"path": "/var/lib/rpm", "backend": "sqlite"},
@@ -195,6 +197,10 @@ class Node:
             "mounts": [mount("/", "ext4", 1), mount("/proc", "proc", 2), mount("/dev", "tmpfs", 3)],
             "namespaces": {"init": dict(spaces), "self": dict(spaces)},
             "kernel": copy.deepcopy(KERNEL),
+            "helpers": {
+                "release_agents": [["memory", ""], ["name=systemd", ""]],
+                "programs": [["firmware_class.path", ""], ["nfs.cache_getent", NFS]],
+            },
             "self": AGENT_PID,
             "sockets": [["tcp", "192.0.2.1", 22, INIT_PID], ["tcp6", "::", 22, INIT_PID]],
             "connections": [["tcp", "192.0.2.1", 22, "198.51.100.7", 40000, SESSION_PID]],

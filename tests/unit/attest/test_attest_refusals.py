@@ -90,6 +90,17 @@ def kernel(**facts: Any) -> Callable[[Node], None]:
     return lambda node: node.top["kernel"].update(facts)
 
 
+SYSTEMD_AGENT = "/usr/lib/systemd/systemd-cgroups-agent"
+
+
+def helpers(**facts: Any) -> Callable[[Node], None]:
+    return lambda node: node.top["helpers"].update(facts)
+
+
+def released(hierarchy: str, agent: str | None) -> Callable[[Node], None]:
+    return helpers(release_agents=[["cpu", ""], [hierarchy, agent]])
+
+
 def top(**facts: Any) -> Callable[[Node], None]:
     return lambda node: node.top.update(facts)
 
@@ -274,6 +285,15 @@ KERNEL = [
     (40, kernel(kexec_loaded=1), "kernel.kexec"),
     (40, kernel(livepatches=["evil"]), "kernel.livepatch"),
     (41, kernel(tainted=8192), "kernel.tainted"),
+    ("helper", released("memory", "/tmp/evil"), "kernel.release-agent"),
+    ("helper", released("name=systemd", "/tmp/evil"), "kernel.release-agent"),
+    ("helper", released("memory", SYSTEMD_AGENT), "kernel.release-agent"),
+    ("helper", released("memory", None), "kernel.release-agent"),
+    ("helper", helpers(release_agents=None), "kernel.unknown"),
+    ("helper", top(helpers=None), "kernel.unknown"),
+    ("helper", helpers(programs=[["nfs.cache_getent", "/tmp/evil"]]), "kernel.helper"),
+    ("helper", helpers(programs=[["firmware_class.path", "/tmp"]]), "kernel.helper"),
+    ("helper", helpers(programs=[["new.setting", ""]]), "kernel.helper"),
     ("x", top(kernel=None), "kernel.unknown"),
     ("x", top(uname=["Linux", "node", "6.1.0", "#1", "riscv64"]), "kernel.arch"),
 ]

@@ -107,3 +107,18 @@ def test_a_kernel_without_a_kind_of_namespace_has_none_to_be_in() -> None:
         space.pop("time", None)
         space.pop("cgroup", None)
     judge(node)
+
+
+def test_the_agent_of_systemd_s_own_hierarchy_is_systemd_s() -> None:
+    node = Node().boot()
+    agent = "/usr/lib/systemd/systemd-cgroups-agent"
+    node.top["helpers"]["release_agents"] = [["name=systemd", agent]]
+    judge(node)
+
+
+def test_what_a_container_cannot_see_is_its_host_s() -> None:
+    node = Node().boot()
+    node.top["helpers"]["release_agents"] = [["memory", None]]
+    judge(node, bound=binding(unsafe_container=True))
+    node.top["helpers"]["release_agents"] = None
+    judge(node, bound=binding(unsafe_container=True))
