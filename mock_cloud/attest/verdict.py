@@ -99,12 +99,19 @@ class NodeRefused(AttestationRefused):
     def __init__(self, verdict: Verdict) -> None:
         first = verdict.reasons[0]
         more = verdict.reason_count - 1
+        self._said = reason_text(first) + (f" (and {more} more)" if more else "")
         super().__init__(
-            f"the node was refused: {reason_text(first)}" + (f" (and {more} more)" if more else ""),
+            f"the node was refused: {self._said}",
             reasons=verdict.reasons,
             hint="nothing was sent; `mock-cloud attest` shows all reasons",
         )
         self.verdict = verdict
+
+    def sum_up(self) -> None:
+        """Take the reasons out of the message: they were shown, one a line."""
+        count = self.verdict.reason_count
+        words = "the reason above" if count == 1 else f"{count} reasons, see above"
+        self.message = self.message.replace(self._said, words)
 
 
 def escape(text: str) -> str:

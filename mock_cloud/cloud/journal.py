@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from mock_cloud.cloud.budget import day_start
 from mock_cloud.cloud.lease import Lease, LeaseState, find_due, releasing
-from mock_cloud.cloud.owner import local_owner
+from mock_cloud.cloud.owner import JOURNAL, local_owner
 from mock_cloud.cloud.rows import REPLACE, SELECT, RowError, parse_row, to_row
 from mock_cloud.cloud.schema import CREATE_TABLE, VERSION, migrate
 from mock_cloud.errors import CloudError, ConfigError
@@ -35,7 +35,7 @@ class Journal:
 
     def __init__(self, state_dir: Path) -> None:
         self.state_dir = state_dir
-        self.path = state_dir / "leases.sqlite"
+        self.path = state_dir / JOURNAL
         self._prepare()
 
     @cached_property

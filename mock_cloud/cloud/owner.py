@@ -11,13 +11,19 @@ import os
 import pwd
 import re
 import secrets
+import shlex
 import socket
+import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from mock_cloud.errors import ConfigError
 
+JOURNAL: Final = "leases.sqlite"
+"""The journal's file in the state directory."""
 _FILE: Final = "owner-id"
 _ID: Final = re.compile(r"[0-9a-f]{8}")
 
@@ -58,11 +64,24 @@ def _find_id(state_dir: Path) -> str:
         ) from error
     if not _ID.fullmatch(word):
         raise ConfigError(
-            f"{path} does not hold 8 hexadecimal digits",
-            hint="put the word after the slash there that mock-cloud nodes --json shows in"
-            " 'owner', or remove the file once your nodes have ended",
+            f"{path} does not hold 8 hexadecimal digits", hint=_way_back(state_dir, path)
         )
     return word
+
+
+def _way_back(state_dir: Path, path: Path) -> str:
+    """What to do about a damaged word: the leases in the journal beside it have it too."""
+    try:
+        uri = f"file:{quote(str(state_dir))}/{JOURNAL}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as db:
+            owners = [str(row[0]) for row in db.execute("SELECT DISTINCT owner FROM lease")]
+    except sqlite3.Error:
+        owners = []
+    words = sorted({word for word in (owner.rpartition("/")[2] for owner in owners)
+                    if _ID.fullmatch(word)})  # fmt: skip
+    if not words:
+        return f"no lease has it: rm {shlex.quote(str(path))}, and a new word is made"
+    return f"your leases have it: echo {' or '.join(words)} >{shlex.quote(str(path))}"
 
 
 def _make_id(path: Path) -> None:

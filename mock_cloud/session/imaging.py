@@ -19,7 +19,7 @@ from typing import Final
 from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.validity import DEFAULT_LIFETIME_S, sign_manifest
-from mock_cloud.attest.verdict import NodeRefused, reason_text
+from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.attest.vouched import Vouched
 from mock_cloud.cloud.images import (
     TAG_ARCH,
@@ -52,13 +52,13 @@ from mock_cloud.session.seen_manifests import SeenManifests
 from mock_cloud.session.signing import next_validity, read_signer
 from mock_cloud.session.state import manifests_dir, state_dir
 from mock_cloud.session.unfinished import Bake, remove_abandoned, under_way
+from mock_cloud.session.verdicts import show_reasons
 from mock_cloud.settings import Remote
 
 BUILD_NEEDS: Final = ("dnf", "dnf-plugins-core", "rpm", "util-linux", "createrepo_c")
 """What our engine needs on a node, by the names that RPM distributions have for it."""
 
 _CHROOT: Final = "(image)"
-_REASONS_SHOWN: Final = 20
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,127}")
 """What EC2 takes (CreateImage, Name) and a file may be called."""
 
@@ -220,10 +220,8 @@ def refusals_shown(console: Console) -> Iterator[None]:
     try:
         yield
     except AttestationRefused as refused:
-        console.done()
         if isinstance(refused, NodeRefused) or len(refused.reasons) > 1:
-            for reason in refused.reasons[:_REASONS_SHOWN]:
-                console.error(f"refused: {reason_text(reason)}")
+            show_reasons(refused, console)
         raise
 
 

@@ -10,11 +10,12 @@ from typing import Final
 
 from mock_cloud.attest.verdict import NodeRefused, reason_text
 from mock_cloud.cloud.leased import LeasedNode
-from mock_cloud.errors import MockCloudError
+from mock_cloud.errors import AttestationRefused, MockCloudError
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.results import sanitize
 from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.session.attesting import Attested
+from mock_cloud.session.console import Console
 from mock_cloud.session.known_good import KnownGood
 from mock_cloud.session.nodes import Site, attest, reach
 from mock_cloud.session.results import ATTESTATION_LOG, ORDER_LOG
@@ -85,5 +86,14 @@ def _tell_refusal(refused: NodeRefused, node: UnverifiedNode, resultdir: Path, s
     write_own_log(resultdir / ATTESTATION_LOG, refused.verdict.to_text())
     with suppress(MockCloudError):  # the verdict counts; the node's own word is an extra
         write_own_log(resultdir / ORDER_LOG, sanitize(node.order_log()))
-    for reason in refused.verdict.reasons[:_REASONS_SHOWN]:
-        site.console.error(f"refused: {reason_text(reason)}")
+    show_reasons(refused, site.console)
+    refused.hint = f"nothing was sent; {resultdir / ATTESTATION_LOG} has all reasons"
+
+
+def show_reasons(refused: AttestationRefused, console: Console) -> None:
+    """Print the reasons, one a line; what is said of the refusal at the end repeats none."""
+    console.done()
+    for reason in refused.reasons[:_REASONS_SHOWN]:
+        console.error(f"refused: {reason_text(reason)}")
+    if isinstance(refused, NodeRefused):
+        refused.sum_up()

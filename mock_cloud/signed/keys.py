@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 
 from pysequoia import Cert, Sig, verify
 from pysequoia.packet import SignatureType
@@ -59,17 +60,18 @@ class PackageKeys:
         Only binary-document signatures count: a text signature would also fit the same
         bytes with other line ends.
         """
-        why = "no signature"
+        why, made = "no signature", None
         for packet in header.signatures:
             try:
                 signature = Sig.from_bytes(packet)
+                made = signature.created
                 if signature.signature_type != SignatureType.Binary:
                     raise UnsignedError("not a binary-document signature")
                 done = verify(bytes=header.signed, store=self._store, signature=signature)
                 return str(done.valid_sigs[0].certificate)
             except (RuntimeError, UnsignedError) as error:
                 why = str(error).partition("\n")[0]
-        raise UnsignedError(why)
+        raise UnsignedError(_of_the_future(made) or why)
 
     def verify_message(self, message: bytes) -> tuple[str, bytes]:
         """The signing certificate's fingerprint, and the text that it signed. UnsignedError.
@@ -85,6 +87,14 @@ class PackageKeys:
 
     def _store(self, key_ids: list[str]) -> list[Cert]:
         return list(self.certificates)
+
+
+def _of_the_future(made: datetime | None) -> str:
+    """What there is to say of a signature from after now; no OpenPGP library accepts one."""
+    now = datetime.now(timezone.utc)
+    if made is None or made <= now:
+        return ""
+    return f"signed {made:%Y-%m-%d %H:%M}; this machine's clock says {now:%Y-%m-%d %H:%M} (UTC)"
 
 
 def _digest(cert: Cert) -> str:

@@ -18,6 +18,7 @@ from tests.unit.attest.attest_builder import (
     judge,
     keys,
     manifest,
+    sha256,
     toolkit,
 )
 
@@ -122,3 +123,17 @@ def test_what_a_container_cannot_see_is_its_host_s() -> None:
     judge(node, bound=binding(unsafe_container=True))
     node.top["helpers"]["release_agents"] = None
     judge(node, bound=binding(unsafe_container=True))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_reasons_that_were_shown_are_not_said_twice(count: int) -> None:
+    node = Node().boot()
+    for number in range(count):
+        node.add_file(f"/usr/bin/evil{number}", sha256("evil"), mode=0o755)
+    with pytest.raises(NodeRefused) as caught:
+        judge(node)
+    assert "/usr/bin/evil0" in caught.value.message
+    caught.value.message = f"node-1: {caught.value.message}"
+    caught.value.sum_up()
+    words = "the reason above" if count == 1 else "2 reasons, see above"
+    assert caught.value.message == f"node-1: the node was refused: {words}"

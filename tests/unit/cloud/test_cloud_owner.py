@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import re
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.owner import is_kin, local_owner
 from mock_cloud.errors import ConfigError
+from tests.unit.cloud.cloud_in_memory import lease_of
 
 
 def test_two_state_directories_are_two_owners(tmp_path: Path) -> None:
@@ -41,6 +43,21 @@ def test_a_damaged_word_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "owner-id").write_bytes(content.encode("latin-1"))
     with pytest.raises(ConfigError, match="owner-id"):
         local_owner(tmp_path)
+
+
+def test_the_way_back_is_a_command_that_works(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    owner, path = journal.owner, tmp_path / "owner-id"
+    for lease in ([], [lease_of(owner, "a1")]):
+        with journal.transaction() as books:
+            for one in lease:
+                books.write(one)
+        path.write_text("garbage")
+        with pytest.raises(ConfigError) as caught:
+            local_owner(tmp_path)
+        command = (caught.value.hint or "").partition(": ")[2].partition(",")[0]
+        subprocess.run(["/bin/sh", "-c", command], check=True)
+        assert (local_owner(tmp_path) == owner) is bool(lease)
 
 
 @pytest.mark.parametrize(
