@@ -31,6 +31,8 @@ class Console:
         self._transient = ""
         self._drawn_at = 0.0
         self._line_end = "\n"
+        self.is_output_lost = False
+        """Standard output did not take all that it was given, which was said."""
 
     def set_raw(self, raw: bool) -> None:
         """Whether the terminal is raw just now: then a line feed alone does not begin a line."""
@@ -81,13 +83,16 @@ class Console:
 
     def output(self, data: bytes) -> None:
         """Bytes for standard output; nothing is said once nobody reads it."""
-        with self._lock:
-            self._erase()
-            try:
+        try:
+            with self._lock:
+                self._erase()
                 sys.stdout.buffer.write(data)
                 sys.stdout.buffer.flush()
-            except OSError:
-                fall_silent(sys.stdout)
+        except OSError as error:
+            fall_silent(sys.stdout)
+            if not isinstance(error, BrokenPipeError):
+                self.is_output_lost = True
+                self.error(f"cannot write to standard output: {error.strerror}")
 
     def progress(self, message: str) -> None:
         """Show `message` in the transient line; several calls a second are cheap."""

@@ -24,7 +24,7 @@ def end_well(console: Console, act: Callable[[], int]) -> int:
         with signals_raise():
             code = act()
             sys.stdout.flush()
-            return code
+            return code or (_EXIT_UNWRITTEN if console.is_output_lost else 0)
     except Stopped as stopped:
         console.done()
         console.error(

@@ -67,6 +67,19 @@ def test_a_full_disk_under_standard_output_is_said(
     assert ended.stderr == b"ERROR: cannot write to standard output: No space left on device\n"
 
 
+def test_output_of_a_job_that_was_lost_is_no_success(environ: dict[str, str]) -> None:
+    program = (
+        "from mock_cloud.session.console import Console\n"
+        "from mock_cloud.session.ending import end_well\n"
+        "console = Console()\n"
+        "def main():\n"
+        "    return end_well(console, lambda: console.output(b'x') or 0)\n"
+    )
+    ended = run(program, environ=environ, redirection=">/dev/full")
+    assert ended.returncode == 1
+    assert ended.stderr == b"ERROR: cannot write to standard output: No space left on device\n"
+
+
 def test_a_full_disk_hides_no_other_code(environ: dict[str, str]) -> None:
     ended = run(CLI, "doctor", "nosuch", environ=environ, redirection=">/dev/full")
     assert ended.returncode == 3 and b"Traceback" not in ended.stderr
