@@ -35,7 +35,7 @@ def run(
     return subprocess.run(
         ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-c", script, *words],
         env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        check=False, timeout=60, cwd=Path(__file__).parents[3],
+        check=False, timeout=60, cwd=Path(__file__).parents[2],
     )  # fmt: skip
 
 
