@@ -16,6 +16,7 @@ from mock_cloud.session.console import Console
 from mock_cloud.session.imagelist import ImageRow, list_images, share_image
 from mock_cloud.session.imaging import BUILD_NEEDS, BakeOrder, bake_image
 from mock_cloud.session.oven import Wanted
+from mock_cloud.session.signing import tell_threshold
 from mock_cloud.session.state import manifests_dir
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def _bake(arguments: argparse.Namespace, console: Console) -> int:
     console.info(f"image {baked.handle}: {baked.manifest.name}")
     console.info(f"manifest {baked.output}: sha256 {baked.manifest.sha256}")
     console.info(f"what its signer vouches for: {baked.report}")
+    tell_threshold(remote, console)
     console.info(f"to use it, say in {remote.source}:")
     print(f"[node.{arch}]")
     print(f"images = [{json.dumps(baked.handle)}]")

@@ -24,7 +24,7 @@ from mock_cloud.session.baking import make_signed_manifest
 from mock_cloud.session.console import Console, printable
 from mock_cloud.session.known_good import read_file, read_public_key
 from mock_cloud.session.seen_manifests import SeenManifests
-from mock_cloud.session.signing import next_validity, read_signer, write_whole
+from mock_cloud.session.signing import next_validity, read_signer, tell_threshold, write_whole
 from mock_cloud.session.state import state_dir
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def _make_of_machine(arguments: argparse.Namespace, console: Console) -> int:
     remote = load_remote(arguments.remote, arguments.configdir)
     described = describe_machine(order, remote, console)
     _tell(described.output, described.manifest, console)
+    tell_threshold(remote, console)
     console.info(f"to use it, say in {remote.source}:")
     print(f"[{described.table}]")
     print(f"manifest = {json.dumps(str(described.output.resolve()))}")

@@ -96,7 +96,7 @@ def find_public(path: Path) -> HostKey | None:
     """The public half beside a private key, or the file itself if it is one."""
     for place in (path, path.with_name(f"{path.name}.pub")):
         with contextlib.suppress(OSError, ValueError):
-            return HostKey.parse(place.read_text())
+            return HostKey.parse(place.read_text(encoding="utf-8", errors="replace"))
     return None
 
 

@@ -70,13 +70,16 @@ class SeenManifests:
             for signer in sorted(signed.signers):
                 key = (signer, validity.image, manifest.arch)
                 row = db.execute(
-                    "SELECT serial, sha256 FROM serial WHERE (signer, image, arch) = (?, ?, ?)", key
+                    "SELECT serial, sha256, seen_unix FROM serial"
+                    " WHERE (signer, image, arch) = (?, ?, ?)",
+                    key,
                 ).fetchone()
                 if row is not None:
                     if type(row[0]) is not int:
                         raise sqlite3.DatabaseError("a serial is no number")
-                    _check_serial(signed, signer, *row)
-                if remember:
+                    _check_serial(signed, signer, row[0], row[1])
+                is_noted = row is not None and row[0] == validity.serial
+                if remember and not (is_noted and now_unix < row[2] + _NOTE_EVERY_S):
                     values = (*key, validity.serial, manifest.sha256, now_unix)
                     db.execute("REPLACE INTO serial VALUES (?, ?, ?, ?, ?, ?)", values)
             if remember:

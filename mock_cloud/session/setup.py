@@ -131,7 +131,9 @@ def kept_answers(
             with suppress(OSError):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 draft.touch(mode=0o600)
-                draft.write_text(json.dumps([[*key, value] for key, value in answers.items()]))
+                draft.write_text(
+                    json.dumps([[*key, value] for key, value in answers.items()]), encoding="utf-8"
+                )
                 console.info("what was answered is kept: the same command proposes it again")
         raise
     draft.unlink(missing_ok=True)
@@ -140,7 +142,7 @@ def kept_answers(
 def _read_draft(path: Path) -> Answers:
     """What a file of kept answers holds; nothing if it is not there, or is not one."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         return {(table, key): value for table, key, value in found}
     except (OSError, ValueError, TypeError):
         return {}

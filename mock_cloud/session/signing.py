@@ -14,8 +14,10 @@ from mock_cloud.attest.validity import Validity
 from mock_cloud.errors import ConfigError, InputError
 from mock_cloud.model import HostKey
 from mock_cloud.remote.clientkeys import agent_holds, find_public, sign_with_agent
+from mock_cloud.session.console import Console
 from mock_cloud.session.known_good import read_file
 from mock_cloud.session.seen_manifests import SeenManifests
+from mock_cloud.settings import Remote
 
 _TRIES: Final = 3
 
@@ -63,6 +65,16 @@ def next_validity(
     now = int(time.time())
     newest = seen.find_serial(signer.public.fingerprint, image, arch)
     return Validity(image, max(now, newest + 1), now, now + max(1, int(lifetime_s)))
+
+
+def tell_threshold(remote: Remote, console: Console) -> None:
+    """Say so, if what was signed by one key is not enough for `remote`."""
+    threshold = remote.attest.manifest_threshold
+    if threshold > 1:
+        console.warning(
+            f"remote {remote.name} wants {threshold} signatures, and this is the first:"
+            " mock-cloud known-good sign adds one"
+        )
 
 
 def write_whole(path: Path, data: bytes) -> None:

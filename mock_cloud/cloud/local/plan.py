@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import stat
 import typing
 from dataclasses import dataclass, field
@@ -174,14 +175,15 @@ def filesystem_type(path: Path) -> str:
     """Type of the file system that `path` lies on or would lie on, as mountinfo names it."""
     wanted = str(path.resolve())
     best, kind = "", ""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
         # proc_pid_mountinfo(5): field 5 is the mount point, octal escapes for blanks;
         # optional fields end at " - ".
-        left, _, right = line.partition(" - ")
-        point = left.split()[4].encode().decode("unicode_escape")
+        left, _, right = line.partition(b" - ")
+        raw = re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), left.split()[4])
+        point = os.fsdecode(raw)
         inside = point in ("/", wanted) or wanted.startswith(point + "/")
         if inside and len(point) >= len(best):
-            best, kind = point, right.split()[0]
+            best, kind = point, os.fsdecode(right.split()[0])
     return kind
 
 

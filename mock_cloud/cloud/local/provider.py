@@ -242,6 +242,6 @@ def _free_port(address: str, port: int) -> int | None:
 
 def _host_resolv_conf() -> str:
     try:
-        return Path("/etc/resolv.conf").read_text()
+        return Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError:
         return ""

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,3 +132,22 @@ def test_mounts_name_the_real_file_system(plan: NodePlan) -> None:
 def test_file_system_types_are_the_kernels() -> None:
     assert filesystem_type(Path("/proc/self")) == "proc"
     assert filesystem_type(Path("/dev/shm/not-there")) == "tmpfs"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount")
+def test_a_mount_point_of_any_bytes_is_read(tmp_path: Path) -> None:
+    """Also where the locale knows ASCII only."""
+    odd = tmp_path / os.fsdecode("a \u00e9\\".encode() + b"\xff")
+    odd.mkdir()
+    code = (
+        "import os, sys, pathlib; from mock_cloud.cloud.local.plan import filesystem_type as f;"
+        "print(f(pathlib.Path(sys.argv[1])), f(pathlib.Path('/proc/self')))"
+    )
+    script = 'mount -t tmpfs none "$1" && exec "$2" -c "$3" "$1"'
+    environ = {"PATH": os.environ["PATH"], "LC_ALL": "C", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", odd, sys.executable, code],
+        env=environ | {"PYTHONCOERCECLOCALE": "0"}, cwd=Path(__file__).parents[3],
+        stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    assert done.stdout == b"tmpfs proc\n"
