@@ -76,6 +76,7 @@ class Terminal:
         )  # fmt: skip
         os.close(follower)
         self.seen = ""
+        self.whole = b""
 
     def resize(self, rows: int, columns: int) -> None:
         size = struct.pack("HHHH", rows, columns, 0, 0)
@@ -91,9 +92,14 @@ class Terminal:
             left = deadline - time.monotonic()
             ready = left > 0 and select.select([self._leader], [], [], left)[0]
             assert ready, f"no {pattern!r} in {self.seen!r}"
-            self.seen += os.read(self._leader, 65536).decode(errors="replace")
+            self.seen += self._read()
         self.seen = self.seen[found.end() :]
         return found
+
+    def _read(self) -> str:
+        data = os.read(self._leader, 65536)
+        self.whole += data
+        return data.decode(errors="replace")
 
     def settings(self) -> list[object]:
         return termios.tcgetattr(self._leader)
@@ -104,7 +110,7 @@ class Terminal:
         while self.process.poll() is None and time.monotonic() < deadline:
             if select.select([self._leader], [], [], 0.1)[0]:
                 try:
-                    self.seen += os.read(self._leader, 65536).decode(errors="replace")
+                    self.seen += self._read()
                 except OSError:
                     break
         return self.process.wait(timeout=10)
@@ -144,6 +150,7 @@ def test_a_shell_on_a_terminal(mock: User) -> None:
         terminal.type("exit 9\n")
         assert terminal.wait() == 9
         assert terminal.settings() == before
+        assert re.search(rb"[^\r]\n", terminal.whole) is None  # each line begins at the margin
     finally:
         terminal.close()
 
