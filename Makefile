@@ -7,6 +7,7 @@ LAB    ?= .lab
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 SRPM   ?=
+MINUTES ?= 5
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' mock_cloud/__init__.py)
 # Debian's packages are not in the RPM database that rpmbuild would ask.
 RPM_NODEPS := $(if $(wildcard /etc/debian_version),--nodeps)
@@ -14,7 +15,7 @@ CLOUDS := $(wildcard $(addprefix tests/integration/test_,$(addsuffix .py, \
 	cleanups clouds_* faults_retries hosts images lab_* other_arches plugin rpkg_mock setup)))
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab demo demo-ec2 test attack test-unit test-pythons test-component test-clouds test-commands test-slow agreement lint type bench rpm man clean
+.PHONY: help prepare venv lab demo demo-ec2 test attack fuzz test-unit test-pythons test-component test-clouds test-commands test-slow agreement lint type bench rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,8 +52,8 @@ test-unit: venv ## the unit tests only: seconds, no root
 test-pythons: venv ## the unit tests under each supported Python that is here; the others are named
 	@$(BIN)/nox
 
-test-component: lab ## the tests of single parts with real peers, and the quick attacks
-	@$(PYTEST) -m 'not slow' tests/component tests/attack
+test-component: lab ## the tests of single parts with real peers, the quick attacks, a minute of fuzzing
+	@$(PYTEST) -m 'not slow' tests/component tests/attack tests/fuzz
 
 test-clouds: lab ## the tests of whole commands, with clouds and hosts
 	@$(PYTEST) -m 'not slow' $(CLOUDS)
@@ -63,8 +64,11 @@ test-commands: lab ## the tests of whole commands, with local nodes
 test-slow: lab ## the rare, long tests
 	@$(PYTEST) -m slow
 
-attack: lab ## attack controller and node, all of it, and write the table in docs/threat-model.md
+attack: lab ## attack controller and node, all of it, and write the tables in docs/
 	@MOCK_CLOUD_WRITE_ATTACKS=1 $(PYTEST) -m 'slow or not slow' tests/attack
+
+fuzz: venv ## spoil the input of every parser of foreign bytes, for MINUTES (5)
+	@$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES)
 
 agreement: lab ## compare with a real mock, scenario by scenario, and write docs/agreement.md
 	@MOCK_CLOUD_WRITE_AGREEMENT=1 $(PYTEST) -m slow tests/integration/test_agreement.py

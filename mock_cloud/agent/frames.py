@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, Protocol
+
+from mock_cloud.agent.json_strict import JsonError, load_json
 
 HEADER_MAX: Final = 1 << 20
 BODY_MAX: Final = 1 << 20
@@ -25,10 +27,6 @@ class FrameError(ValueError):
 
 class Reader(Protocol):
     def read(self, size: int, /) -> bytes: ...
-
-
-def _refuse(name: str) -> NoReturn:
-    raise FrameError(f"{name} is not JSON")
 
 
 def encode_frame(header: Header, body: bytes = b"") -> bytes:
@@ -58,8 +56,8 @@ def read_frame(stream: Reader) -> tuple[Header, bytes] | None:
     if len(text) < header_size or len(body) < body_size:
         raise FrameError("the stream ended inside a frame")
     try:
-        header = json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:  # UnicodeError is a ValueError
+        header = load_json(text)
+    except JsonError as error:
         raise FrameError("a frame's header is not JSON") from error
     if not isinstance(header, dict):
         raise FrameError("a frame's header is not an object")

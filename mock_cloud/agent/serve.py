@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from mock_cloud.agent import serve_facts
 from mock_cloud.agent.blobs import Blobs
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 WORKSPACE: Final = "/var/lib/mock-cloud"
 _TEXT_SHOWN: Final = 200
+_WAITING_MAX: Final = 1024
+"""Requests that wait for the worker; a controller asks for 256 pieces ahead."""
+_THREADS_MAX: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class Server:
         self._launcher = Launcher(workspace)
         self._care = NodeCare(workspace, self._log)
         self._given_up: dict[str, Failure] = {}
-        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._work: queue.Queue[Callable[[], None]] = queue.Queue(_WAITING_MAX)
         self._operations = self._table()
 
     def serve(self, stream: BinaryIO) -> int:
@@ -112,25 +115,28 @@ class Server:
             raise FrameError("a request has no id")
         request = _Request(request_id, header, body)
         name = header.get("op")
+        name = name if isinstance(name, str) else type(name).__name__  # not a list of lists as text
         try:
             operation = self._checked(name, request)
         except Failure as failure:
-            self._log.write("refused-operation", f"{failure.code} {str(name)[:_TEXT_SHOWN]}")
+            self._log.write("refused-operation", f"{failure.code} {name[:_TEXT_SHOWN]}")
             self._answers.fail(request_id, failure)
             return
         if operation.place == "loop":
             self._perform(operation, request)
         elif operation.place == "worker":
-            self._work.put(lambda: self._perform(operation, request))
+            self._work.put(lambda: self._perform(operation, request))  # blocks past _WAITING_MAX
+        elif threading.active_count() > _THREADS_MAX:
+            self._answers.fail(request_id, Failure("busy", "too many requests at once"))
         else:
             arguments = (operation, request)
             threading.Thread(target=self._perform, args=arguments, daemon=True).start()
 
-    def _checked(self, name: Any, request: _Request) -> _Operation:
-        operation = self._operations.get(name) if isinstance(name, str) else None
+    def _checked(self, name: str, request: _Request) -> _Operation:
+        operation = self._operations.get(name)
         if operation is None:
-            raise Failure("unknown-op", f"unknown operation {str(name)[:_TEXT_SHOWN]!r}")
-        self._gate.check(str(name))
+            raise Failure("unknown-op", f"unknown operation {name[:_TEXT_SHOWN]!r}")
+        self._gate.check(name)
         check_keys(request.header, operation.kinds, operation.optional)
         if request.body and not operation.body:
             raise Failure("bad-request", f"{name} has no body")

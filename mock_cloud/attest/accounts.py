@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 _FILE_MAX_BYTES = 4 << 20
+_NUMBER = re.compile(r"[0-9]{1,10}")  # int() takes more: signs, underscores, other scripts
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ def _pairs(data: bytes) -> tuple[tuple[str, int], ...]:
         if not line.strip() or line.startswith("#"):
             continue
         words = line.split(":")
-        if len(words) < 4 or words[0] in found:
+        if len(words) < 4 or words[0] in found or not _NUMBER.fullmatch(words[2]):
             raise ValueError(f"not a line of passwd or group: {line[:80]!a}")
         found[words[0]] = int(words[2])
     return tuple(found.items())

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final
 
+from mock_cloud.agent.json_strict import load_json
 from mock_cloud.cloud.addresses import dump_address, parse_address
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
@@ -119,7 +120,7 @@ def _parse_holder(text: str | None) -> Holder | None:
 def _parse_address(text: str | None) -> NodeAddress | None:
     if text is None:
         return None
-    return parse_address(json.loads(text))
+    return parse_address(load_json(text))
 
 
 def _dump_injected(injected: Mapping[str, InjectedFile]) -> str:
@@ -176,7 +177,7 @@ def parse_mounts(text: str) -> tuple[ExpectedMount, ...]:
 
 
 def _list(text: str, length: int | None = None) -> list[Any]:
-    return _fields(json.loads(text), length)
+    return _fields(load_json(text), length)
 
 
 def _fields(value: object, length: int | None = None) -> list[Any]:
@@ -186,7 +187,7 @@ def _fields(value: object, length: int | None = None) -> list[Any]:
 
 
 def _object(text: str) -> dict[str, Any]:
-    value = json.loads(text)
+    value = load_json(text)
     if not isinstance(value, dict):
         raise ValueError("not an object")
     return value

@@ -6,12 +6,12 @@ The other end is mock-plugins/remote.py; docs/decisions/0020 says why it looks l
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
+from mock_cloud.agent.json_strict import load_json
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.errors import ConfigError
 
@@ -38,7 +38,7 @@ class Handover:
 def parse_handover(data: bytes) -> Handover:
     """ConfigError for anything but what this version's plugin writes."""
     try:
-        found = json.loads(data)
+        found = load_json(data)
     except ValueError as error:
         raise ConfigError(f"mock's plugin handed over no JSON: {error}") from error
     if not isinstance(found, dict) or found.get("version") != VERSION:

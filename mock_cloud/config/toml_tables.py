@@ -22,6 +22,7 @@ else:
 
 FILE_MAX_BYTES: Final = 1 << 20
 
+_TEXT_SHOWN: Final = 300
 _HINT: Final = "mock-cloud-remotes(5) says what may stand there"
 _HEADER: Final = re.compile(r"\s*\[\s*([^\]]+?)\s*\]\s*(?:#.*)?")
 _KEY: Final = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*(?:\.|=)""")
@@ -73,7 +74,7 @@ def read_document(path: Path, tables: Tables) -> Document:
     text = _read(path)
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # not only its own: long integers, deep lists
         found = re.search(r"line (\d+)", str(error))
         raise ConfigError(f"{path}:{found[1] if found else 1}: not TOML: {error}") from error
     parsed: dict[str, dict[str, Any]] = {}
@@ -118,8 +119,10 @@ def _parse_table(
             _refuse(path, text, f"unknown key {name!r}{_near(name, keys)}", table, name)
         try:
             parsed[key.argument] = key.check(raw, path.parent)
-        except Refused as error:
-            _refuse(path, text, f"{name}: {error}", table, name, hint=f"{name}: {key.text}")
+        except (ValueError, ArithmeticError, OSError, RuntimeError) as error:
+            # Refused; or what Python says to a value that no check thought of.
+            hint = f"{name}: {key.text}"
+            _refuse(path, text, f"{name}: {_shown(error)}", table, name, hint=hint)
     for name, key in keys.items():
         if key.required and name not in values:
             message = f"[{table}] lacks the key {name!r}"
@@ -139,6 +142,12 @@ def _read(path: Path) -> str:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8") from error
+
+
+def _shown(error: Exception) -> str:
+    """Its text, short, with what no terminal should get escaped."""
+    text = str(error)[:_TEXT_SHOWN]
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _near(word: str, known: Collection[str]) -> str:

@@ -25,6 +25,8 @@ _SYSTEM: Final = frozenset({
     "proc", "root", "run", "sbin", "srv", "sys", "tmp", "usr", "var",
 })  # fmt: skip
 
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
 _E = TypeVar("_E", bound=Enum)
 
 
@@ -37,9 +39,11 @@ Check = Callable[[Any, Path], Any]
 
 
 def text(raw: Any, _: Path) -> str:
-    """A non-empty string."""
+    """A non-empty string without control characters."""
     if not isinstance(raw, str) or not raw:
         raise Refused(f"a string is wanted, not {raw!r}")
+    if _CONTROL.search(raw):
+        raise Refused(f"a control character is in {raw[:80]!r}")
     return raw
 
 

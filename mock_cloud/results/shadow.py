@@ -22,6 +22,7 @@ from mock_cloud.agent.engine.shadow_tree import (
     add_changed,
     take_listing,
 )
+from mock_cloud.agent.json_strict import load_json
 from mock_cloud.agent.tree_archive import Writer
 from mock_cloud.errors import ResultDirError
 from mock_cloud.results.disk import translate
@@ -134,7 +135,7 @@ class ShadowDir:
 
     def _read_state(self) -> dict[str, Any]:
         try:
-            raw = json.loads(self._state.read_bytes())
+            raw = load_json(self._state.read_bytes())
         except (OSError, ValueError):
             return {}
         return raw if isinstance(raw, dict) else {}

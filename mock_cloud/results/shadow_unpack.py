@@ -7,7 +7,6 @@ builder, which is root, walks there afterwards.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 from mock_cloud.agent import tree_unpack
 from mock_cloud.agent.engine.shadow_tree import FACTS_NAME, RPMDB_PLACES, Facts
+from mock_cloud.agent.json_strict import JsonError, load_json
 from mock_cloud.agent.tree_archive import (
     DEPTH_MAX,
     NAME_MAX_BYTES,
@@ -89,8 +89,8 @@ def _read_facts(reader: Reader, members: Iterator[Member]) -> Facts:
         if len(text) > _FACTS_MAX_BYTES:
             raise TreeError(f"{FACTS_NAME} is too large")
     try:
-        raw: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        raw: Any = load_json(bytes(text))
+    except JsonError as error:
         raise TreeError(f"{FACTS_NAME} is no JSON") from error
     if not isinstance(raw, dict) or raw.keys() != {"rpmdb", "removed"}:
         raise TreeError(f"{FACTS_NAME} has unknown or missing keys")

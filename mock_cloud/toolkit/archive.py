@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from mock_cloud.agent.json_strict import load_json
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Toolkit, ToolkitFile
 from mock_cloud.toolkit import origin
@@ -62,7 +63,7 @@ def find(
     says of itself, where that is known.
     """
     try:
-        facts: dict[str, Any] = json.loads(index.read_bytes())
+        facts: dict[str, Any] = load_json(index.read_bytes())
         archive = index.with_name(f"{facts['digest']}.tar.gz")
         if facts["format"] != _FORMAT or not origin.is_current(facts["origin"]):
             return None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypedDict
 
 from mock_cloud import process
+from mock_cloud.agent.json_strict import load_json
 from mock_cloud.errors import ConfigError
 from mock_cloud.process import CommandFailed
 from mock_cloud.toolkit import archive, origin
@@ -123,7 +124,7 @@ def _pack(index: Path, script: Path, python: Path) -> MockKit:
 
 def _find(index: Path) -> MockKit | None:
     try:
-        facts: dict[str, Any] = json.loads(index.read_bytes())
+        facts: dict[str, Any] = load_json(index.read_bytes())
         kit = _kit(index, facts)
         current = (
             facts["format"] == _FORMAT

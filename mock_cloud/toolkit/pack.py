@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from mock_cloud.agent.json_strict import load_json
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Toolkit
 from mock_cloud.settings import ToolkitSettings
@@ -133,7 +134,7 @@ def _key(source: ToolkitSettings) -> str:
 
 def _read_dates(path: Path) -> dict[str, int]:
     try:
-        found: Any = json.loads(path.read_bytes())
+        found: Any = load_json(path.read_bytes())
         return {str(name): int(date) for name, date in found.items()}
     except FileNotFoundError:
         return {}

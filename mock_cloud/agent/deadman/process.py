@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import select
 import signal
@@ -21,6 +20,7 @@ from typing import Final, NoReturn
 from mock_cloud.agent.deadman.ending import end_node
 from mock_cloud.agent.deadman.timer import ORDER_MAX_BYTES, Timer, parse_order
 from mock_cloud.agent.deadman.wire import BEAT, DIRECTORY, SOCKET, socket_address
+from mock_cloud.agent.json_strict import load_json
 
 _LOOK_EVERY_S: Final = 1.0
 _ORDER_WAIT_S: Final = 30.0
@@ -163,7 +163,7 @@ class _Watch:
         """Take an order; what to answer: nothing but a dot, or why it was refused."""
         now = now_s()
         try:
-            order = parse_order(json.loads(message))
+            order = parse_order(load_json(message))
             if self.timer is None:
                 self.timer = Timer(order, now)
             else:

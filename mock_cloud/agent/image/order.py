@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Final
 
+from mock_cloud.agent.json_strict import load_json
+
 SCHEMA: Final = "mock-cloud/install/1"
 KEYS_MARK: Final = "@GPGKEYS@"
 """Stands in `dnf_conf` for the directory that the keys are written to."""
@@ -40,7 +42,7 @@ def to_json(order: InstallOrder) -> bytes:
 def parse_order(data: bytes) -> InstallOrder:
     """The order in `data`. OrderError names what is wrong."""
     try:
-        raw = json.loads(data)
+        raw = load_json(data)
     except ValueError as error:
         raise OrderError("the order is not JSON") from error
     names = {one.name for one in fields(InstallOrder)}

@@ -14,6 +14,8 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from mock_cloud.agent.json_strict import load_json
+
 SCHEMA: Final = "mock-cloud/job/1"
 
 MODES: Final = (
@@ -223,7 +225,7 @@ def to_json(request: JobRequest) -> bytes:
 def parse_request(data: bytes) -> JobRequest:
     """The request in `data`. RequestError names the first key that is wrong."""
     try:
-        raw = json.loads(data)
+        raw = load_json(data)
     except ValueError as error:
         raise RequestError("the request is not JSON") from error
     request: JobRequest = _build(JobRequest, raw, "request")

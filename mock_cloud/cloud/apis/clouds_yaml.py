@@ -89,6 +89,10 @@ def _find_file(stem: str, named: str, config_home: Path) -> Path | None:
     return None
 
 
+# What PyYAML's constructors let through: of dates, integers, tags without what they ask for.
+_YAML_ERRORS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+
+
 def _clouds(path: Path) -> dict[str, Mapping[str, object]]:
     """The table ``clouds`` of a file, each entry a mapping. ConfigError shows no content."""
     import yaml  # only who has such a file pays for it
@@ -101,7 +105,7 @@ def _clouds(path: Path) -> dict[str, Mapping[str, object]]:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8") from error
-    except yaml.YAMLError as error:
+    except (*_YAML_ERRORS, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 1
         raise ConfigError(f"{path}:{line}: not YAML") from None  # its text quotes the line
@@ -109,9 +113,11 @@ def _clouds(path: Path) -> dict[str, Mapping[str, object]]:
     if not isinstance(clouds, dict):
         raise ConfigError(f"{path} has no table 'clouds'")
     for name, entry in clouds.items():
-        if not isinstance(entry, dict) or not isinstance(entry.get("auth", {}), dict):
-            raise ConfigError(f"{path}: the cloud {name!r} is no table, or its 'auth' is none")
-    return {str(name): entry for name, entry in clouds.items()}
+        if not isinstance(name, str) or not isinstance(entry, dict):
+            raise ConfigError(f"{path}: a cloud is not a name with a table")
+        if not isinstance(entry.get("auth", {}), dict):
+            raise ConfigError(f"{path}: 'auth' of the cloud {name!r} is no table")
+    return dict(clouds)
 
 
 def _flat(entry: Mapping[str, object]) -> dict[str, object]:

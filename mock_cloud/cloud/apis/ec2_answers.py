@@ -7,7 +7,6 @@ Names are those of Amazon's EC2 API reference, version 2016-11-15.
 from __future__ import annotations
 
 import base64
-import binascii
 import ipaddress
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
@@ -134,7 +133,7 @@ def parse_error(body: str) -> str:
     """``CODE: message`` of an error's body; empty if it is none of the API's."""
     try:
         error = find(ET.fromstring(body), "Errors/Error")  # noqa: S314 (expat ≥ 2.4.1 bounds it)
-    except ET.ParseError:
+    except (ET.ParseError, LookupError, ValueError):  # an encoding that it names, but nobody knows
         return ""
     code = "" if error is None else text_at(error, "Code")
     return "" if error is None or not code else f"{code}: {text_at(error, 'Message')}"
@@ -144,7 +143,7 @@ def parse_console(answer: ET.Element) -> str:
     """The text of a GetConsoleOutput answer; empty if there is none yet."""
     try:
         output = base64.b64decode(text_at(answer, "output"))
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error, or text that is not ASCII
         raise OddAnswer("console output that is not base64") from error
     return output.decode(errors="replace")
 
@@ -190,7 +189,7 @@ def _reason(item: ET.Element) -> str:
 def _unix(text: str) -> float:
     try:
         return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
 
 

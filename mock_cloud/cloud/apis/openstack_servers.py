@@ -107,5 +107,5 @@ def _unix(text: object) -> float:
     """Seconds of ``2026-01-31T23:59:59Z``; 0 for anything else."""
     try:
         return datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0

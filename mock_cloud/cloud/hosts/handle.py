@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from mock_cloud.agent.json_strict import load_json
 from mock_cloud.cloud.addresses import dump_address, parse_address
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import NodeAddress
@@ -37,7 +38,7 @@ class Handle:
     def parse(cls, text: str) -> Handle:
         """The handle in the journal's text; none was recorded in an empty one. ConfigError."""
         try:
-            return _parse(json.loads(text)) if text else cls((), 0.0)
+            return _parse(load_json(text)) if text else cls((), 0.0)
         except ValueError as error:
             raise ConfigError(f"the journal's handle of a host is damaged: {error}") from error
 

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.agent.json_strict import load_json
+
 _KEEP_S: Final = 600.0
 
 
@@ -22,7 +24,7 @@ class Lately:
     def failed(self) -> dict[str, float]:
         """When each failed, in unix seconds."""
         try:
-            raw = json.loads(self._path.read_text())
+            raw = load_json(self._path.read_bytes())
         except (OSError, ValueError):
             return {}
         now = time.time()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from mock_cloud.agent.json_strict import load_json
 from mock_cloud.cloud.lease import Holder
 from mock_cloud.errors import CleanupError
 from mock_cloud.process import CommandFailed, run
@@ -52,7 +53,7 @@ def write_facts(directory: Path, facts: NodeFacts) -> None:
 def find_facts(directory: Path) -> NodeFacts | None:
     """What ``node.json`` says; None if it was not written yet or is damaged."""
     try:
-        raw = json.loads((directory / "node.json").read_text())
+        raw = load_json((directory / "node.json").read_bytes())
         init = raw["init"]
         return NodeFacts(
             str(raw["owner"]), _holder(raw["supervisor"]), None if init is None else _holder(init)

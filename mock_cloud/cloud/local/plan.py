@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.agent.json_strict import load_json
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import MOCK_LIBDIR, WORKSPACE
@@ -80,7 +81,7 @@ class NodePlan:
     @classmethod
     def parse(cls, data: bytes) -> NodePlan:
         """The plan in `data`. ValueError."""
-        raw = json.loads(data)
+        raw = load_json(data)
         hints = typing.get_type_hints(cls)
         if not isinstance(raw, dict) or set(raw) != set(hints):
             raise ValueError("not a node's plan")

@@ -8,7 +8,6 @@ namespaces, not by a wall that hostile code could not climb.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import random
 import signal
@@ -18,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.agent.json_strict import load_json
 from mock_cloud.cloud.findings import Finding
 from mock_cloud.cloud.local.examine import examine_machine
 from mock_cloud.cloud.local.files import (
@@ -197,7 +197,7 @@ class LocalProvider:
 
 def _check_answer(output: bytes) -> None:
     try:
-        answer = json.loads(output)
+        answer = load_json(output)
         error, hint, console = answer["error"], answer["hint"], answer["console"]
     except (ValueError, TypeError, KeyError) as wrong:
         text = output.decode(errors="replace").strip()[-500:]
