@@ -8,6 +8,8 @@ BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 SRPM   ?=
 MINUTES ?= 5
+# Fresh systems for test-releases, and what they download.
+RELEASES ?= /var/cache/mock-cloud-releases
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' mock_cloud/__init__.py)
 # Debian's packages are not in the RPM database that rpmbuild would ask.
 RPM_NODEPS := $(if $(wildcard /etc/debian_version),--nodeps)
@@ -15,20 +17,20 @@ CLOUDS := $(wildcard $(addprefix tests/integration/test_,$(addsuffix .py, \
 	cleanups clouds_* faults_retries hosts images lab_* other_arches plugin rpkg_mock setup)))
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab demo demo-ec2 test attack fuzz test-unit test-pythons test-component test-clouds test-commands test-slow agreement lint type bench rpm man clean
+.PHONY: help prepare venv lab demo demo-ec2 demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-component test-clouds test-commands test-slow agreement lint type bench rpm man clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  make demo SRPM=foo.src.rpm   the same with your own package"
 
 prepare: ## install what the lab and the tests need (apt or dnf, as root)
-	@$(PYTHON) -m tests.lab prepare
+	@$(PYTHON) -m tests.lab prepare --dir $(LAB)
 
 venv: $(VENV)/.stamp ## make the virtual environment
 
 $(VENV)/.stamp: pyproject.toml setup.py | prepare
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@$(PYTHON) -m tests.lab step --dir $(LAB) venv 'pip installs mock-cloud and what its tests need into $(VENV)' -- \
+		sh -ec '$(PYTHON) -m venv $(VENV); $(BIN)/python -m pip install --disable-pip-version-check -e ".[test]"'
 	@touch $@
 
 lab: venv ## pack the lab's RPM distribution and its node image
@@ -36,6 +38,9 @@ lab: venv ## pack the lab's RPM distribution and its node image
 
 demo: lab ## build a package on an attested local node, then show a refusal
 	@$(BIN)/python -m tests.lab demo --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
+
+demo-stop: ## end what make demo left running
+	@$(BIN)/python -m tests.lab demo-stop --dir $(LAB)
 
 demo-ec2: lab ## the same on an instance of EC2's API, with cloud-init and an address of its own
 	@$(BIN)/python -m tests.lab demo-ec2 --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
@@ -72,6 +77,16 @@ fuzz: venv ## spoil the input of every parser of foreign bytes, for MINUTES (5)
 
 agreement: lab ## compare with a real mock, scenario by scenario, and write docs/agreement.md
 	@MOCK_CLOUD_WRITE_AGREEMENT=1 $(PYTEST) -m slow tests/integration/test_agreement.py
+
+test-releases: venv ## make demo and make test on fresh Debian 12, 13 and testing, 40 minutes
+	@$(BIN)/python -m tests.releases --cache $(RELEASES)
+	@$(MAKE) --no-print-directory test-rpm-system
+
+test-newest: venv ## the unit tests and make demo on fresh Debian testing
+	@$(BIN)/python -m tests.releases --cache $(RELEASES) --quick
+
+test-rpm-system: lab ## make demo, and mock-cloud's own RPMs, on a system without dpkg
+	@$(PYTEST) -m slow tests/releases
 
 lint: venv ## ruff and the import contracts
 	@$(BIN)/ruff check .

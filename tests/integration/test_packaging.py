@@ -64,12 +64,18 @@ def test_mock_cloud_builds_itself(mock: User, tmp_path: Path) -> None:
     assert "/usr/bin/mock-cloud" in listing
     assert "/usr/bin/mock-cloud-session" in listing
     assert "/usr/share/mock-cloud/remote.py" in listing
-    assert "/etc/mock/remotes.d/local.toml" in listing
+    assert "/usr/share/mock-cloud/remotes.d/local.toml" in listing
+    assert "/etc/mock/remotes.d" in listing
+    assert not [path for path in listing if path.startswith("/etc/mock/remotes.d/")]
     assert any(path.endswith("/mockbuild/plugins/remote.py") for path in plugin)
     assert {"/usr/libexec/mock-cloud/bin/mock", "/etc/profile.d/mock-cloud.sh"} <= set(launcher)
     assert "/usr/bin/mock" not in [*listing, *plugin, *launcher]  # that is mock's own
     pages = {Path(path).name.partition(".")[0] for path in listing if "/man" in path}
     assert pages >= {"mock-cloud", "mock-cloud-mock", "mock-cloud-remotes"}
-    modules = {path.rpartition("site-packages/")[2] for path in listing if path.endswith(".py")}
+    modules = {
+        f"mock_cloud/{path.partition('/mock_cloud/')[2]}"
+        for path in listing
+        if path.endswith(".py")
+    }
     sources = (repository_root() / "mock_cloud").rglob("*.py")
     assert modules >= {str(path.relative_to(repository_root())) for path in sources}

@@ -6,11 +6,11 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 from mock_cloud.errors import MockCloudError
+from tests.lab import steps
 from tests.lab.layout import Lab, default_lab, foreign_lab, locked
 
 
@@ -19,15 +19,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dir", type=Path, default=default_lab().root, help="default: .lab")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("prepare", help="install what is missing on this machine")
+    step = verbs.add_parser("step", help="run a command, its output in a file, and say so")
+    step.add_argument("log", help="name of the file below the lab's directory log")
+    step.add_argument("title")
+    step.add_argument("command", nargs="+")
     build = verbs.add_parser("build", help="make the distribution and the node's tree")
     build.add_argument("--arch", help="another architecture's, of Debian's packages, with qemu")
     demo = verbs.add_parser("demo", help="build a package on an attested node; refuse another")
     demo.add_argument("--srpm", type=Path, help="the user's own, instead of GNU hello")
+    verbs.add_parser("demo-stop", help="end what the demonstration left running")
     demo_ec2 = verbs.add_parser("demo-ec2", help="the same on an instance of EC2's API")
     demo_ec2.add_argument("--srpm", type=Path, help="the user's own, instead of GNU hello")
     serve = verbs.add_parser("serve", help="serve the distribution over HTTP until interrupted")
     serve.add_argument("--port", type=int, default=8999)
     serve.add_argument("--etc", type=Path, help="where mock's configuration goes")
+    serve.add_argument("--hours", type=float, help="end after so long")
     cloud = verbs.add_parser("cloud", help="run a cloud of local nodes until interrupted")
     cloud.add_argument("name", choices=("ec2", "openstack"))
     cloud.add_argument("--etc", type=Path, help="where mock's configuration and a remote go")
@@ -39,62 +45,68 @@ def _parser() -> argparse.ArgumentParser:
 def _build(lab: Lab) -> None:
     from tests.lab import dist, manifest, node
 
-    steps = (
-        ("distribution", dist.build),
-        ("node tree", node.build),
-        ("signed manifest of the node tree", manifest.build),
+    parts = (
+        ("the lab's RPM distribution", dist.build),
+        ("the node's tree", node.build),
+        ("the signed manifest of the node's tree", manifest.build),
     )
-    for what, make in steps:
-        started_s = time.monotonic()
-        with locked(lab):
-            made = make(lab)
-        state = "made" if made else "unchanged"
-        print(f"lab: {what} {state}, {time.monotonic() - started_s:.1f} s")
+    for what, make in parts:
+        with steps.step(what), locked(lab):
+            make(lab)
 
 
-def _serve(lab: Lab, port: int, etc: Path) -> None:
+def _serve(lab: Lab, port: int, etc: Path, hours: float | None) -> None:
     from tests.lab import chroots
     from tests.lab.http import FileServer
 
     with FileServer({"/dist": lab.dist}, port=port) as server:
         written = chroots.write(lab, etc, repository_url=f"{server.url}/dist")
         print(f"lab: {server.url}/dist; mock --configdir {written.path}", flush=True)
+        if hours is not None:
+            signal.setitimer(signal.ITIMER_REAL, hours * 3600)
         with suppress(KeyboardInterrupt):
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            signal.sigwait({signal.SIGINT, signal.SIGTERM, signal.SIGALRM})
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    lab = Lab(options.dir.absolute())
-    try:
-        if options.verb == "prepare":
+def _perform(lab: Lab, options: argparse.Namespace) -> None:
+    """Do what the verb says; imports are late, since `prepare` runs before there is a lab."""
+    match options.verb:
+        case "prepare":
             from tests.lab.prepare import prepare
 
-            done = prepare()
-            print("lab: installed " + " ".join(done) if done else "lab: nothing missing")
-        elif options.verb == "build":
-            if options.arch:
-                from tests.lab.foreign import emulated
+            prepare(lab.log("packages"))
+        case "step":
+            with steps.step(f"{options.title} ({lab.log(options.log)})"):
+                steps.run_logged(options.command, lab.log(options.log))
+        case "build" if options.arch:
+            from tests.lab.foreign import emulated
 
-                with emulated(options.arch):
-                    _build(foreign_lab(lab, options.arch))
-            else:
-                _build(lab)
-        elif options.verb == "demo":
+            with emulated(options.arch):
+                _build(foreign_lab(lab, options.arch))
+        case "build":
+            _build(lab)
+        case "demo" | "demo-stop":
             from tests.lab import demo
 
-            demo.perform(lab, options.srpm)
-        elif options.verb == "cloud":
+            demo.perform(lab, options.srpm) if options.verb == "demo" else demo.stop(lab)
+        case "demo-ec2":
+            from tests.lab import demo_ec2
+
+            demo_ec2.perform(lab, options.srpm)
+        case "cloud":
             from tests.lab.clouds import serve
 
             etc = options.etc or lab.root / "etc" / options.name
             serve.serve(options.name, lab, etc.absolute())
-        elif options.verb == "demo-ec2":
-            from tests.lab import demo_ec2
+        case "serve":
+            etc = options.etc or lab.root / "etc" / "mock"
+            _serve(lab, options.port, etc.absolute(), options.hours)
 
-            demo_ec2.perform(lab, options.srpm)
-        elif options.verb == "serve":
-            _serve(lab, options.port, (options.etc or lab.root / "etc" / "mock").absolute())
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        _perform(Lab(options.dir.absolute()), options)
     except MockCloudError as error:
         print(f"lab: {error.message}", file=sys.stderr)
         if error.hint:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab.layout import RELEASES, Lab
+from tests.lab.prepare import is_debian
 
 _TEMPLATE = """\
 # What both releases of the lab have in common.
@@ -21,9 +22,7 @@ config_opts['dist'] = 'lab{{ releasever }}'
 config_opts['extra_chroot_dirs'] = ['/run/lock']
 config_opts['package_manager'] = 'dnf4'
 config_opts['use_bootstrap'] = False
-# Debian's rpm, which the lab's distribution is packed from, defaults to ~/.rpmdb.
-config_opts['macros']['%_dbpath'] = '/var/lib/rpm'
-
+@DBPATH@
 config_opts['dnf.conf'] = \"\"\"
 [main]
 reposdir=/dev/null
@@ -43,6 +42,11 @@ baseurl=@BASEURL@/{{ releasever }}
 gpgkey=file://@KEY@
 skip_if_unavailable=False
 \"\"\"
+"""
+
+_DBPATH = """\
+# Debian's rpm, which the lab's distribution is packed from, defaults to ~/.rpmdb.
+config_opts['macros']['%_dbpath'] = '/var/lib/rpm'
 """
 
 _CHROOT = """\
@@ -104,6 +108,7 @@ def write(lab: Lab, path: Path, *, repository_url: str) -> ConfigDirectory:
     """
     arch = lab.arch
     template = _TEMPLATE.replace("@BASEURL@", repository_url.rstrip("/"))
+    template = template.replace("@DBPATH@", _DBPATH if is_debian() else "")
     files = {
         "site-defaults.cfg": _SITE_DEFAULTS,
         "chroot-aliases.cfg": _ALIASES,

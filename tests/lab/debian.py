@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,6 +116,9 @@ def installed(native: str) -> dict[str, DebianPackage]:
     return packages
 
 
+Fetch = Callable[[str], dict[str, "DebianPackage"]]
+
+
 @dataclass(frozen=True, slots=True)
 class Closure:
     """The chosen packages by name, and for each the names it requires within the choice."""
@@ -124,40 +127,67 @@ class Closure:
     requires: dict[str, tuple[str, ...]]
 
 
+class _Choice:
+    """Packages to choose from, which grow by what is fetched."""
+
+    def __init__(self, everything: dict[str, DebianPackage], fetch: Fetch | None) -> None:
+        self.packages: dict[str, DebianPackage] = {}
+        self._providers: dict[str, list[str]] = {}
+        self._fetch = fetch
+        self._add(everything)
+
+    def _add(self, packages: dict[str, DebianPackage]) -> None:
+        self.packages.update(packages)
+        for package in packages.values():
+            for name in package.provides:
+                self._providers.setdefault(name, []).append(package.name)
+
+    def candidates(self, group: tuple[str, ...]) -> list[str]:
+        """The packages that satisfy one of the alternatives, those of that name first."""
+        found = [name for name in group if name in self.packages]
+        return found + [real for name in group for real in sorted(self._providers.get(name, ()))]
+
+    def fetch(self, name: str) -> None:
+        """Add the package `name` from the archive, where that is wanted."""
+        if self._fetch is not None:
+            self._add(self._fetch(name))
+
+
 def close(
     everything: dict[str, DebianPackage],
     seeds: tuple[str, ...],
     *,
     left_out: frozenset[str],
     not_required: Mapping[str, frozenset[str]],
+    fetch: Fetch | None = None,
 ) -> Closure:
-    """Seeds and all they depend on. Raises `LabError` naming what is not installed.
+    """Seeds and all they depend on; a seed may be a name that a package provides.
 
-    `left_out` names packages to ignore altogether, `not_required` single dependencies.
+    `left_out` names packages to ignore altogether, `not_required` single dependencies. A dependency
+    that is not in `everything` is taken from `fetch`: a package that was fetched itself has some
+    that this machine has not. Raises `LabError` naming what is in neither.
     """
-    absent = [name for name in seeds if name not in everything]
+    choice = _Choice(everything, fetch)
+    absent = [name for name in seeds if not choice.candidates((name,))]
     if absent:
         raise LabError(
             "not installed: " + " ".join(absent), hint="run: python3 -m tests.lab prepare"
         )
-    providers: dict[str, list[str]] = {}
-    for package in everything.values():
-        for name in package.provides:
-            providers.setdefault(name, []).append(package.name)
     chosen: dict[str, DebianPackage] = {}
     requires: dict[str, tuple[str, ...]] = {}
-    queue = list(seeds)
+    queue = [choice.candidates((name,))[0] for name in seeds]
     while queue:
         name = queue.pop(0)
         if name in chosen:
             continue
-        chosen[name] = everything[name]
+        chosen[name] = choice.packages[name]
         needs = []
-        for group in everything[name].depends:
+        for group in chosen[name].depends:
             if any(item in left_out | not_required.get(name, frozenset()) for item in group):
                 continue
-            candidates = [item for item in group if item in everything]
-            candidates += [real for item in group for real in sorted(providers.get(item, ()))]
+            if not choice.candidates(group):
+                choice.fetch(group[0])
+            candidates = choice.candidates(group)
             if not candidates:
                 raise LabError(f"{name} depends on {' | '.join(group)}: not installed")
             pick = next((item for item in candidates if item in chosen), candidates[0])

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`make demo`: a package built on an attested local node, and a tampered node refused.
 
-Everything it shows is done by the commands it prints; nothing is simulated.
+Everything it shows is done by the commands it prints; nothing is simulated. README's first block is
+what it prints.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,104 +18,154 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.lab import chroots, srpm
+from tests.lab import background, chroots, srpm
 from tests.lab.chroots import ConfigDirectory
-from tests.lab.copies import change_a_byte
+from tests.lab.copies import change_a_byte, find_program
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab, LabError
 
-VICTIM = "usr/bin/x86_64-linux-gnu-gcc-12"
 REFUSED = 77
+# mock's own lines; what dnf and rpmbuild print stands between them.
+_MESSAGE = re.compile(r"(INFO|WARNING|ERROR|CRITICAL|Start|Finish): |       ")
+_SHOWN_LINES = 40  # of the output of a command that failed
 
 
 def perform(lab: Lab, own_srpm: Path | None) -> None:
-    """Run the demonstration. LabError at the first thing that is not as it should be."""
+    """Run the demonstration. LabError at the first thing that is not as it should be.
+
+    It leaves the repositories served and the trusted node warm, for more builds: `stop` ends both.
+    """
     place = lab.root / "demo"
+    stop(lab)
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    package = own_srpm if own_srpm is not None else srpm.build(lab, srpm.hello(lab))
+    source = own_srpm if own_srpm is not None else srpm.build(lab, srpm.hello(lab))
+    package = Path(shutil.copy(source, place))
     with ExitStack() as stack:
         server = stack.enter_context(FileServer({"/dist": lab.dist}))
         config = chroots.write(lab, place / "etc" / "mock", repository_url=f"{server.url}/dist")
         _write_tampered_remote(config, place)
         show = Show(place, config)
-        stack.callback(show.quietly, "mock-cloud", "release", "--all")
+        unless_shown = stack.enter_context(ExitStack())
+        unless_shown.callback(show.quietly, "mock-cloud", "release", "--all")
         _build(show, package, server)
         _refuse(show, lab, package, place)
+        unless_shown.pop_all()
+    background.start(lab, place, server.port)
+    _summarize(show, place)
+
+
+def stop(lab: Lab) -> None:
+    """End what an earlier demonstration left running; nothing if there was none."""
+    place = lab.root / "demo"
+    if background.stop(place):
+        Show(place, ConfigDirectory(place / "etc" / "mock", lab.arch)).quietly(
+            "mock-cloud", "release", "--all"
+        )
 
 
 class Show:
-    """Runs commands as a user would, with a state of their own, and shows them."""
+    """Runs commands as a user would, in `place` with a state of their own, and shows them.
+
+    What a command prints besides mock's messages goes to a file, which is shown if it fails.
+    """
 
     def __init__(
         self, place: Path, config: ConfigDirectory, extra: Mapping[str, str] | None = None
     ) -> None:
         self.place = place
         self.config = config
-        self._bin = Path(sys.executable).parent
-        self._env: Mapping[str, str] = {
-            **os.environ,
-            "PATH": f"{self._bin}:{os.environ.get('PATH', os.defpath)}",
-            "XDG_STATE_HOME": str(place / "state"),
-            **(extra or {}),
-        }
+        self.commands = place / "bin"
+        self.commands.mkdir(exist_ok=True)
+        for name in ("mock", "mock-cloud"):
+            self._write_command(name, extra or {})
+        self._env = {**os.environ, "PATH": f"{self.commands}:{os.environ.get('PATH', os.defpath)}"}
+
+    def _write_command(self, name: str, extra: Mapping[str, str]) -> None:
+        """The command `name` with this demonstration's configuration and state."""
+        settings = {"XDG_STATE_HOME": str(self.place / "state"), **extra}
+        exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in settings.items())
+        program = shlex.quote(str(Path(sys.executable).with_name(name)))
+        configdir = f"--configdir {shlex.quote(str(self.config.path))}"
+        if name == "mock":
+            command = f'exec {program} {configdir} "$@"\n'
+        else:
+            verbs = "attest|doctor|nodes|reap|release"
+            command = f'case $1 in {verbs}) set -- "$@" {configdir};; esac\nexec {program} "$@"\n'
+        place = self.commands / name
+        place.write_text(f"#!/bin/sh\n{exports}{command}")
+        place.chmod(0o755)
 
     def heading(self, text: str) -> None:
-        print(f"\n== {text}", flush=True)
+        print(f"\n# {text}", flush=True)
 
     def run(self, *argv: str, expect: int = 0) -> float:
         """Show and run a command; seconds it took. LabError for another exit status."""
         print(f"$ {shlex.join(argv)}", flush=True)
-        started_s = time.monotonic()
-        done = subprocess.run([str(self._bin / argv[0]), *argv[1:]], env=self._env, check=False)
-        print(f"  (exit status {done.returncode})", flush=True)
-        if done.returncode != expect:
-            raise LabError(f"{argv[0]} ended with {done.returncode}, not {expect}")
-        return time.monotonic() - started_s
+        log = self.place / f"{time.monotonic_ns()}.log"
+        began_s = time.monotonic()
+        hidden = 0
+        with (
+            log.open("w") as copy,
+            subprocess.Popen(
+                argv, env=self._env, cwd=self.place, text=True, errors="replace",
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            ) as process,
+        ):  # fmt: skip
+            assert process.stdout is not None
+            for line in process.stdout:
+                copy.write(line)
+                if argv[0] != "mock" or _MESSAGE.match(line):
+                    print(line, end="", flush=True)
+                else:
+                    hidden += 1
+        if process.returncode != expect:
+            if hidden:
+                print("".join(log.read_text().splitlines(keepends=True)[-_SHOWN_LINES:]))
+            raise LabError(
+                f"{argv[0]} ended with {process.returncode}, not {expect}", hint=f"see {log}"
+            )
+        if expect:
+            print(f"(exit status {expect})")
+        return time.monotonic() - began_s
 
     def quietly(self, *argv: str) -> None:
-        command = [str(self._bin / argv[0]), *argv[1:]]
-        subprocess.run(command, env=self._env, check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            argv, env=self._env, cwd=self.place, check=False, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
 
-    def mock(self, remote: str, results: Path, package: Path) -> Sequence[str]:
-        options = ("--configdir", str(self.config.path), "-r", self.config.chroot())
-        return ("mock", *options, "--remote", remote, "--resultdir", str(results), str(package))
+    def mock(self, remote: str, results: str, package: Path) -> Sequence[str]:
+        words = ("--remote", remote, "--resultdir", results, package.name)
+        return ("mock", "-r", self.config.chroot(), *words)
 
 
 def _build(show: Show, package: Path, server: FileServer) -> None:
-    results = show.place / "results"
-    configdir = str(show.config.path)
-    show.heading("the remote: an RPM tree of the lab's distribution, booted in namespaces")
-    show.run("mock-cloud", "doctor", "local", "--configdir", configdir)
-    show.heading(f"build {package.name} on a new node")
-    cold_s = show.run(*show.mock("local", results, package))
-    show.heading("what came back, in the local directory")
-    for path in sorted(results.iterdir()):
-        print(f"  {path.stat().st_size:>9,}  {path.name}")
-    if not list(results.glob("*.rpm")):
+    show.heading("A node is attested: an RPM tree, booted in namespaces of this machine.")
+    show.run("mock-cloud", "attest", "local")
+    show.heading("A package is built on it.")
+    show.run(*show.mock("local", "results", package))
+    show.run("ls", "results")
+    if not list((show.place / "results").glob("*.rpm")):
         raise LabError("no package came back")
-    show_file(results / "remote_order.log", "the node's own log")
-    show.heading("once more, on the warm node: repositories asked, nothing downloaded")
+    show.heading("Once more, on the warm node.")
     server.forget_accesses()
-    warm_s = show.run(*show.mock("local", results, package))
+    show.run(*show.mock("local", "results", package))
     paths = [access.path for access in server.accesses()]
     packages = [path for path in paths if path.endswith(".rpm")]
-    asked = f"{len(packages)} packages" if packages else " ".join(paths)
-    print(f"  {cold_s:.1f} s cold, {warm_s:.1f} s warm; requests: {asked or 'none'}")
-    show.run("mock-cloud", "nodes")
+    print(f"(requests to the repository: {len(paths)}, for packages: {len(packages)})")
 
 
 def _refuse(show: Show, lab: Lab, package: Path, place: Path) -> None:
-    show.heading(f"a second node, with one byte changed in its /{VICTIM}")
-    change_a_byte(lab.tree, place / "tampered", VICTIM)
-    results = place / "refused"
-    show.run(*show.mock("tampered", results, package), expect=REFUSED)
-    print("  in its result directory:", " ".join(sorted(path.name for path in results.iterdir())))
-    show_file(results / "remote_attestation.log", "the verdict")
-    show_file(results / "remote_order.log", "the node's own log: no blob, no job")
-    if " blob " in (results / "remote_order.log").read_text():
+    victim = find_program(lab.tree, "gcc")
+    show.heading(f"A second node, with one byte changed in its /{victim}.")
+    change_a_byte(lab.tree, place / "tampered", victim)
+    show.run(*show.mock("tampered", "refused", package), expect=REFUSED)
+    show.heading("What the refused node was sent, by its own log: no source, no job.")
+    show.run("cat", "refused/remote_order.log")
+    if " blob " in (place / "refused/remote_order.log").read_text():
         raise LabError("a refused node was sent something")
-    if list(results.glob("*.rpm")):
+    if list((place / "refused").glob("*.rpm")):
         raise LabError("a refused node gave results")
 
 
@@ -126,7 +178,11 @@ def _write_tampered_remote(config: ConfigDirectory, place: Path) -> None:
     config.remote_file.with_name("tampered.toml").write_text("\n".join(lines) + "\n")
 
 
-def show_file(path: Path, title: str) -> None:
-    print(f"  {title} ({path.name}):")
-    for line in path.read_text().splitlines():
-        print(f"    {line}")
+def _summarize(show: Show, place: Path) -> None:
+    print(f"""
+# Done: built on an attested node, refused by a changed one. Everything is in {place}.
+# The lab keeps running for {background.HOURS} hours. In another terminal, as root:
+PATH={show.commands}:$PATH
+mock -r {show.config.chroot()} --remote local foo.src.rpm
+# It ends with:
+make demo-stop""")

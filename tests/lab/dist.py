@@ -95,13 +95,7 @@ def build(lab: Lab) -> bool:
         from tests.lab import fedora  # another family of machines, its own packages
 
         return fedora.build(lab)
-    everything = _packages(lab)
-    closure = debian.close(
-        everything,
-        seeds.SEEDS,
-        left_out=seeds.NOT_PACKED,
-        not_required=seeds.NOT_REQUIRED,
-    )
+    closure = choose(lab, seeds.SEEDS)
     key = input_key(closure, lab)
     if stamp_matches(lab.dist / "key", key):
         return False
@@ -121,6 +115,17 @@ def build(lab: Lab) -> bool:
     fresh.rename(lab.dist)
     shutil.rmtree(lab.work)
     return True
+
+
+def choose(lab: Lab, wanted: tuple[str, ...]) -> debian.Closure:
+    """The Debian packages `wanted`, and all that they need."""
+    return debian.close(
+        _packages(lab),
+        wanted,
+        left_out=seeds.NOT_PACKED,
+        not_required=seeds.NOT_REQUIRED,
+        fetch=None if lab.is_foreign else lambda name: debs.fetch(lab, (name,)),
+    )
 
 
 def _packages(lab: Lab) -> dict[str, debian.DebianPackage]:
@@ -149,7 +154,7 @@ def _pack(closure: debian.Closure, lab: Lab, fresh: Path) -> None:
                 number,
                 pool.submit(
                     build_rpm,
-                    _closed(package, provided),
+                    without_absent_sonames(package, provided),
                     scratch,
                     fresh / str(number),
                     lab.arch,
@@ -165,8 +170,8 @@ def _pack(closure: debian.Closure, lab: Lab, fresh: Path) -> None:
             os.link(path, fresh / "2" / path.name)
 
 
-def _closed(package: Package, provided: set[str]) -> Package:
-    """Without sonames that nothing here has: Debian only recommends those (plugins)."""
+def without_absent_sonames(package: Package, provided: set[str]) -> Package:
+    """`package` without required sonames that nothing in `provided` is: Debian recommends those."""
     requires = tuple(
         name for name in package.requires if not name.endswith(")(64bit)") or name in provided
     )

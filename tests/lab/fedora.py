@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The lab on Fedora and EL: the real distribution's packages instead of repacked ones.
 
-NEVER RUN YET: it was written on Debian from dnf's and createrepo_c's documentation. Release
-1 is what the base repositories have, release 2 has the updates too, so that packages which are
+`make test-rpm-system` runs it in a system of the lab's own packages
+(tests/releases/rpm_system.py); on Fedora itself it was not run yet. Release 1 is what the base repositories have, release 2 has the updates too, so that packages which are
 old but signed exist here as well. The packages keep the distribution's own signatures.
 """
 
@@ -61,6 +61,7 @@ NODE = (
     "createrepo_c",
     "dnf",
     "dnf-plugins-core",
+    "gcc",
     "glibc-minimal-langpack",
     "gzip",
     "iproute",

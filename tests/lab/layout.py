@@ -77,6 +77,10 @@ class Lab:
     def work(self) -> Path:
         return self.root / "work"
 
+    def log(self, name: str) -> Path:
+        """The file for the output of one step."""
+        return self.root / "log" / f"{name}.log"
+
 
 def repository_root() -> Path:
     """The top of this project's checkout."""

@@ -16,6 +16,7 @@ from tests.lab.prepare import is_debian
 
 _MODULES = ("node",)
 _DNF_TIMEOUT_S = 600.0
+_DATABASES = ("var/lib/rpm/rpmdb.sqlite", "usr/lib/sysimage/rpm/rpmdb.sqlite")
 
 _NOTES = "/.lab-dnf"  # dnf takes these directories relative to the installation's root
 
@@ -54,8 +55,8 @@ def install(
     with tempfile.TemporaryDirectory(prefix="lab-dnf-") as directory:
         state = Path(directory)
         (state / "none").mkdir()
-        # Debian's rpm puts a database below the caller's home unless told otherwise.
-        (state / ".rpmmacros").write_text("%_dbpath /var/lib/rpm\n")
+        if is_debian():  # whose rpm puts a database below the caller's home
+            (state / ".rpmmacros").write_text("%_dbpath /var/lib/rpm\n")
         home = {"HOME": directory}
         (state / "dnf.conf").write_text(
             _DNF_CONF.format(state=state, notes=_NOTES, baseurl=baseurl, key=key)
@@ -76,7 +77,7 @@ def _settle(root: Path) -> None:
     run(["chroot", str(root), "/sbin/ldconfig"], timeout_s=60)  # its own: it knows its machine
     (root / "var/cache/ldconfig/aux-cache").unlink(missing_ok=True)
     (root / "etc/machine-id").write_text("")
-    database = root / "var/lib/rpm/rpmdb.sqlite"
+    (database,) = (place for place in map(root.joinpath, _DATABASES) if place.is_file())
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for name in ("rpmdb.sqlite-wal", "rpmdb.sqlite-shm"):

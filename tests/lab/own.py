@@ -74,6 +74,8 @@ def extra_files(name: str) -> tuple[Entry, ...]:
             file(f"/etc/pam.d/common-{kind}", text, flag="%config(noreplace)")
             for kind, text in _PAM.items()
         )
+    if name == "openssh-server":
+        return (directory("/run/sshd"),)
     if name == "bash":  # as on RPM distributions; Debian's sh is dash
         return (link("/usr/bin/sh", "bash"),)
     return ()
@@ -146,6 +148,7 @@ def rpm_config(triplet: str) -> Package:
 %_dbpath /var/lib/rpm
 %_lib lib/{triplet}
 %_libdir %{{_prefix}}/%{{_lib}}
+%python3_sitelib %{{_prefix}}/lib/python3/dist-packages
 %_build_id_links compat
 %_enable_debug_packages 1
 %build_ldflags -Wl,-z,relro -Wl,-z,now
@@ -193,10 +196,9 @@ Subsystem sftp internal-sftp
 
 
 def node() -> Package:
-    """What turns a tree into a node: sshd's configuration and its directory."""
+    """What turns a tree into a node: sshd's configuration, and directories."""
     entries = (
         file("/etc/ssh/sshd_config", SSHD_CONFIG, 0o600),
-        directory("/run/sshd"),
         directory("/root/.ssh", 0o700),
         directory("/etc/yum.repos.d"),
         directory("/var/lib/mock"),

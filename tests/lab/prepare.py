@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import textwrap
 from pathlib import Path
 
-from mock_cloud.process import CommandFailed, run
+from mock_cloud.process import run
 from tests.lab import seeds
 from tests.lab.layout import LabError
+from tests.lab.steps import run_logged, say, step
 
-_APT_TIMEOUT_S = 900.0
 _WAIT = ("-o", "DPkg::Lock::Timeout=300")  # another apt may be at work
 
 
@@ -43,28 +45,38 @@ def missing() -> tuple[str, ...]:
     return tuple(name for name in wanted() if name not in installed)
 
 
-def prepare() -> tuple[str, ...]:
-    """Install what is missing; returns what was installed. Needs root only if it has work."""
+def prepare(log: Path) -> None:
+    """Install what is missing, having said what; needs root only if it has work.
+
+    What the package manager prints goes to `log`.
+    """
     names = missing()
     if not names:
-        return ()
+        return
     if os.geteuid() != 0:
         raise LabError(
             "not installed: " + " ".join(names), hint="as root: python3 -m tests.lab prepare"
         )
-    if not is_debian():
-        run(["dnf", "-q", "-y", "install", *names], timeout_s=_APT_TIMEOUT_S)
-        return names
-    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "-qq", "-y", "--no-install-recommends", *_WAIT, "install", *names]
+    program = "apt" if is_debian() else "dnf"
+    listed = textwrap.fill(" ".join(names), 96, initial_indent="  ", subsequent_indent="  ")
+    say(f"{program} installs on this machine, with what they need:\n{listed}")
+    with step(f"packages of this machine ({log})"):
+        if is_debian():
+            install_debs(names, log)
+        else:
+            run_logged(["dnf", "-y", "install", *names], log)
+
+
+def install_debs(names: tuple[str, ...], log: Path) -> None:
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    install = ["apt-get", "-y", "--no-install-recommends", *_WAIT, "install", *names]
+    # Old or absent lists of packages are the rule, and apt's words about them would only confuse.
+    if subprocess.run(
+        [*install, "--print-uris"], env=env, capture_output=True, check=False
+    ).returncode:
+        run_logged(["apt-get", "update"], log, env=env)
     try:
-        try:
-            run(install, timeout_s=_APT_TIMEOUT_S, extra_env=quiet)
-        except CommandFailed:  # mostly old or absent package lists
-            run(["apt-get", "-qq", "update"], timeout_s=_APT_TIMEOUT_S, extra_env=quiet)
-            run(install, timeout_s=_APT_TIMEOUT_S, extra_env=quiet)
-    except CommandFailed as error:
-        raise LabError(
-            f"cannot install {' '.join(names)}: {error}", hint="see apt-get's message above"
-        ) from error
-    return names
+        run_logged(install, log, env=env)
+    except LabError:  # lists that are there, and older than the archive
+        run_logged(["apt-get", "update"], log, env=env)
+        run_logged(install, log, env=env)

@@ -118,8 +118,9 @@ def files_line(entry: Entry) -> str:
         words.append(entry.flag)
     if entry.capabilities:
         words.append(f"%caps({entry.capabilities})")
+    # Without quotes: those hide patterns from rpm 4.20 and later, and not from those before.
     escaped = _GLOB.sub(r"[\1]", entry.path).replace("%", "%%")
-    words.append(f'"{escaped}"')
+    words.append(escaped.replace(" ", "?"))
     return " ".join(words)
 
 

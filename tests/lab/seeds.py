@@ -115,6 +115,9 @@ CLOUD = (
 
 SEEDS = tuple(sorted({*BASE, *PACKAGING, *DEVELOPMENT, *CLOUD, *FETCHED}))
 
+# What a controller has besides: make demo runs on it, and mock-cloud's RPMs are made there.
+CONTROLLER = ("git", "gnupg", "openssh-client", "python3-venv")
+
 # Needed by Debian's maintainer scripts only, which no RPM here carries.
 NOT_PACKED = frozenset(
     {
@@ -129,6 +132,8 @@ NOT_PACKED = frozenset(
         "lsb-base",
         "media-types",
         "runit-helper",
+        "systemd-standalone-sysusers",
+        "systemd-sysusers",
         "sysvinit-utils",
         "ucf",
     }
@@ -153,7 +158,7 @@ NOT_REQUIRED = {
 }
 
 # What Debian leaves out because it is essential there, hence always installed.
-REQUIRES = {"libc6": ("libc-bin",), "rpm": ("bash", "coreutils")}
+REQUIRES = {"libc6": ("libc-bin",), "rpm": ("bash", "coreutils", "lab-rpm-config")}
 
 # Names that specs and configurations of RPM distributions use.
 PROVIDES: dict[str, tuple[str, ...]] = {
@@ -170,9 +175,12 @@ PROVIDES: dict[str, tuple[str, ...]] = {
     "debianutils": ("which",),
     "python3-dev": ("python3-devel",),
     "python3-dnf": ("python3-dnf4",),
+    "rpm": ("rpm-sign",),
     "xz-utils": ("xz",),
     "zlib1g-dev": ("zlib-devel",),
     "createrepo-c": ("createrepo_c",),
+    "gnupg": ("gnupg2",),
+    "openssh-client": ("openssh-clients",),
     "procps": ("procps-ng",),
     "iputils-ping": ("iputils",),
 }
@@ -242,4 +250,4 @@ NODE = (
 CLOUD_NODE = (*NODE, "cloud-init", "lab-cloud")
 
 # Packages that release 2 has in a newer build: "old but signed" is real then.
-RENEWED = ("bash", "gcc", "libssl3", "openssh-server", "tar")
+RENEWED = ("bash", "gcc", "openssh-server", "tar", "zlib1g")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mock_cloud.process import CommandFailed, run
 from tests.lab.layout import Lab, LabError
+from tests.lab.prepare import is_debian
 
 _APT = Path("/etc/apt")
 _TIMEOUT_S = 300.0
@@ -21,7 +22,9 @@ _TIMEOUT_S = 300.0
 def _codename() -> str:
     match = re.search(r"^VERSION_CODENAME=(\w+)$", Path("/etc/os-release").read_text(), re.M)
     if match is None:
-        raise LabError("no VERSION_CODENAME in /etc/os-release", hint="the lab wants Debian 12")
+        raise LabError(
+            "no VERSION_CODENAME in /etc/os-release", hint="the lab wants a release of Debian"
+        )
     return match[1]
 
 
@@ -57,8 +60,61 @@ def _write_sources(parts: Path) -> None:
     (parts / "lab.list").write_text("\n".join(lines) + "\n")
 
 
+def _from_source_package(package: str, directory: Path) -> Path:
+    """The upstream tarball out of the distribution's own source RPM, as dnf verified it."""
+    argv = ["dnf", "-q", "-y", "download", "--source", f"--destdir={directory}", package]
+    try:
+        run(argv, timeout_s=_TIMEOUT_S)
+        (archive,) = directory.glob(f"{package}-*.src.rpm")
+        places = [f"--define={name} {directory}" for name in ("_sourcedir", "_specdir")]
+        run(["rpm", "-i", *places, str(archive)], timeout_s=60)
+        tarball = next(directory.glob(f"{package}-*.tar.*"))
+    except (CommandFailed, ValueError, StopIteration) as error:
+        raise LabError(
+            f"cannot fetch the source of {package}: {error}",
+            hint="the machine's repositories must offer its source package, and be reachable",
+        ) from error
+    match = re.fullmatch(rf"{package}-([\d.]+)\.(tar\.\w+)", tarball.name)
+    if match is None:
+        raise LabError(f"no version in {tarball.name}")
+    return tarball.rename(directory / f"{package}_{match[1]}.orig.{match[2]}")
+
+
+def _from_debian_source(package: str, top: Path) -> Path:
+    """The upstream tarball of a Debian source package; apt's own lists stay as they are."""
+    for name in ("parts", "lists/partial", "cache/archives/partial", "download"):
+        (top / name).mkdir(parents=True)
+    _write_sources(top / "parts")
+    options = {
+        "Dir::Etc::SourceList": "/dev/null",
+        "Dir::Etc::SourceParts": f"{top}/parts",
+        "Dir::State::Lists": f"{top}/lists",
+        "Dir::Cache": f"{top}/cache",
+        "APT::Sandbox::User": "root",
+    }
+    apt = ["apt-get", "-qq"]
+    for name, value in options.items():
+        apt += ["-o", f"{name}={value}"]
+    try:
+        run([*apt, "update"], timeout_s=_TIMEOUT_S)
+        # What Debian adds is not wanted, and need not be there.
+        fetch = [*apt, "--download-only", "--only-source", "--tar-only", "source", package]
+        run(fetch, timeout_s=_TIMEOUT_S, cwd=top / "download")
+    except CommandFailed as error:
+        raise LabError(
+            f"cannot fetch the source of {package}: {error}",
+            hint="the machine's apt sources must offer deb-src, and be reachable",
+        ) from error
+    (tarball,) = (
+        place
+        for place in (top / "download").glob(f"{package}_*.orig.tar.*")
+        if place.suffix != ".asc"
+    )
+    return tarball
+
+
 def orig_tarball(lab: Lab, package: str) -> Path:
-    """The upstream tarball of a Debian source package, as apt verified it; cached.
+    """The upstream tarball of the distribution's source package, as apt or dnf verified it; cached.
 
     The machine's own apt configuration and lists stay as they are. Raises `LabError` if the
     sources cannot be had.
@@ -68,35 +124,9 @@ def orig_tarball(lab: Lab, package: str) -> Path:
     found = sorted(kept.glob(f"{package}_*.orig.tar.*"))
     if found:
         return found[0]
-    with tempfile.TemporaryDirectory(prefix="lab-apt-") as directory:
-        top = Path(directory)
-        for name in ("parts", "lists/partial", "cache/archives/partial", "download"):
-            (top / name).mkdir(parents=True)
-        _write_sources(top / "parts")
-        options = {
-            "Dir::Etc::SourceList": "/dev/null",
-            "Dir::Etc::SourceParts": f"{top}/parts",
-            "Dir::State::Lists": f"{top}/lists",
-            "Dir::Cache": f"{top}/cache",
-            "APT::Sandbox::User": "root",
-        }
-        apt = ["apt-get", "-qq"]
-        for name, value in options.items():
-            apt += ["-o", f"{name}={value}"]
-        try:
-            run([*apt, "update"], timeout_s=_TIMEOUT_S)
-            fetch = [*apt, "--download-only", "--only-source", "source", package]
-            run(fetch, timeout_s=_TIMEOUT_S, cwd=top / "download")
-        except CommandFailed as error:
-            raise LabError(
-                f"cannot fetch the source of {package}: {error}",
-                hint="the machine's apt sources must offer deb-src, and be reachable",
-            ) from error
-        (tarball,) = (
-            place
-            for place in (top / "download").glob(f"{package}_*.orig.tar.*")
-            if place.suffix != ".asc"
-        )
+    with tempfile.TemporaryDirectory(prefix="lab-source-") as directory:
+        fetch = _from_debian_source if is_debian() else _from_source_package
+        tarball = fetch(package, Path(directory))
         partial = kept / f".{tarball.name}"
         shutil.copyfile(tarball, partial)
         return partial.rename(kept / tarball.name)
