@@ -2,8 +2,9 @@
 """The lab on Fedora and EL: the real distribution's packages instead of repacked ones.
 
 `make test-rpm-system` runs it in a system of the lab's own packages
-(tests/releases/rpm_system.py); on Fedora itself it was not run yet. Release 1 is what the base repositories have, release 2 has the updates too, so that packages which are
-old but signed exist here as well. The packages keep the distribution's own signatures.
+(tests/releases/rpm_system.py); on Fedora itself it was not run yet. Release 1 is what the base
+repositories have, release 2 has the updates too, so that packages which are old but signed exist
+here as well. The packages keep the distribution's own signatures.
 """
 
 from __future__ import annotations
