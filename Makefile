@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 LAB    ?= .lab
 BIN    := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest
+PYTEST = $(BIN)/python -m pytest -q --progress $@
 SRPM   ?=
 MINUTES ?= 5
 # Fresh systems for test-releases, and what they download.
@@ -46,9 +46,9 @@ demo-ec2: lab ## the same on an instance of EC2's API, with cloud-init and an ad
 	@$(BIN)/python -m tests.lab demo-ec2 --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
 
 # Three at once: most of them wait for something much of the time. What needs no lab fills the time
-# until there is one.
+# until there is one. Each prints whole lines.
 test: venv ## lint, types and all tests but the slow ones
-	@$(MAKE) --no-print-directory -j3 --output-sync=line \
+	@$(MAKE) --no-print-directory -j3 \
 		lab type test-unit lint test-commands test-component test-clouds
 
 test-unit: venv ## the unit tests only: seconds, no root

@@ -60,14 +60,11 @@ def walk(root: Path, without: tuple[str, ...] = ()) -> dict[str, InjectedFile]:
     return facts
 
 
-def test_a_node_boots_within_a_second_and_runs_a_command(site: Site) -> None:
-    started = time.monotonic()
+def test_a_node_boots_and_runs_a_command(site: Site) -> None:
     with site.acquire() as node:
-        boot_s = time.monotonic() - started
         output = site.ssh(node, "id -u; uname -n; cat /etc/hostname; cat /proc/1/comm")
         name = f"mock-cloud-{node.lease_id}"
         assert output.split() == ["0", name, name, "sshd"]
-        assert boot_s < 1.0
 
 
 def test_only_the_pinned_keys_work(site: Site) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -107,9 +108,20 @@ def with_user_data(cloud: Ec2Cloud, config: dict[str, object]) -> Fault:
     return replace_it
 
 
+def _patience_s(cloud: Ec2Cloud) -> float:
+    """How long to wait for a node that never greets: several boots at the present load."""
+    account = Account(cloud)
+    began_s = time.monotonic()
+    node, _ = account.create()
+    took_s = time.monotonic() - began_s
+    account.provider().destroy("0123456789ab", node.handle)
+    cloud.calls.clear()
+    return 4.0 + 3 * took_s
+
+
 @pytest.mark.slow
 def test_10_a_silent_node_is_replaced_once(ec2: Ec2Cloud) -> None:
-    account = Account(ec2, settings={"boot_timeout_s": 10.0})
+    account = Account(ec2, settings={"boot_timeout_s": _patience_s(ec2)})
     ec2.faults.add(with_user_data(ec2, BROKEN), on="RunInstances")
     node, _ = account.create()
     assert ec2.listing().instances == (node.handle,)
@@ -120,11 +132,12 @@ def test_10_a_silent_node_is_replaced_once(ec2: Ec2Cloud) -> None:
 
 
 def test_10_11_17_two_silent_nodes_are_explained_and_gone(ec2: Ec2Cloud) -> None:
+    patience_s = _patience_s(ec2)
     group = ec2.client.create_security_group(GroupName="ssh", Description="for one host")["GroupId"]
     ec2.client.authorize_security_group_ingress(
         GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="203.0.113.7/32"
     )
-    account = Account(ec2, settings={"boot_timeout_s": 6.0, "security_groups": (group,)})
+    account = Account(ec2, settings={"boot_timeout_s": patience_s, "security_groups": (group,)})
     ec2.faults.add(with_user_data(ec2, BROKEN), on="RunInstances", times=None)
     with pytest.raises(NodeSilent) as caught:
         account.create()

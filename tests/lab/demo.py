@@ -25,8 +25,8 @@ from tests.lab.http import FileServer
 from tests.lab.layout import Lab, LabError
 
 REFUSED = 77
-# mock's own lines; what dnf and rpmbuild print stands between them.
-_MESSAGE = re.compile(r"(INFO|WARNING|ERROR|CRITICAL|Start|Finish): |       ")
+# Of mock's lines; what it starts and finishes, and what dnf and rpmbuild print, goes to the file.
+_MESSAGE = re.compile(r"(INFO|WARNING|ERROR|CRITICAL): |       ")
 _SHOWN_LINES = 40  # of the output of a command that failed
 
 
@@ -65,7 +65,7 @@ def stop(lab: Lab) -> None:
 
 
 class Show:
-    """Runs commands as a user would, in `place` with a state of their own, and shows them.
+    """Runs commands as a user would who read `environment_file`, in `place`, and shows them.
 
     What a command prints besides mock's messages goes to a file, which is shown if it fails.
     """
@@ -75,26 +75,31 @@ class Show:
     ) -> None:
         self.place = place
         self.config = config
-        self.commands = place / "bin"
-        self.commands.mkdir(exist_ok=True)
-        for name in ("mock", "mock-cloud"):
-            self._write_command(name, extra or {})
-        self._env = {**os.environ, "PATH": f"{self.commands}:{os.environ.get('PATH', os.defpath)}"}
+        self._commands = Path(sys.executable).parent
+        settings = {
+            "XDG_CONFIG_HOME": str(config.path.parent),
+            "XDG_STATE_HOME": str(place / "state"),
+            **(extra or {}),
+        }
+        self._env = {
+            **os.environ,
+            "PATH": f"{self._commands}:{os.environ.get('PATH', os.defpath)}",
+            **settings,
+        }
+        self._configdir = ("--configdir", str(config.path))
+        self.environment_file = place / "env"
+        lines = [f"PATH={shlex.quote(str(self._commands))}:$PATH"]
+        lines += [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
+        lines.append(f"alias mock={shlex.quote(shlex.join(('mock', *self._configdir)))}")
+        self.environment_file.write_text("\n".join(lines) + "\n")
 
-    def _write_command(self, name: str, extra: Mapping[str, str]) -> None:
-        """The command `name` with this demonstration's configuration and state."""
-        settings = {"XDG_STATE_HOME": str(self.place / "state"), **extra}
-        exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in settings.items())
-        program = shlex.quote(str(Path(sys.executable).with_name(name)))
-        configdir = f"--configdir {shlex.quote(str(self.config.path))}"
-        if name == "mock":
-            command = f'exec {program} {configdir} "$@"\n'
-        else:
-            verbs = "attest|doctor|nodes|reap|release"
-            command = f'case $1 in {verbs}) set -- "$@" {configdir};; esac\nexec {program} "$@"\n'
-        place = self.commands / name
-        place.write_text(f"#!/bin/sh\n{exports}{command}")
-        place.chmod(0o755)
+    def _command(self, argv: Sequence[str]) -> Sequence[str]:
+        """What the shell makes of `argv` with the environment file."""
+        program = self._commands / argv[0]
+        if not program.exists():
+            return argv
+        extra = self._configdir if argv[0] == "mock" else ()
+        return [str(program), *extra, *argv[1:]]
 
     def heading(self, text: str) -> None:
         print(f"\n# {text}", flush=True)
@@ -108,7 +113,7 @@ class Show:
         with (
             log.open("w") as copy,
             subprocess.Popen(
-                argv, env=self._env, cwd=self.place, text=True, errors="replace",
+                self._command(argv), env=self._env, cwd=self.place, text=True, errors="replace",
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             ) as process,
         ):  # fmt: skip
@@ -131,8 +136,8 @@ class Show:
 
     def quietly(self, *argv: str) -> None:
         subprocess.run(
-            argv, env=self._env, cwd=self.place, check=False, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            self._command(argv), env=self._env, cwd=self.place, check=False,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
     def mock(self, remote: str, results: str, package: Path) -> Sequence[str]:
@@ -182,7 +187,7 @@ def _summarize(show: Show, place: Path) -> None:
     print(f"""
 # Done: built on an attested node, refused by a changed one. Everything is in {place}.
 # The lab keeps running for {background.HOURS} hours. In another terminal, as root:
-PATH={show.commands}:$PATH
+. {show.environment_file}
 mock -r {show.config.chroot()} --remote local foo.src.rpm
 # It ends with:
 make demo-stop""")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from mock_cloud.process import run
 from tests.lab.rpmspec import Entry, Package, directory, file, link
 
 # The last two are directories in Debian's base-files, until its maintainer script has run.
@@ -141,6 +142,15 @@ def release(number: int) -> Package:
     )
 
 
+# Before this rpm a distribution's macros add the packages of debugging information to each spec.
+_FINDS_DEBUG_INFO = (4, 20)
+_DEBUG_PACKAGE = """\
+%install %{?_enable_debug_packages:%{debug_package}}\\
+%%install\\
+%{nil}
+"""
+
+
 def rpm_config(triplet: str) -> Package:
     """Debian's rpm made to behave as on RPM distributions; `triplet` is the multiarch name."""
     macros = f"""\
@@ -152,10 +162,10 @@ def rpm_config(triplet: str) -> Package:
 %_build_id_links compat
 %_enable_debug_packages 1
 %build_ldflags -Wl,-z,relro -Wl,-z,now
-%install %{{?_enable_debug_packages:%{{debug_package}}}}\\
-%%install\\
-%{{nil}}
 """
+    words = run(["rpm", "--version"], timeout_s=10).decode().split()[-1].split(".")
+    if tuple(map(int, words[:2])) < _FINDS_DEBUG_INFO:
+        macros += _DEBUG_PACKAGE
     entries = (file("/usr/lib/rpm/macros.d/macros.lab", macros),)
     return Package(
         "lab-rpm-config", "1", "1.lab1", "noarch", "Macros that specs expect", entries,
