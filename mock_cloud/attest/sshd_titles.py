@@ -65,9 +65,13 @@ def _listener_arguments(words: list[str]) -> list[str]:
 
 
 def _waiting_titles(user: str) -> frozenset[str]:
-    """``user [priv]`` is the monitor's of a login, too, whose own process has its own title."""
+    """``user [priv]`` is the monitor's of a login, too, whose own process has its own title.
+
+    OpenSSH 10.6 calls that ``user [postauth]``. From 10 on sshd-auth begins as ``[session-auth]``.
+    """
     named = {f"{who} {step}" for who in ("unknown", user) for step in _STEPS}
-    return frozenset(named | {"[accepted]", "[net]", "[priv]"})
+    early = {"[accepted]", "[net]", "[priv]", "[session-auth early]", "[session-auth]"}
+    return frozenset(named | early | {f"{user} [postauth]"})
 
 
 def _is_harmless(words: list[str]) -> bool:
