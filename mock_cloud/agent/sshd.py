@@ -29,7 +29,7 @@ _PATIENCE_S: Final = 15.0
 _PAUSE_S: Final = 0.005
 _SERVE: Final = "serve"
 # Titles of processes that serve a connection nobody has authenticated on (sshd.c, sshd-session.c).
-_WAITING: Final = ("[accepted]", "[net]")
+_WAITING: Final = ("[accepted]", "[net]", "[session-auth early]", "[session-auth]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def _end_connections(
         title = one.words[0] if one.words else ""
         if not os.path.basename(one.exe).startswith("sshd") or one.pid in ours:
             continue
-        if title.startswith("sshd") and title.split()[-1] in _WAITING:
+        if title.startswith("sshd") and title.endswith(_WAITING):
             _kill(one.pid)
     for agent in filter(_is_agent, table.values()):
         for pid in _ancestry(table, agent.pid):
