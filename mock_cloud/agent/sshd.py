@@ -102,7 +102,7 @@ def _end_connections(
         title = one.words[0] if one.words else ""
         if not os.path.basename(one.exe).startswith("sshd") or one.pid in ours:
             continue
-        if title.startswith("sshd") and title.endswith(_WAITING):
+        if title.startswith("sshd") and title.rstrip().endswith(_WAITING):
             _kill(one.pid)
     for agent in filter(_is_agent, table.values()):
         for pid in _ancestry(table, agent.pid):
