@@ -88,7 +88,11 @@ def _perform(lab: Lab, options: argparse.Namespace) -> None:
         case "demo" | "demo-stop":
             from tests.lab import demo
 
-            demo.perform(lab, options.srpm) if options.verb == "demo" else demo.stop(lab)
+            place = lab.root / "demo"
+            if options.verb == "demo":
+                demo.perform(lab, options.srpm, place)
+            else:
+                demo.stop(lab, place)
         case "demo-ec2":
             from tests.lab import demo_ec2
 

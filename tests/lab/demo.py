@@ -30,13 +30,12 @@ _MESSAGE = re.compile(r"(INFO|WARNING|ERROR|CRITICAL): |       ")
 _SHOWN_LINES = 40  # of the output of a command that failed
 
 
-def perform(lab: Lab, own_srpm: Path | None) -> None:
-    """Run the demonstration. LabError at the first thing that is not as it should be.
+def perform(lab: Lab, own_srpm: Path | None, place: Path) -> None:
+    """Run the demonstration in `place`. LabError at the first thing that is not as it should be.
 
     It leaves the repositories served and the trusted node warm, for more builds: `stop` ends both.
     """
-    place = lab.root / "demo"
-    stop(lab)
+    stop(lab, place)
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     source = own_srpm if own_srpm is not None else srpm.build(lab, srpm.hello(lab))
@@ -55,9 +54,8 @@ def perform(lab: Lab, own_srpm: Path | None) -> None:
     _summarize(show, place)
 
 
-def stop(lab: Lab) -> None:
-    """End what an earlier demonstration left running; nothing if there was none."""
-    place = lab.root / "demo"
+def stop(lab: Lab, place: Path) -> None:
+    """End what an earlier demonstration in `place` left running; nothing if there was none."""
     if background.stop(place):
         Show(place, ConfigDirectory(place / "etc" / "mock", lab.arch)).quietly(
             "mock-cloud", "release", "--all"

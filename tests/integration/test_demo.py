@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`make demo`: README's first block is what it prints, and it leaves a lab to build in."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab import background, demo
+from tests.lab.http import FileServer
+from tests.lab.layout import Lab, repository_root
+
+pytestmark = pytest.mark.lab
+
+
+def _normalized(text: str, place: Path) -> list[str]:
+    """Lines without what differs from run to run: digests, numbers, and where it was run."""
+    text = text.replace(str(place), "<demo>")
+    text = re.sub(r"args: .*", "args: <words>", text)
+    text = re.sub(r"SHA256:\S+|\b[0-9a-f]{10,}(?=\b|…)", "<digest>", text)
+    text = re.sub(r"/\S+/\.lab/demo", "<demo>", text)
+    text = re.sub(r"gcc-\d+", "gcc-<number>", text)
+    return [re.sub(r"\d[\d,.:]*", "<number>", line).rstrip() for line in text.strip().splitlines()]
+
+
+@pytest.fixture
+def place(lab: Lab, tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "demo"
+    yield place
+    demo.stop(lab, place)
+
+
+def test_readme_shows_what_it_prints(
+    lab: Lab, place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    demo.perform(lab, None, place)
+    shown = capfd.readouterr().out
+    readme = (repository_root() / "README.md").read_text()
+    (block,) = re.findall(r"```console\n\$ make demo\n…\n(.*?)```", readme, re.S)
+    assert _normalized(shown, place) == _normalized(block, place)
+    assert len(shown.splitlines()) < 80  # and what is installed before: under 100 in all
+
+    script = f". {place}/env && mock-cloud nodes && alias mock && curl -sf $URL"
+    url = re.search(r"^baseurl=(\S+?)/{{", (place / "etc/mock/templates/lab.tpl").read_text(), re.M)
+    assert url is not None
+    left = subprocess.run(
+        ["sh", "-c", script.replace("$URL", f"{url[1]}/1/repodata/repomd.xml")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "local" in left.stdout and "<repomd" in left.stdout
+    assert background.stop(place) and not background.stop(place)
+
+
+def test_a_process_that_is_not_the_server_is_left_alone(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:
+        (tmp_path / "server.pid").write_text(f"{other.pid}\n")
+        assert not background.stop(tmp_path)
+        assert other.poll() is None
+        other.kill()
+
+
+def test_the_port_of_the_demonstration_can_be_taken_over(lab: Lab, tmp_path: Path) -> None:
+    with FileServer({"/dist": lab.dist}) as server:
+        port = server.port
+    background.start(lab, tmp_path, port)
+    try:
+        assert (tmp_path / "etc/mock/remotes.d/local.toml").is_file()
+    finally:
+        assert background.stop(tmp_path)
