@@ -7,9 +7,12 @@ Jinja2 in the values.
 
 from __future__ import annotations
 
+import functools
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab import dist, own
 from tests.lab.layout import RELEASES, Lab
 from tests.lab.prepare import is_debian
 
@@ -17,7 +20,7 @@ _TEMPLATE = """\
 # What both releases of the lab have in common.
 config_opts['description'] = 'Lab Linux {{ releasever }}'
 config_opts['lab_group'] = 'buildsys-build'
-config_opts['chroot_setup_cmd'] = 'install @{{ lab_group }}'
+config_opts['chroot_setup_cmd'] = 'install @SETUP@'
 config_opts['dist'] = 'lab{{ releasever }}'
 config_opts['extra_chroot_dirs'] = ['/run/lock']
 config_opts['package_manager'] = 'dnf4'
@@ -101,6 +104,23 @@ class ConfigDirectory:
         return self.path / "remotes.d" / "local.toml"
 
 
+@functools.cache
+def _groups_work() -> bool:
+    """Whether dnf of this system, which the nodes have too, can install a group.
+
+    Debian 13's libcomps 0.1.21 under Python 3.13 crashes, or finds none, where a list is read by a
+    generator expression, as dnf does.
+    """
+    adds = (
+        "import libcomps, sys; one, both = libcomps.Comps(), libcomps.Comps();"
+        "one.fromxml_str(sys.argv[1]); both += one;"
+        "found = [list(e.id for e in both.groups), list(e.id for e in both.environments)];"
+        "raise SystemExit(found != [['build', 'buildsys-build'], []])"
+    )
+    argv = ["/usr/bin/python3", "-c", adds, own.comps_xml(("bash",))]
+    return subprocess.run(argv, check=False).returncode == 0
+
+
 def write(lab: Lab, path: Path, *, repository_url: str) -> ConfigDirectory:
     """Write the configuration directory `path` for the repositories below `repository_url`.
 
@@ -109,6 +129,8 @@ def write(lab: Lab, path: Path, *, repository_url: str) -> ConfigDirectory:
     arch = lab.arch
     template = _TEMPLATE.replace("@BASEURL@", repository_url.rstrip("/"))
     template = template.replace("@DBPATH@", _DBPATH if is_debian() else "")
+    setup = "@{{ lab_group }}" if _groups_work() else " ".join(dist.build_group(lab))
+    template = template.replace("@SETUP@", setup)
     files = {
         "site-defaults.cfg": _SITE_DEFAULTS,
         "chroot-aliases.cfg": _ALIASES,
