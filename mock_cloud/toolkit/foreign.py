@@ -8,6 +8,7 @@ own python.
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import re
 import shutil
@@ -27,6 +28,7 @@ from mock_cloud.toolkit.contents import (
     Probe,
     add_modules,
     base_python,
+    describe,
     find_loaded,
     probe,
 )
@@ -148,8 +150,12 @@ def _lay_out(tree: Tree, directory: str, library: Path) -> dict[str, str]:
 def _interpreter_of(version: str) -> Path:
     """One of the same version if there is one: only that makes bytecode for it."""
     own = "python{}.{}".format(*sys.version_info[:2])
-    same = base_python() if version == own else shutil.which(version)
-    return Path(same) if same else base_python()
+    found = None if version == own else shutil.which(version)
+    if found is not None:
+        with contextlib.suppress(CommandFailed):  # a version manager's stand-in runs nothing
+            describe(Path(found))
+            return Path(found)
+    return base_python()
 
 
 def _probe(interpreter: Path, staging: Path, loaded: list[str], library: Path) -> Probe:
