@@ -136,6 +136,28 @@ def test_nothing_is_written_through_a_link_that_was_there_before(tmp_path: Path)
         assert list(victim.iterdir()) == []
 
 
+def test_what_cannot_be_packed_is_named_and_the_rest_is_packed(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    deep = top / "/".join(["d"] * (DEPTH_MAX + 3))
+    deep.mkdir(parents=True)
+    (deep / "file").touch()
+    (top / "kept").write_text("kept")
+    os.mkfifo(top / "pipe")
+    stream = io.BytesIO()
+    writer = Writer(stream)
+    writer.add("top", str(top))
+    writer.add("gone", str(tmp_path / "gone"))
+    writer.close()
+    whys = [(problem.why, problem.special) for problem in writer.problems]
+    assert whys == [
+        (f"more than {DEPTH_MAX} directories deep", False),
+        ("it is a named pipe", True),
+        ("No such file or directory", False),
+    ]
+    unpack(put(tmp_path, stream.getvalue()), tmp_path / "out")
+    assert (tmp_path / "out/top/kept").read_text() == "kept"
+
+
 @pytest.mark.slow
 def test_too_many_members_are_refused() -> None:
     data = io.BytesIO(archive(file(b"f", b"") * (MEMBERS_MAX + 1)))
