@@ -97,8 +97,8 @@ def test_hidden_files_go_in_and_a_missing_place_is_named(mock: User, tmp_path: P
 
 def test_a_chroot_that_is_lost_with_its_node_is_announced(lone_mock: User) -> None:
     lone_mock.mock("--init").expect()
-    with Command(lone_mock, "--chroot", "echo it runs; sleep 100") as command:
-        command.wait_for("it runs")
+    with Command(lone_mock, "--chroot", "echo it runs $((1 + 1)); sleep 100") as command:
+        command.wait_for("it runs 2")
         os.kill(node_facts(lone_mock).supervisor.pid, signal.SIGKILL)
         ended = command.ended()
     assert ended.code == 75
