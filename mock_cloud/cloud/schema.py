@@ -14,6 +14,8 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, Final
 
+from mock_cloud.agent.json_strict import load_json
+
 VERSION: Final = 6
 
 CREATE_TABLE: Final = """
@@ -123,7 +125,7 @@ def _rewrite(db: sqlite3.Connection, column: str, change: Callable[[Any], Any]) 
     rows = db.execute(f"SELECT id, {column} FROM lease WHERE {column} IS NOT NULL")  # noqa: S608
     for lease_id, text in rows.fetchall():
         try:
-            value = json.dumps(change(json.loads(text)))
+            value = json.dumps(change(load_json(text)))
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"lease {lease_id!r}: {column}: {error}") from error
         db.execute(f"UPDATE lease SET {column} = ? WHERE id = ?", (value, lease_id))  # noqa: S608

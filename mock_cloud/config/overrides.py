@@ -7,13 +7,13 @@ Source: `set_config_opts_per_cmdline` of mock's `mockbuild/config.py`.
 from __future__ import annotations
 
 import ast
-import json
 import os
 from pathlib import Path
 from typing import Any, Final
 
 import jinja2
 
+from mock_cloud.agent.json_strict import load_json
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.errors import CommandLineError, ConfigError
 from mock_cloud.invocation import CommandLine
@@ -63,7 +63,7 @@ def _apply_hermetic(opts: ConfigOpts, line: CommandLine) -> None:
             f"--hermetic-build: {printable(repository)} is no repository of RPMs"
         )
     try:
-        told = json.loads(Path(lock).read_bytes())["config"]
+        told = load_json(Path(lock).read_bytes())["config"]
         is_ready = bool(told.get("bootstrap_image_ready"))
     except OSError as error:
         raise CommandLineError(f"--hermetic-build: {printable(lock)}: {error.strerror}") from error

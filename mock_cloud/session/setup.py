@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.agent.json_strict import load_json
 from mock_cloud.config.remote_text import Answers, Value, find_key, parse_word, write_toml
 from mock_cloud.config.remotes import PROVIDERS, read_remote
 from mock_cloud.errors import CommandLineError, ConfigError, InputError
@@ -142,7 +143,7 @@ def kept_answers(
 def _read_draft(path: Path) -> Answers:
     """What a file of kept answers holds; nothing if it is not there, or is not one."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = load_json(path.read_bytes())
         return {(table, key): value for table, key, value in found}
     except (OSError, ValueError, TypeError):
         return {}

@@ -93,10 +93,10 @@ class Instead(Mode):
     def __init__(self, operation: str, answers: Callable[[Header], Iterable[bytes]]) -> None:
         super().__init__()
         self._operation = operation
-        self._answers = answers
+        self.answers = answers
 
     def request(self, wire: Wire, header: Header, body: bytes) -> Iterable[bytes] | None:
-        return self._answers(header) if header["op"] == self._operation else None
+        return self.answers(header) if header["op"] == self._operation else None
 
 
 class Rewriting(Mode):

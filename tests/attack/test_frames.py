@@ -13,8 +13,10 @@ import pytest
 
 from tests.attack import victim
 from tests.attack.conftest import Between
-from tests.attack.hostile_node import MODES
+from tests.attack.hostile_node import MODES, Instead
 from tests.component.remote_parts import LocalToolkit
+from tests.integration.conftest import User
+from tests.integration.faults import Earlier, check_failure
 from tests.lab.sshd import Sshd
 
 PEAK_MIB = 300
@@ -107,3 +109,32 @@ def _serve_packet(listener: socket.socket) -> None:
                     connection.sendall(bytes(1 << 20))
             except OSError:
                 continue
+
+
+@pytest.mark.attack(
+    "node, before and after the verdict",
+    "`mock --remote` is sent a header nested too deep, or no answer's answer",
+    "exit status 75 and one line that names the node; no traceback, nothing left",
+)
+@pytest.mark.parametrize(
+    ("operation", "says"),
+    [
+        ("hello", "header is not JSON"),
+        pytest.param("job_follow", "header is not JSON", marks=pytest.mark.slow),
+    ],
+)
+def test_a_whole_command(
+    lone_mock: User,
+    plain_srpm: Path,
+    between: Between,
+    tmp_path: Path,
+    operation: str,
+    says: str,
+) -> None:
+    answers = MODES["nested"]()
+    assert isinstance(answers, Instead)
+    between(lone_mock, Instead(operation, answers.answers))
+    earlier = Earlier(tmp_path / "results")
+    ended = lone_mock.mock("--resultdir", earlier.path, plain_srpm)
+    check_failure(ended, 75, says, "root@127.")
+    earlier.check()

@@ -39,7 +39,7 @@ class Handle:
         """The handle in the journal's text; none was recorded in an empty one. ConfigError."""
         try:
             return _parse(load_json(text)) if text else cls((), 0.0)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ConfigError(f"the journal's handle of a host is damaged: {error}") from error
 
 
