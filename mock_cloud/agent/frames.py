@@ -37,7 +37,7 @@ def encode_frame(header: Header, body: bytes = b"") -> bytes:
     return _LENGTHS.pack(len(text), len(body)) + text + body
 
 
-def read_frame(stream: Reader) -> tuple[Header, bytes] | None:
+def read_frame(stream: Reader, *, header_max: int = HEADER_MAX) -> tuple[Header, bytes] | None:
     """The next frame, or None at a clean end of the stream.
 
     `stream.read(n)` must block until it has n bytes or the stream ends.
@@ -49,7 +49,7 @@ def read_frame(stream: Reader) -> tuple[Header, bytes] | None:
     if len(lengths) < _LENGTHS.size:
         raise FrameError("the stream ended inside a frame")
     header_size, body_size = _LENGTHS.unpack(lengths)
-    if header_size > HEADER_MAX or body_size > BODY_MAX:
+    if header_size > header_max or body_size > BODY_MAX:
         raise FrameError(f"frame too large: header {header_size}, body {body_size} bytes")
     text = stream.read(header_size)
     body = stream.read(body_size) if body_size else b""

@@ -10,6 +10,8 @@ from typing import Final
 from mock_cloud.errors import MockCloudError, TransportError
 from mock_cloud.remote.channel import AgentChannel
 
+HEADER_MAX_BYTES: Final = 64 << 10
+"""Of an answer's header here: there are only bytes in bulk and short refusals to be had."""
 MOST: Final = 8
 # sshd's default MaxSessions is 10; the main channel is one, and one stays free.
 

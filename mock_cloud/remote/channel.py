@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import paramiko
 
-from mock_cloud.agent.frames import FrameError, Header, encode_frame, read_frame
+from mock_cloud.agent.frames import HEADER_MAX, FrameError, Header, encode_frame, read_frame
 from mock_cloud.errors import MockCloudError, RemoteCommandError, ToolkitFailed, TransportError
 from mock_cloud.remote.link import WINDOW_MAX_BYTES, Link
 from mock_cloud.remote.outbox import Outbox, TooSlow
@@ -25,7 +25,7 @@ from mock_cloud.remote.texts import clean
 
 _TICK_S: Final = 0.25
 _PAUSED_S: Final = 5.0
-_INBOX_BYTES: Final = 16 << 20
+_INBOX_BYTES: Final = 8 << 20
 _HEADER_COST: Final = 32
 # Bytes of memory for one of a header's JSON text: an empty list, of two or three, takes 64.
 _STDERR_READS: Final = 64
@@ -123,7 +123,8 @@ class AgentChannel:
     """An agent started by `command`. `close` is idempotent and ends both threads.
 
     With `watch_s` the agent is pinged while nothing else is sent, and the whole link is given
-    up when the node has sent nothing for that many seconds.
+    up when the node has sent nothing for that many seconds. `header_max` bounds the headers of its
+    answers, in bytes.
     """
 
     def __init__(
@@ -133,9 +134,11 @@ class AgentChannel:
         *,
         watch_s: float | None = None,
         space: threading.Event | None = None,
+        header_max: int = HEADER_MAX,
     ) -> None:
         self._link = link
         self._watch_s = watch_s
+        self._header_max = header_max
         self.address = link.address
         self.space = space or threading.Event()
         """Set whenever an outbox has sent a frame."""
@@ -228,7 +231,7 @@ class AgentChannel:
         stream = _Incoming(self._channel, self._tick)
         before = 0
         try:
-            while (frame := read_frame(stream)) is not None:
+            while (frame := read_frame(stream, header_max=self._header_max)) is not None:
                 size, before = stream.taken_bytes - before, stream.taken_bytes
                 header, body = frame
                 self._dispatch(header, body, len(body) + _HEADER_COST * (size - len(body)))

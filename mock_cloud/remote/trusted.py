@@ -12,7 +12,7 @@ from mock_cloud.agent.reach import ENDS_MAX
 from mock_cloud.errors import HostKeyMismatch, MockCloudError
 from mock_cloud.model import NodeAddress, Toolkit, TrustedNode
 from mock_cloud.remote import imaging
-from mock_cloud.remote.bulk import BulkChannels
+from mock_cloud.remote.bulk import HEADER_MAX_BYTES, BulkChannels
 from mock_cloud.remote.care import Request, ask_all
 from mock_cloud.remote.channel import AgentChannel
 from mock_cloud.remote.download import Fetch, fetch_results
@@ -182,7 +182,9 @@ class TrustedChannel:
 
     def _open_bulk(self) -> AgentChannel:
         command = start_command(self._toolkit, "serve")
-        channel = AgentChannel(self._link, command, space=self._agent.space)
+        channel = AgentChannel(
+            self._link, command, space=self._agent.space, header_max=HEADER_MAX_BYTES
+        )
         # Not waited for: if it fails, what follows is refused as untrusted.
         channel.post("join", token=self._token)
         return channel

@@ -375,6 +375,20 @@ def _longer(request: Header) -> Iterable[bytes]:
         yield text_frame(request, '"more":true', bytes(1 << 20))
 
 
+class FloodFetch(Mode):
+    """Answers the first request for a result never, and all others at once and without an end."""
+
+    def request(self, wire: Wire, header: Header, body: bytes) -> Iterable[bytes] | None:
+        if header["op"] != "get":
+            return None
+        return () if header["offset"] == 0 else self._flood(header)
+
+    def _flood(self, header: Header) -> Iterable[bytes]:
+        lists = "[]," * 21_000
+        while True:
+            yield text_frame(header, f'"more":true,"x":[{lists}0]', bytes(1 << 20))
+
+
 def _results(request: Header) -> Iterable[bytes]:
     """As many results as fit into an answer."""
     files = ",".join(f'{{"name":"{one}"}}' for one in range(58_000))
@@ -414,6 +428,7 @@ MODES: dict[str, Callable[[], Mode]] = {
     "follow-endless": lambda: Instead("job_follow", _endless),
     "follow-padded": lambda: Instead("job_follow", _padded),
     "results": lambda: Instead("results", _results),
+    "fetch-flood": FloodFetch,
     "fetch-more": lambda: Instead("get", _longer),
 }
 """What the relay does by name; each makes a Mode of its own."""

@@ -22,6 +22,7 @@ from tests.lab.sshd import Sshd
 PEAK_MIB = 300
 """What a controller may take, whatever a node sends."""
 
+SLOW = ("fetch-flood",)  # a minute of silence
 BEFORE = "start measure judge"
 AFTER = "start trust"
 
@@ -46,6 +47,7 @@ FATES = [
     ("follow-endless", f"{AFTER} follow", "follow", "TransportError", "job_follow"),
     ("follow-padded", f"{AFTER} follow", "follow", "TransportError", "job_follow"),
     ("results", f"{AFTER} results", "results", "TransportError", "results: "),
+    ("fetch-flood", f"{AFTER} flood", "flood", "TransportError", "no answer to get within"),
     ("fetch-more", f"{AFTER} fetch", "fetch", "ResultError", "more bytes than announced"),
 ]
 
@@ -55,7 +57,13 @@ FATES = [
     "frames that kill the reader, never end, or cost a thousand times their size",
     "an error that names the node, in time; the controller stays below 300 MiB",
 )
-@pytest.mark.parametrize("case", FATES, ids=[fate[0] for fate in FATES])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(fate, id=fate[0], marks=[pytest.mark.slow] * (fate[0] in SLOW))
+        for fate in FATES
+    ],
+)
 def test_frames(
     shared_sshd: Sshd,
     toolkit: LocalToolkit,

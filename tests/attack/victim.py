@@ -143,10 +143,29 @@ class Controller:
         one = ResultFile("x.rpm", 1 << 20, "00" * 32, 0o644)
         self.channel.fetch("job", [Fetch(one, lambda data: None)])
 
+    def flood(self) -> None:
+        """A large result over a line that seems long: all channels are opened."""
+        from mock_cloud.remote.download import Fetch, fetch_results
+        from mock_cloud.remote.replies import ResultFile
+
+        one = ResultFile("x.rpm", 256 << 20, "00" * 32, 0o644)
+        wanted = [Fetch(one, lambda data: None)]
+        fetch_results(self.channel._agent, self.channel._bulk, "job", wanted, rtt_s=1.0)
+
 
 STEPS: dict[str, Callable[[Controller], None]] = {
     name: getattr(Controller, name)
-    for name in ("start", "measure", "judge", "trust", "wait", "follow", "results", "fetch")
+    for name in (
+        "start",
+        "measure",
+        "judge",
+        "trust",
+        "wait",
+        "follow",
+        "results",
+        "fetch",
+        "flood",
+    )
 }
 
 if __name__ == "__main__":
