@@ -7,6 +7,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, NoReturn
 
 from mock_cloud import __version__
@@ -63,6 +64,15 @@ def make_parser(first: str = "") -> argparse.ArgumentParser:
     return parser
 
 
+def _waits_told(console: Console) -> AbstractContextManager[None]:
+    """Within the block the user is told what an API is waited for: minutes pass while one is out.
+
+    Commands that ask no cloud have not imported what does.
+    """
+    calls = sys.modules.get("mock_cloud.cloud.apis.calls")
+    return nullcontext() if calls is None else calls.listening(console.show)
+
+
 def run(argv: Sequence[str] | None) -> int:
     """Run one command, by default the process's own; see `cli.main`."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -70,6 +80,7 @@ def run(argv: Sequence[str] | None) -> int:
 
     def act() -> int:
         arguments = make_parser(words[0] if words else "").parse_args(words)
-        return int(arguments.run(arguments, console))
+        with _waits_told(console):
+            return int(arguments.run(arguments, console))
 
     return end_well(console, act)

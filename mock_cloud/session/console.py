@@ -110,6 +110,10 @@ class Console:
             self._transient = printable(message)[:width]
             self._write(self._transient)
 
+    def show(self, message: str) -> None:
+        """A phase; one that is waited for is a line, since it may take minutes."""
+        (self.info if message.startswith("waiting") else self.phase)(message)
+
     def done(self) -> None:
         """Remove the transient line."""
         with self._lock:

@@ -110,7 +110,7 @@ class Calls:
         self._judge = judge
         self._breaker = breaker if breaker is not None else breaker_of(service)
         self._timeout_s = timeout_s
-        self._on_phase: OnPhase = _tell_nobody
+        self._on_phase: OnPhase = _tell_listener
 
     @contextmanager
     def telling(self, on_phase: OnPhase) -> Iterator[None]:
@@ -356,5 +356,19 @@ def _pause_s(tries: int, diagnosis: Diagnosis) -> float:
     return diagnosis.retry_after_s + random.uniform(0.0, ceiling_s)  # noqa: S311 (no secret)
 
 
-def _tell_nobody(phase: str) -> None:
-    pass
+_listeners: list[OnPhase] = []
+
+
+@contextmanager
+def listening(on_phase: OnPhase) -> Iterator[None]:
+    """Within the block `on_phase` is told why calls take long, where no caller listens itself."""
+    _listeners.append(on_phase)
+    try:
+        yield
+    finally:
+        _listeners.remove(on_phase)
+
+
+def _tell_listener(phase: str) -> None:
+    for on_phase in _listeners[-1:]:
+        on_phase(phase)

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mock_cloud.cli import main
+from mock_cloud.cloud.apis import calls
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import LeaseState
 from tests.unit.cloud.cloud_in_memory import lease_of
@@ -146,3 +149,20 @@ def test_force_forgets_a_lease_whose_node_nobody_ever_knew(
     assert "is forgotten" in capsys.readouterr().err
     put(place, remote="stack", provider="openstack", state=LeaseState.RELEASING)
     assert command(place, "release", "stack", "--force") == 75
+
+
+def test_a_wait_for_an_api_is_said_by_each_command_that_asks(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count(0.0, 15.0)
+    clock = SimpleNamespace(monotonic=lambda: next(ticks), sleep=lambda pause_s: None)
+    monkeypatch.setattr(calls, "time", clock)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    table = 'provider = "ec2"\n[ec2]\nregion = "r"\nendpoint = "http://127.0.0.1:1"'
+    remote = REMOTE.replace('provider = "openstack"\n[openstack]\ncloud = "nowhere"', table)
+    (place / "etc/remotes.d/far.toml").write_text(remote)
+    assert command(place, "reap", "far") == 75
+    said = capsys.readouterr().err
+    assert "INFO: waiting for EC2 127.0.0.1:1, for up to 60 s: no connection" in said
+    assert said.count("Connection refused") == 2  # and once for what became of it
