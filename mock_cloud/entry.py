@@ -61,13 +61,14 @@ def mend_streams() -> None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     before = sys.stdout
     if isinstance(before, io.TextIOWrapper):
-        encoding, lines, at_once = before.encoding, before.line_buffering, before.write_through
+        # Beside the first one, which others look at too: shutil asks it for the terminal's size.
+        raw = io.FileIO(before.fileno(), "w", closefd=False)
         sys.stdout = _Output(
-            before.detach(),
-            encoding=encoding,
+            raw if before.write_through else io.BufferedWriter(raw),
+            encoding=before.encoding,
             errors="backslashreplace",
-            line_buffering=lines,
-            write_through=at_once,
+            line_buffering=before.line_buffering,
+            write_through=before.write_through,
         )
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="backslashreplace")

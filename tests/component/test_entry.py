@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -100,6 +104,37 @@ def test_what_the_encoding_lacks_is_escaped(
     assert b"Traceback" not in ended.stderr
     assert b"python" in ended.stdout
     ended.stdout.decode(encoding)
+
+
+def test_the_terminal_is_still_known_by_its_size(environ: dict[str, str]) -> None:
+    code = (
+        "from mock_cloud.entry import mend_streams; mend_streams();"
+        "from mock_cloud.session.keyboard import find_terminal; print(find_terminal())"
+    )
+    ours, theirs = pty.openpty()
+    try:
+        fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
+        subprocess.run(
+            [sys.executable, "-c", code], env=environ | {"TERM": "xterm"}, check=True, timeout=60,
+            stdin=theirs, stdout=theirs, cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+        assert os.read(ours, 100) == b"(33, 101, 'xterm')\r\n"
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_is_printed_arrives_in_order(environ: dict[str, str], unbuffered: str) -> None:
+    code = (
+        "from mock_cloud.entry import mend_streams; mend_streams();"
+        "import sys, os; print('one'); sys.stdout.flush(); os.write(1, b'two\\n'); print('three')"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environ | {"PYTHONUNBUFFERED": unbuffered}, check=True,
+        stdout=subprocess.PIPE, timeout=60, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert ended.stdout == b"one\ntwo\nthree\n"
 
 
 INTERRUPT = """
