@@ -22,8 +22,11 @@ _RUNNING: Final = (
     "connection.unknown", "connection.unowned", "login.witness", "process.anonymous-code",
     "process.namespace", "process.unknown", "socket.unknown", "socket.unowned",
 )  # fmt: skip
-# An sshd notices the end of its connection when it next runs.
-_CLOSING: Final = ("connection.unknown", "connection.unowned", "login.agent", "login.session")
+# An sshd notices the end of its connection when it next runs, and a login starts programs that end
+# (root's systemd, its generators): who waits has sshd read its configuration without them.
+_CLOSING: Final = (
+    "connection.unknown", "connection.unowned", "login.agent", "login.session", "login.witness",
+)  # fmt: skip
 _BEING_WRITTEN: Final = ("file.changed", "file.unreadable", "file.volatile")
 
 # A file on its way to its name (cloudinit/atomic_helper.py, Python's tempfile).
@@ -39,7 +42,7 @@ def is_booting(verdict: Verdict) -> bool:
 
 
 def is_hanging_up(verdict: Verdict) -> bool:
-    """Whether connections that are just being closed explain every reason of a refusal."""
+    """Whether logins that come or go this very moment explain every reason of a refusal."""
     reasons = verdict.reasons
     return 0 < len(reasons) == verdict.reason_count and all(
         reason.code in _CLOSING for reason in reasons

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A local node that an attacker is root on before it is attested, as a command attests it.
-
-A plugin of the tests that name it; it needs tests.component.cloud_fixtures, too.
-"""
+"""A local node that an attacker is root on before it is attested, as a command attests it."""
 
 from __future__ import annotations
 
@@ -15,16 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.attest import NodeRefused, standard, verify_manifest
+from mock_cloud.attest import NodeRefused, standard
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.model import Toolkit
 from mock_cloud.remote.connect import connect
 from mock_cloud.session.attesting import Archive, Attested, Nature, attest_node
-from mock_cloud.session.known_good import KnownGood, read_package_keys, read_public_key
-from mock_cloud.settings import AttestSettings
-from mock_cloud.toolkit import pack
+from mock_cloud.session.known_good import KnownGood
 from tests.component.cloud_nodes import Site
-from tests.lab.layout import Lab
 
 _GONE_S = 10.0
 
@@ -112,24 +106,3 @@ class Session:
         argv = ["ssh", "-F", "none", "-S", str(self.control), "-o", "ProxyCommand=false"]
         argv += [f"root@{self.host}", command]
         return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
-
-
-@pytest.fixture(scope="session")
-def attack_toolkit(tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
-    return pack(tmp_path_factory.mktemp("toolkit"))
-
-
-@pytest.fixture
-def attacked(
-    site: Site, attack_toolkit: Toolkit, lab: Lab, tmp_path: Path
-) -> Iterator[AttackedNode]:
-    """A new node, which is destroyed afterwards."""
-    settings = AttestSettings(lab.manifest, (lab.manifest_key,), (lab.package_key,))
-    manifest_keys = [read_public_key(lab.manifest_key)]
-    manifest = verify_manifest(lab.manifest.read_bytes(), manifest_keys).manifest
-    known = KnownGood(manifest, read_package_keys(settings))
-    with site.acquire() as leased:
-        try:
-            yield AttackedNode(site, leased, attack_toolkit, known, tmp_path)
-        finally:
-            leased.destroy()

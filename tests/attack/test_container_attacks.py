@@ -10,7 +10,7 @@ import pytest
 from mock_cloud.session.attesting import Nature, own_kernel
 from tests.attack.attacked_node import AttackedNode
 
-pytest_plugins = ["tests.component.cloud_fixtures", "tests.attack.attacked_node"]
+pytest_plugins = ["tests.component.cloud_fixtures", "tests.attack.attacked_fixtures"]
 FROM = "the host of a node"
 
 

@@ -16,7 +16,7 @@ from mock_cloud.agent.measure import kernelfs
 from mock_cloud.agent.measure.kernel import measure_kernel
 from tests.attack.attacked_node import AttackedNode
 
-pytest_plugins = ["tests.component.cloud_fixtures", "tests.attack.attacked_node"]
+pytest_plugins = ["tests.component.cloud_fixtures", "tests.attack.attacked_fixtures"]
 FROM = "node before the verdict"
 HIERARCHY = "mock-cloud-attack"
 OPTIONS = f"none,name={HIERARCHY}"

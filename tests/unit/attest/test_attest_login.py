@@ -91,6 +91,13 @@ def test_whoever_ran_when_sshd_read_it_could_put_the_file_back(ran: Any) -> None
     assert set(found) == {"login.witness"}
 
 
+def test_a_program_that_a_login_started_may_have_ended_by_the_next_time() -> None:
+    ran = (*RELOAD.ran, ("/usr/bin/bash", ("bash",)))
+    with pytest.raises(NodeRefused) as caught:
+        judge(Node().boot(), bound=binding(reload=replace(RELOAD, ran=ran)))
+    assert is_hanging_up(caught.value.verdict)
+
+
 def test_what_may_run_may_have_run() -> None:
     agent = toolkit().argv("serve")
     ran = (*RELOAD.ran, (SSHD, ("sshd: root@notty",)), (agent[0], tuple(agent)))
