@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def test_an_honest_process(tmp_path: Path) -> None:
     assert [str(program), False, digest] in one["maps"]
     assert one["cmdline"] == [str(program), "60"]
     assert (one["ppid"], one["uid"], one["kernel"], one["root"]) == (os.getpid(), 0, False, "/")
+    assert 0 < one["started"] <= time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
     assert (one["environ"], one["tracer"], one["patched"], one["anonymous_exec"]) == ({}, 0, [], 0)
     assert one["namespaces"]["mnt"] == found["namespaces"]["self"]["mnt"]
     assert found["hidden_pids"] == []
@@ -211,8 +213,11 @@ datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 datagram.bind(("127.0.0.3", 0))
 peer = socket.create_connection(stream.getsockname())
 ports = [one.getsockname()[1] for one in (stream, six, datagram)]
-own = peer.getsockname()[1]
-print(json.dumps({"rows": sockets.measure_sockets(), "ports": ports, "peer": own}))
+own = list(peer.getsockname())
+waiting = sockets.measure_connections()
+accepted, _ = stream.accept()
+print(json.dumps({"rows": sockets.measure_sockets(), "ports": ports, "peer": own,
+    "waiting": waiting, "connected": sockets.measure_connections()}))
 """
     found = in_namespaces(script)
     stream, six, datagram = found["ports"]
@@ -222,7 +227,13 @@ print(json.dumps({"rows": sockets.measure_sockets(), "ports": ports, "peer": own
         ["udp", "127.0.0.3", datagram, 1],
     ):
         assert row in found["rows"]
-    assert found["peer"] not in [row[2] for row in found["rows"]]
+    assert found["peer"][1] not in [row[2] for row in found["rows"]]
+    # Nobody holds the other end before it is accepted.
+    near = ["tcp", *found["peer"], "127.0.0.2", stream, 1]
+    far = ["tcp", "127.0.0.2", stream, *found["peer"], 1]
+    held = {name: [row for row in found[name] if row[-1]] for name in ("waiting", "connected")}
+    assert held["waiting"] == [near]  # those of this machine have no holder among the script's
+    assert sorted(held["connected"]) == sorted([near, far])
 
 
 @needs("unshare")
