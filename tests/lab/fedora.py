@@ -15,7 +15,6 @@ import shutil
 from pathlib import Path
 
 from mock_cloud.process import CommandFailed, run
-from tests.lab import dist, keys
 from tests.lab.layout import RELEASES, Lab, LabError, code_digest, stamp_matches
 
 TOOLS = (
@@ -110,6 +109,8 @@ def _download(target: Path, *, with_updates: bool) -> None:
 
 def build(lab: Lab) -> bool:
     """Make `lab.dist` from the machine's own repositories; returns whether it was made."""
+    from tests.lab import dist, keys  # they need the virtual environment, `missing` is before it
+
     os_release = Path("/etc/os-release").read_bytes()
     key = hashlib.sha256(os_release).hexdigest() + code_digest(("fedora",))
     if stamp_matches(lab.dist / "key", key):

@@ -21,7 +21,7 @@ from pathlib import Path
 from mock_cloud.process import run
 from tests.lab import debs, dist, keys, node, seeds, srpm
 from tests.lab.convert import Converter
-from tests.lab.layout import Lab, code_digest, stamp_matches
+from tests.lab.layout import Lab, code_digest, locked, stamp_matches
 from tests.lab.rpmspec import Entry, Kind, Package, directory
 
 REPOSITORIES = "/srv/repositories"  # in the system
@@ -31,7 +31,8 @@ _OWN = "mock-cloud"
 _BINDINGS = "rpm"  # PyPI's finds the system's, which is python3-rpm
 _SYSTEM = (
     *("bash", "ca-certificates", "coreutils", "dnf", "findutils", "git", "grep", "lab-release"),
-    *("lab-rpm-config", "make", "passwd", "procps", "python3", "python3-venv", "rpm", "sed", "tar"),
+    *("lab-rpm-config", "make", "mount", "passwd", "procps", "python3", "python3-venv", "rpm"),
+    *("sed", "tar", "util-linux"),
 )
 _REPO = """\
 [{name}]
@@ -170,7 +171,8 @@ def _from_environment(one: metadata.Distribution) -> Package:
 
 def make_tree(lab: Lab, root: Path) -> Path:
     """A fresh system at `root`, which is made; returns the repositories to mount in it."""
-    repositories = build_repositories(lab)
+    with locked(lab):
+        repositories = build_repositories(lab)
     node.install(
         root, baseurl=f"file://{repositories}/baseos", key=lab.package_key, packages=_SYSTEM
     )
