@@ -82,6 +82,7 @@ def _mock_package(lab: Lab, place: Path) -> Path:
     entries = (
         rpmspec.directory(f"{_SITE}/mockbuild"),
         rpmspec.file(f"{_SITE}/mockbuild/__init__.py", ""),
+        rpmspec.file(f"{_SITE}/mockbuild/util.py", ""),
         rpmspec.directory(f"{_SITE}/mockbuild/plugins"),
         rpmspec.file(f"{_SITE}/mockbuild/plugins/__init__.py", ""),
     )
@@ -96,6 +97,7 @@ def test_mock_cloud_is_installed_upgraded_and_removed(
     mock = _mock_package(lab, tmp_path)
     shutil.copy(mock, system.root / "root/mock.rpm")
     system.run("dnf -y --nogpgcheck install /root/mock.rpm python3-setuptools")
+    system.run("python3 -c 'import mockbuild.plugins, mockbuild.util'")
     before = system.listing()
 
     system.run("make rpm; cp -r build/rpm/RPMS /root/first")
