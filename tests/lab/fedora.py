@@ -38,6 +38,7 @@ BUILD_GROUP = (
     "findutils",
     "gawk",
     "gcc",
+    "glibc-devel",
     "glibc-minimal-langpack",
     "grep",
     "gzip",
