@@ -115,7 +115,8 @@ class MockSite:
 
     def packed(self, role: str, name: str, directory: Path, *members: str) -> Input:
         """An archive of `members` of a directory, as an input."""
-        packed = pack(self.sources / f"{name}.tree", *(directory / member for member in members))
+        self.sources.mkdir(exist_ok=True)
+        packed = pack(self.sources / f"packed-{name}", *(directory / member for member in members))
         return self.node.put(packed, role, name)
 
 
