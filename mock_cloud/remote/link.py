@@ -16,8 +16,7 @@ from mock_cloud.errors import ConnectionLost, ForwardingRefused, TransportError
 from mock_cloud.model import HostKey, NodeAddress
 from mock_cloud.remote.wire import Wire
 
-WINDOW_MAX_BYTES: Final = 4 << 20
-"""With nine channels, what the node may have sent ahead fits into memory twice over."""
+WINDOW_MAX_BYTES: Final = 8 << 20
 _WINDOW_MIN_BYTES: Final = 2 << 20
 DOWNLOAD_BYTES_PER_S: Final = 300_000_000
 """The rate that windows are made for: together, they hold that much of a round trip."""

@@ -47,6 +47,7 @@ from mock_cloud.remote.channel import remote_error
 from mock_cloud.remote.texts import clean
 from mock_cloud.repoproxy.http1 import BadRequest, parse_head
 from mock_cloud.results.manifest import check_manifest
+from mock_cloud.signed.header import parse_header
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.rpmfile import read_unverified
 from mock_cloud.sshkeys import make_key_pair
@@ -168,7 +169,7 @@ _SIGNATURE_HEADER = b"".join((
 ))  # fmt: skip
 _RPM_FILE = b"".join((
     bytes.fromhex("edabeedb030000000000"), bytes(68), struct.pack(">H", 5), bytes(16),
-    MAGIC, _SIGNATURE_HEADER, MAGIC, _RPM,
+    MAGIC, _SIGNATURE_HEADER, parse_header(_RPM).signed,
 ))  # fmt: skip
 
 
