@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.agent.job.request import to_json
+from mock_cloud.agent.job.terminal import STDERR, STDOUT
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import ForwardingRefused, LocalDiskFull, MockCloudError
 from mock_cloud.remote.replies import JobEnd
@@ -20,13 +21,15 @@ from mock_cloud.session.interrupts import Stopped
 from mock_cloud.session.keyboard import passed_on
 from mock_cloud.session.nodes import Site
 from mock_cloud.session.repo_tunnel import Tunnel, open_tunnel
-from mock_cloud.session.request import Work
+from mock_cloud.session.request import MockOrder, Work
 from mock_cloud.session.results import Destination, Mirror
 from mock_cloud.settings import Remote
 
 _PAST_EXPIRY_S: Final = 300.0
 """The node's own timer ends a job at its lease's expiry; after that nobody waits for it."""
 _DRAIN_S: Final = 20.0
+_SHELL_BEGINS: Final = b"Start: shell\n"
+"""The engine's line just before the shell has the terminal."""
 _DRAIN_ALL_S: Final = 600.0
 
 OnResults = Callable[[Path, tuple[Path, ...]], None]
@@ -123,9 +126,15 @@ def _keyboard(this: Run) -> Iterator[None]:
 
     console = this.site.console
 
-    def follow(is_programs: bool) -> None:
-        switch(is_programs)
-        console.set_raw(is_programs)
+    # With -q our engine writes no lines; all that mock writes has been through a terminal.
+    begun = this.work.line.verbose == 0 or isinstance(this.work.order, MockOrder)
+
+    def follow(stream: int, text: bytes) -> None:
+        nonlocal begun
+        begun |= stream == STDERR and _SHELL_BEGINS in text
+        is_shells = begun and stream == STDOUT
+        switch(is_shells)
+        console.set_raw(is_shells)
 
     with passed_on(send, resize, is_terminal=this.work.pty is not None) as switch:
         if this.work.pty is not None:

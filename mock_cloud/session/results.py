@@ -100,8 +100,8 @@ class Mirror:
         self._shown_bytes = 0
         self._raw = raw
         self._console = console
-        self.on_output: Callable[[bool], None] | None = None
-        """Told before each piece of the terminal's whether it is the user's program's or ours."""
+        self.on_output: Callable[[int, bytes], None] | None = None
+        """Told each record of the terminal's, stream and bytes, before it is shown."""
         self._decoder = TerminalDecoder()
         self._shown = {stream: Sanitizer() for stream in (1, 2)}
 
@@ -138,7 +138,7 @@ class Mirror:
             raise ResultError(f"the node's terminal stream is malformed: {error}") from error
         for stream, text in records:
             if self.on_output is not None:
-                self.on_output(stream == STDOUT)
+                self.on_output(stream, text)
             if stream == STDOUT and (self._raw or not sys.stdout.isatty()):
                 self._console.output(text)
             elif stream == STDOUT:
