@@ -74,7 +74,7 @@ def test_no_secret_can_stand_on_a_command_line() -> None:
 
 
 def test_strings_survive_toml(keys: Given, tmp_path: Path) -> None:
-    odd = 'a "b" \\ \t\x7f é'
+    odd = 'a "b" \\ é'
     given = {**keys, ("remote", "provider"): "ec2", ("ec2", "region"): odd}
     given |= {("node.x86_64", "images"): ["i"], ("node.x86_64", "sizes"): ["s"]}
     remote = write_remote("odd", given, tmp_path / "remotes.d", force=False)
