@@ -45,7 +45,9 @@ class LoginCheck:
             if role is SshdRole.LISTENER or pid in ours or pid in kept:
                 continue
             if role is SshdRole.SESSION or not self._is_new(table[pid]):
-                yield Reason("login.session", _shown(table[pid]), "no connection but ours", "open")
+                yield Reason(
+                    "login.session", _shown(table[pid]), "nobody else logged in", "a login"
+                )
         sessions = {pid for pid in (*ours, *kept) if roles.get(pid) in _SERVING}
         yield from self._agents(table, sessions | {evidence.self_pid, *others})
         yield from self._connections(evidence, table, roles, sessions, shared_network)
