@@ -108,6 +108,17 @@ def _download(target: Path, *, with_updates: bool) -> None:
     run([*argv, *sorted({*BUILD_GROUP, *EXTRA, *NODE})], timeout_s=_TIMEOUT_S)
 
 
+def _find_members(release: Path) -> tuple[str, ...]:
+    """`BUILD_GROUP` by the packages' own names: dnf takes no other for a member of a group."""
+    query = ["rpm", "-qp", "--nosignature", "--qf", "[%{=NAME} %{PROVIDENAME}\n]"]
+    packages = map(str, sorted(release.glob("*.rpm")))
+    owners: dict[str, str] = {}
+    for line in run([*query, *packages], timeout_s=120).decode().splitlines():
+        name, provided = line.split(" ", 1)
+        owners.setdefault(provided, name)
+    return tuple(dict.fromkeys(owners.get(name, name) for name in BUILD_GROUP))
+
+
 def build(lab: Lab) -> bool:
     """Make `lab.dist` from the machine's own repositories; returns whether it was made."""
     from tests.lab import dist, keys  # they need the virtual environment, `missing` is before it
@@ -124,7 +135,7 @@ def build(lab: Lab) -> bool:
         release = fresh / str(number)
         release.mkdir(parents=True)
         _download(release, with_updates=number > 1)
-        dist.index(release, BUILD_GROUP)
+        dist.index(release, _find_members(release))
     shutil.copyfile(lab.package_key, fresh / lab.package_key.name)
     (fresh / "key").write_text(key)
     if lab.dist.exists():
