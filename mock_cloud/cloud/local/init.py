@@ -24,11 +24,31 @@ _OLD_ROOT: Final = "/.mock-cloud-host"
 
 _KEPT_FROM_NODE: Final = (
     syscalls.CAP_LINUX_IMMUTABLE,  # its files must stay removable
+    syscalls.CAP_NET_ADMIN,  # it has the host's network; builds' own belong to their namespaces
+    syscalls.CAP_NET_BROADCAST,
+    syscalls.CAP_NET_RAW,
     syscalls.CAP_SYS_MODULE,
     syscalls.CAP_SYS_RAWIO,
+    syscalls.CAP_SYS_PACCT,
+    syscalls.CAP_SYS_BOOT,
     syscalls.CAP_SYS_TIME,
+    syscalls.CAP_SYS_TTY_CONFIG,
+    syscalls.CAP_AUDIT_CONTROL,
+    syscalls.CAP_AUDIT_READ,
+    syscalls.CAP_MAC_OVERRIDE,
+    syscalls.CAP_MAC_ADMIN,
+    syscalls.CAP_SYSLOG,
+    syscalls.CAP_WAKE_ALARM,
+    syscalls.CAP_BLOCK_SUSPEND,
+    syscalls.CAP_PERFMON,
+    syscalls.CAP_BPF,
+    syscalls.CAP_CHECKPOINT_RESTORE,
 )
-"""What a build never needs and would change the host itself."""
+"""What no build needs and would change the host itself, or show it.
+
+What stays makes root in a node root here for one who means it: CAP_SYS_ADMIN and CAP_MKNOD (the
+engines mount, and make chroots' devices), CAP_SYS_PTRACE (attestation reads processes).
+"""
 
 
 def become_node(plan: NodePlan, console: int, go: int, failure: int) -> None:

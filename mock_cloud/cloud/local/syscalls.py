@@ -8,6 +8,7 @@ same on every architecture but for pivot_root's.
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import os
 import platform
@@ -30,9 +31,25 @@ MS_PRIVATE: Final = 1 << 18
 MNT_DETACH: Final = 2
 
 CAP_LINUX_IMMUTABLE: Final = 9
+CAP_NET_BROADCAST: Final = 11
+CAP_NET_ADMIN: Final = 12
+CAP_NET_RAW: Final = 13
 CAP_SYS_MODULE: Final = 16
 CAP_SYS_RAWIO: Final = 17
+CAP_SYS_PACCT: Final = 20
+CAP_SYS_BOOT: Final = 22
 CAP_SYS_TIME: Final = 25
+CAP_SYS_TTY_CONFIG: Final = 26
+CAP_AUDIT_CONTROL: Final = 30
+CAP_MAC_OVERRIDE: Final = 32
+CAP_MAC_ADMIN: Final = 33
+CAP_SYSLOG: Final = 34
+CAP_WAKE_ALARM: Final = 35
+CAP_BLOCK_SUSPEND: Final = 36
+CAP_AUDIT_READ: Final = 37
+CAP_PERFMON: Final = 38
+CAP_BPF: Final = 39
+CAP_CHECKPOINT_RESTORE: Final = 40
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_CAPBSET_DROP: Final = 24
@@ -95,5 +112,10 @@ def die_with_parent() -> None:
 
 
 def drop_from_bounding_set(capability: int) -> None:
-    """Make a capability unavailable to this process and all its descendants."""
-    _check(_libc().prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0), "prctl CAPBSET_DROP")
+    """Make a capability unavailable to this process and all its descendants.
+
+    One that the kernel has not heard of yet (38 and later: Linux 5.8) is unavailable anyway.
+    """
+    result = _libc().prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+    if result == 0 or ctypes.get_errno() != errno.EINVAL:
+        _check(result, "prctl CAPBSET_DROP")
