@@ -14,6 +14,7 @@ from mock_cloud.config.repositories import (
     KEY_PREFIX,
     Keys,
     add_repositories,
+    are_signed,
     dnf_variables,
     make_portable,
 )
@@ -47,6 +48,11 @@ class PortableRepositories:
     def of_chroot(self, environment: Mapping[str, str]) -> Repositories:
         """The chroot's own, to find ways to them."""
         return Repositories(self.texts[self.own], self.variables, self.switches, environment)
+
+    @property
+    def are_signed(self) -> bool:
+        """Whether dnf checks every package's signature, in the bootstrap chroot too."""
+        return all(are_signed(text, self.switches) for text in self.texts.values())
 
     def options(self, change: Callable[[str], str]) -> dict[str, str]:
         """The options for the node, after `change` was applied to each text.

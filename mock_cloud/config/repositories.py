@@ -75,6 +75,20 @@ def add_repositories(text: str, baseurls: Iterable[str]) -> str:
     return text
 
 
+def are_signed(text: str, switches: Sequence[tuple[str, str]]) -> bool:
+    """Whether dnf checks the signature of every package that a dnf.conf's repositories offer.
+
+    As dnf has it, a repository has main's options where it has none, and none is no check.
+    """
+    parser = parse_dnf_conf(text)
+    usual = parser.get("main", "gpgcheck", fallback="0")
+    return all(
+        is_true(parser[name].get("gpgcheck", usual))
+        for name in parser.sections()
+        if is_enabled(name, parser, switches)
+    )
+
+
 def _repository_id(url: str, taken: set[str]) -> str:
     base = re.sub(r"[^a-zA-Z0-9_]", "", url.partition("://")[2].replace("/", "_") or url)
     name, number = base, 0

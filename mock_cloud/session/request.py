@@ -154,6 +154,11 @@ class Work:
         )
 
 
+_FOREIGN_MODES: Final = (
+    "chain", "chroot", "dnf-cmd", "install", "installdeps", "pm-cmd", "shell", "update", "yum-cmd",
+)  # fmt: skip
+
+
 @contextlib.contextmanager
 def prepare(line: CommandLine, opts: ConfigOpts, engine: Engine) -> Iterator[Work]:
     """Check and hash everything that `line` names, before anything is leased.
@@ -223,10 +228,16 @@ def _mock(line: CommandLine, opts: ConfigOpts, engine: Engine) -> Order:
         chrootuid=config.chrootuid,
         logging=read_logging(opts, Path(line.configdir or MOCK_CONFIG_DIR)),
         kit=KIT_NAME if kit else "",
+        foreign=_runs_foreign_code(line, opts) or not config.repositories.are_signed,
     )
     repositories = config.repositories.of_chroot(read_texts(opts, "environment"))
     files = (*config.repositories.keys, *carrier.files.values(), *kit)
     return MockOrder(run, config), repositories, files
+
+
+def _runs_foreign_code(line: CommandLine, opts: ConfigOpts) -> bool:
+    """Whether code becomes root in the chroot that no repository offers: the user's, or built."""
+    return _mode(line) in _FOREIGN_MODES or read_flag(opts, "post_install", False)
 
 
 def _mode(line: CommandLine) -> str:

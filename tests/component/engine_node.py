@@ -14,6 +14,7 @@ import os
 import subprocess
 import textwrap
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ mount -t proc proc proc
 mount -t sysfs -o ro sysfs sys
 mount -t tmpfs tmpfs dev
 mkdir dev/pts dev/shm
-for name in null zero full random urandom tty; do cp -a "/dev/$name" dev/; done
+for name in null zero full random urandom tty console; do cp -a "/dev/$name" dev/; done
 mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
@@ -103,10 +104,18 @@ class Ended:
 class EngineNode:
     """One node; a context manager. `layers` is what a controller would vouch for by now.
 
-    `mock_mib` > 0 gives /var/lib/mock a file system of that size of its own.
+    `mock_mib` > 0 gives /var/lib/mock a file system of that size of its own. `files` are put on
+    it before it boots.
     """
 
-    def __init__(self, lab: Lab, directory: Path, *, mock_mib: int = 0) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        directory: Path,
+        *,
+        mock_mib: int = 0,
+        files: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory
         self.workspace = directory / "mock-cloud"
         self.mock = directory / "mock"
@@ -114,6 +123,10 @@ class EngineNode:
         self._count = 0
         for name in ("upper", "work", "root", "mock-cloud/blobs", "mock"):
             (directory / name).mkdir(parents=True)
+        for path, text in (files or {}).items():
+            place = directory / "upper" / path.lstrip("/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
         self._process = subprocess.Popen(
             ["unshare", "-m", "-p", "-i", "-u", "--fork", "--kill-child", "sh", "-c", _BOOT],
             stdin=subprocess.PIPE,

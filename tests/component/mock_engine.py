@@ -73,12 +73,12 @@ class MockSite:
 
     def request(
         self, mode: str, *argv: str, inputs: tuple[Input, ...] = (),
-        options: dict[str, Any] | None = None, **changes: Any,
+        options: dict[str, Any] | None = None, foreign: bool = False, **changes: Any,
     ) -> JobRequest:  # fmt: skip
         kit = self.node.put(self.kit.path, "kit", "mock.tar.gz")
         key = self.node.put(self.lab.package_key, "gpgkey", "lab.asc")
         config = json.dumps({**self.options, **(options or {})})
-        run = MockRun(ROOT, ROOT, list(argv), config, kit=kit.name)
+        run = MockRun(ROOT, ROOT, list(argv), config, kit=kit.name, foreign=foreign)
         request = JobRequest(
             mode, mock=run, inputs=[kit, key, *inputs], resultdir="/home/user/result"
         )

@@ -49,7 +49,10 @@ class Buildroot:
         self._keys = os.path.join(self.chroot.base, "gpgkeys")
         cache_key = layers.key_of(kind="cache", conf=self.config.dnf_conf, root=self.config.root)
         cache = Cache(os.path.join(job.workspace, "dnf"), cache_key, job.id)
-        self.packages = PackageManager(self.config, self.chroot, self.logs, cache, self._keys)
+        visible = (os.path.join(job.directory, "inputs"), job.results)
+        self.packages = PackageManager(
+            self.config, self.chroot, self.logs, cache, self._keys, visible
+        )
         self.shadow = Shadow(job, self.chroot.root, self.config.chrootuid)
         self.packages.on_output = self.shadow.poll
         self.packages.on_end = lambda: self.shadow.poll(now=True)
@@ -213,7 +216,7 @@ class Buildroot:
             with self.logs.state(f"installing minimal buildroot with {self.packages.name}"):
                 if self.config.chroot_setup_cmd:
                     self.packages.run(self.config.chroot_setup_cmd)
-            skeleton.finish(self.chroot.root, self.config)
+            skeleton.finish(self.chroot.root, self.config)  # its own packages' scripts were root
             self.log_installed()
             self.chroot.unmount()
             self._note_revisions()

@@ -7,10 +7,12 @@ controller recorded is never written to again, so its digest holds even if a job
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import shutil
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
 
 
 class Cache:
@@ -37,6 +39,42 @@ class Cache:
             os.rename(self.path, self._own)
             self.path = self._own
         os.makedirs(self._own, mode=0o700, exist_ok=True)
+
+    @contextlib.contextmanager
+    def written_beside(self) -> Iterator[str]:
+        """A directory for an overlay over the cache, for a command that runs foreign code.
+
+        Of what it writes there, packages are taken into the cache, as bare bytes: dnf compares
+        each with the metadata when it uses it, unless attributes of the file say that this was
+        done before. All else is dropped: nobody can vouch for it.
+        """
+        scratch = f"{self.path}.written"
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.mkdir(scratch, 0o700)
+        try:
+            yield scratch
+            for repository in _directories(os.path.join(scratch, "upper")):
+                self._take_packages(repository)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _take_packages(self, written: str) -> None:
+        kept = os.path.join(self.path, os.path.basename(written))
+        packages = os.path.join(written, "packages")
+        if not os.path.isdir(kept) or packages not in _directories(written):
+            return
+        os.makedirs(os.path.join(kept, "packages"), mode=0o755, exist_ok=True)
+        for entry in os.scandir(packages):
+            facts = entry.stat(follow_symlinks=False)
+            if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
+                continue
+            if not entry.name.endswith(".rpm"):
+                continue
+            for name in os.listxattr(entry.path):
+                os.removexattr(entry.path, name)
+            os.chown(entry.path, 0, 0)
+            os.chmod(entry.path, 0o644)
+            os.rename(entry.path, os.path.join(kept, "packages", entry.name))
 
     def drop_packages(self) -> None:
         """Remove the packages that were downloaded: a layer holds what was in them.
@@ -65,3 +103,10 @@ class Cache:
         except FileNotFoundError:
             return []
         return [os.path.join(self._directory, n) for n in names if n.startswith(f"{self._key}.")]
+
+
+def _directories(path: str) -> list[str]:
+    """What is a directory in `path`, and no link to one."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
+        return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return []

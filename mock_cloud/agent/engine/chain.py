@@ -12,13 +12,14 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from mock_cloud.agent.engine import build, processes
+from mock_cloud.agent.engine import build, jail, processes
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import (
     ConfigurationError,
     EngineError,
     NoSpace,
+    NotExecutable,
     PackageManagerError,
 )
 
@@ -48,7 +49,7 @@ def _perform(job: Job, buildroot: Buildroot, timed: Timed) -> int:
     buildroot.init()
     logs.info(f"results dir: {job.shown_results}")
     buildroot.packages.extra_conf = _local_repository(repository)
-    _create_repository(repository)
+    _create_repository(job)
     built: list[str] = []
     skipped: list[str] = []
     pending = list(job.request.args)
@@ -134,7 +135,7 @@ def _build_one(job: Job, buildroot: Buildroot, timed: Timed, name: str) -> bool:
 def _note_success(job: Job, name: str) -> None:
     job.logs.info(f"Success building {name}")
     _touch(os.path.join(_results_of(job, name), "success"))
-    _create_repository(job.results)
+    _create_repository(job)
 
 
 def _note_failure(job: Job, name: str) -> None:
@@ -208,14 +209,17 @@ def _local_repository(directory: str) -> str:
     return f"\n\n[{REPOSITORY_ID}]\n{lines}"
 
 
-def _create_repository(directory: str) -> None:
+def _create_repository(job: Job) -> None:
+    """Of the job's results; packages of earlier chains are links to its inputs."""
+    directory, inputs = job.results, os.path.join(job.directory, "inputs")
+    shown = (jail.Shown(inputs, inputs), jail.Shown(directory, directory, writable=True))
     argv = [*_CREATEREPO]
     if os.path.exists(os.path.join(directory, "repodata", "repomd.xml")):
         argv.append("--update")
     argv.append(directory)
     try:
-        code, output = processes.capture(argv, processes.Place())
-    except FileNotFoundError as error:
+        code, output = processes.capture(argv, processes.Place(jail.NodeTree(shown)))
+    except NotExecutable as error:
         raise ConfigurationError("the node has no createrepo_c, which --chain needs") from error
     if code != 0:
         text = output.decode(errors="replace")

@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mock_cloud.agent.engine import processes, syscalls
-from mock_cloud.agent.engine.errors import RootError, RootLocked
+from mock_cloud.agent.engine import outside, processes, syscalls
+from mock_cloud.agent.engine.errors import PackageError, RootError, RootLocked
 
 MOCK_LIBDIR: Final = "/var/lib/mock"
 MOCK_TREE: Final = "mock"
@@ -65,7 +65,7 @@ class Chroot:
         self.overlay = os.path.join(self.base, "overlay")
         self.upper = os.path.join(self.overlay, f"upper.{job_id}")
         self.lowers: list[str] = []
-        self._mounted: list[str] = []
+        self._is_mounted = False
         self._lock: int | None = None
 
     def path(self, inside: str) -> str:
@@ -138,74 +138,55 @@ class Chroot:
             syscalls.mount("overlay", self.root, "overlay", 0, options)
         except OSError as error:
             raise RootError(_overlay_problem(error, options)) from error
-        self._mounted.append(self.root)
+        self._is_mounted = True
         self.lowers = list(lowers)
-        self._mount_kernel_filesystems()
+        self.mount_kernel_filesystems()
 
     def mount_plain(self, directory: str) -> None:
         """Mount `directory` itself as the chroot: how a base layer is made."""
         os.makedirs(self.root, mode=0o755, exist_ok=True)
         syscalls.bind(directory, self.root)
-        self._mounted.append(self.root)
+        self._is_mounted = True
         self.lowers = []
 
-    def _mount_kernel_filesystems(self) -> None:
-        safe = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
-        self._mount("proc", "proc", "proc", safe)
-        sys_dir = self.path("sys")
-        os.makedirs(sys_dir, exist_ok=True)
-        syscalls.bind("/sys", sys_dir, flags=safe | syscalls.MS_RDONLY)
-        self._mounted.append(sys_dir)
-        self._mount("tmpfs", "dev/shm", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV)
-        pts = f"newinstance,gid={_TTY_GID},mode=0620,ptmxmode=0666"
-        self._mount("devpts", "dev/pts", "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, pts)
-
     def mount_kernel_filesystems(self) -> None:
-        """/proc, /sys, /dev/shm and /dev/pts; `mount` does it by itself."""
-        self._mount_kernel_filesystems()
+        """/sys, /dev/shm and /dev/pts; `mount` does it by itself. /proc is each command's own.
 
-    def _mount(
-        self, source: str, inside: str, kind: str, flags: int, data: str | None = None
-    ) -> None:
-        target = self.path(inside)
-        os.makedirs(target, exist_ok=True)
-        syscalls.mount(source, target, kind, flags, data)
-        self._mounted.append(target)
+        RootError where root in a chroot that was kept put links in the way.
+        """
+        safe = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+        with self._mount_point("sys") as target:
+            syscalls.bind("/sys", target)
+        with self._mount_point("sys") as mounted:
+            flags = syscalls.MS_BIND | syscalls.MS_REMOUNT | safe | syscalls.MS_RDONLY
+            syscalls.mount("none", mounted, None, flags)
+        with self._mount_point("dev/shm") as target:
+            syscalls.mount("tmpfs", target, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV)
+        with self._mount_point("dev/pts") as target:
+            pts = f"newinstance,gid={_TTY_GID},mode=0620,ptmxmode=0666"
+            flags = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
+            syscalls.mount("devpts", target, "devpts", flags, pts)
 
     @contextlib.contextmanager
-    def bound(self, source: str, inside: str) -> Iterator[None]:
-        """`source` visible at `inside` while the context lasts."""
-        target = self.path(inside)
-        os.makedirs(target, exist_ok=True)
-        syscalls.bind(source, target)
-        self._mounted.append(target)
+    def _mount_point(self, inside: str) -> Iterator[str]:
+        """A name for the directory `inside` that leads through no link."""
         try:
-            yield
-        finally:
-            self._umount(target)
-            self._mounted.remove(target)
+            with outside.open_directory(self.root, inside, make=True) as directory:
+                yield f"/proc/self/fd/{directory}"
+        except PackageError as error:
+            raise RootError(f"the chroot has no usable /{inside}: {error.message}") from error
 
     @property
     def is_mounted(self) -> bool:
-        return bool(self._mounted)
+        return self._is_mounted
 
     def unmount(self) -> None:
-        """Undo every mount, newest first; processes in the way are ended. Idempotent."""
-        if self._mounted:
+        """Undo every mount; processes in the way are ended. Idempotent."""
+        if self._is_mounted:
             processes.kill_others()
-        while self._mounted:
-            self._umount(self._mounted[-1])
-            self._mounted.pop()
-
-    @staticmethod
-    def _umount(target: str) -> None:
-        try:
-            syscalls.umount(target)
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                raise
-            # A killed process that is not reaped yet: its references go in a moment.
-            syscalls.umount(target, syscalls.MNT_DETACH)
+            # With all that is mounted below, wherever root in the chroot moved it.
+            syscalls.umount(self.root, syscalls.MNT_DETACH)
+            self._is_mounted = False
 
 
 def _overlay_problem(error: OSError, options: str) -> str:

@@ -30,6 +30,10 @@ class CommandFailed(EngineError):
     """A command in the chroot failed; like mock, its own status becomes the exit code."""
 
 
+class NotExecutable(EngineError):
+    """A program cannot be executed: it is missing, or is none."""
+
+
 class BuildError(EngineError):
     """rpmbuild failed where mock itself calls it a build error."""
 

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from mock_cloud.agent.engine import processes
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
-from mock_cloud.agent.engine.errors import EngineError
 from mock_cloud.agent.engine.relay import Program, Size, on_pipes, on_terminal
 from mock_cloud.agent.job.terminal import STDOUT
 
@@ -32,7 +30,7 @@ def chroot(job: Job, buildroot: Buildroot) -> int:
             sink(data)
 
         job.logs.show_output = False  # it is on the terminal already
-        code = _started(job, lambda: processes.run(argv, place, take))
+        code = processes.run(argv, place, take)
         finish()
     return code
 
@@ -47,20 +45,11 @@ def shell(job: Job, buildroot: Buildroot) -> int:
             size, term = terminal_of(job.request.pty)
             environment = {**place.environment, "TERM": term} if term else place.environment
             place = replace(place, environment=environment)
-        program = Program(argv, place.environment, place.enter)
+        program = Program(argv, place)
         if job.request.pty:
             root, write = buildroot.chroot.root, job.logs.terminal.write
             return on_terminal(program, root, place.uid, size, job.directory, write)
-        return _started(job, lambda: on_pipes(program, job.directory, job.logs.terminal.write))
-
-
-def _started(job: Job, start: Callable[[], int]) -> int:
-    try:
-        return start()
-    except (FileNotFoundError, PermissionError) as error:
-        raise EngineError(f"{error.filename}: {error.strerror}") from error
-    except subprocess.SubprocessError as error:  # raised here, it says no more than this
-        raise EngineError(f"cannot go to {job.request.cwd or '/'} in the chroot") from error
+        return on_pipes(program, job.directory, job.logs.terminal.write)
 
 
 def _place(job: Job, buildroot: Buildroot, *, default_cwd: str) -> processes.Place:

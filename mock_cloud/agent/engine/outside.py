@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reading files of a chroot from outside, where a build may have put links in the way.
+"""Files of a chroot from outside, where a build may have put links in the way.
 
 Every directory on the way is opened without following links, so nothing of the node itself
 can be reached by a name inside the chroot.
@@ -22,14 +22,14 @@ _BLOCK: Final = 1 << 20
 
 def list_files(root: str, inside: str) -> list[str]:
     """Sorted names of the regular files in the directory `inside` of the chroot at `root`."""
-    with _open_directory(root, inside) as directory, os.scandir(directory) as entries:
+    with open_directory(root, inside) as directory, os.scandir(directory) as entries:
         return sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
 
 
 def open_file(root: str, inside: str) -> int:
     """A descriptor for reading the regular file `inside` of the chroot. PackageError."""
     parent, name = os.path.split(inside)
-    with _open_directory(root, parent) as parent_fd:
+    with open_directory(root, parent) as parent_fd:
         descriptor = os.open(name, _FILE, dir_fd=parent_fd)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -58,11 +58,28 @@ def copy_out(root: str, inside: str, directory: str) -> str:
     return target
 
 
+def write_file(root: str, inside: str, data: bytes) -> None:
+    """Make or replace the file `inside` of the chroot, root's and with mode 0644. PackageError."""
+    parent, name = os.path.split(inside)
+    new = f"{name}.mock-cloud"
+    with open_directory(root, parent, make=True) as directory:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new, dir_fd=directory)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with open(os.open(new, flags, 0o644, dir_fd=directory), "wb") as stream:
+            stream.write(data)
+        os.replace(new, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
 @contextlib.contextmanager
-def _open_directory(root: str, inside: str) -> Iterator[int]:
+def open_directory(root: str, inside: str, *, make: bool = False) -> Iterator[int]:
+    """A descriptor of the directory `inside`, with `make` made if need be. PackageError."""
     descriptor = os.open(root, _DIRECTORY)
     try:
         for part in inside.strip("/").split("/"):
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o755, dir_fd=descriptor)
             below = os.open(part, _DIRECTORY, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = below

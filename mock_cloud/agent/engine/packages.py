@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The node's dnf, run on a chroot with ``--installroot``."""
+"""The node's dnf, run on a chroot with ``--installroot``.
+
+Scriptlets are dnf's children, and a chroot(2) is no wall to root. So dnf sees of the node its
+programs and what the configuration names (see `jail`), and its cache through an overlay: metadata
+is fetched before the first scriptlet can run, and nothing that they write is trusted later.
+"""
 
 from __future__ import annotations
 
 import glob
 import hashlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from mock_cloud.agent.engine import processes
+from mock_cloud.agent.engine import jail, outside, processes
 from mock_cloud.agent.engine.cache import Cache
 from mock_cloud.agent.engine.chroot import Chroot
 from mock_cloud.agent.engine.errors import ConfigurationError, PackageManagerError
@@ -27,15 +33,22 @@ _PROGRAMS: Final = {
 _NO_ALLOWERASING: Final = ("remove",)
 _KEYS_MARK: Final = "@GPGKEYS@"
 _CACHE: Final = "var/cache/dnf"
+_NAMED_FILES: Final = re.compile(r"file://(/[^\s,]*)")
+"""Directories and files of the node in a dnf.conf."""
 
 
 class PackageManager:
-    """dnf for one chroot, with a cache of its own."""
+    """dnf for one chroot, with a cache of its own.
+
+    `keys` is the directory with the repositories' keys, `visible` are others that it may read.
+    """
 
     def __init__(
-        self, config: EngineConfig, chroot: Chroot, logs: Logs, cache: Cache, keys: str
-    ) -> None:
+        self, config: EngineConfig, chroot: Chroot, logs: Logs, cache: Cache, keys: str,
+        visible: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self._config = config
+        self._visible = (keys, *visible)
         self._chroot = chroot
         self._logs = logs
         self.cache = cache
@@ -76,10 +89,11 @@ class PackageManager:
 
     def write_config(self) -> None:
         """The configuration into the chroot, where mock has it and dnf finds it."""
-        directory = self._chroot.path("etc/dnf")
-        os.makedirs(directory, exist_ok=True)
-        with open(os.path.join(directory, "dnf.conf"), "w", encoding="utf-8") as stream:
-            stream.write(self.conf_text + self.extra_conf)
+        self._write_config(self.conf_text + self.extra_conf)
+
+    def _write_config(self, text: str) -> None:
+        data = text.encode(errors="surrogateescape")
+        outside.write_file(self._chroot.root, "etc/dnf/dnf.conf", data)
 
     def run(self, command: Sequence[str]) -> str:
         """One dnf command on the chroot; its output goes to root.log and comes back.
@@ -87,16 +101,50 @@ class PackageManager:
         Raises PackageManagerError on failure (mock's exit code 30), NoSpace on a full disk.
         """
         self.was_run = True
+        # rpm must not touch what is mounted there: mock's home for installations.
+        macros = b"%_netsharedpath /proc:/sys\n"
+        outside.write_file(self._chroot.root, "installation-homedir/.rpmmacros", macros)
+        with outside.open_directory(self._chroot.root, _CACHE, make=True):
+            self.cache.prepare()
+        self._fetch_metadata()
+        with self.cache.written_beside() as scratch:
+            cache = jail.Overlaid(self.cache.path, self._chroot.path(_CACHE), scratch)
+            return self._run(command, self._tree(command, overlaid=(cache,)))
+
+    def _fetch_metadata(self) -> None:
+        """Have dnf fetch what it has not got of the revisions found, while no foreign code runs."""
+        self._drop_stale_metadata()
+        cached = self.cached_revisions()
+        if self._config.online and any(repo_id not in cached for repo_id in self._revisions):
+            cache = jail.Shown(self.cache.path, self._chroot.path(_CACHE), writable=True)
+            self._write_config(self.conf_text)
+            self._run(["makecache"], self._tree((), shown=(cache,)))
+            self.write_config()
+
+    def _tree(
+        self, words: Sequence[str], shown: tuple[jail.Shown, ...] = (),
+        overlaid: tuple[jail.Overlaid, ...] = (),
+    ) -> jail.NodeTree:  # fmt: skip
+        """What dnf sees: the chroot, and what the configuration or `words` name."""
+        root = self._chroot.root
+        named = [*_NAMED_FILES.findall(self.conf_text), *(w for w in words if w.startswith("/"))]
+        hidden = [path for path in dict.fromkeys(named) if not self._is_visible(path)]
+        files = [jail.Shown(path, path) for path in (*self._visible, *hidden)]
+        everything = (*files, jail.Shown(root, root, writable=True), *shown)
+        return jail.NodeTree(everything, overlaid, chroots=(root,))
+
+    def _is_visible(self, path: str) -> bool:
+        return any(path.startswith(f"{directory}/") for directory in self._visible)
+
+    def _run(self, command: Sequence[str], tree: jail.NodeTree) -> str:
         argv = self.invocation(command)
         self._logs.debug(str(argv))
-        home = self._installation_home()
         environment = {**processes.NODE_ENVIRONMENT, **self._config.environment}
+        home = self._chroot.path("installation-homedir")
         environment.update(HOME=home, LC_MESSAGES="C.UTF-8", PATH=processes.NODE_PATH)
-        place = processes.Place(environment=environment, arch=self._config.target_arch)
+        place = processes.Place(tree, environment=environment, arch=self._config.target_arch)
         sink, finish = self._logs.root_sink()
         output: list[bytes] = []
-        self.cache.prepare()
-        self._drop_stale_metadata()
         watch = SpaceWatch((self._chroot.base, self.cache.path))
 
         def take(data: bytes) -> None:
@@ -105,8 +153,7 @@ class PackageManager:
             sink(data)
             self.on_output()
 
-        with self._chroot.bound(self.cache.path, _CACHE):
-            code = processes.run(argv, place, take)
+        code = processes.run(argv, place, take)
         finish()
         self.on_end()
         text = b"".join(output).decode(errors="replace")
@@ -161,14 +208,6 @@ class PackageManager:
         for repo_id, revision in cached.items():
             if self._config.online and self._revisions.get(repo_id) != revision:
                 self.cache.drop_metadata(repo_id)
-
-    def _installation_home(self) -> str:
-        """mock's home for installations: rpm must not touch what is mounted there."""
-        home = self._chroot.path("installation-homedir")
-        os.makedirs(home, exist_ok=True)
-        with open(os.path.join(home, ".rpmmacros"), "w", encoding="ascii") as stream:
-            stream.write("%_netsharedpath /proc:/sys\n")
-        return home
 
 
 def _find_program(package_manager: str) -> str:

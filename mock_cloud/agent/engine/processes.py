@@ -15,12 +15,12 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
-from mock_cloud.agent.engine import syscalls
-from mock_cloud.agent.engine.errors import BuildTimeout, EngineError
+from mock_cloud.agent.engine import jail, syscalls
+from mock_cloud.agent.engine.errors import BuildTimeout, EngineError, NotExecutable
 
 Sink = Callable[[bytes], None]
 
@@ -40,11 +40,14 @@ NODE_ENVIRONMENT: Final[Mapping[str, str]] = {
 class Place:
     """Where and as whom a command runs.
 
-    `root`: the chroot's path, empty for the node itself. `network`: descriptor of the network
-    namespace to enter, or None for the node's. `arch`: rpm's word, for personality(2).
+    `root`: what its root directory is, of a chroot the path; empty for the node itself. With a
+    root, it is in a jail (see `jail`); `may_mount`: it may have mounts of its own there.
+    `network`: descriptor of the network namespace to enter, or None for the node's. `arch`: rpm's
+    word, for personality(2).
     """
 
-    root: str = ""
+    root: str | jail.NodeTree = ""
+    may_mount: bool = False
     uid: int = 0
     gid: int = 0
     cwd: str = "/"
@@ -52,8 +55,44 @@ class Place:
     arch: str = ""
     environment: Mapping[str, str] = field(default_factory=lambda: NODE_ENVIRONMENT)
 
+    @contextlib.contextmanager
+    def birth(self, program: str) -> Iterator[None]:
+        """What a child has to be forked in that is to `enter`, and to execute `program`.
+
+        EngineError if it cannot enter, NotExecutable if `program` is to blame.
+        """
+        reader, _Problem.writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            with jail.new_pid_namespace() if self.root else contextlib.nullcontext():
+                yield
+        except subprocess.SubprocessError as error:  # raised here, it does not say what failed
+            raise EngineError(os.read(reader, _CHUNK).decode(errors="replace")) from error
+        except OSError as error:
+            if error.filename != program:
+                raise
+            raise NotExecutable(f"{program}: {error.strerror}") from error
+        finally:
+            os.close(reader)
+            os.close(_Problem.writer)
+
     def enter(self) -> None:
-        """Become this in a forked child, before exec. The order matters: namespace, root, ids."""
+        """Become this in a forked child, before exec. The order matters: namespace, root, ids.
+
+        With a root it returns in a child of that child: see `jail.enter`. OSError.
+        """
+        try:
+            self._enter()
+        except OSError as error:
+            os.write(_Problem.writer, f"the command cannot be started: {error}".encode())
+            raise
+        try:
+            os.chdir(self.cwd)
+        except OSError as error:
+            where = f"{self.cwd} in the chroot" if self.root else self.cwd
+            os.write(_Problem.writer, f"cannot go to {where}: {error.strerror}".encode())
+            raise
+
+    def _enter(self) -> None:
         os.umask(_UMASK)
         _reset_process()
         if self.network is not None:
@@ -61,13 +100,17 @@ class Place:
         if self.arch:
             syscalls.set_personality(self.arch)
         if self.root:
-            os.chroot(self.root)
-            os.chdir("/")
+            jail.enter(self.root, may_mount=self.may_mount)
         if self.uid or self.gid:
             os.setgroups([])
             os.setresgid(self.gid, self.gid, self.gid)
             os.setresuid(self.uid, self.uid, self.uid)
-        os.chdir(self.cwd)
+
+
+class _Problem:
+    """Where a child of `Place.birth` says what keeps it from becoming what it is to be."""
+
+    writer = -1
 
 
 def _reset_process() -> None:
@@ -87,18 +130,19 @@ def run(argv: Sequence[str], place: Place, sink: Sink, *, timeout_s: float = 0.0
 
     A signal gives 256 - its number, which mock's exit with -N comes to. What the command left
     running is killed. `timeout_s` 0 waits for ever; past it BuildTimeout is raised.
-    FileNotFoundError and PermissionError come through when the program cannot be executed.
+    NotExecutable names a program that cannot be executed.
     """
-    child = subprocess.Popen(
-        list(argv),
-        env=dict(place.environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        preexec_fn=place.enter,  # noqa: PLW1509 (the engine has one thread)
-        start_new_session=True,
-        bufsize=0,
-    )
+    with place.birth(argv[0]):
+        child = subprocess.Popen(
+            list(argv),
+            env=dict(place.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=place.enter,  # noqa: PLW1509 (the engine has one thread)
+            start_new_session=True,
+            bufsize=0,
+        )
     assert child.stdout is not None  # noqa: S101 (for mypy)
     try:
         finished = _pump(child, child.stdout.fileno(), sink, timeout_s)
@@ -196,9 +240,10 @@ def call(place: Place, function: Callable[[], bytes]) -> bytes:
     links the build left. An OSError of the child is raised here with its errno and file name.
     """
     reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _answer(writer, place, function)
+    with place.birth(""):
+        child = os.fork()
+        if child == 0:
+            _answer(writer, place, function)
     os.close(writer)
     with open(reader, "rb") as stream:
         answer = stream.read()

@@ -11,11 +11,11 @@ import select
 import struct
 import subprocess
 import termios
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mock_cloud.agent.engine import processes
+from mock_cloud.agent.engine import outside, processes
 from mock_cloud.agent.job.input import Event, InputReader, Kind
 from mock_cloud.agent.job.terminal import STDERR, STDOUT
 
@@ -28,11 +28,10 @@ _TICK_S: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to start. `enter` is called in the forked child before exec, `tick` now and then."""
+    """What to start and where; `tick` is called now and then."""
 
     argv: Sequence[str]
-    environment: Mapping[str, str]
-    enter: Callable[[], None]
+    place: processes.Place
     tick: Callable[[], None] = field(default=lambda: None)
 
 
@@ -60,11 +59,13 @@ def on_terminal(
     The terminal belongs to the user `owner`. Input comes from the job's `directory`. What the
     program left running is ended.
     """
-    leader, name = _open_terminal(root)
+    leader, follower = _open_terminal(root)
     _set_size(leader, size.rows, size.columns)
-    child = os.fork()
-    if child == 0:
-        _become(program, name, leader, owner)
+    with program.place.birth(""):
+        child = os.fork()
+        if child == 0:
+            _become(program, follower, owner)
+    os.close(follower)
     reader = InputReader(directory)
     try:
         code = _relay(leader, child, reader, write, program.tick)
@@ -75,28 +76,28 @@ def on_terminal(
     return exit_status(code)
 
 
-def _open_terminal(root: str) -> tuple[int, str]:
-    """A pseudo-terminal of the devpts in `root`: (leader's descriptor, name on the node)."""
-    leader = os.open(f"{root}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    tiocsptlck, tiocgptn = 0x40045431, 0x80045430  # asm-generic/ioctls.h
-    fcntl.ioctl(leader, tiocsptlck, struct.pack("i", 0))
-    number = struct.unpack("I", fcntl.ioctl(leader, tiocgptn, struct.pack("I", 0)))[0]
-    return leader, f"{root}/dev/pts/{number}"
+def _open_terminal(root: str) -> tuple[int, int]:
+    """Both sides, leader first, of a pseudo-terminal of the devpts in `root`."""
+    with outside.open_directory(root or "/", "dev/pts") as terminals:
+        flags = os.O_RDWR | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC
+        leader = os.open("ptmx", flags, dir_fd=terminals)
+        tiocsptlck, tiocgptn = 0x40045431, 0x80045430  # asm-generic/ioctls.h
+        fcntl.ioctl(leader, tiocsptlck, struct.pack("i", 0))
+        number = struct.unpack("I", fcntl.ioctl(leader, tiocgptn, struct.pack("I", 0)))[0]
+        return leader, os.open(str(number), flags, dir_fd=terminals)
 
 
-def _become(program: Program, name: str, leader: int, owner: int) -> None:
+def _become(program: Program, follower: int, owner: int) -> None:
     argv = program.argv
     try:
-        os.setsid()
-        follower = os.open(name, os.O_RDWR)
-        fcntl.ioctl(follower, termios.TIOCSCTTY, 0)
         if owner:
             os.fchown(follower, owner, -1)
         for descriptor in (0, 1, 2):
             os.dup2(follower, descriptor)
-        os.close(leader)
-        program.enter()
-        os.execve(argv[0], list(argv), dict(program.environment))  # noqa: S606
+        program.place.enter()
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        os.execve(argv[0], list(argv), dict(program.place.environment))  # noqa: S606
     except OSError as error:
         os.write(2, f"{argv[0]}: {error.strerror}\r\n".encode())
     finally:
@@ -169,18 +170,19 @@ def on_pipes(program: Program, directory: str, write: Write) -> int:
     """Run `program` with its streams kept apart; its exit status.
 
     Input comes from the job's `directory`; without one there is none. What the program left
-    running is ended. FileNotFoundError and PermissionError if it cannot be executed.
+    running is ended. NotExecutable names a program that cannot be executed.
     """
-    child = subprocess.Popen(
-        list(program.argv),
-        env=dict(program.environment),
-        stdin=subprocess.PIPE if directory else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=program.enter,  # noqa: PLW1509 (the engine has one thread)
-        start_new_session=True,
-        bufsize=0,
-    )
+    with program.place.birth(program.argv[0]):
+        child = subprocess.Popen(
+            list(program.argv),
+            env=dict(program.place.environment),
+            stdin=subprocess.PIPE if directory else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=program.place.enter,  # noqa: PLW1509 (the engine has one thread)
+            start_new_session=True,
+            bufsize=0,
+        )
     reader = InputReader(directory) if directory else None
     try:
         _relay_pipes(child, reader, write, program.tick)

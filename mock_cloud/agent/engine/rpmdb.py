@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mock_cloud.agent import rpmfile
-from mock_cloud.agent.engine import processes
+from mock_cloud.agent.engine import jail, processes
 from mock_cloud.agent.engine.errors import RootError
 from mock_cloud.agent.measure import headers
 from mock_cloud.agent.rpmheader import Header, HeaderError, parse_header
@@ -57,7 +57,8 @@ def installed(header: Header) -> Installed:
 def _ask_rpm(root: str) -> list[Installed]:
     """Other database backends than sqlite; one that is not there has no packages."""
     argv = ["rpm", "--root", root, "-qa", "--qf", _QUERY]
-    code, output = processes.capture(argv, processes.Place())
+    tree = jail.NodeTree((jail.Shown(root, root, writable=True),))
+    code, output = processes.capture(argv, processes.Place(tree))
     if code != 0:
         raise RootError(f"{processes.pretty(argv)}: exit status {code}")
     found = []

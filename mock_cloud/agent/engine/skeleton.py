@@ -13,9 +13,10 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+from mock_cloud.agent.engine import processes
 from mock_cloud.agent.job.request import EngineConfig
 
 _DIRECTORIES: Final = (
@@ -79,43 +80,63 @@ def prepare(root: str, config: EngineConfig) -> None:
     _replace_link(_inside(root, "etc/mtab"), "../proc/self/mounts")
     for name, value in config.dnf_vars.items():
         _write(root, f"etc/dnf/vars/{os.path.basename(name)}", value)
-    write_resolver(root, config)
+    _write_all(root, _resolver(config))
     for name, text in config.files.items():
         if not os.path.lexists(_inside(root, name)):
             _write(root, name, text)
     _write_machine_id(root)
-    _copy_node_file(root, _TIME_ZONE)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copy2(f"/{_TIME_ZONE}", _inside(root, _TIME_ZONE), follow_symlinks=False)
 
 
 def finish(root: str, config: EngineConfig) -> None:
-    """After the base packages: what they may have replaced, and the build user."""
-    with open(_inside(root, "etc/os-release"), "ab"):
-        pass
-    write_resolver(root, config)
-    add_build_user(root, config)
-    os.makedirs(_inside(root, config.chroothome), exist_ok=True)
-    home = _inside(root, config.chroothome)
-    os.chown(home, config.chrootuid, config.chrootgid)
-    os.chmod(home, 0o755)  # noqa: S103 (as mock's)
-    shutil.rmtree(_inside(root, "installation-homedir"), ignore_errors=True)
-    with open(_inside(root, ".initialized"), "ab"):
-        pass
+    """After the base packages: what they may have replaced, and the build user.
+
+    Their scripts were root in there, so that links may lead anywhere: it is done from within.
+    """
+    resolver = _resolver(config)
+
+    def finish_inside() -> bytes:
+        with open("/etc/os-release", "ab"):
+            pass
+        _write_all("", resolver)
+        add_build_user("", config)
+        os.makedirs(config.chroothome, exist_ok=True)
+        os.chown(config.chroothome, config.chrootuid, config.chrootgid)
+        os.chmod(config.chroothome, 0o755)  # noqa: S103 (as mock's)
+        shutil.rmtree("/installation-homedir", ignore_errors=True)
+        with open("/.initialized", "ab"):
+            pass
+        return b""
+
+    processes.call(processes.Place(root), finish_inside)
 
 
-def write_resolver(root: str, config: EngineConfig) -> None:
+def _resolver(config: EngineConfig) -> dict[str, bytes]:
     """The node's resolv.conf and hosts if the build may use them, else as good as none.
 
     An empty resolv.conf makes look-ups fail at once instead of after a time-out.
     """
-    if _uses_resolver(config):
-        for name in _RESOLVER_FILES:
-            _copy_node_file(root, name, follow=True)
-        return
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(_inside(root, "etc/resolv.conf"))
-    _write(root, "etc/resolv.conf", "")
-    if not any(name.lstrip("/") == "etc/hosts" for name in config.files):
-        _write(root, "etc/hosts", _HOSTS)
+    if not _uses_resolver(config):
+        found = {"etc/resolv.conf": b""}
+        if not any(name.lstrip("/") == "etc/hosts" for name in config.files):
+            found["etc/hosts"] = _HOSTS.encode()
+        return found
+    found = {}
+    for name in _RESOLVER_FILES:
+        with contextlib.suppress(FileNotFoundError), open(f"/{name}", "rb") as stream:
+            found[name] = stream.read()
+    return found
+
+
+def _write_all(root: str, files: Mapping[str, bytes]) -> None:
+    """Each file anew: what stands there may be a link."""
+    for name, data in files.items():
+        path = _inside(root, name)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        with open(path, "wb") as stream:
+            stream.write(data)
 
 
 def _uses_resolver(config: EngineConfig) -> bool:
@@ -173,14 +194,6 @@ def _write_machine_id(root: str) -> None:
     _write(root, "etc/machine-id", os.urandom(16).hex() + "\n")
     with contextlib.suppress(FileExistsError):
         os.symlink("../../../etc/machine-id", _inside(root, "var/lib/dbus/machine-id"))
-
-
-def _copy_node_file(root: str, name: str, *, follow: bool = False) -> None:
-    source, target = f"/{name}", _inside(root, name)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(target)
-    with contextlib.suppress(FileNotFoundError):
-        shutil.copy2(source, target, follow_symlinks=follow)
 
 
 def _replace_link(path: str, target: str) -> None:

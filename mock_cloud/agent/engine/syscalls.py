@@ -11,6 +11,7 @@ import ctypes
 import fcntl
 import functools
 import os
+import platform
 import socket
 import struct
 from typing import Any, Final
@@ -29,6 +30,7 @@ UMOUNT_NOFOLLOW: Final = 0x8
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWUTS: Final = 0x04000000
 CLONE_NEWIPC: Final = 0x08000000
+CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
 
@@ -39,6 +41,13 @@ _PER_32BIT_ARCHES: Final = frozenset(
         "mipsel", "riscv32", "armv7l", "armv7hl", "armv7hnl", "armv8hl",
     )
 )  # fmt: skip
+# asm/unistd.h; all architectures newer than these share asm-generic's 41.
+_PIVOT_ROOT: Final = {"x86_64": 155, "i686": 217, "ppc64le": 203, "s390x": 217, "armv7l": 218}
+_LANDLOCK_CREATE_RULESET: Final = 444  # the same on every architecture, as all since Linux 5.1
+_LANDLOCK_RESTRICT_SELF: Final = 446
+_LANDLOCK_CREATE_RULESET_VERSION: Final = 1  # linux/landlock.h
+_LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET: Final = 1
+_LANDLOCK_SCOPES: Final = 6  # the ABI that has them, Linux 6.12
 _POWER_OFF: Final = 0x4321FEDC  # linux/reboot.h
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 0x1
@@ -84,6 +93,31 @@ def bind(source: str, target: str, *, flags: int = 0, recursive: bool = False) -
 def make_private() -> None:
     """No mount of this namespace reaches another one, nor the other way round."""
     mount("none", "/", None, MS_REC | MS_PRIVATE)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """pivot_root(2). OSError."""
+    number = _PIVOT_ROOT.get(platform.machine(), 41)
+    _check(_libc().syscall(number, os.fsencode(new_root), os.fsencode(put_old)), "pivot_root")
+
+
+def scope_abstract_sockets() -> None:
+    """Let this process reach abstract Unix sockets of its descendants alone (landlock(7)).
+
+    They belong to a network, not to a root directory. Nothing before Linux 6.12, or where Landlock
+    is off. Needs CAP_SYS_ADMIN in its user namespace. OSError.
+    """
+    call = _libc().syscall
+    version = call(
+        _LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _LANDLOCK_CREATE_RULESET_VERSION
+    )
+    if version < _LANDLOCK_SCOPES:
+        return
+    wanted = struct.pack("=QQQ", 0, 0, _LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET)
+    ruleset = call(_LANDLOCK_CREATE_RULESET, wanted, ctypes.c_size_t(len(wanted)), 0)
+    _check(ruleset, "landlock")
+    _check(call(_LANDLOCK_RESTRICT_SELF, ruleset, 0), "landlock")
+    os.close(ruleset)
 
 
 def unshare(flags: int) -> None:

@@ -147,7 +147,8 @@ class MockRun:
     mock's defaults, templates unexpanded, without what belongs to a host. A value takes the
     default's place; of `plugin_conf` each NAME_enable does, and each item of NAME_opts. `logging`
     is the text of logging.ini, empty for mock's usual formats. `kit` names the input of role kit;
-    empty: the node's own mock is run.
+    empty: the node's own mock is run. `foreign`: code that no key of the configuration signed may
+    become root in the chroot, so that what is not the user's own chroot is not kept.
 
     In `argv` and in strings of `config` the word `JOB_DIRECTORY` stands for the job's directory,
     where inputs lie as inputs/ROLE/NAME; those of archives are unpacked there, a tree
@@ -162,6 +163,7 @@ class MockRun:
     chrootuid: int = 1000
     logging: str = ""
     kit: str = ""
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)

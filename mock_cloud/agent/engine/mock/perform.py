@@ -50,7 +50,7 @@ class MockEngine:
         self._job = job
         self._run = run
         self._store = layers.LayerStore(job.workspace, job.id, job.request.layers)
-        self._state = MockState(job.workspace, job.id, run.root, self._store)
+        self._state = MockState(job.workspace, job.id, run.root, self._store, foreign=run.foreign)
         self._shadow: Shadow | None = None
         self._cancelled = False
 
@@ -88,13 +88,14 @@ class MockEngine:
         top = os.path.join(job.directory, "mock")
         shown_results = places.results_of(job.request.mode, run.chroot_name)
         # Only the layout until the state is taken: its paths change with that.
-        layout = places.Places(top, job.results, shown_results, "", "")
+        layout = places.Places(top, job.results, shown_results, "", "", "")
         layout.prepare()
         gid = write_accounts(layout.inside(f"{places.HERE}/private"), run.chrootuid, places.HOME)
         self._state.take(gid)
         layout = places.Places(
-            top, job.results, shown_results, self._state.chroots, self._state.cache
-        )
+            top, job.results, shown_results, self._state.chroots, self._state.cache,
+            self._state.written_cache,
+        )  # fmt: skip
         for shown in (places.COPYOUT, places.HOME):
             os.chown(layout.inside(shown), run.chrootuid, gid)
         os.chown(job.results, run.chrootuid, gid)
@@ -175,20 +176,17 @@ class MockEngine:
         output = _Output(job, layout, watch, on_terminal=bool(pty))
         environment = _environment(self._run.chrootuid, gid)
 
-        def enter() -> None:
-            layout.mount()
-            processes.Place().enter()
-
         def tick() -> None:
             self._tick(watch)
 
         if pty:
             size, term = terminal_of(pty)
             environment["TERM"] = term or environment["TERM"]
-            program = Program(argv, environment, enter, tick)
+        place = processes.Place(layout.tree(), may_mount=True, environment=environment)
+        program = Program(argv, place, tick)
+        if pty:
             code = on_terminal(program, "", 0, size, job.directory, output.write)
         else:
-            program = Program(argv, environment, enter, tick)
             directory = job.directory if job.request.mode == "shell" else ""
             code = on_pipes(program, directory, output.write)
         output.finish()

@@ -7,12 +7,11 @@ writes into chroots and caches (the URL of a local repository, say) does not dep
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass
 from typing import Final
 
-from mock_cloud.agent.engine import syscalls
+from mock_cloud.agent.engine import jail
 from mock_cloud.agent.engine.chroot import MOCK_LIBDIR
 
 HERE: Final = "/run/mock-cloud"
@@ -44,10 +43,11 @@ def results_of(mode: str, chroot_name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The directories of one job as the node has them; `mount` shows them to mock.
+    """The directories of one job as the node has them; `tree` shows them to mock.
 
     `top` appears as `HERE`, `results` at `shown_results` below it; `chroots` and `cache` go in
-    place of /var/lib/mock and of mock's cache. `top`/private has the passwd and group to use.
+    place of /var/lib/mock and of mock's cache. What is written to the cache goes to
+    `written_cache`, if that is not empty. `top`/private has the passwd and group to use.
     """
 
     top: str
@@ -55,43 +55,45 @@ class Places:
     shown_results: str
     chroots: str
     cache: str
+    written_cache: str
 
     def inside(self, shown: str) -> str:
         """The node's path of what mock sees at `shown`, `HERE` or below."""
         return os.path.join(self.top, os.path.relpath(shown, HERE))
 
     def prepare(self) -> None:
-        """Make what `mount` mounts on. OSError."""
+        """Make what `tree` shows. OSError."""
         for shown in (CONFIG, CACHE, COPYOUT, HOME, INPUTS, self.shown_results):
             os.makedirs(self.inside(shown), mode=0o755, exist_ok=True)
         os.makedirs(self.inside(f"{HERE}/private"), exist_ok=True)
-        os.makedirs(HERE, mode=0o755, exist_ok=True)
 
-    def mount(self) -> None:
-        """In a forked child: a mount namespace in which everything is where mock looks. OSError."""
-        syscalls.unshare(syscalls.CLONE_NEWNS)
-        syscalls.make_private()
-        syscalls.bind(self.top, HERE)
-        syscalls.bind(self.results, self.shown_results)
-        syscalls.bind(self.cache, CACHE)
-        for name in _ACCOUNTS:
-            syscalls.bind(f"{HERE}/private/{name}", f"/etc/{name}")
-        for path in _PACKAGE_DATABASES:
-            if os.path.isdir(path) and not os.path.islink(path):
-                _overlay(path, f"{HERE}/private")
+    def tree(self) -> jail.NodeTree:
+        """Everything where mock looks, and nothing else of the node."""
+        shown = [
+            jail.Shown(self.top, HERE, writable=True),
+            jail.Shown(self.results, self.shown_results, writable=True),
+            jail.Shown(self.chroots, MOCK_LIBDIR, writable=True),
+        ]
+        shown += [
+            jail.Shown(self.inside(f"{HERE}/private/{name}"), f"/etc/{name}") for name in _ACCOUNTS
+        ]
+        changed = [path for path in _PACKAGE_DATABASES if _is_plain_directory(path)]
         if not os.path.isdir(_KEYS):
-            _overlay(os.path.dirname(_KEYS), f"{HERE}/private")
-            with contextlib.suppress(OSError):
-                os.mkdir(_KEYS)
-        # Last: the chroots lie there themselves.
-        syscalls.bind(self.chroots, MOCK_LIBDIR)
+            changed.append(os.path.dirname(_KEYS))
+        overlaid = [jail.Overlaid(path, path, self._scratch(path)) for path in changed]
+        if not os.path.isdir(_KEYS):  # its parent is the last of these
+            os.makedirs(os.path.join(overlaid[-1].upper, os.path.basename(_KEYS)), exist_ok=True)
+        if self.written_cache:
+            overlaid.append(jail.Overlaid(self.cache, CACHE, self.written_cache))
+        else:
+            shown.append(jail.Shown(self.cache, CACHE, writable=True))
+        return jail.NodeTree(tuple(shown), tuple(overlaid))
+
+    def _scratch(self, path: str) -> str:
+        scratch = self.inside(f"{HERE}/private/{path.replace('/', '_')}")
+        os.makedirs(scratch, exist_ok=True)
+        return scratch
 
 
-def _overlay(path: str, scratch: str) -> None:
-    """Make `path` writable for us: what is written goes to `scratch`."""
-    upper, work = (os.path.join(scratch, f"{path.replace('/', '_')}.{name}") for name in "uw")
-    os.mkdir(upper)
-    os.mkdir(work)
-    options = f"lowerdir={path},upperdir={upper},workdir={work}"
-    with contextlib.suppress(OSError):  # mock says itself what it misses
-        syscalls.mount("overlay", path, "overlay", 0, options)
+def _is_plain_directory(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)

@@ -24,9 +24,16 @@ _NOTE: Final = "mock-cloud-options"
 
 
 class MockState:
-    """The trees of the chroot called `name`, for one job. Take it, then close it."""
+    """The trees of the chroot called `name`, for one job. Take it, then close it.
 
-    def __init__(self, workspace: str, job_id: str, name: str, store: layers.LayerStore) -> None:
+    `foreign`: code that nobody signed may become root in it. The caches are read then, and what is
+    written there is lost, as is mock's bootstrap chroot: they serve other chroots too.
+    """
+
+    def __init__(
+        self, workspace: str, job_id: str, name: str, store: layers.LayerStore, *, foreign: bool
+    ) -> None:
+        self._foreign = foreign
         self.chroot = Chroot(name, job_id)
         self._job_id = job_id
         self._store = store
@@ -49,6 +56,11 @@ class MockState:
     def cache(self) -> str:
         return self._cache.path
 
+    @property
+    def written_cache(self) -> str:
+        """Where what is written to the cache goes, if it is not to be kept; else empty."""
+        return f"{self.cache}.written" if self._foreign else ""
+
     def take(self, gid: int) -> None:
         """Make the vouched trees this job's own, empty ones where there are none.
 
@@ -64,6 +76,11 @@ class MockState:
             tree.prepare()
             os.chown(tree.path, 0, gid)
             os.chmod(tree.path, 0o2775)  # noqa: S103 (W and the namespace keep others out)
+        if self.written_cache:
+            upper = os.path.join(self.written_cache, "upper")
+            os.makedirs(upper)
+            os.chown(upper, 0, gid)  # it stands for the cache's own directory
+            os.chmod(upper, 0o2775)  # noqa: S103 (as above)
 
     def check_cached(self, digest: str) -> None:
         """Remove cached chroots that were made for other options than `digest` stands for."""
@@ -81,6 +98,9 @@ class MockState:
 
         Unmeasured trees are removed by the next job of this name, or the next one at all.
         """
+        if self._foreign and self._is_taken:
+            shutil.rmtree(self.written_cache, ignore_errors=True)
+            self._drop_all_but_the_chroot()
         if self._is_taken and record:
             if not self._has_chroots():
                 shutil.rmtree(self.chroots)
@@ -89,6 +109,15 @@ class MockState:
                     self._store.record(path)
         self._is_taken = False
         self.chroot.unlock()
+
+    def _drop_all_but_the_chroot(self) -> None:
+        for entry in os.scandir(self.chroots):
+            if entry.name == self.chroot.name:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
 
     @property
     def is_kept(self) -> bool:
