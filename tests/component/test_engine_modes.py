@@ -102,6 +102,16 @@ def test_who_and_where_a_command_is(site: Site) -> None:
     assert unpriv.stdout == b"mockbuild\nmock\n/tmp\n135\n"
 
 
+def test_a_directory_of_a_layer_can_be_renamed(site: Site) -> None:
+    perl = "rename('/usr/share/doc', '/usr/share/doc2') or die"
+    assert site.chroot(f'perl -e "{perl}"').exit == 0
+    listed = site.chroot(
+        "ls -d /usr/share/doc*; rpmdb --rebuilddb --dbpath /var/lib/rpm; rpm -q gcc"
+    )
+    assert listed.exit == 0, listed.stdout
+    assert listed.stdout.startswith(b"/usr/share/doc2\n")
+
+
 def test_quiet_and_verbose(site: Site) -> None:
     assert site.chroot("true", verbose=0).stderr == ""
     assert "Start: chroot init" in site.chroot("true", verbose=1).stderr

@@ -26,7 +26,8 @@ MOCK_LIBDIR: Final = "/var/lib/mock"
 MOCK_TREE: Final = "mock"
 """What the mock engine leaves of a chroot is in MOCK_TREE.JOB beside `overlay`."""
 
-_OVERLAY_OPTIONS: Final = "index=off,redirect_dir=off,metacopy=off,xino=off"
+# Without redirects a directory of a layer cannot be renamed (EXDEV), as rpm does with its database.
+_OVERLAY_OPTIONS: Final = "index=off,redirect_dir=on,metacopy=off,xino=off"
 _TTY_GID: Final = 5
 
 

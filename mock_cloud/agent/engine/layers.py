@@ -205,13 +205,16 @@ def freeze(upper: str, lower: str) -> bool:
 
     The kernel marks new directories opaque to save look-ups and notes where copies came from.
     Such extended attributes would have to be trusted with the tree, so they are removed; where
-    an opaque directory really hides one of `lower`, the tree cannot be a layer.
+    an opaque directory really hides one of `lower`, or a directory of it was renamed, the tree
+    cannot be a layer.
     """
     for directory, below, files in os.walk(upper):
         for path in (directory, *(os.path.join(directory, name) for name in below + files)):
             for name in _overlay_xattrs(path):
                 inside = os.path.relpath(path, upper)
                 beneath = os.path.join(lower, inside)
+                if name.endswith(".redirect"):
+                    return False
                 if name.endswith(".opaque") and inside != "." and os.path.lexists(beneath):
                     return False
                 os.removexattr(path, name, follow_symlinks=False)
