@@ -154,6 +154,32 @@ def test_a_failing_build(site: Site) -> None:
     assert not any(name.endswith(".rpm") for name in ended.results())
 
 
+def test_a_program_that_the_chroot_lacks_is_named_and_cleaned_up_after(site: Site) -> None:
+    kept = replace(site.config, clean=False)
+    assert site.node.run(site.request("init")).exit == 0
+    removed = site.node.run(site.request("chroot", args=["rm", "/bin/bash"]))
+    assert removed.exit == 0, removed.stderr
+    ended = site.rebuild(site.source("no-bash"), config=kept)
+    assert ended.exit == 1
+    assert ended.status["message"] == "bash: No such file or directory"
+    assert "ERROR: Exception(no-bash-1.0-1.lab1.src.rpm)" in ended.stderr
+    assert site.rebuild(site.source("again"), config=kept).exit == 0
+
+
+def test_build_log_is_text_without_colours(site: Site) -> None:
+    shout = r"printf 'caf\351 \033[31mred\033[0m\n'"
+    assert "\ncaf\ufffd red\n" in site.rebuild(site.source("shouts", build=shout)).log("build.log")
+
+
+def test_what_was_built_but_cannot_be_installed_is_a_failure(site: Site) -> None:
+    package = site.source("uninstallable", head="Requires: never-there")
+    ended = site.rebuild(package, config=replace(site.config, post_install=True))
+    assert ended.exit == 30
+    assert "ERROR: Installation of built packages failed" in ended.stderr
+    assert "ERROR: Exception(uninstallable-1.0-1.lab1.src.rpm)" in ended.stderr
+    assert "Cleaning up build root ('cleanup_on_failure=True')" in ended.stderr
+
+
 def test_a_missing_build_requirement_is_the_package_managers_failure(site: Site) -> None:
     ended = site.rebuild(site.source("wanting", head="BuildRequires: no-such-thing >= 7"))
     assert ended.exit == 30

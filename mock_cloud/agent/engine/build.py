@@ -267,12 +267,17 @@ class PackageBuild:
         environment = dict(place.environment)
         self._logs.build_line(f"Executing command: {argv} with env {environment} and shell False")
 
+        sink, finish = self._logs.build_sink()
+
         def take(data: bytes) -> None:
             self._space.look(data)
-            self._logs.build_output(data)
+            sink(data)
 
         timeout_s = float(self._config.rpmbuild_timeout)
-        code = processes.run(argv, place, take, timeout_s=timeout_s)
+        try:
+            code = processes.run(argv, place, take, timeout_s=timeout_s)
+        finally:
+            finish()
         self._logs.build_line(f"Child return code was: {code}")
         return code
 

@@ -8,6 +8,7 @@ alone. All are opened for appending and never renamed, so that they can be follo
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from mock_cloud.agent.job.terminal import STDERR, STDOUT, TerminalWriter
 
 _NAMES: Final = ("root.log", "build.log", "state.log")
 _LINE_MAX: Final = 1 << 16
+_COLOUR: Final = re.compile(r"\x1b\[([0-9]{1,2}(;[0-9]{1,2})?)?[mK]\x0f?")
 
 QUIET: Final = 0
 NORMAL: Final = 1
@@ -126,14 +128,17 @@ class Logs:
         """One line of our own in build.log."""
         self._write("build.log", message.encode(errors="surrogateescape") + b"\n")
 
-    def build_output(self, data: bytes) -> None:
-        """rpmbuild's output, byte for byte."""
-        self._write("build.log", data)
-        self._remember(data)
-        self._show(data)
+    def build_sink(self) -> tuple[Callable[[bytes], None], Callable[[], None]]:
+        """(sink, finish) for rpmbuild: its output goes to build.log as mock cleans it."""
+        return self._line_sink(self._build_output)
 
     def root_sink(self) -> tuple[Callable[[bytes], None], Callable[[], None]]:
         """(sink, finish) for a command whose output lines go to root.log as mock logs them."""
+        return self._line_sink(self._root_output)
+
+    def _line_sink(
+        self, write: Callable[[list[bytes]], None]
+    ) -> tuple[Callable[[bytes], None], Callable[[], None]]:
         pending = b""
 
         def sink(data: bytes) -> None:
@@ -143,15 +148,18 @@ class Logs:
             *lines, pending = (pending + data).split(b"\n")
             if len(pending) > _LINE_MAX:
                 lines, pending = [*lines, pending], b""
-            self._root_output(lines)
+            write([_clean(line) for line in lines])
 
         def finish() -> None:
             nonlocal pending
             if pending:
-                self._root_output([pending])
+                write([_clean(pending)])
                 pending = b""
 
         return sink, finish
+
+    def _build_output(self, lines: list[bytes]) -> None:
+        self._write("build.log", b"".join(line + b"\n" for line in lines))
 
     def _root_output(self, lines: list[bytes]) -> None:
         lead = b"DEBUG util.py:462:  "
@@ -183,3 +191,8 @@ class Logs:
         view = memoryview(data)
         while descriptor is not None and view:
             view = view[os.write(descriptor, view) :]
+
+
+def _clean(line: bytes) -> bytes:
+    """As mock's logOutput does: bytes that are no UTF-8 become U+FFFD, colours vanish."""
+    return _COLOUR.sub("", line.decode("utf-8", "replace")).encode()

@@ -82,10 +82,12 @@ def timed(
     step: Callable[[str], object],
     *,
     clean: bool = True,
+    post: Callable[[], None] = lambda: None,
 ) -> None:
     """mock's rebuild_generic: clean, init and `step` for each item, and the messages around.
 
-    Without `clean` the chroot is left as it is, whatever the configuration says.
+    Without `clean` the chroot is left as it is, whatever the configuration says. `post` comes
+    last, and its failure is that of the last item.
     """
     config, logs = job.config, job.logs
     start = time.monotonic()
@@ -105,7 +107,8 @@ def timed(
         if config.cleanup_on_success:
             logs.info("Cleaning up build root ('cleanup_on_success=True')")
             _clean_chroot(job, buildroot)
-    except EngineError:
+        post()
+    except (EngineError, OSError):
         logs.error(f"Exception({job.shown(item)}) Config({config.root}) {_minutes(start)}")
         _say_where(job)
         if config.cleanup_on_failure:
@@ -150,21 +153,28 @@ def _rebuild(job: Job, buildroot: Buildroot) -> int:
     def step(path: str) -> None:
         built.extend(build.PackageBuild(job, buildroot, job.results).rebuild(path, spec))
 
-    timed(job, buildroot, packages, step, clean=not made_here)
-    if job.config.post_install:
+    def post() -> None:
         _install_built(job, buildroot, built)
+
+    timed(job, buildroot, packages, step, clean=not made_here, post=post)
     return 0
 
 
 def _install_built(job: Job, buildroot: Buildroot, names: Sequence[str]) -> None:
     """``--postinstall``: prove that what was built can be installed."""
+    if not job.config.post_install:
+        return
     was_clean = not buildroot.chroot.is_mounted
     if was_clean:
         buildroot.init()
     job.logs.info("Installing built packages")
     paths = [os.path.join(job.results, name) for name in names if not name.endswith("src.rpm")]
     job.logs.info(f"installing package(s): {' '.join(map(job.shown, paths))}")
-    buildroot.run_packages(["install", *paths])
+    try:
+        buildroot.run_packages(["install", *paths])
+    except EngineError:
+        job.logs.error("Installation of built packages failed")
+        raise
     if was_clean and job.config.cleanup_on_success:
         job.logs.info("Cleaning up build root ('cleanup_on_success=True')")
         _clean_chroot(job, buildroot)

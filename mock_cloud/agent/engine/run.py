@@ -107,14 +107,14 @@ class _Chroot:
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """A full disk is no defect, wherever it is met."""
+    """A full disk is no defect, wherever it is met; what else the system refuses has a name."""
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
             where = error.filename or "the workspace"
             raise NoSpace(f"no-space: the node's disk is full: {where}") from error
-        raise
+        raise EngineError(f"{error.filename or 'the engine'}: {error.strerror or error}") from error
 
 
 def _cancel(number: int, frame: FrameType | None) -> None:

@@ -7,13 +7,21 @@ import contextlib
 import os
 import re
 import sqlite3
+import stat
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mock_cloud.agent.engine import outside, processes, rpmdb, skeleton
-from mock_cloud.agent.engine.errors import BuildTimeout, NoSpace, PackageError, RootError
+from mock_cloud.agent.engine.cache import Cache
+from mock_cloud.agent.engine.errors import (
+    BuildTimeout,
+    NoSpace,
+    NotExecutable,
+    PackageError,
+    RootError,
+)
 from mock_cloud.agent.engine.layers import LayerStore, key_of
 from mock_cloud.agent.engine.logs import Logs
 from mock_cloud.agent.engine.space import SpaceWatch
@@ -37,7 +45,10 @@ def test_the_formats_of_the_logs(tmp_path: Path) -> None:
         sink(b"one\ntw")
         sink(b"o\r\n\nlast")
         finish()
-        logs.build_output(b"raw \xff\x1b[m bytes")
+        sink, finish = logs.build_sink()
+        sink(b"raw \xff \x1b[31mred\x1b[0m caf\xc3")
+        sink(b"\xa9\n\n\x1b[01;31m\x1b[Kend")
+        finish()
         logs.warning("careful")
         raise ValueError
     results = tmp_path / "results"
@@ -48,7 +59,7 @@ def test_the_formats_of_the_logs(tmp_path: Path) -> None:
         "DEBUG util.py:462:  last",
     ]
     assert root[-1] == "WARNING backend.py:0:  careful"
-    assert (results / "build.log").read_bytes().endswith(b"1\nraw \xff\x1b[m bytes")
+    assert (results / "build.log").read_text().endswith("1\nraw \ufffd red caf\u00e9\n\nend\n")
     states = (results / "state.log").read_text()
     assert re.findall(r" - (.*)", states)[1:] == ["Start: run", "Start: inner", "Finish: inner"]
     records = TerminalDecoder().feed((tmp_path / "terminal").read_bytes())
@@ -146,7 +157,7 @@ def test_commands_run_and_time_out() -> None:
     assert processes.capture(["sh", "-c", "kill -9 $$"], place)[0] == 256 - 9
     with pytest.raises(BuildTimeout, match="Timeout"):
         processes.capture(["sleep", "60"], place, timeout_s=0.2)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(NotExecutable, match=r"^/no/such/program: No such file or directory$"):
         processes.capture(["/no/such/program"], place)
 
 
@@ -157,6 +168,41 @@ def test_a_call_brings_back_results_and_failures() -> None:
     assert processes.call(processes.Place(), lambda: b"a\0b") == b"a\0b"
     with pytest.raises(FileNotFoundError, match="/x"):
         processes.call(processes.Place(), fail)
+
+
+def test_of_what_scriptlets_wrote_to_the_cache_packages_stay(tmp_path: Path) -> None:
+    cache = Cache(str(tmp_path / "dnf"), "key", "job")
+    cache.prepare()
+    metadata = Path(cache.path) / "lab-1/repodata/repomd.xml"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("fetched")
+    (tmp_path / "elsewhere/packages").mkdir(parents=True)
+    (tmp_path / "elsewhere/packages/node.rpm").write_text("the node's")
+    with cache.written_beside() as scratch:
+        upper = Path(scratch) / "upper"
+        (upper / "lab-1/packages").mkdir(parents=True)
+        (upper / "lab-1/repodata").mkdir()
+        (upper / "lab-1/repodata/repomd.xml").write_text("forged")
+        package = upper / "lab-1/packages/new.rpm"
+        package.write_text("new")
+        os.setxattr(package, "user.checked", b"yes")
+        package.chmod(0o4777)
+        (upper / "lab-1/packages/link.rpm").symlink_to("/etc/passwd")
+        os.link(package, upper / "lab-1/packages/hard.rpm")
+        (upper / "lab-1/packages/hard.rpm").unlink()
+        (upper / "lab.solv").write_text("forged")
+        (upper / "lab-2/packages").mkdir(parents=True)
+        (upper / "lab-2/packages/of-no-repository.rpm").write_text("x")
+        (upper / "lab-3").symlink_to(tmp_path / "elsewhere")
+    found = sorted(path for path in Path(cache.path).rglob("*") if not path.is_dir())
+    assert [str(path.relative_to(cache.path)) for path in found] == [
+        "lab-1/packages/new.rpm",
+        "lab-1/repodata/repomd.xml",
+    ]
+    assert metadata.read_text() == "fetched"
+    assert os.listxattr(found[0]) == []
+    assert found[0].stat().st_mode == stat.S_IFREG | 0o644
+    assert not list(Path(tmp_path / "dnf").glob("*.written"))
 
 
 def test_a_disk_with_room_is_not_full(tmp_path: Path) -> None:
