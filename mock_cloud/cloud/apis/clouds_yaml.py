@@ -113,8 +113,10 @@ def _clouds(path: Path) -> dict[str, Mapping[str, object]]:
     if not isinstance(clouds, dict):
         raise ConfigError(f"{path} has no table 'clouds'")
     for name, entry in clouds.items():
-        if not isinstance(name, str) or not isinstance(entry, dict):
-            raise ConfigError(f"{path}: a cloud is not a name with a table")
+        if not isinstance(name, str):
+            raise ConfigError(f"{path}: the name of a cloud is not a text")
+        if not isinstance(entry, dict):
+            raise ConfigError(f"{path}: the cloud {name!r} is no table")
         if not isinstance(entry.get("auth", {}), dict):
             raise ConfigError(f"{path}: 'auth' of the cloud {name!r} is no table")
     return dict(clouds)

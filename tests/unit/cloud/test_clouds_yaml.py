@@ -52,6 +52,7 @@ def test_two_clouds_and_no_choice_is_refused(config: Path, tmp_path: Path) -> No
         ("clouds: hidden", "no table 'clouds'"),
         ("- hidden", "no table 'clouds'"),
         ("clouds: {one: hidden}", "'one' is no table"),
+        ("clouds: {1: {}}", "the name of a cloud is not a text"),
         ("clouds: {one: {auth: hidden}}", "'one' is no table"),
         ("clouds: {one: !!python/object/apply:os.getcwd []}", "clouds.yaml:1: not YAML"),
     ],
