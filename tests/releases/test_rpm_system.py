@@ -109,7 +109,8 @@ def test_mock_cloud_is_installed_upgraded_and_removed(
     assert system.run(login).startswith("/usr/libexec/mock-cloud/bin/mock\n")
     find = "from importlib.util import find_spec as find; assert find('mockbuild.plugins.remote')"
     system.run(f"python3 -c {shlex.quote(find)}")
-    system.run("cd /usr/share/man; test -s man1/mock-cloud.1; test -s man5/mock-cloud-remotes.5")
+    for page in ("man1/mock-cloud.1", "man1/mock-cloud-mock.1", "man5/mock-cloud-remotes.5"):
+        system.run(f"zcat -f /usr/share/man/{page}* | grep -q '^.TH'")
     # As bash-completion reads it, and what it then completes.
     words = "COMP_WORDS=(mock-cloud attes); COMP_CWORD=1; COMP_LINE='mock-cloud attes'"
     complete = (
