@@ -46,10 +46,11 @@ demo-ec2: lab ## the same on an instance of EC2's API, with cloud-init and an ad
 	@$(BIN)/python -m tests.lab demo-ec2 --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
 
 # Three at once: most of them wait for something much of the time. What needs no lab fills the time
-# until there is one. Each prints whole lines.
+# until there is one. Each prints whole lines. With CI=true also the quick part on the newest release.
 test: venv ## lint, types and all tests but the slow ones
 	@$(MAKE) --no-print-directory -j3 \
 		lab type test-unit lint test-commands test-component test-clouds
+	@$(if $(CI),$(MAKE) --no-print-directory test-newest)
 
 test-unit: venv ## the unit tests only: seconds, no root
 	@$(PYTEST) -m 'not slow' tests/unit

@@ -30,7 +30,6 @@ _KEPT_FROM_NODE: Final = (
     syscalls.CAP_SYS_MODULE,
     syscalls.CAP_SYS_RAWIO,
     syscalls.CAP_SYS_PACCT,
-    syscalls.CAP_SYS_BOOT,
     syscalls.CAP_SYS_TIME,
     syscalls.CAP_SYS_TTY_CONFIG,
     syscalls.CAP_AUDIT_CONTROL,
@@ -47,7 +46,9 @@ _KEPT_FROM_NODE: Final = (
 """What no build needs and would change the host itself, or show it.
 
 What stays makes root in a node root here for one who means it: CAP_SYS_ADMIN and CAP_MKNOD (the
-engines mount, and make chroots' devices), CAP_SYS_PTRACE (attestation reads processes).
+engines mount, and make chroots' devices), CAP_SYS_PTRACE (attestation reads processes). The
+dead-man timer ends a node by CAP_SYS_BOOT: in a pid namespace reboot(2) ends that and no machine
+(pid_namespaces(7)).
 """
 
 

@@ -158,6 +158,7 @@ class Network:
         try:
             syscalls.unshare(syscalls.CLONE_NEWNET)
             self._namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            self.metadata_socket.close()
             self.metadata_socket = socket.socket()
             self.metadata_socket.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
             self.metadata_socket.bind((METADATA_ADDRESS, 80))
