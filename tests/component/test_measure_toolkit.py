@@ -19,6 +19,7 @@ from measure_support import needs, needs_root
 from mock_cloud.agent.measure import processes as agent_processes
 from mock_cloud.model import Toolkit
 from mock_cloud.toolkit import contents, pack
+from tests.records import joined
 
 NODE_PLACE = "var/lib/mock-cloud/toolkit"
 _ENV = {"LC_ALL": "C"}
@@ -131,7 +132,7 @@ def test_a_damaged_index_or_archive_is_made_anew(tmp_path: Path) -> None:
 def test_it_measures_in_an_empty_root(toolkit: Toolkit, node: Path) -> None:
     done = _in_node(node, toolkit.argv("measure", "--nonce", "abc"))
     assert done.returncode == 0, done.stderr.decode()
-    found = json.loads(done.stdout)
+    found = joined(done.stdout)
     assert (found["nonce"], found["unreadable"]) == ("abc", [])
     rows = {row[0]: row for row in found["files"]}
     for name, one in toolkit.files.items():
@@ -199,7 +200,7 @@ def test_no_file_of_the_node_is_opened(toolkit: Toolkit, tmp_path: Path) -> None
 
 def _maps(done: subprocess.CompletedProcess[bytes]) -> set[str]:
     assert done.returncode == 0, done.stderr.decode()
-    found = json.loads(done.stdout)
+    found = joined(done.stdout)
     (own,) = (one for one in found["processes"] if one["pid"] == found["self"])
     return {path for path, _, _ in own["maps"]}
 

@@ -37,12 +37,13 @@ _LIVEPATCHES: Final = "/sys/kernel/livepatch"
 def measure_kernel() -> dict[str, Any]:
     """The protocol's `kernel` object.
 
-    What works whether or not its file system is mounted is read through a mount of ours; without
-    root's rights, where it usually is.
+    What works whether or not its file system is mounted is read through a mount of ours; where
+    nothing may be mounted (no rights, or a root that is no mount), where it usually is. What
+    `helpers` finds says then that it was so.
     """
     try:
         unmounted = kernelfs.in_own_namespace(lambda: _unmounted(kernelfs.mounted))
-    except PermissionError:
+    except OSError:
         unmounted = _unmounted(_usual)
     return {
         **{name: _text(path) for name, path in _TEXTS.items()},

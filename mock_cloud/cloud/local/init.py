@@ -24,9 +24,6 @@ _OLD_ROOT: Final = "/.mock-cloud-host"
 
 _KEPT_FROM_NODE: Final = (
     syscalls.CAP_LINUX_IMMUTABLE,  # its files must stay removable
-    syscalls.CAP_NET_ADMIN,  # it has the host's network; builds' own belong to their namespaces
-    syscalls.CAP_NET_BROADCAST,
-    syscalls.CAP_NET_RAW,
     syscalls.CAP_SYS_MODULE,
     syscalls.CAP_SYS_RAWIO,
     syscalls.CAP_SYS_PACCT,
@@ -52,6 +49,14 @@ dead-man timer ends a node by CAP_SYS_BOOT: in a pid namespace reboot(2) ends th
 """
 
 
+# It has the host's network; builds' own belong to their namespaces.
+_KEPT_WITH_NETWORK: Final = (
+    syscalls.CAP_NET_ADMIN,
+    syscalls.CAP_NET_BROADCAST,
+    syscalls.CAP_NET_RAW,
+)
+
+
 def become_node(plan: NodePlan, console: int, go: int, failure: int) -> None:
     """Turn this process into the node's pid 1. Never returns.
 
@@ -74,7 +79,7 @@ def become_node(plan: NodePlan, console: int, go: int, failure: int) -> None:
         _mount_work_dirs()
         place_files(files)
         _leave_host()
-        drop_privileges()
+        drop_privileges(has_own_network=False)
         redirect(console)
         os.execve(plan.argv[0], plan.argv, {"PATH": PATH})  # noqa: S606 (argv list, no shell)
     except (OSError, CommandFailed) as error:
@@ -172,9 +177,9 @@ def _leave_host() -> None:
     Path(_OLD_ROOT).rmdir()
 
 
-def drop_privileges() -> None:
-    """Give up, for good, what would change the host itself."""
-    for capability in _KEPT_FROM_NODE:
+def drop_privileges(*, has_own_network: bool) -> None:
+    """Give up, for good, what would change the host itself, its network included."""
+    for capability in (*_KEPT_FROM_NODE, *(() if has_own_network else _KEPT_WITH_NETWORK)):
         syscalls.drop_from_bounding_set(capability)
 
 

@@ -185,7 +185,7 @@ def _become_node(plan: MachinePlan, console: int, go: int, failure: int) -> None
             syscalls.mount("tmpfs", DMI_DIRECTORY, "tmpfs", read_only)
         place_files(kernel_files())
         syscalls.unmount(_OLD_ROOT, syscalls.MNT_DETACH)
-        drop_privileges()
+        drop_privileges(has_own_network=True)
         redirect(console)
         os.umask(0o022)  # fs/fs_struct.c, init_fs: what a kernel starts the first process with
         os.execve(INIT, [INIT], dict(plan.environment))  # noqa: S606 (argv list, no shell)
