@@ -105,9 +105,11 @@ class Controller:
         self.node.start_agent(self.toolkit)
 
     def measure(self) -> None:
-        from mock_cloud.session.attesting import measure_node
+        from mock_cloud.session.attesting import measure_again
 
-        self.measured = measure_node(self.node, self.toolkit, self.archive)
+        # Without having sshd reread: this machine may have processes that a node has not.
+        self.node.start_agent(self.toolkit)
+        self.measured = measure_again(self.node, self.archive)
 
     def judge(self) -> None:
         """The verdict that `measure` leads to: refused, but judged in full."""

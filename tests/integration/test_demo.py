@@ -52,7 +52,8 @@ def test_readme_shows_what_it_prints(
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "local" in left.stdout and "<repomd" in left.stdout
-    assert background.stop(place) and not background.stop(place)
+    demo.stop(lab, place)
+    assert not background.stop(place), "it runs still"
 
 
 def test_a_process_that_is_not_the_server_is_left_alone(tmp_path: Path) -> None:
