@@ -17,6 +17,7 @@ from mock_cloud.config.overrides import apply_command_line
 from mock_cloud.config.paths import Paths, chain_results, locate_paths
 from mock_cloud.config.remotes import RemoteFile, list_remotes, load_remote, read_remote
 from mock_cloud.config.show import debug_config, list_chroots, root_path
+from mock_cloud.config.stages import is_needless
 
 __all__ = [
     "MOCK_CONFIG_DIR",
@@ -33,6 +34,7 @@ __all__ = [
     "debug_config",
     "engine_config",
     "find_config_file",
+    "is_needless",
     "list_chroots",
     "list_remotes",
     "load_config_opts",

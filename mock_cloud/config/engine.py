@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -41,7 +42,7 @@ def engine_config(opts: ConfigOpts, line: CommandLine) -> tuple[EngineConfig, tu
     what the chroot engine lacks, ConfigError for what is wrong.
     """
     check_supported(line)
-    check_limits(opts)
+    check_limits(opts, line)
     manager = _package_manager(opts)
     target_arch = read_text(opts, "target_arch")
     releasever = read_text(opts, "releasever")
@@ -93,6 +94,8 @@ def engine_config(opts: ConfigOpts, line: CommandLine) -> tuple[EngineConfig, tu
         more_buildreqs=_more_buildreqs(opts),
         additional_packages=[_package(word) for word in line.additional_packages],
         post_install=read_flag(opts, "post_install"),
+        external_buildrequires=read_flag(opts, "external_buildrequires"),
+        print_main_output=shows_output(opts, line),
         hw_info=bool(opts["plugin_conf"]["hw_info_enable"]),
         installed_pkgs=bool(
             opts["plugin_conf"]["package_state_enable"]
@@ -100,6 +103,13 @@ def engine_config(opts: ConfigOpts, line: CommandLine) -> tuple[EngineConfig, tu
         ),
     )
     return config, portable.keys
+
+
+def shows_output(opts: ConfigOpts, line: CommandLine) -> bool:
+    """Whether the output of commands is shown too, which is in the logs."""
+    # As mock decides (set_config_opts_per_cmdline in its config.py): by the user's terminal.
+    told = read_option(opts, "print_main_output")
+    return line.verbose > 0 and sys.stderr.isatty() if told is None else bool(told)
 
 
 def shell_is_unprivileged(opts: ConfigOpts, line: CommandLine) -> bool:
@@ -139,8 +149,8 @@ def _setup_command(opts: ConfigOpts) -> list[str]:
 def _macros(opts: ConfigOpts) -> dict[str, str]:
     macros = read_texts(opts, "macros")
     if "legal_host_arches" in opts:
-        # 10 under emulation, which the chroot engine has not got.
-        macros.setdefault("%_platform_multiplier", "1")
+        # multiply_platform_multiplier in its config.py: packages multiply their time limits by it.
+        macros.setdefault("%_platform_multiplier", "10" if read_text(opts, "forcearch") else "1")
     return macros
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +18,12 @@ from typing import Any, Final
 from mock_cloud.agent.job.request import JOB_DIRECTORY
 from mock_cloud.config.chroots import MOCK_CONFIG_DIR
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
-from mock_cloud.config.engine import build_user
+from mock_cloud.config.engine import build_user, shows_output
 from mock_cloud.config.mock_keys import CARRIED, LEFT, REFUSED, SAID
 from mock_cloud.config.mock_plugins import portable_plugins, refuse
 from mock_cloud.config.mock_repositories import PortableRepositories, portable_repositories
 from mock_cloud.config.paths import locate_paths
+from mock_cloud.config.stages import needs_setting
 from mock_cloud.config.values import read_option, read_text
 from mock_cloud.errors import ConfigError
 from mock_cloud.invocation import MOCK_VERSION, CommandLine, HostFile
@@ -82,7 +82,7 @@ def mock_config(
     """
     raw = plain_values(opts)  # first: reading an expanded list or table changes it for good
     for name, why in REFUSED.items():
-        if read_option(opts, name):
+        if read_option(opts, name) and needs_setting(line, name):
             refuse(f"config_opts[{name!r}]", why)
     warnings: list[str] = []
     everything = code_travels and raw.get("version") != MOCK_VERSION
@@ -100,9 +100,7 @@ def mock_config(
         raw["plugin_conf"], read_option(opts, "plugin_conf"), carrier, warnings,
         code_travels=code_travels, hermetic=bool(line.hermetic_build),
     )  # fmt: skip
-    if found.get("print_main_output") is None:
-        # As mock decides (set_config_opts_per_cmdline in its config.py): by the user's terminal.
-        found["print_main_output"] = line.verbose > 0 and sys.stderr.isatty()
+    found["print_main_output"] = shows_output(opts, line)
     paths = locate_paths(opts)
     if paths.rootdir != paths.basedir / "root":
         warnings.append(f"the chroot is on the node, nothing is put into {paths.rootdir}")

@@ -40,10 +40,6 @@ LEFT: Final = frozenset({
 COPYOUT: Final = f"{JOB_DIRECTORY}/copyout"
 """Where mock puts what --copyout copies."""
 
-_REFUSED_MODES: Final = {
-    "mount": "nothing stays mounted on a node",
-    "umount": "nothing stays mounted on a node",
-}
 _FLAGS: Final = {"remove_snapshot": "--remove-snapshot"}
 _PACKAGE_MANAGER_PATHS: Final = ("-c", "--config", "--installroot")
 
@@ -51,13 +47,8 @@ _PACKAGE_MANAGER_PATHS: Final = ("-c", "--config", "--installroot")
 def mock_words(line: CommandLine, files: list[HostFile], carrier: Carrier) -> list[str]:
     """`MockRun.argv` for `line`, whose own files are `files` (of `host_inputs`).
 
-    Further files go along with `carrier`. UnsupportedByEngine for modes that need this machine.
+    Further files go along with `carrier`. UnsupportedByEngine for a path that cannot.
     """
-    if line.mode in _REFUSED_MODES:
-        raise UnsupportedByEngine(
-            f"--{line.mode} cannot be used on a node: {_REFUSED_MODES[line.mode]}",
-            hint="--shell works in the chroot without it",
-        )
     words = [*_mode(line), *_options(line), *_files(line, files, carrier)]
     arguments = list(_arguments(line, files, carrier))
     if line.mode in COMMAND_MODES and arguments:

@@ -20,11 +20,11 @@ HONOURED: Final = frozenset({
     "rpmwithout", "rpmbuild_opts", "rpmbuild_timeout", "check", "short_circuit",
     "post_install", "additional_packages", "unpriv", "cwd", "spec", "sources",
     "symlink_dereference", "enable_disable_repos", "enable_network", "verbose",
-    "printrootpath", "disabled_plugins", "plugin_opts", "scm", "scm_opts",
+    "printrootpath", "disabled_plugins", "plugin_opts", "scm", "scm_opts", "forcearch",
 })  # fmt: skip
 """Fields that take full effect, some through the configuration.
 
-Plugins are judged by the configuration that results (`config.plugins`).
+Plugins and --forcearch are judged by the configuration that results (`config.limits`).
 """
 
 ACCEPTED: Final = {
@@ -47,8 +47,6 @@ class Rule:
 
 RULES: Final = (
     Rule("--rootdir", lambda line: line.rootdir is not None),
-    Rule("--forcearch", lambda line: line.forcearch is not None,
-         "choose a remote whose nodes have that architecture"),
     Rule("--isolation=nspawn", lambda line: line.isolation == "nspawn",
          "use --isolation=simple, or " + USE_MOCK),
     Rule("--new-chroot", lambda line: line.new_chroot, "use --isolation=simple, or " + USE_MOCK),
@@ -64,7 +62,7 @@ RULES: Final = (
 )  # fmt: skip
 
 _JUDGED_BY_VALUE: Final = frozenset({
-    "rootdir", "forcearch", "isolation", "new_chroot", "pkg_manager", "bootstrapchroot",
+    "rootdir", "isolation", "new_chroot", "pkg_manager", "bootstrapchroot",
     "usebootstrapimage", "buildroot_image", "hermetic_build", "calculatedeps", "list_snapshots",
 })  # fmt: skip
 

@@ -36,6 +36,12 @@ from mock_cloud.settings import EngineChoice
 
 _PLUGIN_OFF: Final = "--disable-plugin=remote"
 
+NOT_HERE: Final = (
+    "the chroot is on the remote's node, not in the directory that is printed:"
+    " --copyout brings files from it, --chroot looks into it"
+)
+"""What is said to a user, or to a script's log, beside the path of --print-root-path."""
+
 
 def run(words: list[str], real: str | None) -> int:
     """Run one mock command line; mock's exit code, or ours. `real` is the real mock, if any."""
@@ -58,6 +64,8 @@ def _run(words: list[str], path: str | None, console: Console) -> int:
     else:
         opts, name = _configured(line)
     if line.is_local:
+        if line.printrootpath and name is not None:
+            console.warning(NOT_HERE)
         return _show(line, opts)
     if name is None:
         raise ConfigError(
@@ -176,6 +184,8 @@ def _with_mock(
         real.become(*plugin_words())  # what we can't read, mock may: then the plugin decides
     if name is not None and on_remote is not None:
         raise on_remote
+    if line.printrootpath and name is not None:
+        Console().warning(NOT_HERE)
     if name is None or line.is_local:
         # mock reads a user's file after the chroot's, and might find a remote where we don't.
         on = real.plugged and name is None and opts["plugin_conf"]["remote_enable"]

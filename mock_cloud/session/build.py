@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mock_cloud.cloud.leased import LeasedNode
-from mock_cloud.config import ConfigOpts, choose_arch, load_remote
+from mock_cloud.config import ConfigOpts, choose_arch, is_needless, load_remote
 from mock_cloud.errors import LocalDiskFull, MockCloudError, ResultDirError, TransportError
 from mock_cloud.invocation import CommandLine
 from mock_cloud.model import MOCK_LIBDIR
@@ -89,6 +89,9 @@ def run(
 
     `program` is this machine's mock, if its code can go along. Raises MockCloudError, Stopped.
     """
+    if is_needless(opts, line):
+        console.info(f"--{line.mode}: nothing stays mounted on a node between commands")
+        return 0
     configdir = Path(line.configdir) if line.configdir else None
     engine = choose_engine(remote, program, console)
     choose_arch(opts, remote.arches, emulated=engine.uses_mock)

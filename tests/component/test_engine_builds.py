@@ -213,6 +213,18 @@ def test_dynamic_build_requirements_can_be_refused(site: Site) -> None:
     assert "DynamicBuildRequires are found but support is disabled" in ended.stderr
 
 
+def test_external_build_requirements_are_refused_where_a_package_has_them(site: Site) -> None:
+    package = site.source("outward", head="BuildRequires: external:pypi:bokeh")
+    allowed = replace(site.config, external_buildrequires=True)
+    ended = site.rebuild(package)
+    assert ended.exit == 1
+    assert "ExternalBuildRequires are found but support is disabled" in ended.stderr
+    ended = site.rebuild(package, config=allowed)
+    assert ended.exit == 50
+    assert "external:pypi:bokeh is not supported by the chroot engine" in ended.stderr
+    assert site.rebuild(site.source("inward"), config=allowed).exit == 0
+
+
 def test_a_build_that_takes_too_long(site: Site) -> None:
     package = site.source("endless", build="(trap '' TERM; sleep 300) & sleep 300")
     ended = site.rebuild(package, config=replace(site.config, rpmbuild_timeout=2))

@@ -92,6 +92,11 @@ def test_without_a_remote_and_without_mock(user: User) -> None:
     assert both.code == 5
     shown = user.mock("--debug-config").expect()
     assert "config_opts['root']" in shown.stdout
+    for local, words in ((True, ()), (False, ("--remote", "local"))):
+        printed = user.mock("--print-root-path", *words).expect()
+        assert printed.stdout.endswith(f"{user.config.chroot()}/root/\n")
+        assert ("--copyout" in printed.stderr) is not local
+        assert printed.stdout.count("\n") == 1
     assert (
         user.mock("--print-root-path").expect().stdout.endswith(f"{user.config.chroot()}/root/\n")
     )
@@ -140,7 +145,8 @@ def test_the_real_mock_gets_the_same_words(user: User, tmp_path: Path) -> None:
         (("--snapshot", "x"), 50, "--snapshot"),
         (("--pm-cmd", "install", "x"), 50, "--pm-cmd"),
         (("--orphanskill",), 50, "--orphanskill"),
-        (("--enable-plugin", "compress_logs", "--init"), 50, "compress_logs"),
+        (("--enable-plugin", "compress_logs", "x.src.rpm"), 50, "compress_logs"),
+        (("--mount", "--enable-plugin", "overlayfs"), 50, "overlayfs"),
         (("--enable-plugin", "no_such", "--init"), 5, "no_such"),
         (("--install", "--allowerasing", "x"), 5, "--allowerasing"),
         (("--rebuild",), 50, "SRPM"),

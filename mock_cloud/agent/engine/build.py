@@ -25,6 +25,7 @@ from mock_cloud.agent.engine.errors import (
     CommandFailed,
     EngineError,
     PackageError,
+    Unsupported,
 )
 from mock_cloud.agent.engine.space import SpaceWatch
 from mock_cloud.agent.job.request import Input
@@ -145,6 +146,7 @@ class PackageBuild:
         for _ in range(max(1, self._config.static_buildrequires_max_loops)):
             rebuilt = self._rebuild_source(spec_path)
             copy = outside.copy_out(self._root.chroot.root, rebuilt, self._scratch())
+            self._refuse_external(_requirements(copy))
             dynamic = _DYNAMIC in " ".join(_requirements(copy, internal=True))
             if dynamic and not self._config.dynamic_buildrequires:
                 raise EngineError(
@@ -156,6 +158,20 @@ class PackageBuild:
             if not changed:
                 break
         return dynamic
+
+    def _refuse_external(self, requirements: list[str]) -> None:
+        """Requirements that name packages of PyPI or crates.io, which mock fetches from there."""
+        found = [text for text in requirements if text.startswith("external:")]
+        if found and not self._config.external_buildrequires:
+            raise EngineError(
+                "ExternalBuildRequires are found but support is disabled."
+                ' See "external_buildrequires" in config_opts.'
+            )
+        if found:
+            raise Unsupported(
+                f"BuildRequires: {found[0]} is not supported by the chroot engine: it installs"
+                " from the repositories only. Use the mock engine"
+            )
 
     def _extras(self, srpm: str) -> list[str]:
         """Packages wanted besides the BuildRequires: ``--additional-package``, more_buildreqs."""

@@ -70,6 +70,12 @@ class UsageError(EngineError):
     exit_code = 50
 
 
+class Unsupported(EngineError):
+    """The package needs what this engine has not got."""
+
+    exit_code = 50
+
+
 class RootLocked(EngineError):
     """Another job works in this chroot."""
 

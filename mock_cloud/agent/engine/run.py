@@ -36,7 +36,8 @@ def perform(workspace: str, job_id: str, directory: str, request: JobRequest) ->
     terminal = TerminalWriter(
         os.open(os.path.join(directory, "terminal"), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     )
-    logs = Logs(terminal, request.verbose, show_output=bool(request.pty) and request.verbose > 0)
+    shown = request.config is not None and request.config.print_main_output
+    logs = Logs(terminal, request.verbose, show_output=shown)
     logs.on_state = lambda name: write_status(directory, Status(name))
     job = Job(workspace, job_id, directory, request, logs)
     code, message = 1, ""

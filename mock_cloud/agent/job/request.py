@@ -131,6 +131,8 @@ class EngineConfig:
     more_buildreqs: dict[str, list[str]] = field(default_factory=dict)
     additional_packages: list[str] = field(default_factory=list)
     post_install: bool = False
+    external_buildrequires: bool = False
+    print_main_output: bool = False
     hw_info: bool = True
     installed_pkgs: bool = True
 

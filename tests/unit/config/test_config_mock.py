@@ -212,7 +212,7 @@ def test_what_only_this_machine_has_is_refused_by_name(
     portable: Any, text: str, named: str
 ) -> None:
     with pytest.raises(MockCloudError) as refused:
-        portable(text + "\n")
+        portable(text + "\n", "--rebuild", "x")
     assert named in refused.value.message
     assert "sesame" not in f"{refused.value.message}{refused.value.hint}"
 

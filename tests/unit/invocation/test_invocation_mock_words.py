@@ -126,9 +126,3 @@ def test_a_hermetic_build(tiny: Mapping[str, Path], tmp_path: Path) -> None:
         "--rebuild", "--hermetic-build", f"{INPUTS}/file/lock.json", f"{INPUTS}/tree/repo",
         f"{INPUTS}/srpm/{tiny['source'].name}",
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize("mode", ["mount", "umount"])
-def test_nothing_stays_mounted_on_a_node(mode: str) -> None:
-    with pytest.raises(UnsupportedByEngine, match=f"--{mode} "):
-        words(f"--{mode}")

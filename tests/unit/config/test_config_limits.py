@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Settings with the chroot engine: each is honoured, refused where it is needed, or harmless."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mock_cloud.config import (
+    apply_command_line,
+    engine_config,
+    is_needless,
+    limits,
+    load_config_opts,
+    locate_paths,
+    shell_is_unprivileged,
+)
+from mock_cloud.config.defaults import default_config_opts
+from mock_cloud.errors import UnsupportedByEngine
+from mock_cloud.invocation import parse_command_line
+
+
+def test_every_setting_of_mock_was_decided_once() -> None:
+    known = {name for name in default_config_opts() if not name.startswith("_")}
+    tables = (
+        limits.HONOURED_SETTINGS, set(limits.HARMLESS_SETTINGS), set(limits.SETTINGS_REFUSED),
+        set(limits.SETTINGS_FIXED), set(limits.JUDGED), limits.FROM_THE_COMMAND_LINE,
+    )  # fmt: skip
+    decided = [name for table in tables for name in table]
+    assert known - set(decided) == set()
+    assert set(decided) - known <= {"chrootgid", "dnf.conf", "print_main_output"}  # no defaults
+    assert len(decided) == len(set(decided))
+
+
+_VALUES = {
+    "chroot_setup_cmd": "install something", "package_manager": "dnf5", "chrootuid": 4321,
+    "rpmbuild_arch": "noarch", "target_arch": "i686", "releasever": "9", "chrootgid": 4321,
+    "environment": {"A": "b"}, "macros": {"%a": "b"}, "files": {"/a": "b"}, "dnf_vars": {"a": "b"},
+    "more_buildreqs": {"a": "b"}, "repo_arch_map": {"x86_64": "other"},
+    "print_main_output": True, "resultdir": "/elsewhere", "rootdir": "/other/root",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(limits.HONOURED_SETTINGS))
+def test_an_honoured_setting_changes_what_is_done(etc: Any, name: str) -> None:
+    etc.write("keys/KEY-9", "nine")
+    small = (etc.path / "small.cfg").read_text()
+    if name.startswith("dnf5"):
+        small += "config_opts['package_manager'] = 'dnf5'\n"
+    if name.startswith("cleanup_on"):
+        small += "config_opts['resultdir'] = '/elsewhere'\n"
+    if name == "repo_arch_map":
+        small += "config_opts['repo_arch'] = None\n"
+    etc.write("small.cfg", small)
+    before = done(etc)
+    etc.write("small.cfg", f"{small}config_opts[{name!r}] = {_another(name)!r}\n")
+    assert done(etc) != before
+
+
+def done(etc: Any) -> Any:
+    """All that `config_opts` decide of an engine's work: what is sent, where it goes, who runs."""
+    etc.write("templates/more.tpl", "config_opts['dnf.conf'] += '# {{ repo_arch }}'\n")
+    line = parse_command_line(["-r", "used", "--shell"], {})
+    etc.write("used.cfg", (etc.path / "small.cfg").read_text() + "include('templates/more.tpl')\n")
+    opts = load_config_opts("used", etc.path, home=etc.home)
+    apply_command_line(opts, line)
+    config, _ = engine_config(opts, line)
+    return config, locate_paths(opts), shell_is_unprivileged(opts, line)
+
+
+def _another(name: str) -> Any:
+    default = default_config_opts().get(name, 135)
+    if name in _VALUES:
+        return _VALUES[name]
+    if isinstance(default, (bool, int)):
+        return not default if isinstance(default, bool) else default + 7
+    return ["other"] if isinstance(default, list) else "/other"
+
+
+@pytest.mark.parametrize("name", limits.SETTINGS_FIXED)
+def test_a_setting_that_has_one_value_only_is_refused_with_another(etc: Any, name: str) -> None:
+    etc.write(".config/mock.cfg", f"config_opts[{name!r}] = 'other'\n")
+    with pytest.raises(UnsupportedByEngine, match=name):
+        etc.render("--chain", "x")
+    assert etc.render("--clean")
+
+
+@pytest.mark.parametrize("name", limits.SETTINGS_REFUSED)
+def test_a_setting_that_is_refused_is_refused_where_a_command_needs_it(etc: Any, name: str) -> None:
+    etc.write(".config/mock.cfg", f"config_opts[{name!r}] = ['x']\n")
+    with pytest.raises(UnsupportedByEngine, match=name):
+        etc.render("x")
+    needless = "--shell" if name == "backup_on_clean" else "--clean"
+    assert etc.render(needless)
+
+
+def test_harmless_settings_have_reasons_and_no_effect(etc: Any) -> None:
+    assert all(limits.HARMLESS_SETTINGS.values())
+    before = etc.render("x")
+    read_by_the_loader = ("plugins", "buildroot_image", "config_paths", "scm_opts")
+    names = [name for name in limits.HARMLESS_SETTINGS if name not in read_by_the_loader]
+    lines = [f"config_opts[{name!r}] = ['x']\n" for name in names]
+    etc.write(".config/mock.cfg", "".join(lines))
+    assert etc.render("x") == before
+
+
+@pytest.mark.parametrize(
+    ("text", "argv", "refused"),
+    [
+        ("['forcearch'] = 'x86_64'", (), False),
+        ("['forcearch'] = 'aarch64'", (), True),
+        ("['forcearch'] = 'aarch64'", ("--clean",), False),
+        ("['external_buildrequires'] = True", ("x",), False),
+        ("['nspawn_args'] = ['--bind=/srv']", ("x",), True),
+        ("['nspawn_args'] = ['--bind=/srv']", ("--isolation=simple", "x"), False),
+        ("['nspawn_args'] = []", ("x",), False),
+        ("['use_nspawn'] = True", ("x",), True),
+        ("['use_nspawn'] = True", ("--isolation=simple", "x"), False),
+        ("['use_nspawn'] = False", ("x",), False),
+        ("['dev_loop_count'] = 4", ("x",), False),
+        ("['dev_loop_count'] = 40", ("x",), True),
+        ("['ssl_copied_ca_trust_dirs'] = None", ("x",), False),
+        ("['ssl_copied_ca_trust_dirs'] = [('/srv/ca', '/etc/pki/ca')]", ("x",), True),
+        ("['plugin_conf']['rpmautospec_enable'] = True", ("x",), False),
+        ("['plugin_conf']['rpmautospec_enable'] = True", ("--spec=a", "--sources=b", "x"), True),
+        ("['plugin_conf']['chroot_scan_enable'] = True", ("--init",), True),
+        ("['plugin_conf']['sign_enable'] = True", ("--install", "x"), False),
+        ("['plugin_conf']['pm_request_enable'] = True", ("--shell",), True),
+        ("['plugin_conf']['pm_request_enable'] = True", ("--copyin", "a", "b"), False),
+    ],
+)
+def test_what_a_command_needs_is_refused_not_what_a_configuration_mentions(
+    etc: Any, text: str, argv: tuple[str, ...], refused: bool
+) -> None:
+    etc.write(".config/mock.cfg", f"config_opts{text}\n")
+    if not refused:
+        assert etc.render(*argv)
+        return
+    with pytest.raises(UnsupportedByEngine, match="not supported by the chroot engine"):
+        etc.render(*argv)
+
+
+@pytest.mark.parametrize(("asked", "times"), [("", "1"), ("--forcearch=x86_64", "10")])
+def test_the_macro_for_slow_machines_is_mocks(etc: Any, asked: str, times: str) -> None:
+    config, _ = etc.render(*filter(None, [asked]), "--init")
+    assert config.macros["%_platform_multiplier"] == times
+
+
+@pytest.mark.parametrize(
+    ("argv", "plugin", "says"),
+    [
+        (("--umount",), "", True), (("--mount",), "", True), (("--umount",), "overlayfs", True),
+        (("--mount",), "overlayfs", None), (("--mount",), "lvm_root", None),
+        (("--init",), "", False),
+    ],
+)  # fmt: skip
+def test_nothing_stays_mounted_on_a_node(
+    etc: Any, argv: tuple[str, ...], plugin: str, says: bool | None
+) -> None:
+    words = [*argv, *([f"--enable-plugin={plugin}"] if plugin else [])]
+    opts, line = etc.load(*words), parse_command_line(words, {})
+    if says is None:
+        with pytest.raises(UnsupportedByEngine, match=f"--mount with the plugin {plugin!r}"):
+            is_needless(opts, line)
+    else:
+        assert is_needless(opts, line) is says
