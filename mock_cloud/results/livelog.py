@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mock_cloud.errors import ResultDirError, ResultError
 from mock_cloud.results.disk import translate
+from mock_cloud.results.owner import create, make_directory
 
 
 class LiveLog:
@@ -34,13 +35,13 @@ class LiveLog:
         """
         path = directory / name
         # O_NONBLOCK: a FIFO in its place must not block us; it changes nothing for files.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             if path.parent != directory:
-                path.parent.mkdir(exist_ok=True)
+                make_directory(path.parent)
                 if path.parent.is_symlink():
                     raise ResultDirError(f"{path.parent} is a link")
-            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+            descriptor = create(path, flags)
         except OSError as error:
             raise ResultDirError(f"cannot write the log {path}: {error.strerror}") from error
         try:

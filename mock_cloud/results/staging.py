@@ -18,8 +18,11 @@ from mock_cloud.invocation.names import find_name_problem, printable
 from mock_cloud.results.disk import check_space, sync_directory, translate
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.manifest import Listed, ManifestEntry, check_manifest
+from mock_cloud.results.owner import create, make_directory
 
 STAGING_PREFIX: Final = ".mock-cloud-"
+_MODE: Final = 0o644
+"""Of results, whatever the umask: mock copies them with the mode they have in the chroot."""
 
 
 class StagedFile:
@@ -129,10 +132,11 @@ class Staging:
         if entry.name not in self._waiting:
             raise ResultError(f"{printable(entry.name)} was not accepted, or is here already")
         path = self.path / entry.name
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_EXCL | os.O_NOFOLLOW
         try:
             path.parent.mkdir(mode=0o755, exist_ok=True)
-            descriptor = os.open(path, flags, 0o666)
+            descriptor = create(path, flags)
+            os.fchmod(descriptor, _MODE)
         except OSError as error:
             raise translate(error, path) from error
         try:
@@ -193,7 +197,7 @@ class Staging:
     def _move(self, name: str) -> None:
         target = self.resultdir / name
         try:
-            target.parent.mkdir(mode=0o777, exist_ok=True)
+            make_directory(target.parent)
             (self.path / name).replace(target)
         except OSError as error:
             raise translate(error, target) from error

@@ -18,6 +18,7 @@ from mock_cloud.remote.replies import ResultFile
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results.archive import unpack
 from mock_cloud.results.disk import check_space, translate
+from mock_cloud.results.owner import give_tree
 
 
 def fetch_archive(channel: TrustedChannel, job: str, listed: ResultFile, directory: Path) -> Path:
@@ -74,6 +75,7 @@ def _place(item: Path, destination: Path, patterns: Sequence[str], *, many: bool
     if is_directory and os.path.lexists(target):
         raise InputError(f"--copyout: {target} exists already", hint="name a new directory")
     try:
+        give_tree(item)
         item.replace(target)
     except OSError as error:
         raise InputError(f"--copyout: cannot write {target}: {error.strerror}") from error

@@ -31,6 +31,7 @@ from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results import LiveLog, ManifestEntry, ResultDir, Sanitizer, Staging, sanitize
 from mock_cloud.results.archive import unpack, unpack_into
 from mock_cloud.results.names import is_kind_of_result
+from mock_cloud.results.owner import give_directory
 from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.session.console import Console
 from mock_cloud.session.request import Work
@@ -72,7 +73,9 @@ def _own_repository(line: CommandLine) -> Path:
 
     prefix = line.tmp_prefix or f"{getpass.getuser()}-{os.getpid()}"
     try:
-        return Path(tempfile.mkdtemp(prefix=f"mock-chain-{prefix}-", dir="/var/tmp"))
+        place = Path(tempfile.mkdtemp(prefix=f"mock-chain-{prefix}-", dir="/var/tmp"))
+        give_directory(place)
+        return place
     except OSError as error:
         raise InputError(
             f"cannot make a local repository in /var/tmp: {error.strerror}",

@@ -16,6 +16,8 @@ import pytest
 from mock_cloud.errors import ResultDirError, ResultError
 from mock_cloud.results import ManifestEntry, ResultDir, Staging
 from mock_cloud.results.disk import check_space, disk_of
+from mock_cloud.results.owner import find_owner, give_directory
+from mock_cloud.results.ownlog import write_own_log
 
 
 def entry(name: str, data: bytes) -> ManifestEntry:
@@ -46,6 +48,69 @@ def test_results_appear_together_at_the_end(tmp_path: Path) -> None:
         assert sorted(path.name for path in paths) == sorted(contents)
         assert listing(results.path) == contents
         assert not list(results.path.glob(".*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives files away")
+def test_results_under_sudo_are_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_UID", "1234")
+    monkeypatch.setenv("SUDO_GID", "1235")
+    (tmp_path / "root.log").write_text("somebody else's\n")
+    with ResultDir.open(tmp_path / "deep" / "r", packages=("p-1",)) as results:
+        log = results.log("p-1/build.log")
+        log.write(b"x")
+        write_own_log(results.path / "attestation.log", "y")
+        with results.stage("attempt") as staging:
+            fill(staging, {"p-1/p-1.rpm": b"z"})
+            staging.publish()
+    with ResultDir.open(tmp_path) as above:
+        above.log("root.log").write(b"more\n")
+    made = [tmp_path / "deep", *(tmp_path / "deep").rglob("*")]
+    assert {path.name for path in made} == {
+        "deep", "r", "p-1", "build.log", "attestation.log", "p-1.rpm",
+    }  # fmt: skip
+    assert {path.stat().st_uid for path in made} == {1234}
+    assert len({path.stat().st_gid for path in made} - {os.getegid()}) == 1
+    for kept in (tmp_path, tmp_path / "root.log"):
+        assert kept.stat().st_uid == os.geteuid()
+
+
+@pytest.mark.parametrize("sudo", [None, "0", "", "-1", "nobody"])
+def test_without_sudo_results_are_this_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sudo: str | None
+) -> None:
+    monkeypatch.delenv("USERHELPER_UID", raising=False)
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    if sudo is not None:
+        monkeypatch.setenv("SUDO_UID", sudo)
+    assert find_owner() is None
+    with ResultDir.open(tmp_path / "r") as results:
+        results.log("build.log").write(b"x")
+    assert (tmp_path / "r/build.log").stat().st_uid == os.geteuid()
+
+
+def test_results_are_readable_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with ResultDir.open(tmp_path) as results, results.stage("a") as staging:
+            fill(staging, {"a.rpm": b"a"})
+            staging.publish()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.rpm").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives files away")
+def test_what_is_put_in_a_new_directorys_place_is_not_given_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_UID", "1234")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    give_directory(tmp_path / "full")
+    assert (tmp_path / "full").stat().st_uid == 0
+    (tmp_path / "link").symlink_to(tmp_path / "full")
+    with pytest.raises(OSError):
+        give_directory(tmp_path / "link")
 
 
 def test_an_abort_leaves_what_was_there(tmp_path: Path) -> None:
