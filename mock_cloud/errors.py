@@ -53,6 +53,14 @@ class UsageError(CommandLineError):
     exit_code = EXIT_USAGE
 
 
+class CheckoutFailed(MockCloudError):
+    """git, svn or cvs failed in --scm-enable. The exit code is that command's, as in mock."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.exit_code = status
+
+
 class UnsupportedByEngine(MockCloudError):
     """The chosen engine cannot honour an option or mode; the message names it."""
 

@@ -6,12 +6,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mock_cloud.cloud.findings import Finding
+from mock_cloud.cloud.findings import Finding, look
+from mock_cloud.config import MOCK_CONFIG_DIR
 from mock_cloud.errors import EXIT_CONFIG
+from mock_cloud.launcher.standing import describe_by_name, describe_by_path
 from mock_cloud.session.console import Console, printable
 from mock_cloud.session.health import examine_machine, examine_remote_file
 
@@ -35,6 +38,11 @@ def add_parser(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     findings = examine_machine(arguments.configdir)
+    etc = arguments.configdir or MOCK_CONFIG_DIR
+    findings += [
+        look("mock by name", lambda: describe_by_name(os.environ)),
+        look("mock by path", lambda: describe_by_path(etc)),
+    ]
     if arguments.name is not None:
         findings += examine_remote_file(arguments.name, arguments.configdir)
     if arguments.json:

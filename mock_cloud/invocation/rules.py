@@ -65,9 +65,11 @@ def _check_options(line: CommandLine) -> None:
     if line.additional_packages and mode != "rebuild":
         raise CommandLineError("--additional-package goes with --rebuild only")
     if mode == "chain" and line.resultdir:
-        raise CommandLineError("--chain has no --resultdir", hint="use --localrepo DIR")
+        raise CommandLineError(
+            "The --chain mode doesn't support --resultdir, use --localrepo instead"
+        )
     if mode == "rebuild" and len(line.args) > 1 and not line.resultdir:
-        raise CommandLineError("several SRPMs need --resultdir", hint="--resultdir DIR")
+        raise CommandLineError("Must specify --resultdir when building multiple RPMS.")
 
 
 def _check_values(line: CommandLine) -> None:

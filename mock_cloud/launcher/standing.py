@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from mock_cloud.errors import ConfigError
 from mock_cloud.launcher import path_way, site_way
 from mock_cloud.launcher.edits import find_block, read_text
-from mock_cloud.launcher.real import find_real_mock, is_launcher
+from mock_cloud.launcher.real import find_real_mock, has_plugin, is_launcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,34 @@ class Standing:
 def look(environ: Mapping[str, str], configdir: Path) -> list[Standing]:
     """All ways, as they are now. Raises nothing for what is broken: that is a problem's text."""
     return [_command(environ), _path(environ), *_site(environ, configdir)]
+
+
+MOCK_PATH: Final = Path("/usr/bin/mock")
+"""Where DLRN, kojid and others call mock, whatever the PATH says."""
+
+
+def describe_by_name(environ: Mapping[str, str]) -> str:
+    """Which mock a script gets that calls `mock`."""
+    command = _command(environ)
+    return command.found if command.path is None else f"{command.path}: {command.found}"
+
+
+def describe_by_path(configdir: Path, path: Path = MOCK_PATH) -> str:
+    """Which mock a script gets that calls it by its full name."""
+    if not os.access(path, os.X_OK):
+        return f"there is no {path}: programs that call it by that name fail"
+    if is_launcher(str(path)):
+        return f"{path}: the launcher"
+    try:
+        is_on = find_block(read_text(configdir / site_way.SITE_FILE)) is not None
+    except ConfigError:
+        is_on = False
+    if is_on and has_plugin(str(path)):
+        return f"{path}: mock itself, with mock-cloud's plugin"
+    return (
+        f"{path}: mock itself, which builds on this machine whatever MOCK_REMOTE says"
+        " (mock-cloud launcher enable --site changes that)"
+    )
 
 
 def _command(environ: Mapping[str, str]) -> Standing:

@@ -18,7 +18,7 @@ from typing import Final
 from mock_cloud import process
 from mock_cloud.config import ConfigOpts
 from mock_cloud.config.values import read_flag, read_option
-from mock_cloud.errors import CommandLineError, UnsupportedByEngine
+from mock_cloud.errors import CheckoutFailed, CommandLineError, UnsupportedByEngine
 from mock_cloud.invocation import CommandLine
 from mock_cloud.process import CommandFailed
 from mock_cloud.session.console import Console
@@ -26,6 +26,7 @@ from mock_cloud.toolkit.mock_kit import MockProgram
 
 _DRIVER: Final = Path(__file__).with_name("scm_driver.py")
 _TIMEOUT_S: Final = 3600.0
+_METHODS: Final = ("cvs", "svn", "git", "distgit")  # scmWorker in mock's scm.py
 _OPTIONS: Final = ("scm_opts", "macros", "tar", "tar_binary")
 
 
@@ -36,11 +37,18 @@ def checked_out(
     """`line` with the checked-out --spec and --sources, which live as long as the block.
 
     UnsupportedByEngine without a mock here, CommandLineError (as mock has it) when its scm module
-    fails. `line` itself if the configuration does not ask for it.
+    fails, CheckoutFailed when the command does that it calls. `line` itself if the configuration
+    does not ask for it.
     """
     if not read_flag(opts, "scm") or line.mode not in ("rebuild", "buildsrpm"):
         yield line
         return
+    method = read_option(opts, "scm_opts")["method"]
+    if method not in _METHODS:
+        raise CommandLineError(
+            f"--scm-enable: Unsupported SCM method: {method}",
+            hint="there are " + ", ".join(_METHODS),
+        )
     if program is None:
         raise UnsupportedByEngine(
             "--scm-enable needs a mock on this machine: it checks the sources out here",
@@ -68,6 +76,8 @@ def _check_out(opts: ConfigOpts, program: MockProgram, scratch: Path) -> tuple[s
         )
         sources, spec = json.loads(answer.read_bytes())
     except CommandFailed as error:
+        if answer.exists():
+            raise _failed(answer) from error
         lines = [text for text in error.output.splitlines() if text.strip()] or [str(error)]
         hint = "mock-scm is a package of its own" if "No module named" in lines[-1] else None
         raise CommandLineError(f"--scm-enable: {lines[-1].strip()}", hint=hint) from error
@@ -76,3 +86,9 @@ def _check_out(opts: ConfigOpts, program: MockProgram, scratch: Path) -> tuple[s
             f"--scm-enable: mock's scm module left no answer: {error}"
         ) from error
     return str(sources), str(spec)
+
+
+def _failed(answer: Path) -> CheckoutFailed:
+    command, status, lines = json.loads(answer.read_bytes())
+    words = "; ".join(line.strip() for line in lines) or "(no output)"
+    return CheckoutFailed(f"--scm-enable: {command}: exit status {status}: {words}", max(status, 1))

@@ -21,6 +21,7 @@ from mock_cloud.session.job import Run
 from mock_cloud.session.results import collect
 
 _LOGLESS_MODES: Final = ("shell", "clean")
+_PACKAGE_MANAGER_FAILED: Final = 30  # mock's YumError
 _BUILDING_MODES: Final = ("rebuild", "buildsrpm", "chain")
 
 
@@ -76,6 +77,11 @@ def conclude(this: Run, end: JobEnd) -> int:
         raise CloudError(
             f"{this.leased.address}: {end.message}",
             hint="nothing is wrong with the package: give the node more room, build again",
+        )
+    if end.exit == _PACKAGE_MANAGER_FAILED and not this.work.line.online:
+        this.site.console.warning(
+            "--offline: packages come from the node's own cache, and a new node has none: run this"
+            " once without --offline, and again on the node that is kept then ([lease] idle_ttl)"
         )
     return end.exit
 

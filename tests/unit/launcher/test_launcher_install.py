@@ -14,6 +14,7 @@ import pytest
 from mock_cloud.cli import main
 from mock_cloud.errors import ConfigError
 from mock_cloud.launcher import edits, path_way, site_way
+from mock_cloud.launcher.standing import describe_by_name, describe_by_path
 
 TOP = Path(__file__).resolve().parents[3]
 PLUGIN = TOP / "mock-plugins/remote.py"
@@ -167,6 +168,27 @@ def test_a_damaged_block_a_foreign_plugin_and_no_mock_are_one_error(
     monkeypatch.setenv("PATH", "/usr/sbin")
     assert tool("enable", *words) == 3 and "no mock" in capsys.readouterr().err
     assert tool("status", "--configdir", site) == 3  # switched on, and nothing there
+
+
+def test_which_mock_a_script_gets_by_its_full_name(site: Path) -> None:
+    path = site.parent / "usr-bin-mock"
+    assert f"there is no {path}" in describe_by_path(site, path)
+    path.write_text("#!/usr/bin/python3\nimport mockbuild\n")
+    path.chmod(0o755)
+    assert "builds on this machine whatever MOCK_REMOTE says" in describe_by_path(site, path)
+    write(site.parent / "mockbuild/plugins/remote.py", "# ours\n")
+    assert tool("enable", "--site", "--configdir", site) == 0
+    assert describe_by_path(site, path) == f"{path}: mock itself, with mock-cloud's plugin"
+    path.write_text("#!/usr/bin/python3\nfrom mock_cloud.launcher import main\n")
+    assert describe_by_path(site, path) == f"{path}: the launcher"
+
+
+def test_which_mock_a_script_gets_by_name(tmp_path: Path) -> None:
+    assert describe_by_name({"PATH": str(tmp_path)}) == "no mock on the PATH"
+    program = tmp_path / "mock"
+    program.write_text("#!/usr/bin/python3\nimport mockbuild\n")
+    program.chmod(0o755)
+    assert describe_by_name({"PATH": str(tmp_path)}) == f"{program}: mock itself"
 
 
 def test_status_says_what_is_broken(
