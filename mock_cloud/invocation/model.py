@@ -16,6 +16,9 @@ LOCAL_MODES: Final = frozenset(
 )
 """Modes that read or mend this machine and never need a node."""
 
+PACKAGE_MODES: Final = frozenset({"install", "remove", "update"})
+"""Modes whose arguments are packages, and dnf's --setopt among them."""
+
 COMMAND_MODES: Final = frozenset({"shell", "chroot", "pm-cmd", "yum-cmd", "dnf-cmd"})
 """Modes whose arguments are another program's command line."""
 

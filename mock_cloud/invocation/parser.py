@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 from mock_cloud import __version__
 from mock_cloud.errors import CommandLineError
-from mock_cloud.invocation.model import COMMAND_MODES, MOCK_VERSION, CommandLine
+from mock_cloud.invocation.model import COMMAND_MODES, MOCK_VERSION, PACKAGE_MODES, CommandLine
 from mock_cloud.invocation.names import expand_home
 from mock_cloud.invocation.options import (
     EPILOG,
@@ -163,6 +163,8 @@ def _refuse_unknown(words: list[str], mode: str) -> None:
             continue
         if _NEGATIVE_NUMBER.fullmatch(word):
             continue
+        if mode in PACKAGE_MODES and word.startswith("--setopt="):
+            continue  # dnf's, which gets these words from mock
         raise CommandLineError(f"unknown option {word!r}", hint=_near(word, mode))
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from mock_cloud.agent.job.request import MODES
 from mock_cloud.errors import UnsupportedByEngine
-from mock_cloud.invocation.model import LOCAL_MODES, CommandLine
+from mock_cloud.invocation.model import LOCAL_MODES, PACKAGE_MODES, CommandLine
 
 USE_MOCK: Final = 'the mock engine can: set engine = "mock" in the remote\'s [build] table'
 
@@ -34,6 +34,17 @@ ACCEPTED: Final = {
     "enabled_plugins": "judged by the configuration that results",
 }
 """Fields without effect on this engine, and why that is right."""
+
+
+DNF_OPTIONS: Final = frozenset({
+    "allow_vendor_change", "best", "clean_requirements_on_remove", "excludepkgs",
+    "install_weak_deps", "multilib_policy", "obsoletes", "protected_packages", "skip_broken",
+    "skip_if_unavailable", "strict", "tsflags",
+})  # fmt: skip
+"""Options of dnf.conf(5) that say which packages a transaction has, and how they are put there.
+
+Others lead dnf, which runs on the node itself, to other files, repositories or keys.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +105,17 @@ def _check_paths(line: CommandLine) -> None:
 
 def _check_words(line: CommandLine) -> None:
     # mock hands these to dnf on the host's own command line, where they would be options.
-    words = {"install": line.args, "remove": line.args, "update": line.args}.get(line.mode, ())
-    for word in (*words, *line.additional_packages):
+    words = line.args if line.mode in PACKAGE_MODES else ()
+    for word in words:
+        option, _, value = word.removeprefix("--setopt=").partition("=")
+        if word.startswith("--setopt=") and (option not in DNF_OPTIONS or "/" in value):
+            raise UnsupportedByEngine(
+                f"--setopt={option} is not supported by the chroot engine, which has"
+                f" --setopt of {', '.join(sorted(DNF_OPTIONS))}",
+                hint=USE_MOCK,
+            )
+    packages = (word for word in words if not word.startswith("--setopt="))
+    for word in (*packages, *line.additional_packages):
         if word.startswith("-"):
             raise UnsupportedByEngine(
                 f"{word!r}: options for dnf are not supported by the chroot engine", hint=USE_MOCK

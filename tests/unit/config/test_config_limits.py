@@ -141,6 +141,14 @@ def test_what_a_command_needs_is_refused_not_what_a_configuration_mentions(
         etc.render(*argv)
 
 
+@pytest.mark.parametrize("name", ["yum.conf", "dnf4.conf", "dnf5.conf"])
+def test_the_other_names_of_dnf_conf(etc: Any, name: str) -> None:
+    before = etc.render("x")
+    template = (etc.path / "templates/small.tpl").read_text()
+    etc.write("templates/small.tpl", template.replace("['dnf.conf']", f"[{name!r}]"))
+    assert etc.render("x") == before
+
+
 @pytest.mark.parametrize(("asked", "times"), [("", "1"), ("--forcearch=x86_64", "10")])
 def test_the_macro_for_slow_machines_is_mocks(etc: Any, asked: str, times: str) -> None:
     config, _ = etc.render(*filter(None, [asked]), "--init")

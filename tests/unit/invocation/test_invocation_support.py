@@ -21,6 +21,7 @@ ACCEPTABLE = [
     ["--copyin", "a", "/b"], ["--copyout", "/a", "b"], ["--chain", "-c", "--recurse", "a.src.rpm"],
     ["--buildsrpm", "--spec=a.spec", "--sources=."], ["--list-chroots"], ["--debug-config"], ["-p"],
     ["--enable-plugin=tmpfs", "--plugin-option=a:b=c", "x"], ["--offline", "-n", "-N", "x"],
+    ["--install", "--setopt=install_weak_deps=False", "gcc", "--setopt=tsflags=nodocs"],
     ["--forcearch=s390x", "x"],  # judged by the configuration that results
 ]  # fmt: skip
 
@@ -57,6 +58,10 @@ def test_accepted(argv: list[str]) -> None:
         (["--cwd=rel", "--shell"], "--cwd"),
         (["--install", "--", "--installroot=/"], "--installroot"),
         (["--update", "--", "-x"], "-x"),
+        (["--install", "--setopt=installroot=/", "a"], "--setopt=installroot"),
+        (["--update", "--setopt=reposdir=/etc/yum.repos.d"], "--setopt=reposdir"),
+        (["--install", "--setopt=tsflags=/x", "a"], "--setopt=tsflags"),
+        (["--install", "--setopt=lab.gpgcheck=0", "a"], "--setopt=lab.gpgcheck"),
     ],
     ids=lambda it: str(it)[:40],
 )
