@@ -51,7 +51,7 @@ def pack(cache_dir: Path, python: Path | None = None) -> Toolkit:
     interpreter that cannot be packed.
     """
     python = python.resolve() if python is not None else contents.base_python()
-    index = cache_dir / f"toolkit-{hashlib.sha256(os.fsencode(python)).hexdigest()[:16]}.json"
+    index = cache_dir / f"toolkit-{_digest(python)}.json"
     cached = archive.find(index, build=sys.version if python == contents.base_python() else "")
     if cached is not None:
         return cached[0]
@@ -128,8 +128,16 @@ def _fetch(machine: Machine, source: ToolkitSettings) -> PackageSet:
 
 
 def _key(source: ToolkitSettings) -> str:
-    words = (source.mirror, source.suite, source.keyring, source.repository, source.key)
-    return hashlib.sha256("\0".join(map(str, words)).encode()).hexdigest()[:16]
+    return _digest(source.mirror, source.suite, source.keyring, source.repository, source.key)
+
+
+def _digest(*words: object) -> str:
+    """Of what an index stands for, and of where the agent's code is that goes into the toolkit.
+
+    Installations of one user share the cache, and each packs its own agent.
+    """
+    text = "\0".join(map(str, (*words, contents.AGENT)))
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 
 
 def _read_dates(path: Path) -> dict[str, int]:

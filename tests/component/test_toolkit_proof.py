@@ -242,3 +242,22 @@ def test_another_probe_makes_another_toolkit(tmp_path: Path) -> None:
     third = _pack(product, cache)
     assert third.returncode == 0, third.stderr
     assert json.loads(third.stdout)[0]["digest"] == good["digest"]
+
+
+@pytest.mark.slow
+@needs_root
+def test_two_installations_of_one_user_have_toolkits_of_their_own(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    digests = []
+    for name in ("one", "other"):
+        product = tmp_path / name
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(PRODUCT, product / "mock_cloud", ignore=ignored)
+        (product / "mock_cloud/agent/frames.py").open("a").write(f"# {name}\n")
+        packed = _pack(product, cache)
+        assert packed.returncode == 0, packed.stderr
+        digests.append(json.loads(packed.stdout)[0]["digest"])
+    assert digests[0] != digests[1]
+    again = _pack(tmp_path / "one", cache)
+    assert json.loads(again.stdout)[0]["digest"] == digests[0]
