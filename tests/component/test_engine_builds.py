@@ -293,6 +293,21 @@ def test_an_engine_that_dies_is_the_nodes_fault(site: Site) -> None:
     eventually(lambda: not site.node.processes())
 
 
+def test_a_chain_installs_what_it_built_if_asked(site: Site) -> None:
+    config = replace(site.config, post_install=True, cleanup_on_success=False)
+    first, second = site.source("first"), site.source("second")
+    ended = site.node.run(site.request("chain", [first, second], config=config))
+    assert ended.exit == 0, ended.stderr
+    assert ended.stderr.count("INFO: Installing built packages\n") == 2
+    kept = site.node.run(site.request("chroot", args=["rpm -q first second"]))
+    assert kept.exit == 0, kept.stdout
+    bad = site.source("uninstallable", head="Requires: never-there")
+    ended = site.node.run(site.request("chain", [bad, first], config=config))
+    assert ended.exit == 4
+    assert "ERROR: Installation of built packages failed" in ended.stderr
+    assert "uninstallable-1.0-1.lab1/fail" in ended.results()
+
+
 @pytest.mark.slow  # tests/integration has the same through `mock --remote`
 def test_a_changed_repository_is_noticed(site: Site, tmp_path: Path) -> None:
     release = tmp_path / "dist/1"

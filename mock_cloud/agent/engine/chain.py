@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
-from mock_cloud.agent.engine import build, jail, processes
+from mock_cloud.agent.engine import jail, processes
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import (
@@ -28,22 +28,20 @@ _PARTLY_BUILT: Final = 4
 _CREATEREPO: Final = ("createrepo_c", "-d", "-q", "-x", "*.src.rpm")
 
 
-class Timed(Protocol):
-    def __call__(
-        self, job: Job, buildroot: Buildroot, items: Sequence[str], step: Callable[[str], object]
-    ) -> None: ...
+BuildOne = Callable[[str, str], None]
+"""Builds the source package at a path on the node into a directory. EngineError."""
 
 
-def perform(job: Job, buildroot: Buildroot, timed: Timed) -> int:
+def perform(job: Job, buildroot: Buildroot, build_one: BuildOne) -> int:
     """Build the request's packages in order; 0, or 4 if some failed."""
     _place_earlier(job)
     try:
-        return _perform(job, buildroot, timed)
+        return _perform(job, buildroot, build_one)
     finally:
         remove_earlier(job.results)
 
 
-def _perform(job: Job, buildroot: Buildroot, timed: Timed) -> int:
+def _perform(job: Job, buildroot: Buildroot, build_one: BuildOne) -> int:
     logs = job.logs
     repository = job.results
     buildroot.init()
@@ -56,7 +54,7 @@ def _perform(job: Job, buildroot: Buildroot, timed: Timed) -> int:
     tries = 0
     while True:
         tries += 1
-        failed = _round(job, buildroot, timed, pending, built, skipped)
+        failed = _round(job, build_one, pending, built, skipped)
         if not failed or not job.request.chain_recurse:
             break
         if len(failed) == len(pending):
@@ -73,8 +71,7 @@ def _perform(job: Job, buildroot: Buildroot, timed: Timed) -> int:
 
 def _round(
     job: Job,
-    buildroot: Buildroot,
-    timed: Timed,
+    build_one: BuildOne,
     names: Sequence[str],
     built: list[str],
     skipped: list[str],
@@ -97,7 +94,7 @@ def _round(
         if not done:
             _open_logs(job, name)
         job.logs.announce(again=True)
-        built_now = not done and _build_one(job, buildroot, timed, name)
+        built_now = not done and _build(job, build_one, name)
         job.logs.info(f"End chain build: {job.shown(name)}")
         if done:
             job.logs.info(f"Skipping already built pkg {name}")
@@ -118,12 +115,9 @@ def _open_logs(job: Job, name: str) -> None:
     job.logs.open(results, job.logs.version)
 
 
-def _build_one(job: Job, buildroot: Buildroot, timed: Timed, name: str) -> bool:
+def _build(job: Job, build_one: BuildOne, name: str) -> bool:
     try:
-        package = job.take_input(job.find_input(name))
-        build.check_source_packages([package])
-        step = build.PackageBuild(job, buildroot, _results_of(job, name)).rebuild
-        timed(job, buildroot, [package], step)
+        build_one(job.take_input(job.find_input(name)), _results_of(job, name))
     except NoSpace:
         raise
     except EngineError as error:

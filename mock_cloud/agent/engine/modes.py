@@ -75,7 +75,7 @@ def _scrub(job: Job, buildroot: Buildroot) -> int:
     return 0
 
 
-def timed(
+def _timed(
     job: Job,
     buildroot: Buildroot,
     items: Sequence[str],
@@ -147,20 +147,38 @@ def _rebuild(job: Job, buildroot: Buildroot) -> int:
         raise UsageError("No package specified to rebuild command.")
     if len(packages) > 1 and spec:
         raise UsageError("--spec argument only supported with single srpm.")
+    clean = not made_here
+    _build_packages(job, buildroot, packages, job.results, [], spec=spec, clean=clean)
+    return 0
+
+
+def _build_packages(
+    job: Job,
+    buildroot: Buildroot,
+    packages: Sequence[str],
+    results: str,
+    built: list[str],
+    *,
+    spec: str = "",
+    clean: bool = True,
+) -> None:
+    """Build source packages on the node; paths of what was made are added to `built`.
+
+    Then ``--postinstall`` is honoured, for all in `built`: of a chain, what it made before too.
+    """
     build.check_source_packages(packages)
-    built: list[str] = []
 
     def step(path: str) -> None:
-        built.extend(build.PackageBuild(job, buildroot, job.results).rebuild(path, spec))
+        names = build.PackageBuild(job, buildroot, results).rebuild(path, spec)
+        built.extend(os.path.join(results, name) for name in names)
 
     def post() -> None:
         _install_built(job, buildroot, built)
 
-    timed(job, buildroot, packages, step, clean=not made_here, post=post)
-    return 0
+    _timed(job, buildroot, packages, step, clean=clean, post=post)
 
 
-def _install_built(job: Job, buildroot: Buildroot, names: Sequence[str]) -> None:
+def _install_built(job: Job, buildroot: Buildroot, built: Sequence[str]) -> None:
     """``--postinstall``: prove that what was built can be installed."""
     if not job.config.post_install:
         return
@@ -168,7 +186,7 @@ def _install_built(job: Job, buildroot: Buildroot, names: Sequence[str]) -> None
     if was_clean:
         buildroot.init()
     job.logs.info("Installing built packages")
-    paths = [os.path.join(job.results, name) for name in names if not name.endswith("src.rpm")]
+    paths = [path for path in built if not path.endswith("src.rpm")]
     job.logs.info(f"installing package(s): {' '.join(map(job.shown, paths))}")
     try:
         buildroot.run_packages(["install", *paths])
@@ -192,7 +210,7 @@ def _source_package(job: Job, buildroot: Buildroot) -> str:
         packaging = build.PackageBuild(job, buildroot, job.results)
         made.append(packaging.source_package(path, sources))
 
-    timed(job, buildroot, [spec], step)
+    _timed(job, buildroot, [spec], step)
     return made[0]
 
 
@@ -251,7 +269,12 @@ def _update(job: Job, buildroot: Buildroot) -> int:
 def _chain(job: Job, buildroot: Buildroot) -> int:
     if not job.request.args:
         raise UsageError("You must specify an SRPM file with --chain")
-    return chain.perform(job, buildroot, timed)
+    built: list[str] = []
+
+    def build_one(package: str, results: str) -> None:
+        _build_packages(job, buildroot, [package], results, built)
+
+    return chain.perform(job, buildroot, build_one)
 
 
 def _shell(job: Job, buildroot: Buildroot) -> int:
