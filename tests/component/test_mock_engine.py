@@ -62,6 +62,7 @@ def test_a_package_is_built_by_mock(site: MockSite) -> None:
 
 
 def test_a_second_build_stands_on_mocks_own_caches(site: MockSite) -> None:
+    assert site.rebuild(site.source("before")).exit == 0
     site.server.forget_accesses()
     changed = {"macros": {**site.options["macros"], "%_mine": "1"}}
     ended = site.rebuild(site.source("again", build="test %_mine = 1"), options=changed)

@@ -63,6 +63,7 @@ def test_plugins_options_are_merged_and_the_controllers_plugins_are_off(tmp_path
     assert conf["new_opts"] == {"c": 4}
     assert (conf["site_enable"], conf["sign_enable"]) == (True, False)
     assert conf["mock_cloud_network_enable"] is True
+    assert conf["mock_cloud_overlay_enable"] is True
 
 
 @pytest.mark.parametrize(

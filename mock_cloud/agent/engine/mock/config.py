@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mock_cloud.agent.engine.chroot import MOCK_LIBDIR
 from mock_cloud.agent.engine.errors import ConfigurationError
-from mock_cloud.agent.engine.mock import network, places
+from mock_cloud.agent.engine.mock import places, plugins
 from mock_cloud.agent.job.request import JOB_DIRECTORY, TUNNEL_PROXY, MockRun
 
 HERMETIC: Final = "hermetic-build"
@@ -143,10 +143,10 @@ def _requested(text: str) -> Iterator[str]:
     if not isinstance(options, dict):
         raise ConfigurationError("the options for mock are not an object")
     options = place(options)
-    plugins = options.pop("plugin_conf", {})
+    plugin_conf = options.pop("plugin_conf", {})
     for name, value in options.items():
         yield f"config_opts[{name!r}] = {value!r}"
-    for name, value in plugins.items():
+    for name, value in plugin_conf.items():
         where = f"config_opts['plugin_conf'][{name!r}]"
         if name.endswith("_opts"):
             yield f"config_opts['plugin_conf'].setdefault({name!r}, {{}}).update({value!r})"
@@ -169,7 +169,7 @@ def _nodes_own(has_kit: bool) -> Iterator[str]:
         yield f"config_opts[{name!r}] = {value!r}"
     for plugin in ("sign", "compress_logs", "remote"):
         yield f"config_opts['plugin_conf'][{f'{plugin}_enable'!r}] = False"
-    yield from network.statements()
+    yield from plugins.statements()
     # A job has no systemd to register a container with; who wants one has to say so.
     yield "if config_opts['isolation'] != 'nspawn': config_opts['isolation'] = 'simple'"
 

@@ -15,7 +15,7 @@ from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import Cancelled, ConfigurationError
 from mock_cloud.agent.engine.files import COPYOUT_NAME
 from mock_cloud.agent.engine.interactive import terminal_of
-from mock_cloud.agent.engine.mock import network, places
+from mock_cloud.agent.engine.mock import places, plugins
 from mock_cloud.agent.engine.mock.accounts import USER, write_accounts
 from mock_cloud.agent.engine.mock.config import chroot_digest, place, plugin_directory, write_config
 from mock_cloud.agent.engine.mock.inputs import lay_out, link_earlier, unpack_kit
@@ -99,12 +99,12 @@ class MockEngine:
         for shown in (places.COPYOUT, places.HOME):
             os.chown(layout.inside(shown), run.chrootuid, gid)
         os.chown(job.results, run.chrootuid, gid)
-        plugins = layout.inside(plugin_directory(bool(run.kit)))
+        plugin_dir = layout.inside(plugin_directory(bool(run.kit)))
         if run.kit:
             unpack_kit(job, job.find_input(run.kit), layout.inside(places.KIT))
         else:
-            network.link_plugins(plugins)
-        network.add_plugin(plugins)
+            plugins.link_plugins(plugin_dir)
+        plugins.add_plugins(plugin_dir)
         lay_out(job, layout.inside(places.INPUTS), (run.chrootuid, gid))
         write_config(layout.inside(places.CONFIG), run, tunnel_url(job.request))
         self._state.check_cached(chroot_digest(run))

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A plugin of mock's that keeps builds off the network on nodes without systemd-nspawn.
+"""Plugins of ours for mock on a node without systemd-nspawn, where it is root of a namespace.
 
-With ``isolation = 'simple'`` mock leaves the network to whatever it builds. Where the controller
-has systemd, its own mock would not: so the node's does not either, unless it is asked to.
+One keeps builds off the network: with ``isolation = 'simple'`` mock leaves it to whatever it
+builds. Where the controller has systemd, its own mock would not: so the node's does not either,
+unless it is asked to.
+
+The other lets snapshots work. Overlayfs notes what is hidden in trusted.* attributes, which the
+root of a user namespace has none of: to make a directory where one was removed fails (EIO). With
+``userxattr`` it notes that in user.* (Linux 5.11, Documentation/filesystems/overlayfs.rst).
 """
 
 from __future__ import annotations
@@ -14,10 +19,8 @@ from typing import Final
 
 from mock_cloud.agent.engine.errors import ConfigurationError
 
-NAME: Final = "mock_cloud_network"
-
 # mock's own way of leaving the network, which it takes with systemd-nspawn only. Python 3.9.
-_TEXT: Final = """\
+_NETWORK: Final = """\
 import os
 
 from mockbuild import uid, util
@@ -52,10 +55,33 @@ def init(plugins, conf, buildroot):
 """
 
 
-def add_plugin(directory: str) -> None:
-    """Write the plugin into a directory of mock's plugins. OSError."""
-    with open(os.path.join(directory, f"{NAME}.py"), "w", encoding="ascii") as stream:
-        stream.write(_TEXT)
+# mock's plugin overlayfs calls mount(8), and has no setting for what it passes.
+_OVERLAY: Final = """\
+import subprocess
+
+requires_api_version = "1.1"
+
+
+def init(plugins, conf, buildroot):
+    call = subprocess.check_call
+
+    def check_call(argv, *args, **kwargs):
+        if list(argv[:3]) == ["mount", "-t", "overlay"]:
+            argv = [*argv[:3], "-o", "userxattr", *argv[3:]]
+        return call(argv, *args, **kwargs)
+
+    if not getattr(subprocess, "mock_cloud_overlay", False):
+        subprocess.mock_cloud_overlay, subprocess.check_call = True, check_call
+"""
+
+_PLUGINS: Final = {"mock_cloud_network": _NETWORK, "mock_cloud_overlay": _OVERLAY}
+
+
+def add_plugins(directory: str) -> None:
+    """Write them into a directory of mock's plugins. OSError."""
+    for name, text in _PLUGINS.items():
+        with open(os.path.join(directory, f"{name}.py"), "w", encoding="ascii") as stream:
+            stream.write(text)
 
 
 def link_plugins(directory: str) -> None:
@@ -71,7 +97,8 @@ def link_plugins(directory: str) -> None:
 
 
 def statements() -> Iterator[str]:
-    """What enables the plugin, in mock's configuration."""
-    yield f"config_opts['plugins'] = [*config_opts['plugins'], {NAME!r}]"
-    yield f"config_opts['plugin_conf'][{f'{NAME}_enable'!r}] = True"
-    yield f"config_opts['plugin_conf'][{f'{NAME}_opts'!r}] = {{}}"
+    """What enables them, in mock's configuration."""
+    yield f"config_opts['plugins'] = [*config_opts['plugins'], *{list(_PLUGINS)!r}]"
+    for name in _PLUGINS:
+        yield f"config_opts['plugin_conf'][{f'{name}_enable'!r}] = True"
+        yield f"config_opts['plugin_conf'][{f'{name}_opts'!r}] = {{}}"
