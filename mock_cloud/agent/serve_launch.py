@@ -34,16 +34,22 @@ class Launcher:
     def __init__(self, workspace: str) -> None:
         self._workspace = workspace
         self._process: _Process | None = None
+        self._has_swept = False
 
     def prepare(self) -> None:
         """Make the process, unless it is there."""
         self._ready()
 
     def start(self, job: str, request: bytes) -> None:
-        """Start a job; Failure with the runner's reason."""
+        """Start a job; Failure with the runner's reason.
+
+        Before the first one the node is swept: by then nothing else of ours runs there.
+        """
         process = self._ready()
         try:
-            process.requests.write(encode_frame({"job": job}, request))
+            process.requests.write(
+                encode_frame({"job": job, "sweep": not self._has_swept}, request)
+            )
             process.requests.flush()
             answer = read_frame(process.answers)
         except (OSError, ValueError) as error:
@@ -53,6 +59,7 @@ class Launcher:
         header, _ = answer
         if "code" in header:
             raise Failure(str(header["code"]), str(header["message"]))
+        self._has_swept = True
 
     def close(self) -> None:
         """End the process; jobs go on. Idempotent."""
@@ -83,12 +90,16 @@ class Launcher:
 def serve_launches(stream: BinaryIO, sink: int, workspace: str) -> int:
     """The launcher's end: one answer for each request, until the agent closes the pipe."""
     from mock_cloud.agent.job import runner
-    from mock_cloud.agent.job.request import RequestError
+    from mock_cloud.agent.job.request import RequestError, parse_request
+    from mock_cloud.agent.job.sweep import sweep
 
     while (frame := read_frame(stream)) is not None:
         header, body = frame
         answer: dict[str, str] = {}
         try:
+            request = parse_request(body)
+            if header["sweep"]:
+                sweep(workspace, request.layers, owned=request.owned)
             runner.start(workspace, str(header["job"]), body)
         except RequestError as error:
             answer = {"code": "bad-request", "message": str(error)}

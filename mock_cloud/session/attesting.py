@@ -41,7 +41,8 @@ SKIP: Final = (
     f"{WORKSPACE}/jobs",
     f"{WORKSPACE}/layers",
 )
-"""Our own data on a node: nothing there is run by it. Layers are compared by tree digest."""
+"""Our own data on a node: nothing there is run by it. Recorded trees are compared by digest; the
+rest is removed before a job starts (`mock_cloud.agent.job.sweep`)."""
 
 _BOUND: Final = (WORKSPACE, MOCK_LIBDIR, "/var/cache/mock")
 _SSHD: Final = "/usr/sbin/sshd"

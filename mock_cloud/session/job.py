@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.session.attesting import Attested
 from mock_cloud.session.interrupts import Stopped
 from mock_cloud.session.keyboard import passed_on
+from mock_cloud.session.lease_care import is_owned
 from mock_cloud.session.nodes import Site
 from mock_cloud.session.repo_tunnel import Tunnel, open_tunnel
 from mock_cloud.session.request import MockOrder, Work
@@ -92,7 +93,8 @@ def needs_repositories(work: Work) -> bool:
 def perform_job(this: Run, attested: Attested, tunnel: Tunnel) -> JobEnd:
     """Start the job and follow it to its end; when stopped, stop it. Raises Stopped."""
     layers = dict(attested.proof.layers)
-    request = to_json(this.work.request(layers, this.destination.path, tunnel))
+    order = this.work.request(layers, this.destination.path, tunnel)
+    request = to_json(replace(order, owned=is_owned(this.remote.provider)))
     if this.mirror.shadow is not None:
         this.mirror.shadow.directory.begin()
     try:

@@ -47,11 +47,16 @@ class Care:
     replace_host_key: bool
 
 
+def is_owned(provider: str) -> bool:
+    """Whether nodes of `provider` are the controller's alone: no machines that somebody lends."""
+    return provider not in _LENT
+
+
 def plan_care(provider: str, leased: LeasedNode) -> Care | None:
     """What a node of `provider` needs; None if nothing."""
     if provider in _OF_THIS_MACHINE:
         return None
-    is_ours = provider not in _LENT
+    is_ours = is_owned(provider)
     return Care(
         power_off=is_ours,
         close_metadata=is_ours,

@@ -55,15 +55,29 @@ exit  # not exec: a shell as the first process reaps, as any node's init does
 """
 
 _DRIVER = f"""
-import json, sys
+import io, json, os, sys
 sys.path.insert(0, {_CODE!r})
+from mock_cloud.agent.frames import encode_frame, read_frame
 from mock_cloud.agent.job import runner
+from mock_cloud.agent.serve_launch import serve_launches
+
+def launch(job, request):
+    reader, writer = os.pipe()
+    frame = encode_frame({{"job": job, "sweep": True}}, request)
+    serve_launches(io.BytesIO(frame), writer, {WORKSPACE!r})
+    os.close(writer)
+    with open(reader, "rb") as stream:
+        header, _ = read_frame(stream)
+    return header.get("message", "ok")
+
 for line in sys.stdin:
     op, *words = json.loads(line)
     try:
         if op == "start":
             runner.start({WORKSPACE!r}, words[0], words[1].encode())
             answer = "ok"
+        elif op == "launch":
+            answer = launch(words[0], words[1].encode())
         elif op == "input":
             runner.write_input({WORKSPACE!r}, words[0], words[1].encode(), eof=words[2])
             answer = "ok"
@@ -189,11 +203,19 @@ class EngineNode:
         return Input(name or path.name, role, digest, len(data))
 
     def start(self, request: JobRequest) -> str:
-        self._count += 1
-        job = f"job-{self._count}"
-        answer = self.ask("start", job, to_json(replace(request, layers=self.layers)).decode())
+        job, answer = self._ask_for_job("start", request)
         assert answer == "ok", answer
         return job
+
+    def launch(self, request: JobRequest) -> tuple[str, str]:
+        """Start the first job of a command, as an agent does; its id and ``ok`` or what failed."""
+        return self._ask_for_job("launch", request)
+
+    def _ask_for_job(self, how: str, request: JobRequest) -> tuple[str, str]:
+        self._count += 1
+        job = f"job-{self._count}"
+        text = to_json(replace(request, layers=self.layers)).decode()
+        return job, str(self.ask(how, job, text))
 
     def status(self, job: str) -> dict[str, Any]:
         loaded: dict[str, Any] = json.loads((self.job_dir(job) / "status.json").read_text())

@@ -198,7 +198,8 @@ class JobRequest:
     layer that is not in it is not reused. `resultdir` is where the controller puts results
     (for copyout: what is copied), and `shown` is what the user called an input, by its name on
     the node: messages name them, nothing else uses them. `tunnel_port` is where, on the node's
-    loopback, the controller's proxy answers; 0: there is none.
+    loopback, the controller's proxy answers; 0: there is none. `owned`: the whole node is the
+    controller's, so that nothing of anybody else's has a place among mock's chroots and caches.
     """
 
     mode: str
@@ -218,6 +219,7 @@ class JobRequest:
     shown: dict[str, str] = field(default_factory=dict)
     tunnel_port: int = 0
     shadow: ShadowOrder | None = None
+    owned: bool = False
     schema: str = SCHEMA
 
 
