@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,11 +174,11 @@ def _try_once(task: Task, attempt: Attempt) -> int:
             )
             channel = stack.enter_context(closing(trust(node, attested.proof)))
             care = plan_care(remote.provider, leased)
-            stack.enter_context(cared_for(channel, leased, care, task.console))
+            host_keys = stack.enter_context(cared_for(channel, leased, care, task.console))
             mirror = stack.enter_context(_mirrored(task))
             job = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
             this = Run(
-                work, task.destination, remote, site, leased, channel, mirror, job,
+                work, task.destination, remote, site, leased, channel, host_keys, mirror, job,
                 task.on_results,
             )  # fmt: skip
             # 4
@@ -188,12 +188,14 @@ def _try_once(task: Task, attempt: Attempt) -> int:
         attempt.has_begun = True
         end = perform_job(this, attested, tunnel)
         tunnel.close()
-        with _left_as_found(leased):
+        with _left_as_found(leased, this.renew_host_key):
             # 6, 7
             results = task.resultdir.path
             publish(this, end, lambda: look_again(node, leased, known, remote, site, results))
             # 8
-            return conclude(this, end)
+            code = conclude(this, end)
+        this.renew_host_key()
+        return code
 
 
 @contextmanager
@@ -214,11 +216,15 @@ def _mirrored(task: Task) -> closing[Mirror]:
 
 
 @contextmanager
-def _left_as_found(leased: LeasedNode) -> Iterator[None]:
-    """Where no job runs, a warm node outlives a command that ends for reasons of this machine."""
+def _left_as_found(leased: LeasedNode, renew: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Where no job runs, a warm node outlives a command that ends for reasons of this machine.
+
+    `renew` is called before it does.
+    """
     try:
         yield
     except (Stopped, LocalDiskFull, ResultDirError):
+        renew()
         leased.spared = leased.builds > 1
         raise
 

@@ -19,7 +19,7 @@ from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.session.attesting import Attested
 from mock_cloud.session.interrupts import Stopped
 from mock_cloud.session.keyboard import passed_on
-from mock_cloud.session.lease_care import is_owned
+from mock_cloud.session.lease_care import HostKeys, is_owned
 from mock_cloud.session.nodes import Site
 from mock_cloud.session.repo_tunnel import Tunnel, open_tunnel
 from mock_cloud.session.request import MockOrder, Work
@@ -47,9 +47,15 @@ class Run:
     site: Site
     leased: LeasedNode
     channel: TrustedChannel
+    host_keys: HostKeys
     mirror: Mirror
     job: str
     on_results: OnResults
+
+    def renew_host_key(self) -> None:
+        """If code that nobody signed was root on the node: no key that it may have seen stays."""
+        if self.work.runs_foreign_code:
+            self.host_keys.renew()
 
     def note_chroots(self, end: JobEnd) -> None:
         """Journal which chroots live on the node now."""
@@ -169,6 +175,7 @@ def _cancel(this: Run, *, keep_logs: bool) -> None:
             this.note_chroots(end)
             this.leased.reserve("")
             this.channel.forget(this.job)
+            this.renew_host_key()
             this.leased.spared = this.leased.builds > 1
     except MockCloudError as error:
         console.warning(f"the logs may be incomplete: {error.message}")

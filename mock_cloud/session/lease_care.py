@@ -40,11 +40,13 @@ class Care:
     """What is done to a node. `power_off`: it is ours, else everything of ours is wiped.
 
     `close_metadata` changes the node's own routing, so it is for nodes of ours only.
+    `replace_host_key` at once; `renew_host_key` after foreign code ran (docs/decisions/0057).
     """
 
     power_off: bool
     close_metadata: bool
     replace_host_key: bool
+    renew_host_key: bool
 
 
 def is_owned(provider: str) -> bool:
@@ -61,21 +63,23 @@ def plan_care(provider: str, leased: LeasedNode) -> Care | None:
         power_off=is_ours,
         close_metadata=is_ours,
         replace_host_key=is_ours and leased.has_bootstrap_key,
+        renew_host_key=is_ours,
     )
 
 
 @contextmanager
 def cared_for(
     channel: TrustedChannel, leased: LeasedNode, care: Care | None, console: Console
-) -> Iterator[None]:
+) -> Iterator[HostKeys]:
     """Tell the node all of it in one round trip; then see, beside the block, that its key changed.
 
     The channel goes on under the key that its verdict is bound to. A node whose key could not
     be replaced serves this once, and is destroyed at the block's end. MockCloudError if the node
     cannot be made to end by itself, or to keep its metadata to itself: nothing is sent to it then.
     """
+    keys = HostKeys(channel, leased, console, renewable=care is not None and care.renew_host_key)
     if care is None:
-        yield
+        yield keys
         return
     requests = [_timer(leased, care)]
     if care.close_metadata:
@@ -85,23 +89,67 @@ def cared_for(
         leased.record_next_host_key(pair)
         requests.append(replace_host_key(pair))
     refused = channel.care(*requests)
-    if not care.replace_host_key:
-        yield
-        return
-    proof = _Proof(leased, pair.public, refused[0] if refused else None)
+    if care.replace_host_key:
+        keys.expect(pair.public, refused[0] if refused else None)
     try:
-        proof.start()
-        yield
+        yield keys
     except BaseException:
-        proof.stop()  # both keys stay in the journal, should the node outlive this
+        keys.stop()  # both keys stay in the journal, should the node outlive this
         raise
-    failure = proof.settle()
-    if failure is not None:
-        console.warning(
-            f"{leased.address}: the host key could not be replaced, so the node is not used again:"
-            f" {failure.message}"
+    keys.settle()
+
+
+class HostKeys:
+    """The keys that a node is given in one command. One is proven before the next is made."""
+
+    def __init__(
+        self, channel: TrustedChannel, leased: LeasedNode, console: Console, *, renewable: bool
+    ) -> None:
+        self._channel = channel
+        self._leased = leased
+        self._console = console
+        self._renewable = renewable
+        self._proof: _Proof | None = None
+
+    def expect(self, key: HostKey, failure: MockCloudError | None) -> None:
+        """The node was told to take `key`, and may have refused."""
+        self._proof = _Proof(self._leased, key, failure)
+        self._proof.start()
+
+    def settle(self) -> bool:
+        """Whether the node has the key that it was told to take. Else it is destroyed."""
+        proof, self._proof = self._proof, None
+        failure = proof.settle() if proof is not None else None
+        if failure is None:
+            return True
+        self._console.warning(
+            f"{self._leased.address}: the host key could not be replaced, so the node is not used"
+            f" again: {failure.message}"
         )
-        leased.destroy()
+        self._renewable = False
+        self._leased.destroy()
+        return False
+
+    def stop(self) -> None:
+        """End what is still being done."""
+        if self._proof is not None:
+            self._proof.stop()
+
+    def renew(self) -> None:
+        """Give the node a key that was not there while foreign code ran, where its key is ours.
+
+        A node that is not seen to have it is destroyed: nobody is believed under the old one.
+        """
+        if not self._renewable or not self.settle():
+            return
+        pair = make_key_pair()
+        self._leased.record_next_host_key(pair)
+        try:
+            refused = self._channel.care(replace_host_key(pair))
+        except MockCloudError as error:
+            refused = [error]
+        self.expect(pair.public, refused[0] if refused else None)
+        self.settle()
 
 
 def _timer(leased: LeasedNode, care: Care) -> Request:

@@ -28,6 +28,7 @@ from mock_cloud.config import (
     read_logging,
     shell_is_unprivileged,
 )
+from mock_cloud.config.repositories import are_signed
 from mock_cloud.config.tunnel import Repositories
 from mock_cloud.config.values import read_flag, read_texts
 from mock_cloud.invocation import CommandLine, HostFile, host_inputs
@@ -75,8 +76,8 @@ class Work:
     """One invocation, checked on this machine and ready to send.
 
     `mode` is what the node is told. `order` is what it tells one of the engines. `clean`: mock
-    would empty the chroot first. `copyout` is where --copyout puts what it fetched. `warnings` are
-    for the user.
+    would empty the chroot first. `runs_foreign_code`: code that nobody signed may become root in
+    it. `copyout` is where --copyout puts what it fetched. `warnings` are for the user.
     """
 
     line: CommandLine
@@ -85,6 +86,7 @@ class Work:
     order: EngineConfig | MockOrder
     repositories: Repositories
     clean: bool
+    runs_foreign_code: bool
     args: tuple[str, ...]
     packed: tuple[Packed, ...]
     spec: str
@@ -197,6 +199,7 @@ def prepare(line: CommandLine, opts: ConfigOpts, engine: Engine) -> Iterator[Wor
             order=order,
             repositories=repositories,
             clean=read_flag(opts, "clean", True),
+            runs_foreign_code=_runs_foreign_code(line, opts) or not _are_signed(order),
             args=tuple(node_args(line)),
             packed=tuple(packed),
             spec=next((file.name for file in sent if file.role == "spec"), "") if line.spec else "",
@@ -238,6 +241,12 @@ def _mock(line: CommandLine, opts: ConfigOpts, engine: Engine) -> Order:
 def _runs_foreign_code(line: CommandLine, opts: ConfigOpts) -> bool:
     """Whether code becomes root in the chroot that no repository offers: the user's, or built."""
     return _mode(line) in _FOREIGN_MODES or read_flag(opts, "post_install", False)
+
+
+def _are_signed(order: EngineConfig | MockOrder) -> bool:
+    if isinstance(order, MockOrder):
+        return order.config.repositories.are_signed
+    return are_signed(order.dnf_conf, [(name, value) for name, value in order.repo_switches])
 
 
 def _mode(line: CommandLine) -> str:

@@ -61,7 +61,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def plant(directory: Path) -> list[Path]:
-    """A stray file, a set-id program, a device, a link and a deep tree."""
+    """A stray file, a set-id program, a device, a link and a tree."""
     directory.mkdir(parents=True, exist_ok=True)
     stray, program, device, link, tree = (
         directory / f"stray-{name}" for name in ("file", "program", "device", "link", "tree")
@@ -73,7 +73,7 @@ def plant(directory: Path) -> list[Path]:
     link.symlink_to("/etc")
     tree.mkdir()
     here = os.open(tree, os.O_RDONLY | os.O_DIRECTORY)
-    for _ in range(1200):
+    for _ in range(200):
         os.mkdir("d", dir_fd=here)
         below = os.open("d", os.O_RDONLY | os.O_DIRECTORY, dir_fd=here)
         os.close(here)

@@ -12,7 +12,7 @@ import pytest
 
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import HostKeyMismatch, RemoteCommandError
-from mock_cloud.model import KeyPair, Secret, Toolkit
+from mock_cloud.model import HostKey, KeyPair, Secret, Toolkit
 from mock_cloud.remote.care import Request, replace_host_key
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import TrustedChannel, trust
@@ -28,7 +28,7 @@ pytest_plugins = ["tests.component.cloud_fixtures"]
 pytestmark = pytest.mark.lab
 
 # A local node has this machine's network, which must stay as it is.
-CARE = Care(power_off=True, close_metadata=False, replace_host_key=True)
+CARE = Care(power_off=True, close_metadata=False, replace_host_key=True, renew_host_key=True)
 KEY = "/etc/ssh/ssh_host_ed25519_key"
 
 
@@ -144,8 +144,43 @@ def test_who_is_interrupted_leaves_both_keys_in_the_journal_and_no_thread(
     eventually(lambda: connect_leased(leased, site.remote()).close() is None)
 
 
+def test_a_key_is_renewed_as_often_as_it_is_asked_for(
+    site: Site, leased: LeasedNode, channel: TrustedChannel
+) -> None:
+    quiet = Console(0, io.StringIO())
+    with cared_for(channel, leased, CARE, quiet) as keys:
+        # At once: the key that the node was told to take first is not proven yet.
+        keys.renew()
+        first = leased.address.host_key
+        keys.renew()
+        second = leased.address.host_key
+    assert first != second and leased.next_host_key is None
+    assert HostKey.parse(site.ssh(leased, f"cat {KEY}.pub")) == second
+    with pytest.raises(HostKeyMismatch):
+        address = replace(leased.address, host_key=first)
+        connect(address, leased.client_key, deadline_s=5)
+    connect_leased(leased, site.remote()).close()
+
+
+def test_a_node_that_keeps_the_key_that_foreign_code_saw_is_not_used_again(
+    site: Site, leased: LeasedNode, channel: TrustedChannel
+) -> None:
+    said = io.StringIO()
+    only_after = replace(CARE, replace_host_key=False)
+    with cared_for(channel, leased, only_after, Console(0, said)) as keys:
+        site.ssh(leased, "mount --bind /etc/ssh /etc/ssh && mount -o remount,ro,bind /etc/ssh")
+        keys.renew()
+        assert site.nodes() == []
+        keys.renew()
+    assert said.getvalue().count("is not used again: ") == 1
+
+
 def test_a_local_node_is_left_as_it_is(leased: LeasedNode) -> None:
     assert plan_care("local", leased) is None
     lent, ours = plan_care("ssh", leased), plan_care("ec2", leased)
-    assert lent == Care(power_off=False, close_metadata=False, replace_host_key=False)
-    assert ours == Care(power_off=True, close_metadata=True, replace_host_key=False)
+    assert lent == Care(
+        power_off=False, close_metadata=False, replace_host_key=False, renew_host_key=False
+    )
+    assert ours == Care(
+        power_off=True, close_metadata=True, replace_host_key=False, renew_host_key=True
+    )

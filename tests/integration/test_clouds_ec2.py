@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.cloud.apis.waiting import NodeSilent
+from mock_cloud.cloud.journal import Journal
 from tests.integration.conftest import User
 from tests.integration.ec2_remote import Account
 from tests.lab.clouds.ec2 import ACCESS_KEY, REGION, SECRET_KEY, Ec2Cloud
@@ -79,6 +80,25 @@ def test_a_cold_build_then_a_warm_one_and_nothing_is_left(
     assert user.nodes() == []
     assert ec2.listing().is_empty
     assert ec2.nodes() == ()
+
+
+def host_key(user: User) -> str:
+    """Of the one node that the journal knows."""
+    (lease,) = Journal(user.place / "state/mock-cloud").leases()
+    assert lease.address is not None and lease.next_host_key is None
+    return str(lease.address.host_key)
+
+
+def test_a_host_key_goes_with_the_foreign_code_that_it_was_beside(
+    ec2: Ec2Cloud, user: User
+) -> None:
+    user.mock("--init").expect()
+    first = host_key(user)
+    user.mock("--chroot", "true").expect()
+    second = host_key(user)
+    user.mock("--copyout", "/etc/passwd", user.place / "passwd").expect()
+    assert first != second == host_key(user)
+    assert ec2.calls.count("RunInstances") == 1
 
 
 def test_12_a_node_with_another_host_key_is_sent_nothing_and_destroyed(

@@ -31,6 +31,7 @@ config_opts['target_arch'] = 'x86_64'
 config_opts['chroot_setup_cmd'] = 'install @build'
 config_opts['dnf.conf'] = '[main]\\nreposdir=/dev/null\\n[r]\\nbaseurl=http://r/\\n'
 """
+_SIGNED: Final = "config_opts['dnf.conf'] += 'gpgcheck=1\\n'\n"
 NODES_OWN = Engine(uses_mock=True)
 CHROOT = Engine(uses_mock=False)
 
@@ -65,6 +66,27 @@ def test_each_engine_is_told_what_it_needs(etc: Path) -> None:
     assert request.mock.argv == ["--init"]
     assert request.mock.logging == "[loggers]\n"
     assert request.mock.kit == ""
+
+
+@pytest.mark.parametrize("engine", [CHROOT, NODES_OWN])
+@pytest.mark.parametrize(
+    ("words", "signed", "foreign"),
+    [
+        (("--init",), True, False),
+        (("--init",), False, True),
+        (("--chroot", "true"), True, True),
+        (("--install", "gcc"), True, True),
+        (("--init", "--postinstall"), True, True),
+    ],
+)
+def test_code_that_nobody_signed_is_known_as_such(
+    etc: Path, engine: Engine, words: tuple[str, ...], signed: bool, foreign: bool
+) -> None:
+    line, opts = given(etc, *words, more=_SIGNED if signed else "")
+    with prepare(line, opts, engine) as work:
+        request = work.request({}, Path("/results"), Tunnel(work.repositories))
+    assert work.runs_foreign_code is foreign
+    assert request.mock is None or request.mock.foreign is foreign
 
 
 def test_a_packed_mock_goes_along(etc: Path, tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A node's host key, after code that nobody signed was root in a chroot there."""
+
+from __future__ import annotations
+
+import io
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.errors import HostKeyMismatch
+from mock_cloud.remote.connect import connect
+from mock_cloud.remote.trusted import trust
+from mock_cloud.session.console import Console
+from mock_cloud.session.lease_care import cared_for, plan_care
+from mock_cloud.session.nodes import connect_leased
+from mock_cloud.toolkit import pack
+from tests.component.cloud_nodes import Site
+from tests.component.remote_parts import make_proof
+
+pytest_plugins = ["tests.component.cloud_fixtures"]
+pytestmark = pytest.mark.lab
+KEY = "/etc/ssh/ssh_host_ed25519_key"
+
+
+@pytest.mark.attack(
+    "root on a cloud's node, for one job", "takes its host key along", "nobody accepts that key"
+)
+def test_a_host_key_that_foreign_code_took_is_of_no_use(site: Site, tmp_path: Path) -> None:
+    leased = site.acquire()
+    stolen, old = site.ssh(leased, f"cat {KEY}"), leased.address.host_key
+    care = plan_care("ec2", leased)
+    assert care is not None
+    with closing(connect(leased.address, leased.client_key, deadline_s=10)) as node:
+        node.start_agent(pack(tmp_path))
+        channel = trust(node, make_proof(node.host_key))
+        # The network and the power are this machine's own.
+        care = replace(care, close_metadata=False)
+        with cared_for(channel, leased, care, Console(0, io.StringIO())) as keys:
+            keys.renew()
+    assert leased.address.host_key != old and leased.next_host_key is None
+    assert site.ssh(leased, f"cat {KEY}") != stolen
+    with pytest.raises(HostKeyMismatch):
+        address = replace(leased.address, host_key=old)
+        connect(address, leased.client_key, deadline_s=5)
+    connect_leased(leased, site.remote()).close()
