@@ -49,6 +49,7 @@ def _empty() -> None:
                 group.rmdir()
 
 
+@pytest.mark.slow  # every local node of this machine is refused meanwhile
 @pytest.mark.attack(
     FROM, "a release agent in a hierarchy of cgroups that is not mounted", "refused"
 )
