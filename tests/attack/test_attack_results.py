@@ -103,7 +103,7 @@ def test_a_live_log_of_another_name(
         closing(Mirror(opened, Console(0), raw=False)) as mirror,
         pytest.raises(ResultError, match="refused"),
     ):
-        channel.follow_job("j1", {}, mirror.take, idle_limit_s=10)
+        channel.follow_job("j1", {}, mirror.take, within_s=60, idle_s=10)
     check_untouched(resultdir)
 
 
@@ -114,7 +114,7 @@ def test_mocks_logs_are_appended_to(connecting: Connect, resultdir: Path, tmp_pa
         ResultDir.open(resultdir) as opened,
         closing(Mirror(opened, Console(0), raw=False)) as mirror,
     ):
-        assert channel.follow_job("j1", {}, mirror.take, idle_limit_s=10).exit == 0
+        assert channel.follow_job("j1", {}, mirror.take, within_s=60, idle_s=10).exit == 0
     assert (resultdir / "build.log").read_bytes() == b"earlier\nforged"
     check_untouched(resultdir, "build.log")
 
