@@ -134,7 +134,11 @@ static void kernel(void) {
         "/proc/sys/fs/binfmt_misc/register", "/sys/kernel/uevent_helper", "/sys/power/state",
         "/sys/kernel/mm/transparent_hugepage/enabled", "/proc/irq/default_smp_affinity",
         "/proc/sys/vm/drop_caches", "/dev/console", NULL};
-    for (int i = 0; files[i]; i++) if (open(files[i], O_WRONLY) >= 0) got(files[i]);
+    for (int i = 0; files[i]; i++) {
+        struct stat found; /* one that is masked is /dev/null */
+        int at = open(files[i], O_WRONLY);
+        if (at >= 0 && fstat(at, &found) == 0 && found.st_rdev != makedev(1, 3)) got(files[i]);
+    }
     if (syscall(SYS_init_module, "", 0, "") && errno != EPERM && errno != ENOSYS) got("modules");
     struct timex now = {0};
     adjtimex(&now);
