@@ -80,7 +80,8 @@ class Buildroot:
         if self._network is not None:
             os.close(self._network)
             self._network = None
-        kept = self.chroot.find_kept()
+        # A job that did not get the chroot must not touch, nor vouch for, what another is making.
+        kept = self.chroot.find_kept() if self.chroot.is_locked else None
         if kept is not None and not self.store.may_reuse(kept.upper):
             self.store.record(kept.upper)
         if self.packages.was_run and os.path.isdir(self.packages.cache.path):

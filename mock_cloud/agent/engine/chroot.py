@@ -88,6 +88,11 @@ class Chroot:
             self._lock = None
             raise RootLocked("Build root is locked by another process.") from error
 
+    @property
+    def is_locked(self) -> bool:
+        """Whether this job has the chroot."""
+        return self._lock is not None
+
     def unlock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
