@@ -92,7 +92,7 @@ def test_without_a_remote_and_without_mock(user: User) -> None:
     assert both.code == 5
     shown = user.mock("--debug-config").expect()
     assert "config_opts['root']" in shown.stdout
-    for local, words in ((True, ()), (False, ("--remote", "local"))):
+    for local, words in ((True, ("--no-remote",)), (False, ("--remote", "local"))):
         printed = user.mock("--print-root-path", *words).expect()
         assert printed.stdout.endswith(f"{user.config.chroot()}/root/\n")
         assert ("--copyout" in printed.stderr) is not local

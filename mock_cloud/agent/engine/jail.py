@@ -227,12 +227,11 @@ def enter(root: str | NodeTree, *, may_mount: bool = False) -> None:
         syscalls.bind(top, top, recursive=True)
     for inside in ("", *chroots):
         _mount_proc(f"{top}{inside}/proc")
+        _mask_console(f"{top}{inside}/dev/console")
     os.chdir(top)
     syscalls.pivot_root(".", ".")
     syscalls.umount(".", syscalls.MNT_DETACH)
     os.chdir("/")
-    if os.path.exists("/dev/console"):  # the node's, and its owner, root, might write to it
-        syscalls.bind("/dev/null", "/dev/console")
     syscalls.enter_namespace(user_namespace(), syscalls.CLONE_NEWUSER)
     if may_mount:  # its own mounts: those that are there are locked
         syscalls.unshare(syscalls.CLONE_NEWNS)
@@ -240,6 +239,13 @@ def enter(root: str | NodeTree, *, may_mount: bool = False) -> None:
     if child:
         _be_init(child)
     syscalls.scope_abstract_sockets()
+
+
+def _mask_console(path: str) -> None:
+    """The console is the node's, and its owner, root, needs no capability to write to it."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISCHR(os.lstat(path).st_mode):
+            syscalls.bind(os.devnull, path)
 
 
 def _be_init(child: int) -> NoReturn:
