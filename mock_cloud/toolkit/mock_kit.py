@@ -20,7 +20,7 @@ from mock_cloud.errors import ConfigError
 from mock_cloud.process import CommandFailed
 from mock_cloud.toolkit import archive, origin
 
-_FORMAT: Final = "mock-cloud/mock-kit/2"
+_FORMAT: Final = "mock-cloud/mock-kit/3"
 _PROBE: Final = Path(__file__).with_name("mock_probe.py")
 _PROBE_TIMEOUT_S: Final = 60.0
 _CONSTANTS: Final = "mockbuild/constants.py"

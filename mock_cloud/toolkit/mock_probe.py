@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which files of pure Python a mock consists of, asked of mock's own interpreter.
+"""Which files a mock consists of, asked of mock's own interpreter: no compiled ones.
 
 usage: mock_probe.py SCRIPT         prints what `mock_kit.Probe` has, as one JSON object
        mock_probe.py SCRIPT KIT     imports mock from the directory KIT alone
@@ -18,6 +18,7 @@ if __name__ == "__main__":
 
 import importlib.abc
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import json
 import logging
@@ -32,6 +33,7 @@ NODES_OWN = "rpm"
 """Compiled, and has to agree with the node's librpm: each node has its own."""
 
 _LEFT_OUT = ("__pycache__", "test", "tests")
+_COMPILED = (*importlib.machinery.EXTENSION_SUFFIXES, *importlib.machinery.BYTECODE_SUFFIXES)
 
 
 def import_mock(script: Path, package: Path) -> None:
@@ -91,15 +93,49 @@ def _is_standard(path: Path) -> bool:
 
 
 def list_files(name: str, path: Path) -> Iterator[tuple[str, str]]:
-    """(name in the kit, path here) of a module's file or of all modules of a package."""
+    """(name in the kit, path here) of a file or of all that is in a directory, data too.
+
+    `check` tells whether mock can do without what is compiled.
+    """
     if path.is_file():
-        if path.suffix == ".py":  # `check` tells whether mock can do without a compiled one
+        if not path.name.endswith(_COMPILED):
             yield path.name, str(path)
         return
-    for file in sorted(path.rglob("*.py")):
+    for file in sorted(path.rglob("*")):
         inside = file.relative_to(path)
-        if not set(inside.parts) & set(_LEFT_OUT):
+        wanted = not set(inside.parts) & set(_LEFT_OUT) and not file.name.endswith(_COMPILED)
+        if wanted and file.is_file():
             yield f"{name}/{inside}", str(file)
+
+
+def find_distributions(modules: dict[str, Path]) -> dict[str, Path]:
+    """Name → file or directory of the rest of the distributions that `modules` belong to.
+
+    That is their metadata, where modules find versions and entry points, and the modules beside
+    them. As in importlib.metadata, the first of a name on the path is the one.
+    """
+    found: dict[str, Path] = {}
+    seen = set()
+    for place in map(Path, sys.path):
+        for path in sorted([*place.glob("*.dist-info"), *place.glob("*.egg-info")]):
+            distribution = importlib.metadata.Distribution.at(path)
+            tops = _top_level(distribution) - {NODES_OWN, *_LEFT_OUT}
+            name = path.stem.partition("-")[0].lower()
+            if name in seen or not tops & modules.keys():
+                continue
+            seen.add(name)
+            found[path.name] = path
+            for top in sorted(tops - modules.keys()):
+                beside = (place / top, place / f"{top}.py")
+                found.update((top, file) for file in beside if file.exists())
+    return found
+
+
+def _top_level(distribution: importlib.metadata.Distribution) -> set[str]:
+    declared = distribution.read_text("top_level.txt")
+    if declared:
+        return set(declared.split())
+    return {file.parts[0].partition(".")[0] for file in distribution.files or ()}
 
 
 def describe(script: Path) -> dict[str, Any]:
@@ -112,7 +148,8 @@ def describe(script: Path) -> dict[str, Any]:
     version: str = sys.modules[f"{PACKAGE}.constants"].VERSION
     files = list(list_files(PACKAGE, package))
     files = [pair for pair in files if pair[0] != f"{PACKAGE}/plugins/{OWN_PLUGIN}"]
-    for name, path in find_dependencies().items():
+    modules = find_dependencies()
+    for name, path in {**modules, **find_distributions(modules)}.items():
         files += list_files(name, path)
     return {"version": version, "files": [["mock.py", str(script)], *files]}
 

@@ -63,6 +63,55 @@ def test_a_kit_has_mock_all_plugins_but_ours_and_what_they_import(
     assert "['__init__.py', 'broken.py', 'site.py']" in ran.stdout
 
 
+@pytest.mark.parametrize(
+    ("info", "listing"),
+    [
+        ("helper-1.2.dist-info", {"METADATA": "Name: helper\nVersion: 1.2\n", "RECORD": (
+            "helper/__init__.py,,\nhelper/deep.py,,\nhelper/words.txt,,\nsibling.py,,\n"
+            "tests/__init__.py,,\n../bin/helper,,\n"
+        )}),
+        ("helper-1.2.egg-info", {  # as Debian's packages have it
+            "PKG-INFO": "Name: helper\nVersion: 1.2\n", "top_level.txt": "helper\nsibling\ntests\n",
+        }),
+    ],
+)  # fmt: skip
+def test_distributions_are_taken_whole(
+    script: Path, tmp_path: Path, info: str, listing: dict[str, str]
+) -> None:
+    # As pyroute2 up to 0.7.3 does it: what it exports is found by its entry points.
+    found = "from importlib.metadata import entry_points as points, version\n"
+    files = {
+        "helper/__init__.py": f"{found}(point,) = points(group='helper')\nnamed = point.load()\n",
+        "helper/words.txt": "words",
+        "sibling.py": "named = 'sibling'\n",
+        f"{info}/entry_points.txt": "[helper]\nnamed = sibling:named\n",
+        "tests/__init__.py": "",
+        "other-2.dist-info/METADATA": "Name: other\nVersion: 2\n",
+        "other-2.dist-info/RECORD": "other.py,,\n",
+        "mockbuild/config.py": f"{found}import helper\nwords = helper.named + version('helper')\n",
+        "mock.py": (
+            "import os, helper, mockbuild.config\n"
+            "if __name__ == '__main__':\n"
+            "    print(mockbuild.config.words, open(helper.__path__[0] + '/words.txt').read())\n"
+        ),
+        **{f"{info}/{name}": text for name, text in listing.items()},
+    }
+    for name, text in files.items():
+        path = script.parent / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    kit = pack_mock(tmp_path / "cache", script, PYTHON)
+    with tarfile.open(kit.path) as tar:
+        names = set(tar.getnames())
+        tar.extractall(tmp_path / "kit")  # noqa: S202  our own
+    assert not [name for name in names if name.startswith(("tests", "other"))]
+    ran = subprocess.run(
+        [PYTHON, "-s", "-E", "-B", tmp_path / "kit/mock.py"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ran.stdout == "sibling1.2 words\n"
+
+
 def test_the_same_mock_makes_the_same_kit(script: Path, tmp_path: Path) -> None:
     first = pack_mock(tmp_path / "one", script, PYTHON)
     assert pack_mock(tmp_path / "two", script, PYTHON).sha256 == first.sha256
