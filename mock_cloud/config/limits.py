@@ -11,6 +11,7 @@ import json
 from typing import Any, Final
 
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
+from mock_cloud.config.isolation import check_isolation
 from mock_cloud.config.stages import needs_plugin, needs_setting
 from mock_cloud.config.values import read_number, read_option, read_text
 from mock_cloud.errors import UnsupportedByEngine
@@ -177,7 +178,7 @@ JUDGED: Final = {
     "dnf.conf": "see `config.repositories`",
     "external_buildrequires": "refused on the node where a package has such requirements",
     "forcearch": "the chroot's own architecture only",
-    "isolation": "simple, or left to the engine",
+    "isolation": "a jail in any case, with a warning in place of nspawn",
     "nspawn_args": "mock's default, or any where isolation is simple, for mock ignores them there",
     "plugin_conf": "see the plugins",
     "ssl_copied_ca_trust_dirs": "mock's default, or none",
@@ -195,6 +196,7 @@ def check_limits(opts: ConfigOpts, line: CommandLine) -> None:
     for name, why in SETTINGS_REFUSED.items():
         if read_option(opts, name) and needs_setting(line, name):
             _refuse(f"config_opts[{name!r}]", USE_MOCK, why)
+    check_isolation(opts, line)
     defaults = default_config_opts()
     for name, why in SETTINGS_FIXED.items():
         if read_option(opts, name) != defaults[name] and needs_setting(line, name):
@@ -210,19 +212,11 @@ def _check_values(opts: ConfigOpts, defaults: ConfigOpts) -> None:
             f"--forcearch (config_opts['forcearch']) other than the chroot's own {target}",
             "choose a remote whose nodes have that architecture, or " + USE_MOCK,
         )
-    isolation = read_option(opts, "isolation")
-    if isolation == "nspawn" or (isolation is None and read_option(opts, "use_nspawn") is True):
-        _refuse("config_opts['isolation'] = 'nspawn'", "use simple, or " + USE_MOCK)
     loops = read_number(opts, "dev_loop_count", 0)
     if loops > defaults["dev_loop_count"]:
         _refuse(f"config_opts['dev_loop_count'] = {loops}", USE_MOCK)
     if not _is_usual(opts, defaults, "ssl_copied_ca_trust_dirs"):
         _refuse("config_opts['ssl_copied_ca_trust_dirs'] other than mock's", USE_MOCK)
-    if isolation != "simple" and not _is_usual(opts, defaults, "nspawn_args"):
-        _refuse(
-            "config_opts['nspawn_args'] other than mock's",
-            "isolation = 'simple' does without them, as in mock; or " + USE_MOCK,
-        )
 
 
 def _is_usual(opts: ConfigOpts, defaults: ConfigOpts, name: str) -> bool:

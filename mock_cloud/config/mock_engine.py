@@ -19,6 +19,7 @@ from mock_cloud.agent.job.request import JOB_DIRECTORY
 from mock_cloud.config.chroots import MOCK_CONFIG_DIR
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.config.engine import build_user, shows_output
+from mock_cloud.config.isolation import check_isolation
 from mock_cloud.config.mock_keys import CARRIED, LEFT, REFUSED, SAID
 from mock_cloud.config.mock_plugins import portable_plugins, refuse
 from mock_cloud.config.mock_repositories import PortableRepositories, portable_repositories
@@ -28,19 +29,12 @@ from mock_cloud.config.values import read_option, read_text
 from mock_cloud.errors import ConfigError
 from mock_cloud.invocation import MOCK_VERSION, CommandLine, HostFile
 from mock_cloud.invocation.carrying import IMAGE_MAX_BYTES, Carrier
-from mock_cloud.invocation.names import printable
 
 _BOOTSTRAP: Final = "bootstrap_"
 _PROXIES: Final = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
 _ELSEWHERE: Final = ("dnf.conf", "offline_local_repository", "plugin_conf")
 _IMAGE_FILES: Final = ("oci-archive", "docker-archive")
 _IMAGE_DIRECTORIES: Final = ("oci", "dir")
-# Options of systemd-nspawn that name files of the machine it runs on (systemd-nspawn(1)).
-_NSPAWN_PATHS: Final = (
-    "--bind", "--bind-ro", "--bind-user", "--overlay", "--overlay-ro", "--directory", "--image",
-    "--oci-bundle", "--template", "--load-credential", "--network-namespace-path", "--verity-data",
-    "--root-hash", "--root-hash-sig", "-D", "-i",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +78,7 @@ def mock_config(
     for name, why in REFUSED.items():
         if read_option(opts, name) and needs_setting(line, name):
             refuse(f"config_opts[{name!r}]", why)
+    check_isolation(opts, line)
     warnings: list[str] = []
     everything = code_travels and raw.get("version") != MOCK_VERSION
     differing = dict(_differing(raw, everything))
@@ -195,8 +190,6 @@ def _carry_option(
         found[name] = carrier.file(Path(read_text(opts, name)), what)
     elif base in ("bootstrap_image", "buildroot_image"):
         found[name] = _image(read_text(opts, name), what, carrier)
-    elif base == "nspawn_args":
-        found[name] = _nspawn_args(read_option(opts, name))
     elif base == "ssl_extra_certs":
         found[name] = _extra_certificates(read_option(opts, name), carrier)
     elif base == "ssl_copied_ca_trust_dirs":
@@ -235,20 +228,6 @@ def _split_tag(rest: str) -> tuple[Path, str]:
         return Path(rest), ""
     path, colon, tag = rest.rpartition(":")
     return (Path(path), colon + tag) if colon else (Path(rest), "")
-
-
-def _nspawn_args(words: Any) -> list[str]:
-    if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
-        raise ConfigError("config_opts['nspawn_args'] should be a list of strings")
-    for word in words:
-        option, _, value = word.partition("=")
-        if option in _NSPAWN_PATHS and not value.startswith("/dev/"):
-            refuse(
-                f"config_opts['nspawn_args'] {printable(word)}",
-                "it names files of this machine",
-                hint="mock's plugin bind_mount takes a file or a directory along",
-            )
-    return list(words)
 
 
 def _extra_certificates(pairs: Any, carrier: Carrier) -> list[str]:

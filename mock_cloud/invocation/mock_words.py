@@ -17,8 +17,7 @@ from mock_cloud.invocation.names import printable
 SAID: Final = frozenset({
     "mode", "args", "online", "scrub", "cache_alterations", "cont", "recurse", "tmp_prefix",
     "additional_packages", "calculatedeps", "hermetic_build", "unpriv", "cwd", "spec", "sources",
-    "symlink_dereference", "enable_disable_repos", "isolation", "old_chroot", "new_chroot",
-    "verbose", "trace", "list_snapshots",
+    "symlink_dereference", "enable_disable_repos", "verbose", "trace", "list_snapshots",
 })  # fmt: skip
 """Fields of a command line that become words for the node's mock."""
 
@@ -34,6 +33,7 @@ FOLDED: Final = frozenset({
 LEFT: Final = frozenset({
     "argv", "given", "show", "remote", "no_remote", "environ_remote", "chroot", "configdir",
     "resultdir", "rootdir", "localrepo", "printrootpath", "scm", "scm_opts",
+    "isolation", "old_chroot", "new_chroot",
 })  # fmt: skip
 """Fields that mean something on this machine only."""
 
@@ -76,14 +76,10 @@ def _options(line: CommandLine) -> Iterator[str]:
         "--continue": line.cont,
         "--recurse": line.recurse,
         "--symlink-dereference": line.symlink_dereference,
-        "--old-chroot": line.old_chroot,
-        "--new-chroot": line.new_chroot,
     }
     yield from (name for name, wanted in switches.items() if wanted)
     for option, repository in line.enable_disable_repos:
         yield f"{option}={repository}"
-    if line.isolation:
-        yield f"--isolation={line.isolation}"
     if line.cwd:
         yield f"--cwd={line.cwd}"
     if line.mode == "chain":

@@ -29,7 +29,9 @@ Plugins and --forcearch are judged by the configuration that results (`config.li
 
 ACCEPTED: Final = {
     "cache_alterations": "there is no root cache to rebuild: layers take its place",
-    "old_chroot": "the only isolation there is",
+    "isolation": "a jail in any case: judged by the configuration that results",
+    "new_chroot": "an old name of isolation",
+    "old_chroot": "an old name of isolation",
     "trace": "traces mock's own functions",
     "enabled_plugins": "judged by the configuration that results",
 }
@@ -58,9 +60,6 @@ class Rule:
 
 RULES: Final = (
     Rule("--rootdir", lambda line: line.rootdir is not None),
-    Rule("--isolation=nspawn", lambda line: line.isolation == "nspawn",
-         "use --isolation=simple, or " + USE_MOCK),
-    Rule("--new-chroot", lambda line: line.new_chroot, "use --isolation=simple, or " + USE_MOCK),
     Rule("--yum", lambda line: line.pkg_manager == "yum", "leave it out: dnf is used"),
     Rule("--bootstrap-chroot", lambda line: line.bootstrapchroot is True),
     Rule("--use-bootstrap-image", lambda line: line.usebootstrapimage is True),
@@ -73,7 +72,7 @@ RULES: Final = (
 )  # fmt: skip
 
 _JUDGED_BY_VALUE: Final = frozenset({
-    "rootdir", "isolation", "new_chroot", "pkg_manager", "bootstrapchroot",
+    "rootdir", "pkg_manager", "bootstrapchroot",
     "usebootstrapimage", "buildroot_image", "hermetic_build", "calculatedeps", "list_snapshots",
 })  # fmt: skip
 

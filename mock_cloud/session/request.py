@@ -28,6 +28,7 @@ from mock_cloud.config import (
     read_logging,
     shell_is_unprivileged,
 )
+from mock_cloud.config.isolation import isolation_warnings
 from mock_cloud.config.repositories import are_signed
 from mock_cloud.config.tunnel import Repositories
 from mock_cloud.config.values import read_flag, read_texts
@@ -176,7 +177,8 @@ def prepare(line: CommandLine, opts: ConfigOpts, engine: Engine) -> Iterator[Wor
         files = host_inputs(line)
         sent = [file for file in files if file.role in _SENT_ROLES]
         packed = [pack_file(file) for file in (*sent, *further) if file.role != "tree"]
-        warnings = list(order.config.warnings if isinstance(order, MockOrder) else ())
+        warnings = isolation_warnings(opts, line)
+        warnings += order.config.warnings if isinstance(order, MockOrder) else ()
         for file in files:
             if file.role in _SOURCE_ROLES:
                 follow = line.symlink_dereference

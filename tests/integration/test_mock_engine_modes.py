@@ -136,6 +136,16 @@ def test_commands_in_the_chroot(user: User) -> None:
     assert shell.stdout == "/tmp\n1000\n"
 
 
+@pytest.mark.parametrize("word", ["--isolation=nspawn", "--new-chroot"])
+def test_a_jail_takes_the_place_of_nspawn(user: User, word: str) -> None:
+    """And no loop device is left for which the node would be refused."""
+    ended = user.mock(word, "--chroot", "ls /dev").expect()
+    assert "a jail takes the place of systemd-nspawn" in ended.stderr
+    assert "loop" not in ended.stdout
+    again = user.mock("--chroot", "true").expect()
+    assert "jail" not in again.stderr and "node trusted" in again.stderr
+
+
 def test_copies_in_and_out(user: User, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)

@@ -40,6 +40,14 @@ def test_what_a_command_writes_is_apart_from_what_mock_says(mock: User, tmp_path
     assert "err" in (result / "root.log").read_text(errors="replace")
 
 
+@pytest.mark.parametrize("word", ["--isolation=nspawn", "--new-chroot"])
+def test_a_jail_takes_the_place_of_nspawn(mock: User, word: str) -> None:
+    ended = mock.mock(word, "--chroot", "ls /dev").expect()
+    assert "a jail takes the place of systemd-nspawn" in ended.stderr
+    assert "loop" not in ended.stdout
+    assert "jail" not in mock.mock("--chroot", "true").expect().stderr
+
+
 def test_a_command_that_is_not_there(mock: User) -> None:
     ended = mock.mock("--chroot", "--", "no-such-command", "x").expect(1)
     assert "no-such-command" in ended.stderr

@@ -137,7 +137,6 @@ def test_the_real_mock_gets_the_same_words(user: User, tmp_path: Path) -> None:
         (("--no-such-option", "x.src.rpm"), 5, "--no-such-option"),
         (("--nochek", "x.src.rpm"), 5, "--nocheck"),
         (("--rootdir", "/tmp/x", "--init"), 50, "--rootdir"),
-        (("--isolation", "nspawn", "--init"), 50, "--isolation=nspawn"),
         (("--isolation", "nonsense", "--init"), 5, "nonsense"),
         (("--forcearch", "s390x", "--init"), 50, "--forcearch"),
         (("--bootstrap-chroot", "--init"), 50, "--bootstrap-chroot"),

@@ -215,7 +215,6 @@ def test_harmless_plugins_are_not(etc: Any, name: str) -> None:
         "['hostname'] = 'h'",
         "['redhat_subscription_required'] = True",
         "['module_enable'] = ['perl']",
-        "['isolation'] = 'nspawn'",
         "['rpm_command'] = '/opt/rpm'",
         "['dnf4_avoid_opts'] = {'builddep': ['--allowerasing']}",
         ".update(chroot_setup_cmd='groupinstall b', chroot_additional_packages='a')",

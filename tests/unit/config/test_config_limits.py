@@ -127,7 +127,13 @@ def test_harmless_settings_have_reasons_and_no_effect(etc: Any) -> None:
         ("['nspawn_args'] = ['--bind=/srv']", ("x",), True),
         ("['nspawn_args'] = ['--bind=/srv']", ("--isolation=simple", "x"), False),
         ("['nspawn_args'] = []", ("x",), False),
-        ("['use_nspawn'] = True", ("x",), True),
+        ("['nspawn_args'] = ['--bind=/srv']", ("--old-chroot", "x"), False),
+        ("['nspawn_args'] = ['--bind=/srv']", ("--old-chroot", "--new-chroot", "x"), True),
+        ("['nspawn_args'] = ['--bind=/srv']", ("--clean",), False),
+        ("['nspawn_args'] += ['--bind=/dev/loop-control', '--bind=/dev/loop11']", ("x",), False),
+        ("['nspawn_args'] += ['--bind=/dev/loop1/../sda']", ("x",), True),
+        ("['isolation'] = 'nspawn'", ("x",), False),
+        ("['use_nspawn'] = True", ("x",), False),
         ("['use_nspawn'] = True", ("--isolation=simple", "x"), False),
         ("['use_nspawn'] = False", ("x",), False),
         ("['dev_loop_count'] = 4", ("x",), False),
@@ -149,7 +155,7 @@ def test_what_a_command_needs_is_refused_not_what_a_configuration_mentions(
     if not refused:
         assert etc.render(*argv)
         return
-    with pytest.raises(UnsupportedByEngine, match="not supported by the chroot engine"):
+    with pytest.raises(UnsupportedByEngine, match=r"not supported by the chroot engine|nspawn_args"):
         etc.render(*argv)
 
 

@@ -189,6 +189,8 @@ def test_bound_directories_go_along(portable: Any, tmp_path: Path) -> None:
         ("config_opts['copy_host_users'] = ['me']", "copy_host_users"),
         ("config_opts['nspawn_args'] += ['--bind=/srv']", "--bind=/srv"),
         ("config_opts['bootstrap_nspawn_args'] = ['--overlay=/a:/b']", "--overlay=/a:/b"),
+        ("config_opts['nspawn_args'] += ['--bind=/dev/kvm']", "--bind=/dev/kvm"),
+        ("config_opts['nspawn_args'] = '--bind=/srv'", "nspawn_args"),
         ("config_opts['bootstrap_dnf.conf'] = '[main]'", "bootstrap_dnf.conf"),
         ("config_opts['plugin_conf']['sign_enable'] = True", "'sign'"),
         ("config_opts['plugin_conf']['lvm_root_enable'] = True", "'lvm_root'"),

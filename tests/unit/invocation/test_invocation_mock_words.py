@@ -40,7 +40,7 @@ def test_a_rebuild_names_its_inputs_on_the_node(tiny: Mapping[str, Path]) -> Non
     )  # fmt: skip
     assert found == [
         "--rebuild", "--verbose", "--trace", "--offline", "--enablerepo=a", "--disablerepo=b",
-        "--isolation=simple", f"--additional-package={INPUTS}/package/{binary.name}",
+        f"--additional-package={INPUTS}/package/{binary.name}",
         "--additional-package=gcc", f"{INPUTS}/srpm/{source.name}",
     ]  # fmt: skip
 

@@ -35,8 +35,6 @@ def test_accepted(argv: list[str]) -> None:
     ("argv", "named"),
     [
         (["--rootdir=/x", "a"], "--rootdir"),
-        (["--isolation=nspawn", "a"], "--isolation=nspawn"),
-        (["--new-chroot", "a"], "--new-chroot"),
         (["--yum", "a"], "--yum"),
         (["--bootstrap-chroot", "a"], "--bootstrap-chroot"),
         (["--use-bootstrap-image", "a"], "--use-bootstrap-image"),

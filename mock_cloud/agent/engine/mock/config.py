@@ -163,6 +163,7 @@ def _nodes_own(has_kit: bool) -> Iterator[str]:
         "resultdir": "{{basedir}}/{{root}}/result",
         "log_config_file": "logging.ini",
         "createrepo_on_rpms": False,
+        "isolation": "simple",  # in a jail systemd-nspawn cannot run
         "plugin_dir": plugin_directory(has_kit),
     }
     for name, value in options.items():
@@ -170,8 +171,6 @@ def _nodes_own(has_kit: bool) -> Iterator[str]:
     for plugin in ("sign", "compress_logs", "remote"):
         yield f"config_opts['plugin_conf'][{f'{plugin}_enable'!r}] = False"
     yield from plugins.statements()
-    # A job has no systemd to register a container with; who wants one has to say so.
-    yield "if config_opts['isolation'] != 'nspawn': config_opts['isolation'] = 'simple'"
 
 
 def _write(path: str, text: str) -> None:
