@@ -55,6 +55,19 @@ def cache_home(environ: Mapping[str, str] = os.environ) -> Path:
     return _base("XDG_CACHE_HOME", ".cache", environ)
 
 
+def find_shipped(in_checkout: str, in_share: str) -> Path | None:
+    """A file or directory that came with mock-cloud beside its Python code; None if it did not.
+
+    In a checkout it is at `in_checkout`, else below ``PREFIX/share/mock-cloud``, where the code is
+    ``PREFIX/lib/python3.N/site-packages/mock_cloud``.
+    """
+    package = Path(__file__).resolve().parent
+    places = [package.parent / in_checkout]
+    if len(package.parents) > 3:
+        places.append(package.parents[3] / "share/mock-cloud" / in_share)
+    return next((place for place in places if place.exists()), None)
+
+
 def _base(variable: str, default: str, environ: Mapping[str, str]) -> Path:
     given = Path(environ.get(variable, ""))
     return given if given.is_absolute() else home(environ) / default

@@ -20,6 +20,7 @@ from mock_cloud.config import load_remote
 from mock_cloud.errors import ConfigError
 from mock_cloud.launcher.edits import Edit, check_writable, edit_block, read_text, write_file
 from mock_cloud.launcher.real import PLUGIN, find_real_mock, module_places
+from mock_cloud.places import find_shipped
 from mock_cloud.process import CommandFailed, run
 
 SITE_FILE: Final = "site-defaults.cfg"
@@ -31,17 +32,12 @@ _RPM_TIMEOUT_S: Final = 20.0
 
 def plugin_source() -> Path:
     """This installation's own copy of the plugin. ConfigError if it came without."""
-    package = Path(mock_cloud.__file__).resolve().parent
-    # A checkout's; PREFIX/lib/python3.N/site-packages/mock_cloud's data are in PREFIX/share.
-    places = [package.parent / "mock-plugins/remote.py"]
-    if len(package.parents) > 3:
-        places.append(package.parents[3] / "share/mock-cloud/remote.py")
-    for path in places:
-        if path.is_file():
-            return path
-    raise ConfigError(
-        "this installation of mock-cloud came without mock's plugin", hint="install it again"
-    )
+    path = find_shipped("mock-plugins/remote.py", "remote.py")
+    if path is None:
+        raise ConfigError(
+            "this installation of mock-cloud came without mock's plugin", hint="install it again"
+        )
+    return path
 
 
 def plugin_target(environ: Mapping[str, str]) -> Path:

@@ -15,6 +15,7 @@ from mock_cloud.config import MOCK_CONFIG_DIR, list_remotes, load_remote
 from mock_cloud.config.paths import describe_default_results
 from mock_cloud.errors import ConfigError, MockCloudError
 from mock_cloud.model import Toolkit
+from mock_cloud.places import find_shipped
 from mock_cloud.session.known_good import KnownGoods, expiry_text
 from mock_cloud.session.state import state_dir
 from mock_cloud.session.toolkits import toolkits_dir
@@ -91,9 +92,9 @@ def _chroots(directory: Path) -> str:
 def _remotes(configdir: Path | None) -> str:
     names = [remote.name for remote in list_remotes(configdir)]
     if not names:
-        raise ConfigError(
-            "none", hint="mock-cloud setup NAME writes one, see mock-cloud-remotes(5)"
-        )
+        hint = "mock-cloud setup NAME writes one, see mock-cloud-remotes(5)"
+        examples = find_shipped("etc/mock/remotes.d", "remotes.d")
+        raise ConfigError("none", hint=f"{hint}; examples: {examples}" if examples else hint)
     return " ".join(names)
 
 
