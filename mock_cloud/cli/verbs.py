@@ -40,7 +40,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(EXIT_COMMAND_LINE, f"ERROR: {message}\n")
+        hint = f"{self.prog} --help says what each is for"
+        self.exit(EXIT_COMMAND_LINE, f"ERROR: {message}\n       {hint}\n")
 
 
 def make_parser(first: str = "") -> argparse.ArgumentParser:

@@ -157,4 +157,7 @@ def _missing(opts: ConfigOpts, name: str, file: Path) -> ConfigError:
         return ConfigError(message, hint="choose the chroot with -r")
     if "/" in name:
         return ConfigError(message, hint="a path ends in .cfg, as in -r ./target.cfg")
+    if not any(Path(opts["config_path"]).glob("*-*.cfg")):
+        hint = f"{opts['config_path']} has no configurations: install mock-core-configs"
+        return ConfigError(message, hint=f"{hint}, or name a directory with --configdir")
     return ConfigError(message, hint="mock --list-chroots lists what there is")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mock_cloud.cloud.findings import Finding, look
 from mock_cloud.cloud.listing import list_rows
+from mock_cloud.cloud.owner import local_owner
 from mock_cloud.cloud.providers import find_provider
 from mock_cloud.config import MOCK_CONFIG_DIR, list_remotes, load_remote
 from mock_cloud.config.paths import describe_default_results
@@ -27,7 +28,7 @@ def examine_machine(configdir: Path | None) -> list[Finding]:
     """What every remote build needs on this machine."""
     return [
         look("python", _python),
-        look("state directory", lambda: f"{state_dir()}, {len(list_rows(state_dir()))} nodes"),
+        look("state directory", _state),
         look("results", describe_default_results),
         look("toolkit", _toolkit),
         look("chroot configurations", lambda: _chroots(configdir or MOCK_CONFIG_DIR)),
@@ -59,6 +60,11 @@ def examine_remote(remote: Remote) -> list[Finding]:
     except MockCloudError as error:
         return [*findings, Finding("provider", False, error.message, error.hint or "")]
     return [*findings, *provider.examine()]
+
+
+def _state() -> str:
+    local_owner(state_dir())  # without its word nothing can be leased or given back
+    return f"{state_dir()}, {len(list_rows(state_dir()))} nodes"
 
 
 def _python() -> str:

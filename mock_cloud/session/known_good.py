@@ -33,6 +33,14 @@ from mock_cloud.signed.keys import PackageKeys
 
 REVOCATION_SUFFIX: Final = ".revocation"
 _HINT_KEY: Final = "it is what gpg --armor --export prints"
+_MAKERS: Final = {
+    "the manifest": "mock-cloud image bake or mock-cloud known-good make writes it",
+    "the manifest key": "it is the .pub beside the private key that signs: ssh-keygen -t ed25519",
+    "the signing key": "ssh-keygen -t ed25519 -f FILE makes one",
+    "the package key": "it is the distribution's, such as /etc/pki/rpm-gpg/RPM-GPG-KEY-*",
+    "the revocation": "mock-cloud known-good revoke writes it",
+}
+"""Where files come from, by what `read_file` was told that they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,4 +217,4 @@ def read_file(path: Path, what: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{what} {path}: {error.strerror}") from error
+        raise ConfigError(f"{what} {path}: {error.strerror}", hint=_MAKERS.get(what)) from error
