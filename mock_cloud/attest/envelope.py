@@ -13,16 +13,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
     load_ssh_private_key,
 )
-from securesystemslib.dsse import Envelope
-from securesystemslib.exceptions import UnverifiedSignatureError
-from securesystemslib.signer import Signature, SSlibKey  # type: ignore[attr-defined]
 
 from mock_cloud.attest import strict
 from mock_cloud.attest.manifest import SIZE_MAX, json_bytes
@@ -70,12 +67,40 @@ class Signer:
         return cls(HostKey.parse(line.decode()), private.sign)
 
 
+@dataclass(frozen=True, slots=True)
+class _Envelope:
+    """A payload and the signatures of it, by key id."""
+
+    payload: bytes
+    signatures: dict[str, bytes]
+
+    def signed_bytes(self) -> bytes:
+        """DSSE's pre-authentication encoding, version 1: what a signature is made over.
+
+        https://github.com/secure-systems-lab/dsse/blob/v1.0.0/protocol.md#signature-definition
+        """
+        type_ = PAYLOAD_TYPE.encode()
+        return b"DSSEv1 %d %b %d %b" % (len(type_), type_, len(self.payload), self.payload)
+
+    def to_json(self) -> bytes:
+        return json_bytes(
+            {
+                "payload": base64.b64encode(self.payload).decode(),
+                "payloadType": PAYLOAD_TYPE,
+                "signatures": [
+                    {"keyid": name, "sig": base64.b64encode(signature).decode()}
+                    for name, signature in self.signatures.items()
+                ],
+            }
+        )
+
+
 def sign_statement(
     predicate_type: str, subject: Mapping[str, str], predicate: object, signer: Signer
 ) -> bytes:
     """The envelope with one signature. `subject` maps one name to its sha256 (hex)."""
     statement = _statement(predicate_type, subject, predicate)
-    return _add(Envelope(json_bytes(statement), PAYLOAD_TYPE, {}), signer)
+    return _add(_Envelope(json_bytes(statement), {}), signer)
 
 
 def add_signature(envelope: bytes, signer: Signer) -> bytes:
@@ -159,31 +184,31 @@ def _subject(subject: Mapping[str, str]) -> list[dict[str, object]]:
     return [{"name": name, "digest": {"sha256": sha256}} for name, sha256 in subject.items()]
 
 
-def _add(envelope: Envelope, signer: Signer) -> bytes:
-    key = _verifier(signer.public)
-    signature = Signature(key.keyid, signer.sign(envelope.pae()).hex())
+def _add(envelope: _Envelope, signer: Signer) -> bytes:
+    name, signed = signer.public.fingerprint, envelope.signed_bytes()
+    signature = signer.sign(signed)
     try:
-        key.verify_signature(signature, envelope.pae())
-    except UnverifiedSignatureError as error:
-        raise ConfigError(f"the key {key.keyid} made a signature that does not verify") from error
-    envelope.signatures[key.keyid] = signature
+        _public_key(signer.public).verify(signature, signed)
+    except InvalidSignature as error:
+        raise ConfigError(f"the key {name} made a signature that does not verify") from error
+    envelope.signatures[name] = signature
     if len(envelope.signatures) > _SIGNATURES_MAX:
         raise ConfigError(f"a manifest has at most {_SIGNATURES_MAX} signatures")
-    return json_bytes(envelope.to_dict())
+    return envelope.to_json()
 
 
-def _envelope(value: object) -> Envelope:
+def _envelope(value: object) -> _Envelope:
     found = strict.obj(value, "envelope", ("payload", "payloadType", "signatures"))
     if found["payloadType"] != PAYLOAD_TYPE:
         raise Malformed(f"payloadType is not {PAYLOAD_TYPE}")
-    signatures: dict[str, Signature] = {}
+    signatures: dict[str, bytes] = {}
     for item in strict.items(found["signatures"], "signatures", limit=_SIGNATURES_MAX):
         one = strict.obj(item, "signature", ("keyid", "sig"))
         key_id = strict.text(one["keyid"], "keyid")
         if key_id in signatures:
             raise Malformed("two signatures of one key")
-        signatures[key_id] = Signature(key_id, _base64(one["sig"], 1024).hex())
-    return Envelope(_base64(found["payload"], 2 * SIZE_MAX), PAYLOAD_TYPE, signatures)
+        signatures[key_id] = _base64(one["sig"], 1024)
+    return _Envelope(_base64(found["payload"], 2 * SIZE_MAX), signatures)
 
 
 def _base64(value: object, limit: int) -> bytes:
@@ -196,13 +221,13 @@ def _base64(value: object, limit: int) -> bytes:
 
 
 def _check_signatures(
-    envelope: Envelope,
+    envelope: _Envelope,
     keys: Mapping[str, HostKey],
     threshold: int,
     revoked: frozenset[str],
     what: str,
 ) -> frozenset[str]:
-    verifiers = {name: _verifier(key) for name, key in keys.items()}
+    verifiers = {name: _public_key(key) for name, key in keys.items()}
     named = ", ".join(sorted(envelope.signatures))[:300]
     if envelope.signatures and not envelope.signatures.keys() & keys.keys():
         raise ConfigError(
@@ -211,12 +236,13 @@ def _check_signatures(
             " ssh-keygen -l -f FILE shows a key's fingerprint",
         )
     good = set()
+    signed = envelope.signed_bytes()
     for name, signature in envelope.signatures.items():
         try:
             if name in verifiers:
-                verifiers[name].verify_signature(signature, envelope.pae())
+                verifiers[name].verify(signature, signed)
                 good.add(name)
-        except UnverifiedSignatureError as error:
+        except InvalidSignature as error:
             # It claims to be of our key and is not: that is worse than one that is missing.
             why = f"it is not what {name} signed"
             raise refusal("manifest.signature", why, what=what) from error
@@ -237,13 +263,12 @@ def _check_signatures(
     return frozenset(counted)
 
 
-def _verifier(key: HostKey) -> SSlibKey:
-    """The key as securesystemslib wants it. ConfigError if it is not ed25519.
+def _public_key(key: HostKey) -> Ed25519PublicKey:
+    """ConfigError if it is not ed25519.
 
     An RFC 8709 key blob is the algorithm's name and 32 bytes, each with its length before.
     """
     head = len(_ALGORITHM).to_bytes(4, "big") + _ALGORITHM.encode() + _KEY_SIZE.to_bytes(4, "big")
     if not key.blob.startswith(head) or len(key.blob) != len(head) + _KEY_SIZE:
         raise ConfigError(f"a manifest key is not ed25519: {key.algorithm}")
-    public = key.blob[len(head) :].hex()
-    return SSlibKey(key.fingerprint, "ed25519", "ed25519", {"public": public})
+    return Ed25519PublicKey.from_public_bytes(key.blob[len(head) :])
