@@ -235,7 +235,8 @@ class AgentChannel:
                 size, before = stream.taken_bytes - before, stream.taken_bytes
                 header, body = frame
                 self._dispatch(header, body, len(body) + _HEADER_COST * (size - len(body)))
-            self._fail(self._why_ended())
+            if self.failure is None:  # else we closed it: there is no status to wait for
+                self._fail(self._why_ended())
         except (paramiko.SSHException, EOFError, OSError) as error:
             self._fail(self._link.lost(error))
         except Exception as error:  # the edge: without a reader, whoever waits would wait in vain

@@ -178,7 +178,6 @@ class UnverifiedNode:
         try:
             self._start(toolkit)
         finally:
-            agent.close()
             old.close()
 
     def measure(
