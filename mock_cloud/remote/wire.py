@@ -9,6 +9,7 @@ import time
 from typing import Final
 
 _READ_BYTES: Final = 1 << 18
+_SHORT_BYTES: Final = 4096
 _PACKET_MAX: Final = 1 << 18
 """OpenSSH's own bound (PACKET_MAX_SIZE of packet.c); paramiko reads as much as it is told to."""
 
@@ -20,8 +21,9 @@ class Wire:
     cost no system call. Only paramiko's own thread calls `recv`.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, is_tcp: bool = False) -> None:
         self._sock = sock
+        self._is_tcp = is_tcp
         self._buffer = b""
         self._start = 0
         self._closed = False  # paramiko's Transport.stop_thread reads this name
@@ -37,6 +39,10 @@ class Wire:
             self._start = 0
             self.heard_at = time.monotonic()
             left = len(self._buffer)
+            if self._is_tcp and left < _SHORT_BYTES:
+                # sshd holds the second of two short packets back until the first is
+                # acknowledged (Nagle), which Linux does 40 ms later unless told so: tcp(7).
+                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         end = self._start + min(size, left)
         piece = self._buffer[self._start : end]
         self._start = end
@@ -68,4 +74,4 @@ def dial(host: str, port: int, timeout_s: float) -> Wire:
     """Connect by TCP, over IPv4 or IPv6. OSError."""
     sock = socket.create_connection((host, port), timeout_s)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Wire(sock)
+    return Wire(sock, is_tcp=True)
