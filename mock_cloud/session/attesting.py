@@ -11,18 +11,22 @@ import hashlib
 import json
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mock_cloud.agent.measure.kernel import measure_kernel
+from mock_cloud.agent.rpmheader import HeaderError
 from mock_cloud.attest.booting import is_booting, is_hanging_up
 from mock_cloud.attest.check_files import InjectedFile
 from mock_cloud.attest.evidence import Evidence, parse_evidence
 from mock_cloud.attest.expectations import MountRule, SocketRule
 from mock_cloud.attest.kernel import KernelFacts, parse_kernel
+from mock_cloud.attest.packages import HeaderCache, verify_package
 from mock_cloud.attest.policy import Policy
 from mock_cloud.attest.verdict import NodeRefused, Verdict, escape
 from mock_cloud.attest.verify import Binding, verify
@@ -32,6 +36,7 @@ from mock_cloud.cloud.provider import InjectedType
 from mock_cloud.model import MOCK_LIBDIR, WORKSPACE, Toolkit, TrustedNode
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.session.known_good import KnownGood
+from mock_cloud.signed.keys import UnsignedError
 
 SKIP: Final = (
     MOCK_LIBDIR,
@@ -84,6 +89,26 @@ class Archive:
         new.write_bytes(blob)
         new.replace(path)
 
+    def find_headers(self, manifest_sha256: str) -> list[str]:
+        """Digests of the headers that a trusted node of this manifest had last: a guess."""
+        try:
+            lines = self._set_path(manifest_sha256).read_text().splitlines()
+        except (OSError, ValueError):
+            return []
+        return [line for line in lines if len(line) == 64 and line.isalnum()]
+
+    def note_headers(self, manifest_sha256: str, digests: Sequence[str]) -> None:
+        """What `find_headers` returns from now on."""
+        path = self._set_path(manifest_sha256)
+        text = "".join(f"{digest}\n" for digest in digests)
+        with suppress(OSError, ValueError):
+            if path.read_text() == text:
+                return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f"{path.name}.{os.getpid()}")
+        new.write_text(text)
+        new.replace(path)
+
     def keep(self, evidence: bytes, verdict: Verdict) -> Path:
         """Store both, evidence as it came; all beyond `_EVIDENCE_KEPT` go. The verdict's path."""
         directory = self.state_dir / "verdicts"
@@ -106,6 +131,9 @@ class Archive:
 
     def _header_path(self, digest: str) -> Path:
         return self.cache_dir / "headers" / digest[:2] / digest
+
+    def _set_path(self, manifest_sha256: str) -> Path:
+        return self.cache_dir / "headers" / "sets" / manifest_sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +180,10 @@ def attest_node(
     AttestationRefused, TransportError.
     """
     layers = dict(leased.layers)
-    measured = measure_node(
-        node, toolkit, archive, layers=layers, agents=nature.agents, on_phase=on_phase
-    )
+    with checked_ahead(archive, known_good) as packages:
+        measured = measure_node(
+            node, toolkit, archive, layers=layers, agents=nature.agents, on_phase=on_phase
+        )
     started, pause_s = time.monotonic(), _FIRST_PAUSE_S
     told = False
     while True:
@@ -168,7 +197,7 @@ def attest_node(
             nature=nature,
         )
         try:
-            return judge(leased, measured, known_good, policy, archive, binding)
+            return judge(leased, measured, known_good, policy, archive, binding, packages)
         except NodeRefused as refused:
             closing = is_hanging_up(refused.verdict)
             patience_s = _HANG_UP_S if closing else nature.boot_s
@@ -274,6 +303,35 @@ def bind(
     )
 
 
+@contextmanager
+def checked_ahead(archive: Archive, known_good: KnownGood) -> Iterator[HeaderCache]:
+    """Signatures that a verdict will probably need, checked while the node is measured.
+
+    What is found is for `verify`, complete when the block has ended. Which headers are checked is
+    a guess; a signature is a fact of the header's bytes and the keys. One that does not verify is
+    left to the verdict, as are all that were not guessed.
+    """
+    found: HeaderCache = {}
+    done = threading.Event()
+
+    def check() -> None:
+        for digest in archive.find_headers(known_good.manifest.sha256):
+            blob = None if done.is_set() else archive.read_header(digest)
+            if blob is not None:
+                with suppress(HeaderError, UnsignedError):
+                    verify_package(blob, known_good.package_keys, found)
+
+    thread = threading.Thread(target=check, name="signatures", daemon=True)
+    thread.start()
+    try:
+        yield found
+    except BaseException:
+        done.set()
+        raise
+    finally:
+        thread.join()
+
+
 def judge(
     leased: LeasedNode,
     measured: Measured,
@@ -281,8 +339,12 @@ def judge(
     policy: Policy,
     archive: Archive,
     binding: Binding,
+    checked: HeaderCache | None = None,
 ) -> Attested:
-    """The verdict on what was measured, kept with its evidence. NodeRefused."""
+    """The verdict on what was measured, kept with its evidence. NodeRefused.
+
+    `checked` are packages whose signatures were checked under `known_good` before.
+    """
     try:
         proof, verdict = verify(
             measured.parsed,
@@ -291,12 +353,16 @@ def judge(
             known_good.package_keys,
             policy,
             binding,
+            cache=checked,
             timings_s=measured.timings_s,
         )
     except NodeRefused as refused:
         archive.keep(measured.evidence, refused.verdict)
         raise
     archive.keep(measured.evidence, verdict)
+    archive.note_headers(
+        known_good.manifest.sha256, [digest for digest, _size in measured.parsed.headers]
+    )
     leased.record_verdict(verdict.sha256)
     return Attested(proof, verdict)
 
