@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from mock_cloud.agent.engine.files import COPYOUT_NAME
+from mock_cloud.agent.job.request import COPYOUT_NAME
 from mock_cloud.errors import InputError, ResultError, TransportError
 from mock_cloud.invocation.names import printable
 from mock_cloud.remote.download import Fetch

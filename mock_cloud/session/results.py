@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.agent.engine.files import COPYOUT_NAME
 from mock_cloud.agent.engine.shadow import ARCHIVE_NAME
-from mock_cloud.agent.job.request import SCAN, SCAN_ARCHIVE
+from mock_cloud.agent.job.request import COPYOUT_NAME, SCAN, SCAN_ARCHIVE
 from mock_cloud.agent.job.terminal import STDOUT, TerminalDecoder, TerminalError
 from mock_cloud.config import chain_results
 from mock_cloud.config.defaults import ConfigOpts

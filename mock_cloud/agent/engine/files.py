@@ -18,10 +18,10 @@ from mock_cloud.agent.engine import processes
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import EngineError, UsageError
+from mock_cloud.agent.job.request import COPYOUT_NAME
 from mock_cloud.agent.tree_archive import Kind, Reader, Writer
 from mock_cloud.agent.tree_unpack import DIRECTORY_FLAGS, Unpacker
 
-COPYOUT_NAME: Final = "copyout.tree"
 _SHOWN_MAX: Final = 10
 
 

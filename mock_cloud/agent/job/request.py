@@ -39,6 +39,9 @@ SHADOW_LOGS: Final = "shadow"
 RESULT_NAME_MAX: Final = 1024
 RESULT_DEPTH_MAX: Final = 8
 
+COPYOUT_NAME: Final = "copyout.tree"
+"""The archive of what --copyout brings, among a job's results."""
+
 SCAN: Final = "chroot_scan"
 """The directory that mock's plugin of this name makes beside the logs; it travels as an archive."""
 

@@ -13,7 +13,6 @@ from mock_cloud.agent.engine.buildroot import CA_BUNDLES
 from mock_cloud.agent.engine.chain import remove_earlier
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import Cancelled, ConfigurationError
-from mock_cloud.agent.engine.files import COPYOUT_NAME
 from mock_cloud.agent.engine.interactive import terminal_of
 from mock_cloud.agent.engine.mock import places, plugins
 from mock_cloud.agent.engine.mock.accounts import USER, write_accounts
@@ -24,7 +23,14 @@ from mock_cloud.agent.engine.mock.state import MockState
 from mock_cloud.agent.engine.relay import Program, on_pipes, on_terminal
 from mock_cloud.agent.engine.shadow import Shadow
 from mock_cloud.agent.engine.space import SpaceWatch
-from mock_cloud.agent.job.request import SCAN, SCAN_ARCHIVE, MockRun, can_travel, tunnel_url
+from mock_cloud.agent.job.request import (
+    COPYOUT_NAME,
+    SCAN,
+    SCAN_ARCHIVE,
+    MockRun,
+    can_travel,
+    tunnel_url,
+)
 from mock_cloud.agent.job.terminal import STDERR
 from mock_cloud.agent.tree_archive import Writer
 
