@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Packs this machine's own mock for nodes: its code and what it imports, without compiled parts.
+"""Packs this machine's own mock for nodes: its code and what it imports, without native parts.
 
-So that both sides are one version, whatever the node has installed. What is compiled (python,
-the bindings of rpm, dnf) is the node's own and attested there.
+So that both sides are one version, whatever the node has installed. What is native (python, the
+bindings of rpm, dnf) is the node's own and attested there. Byte code is made here, where it is
+sent from: none that a job could write is ever loaded, and compiling took 0.7 s of each job.
 """
 
 from __future__ import annotations
@@ -92,13 +93,15 @@ def _pack(index: Path, script: Path, python: Path) -> MockKit:
     probe: Probe = json.loads(_ask(python, script))
     members = {name: Path(path).read_bytes() for name, path in probe["files"]}
     members[_CONSTANTS] += _OWN_PLACE
-    packed = archive.pack({name: (0o644, data) for name, data in members.items()})
     with tempfile.TemporaryDirectory(prefix="mock-cloud-kit-") as place:
         for name, data in members.items():
             target = Path(place, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
         _ask(python, script, Path(place))
+        for path in Path(place).rglob("*.pyc"):
+            members[str(path.relative_to(place))] = path.read_bytes()
+    packed = archive.pack({name: (0o644, data) for name, data in members.items()})
     digest = hashlib.sha256(packed).hexdigest()
     sources = {Path(path) for _, path in probe["files"]}
     facts = {

@@ -2,7 +2,7 @@
 """Which files a mock consists of, asked of mock's own interpreter: no compiled ones.
 
 usage: mock_probe.py SCRIPT         prints what `mock_kit.Probe` has, as one JSON object
-       mock_probe.py SCRIPT KIT     imports mock from the directory KIT alone
+       mock_probe.py SCRIPT KIT     imports mock from the directory KIT alone, and compiles it there
 
 A script of its own, since only mock's interpreter knows what mock imports and from where.
 Standard library only, Python 3.9. Modules are imported, as mock would at its start; nothing of
@@ -22,6 +22,7 @@ import importlib.metadata
 import importlib.util
 import json
 import logging
+import py_compile
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,12 +179,25 @@ def check(kit: Path) -> None:
     import_mock(kit / "mock.py", kit / PACKAGE)
 
 
+def compile_loaded(kit: Path) -> None:
+    """Byte code beside each module that was imported from `kit`, for nodes with this Python.
+
+    It is never compared with its source. Other versions of Python pass it over, by its name.
+    """
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    for path in sorted(set(foreign_modules().values())):
+        if kit in path.parents:
+            shown = str(path.relative_to(kit))
+            py_compile.compile(str(path), dfile=shown, doraise=True, invalidation_mode=unchecked)
+
+
 def main(script: str, kit: str = "") -> int:
     """Both uses; an import that fails is one line on standard error and status 1."""
     logging.disable()
     try:
         if kit:
             check(Path(kit))
+            compile_loaded(Path(kit))
         else:
             json.dump(describe(Path(script)), sys.stdout)
     except ImportError as error:

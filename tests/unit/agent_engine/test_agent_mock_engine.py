@@ -71,6 +71,36 @@ def test_the_jail_isolates(tmp_path: Path, asked: str | None) -> None:
     assert executed(tmp_path, run(isolation=asked))["isolation"] == "simple"
 
 
+def test_a_cached_chroot_is_not_packed_by_gzip_unless_that_was_chosen(tmp_path: Path) -> None:
+    for options in ({}, {"compress_program": "pigz", "extension": ".gz", "max_age_days": 3}):
+        conf = executed(tmp_path, run(plugin_conf={"root_cache_opts": options}))["plugin_conf"]
+        packing = (
+            conf["root_cache_opts"]["compress_program"],
+            conf["root_cache_opts"]["extension"],
+        )
+        assert packing in {("zstd", ".zst"), ("", "")}
+        assert conf["root_cache_opts"].get("max_age_days") == options.get("max_age_days")
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"compress_program": "xz", "extension": ".xz"},
+        {"compress_program": "pigz", "extension": ".tgz"},
+        {"decompress_program": "unpigz"},
+    ],
+)
+def test_the_configurations_own_packing_of_a_cached_chroot_stays(
+    tmp_path: Path, chosen: dict[str, str]
+) -> None:
+    conf = executed(tmp_path, run(plugin_conf={"root_cache_opts": chosen}))["plugin_conf"]
+    assert conf["root_cache_opts"] == chosen
+
+
+def test_bsdtar_keeps_its_packing(tmp_path: Path) -> None:
+    assert "root_cache_opts" not in executed(tmp_path, run(tar="bsdtar"))["plugin_conf"]
+
+
 def test_a_hermetic_build_has_the_name_that_mock_gives_it(tmp_path: Path) -> None:
     opts = executed(tmp_path, run(("--hermetic-build", "l", "r"), root="r"), "hermetic-build")
     assert opts["root"] == "r"

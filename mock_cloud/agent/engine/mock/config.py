@@ -17,6 +17,12 @@ from mock_cloud.agent.job.request import JOB_DIRECTORY, TUNNEL_PROXY, MockRun
 HERMETIC: Final = "hermetic-build"
 """How mock calls the configuration of --hermetic-build, without being asked."""
 
+_ZSTD: Final = "/usr/bin/zstd"
+_CACHE_PACKING: Final = {
+    "compress_program": "pigz", "decompress_program": None, "extension": ".gz"
+}  # fmt: skip
+"""mock's defaults."""
+
 _ABOUT_BUILDS: Final = frozenset({
     "additional_packages", "check", "clean", "cleanup_on_failure", "cleanup_on_success",
     "createrepo_command", "dynamic_buildrequires", "dynamic_buildrequires_max_loops",
@@ -152,6 +158,21 @@ def _requested(text: str) -> Iterator[str]:
             yield f"config_opts['plugin_conf'].setdefault({name!r}, {{}}).update({value!r})"
         else:
             yield f"{where} = {value!r}"
+    yield from _cache_packing({**_CACHE_PACKING, **plugin_conf.get("root_cache_opts", {})})
+
+
+def _cache_packing(chosen: dict[str, Any]) -> Iterator[str]:
+    """How mock packs its cached chroot, unless the configuration has chosen.
+
+    mock's default is gzip's format, most of the time of a small build. The archive stays on the
+    node, where nothing else reads it: packed by zstd where there is one, else not packed.
+    """
+    if chosen.items() >= _CACHE_PACKING.items():
+        program, extension = ("zstd", ".zst") if os.path.exists(_ZSTD) else ("", "")
+        packing = {"compress_program": program, "extension": extension}
+        update = f"config_opts['plugin_conf'].setdefault('root_cache_opts', {{}}).update({packing})"
+        # For bsdtar mock adds "-d" to the program, though it were none.
+        yield f"if config_opts.get('tar') != 'bsdtar': {update}"
 
 
 def _nodes_own(has_kit: bool) -> Iterator[str]:
