@@ -43,7 +43,8 @@ def engine_config(opts: ConfigOpts, line: CommandLine) -> tuple[EngineConfig, tu
     """
     check_supported(line)
     check_limits(opts, line)
-    manager = _package_manager(opts)
+    wanted = _package_manager(opts)
+    manager, other = ("dnf5", "dnf4") if wanted == "dnf5" else ("dnf4", "dnf5")
     target_arch = read_text(opts, "target_arch")
     releasever = read_text(opts, "releasever")
     dnf_vars = read_texts(opts, "dnf_vars")
@@ -57,7 +58,7 @@ def engine_config(opts: ConfigOpts, line: CommandLine) -> tuple[EngineConfig, tu
         chroot_name=read_text(opts, "chroot_name"),
         target_arch=target_arch,
         rpmbuild_arch=read_text(opts, "rpmbuild_arch", target_arch),
-        package_manager=manager,
+        package_manager=wanted,
         dnf_conf=portable.text,
         chroot_setup_cmd=_setup_command(opts),
         releasever=releasever,
@@ -65,6 +66,9 @@ def engine_config(opts: ConfigOpts, line: CommandLine) -> tuple[EngineConfig, tu
         dnf_common_opts=read_words(opts, f"{manager}_common_opts"),
         dnf_builddep_opts=read_words(opts, f"{manager}_builddep_opts"),
         dnf_disable_plugins=read_words(opts, f"{manager}_disable_plugins"),
+        other_common_opts=read_words(opts, f"{other}_common_opts"),
+        other_builddep_opts=read_words(opts, f"{other}_builddep_opts"),
+        other_disable_plugins=read_words(opts, f"{other}_disable_plugins"),
         repo_switches=[list(pair) for pair in line.enable_disable_repos],
         macros=_macros(opts),
         macrofile_text=_macrofile_text(opts),
@@ -118,13 +122,11 @@ def shell_is_unprivileged(opts: ConfigOpts, line: CommandLine) -> bool:
 
 
 def _package_manager(opts: ConfigOpts) -> str:
-    # mock's own order of fallbacks ends at dnf4 for yum and microdnf on a machine without
-    # them; dnf is all that the chroot engine has.
+    """What mock would look for. The node says what it takes instead of yum and microdnf."""
     wanted = read_text(opts, "package_manager")
-    managers = {"dnf": "dnf4", "dnf4": "dnf4", "yum": "dnf4", "microdnf": "dnf4", "dnf5": "dnf5"}
-    if wanted not in managers:
+    if wanted not in ("dnf", "dnf4", "dnf5", "yum", "microdnf"):
         raise ConfigError(f"config_opts['package_manager'] {wanted!r} is unknown")
-    return managers[wanted]
+    return "dnf4" if wanted == "dnf" else wanted
 
 
 def _dnf_conf(opts: ConfigOpts) -> str:

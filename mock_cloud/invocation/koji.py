@@ -25,12 +25,28 @@ _GROUPS: Final = {
 """Groups of packages that one kind of task alone asks for, and their tasks."""
 
 _RUNROOT: Final = "| /usr/bin/tee /builddir/runroot.log; exit ${PIPESTATUS[0]}"
+_KERNEL: Final = ("uname -r",)
+"""kojid's command after --init, whose failure it passes over."""
 _MAVEN: Final = "/usr/bin/mvn"
 
 
 def is_kojis(line: CommandLine) -> bool:
     """Whether the configuration is one of those that kojid writes to /etc/mock/koji."""
     return line.chroot.startswith(_DIRECTORY)
+
+
+def ends_task(line: CommandLine, status: int | None) -> bool:
+    """Whether this command of kojid's was its task's last in the chroot.
+
+    `status` is the job's exit status. buildArch ends with --rebuild, buildSRPMFromSCM with
+    --buildsrpm, rebuildSRPM with an rpmbuild of its own; and each with a command that fails
+    (`BuildRoot` in kojid).
+    """
+    if line.mode == "rebuild" or not is_kojis(line):
+        return line.mode == "rebuild"
+    if line.mode == "buildsrpm" or (status != 0 and line.args != _KERNEL):
+        return True
+    return line.mode == "chroot" and line.args[:1] == ("rpmbuild",) and "-bs" in line.args
 
 
 def check_task(line: CommandLine, chroot_setup_cmd: Sequence[str]) -> None:

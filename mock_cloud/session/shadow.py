@@ -17,7 +17,7 @@ from mock_cloud.config import ConfigOpts
 from mock_cloud.config.values import read_words
 from mock_cloud.errors import ConfigError, ResultError
 from mock_cloud.invocation import CommandLine, HostFile
-from mock_cloud.invocation.koji import check_task, is_kojis
+from mock_cloud.invocation.koji import check_task, ends_task, is_kojis
 from mock_cloud.remote.replies import JobEnd
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results.livelog import LiveLog
@@ -32,8 +32,6 @@ from mock_cloud.settings import Remote, ShadowChoice
 _INPUT_NAME: Final = "tmpdir.tree"
 _LOG: Final = re.compile(r"dnf[A-Za-z0-9._-]{0,40}\.log")
 _WARNINGS_MAX: Final = 5
-_ENDED_BY: Final = ("rebuild",)
-"""Modes after which kojid does not come back to a chroot."""
 
 
 def is_wanted(line: CommandLine, remote: Remote) -> bool:
@@ -61,8 +59,7 @@ class Shadow:
 
     def reserved_after(self, work: Work, end: JobEnd) -> str:
         """The chroot for which the node is kept now; empty if nobody will come back for it."""
-        wanted = bool(end.chroots) and work.line.mode not in _ENDED_BY
-        return work.root if wanted else ""
+        return work.root if end.chroots and not ends_task(work.line, end.exit) else ""
 
     def collect(self, channel: TrustedChannel, job: str, end: JobEnd, console: Console) -> None:
         """Bring the directory to what the job left of the chroot. ResultError, TransportError."""

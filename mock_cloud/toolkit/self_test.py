@@ -208,7 +208,7 @@ def _jobs() -> dict[str, bytes]:
         chroot_name="self-test",
         target_arch=os.uname().machine,
         rpmbuild_arch=os.uname().machine,
-        package_manager="dnf",
+        package_manager="dnf4",
         dnf_conf="[main]\n",
         chroot_setup_cmd=["install", "bash"],
     )

@@ -43,7 +43,7 @@ def request_for(mode: str) -> bytes:
         chroot_name="test",
         target_arch="x86_64",
         rpmbuild_arch="x86_64",
-        package_manager="dnf",
+        package_manager="dnf4",
         dnf_conf="",
         chroot_setup_cmd=["install", "bash"],
     )

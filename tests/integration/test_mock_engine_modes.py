@@ -294,3 +294,11 @@ def test_engines_are_chosen_by_name(user: User, plain_srpm: Path, tmp_path: Path
     assert "no mock" in ended.stderr and ended.code == 3
     without.cloud("release", "own", "--configdir", user.config.path)
     (remotes / "own.toml").unlink()
+
+
+@pytest.mark.parametrize("wanted", ["yum", "dnf5"])
+def test_another_package_manager_than_was_asked_for_is_said(user: User, wanted: str) -> None:
+    """The node has dnf4 only. mock would wait for Enter after its warning: nobody is there."""
+    option = ("--config-opts", f"package_manager={wanted}")
+    ended = user.mock(*option, "--init").expect()
+    assert f"Using 'dnf4' instead of '{wanted}'" in ended.stderr

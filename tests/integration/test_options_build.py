@@ -196,3 +196,13 @@ def test_payloads_say_what_was_built(mock: User, plain_srpm: Path, tmp_path: Pat
     (package,) = result.glob("*.noarch.rpm")
     user = run(["rpm", "-qp", "--qf", "%{BUILDHOST} %{VENDOR}", str(package)], timeout_s=30)
     assert user.decode().split()[0] != ""
+
+
+@pytest.mark.parametrize("wanted", ["yum", "dnf5"])
+def test_another_package_manager_than_was_asked_for_is_said(mock: User, wanted: str) -> None:
+    """As mock says it, once; the node has dnf4 only."""
+    option = ("--config-opts", f"package_manager={wanted}")
+    ended = mock.mock(*option, "--init").expect()
+    assert ended.stderr.count(f"Using 'dnf4' instead of '{wanted}'") == 1
+    mock.mock("--clean").expect()
+    assert "instead of" not in mock.mock("--init").expect().stderr

@@ -31,7 +31,8 @@ CA_BUNDLES = (
 )
 _BASE_FIELDS = (
     "root", "target_arch", "package_manager", "dnf_conf", "chroot_setup_cmd", "releasever",
-    "dnf_vars", "dnf_common_opts", "dnf_disable_plugins", "repo_switches", "environment", "files",
+    "dnf_vars", "dnf_common_opts", "dnf_disable_plugins", "other_common_opts",
+    "other_disable_plugins", "repo_switches", "environment", "files",
     "chrootuser", "chrootgroup", "chrootuid", "chrootgid", "chroothome", "extra_chroot_dirs",
     "use_host_resolv", "rpmbuild_networking",
 )  # fmt: skip

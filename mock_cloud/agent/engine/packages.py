@@ -24,12 +24,14 @@ from mock_cloud.agent.engine.repos import Repository
 from mock_cloud.agent.engine.space import SpaceWatch
 from mock_cloud.agent.job.request import EngineConfig
 
+_DNF4: Final = ("/usr/bin/dnf-3", "/usr/bin/dnf")
 _PROGRAMS: Final = {
-    "dnf": ("/usr/bin/dnf-3", "/usr/bin/dnf"),
-    "dnf4": ("/usr/bin/dnf-3", "/usr/bin/dnf"),
-    "dnf5": ("/usr/bin/dnf5", "/usr/bin/dnf-3", "/usr/bin/dnf"),
-    "yum": ("/usr/bin/dnf-3", "/usr/bin/dnf", "/usr/bin/dnf5"),
+    "dnf4": _DNF4,
+    "dnf5": ("/usr/bin/dnf5", *_DNF4),
+    "yum": (*_DNF4, "/usr/bin/dnf5"),
+    "microdnf": (*_DNF4, "/usr/bin/dnf5"),
 }
+"""What is taken for each, the best first: mock's order, of which this engine knows dnf."""
 _NO_ALLOWERASING: Final = ("remove",)
 _KEYS_MARK: Final = "@GPGKEYS@"
 _CACHE: Final = "var/cache/dnf"
@@ -58,13 +60,14 @@ class PackageManager:
         self._repositories: Sequence[Repository] = ()
         self._revisions: Mapping[str, str] = {}
         self.was_run = False
+        self._was_named = False
         self.on_output: Callable[[], None] = lambda: None
         self.on_end: Callable[[], None] = lambda: None
 
     @property
     def name(self) -> str:
         """mock's word for it, which stands in state.log."""
-        return "dnf5" if self._program.endswith("dnf5") else "dnf4"
+        return _name_of(self._program)
 
     def set_revisions(self, revisions: Mapping[str, str]) -> None:
         """What the repositories' metadata is right now: cached metadata that agrees is used."""
@@ -138,6 +141,10 @@ class PackageManager:
 
     def _run(self, command: Sequence[str], tree: jail.NodeTree) -> str:
         argv = self.invocation(command)
+        if not self._was_named:  # as mock says it
+            self._was_named = True
+            if self.name != self._config.package_manager:
+                self._logs.info(f"Using '{self.name}' instead of '{self._config.package_manager}'")
         self._logs.debug(str(argv))
         environment = {**processes.NODE_ENVIRONMENT, **self._config.environment}
         home = self._chroot.path("installation-homedir")
@@ -166,6 +173,15 @@ class PackageManager:
     def invocation(self, command: Sequence[str]) -> list[str]:
         """The argv for `command`: options in mock's order."""
         config = self._config
+        common, builddep, disabled = (
+            (config.dnf_common_opts, config.dnf_builddep_opts, config.dnf_disable_plugins)
+            if (self.name == "dnf5") == (config.package_manager == "dnf5")
+            else (
+                config.other_common_opts,
+                config.other_builddep_opts,
+                config.other_disable_plugins,
+            )
+        )
         verb, *words = command
         argv = [self._program]
         if verb == "builddep":
@@ -180,11 +196,11 @@ class PackageManager:
         for switch in config.repo_switches:
             argv += switch
         options = [
-            item for item in config.dnf_common_opts
+            item for item in common
             if not (item == "--allowerasing" and verb in _NO_ALLOWERASING and self.name == "dnf5")
         ]  # fmt: skip
-        options += [f"--disableplugin={name}" for name in config.dnf_disable_plugins]
-        options += config.dnf_builddep_opts if verb == "builddep" else []
+        options += [f"--disableplugin={name}" for name in disabled]
+        options += builddep if verb == "builddep" else []
         options += self._freshness()
         options += self._tunnelled()
         rest = words if verb == "builddep" else [verb, *words]
@@ -208,6 +224,11 @@ class PackageManager:
         for repo_id, revision in cached.items():
             if self._config.online and self._revisions.get(repo_id) != revision:
                 self.cache.drop_metadata(repo_id)
+
+
+def _name_of(program: str) -> str:
+    """/usr/bin/dnf is a link to dnf-3, or to dnf5."""
+    return "dnf5" if os.path.realpath(program).endswith("dnf5") else "dnf4"
 
 
 def _find_program(package_manager: str) -> str:

@@ -88,9 +88,11 @@ class EngineConfig:
 
     Lists are argv words unless said otherwise. `dnf_conf` is the text of dnf.conf with its
     repositories, in which `file://` gpgkey URLs were replaced by
-    ``file://@GPGKEYS@/NAME`` for the input NAME of role gpgkey. `repo_switches` are
-    (``--enablerepo`` or ``--disablerepo``, id) in the user's order. `rpmbuild_timeout` is in
-    seconds, 0 for none. `rpmbuild_opts` is mock's string, split as a shell splits it.
+    ``file://@GPGKEYS@/NAME`` for the input NAME of role gpgkey.
+    `repo_switches` are (``--enablerepo`` or ``--disablerepo``, id) in the user's order.
+    `other_*` take the place of `dnf_*` where the node has only the other one of dnf4 and dnf5 than
+    `package_manager` asks for. `rpmbuild_timeout` is in seconds, 0 for none. `rpmbuild_opts` is
+    mock's string, split as a shell splits it.
     """
 
     root: str
@@ -105,6 +107,9 @@ class EngineConfig:
     dnf_common_opts: list[str] = field(default_factory=list)
     dnf_builddep_opts: list[str] = field(default_factory=list)
     dnf_disable_plugins: list[str] = field(default_factory=list)
+    other_common_opts: list[str] = field(default_factory=list)
+    other_builddep_opts: list[str] = field(default_factory=list)
+    other_disable_plugins: list[str] = field(default_factory=list)
     repo_switches: list[list[str]] = field(default_factory=list)
     macros: dict[str, str] = field(default_factory=dict)
     macrofile_text: str = ""

@@ -44,11 +44,11 @@ def _blocks(path: Path) -> Iterator[str]:
 
 def _commands(block: str) -> Iterator[list[str]]:
     """The command lines among the lines: without prompt, comment, variables and redirections."""
-    for line in re.sub(r"\\\n\s*", " ", block).splitlines():
-        line = re.sub(r"^\s*[$#] ", "", line).strip()
-        line = re.split(r"\s+#\s|\s*[|>;]\s|\s{2}", f"{line} ")[0]
+    # A line that goes on does so after one blank; after more of them there is an explanation.
+    for text in re.sub(r" *\\\n\s*", " ", block).splitlines():
+        line = re.sub(r"^\s*[$#] ", "", text).strip()
         try:
-            words = shlex.split(line)
+            words = shlex.split(re.split(r"\s+#\s|\s*[|>;]\s|\s{2}", f"{line} ")[0])
         except ValueError:
             continue  # prose
         while words and re.match(r"[A-Z_]+=", words[0]):
@@ -62,7 +62,9 @@ def _commands(block: str) -> Iterator[list[str]]:
 def _examples(epilog: str) -> str:
     """Those of a help text: on one line, or indented below a heading."""
     said = re.findall(r"^examples?: (.+)", epilog, re.M)
-    return "\n".join([*"; ".join(said).split("; "), *re.findall(r"^ +(mock.*)", epilog, re.M)])
+    return "\n".join(
+        [*"; ".join(said).split("; "), *re.findall(r"^ +(mock(?:.*\\\n)*.*)", epilog, re.M)]
+    )
 
 
 def _helps(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
