@@ -23,7 +23,7 @@ _OF_DIFFERENCES = ("digest", "target", "device", "capabilities", "xattr")
 
 
 def _constants(path: Path) -> Iterator[str]:
-    """Codes in the strings of a module, those of f-strings that begin with a variable among them."""
+    """Codes in the strings of a module, and those that f-strings make."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             if _CODE.fullmatch(node.value):
