@@ -27,11 +27,15 @@ _NOTE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One change that is wanted: what it does, where, and the doing of it."""
+    """One change that is wanted: what it does, where, and the doing of it.
+
+    `of_link`: a link itself is made or removed, and what it leads to is not touched.
+    """
 
     what: str
     path: Path
     make: Callable[[], None]
+    of_link: bool = False
 
 
 def make_edits(edits: Sequence[Edit], *, dry_run: bool = False) -> Iterator[Edit]:
@@ -40,7 +44,7 @@ def make_edits(edits: Sequence[Edit], *, dry_run: bool = False) -> Iterator[Edit
     Nothing is begun if one of them could not be made.
     """
     for edit in edits:
-        check_writable(edit.path)
+        check_writable(edit.path, of_link=edit.of_link)
     for edit in edits:
         if not dry_run:
             try:
@@ -50,9 +54,9 @@ def make_edits(edits: Sequence[Edit], *, dry_run: bool = False) -> Iterator[Edit
         yield edit
 
 
-def check_writable(path: Path) -> None:
-    """ConfigError unless `path` could be replaced or made."""
-    place = path.resolve().parent if path.exists() else path.parent
+def check_writable(path: Path, *, of_link: bool = False) -> None:
+    """ConfigError unless `path` could be replaced or made; see `Edit`."""
+    place = path.resolve().parent if path.exists() and not of_link else path.parent
     while not place.exists():
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):

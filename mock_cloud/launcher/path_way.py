@@ -58,7 +58,7 @@ def enable(environ: Mapping[str, str], profile: Path | None) -> list[Edit]:
         raise ConfigError(f"{link} is no link of ours", hint="move it away")
     edits = []
     if not link.is_symlink() or link.readlink() != target:
-        edits.append(Edit(f"link to {target}", link, lambda: _link(link, target)))
+        edits.append(Edit(f"link to {target}", link, lambda: _link(link, target), of_link=True))
     if profile is not None:
         edits += edit_block(profile, shell_lines(link.parent))
     return edits
@@ -71,7 +71,7 @@ def disable(environ: Mapping[str, str], profile: Path | None) -> list[Edit]:
     for path in dict.fromkeys([*profiles_with_block(), *([profile] if profile else [])]):
         edits += edit_block(path, None)
     if link.is_symlink():
-        edits.append(Edit("remove the link", link, lambda: _unlink(link)))
+        edits.append(Edit("remove the link", link, lambda: _unlink(link), of_link=True))
     return edits
 
 

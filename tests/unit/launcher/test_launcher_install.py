@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,26 @@ def test_the_directory_link_and_profile_come_and_go(
     assert snapshot(home) == before | {"dotfiles/bashrc": (before["dotfiles/bashrc"][0], "PS1=x\n"),
                                        ".bashrc": (before[".bashrc"][0], "PS1=x\n")}  # fmt: skip
     assert not (home / ".local/share/mock-cloud").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changes its real user id: needs root")
+def test_a_link_to_what_belongs_to_root_can_be_taken_back() -> None:
+    """The launcher of a package is root's; the link to it is the user's."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        write(place / "root/bin/mock", LAUNCHER)
+        link = place / "user/bin/mock"
+        link.parent.mkdir(parents=True)
+        link.parent.chmod(0o777)
+        link.symlink_to(place / "root/bin/mock")
+        os.setresuid(65534, 0, 0)  # access(2) asks for the real user
+        try:
+            edits.check_writable(link, of_link=True)
+            with pytest.raises(ConfigError, match="root/bin is not writable"):
+                edits.check_writable(link)
+        finally:
+            os.setresuid(0, 0, 0)
 
 
 def test_a_profile_is_edited_only_when_asked(
