@@ -94,12 +94,14 @@ class MirrorList:
     """A mirror list as this machine fetched it, for the option `option` of a repository.
 
     `is_public`: it came from an address of the internet, and so may name no other ones.
+    `is_own`: it is a file of this machine, and so may name directories of this machine.
     """
 
     repository: str
     option: str
     text: str
     is_public: bool
+    is_own: bool = False
 
 
 def read_sources(repositories: Repositories) -> tuple[Source, ...]:
@@ -204,7 +206,10 @@ def allow_list(tunnelled: Iterable[Source], lists: Iterable[MirrorList]) -> Allo
         text, mirrors = read_mirrors(one)
         path = unquote(urlsplit(_list_url(one.repository, one.option)).path)
         documents[path] = text.encode()
-        entries += [allow_url(url, public_only=one.is_public) for url in mirrors]
+        directories += [_file_path(url) for url in mirrors if _is_file(url)]
+        entries += [
+            allow_url(url, public_only=one.is_public) for url in mirrors if not _is_file(url)
+        ]
     return AllowList(
         tuple(dict.fromkeys(one for one in entries if isinstance(one, Place))),
         tuple(dict.fromkeys(one for one in entries if isinstance(one, End))),
@@ -231,9 +236,11 @@ def read_mirrors(one: MirrorList) -> tuple[str, tuple[str, ...]]:
         text = _METALINK_URL.sub(keep, one.text)
     else:
         lines = (line.strip() for line in one.text.splitlines())
-        found = [line for line in lines if not line.startswith("#") and _is_mirror(line)]
-        found = found[:MIRRORS_MAX]
-        text = "".join(f"{url}\n" for url in found)
+        found = [
+            line for line in lines
+            if not line.startswith("#") and (_is_mirror(line) or (one.is_own and _is_tree(line)))
+        ][:MIRRORS_MAX]  # fmt: skip
+        text = "".join(f"{_file_url(url) or url}\n" for url in found)
     if not found:
         raise UnsupportedByEngine(
             f"the {one.option} of repository {one.repository!r} names no mirror that can be"
@@ -303,6 +310,12 @@ def _is_file(url: str) -> bool:
 
 def _is_mirror(url: str) -> bool:
     return "$" not in url and allow_url(url) is not None
+
+
+def _is_tree(url: str) -> bool:
+    """Whether it is a directory of this machine, and not all of it."""
+    is_plain = "$" not in url and _is_file(url)
+    return is_plain and _file_path(url) != Path("/")
 
 
 def _end(url: str) -> tuple[str, int]:

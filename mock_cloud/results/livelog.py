@@ -7,10 +7,15 @@ import hashlib
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
 from mock_cloud.errors import ResultDirError, ResultError
 from mock_cloud.results.disk import translate
 from mock_cloud.results.owner import create, make_directory
+
+# O_NONBLOCK: a FIFO in its place must not block us; it changes nothing for files.
+_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+_HINT: Final = "move it away, or choose another directory with --resultdir"
 
 
 class LiveLog:
@@ -34,14 +39,12 @@ class LiveLog:
         A link or a special file in its place is ResultDirError.
         """
         path = directory / name
-        # O_NONBLOCK: a FIFO in its place must not block us; it changes nothing for files.
-        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             if path.parent != directory:
                 make_directory(path.parent)
                 if path.parent.is_symlink():
                     raise ResultDirError(f"{path.parent} is a link")
-            descriptor = create(path, flags)
+            descriptor = create(path, _FLAGS)
         except OSError as error:
             raise ResultDirError(f"cannot write the log {path}: {error.strerror}") from error
         try:
@@ -53,6 +56,23 @@ class LiveLog:
             os.close(descriptor)
             raise
         return cls(name, path, descriptor)
+
+    @staticmethod
+    def check(directory: Path, name: str) -> None:
+        """ResultDirError if what is at the log's place could not be written. Changes nothing."""
+        path = directory / name
+        try:
+            descriptor = os.open(path, _FLAGS)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            why = "it is a link" if path.is_symlink() else error.strerror
+            raise ResultDirError(f"cannot write the log {path}: {why}", hint=_HINT) from error
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ResultDirError(f"the log {path} is not a regular file", hint=_HINT)
+        finally:
+            os.close(descriptor)
 
     @property
     def closed(self) -> bool:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -58,6 +58,11 @@ class ResultDir:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def check_logs(self, names: Iterable[str]) -> None:
+        """ResultDirError if one of these logs could not be written, before a node is had for it."""
+        for name in names:
+            LiveLog.check(self.path, name)
 
     def log(self, name: str) -> LiveLog:
         """The live log `name`, opened on first use. ResultError for a name that is refused.

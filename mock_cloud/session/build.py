@@ -41,7 +41,13 @@ from mock_cloud.session.lease_care import cared_for, plan_care
 from mock_cloud.session.nodes import Site, lease, reach
 from mock_cloud.session.repo_tunnel import plan_ways
 from mock_cloud.session.request import Work, prepare
-from mock_cloud.session.results import Destination, Mirror, find_destination, open_results
+from mock_cloud.session.results import (
+    Destination,
+    Mirror,
+    find_destination,
+    find_logs,
+    open_results,
+)
 from mock_cloud.session.shadow import Shadow, note_failure, shadowed
 from mock_cloud.session.state import state_dir
 from mock_cloud.session.tidying import tidied
@@ -110,6 +116,7 @@ def run(
                 f"results go to {destination.path}: {MOCK_LIBDIR} is not yours to write to"
             )
         resultdir = stack.enter_context(open_results(destination))
+        resultdir.check_logs(() if destination.packages else find_logs(line))
         stack.enter_context(tidied(state_dir(), configdir, console))
         task = Task(
             opts, program, engine, work, destination, resultdir, console, on_results, shadow

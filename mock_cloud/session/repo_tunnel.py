@@ -148,7 +148,9 @@ def _fetch_lists(source: Source) -> Iterable[MirrorList]:
                 f"the {option} of repository {source.id!r} cannot be had: {url}: {error}",
                 hint="it was fetched on this machine, for a node that does not reach it",
             ) from error
-        yield MirrorList(source.id, option, text, _is_public(url) or _is_public(final))
+        is_own = url.startswith("/") or url.lower().startswith("file:")
+        is_public = not is_own and (_is_public(url) or _is_public(final))
+        yield MirrorList(source.id, option, text, is_public, is_own)
 
 
 def _fetch(url: str, *, verify: bool) -> tuple[str, str]:

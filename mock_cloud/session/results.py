@@ -82,6 +82,16 @@ def _own_repository(line: CommandLine) -> Path:
         ) from error
 
 
+_BUILDS: Final = ("rebuild", "buildsrpm")
+
+
+def find_logs(line: CommandLine) -> tuple[str, ...]:
+    """mock's logs that this command writes, whatever becomes of it."""
+    if line.mode == "shell":
+        return ()
+    return ("root.log", "state.log", *(("build.log",) if line.mode in _BUILDS else ()))
+
+
 class Mirror:
     """Takes a job's logs as they grow: into files, and onto the terminal.
 

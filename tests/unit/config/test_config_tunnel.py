@@ -178,6 +178,21 @@ def test_mirrors_of_a_mirrorlist_are_bounded() -> None:
             read_mirrors(MirrorList("r", "mirrorlist", useless, is_public=False))
 
 
+def test_a_list_of_this_machine_may_name_its_directories_and_no_other_may() -> None:
+    text = "file:///srv/a%20mirror\n/srv/other/\nfile:///\nfile:///srv/$releasever\n"
+    own = MirrorList("r", "mirrorlist", text, is_public=False, is_own=True)
+    shown, mirrors = read_mirrors(own)
+    assert mirrors == ("file:///srv/a%20mirror", "/srv/other/")
+    assert shown == f"http://{FILES_HOST}/srv/a%20mirror/\nhttp://{FILES_HOST}/srv/other/\n"
+    allowed = allow_list([], [own])
+    assert allowed.directories == (Path("/srv/a mirror"), Path("/srv/other"))
+    for is_public in (True, False):  # a server's, be it this network's: it opens no file here
+        with pytest.raises(UnsupportedByEngine, match="'r'"):
+            read_mirrors(MirrorList("r", "mirrorlist", text, is_public=is_public))
+    https = MirrorList("r", "mirrorlist", f"https://m.example/\n{text}", is_public=False)
+    assert allow_list([], [https]).directories == ()
+
+
 @pytest.mark.parametrize(
     ("value", "left"),
     [

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.errors import ResultDirError, ResultError
+from mock_cloud.invocation import parse_command_line
 from mock_cloud.results import ManifestEntry, ResultDir, Staging
 from mock_cloud.results.disk import check_space, disk_of
 from mock_cloud.results.owner import find_owner, give_directory
 from mock_cloud.results.ownlog import write_own_log
+from mock_cloud.session.results import find_logs
 
 
 def entry(name: str, data: bytes) -> ManifestEntry:
@@ -419,3 +421,40 @@ def test_no_descriptor_is_left(tmp_path: Path) -> None:
         with pytest.raises(ResultError), results.stage("y") as staging:
             staging.accept([entry("../a.rpm", b"")])
     assert set(Path("/proc/self/fd").iterdir()) == before
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "directory", "fifo"])
+def test_what_is_no_log_is_noticed_before_a_node_is_had(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / "results/build.log"
+    place.parent.mkdir()
+    if kind == "link":
+        (tmp_path / "elsewhere").touch()
+        place.symlink_to(tmp_path / "elsewhere")
+    elif kind == "dangling":
+        place.symlink_to(tmp_path / "nowhere")
+    elif kind == "directory":
+        place.mkdir()
+    else:
+        os.mkfifo(place)
+    with ResultDir.open(place.parent) as resultdir:
+        resultdir.check_logs(("root.log", "state.log"))
+        with pytest.raises(ResultDirError, match=r"build\.log") as caught:
+            resultdir.check_logs(("root.log", "build.log"))
+    assert "--resultdir" in (caught.value.hint or "")
+    assert sorted(path.name for path in place.parent.iterdir()) == ["build.log"]
+
+
+def test_a_log_of_before_is_none_of_that(tmp_path: Path) -> None:
+    (tmp_path / "build.log").write_text("before")
+    with ResultDir.open(tmp_path) as resultdir:
+        resultdir.check_logs(("build.log",))
+    assert (tmp_path / "build.log").read_text() == "before"
+
+
+def test_the_logs_that_a_command_writes() -> None:
+    def logs(*words: str) -> tuple[str, ...]:
+        return find_logs(parse_command_line(words, {}))
+
+    assert logs("x.src.rpm") == ("root.log", "state.log", "build.log")
+    assert logs("--init") == ("root.log", "state.log")
+    assert logs("--shell") == ()
