@@ -8,6 +8,7 @@ text of a failed request is shown, only of answers: requests name the URL, which
 from __future__ import annotations
 
 import random
+import ssl
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from mock_cloud.cloud.apis.failures import CloudIsOut, CredentialsRefused, Outco
 from mock_cloud.cloud.apis.texts import one_line
 from mock_cloud.cloud.provider import OnPhase
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
+from mock_cloud.model import utc_text
 
 T = TypeVar("T")
 
@@ -30,6 +32,8 @@ CALL_TIMEOUT_S: Final = 60.0
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 15.0
 _LONGEST_WISH_S: Final = 120.0
+_NOT_ITS_TIME: Final = (9, 10)
+"""X509_V_ERR_CERT_NOT_YET_VALID and _HAS_EXPIRED of OpenSSL's x509_vfy.h."""
 
 
 class Trouble(Enum):
@@ -268,8 +272,14 @@ def refuse_credentials(diagnosis: Diagnosis, service: str, source: str) -> Crede
     """For judges: the error that names where refused credentials came from, never what they are."""
     return CredentialsRefused(
         f"{service} does not accept the credentials from {source}: {diagnosis.text}",
-        hint=f"mend them in {source}; are they of this cloud and region, and still valid?",
+        hint=f"mend them in {source}; are they of this cloud and region, and still valid?"
+        f" {_clock()}, and requests are signed with that",
     )
+
+
+def _clock() -> str:
+    """What is also to blame where a signature or certificate is not accepted."""
+    return f"This machine's clock says {utc_text(time.time())}"
 
 
 class Once:
@@ -305,7 +315,7 @@ def _by_network(error: OSError) -> Diagnosis:
     from urllib3.exceptions import NewConnectionError
 
     if isinstance(error, SSLError):
-        return Diagnosis(Trouble.REFUSED, "its TLS certificate or handshake is not acceptable")
+        return Diagnosis(Trouble.REFUSED, _certificate_text(error))
     if isinstance(error, ConnectTimeout):
         return Diagnosis(Trouble.UNREACHED, "no connection in time")
     if isinstance(error, Timeout):
@@ -316,6 +326,17 @@ def _by_network(error: OSError) -> Diagnosis:
         trouble = Trouble.UNANSWERED if was_made else Trouble.UNREACHED
         return Diagnosis(trouble, _connection_text(reasons[-1]))
     return Diagnosis(Trouble.UNANSWERED, one_line(error.strerror or type(error).__name__))
+
+
+def _certificate_text(error: BaseException) -> str:
+    """Why there was no TLS; of a certificate whose time it is not, with the time here."""
+    text = "its TLS certificate or handshake is not acceptable"
+    for one in _reasons(error):
+        if isinstance(one, ssl.SSLCertVerificationError):
+            why = one_line(one.verify_message, 120)
+            is_time = one.verify_code in _NOT_ITS_TIME
+            return f"{text}: {why}" + (f". {_clock()}" if is_time else "")
+    return text
 
 
 def _wish_s(error: Any) -> float:
