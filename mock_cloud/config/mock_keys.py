@@ -138,7 +138,7 @@ PLUGINS_SENT: Final = {
 
 PLUGIN_OPTIONS: Final = {
     ("bind_mount", "dirs"): "goes along; what is written there stays on the node",
-    ("ccache", "dir"): "the node's own",
+    ("ccache", "dir"): "the node's own, emptied after each command",
     ("mount", "dirs"): "file systems of the kernel's own; others are refused",
     ("overlayfs", "base_dir"): "the node's own",
     ("root_cache", "dir"): "the node's own",

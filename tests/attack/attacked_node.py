@@ -62,7 +62,7 @@ class AttackedNode:
     def try_key(self, key: Path, command: str) -> subprocess.CompletedProcess[str]:
         """`command` over a connection that is authenticated with another `key`."""
         argv = [*self._client(key), f"root@{self.leased.address.host}", command]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
 
     @contextmanager
     def second_session(self, *command: str) -> Iterator[Session]:
@@ -105,4 +105,4 @@ class Session:
         """`command` over the connection that is open; it makes no other one."""
         argv = ["ssh", "-F", "none", "-S", str(self.control), "-o", "ProxyCommand=false"]
         argv += [f"root@{self.host}", command]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)

@@ -50,17 +50,26 @@ def make_repository(directory: Path) -> Path:
     """A repository with the package `NAME`; the package's path.
 
     Its %post runs the probe as root, and the probe is set-uid root for a build that requires it.
+    A ccache that caches nothing is there too, for mock's plugin of that name.
     """
     directory.mkdir(parents=True)
     program = directory.with_name("probe")
-    run(["gcc", "-static", "-O1", "-o", str(program), str(_SOURCE)], timeout_s=60)
+    run(["gcc", "-static", "-O1", "-o", str(program), str(_SOURCE)], timeout_s=600)
     entry = Entry("/usr/bin/probe", Kind.FILE, 0o4755, source=program)
     package = Package(
         NAME, "1", "1", "x86_64", "Tries to leave", (entry,), scriptlets="%post\n/usr/bin/probe\n"
     )
     path = dist.build_rpm(package, directory.with_name("work"), directory, "x86_64")
-    run(["createrepo_c", "--quiet", str(directory)], timeout_s=60)
+    entry = Entry("/usr/bin/ccache", Kind.FILE, 0o755, content=b"#!/bin/sh\n")
+    package = Package("ccache", "1", "1", "x86_64", "Caches nothing", (entry,))
+    dist.build_rpm(package, directory.with_name("work-ccache"), directory, "x86_64")
+    run(["createrepo_c", "--quiet", str(directory)], timeout_s=600)
     return path
+
+
+def plant_job(node: EngineNode) -> None:
+    """A job of somebody else's, which no build may see."""
+    (node.workspace / "jobs/of-another").mkdir(parents=True)
 
 
 def repository_text(url: str) -> str:
@@ -79,6 +88,12 @@ def planted(node: EngineNode) -> list[str]:
     """What the probe left on the node outside of chroots."""
     found = [str(path.relative_to(node.directory)) for path in node.directory.rglob("planted")]
     return [path for path in found if "/overlay/upper" not in path]
+
+
+def kept_namespaces(node: EngineNode) -> list[str]:
+    """Namespaces that a mount of the node keeps where no process is in them."""
+    mounts = Path(f"/proc/{node._process.pid}/mountinfo").read_text().splitlines()
+    return [line for line in mounts if " - nsfs " in line]
 
 
 def traces(log: str) -> set[str]:

@@ -44,7 +44,8 @@ static void got(const char *way) { say("got: ", way); }
 static void look_at_node(const char *way, const char *root) {
     char path[512], line[600];
     const char *seen[] = {"etc/ssh/ssh_host_ed25519_key", "etc/shadow-of-the-node",
-                          "root/secret", "var/lib/mock-cloud/blobs", "var/lib/mock-cloud/layers", NULL};
+                          "root/secret", "var/lib/mock-cloud/blobs", "var/lib/mock-cloud/layers",
+                          "var/lib/mock-cloud/jobs/of-another", NULL};
     for (int i = 0; seen[i]; i++) {
         snprintf(path, sizeof path, "%s/%s", root, seen[i]);
         if (access(path, F_OK) == 0) { snprintf(line, sizeof line, "%s %s", way, seen[i]); got(line); }
@@ -200,6 +201,15 @@ static void stay(void) {  /* a process that outlives its parent, a session and a
     for (;;) sleep(600);
 }
 
+static void network(void) {  /* a network namespace that a mount keeps, and a process in it */
+    if (unshare(CLONE_NEWNET | CLONE_NEWNS) && unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS)) return;
+    mkdir("/run/netns", 0755);
+    int f = open("/run/netns/" KEY, O_WRONLY | O_CREAT, 0644);
+    if (f >= 0) close(f);
+    if (mount("/proc/self/ns/net", "/run/netns/" KEY, NULL, MS_BIND, NULL)) {}
+    stay();
+}
+
 static void leave_traces(void) {
     syscall(SYS_add_key, "user", KEY, "evil", 4, USER_KEYRING);
     long ring = syscall(SYS_keyctl, PERSISTENT, -1, -2);
@@ -208,7 +218,8 @@ static void leave_traces(void) {
     struct mq_attr one = {.mq_maxmsg = 1, .mq_msgsize = 8};
     mq_open("/" KEY, O_CREAT | O_RDWR, 0666, &one);
     const char *places[] = {"/tmp", "/var/tmp", "/dev/shm", "/run", "/var/spool/cron", "/var/cache/ccache",
-        "/root", "/builddir", "/var/cache/dnf", "/usr/bin", "/etc/ld.so.preload.d", "/var/spool/at", NULL};
+        "/root", "/builddir", "/var/cache/dnf", "/usr/bin", "/etc/ld.so.preload.d", "/var/spool/at", "/tmp/ccache",
+        "/var/tmp/ccache", getenv("CCACHE_DIR") ? getenv("CCACHE_DIR") : "/tmp", NULL};
     char path[300];
     for (int i = 0; places[i]; i++) {
         mkdir(places[i], 0755);
@@ -217,6 +228,7 @@ static void leave_traces(void) {
         if (f >= 0) close(f);
     }
     in_child(stay);
+    in_child(network);
     struct sockaddr_un where = {AF_UNIX, "\0" KEY};
     if (fork() == 0) {
         setsid();
@@ -252,7 +264,7 @@ static void look_for_traces(void) {
     }
     fflush(stdout);
     if (system("find / -xdev -name '" KEY "*' -printf 'found: %p\\n' 2>/dev/null;"
-               " find /dev/shm /tmp /var/cache/dnf -name '" KEY "*' -printf 'found: %p\\n' 2>/dev/null")) {}
+               " find /dev/shm /tmp /var/tmp /run ${CCACHE_DIR:-/tmp} /var/cache/dnf -name '" KEY "*' -printf 'found: %p\\n' 2>/dev/null")) {}
 }
 
 int main(int count, char **words) {

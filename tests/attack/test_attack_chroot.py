@@ -65,6 +65,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         evil.service_of_the_node(),
         EngineNode(LAB, directory / "node", files=evil.NODE_FILES) as node,
     ):
+        evil.plant_job(node)
         yield Site(node, server.url, directory)
     shutil.rmtree(directory)
 
@@ -122,12 +123,13 @@ def test_a_scriptlet_of_a_chain_stays_in_the_chroot(site: Site) -> None:
 
 
 @pytest.mark.attack(
-    "an evil build", "leaves files, processes, keys, IPC", "the next build has none"
+    "an evil build", "leaves files, processes, keys, IPC, networks", "the next build has none"
 )
 def test_nothing_of_an_evil_build_is_seen_by_the_next(site: Site) -> None:
     evil_build = site.build("leaves", head="BuildRequires: evil", build="/usr/bin/probe")
     assert evil_build.exit == 0, evil_build.stderr
     eventually(lambda: not site.node.processes())
+    assert not evil.kept_namespaces(site.node)
     put = f"base64 -d > /tmp/looks <<'E'\n{_encoded(site)}E\nchmod +x /tmp/looks\n/tmp/looks x"
     ended = site.build("looks", config=site.clean, build=put)
     assert ended.exit == 0, ended.stderr

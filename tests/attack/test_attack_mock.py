@@ -47,6 +47,7 @@ def evils(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EvilSite]:
         evil.service_of_the_node(),
         EngineNode(LAB, directory / "node", files=evil.NODE_FILES) as node,
     ):
+        evil.plant_job(node)
         yield EvilSite(MockSite(node, LAB, server, kit, directory / "sources"), package)
     shutil.rmtree(directory)
 
@@ -65,7 +66,7 @@ def test_a_scriptlet_of_a_local_package_stays_in_mocks_jail(evils: EvilSite) -> 
 
 @pytest.mark.attack("%build, mock engine", ATTACK, "none leads to the node")
 @pytest.mark.attack(
-    "an evil build", "leaves files, processes, keys, IPC", "the next build has none"
+    "an evil build", "leaves files, processes, keys, IPC, networks", "the next build has none"
 )
 def test_an_evil_build_stays_in_mocks_jail_and_leaves_nothing(evils: EvilSite) -> None:
     site = evils.site
@@ -75,8 +76,22 @@ def test_an_evil_build_stays_in_mocks_jail_and_leaves_nothing(evils: EvilSite) -
     assert not evil.ways_out(ended.log("build.log"))
     assert not evil.planted(site.node)
     eventually(lambda: not site.node.processes())
+    assert not evil.kept_namespaces(site.node)
     probe = base64.encodebytes((evils.package.parent.parent / "probe").read_bytes()).decode()
     put = f"base64 -d > /tmp/looks <<'E'\n{probe}E\nchmod +x /tmp/looks\n/tmp/looks x"
     ended = site.rebuild(site.source("looks", build=put))
     assert ended.exit == 0, ended.stderr
     assert not evil.traces(ended.log("build.log"))
+
+
+@pytest.mark.attack("%build, mock engine", "puts objects into ccache", "the next build has none")
+def test_what_a_build_put_into_ccache_is_not_in_the_next_one(evils: EvilSite) -> None:
+    """As with a signed ccache: by a build's user, no code of whom anybody signed."""
+    site = evils.site
+    options = {**evils.options, "plugin_conf": {"ccache_enable": True}}
+    source = site.source("puts", build='echo planted > "$CCACHE_DIR/object"')
+    assert site.rebuild(source, options=options).exit == 0
+    source = site.source("takes", build='echo "objects: $(ls "$CCACHE_DIR")"')
+    ended = site.rebuild(source, options=options)
+    assert ended.exit == 0, ended.stderr
+    assert "objects: \n" in ended.log("build.log")

@@ -21,6 +21,7 @@ from mock_cloud.agent.engine.errors import RootLocked
 
 _BOOTSTRAP: Final = "-bootstrap"
 _NOTE: Final = "mock-cloud-options"
+_CCACHE: Final = "ccache"
 
 
 class MockState:
@@ -101,6 +102,9 @@ class MockState:
         if self._foreign and self._is_taken:
             shutil.rmtree(self.written_cache, ignore_errors=True)
             self._drop_all_but_the_chroot()
+        if self._is_taken:  # a build's own user writes there, and no key signed what it runs
+            for path in glob.glob(os.path.join(glob.escape(self.cache), "*", _CCACHE)):
+                shutil.rmtree(path)
         if self._is_taken and record:
             if not self._has_chroots():
                 shutil.rmtree(self.chroots)
