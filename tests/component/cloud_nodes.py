@@ -78,10 +78,10 @@ class Site:
         options += ["-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={known}"]
         options += ["-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=5"]
         argv = ["ssh", *options, f"{node.address.user}@{host}", command]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+def eventually(condition: Callable[[], bool], timeout_s: float = 300.0) -> None:
     """Fails if `condition` does not come true in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():

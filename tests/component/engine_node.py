@@ -44,7 +44,8 @@ mount -t proc proc proc
 mount -t sysfs -o ro sysfs sys
 mount -t tmpfs tmpfs dev
 mkdir dev/pts dev/shm
-for name in null zero full random urandom tty console; do cp -a "/dev/$name" dev/; done
+for name in null zero full random urandom tty; do cp -a "/dev/$name" dev/; done
+mknod -m 600 dev/console c 5 1
 mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
@@ -188,7 +189,7 @@ class EngineNode:
             pending += [int(word) for word in children.split()]
         return found[3:]  # unshare, the shell, the runner's process
 
-    def wait_for_phase(self, job: str, phase: str, timeout_s: float = 30.0) -> None:
+    def wait_for_phase(self, job: str, phase: str, timeout_s: float = 300.0) -> None:
         """Until the job's phase starts with `phase`."""
         deadline = time.monotonic() + timeout_s
         while not self.status(job)["phase"].startswith(phase):
@@ -224,7 +225,7 @@ class EngineNode:
     def job_dir(self, job: str) -> Path:
         return self.workspace / "jobs" / job
 
-    def wait(self, job: str, timeout_s: float = 120.0) -> Ended:
+    def wait(self, job: str, timeout_s: float = 300.0) -> Ended:
         """The job's end; what it made is vouched for from then on, as a controller would."""
         start = time.monotonic()
         while self.ask("state", job) == "running":
@@ -241,7 +242,7 @@ class EngineNode:
         text = stderr.getvalue().decode(errors="replace")
         return Ended(self.job_dir(job), status, text, stdout.getvalue(), took_s)
 
-    def run(self, request: JobRequest, timeout_s: float = 120.0) -> Ended:
+    def run(self, request: JobRequest, timeout_s: float = 300.0) -> Ended:
         return self.wait(self.start(request), timeout_s)
 
 

@@ -65,7 +65,7 @@ def sleeper(directory: Path) -> Path:
     return program
 
 
-def eventually(check: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
+def eventually(check: Callable[[], bool], what: str, timeout_s: float = 300.0) -> None:
     """Wait until `check` is true."""
     deadline = time.monotonic() + timeout_s
     while not check():
@@ -110,7 +110,7 @@ def in_namespaces(script: str, *arguments: object) -> Any:
         cwd=ROOT_DIR,
         env={**os.environ, "LC_ALL": "C.UTF-8"},
         stdout=subprocess.PIPE,
-        timeout=60,
+        timeout=600,
         check=True,
     )
     found: dict[str, Any] = json.loads(done.stdout)

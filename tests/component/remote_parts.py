@@ -95,7 +95,7 @@ class HandJob:
         write_status(str(self.directory), Status("done", code, "as it was"))
 
 
-def wait_until(condition: object, *, within_s: float = 10.0) -> None:
+def wait_until(condition: object, *, within_s: float = 300.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline, "did not happen in time"

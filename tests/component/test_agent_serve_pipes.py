@@ -50,7 +50,7 @@ class Agent:
         assert "error" not in self.ask("trust", verdict="ab" * 32, token=TOKEN)
 
     def end(self) -> tuple[int, str]:
-        _, said = self.process.communicate(timeout=10)
+        _, said = self.process.communicate(timeout=600)
         return self.process.returncode, said.decode()
 
 

@@ -85,10 +85,10 @@ def runs(site: Site, leased: LeasedNode) -> bool:
     return LocalProvider(site.state_dir, None).is_running(leased.lease_id, leased.lease_id)
 
 
-def ended(site: Site, leased: LeasedNode, *, within_s: float) -> float:
+def ended(site: Site, leased: LeasedNode) -> float:
     """How long it took until the provider says that the node does not run."""
     started = time.monotonic()
-    eventually(lambda: not runs(site, leased), within_s)
+    eventually(lambda: not runs(site, leased))
     return time.monotonic() - started
 
 
@@ -102,7 +102,7 @@ def test_the_end_of_the_lease_ends_the_node_whoever_is_at_work(
 ) -> None:
     arm(reach(), life_s=2)
     assert runs(site, leased)
-    assert ended(site, leased, within_s=8) > 1.0
+    assert ended(site, leased) > 1.0
 
 
 def test_signs_of_life_keep_it_and_silence_ends_it(
@@ -113,14 +113,14 @@ def test_signs_of_life_keep_it_and_silence_ends_it(
     time.sleep(3.0)  # nothing is asked; pings alone
     assert runs(site, leased)
     channel.close()
-    assert ended(site, leased, within_s=8) > 1.0
+    assert ended(site, leased) > 1.0
 
 
 def test_a_frozen_line_is_no_sign_of_life(site: Site, leased: LeasedNode, reach: Reach) -> None:
     with Relay((leased.address.host, leased.address.port)) as relay:
         arm(reach(relay.address[1]), grace_s=2)
         relay.freeze()
-        ended(site, leased, within_s=8)
+        ended(site, leased)
 
 
 def test_what_was_sent_is_gone_before_the_power(
@@ -146,7 +146,7 @@ def test_what_was_sent_is_gone_before_the_power(
         assert runs(site, leased)  # as far as the supervisor knew: it did not end the node
     finally:
         end_process(facts.supervisor, signal.SIGCONT)
-    ended(site, leased, within_s=8)
+    ended(site, leased)
 
 
 CONTROLLER = """
@@ -186,7 +186,7 @@ def test_a_controller_that_is_killed_costs_no_more_than_the_grace(
     finally:
         controller.kill()
         controller.communicate()
-    ended(site, leased, within_s=8)
+    ended(site, leased)
 
 
 def test_it_outlives_its_agent_and_hang_ups_and_there_is_one(
@@ -206,25 +206,25 @@ def test_it_outlives_its_agent_and_hang_ups_and_there_is_one(
         arm(again, lease="b2", life_s=1)
     assert runs(site, leased)
     arm(again, life_s=1)
-    ended(site, leased, within_s=8)
+    ended(site, leased)
 
 
 def test_who_ends_the_timer_ends_the_node(site: Site, leased: LeasedNode, reach: Reach) -> None:
     arm(reach())
     (pid,) = timers(site, leased)
     site.try_ssh(leased, f"kill -TERM {pid}")
-    ended(site, leased, within_s=8)
+    ended(site, leased)
 
 
 def test_what_a_node_is_told_takes_one_round_trip(leased: LeasedNode, reach: Reach) -> None:
     with Relay((leased.address.host, leased.address.port)) as relay:
         channel = reach(relay.address[1])
         arm(channel)
-        relay.latency_s = 0.25
+        relay.latency_s = 1.0
         orders = [arm_timer("a1", LONG_S, LONG_S, power_off=True) for _ in range(3)]
         started = time.monotonic()
         assert channel.care(*orders) == []
-        assert 0.5 <= time.monotonic() - started < 1.0
+        assert 2.0 <= time.monotonic() - started < 6.0  # one way there and back, not three
 
 
 def test_a_full_disk_does_not_keep_it(site: Site, toolkit: Toolkit) -> None:
@@ -235,7 +235,7 @@ def test_a_full_disk_does_not_keep_it(site: Site, toolkit: Toolkit) -> None:
         arm(trust(node, make_proof(node.host_key)), life_s=2)
         site.ssh(leased, f"cat /dev/zero > {WORKSPACE}/blobs.full 2>/dev/null; true")
         assert site.try_ssh(leased, f"head -c 1M /dev/zero > {WORKSPACE}/more").returncode
-        ended(site, leased, within_s=10)
+        ended(site, leased)
     finally:
         node.close()
 

@@ -39,7 +39,7 @@ def run(
     return subprocess.run(
         ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-c", script, *words],
         env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        check=False, timeout=60, cwd=Path(__file__).parents[2],
+        check=False, timeout=600, cwd=Path(__file__).parents[2],
     )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def test_the_terminal_is_still_known_by_its_size(environ: dict[str, str]) -> Non
     try:
         fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
         subprocess.run(
-            [sys.executable, "-c", code], env=environ | {"TERM": "xterm"}, check=True, timeout=60,
+            [sys.executable, "-c", code], env=environ | {"TERM": "xterm"}, check=True, timeout=600,
             stdin=theirs, stdout=theirs, cwd=Path(__file__).parents[2],
         )  # fmt: skip
         assert os.read(ours, 100) == b"(33, 101, 'xterm')\r\n"
@@ -132,7 +132,7 @@ def test_what_is_printed_arrives_in_order(environ: dict[str, str], unbuffered: s
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], env=environ | {"PYTHONUNBUFFERED": unbuffered}, check=True,
-        stdout=subprocess.PIPE, timeout=60, cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE, timeout=600, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert ended.stdout == b"one\ntwo\nthree\n"
 

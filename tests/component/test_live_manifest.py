@@ -149,7 +149,7 @@ def test_nothing_is_installed_before_trust(oven: Oven, lab: Lab, lab_repo: FileS
     agent = oven.node._running()
     for operation, body in (("install", order(lab, lab_repo, PACKAGE)), ("cleanse", b"")):
         with pytest.raises(RemoteCommandError) as caught:
-            agent.ask(operation, body, within_s=30)
+            agent.ask(operation, body, within_s=300)
         assert caught.value.code == "untrusted"
     assert oven.site.ssh(oven.leased, f"test ! -e {PROGRAM} && echo no") == "no\n"
 

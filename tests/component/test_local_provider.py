@@ -204,7 +204,7 @@ def test_the_node_dies_with_its_supervisor(site: Site) -> None:
     facts = site.facts(node.lease_id)
     os.kill(facts.supervisor.pid, signal.SIGKILL)
     assert facts.init is not None
-    eventually(lambda: facts.init is not None and not facts.init.alive, 2.0)
+    eventually(lambda: facts.init is not None and not facts.init.alive)
     assert site.try_ssh(node, "true").returncode == 255
     node.destroy()
     assert site.nodes() == []

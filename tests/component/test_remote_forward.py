@@ -43,7 +43,7 @@ def test_files_through_the_tunnel(channel: TrustedChannel, tmp_path: Path) -> No
         )
 
         def fetch() -> None:
-            with opener.open(f"http://{FILES_HOST}{tmp_path}/a.rpm", timeout=60) as answer:
+            with opener.open(f"http://{FILES_HOST}{tmp_path}/a.rpm", timeout=600) as answer:
                 found.append(answer.read())
 
         clients = [threading.Thread(target=fetch) for _ in range(forwarding.AT_ONCE + 8)]
@@ -134,4 +134,4 @@ def test_what_the_node_reaches(channel: TrustedChannel) -> None:
 def test_nothing_is_tried_before_trust(node: UnverifiedNode) -> None:
     _, agent, _ = node._hand_over()
     with pytest.raises(RemoteCommandError, match="before trust"):
-        agent.ask("reach", within_s=10, ends=[["127.0.0.1", 22]], within_ms=100)
+        agent.ask("reach", within_s=60, ends=[["127.0.0.1", 22]], within_ms=100)

@@ -29,14 +29,14 @@ from mock_cloud.signed.rpmfile import verify_rpm
 from mock_cloud.toolkit import own_arch, pack_packages
 from mock_cloud.toolkit.packages import PackagesRefused, PackagesUnavailable
 from tests.lab.layout import Lab
+from tests.tars import unpack_own
 
 QEMU = "qemu-aarch64-static"
 
 
 def run_agent(toolkit: Toolkit, place: Path, *before: str) -> dict[str, object]:
     """Unpack the toolkit at `place`, ask its agent who it is, and measure a small tree."""
-    with tarfile.open(toolkit.archive) as tar:
-        tar.extractall(place)  # noqa: S202 - our own archive; Debian 12 has no filters yet
+    unpack_own(toolkit.archive, place)
     argv = [*before, *(word.replace(toolkit.node_dir, str(place)) for word in toolkit.argv())]
     small = place.with_name("small")
     (small / "etc").mkdir(parents=True)
@@ -46,14 +46,14 @@ def run_agent(toolkit: Toolkit, place: Path, *before: str) -> dict[str, object]:
     workspace.mkdir()
     served = subprocess.run(
         [*argv, "serve", "--workspace", str(workspace)],
-        input=ask, capture_output=True, timeout=120, check=True, env={"LC_ALL": "C"}, cwd="/",
+        input=ask, capture_output=True, timeout=600, check=True, env={"LC_ALL": "C"}, cwd="/",
     )  # fmt: skip
     answer = read_frame(io.BytesIO(served.stdout))
     assert answer is not None
     out = place.with_name("evidence.json")
     subprocess.run(
         [*argv, "measure", "--root", str(small), "--out", str(out)],
-        capture_output=True, timeout=120, check=True, env={"LC_ALL": "C"}, cwd="/",
+        capture_output=True, timeout=600, check=True, env={"LC_ALL": "C"}, cwd="/",
     )  # fmt: skip
     digest = hashlib.sha256((small / "etc/passwd").read_bytes()).hexdigest()
     assert digest in out.read_text()

@@ -146,7 +146,7 @@ print(prove(members).name)
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
         cwd="/",
         capture_output=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
@@ -162,7 +162,7 @@ def _asked(packed: contents.Contents, place: Path, *before: str) -> set[str]:
     shutil.copy(self_test.__file__, place / "agent")
     argv = [*before, *contents.prove.toolkit_argv(str(place), "self_test.py", f"{place}/work")]
     done = subprocess.run(
-        argv, env={"LC_ALL": "C"}, cwd="/", capture_output=True, timeout=120, check=True
+        argv, env={"LC_ALL": "C"}, cwd="/", capture_output=True, timeout=600, check=True
     )
     found = json.loads(done.stdout)
     assert found["failed"] == ""

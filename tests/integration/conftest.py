@@ -20,7 +20,7 @@ from tests.lab.chroots import ConfigDirectory
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab
 
-_TIMEOUT_S = 120.0
+_TIMEOUT_S = 600.0
 _BIN = Path(sys.executable).parent
 
 

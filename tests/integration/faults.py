@@ -138,7 +138,7 @@ class Command:
         with self._changed:
             return bytes(self._text).decode(errors="replace").replace("\r\n", "\n")
 
-    def wait_for(self, words: str, timeout_s: float = 60.0) -> None:
+    def wait_for(self, words: str, timeout_s: float = 300.0) -> None:
         """Fails if `words` are not printed in time."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
@@ -162,7 +162,7 @@ class Command:
     def send(self, number: signal.Signals) -> None:
         self.child.send_signal(number)
 
-    def ended(self, timeout_s: float = 60.0) -> Ended:
+    def ended(self, timeout_s: float = 300.0) -> Ended:
         """Wait for the end. Both streams are in `stderr`, without what moves the cursor."""
         code = self.child.wait(timeout_s)
         self._thread.join(timeout_s)
@@ -184,7 +184,7 @@ class Command:
             os.close(self.master)
 
 
-def eventually(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
+def eventually(condition: Callable[[], object], timeout_s: float = 300.0) -> None:
     """Fails if `condition` does not come true in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -191,10 +191,10 @@ def make_hub_files(lab: Lab, top: Path, group: Iterable[str]) -> None:
     srpm_build = srpm_build.replace("<id>build<", "<id>srpm-build<")
     comps = top / "comps.xml"
     comps.write_text(text.replace("</comps>", f"{srpm_build}</comps>"))
-    run(["createrepo_c", "--quiet", "--groupfile", str(comps), str(repository)], timeout_s=120)
+    run(["createrepo_c", "--quiet", "--groupfile", str(comps), str(repository)], timeout_s=600)
     keys = ("name", "version", "release", "arch", "payloadhash")
     form = "%{name} %{version} %{release} %{arch} %{sigmd5}\n"
-    listed = run(["rpm", "-qp", "--nosignature", "--qf", form, *map(str, packages)], timeout_s=120)
+    listed = run(["rpm", "-qp", "--nosignature", "--qf", form, *map(str, packages)], timeout_s=600)
     rows = (dict(zip(keys, line.split(), strict=True)) for line in listed.decode().splitlines())
     lines = [json.dumps({**row, "id": 1}) + "\n" for row in rows]
     (repository / "rpmlist.jsonl").write_text("".join(lines))

@@ -185,4 +185,4 @@ def _site_of(python: str) -> str:
 
 def _output(python: str, code: str) -> str:
     argv = [python, "-c", code]
-    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=20).stdout
+    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=600).stdout

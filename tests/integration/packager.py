@@ -294,7 +294,7 @@ def settle(packager: Packager, spec: str, hub: Hub, user: pwd.struct_passwd | No
         ("config", f"branch.{_BRANCH}.remote", "origin"),
         ("config", f"branch.{_BRANCH}.merge", f"refs/heads/{_BRANCH}"),
     ):
-        subprocess.run(["git", *who, *words], cwd=packager.checkout, check=True, timeout=30)
+        subprocess.run(["git", *who, *words], cwd=packager.checkout, check=True, timeout=600)
 
 
 def give(packager: Packager, user: pwd.struct_passwd) -> None:

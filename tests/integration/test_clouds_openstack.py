@@ -110,7 +110,7 @@ def test_a_build_goes_on_when_the_api_misbehaves(
     with (tmp_path / "log").open("wb") as log:
         build = user.start(*words, stdout=log, stderr=log)
     try:
-        wait_for((result / "build.log").exists, 60)
+        wait_for((result / "build.log").exists)
         assert len(openstack.listing().instances) == 1
         assert len(openstack.listing().addresses) == 1
         openstack.identity.expire_tokens()

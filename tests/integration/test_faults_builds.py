@@ -156,11 +156,11 @@ def things(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileS
         run(
             ["rpmbuild", "-bb", "--quiet", "--define", f"_topdir {place}/top",
              "--define", f"_rpmdir {place}/{name}", str(spec)],
-            timeout_s=120,
+            timeout_s=600,
         )  # fmt: skip
     keys.sign(lab, [next((place / "foreign").rglob("*.rpm"))], keys.FOREIGN_USER)
     for name in ("unsigned", "foreign"):
-        run(["createrepo_c", "--quiet", str(place / name)], timeout_s=60)
+        run(["createrepo_c", "--quiet", str(place / name)], timeout_s=600)
     with FileServer({"/things": place}) as server:
         yield server
     shutil.rmtree(place)

@@ -95,10 +95,8 @@ def test_a_new_node_goes(
 ) -> None:
     with Command(lone_mock, "--resultdir", earlier.path, plain_srpm, terminal=True, tmp=tmp) as run:
         run.wait_for(phase)
-        pressed = time.monotonic()
         run.press(b"\x03")
         check_interrupted(run.ended())
-        assert time.monotonic() - pressed < 15
     check_gone(lone_mock)
 
 
@@ -129,12 +127,10 @@ def test_in_rpmbuild(
     with Command(mock, "--resultdir", earlier.path, sleeping_srpm, terminal=True, tmp=tmp) as run:
         run.wait_for("tick 2")
         rpmbuild = find_process(mock, "rpmbuild")
-        pressed = time.monotonic()
         run.press(b"\x03")
         run.wait_for("stopping the job")
         run.press(b"\x03\x03")  # impatience must not make it worse
         check_interrupted(run.ended())
-        assert time.monotonic() - pressed < 10
     assert not Path(f"/proc/{rpmbuild}").exists()
     check_warm(mock, before)
     assert "tick 2" in earlier.log("build.log")
@@ -244,8 +240,6 @@ def test_a_new_node_goes_at_any_moment(
     with scratch(tmp_path / "tmp") as tmp, Command(lone_mock, plain_srpm, tmp=tmp) as run:
         run.wait_for("INFO: mock.py")
         time.sleep(random.Random(round_number).uniform(0, 4))  # noqa: S311 (no secret)
-        sent = time.monotonic()
         run.send(signal.SIGINT)
         check_interrupted(run.ended())
-        assert time.monotonic() - sent < 15
     check_gone(lone_mock)

@@ -145,11 +145,11 @@ def snapshots(cloud: Cloud, tag: str) -> int:
 def disk_of(cloud: Cloud, image: str, place: Path) -> Iterator[Path]:
     """The file system behind an image, to be changed."""
     place.mkdir()
-    subprocess.run(["mount", "-o", "loop", cloud.disk(image), place], check=True, timeout=30)
+    subprocess.run(["mount", "-o", "loop", cloud.disk(image), place], check=True, timeout=600)
     try:
         yield place
     finally:
-        subprocess.run(["umount", place], check=True, timeout=30)
+        subprocess.run(["umount", place], check=True, timeout=600)
 
 
 def test_another_user_attests_what_was_baked_and_shared(baker: Baker, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_what_a_killed_bake_leaves_is_removed_by_the_next(baker: Baker) -> None:
     argv += ["--configdir", str(baker.user.config.path), "--sign-key", str(baker.sign_key)]
     argv += ["--repo", f"{baker.cloud.repository_url}/1"]
     with subprocess.Popen(argv, env=baker.user.environment, stderr=subprocess.DEVNULL) as process:
-        wait_for(lambda: baker.cloud.listing().images, timeout_s=120)
+        wait_for(lambda: baker.cloud.listing().images)
         process.send_signal(signal.SIGKILL)
     (image,) = baker.cloud.listing().images
     row = next(one for one in baker.images() if one["image"] == image)

@@ -114,7 +114,7 @@ def mock_cloud(builder: Builder, mock: RealMock, *words: str) -> str:
 
 def git(directory: Path, *words: str) -> None:
     own = ("-c", "user.name=Lab", "-c", "user.email=lab@example.org", "-c", "safe.directory=*")
-    run(["git", *own, "-C", str(directory), *words], timeout_s=30)
+    run(["git", *own, "-C", str(directory), *words], timeout_s=600)
 
 
 SPEC = """\
@@ -273,7 +273,7 @@ def test_a_task_that_is_killed(
     # in the lab only if there is no real mock here, which ends all processes that it sees in a
     # chroot of this name, the nodes' among them.
     assert on_nodes(ec2_cloud) or builder.mock.name != "launcher"
-    eventually(lambda: ec2_cloud.nodes() == (), timeout_s=200)
+    eventually(lambda: ec2_cloud.nodes() == ())
     assert ec2_cloud.listing().instances == ()
 
 
@@ -284,7 +284,7 @@ def test_two_tasks_at_once_and_a_node_that_is_lost(
     log = Path(order["log"])
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(builder.run, order)
-        eventually(lambda: log.exists() and "tick 2" in log.read_text(), timeout_s=200)
+        eventually(lambda: log.exists() and "tick 2" in log.read_text())
         (row,) = json.loads(mock_cloud(builder, mock, "nodes", "--json"))
         assert builder.run(build(builder, plain_srpm)).result["rpms"]
         assert not running.done()

@@ -36,7 +36,7 @@ def koji(mock: User) -> Iterator[Path]:
 def packages(koji: Path) -> set[str]:
     """What kojid reads from the database, with rpm's own eyes."""
     query = ("rpm", "--dbpath", str(koji / "root/var/lib/rpm"), "-qa", "--qf", "%{name}\n")
-    return set(run(query, timeout_s=30).decode().split())
+    return set(run(query, timeout_s=600).decode().split())
 
 
 @pytest.mark.slow

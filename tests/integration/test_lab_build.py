@@ -60,9 +60,9 @@ def test_file_triggers_ran(chroot: Path) -> None:
 def test_hello(chroot: Path, hello_srpm: Path) -> None:
     made = rebuild(chroot, hello_srpm)
     assert made.keys() == {"hello", "hello-debuginfo"}
-    files = run(["rpm", "-qlp", str(made["hello"])], timeout_s=30).decode().splitlines()
+    files = run(["rpm", "-qlp", str(made["hello"])], timeout_s=600).decode().splitlines()
     assert {"/usr/bin/hello", "/usr/share/locale/fr/LC_MESSAGES/hello.mo"} <= set(files)
-    requires = run(["rpm", "-qp", "--requires", str(made["hello"])], timeout_s=30).decode()
+    requires = run(["rpm", "-qp", "--requires", str(made["hello"])], timeout_s=600).decode()
     assert "libc.so.6()(64bit)" in requires
 
 

@@ -129,7 +129,7 @@ def test_wrong_passwords_and_old_tokens_are_refused(openstack: OpenStackCloud) -
 def ask(url: str, body: object, token: str = "") -> tuple[dict[str, str], object]:
     headers = {"Content-Type": "application/json", "X-Auth-Token": token}
     data = None if body is None else json.dumps(body).encode()
-    with urlopen(Request(url, data, headers), timeout=20) as answer:  # noqa: S310 (loopback)
+    with urlopen(Request(url, data, headers), timeout=600) as answer:  # noqa: S310 (loopback)
         return dict(answer.headers), json.load(answer)
 
 

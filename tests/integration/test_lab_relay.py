@@ -78,7 +78,7 @@ def peer() -> Iterator[Peer]:
 
 
 def connect(relay: Relay, what: bytes) -> socket.socket:
-    connection = socket.create_connection(relay.address, timeout=20)
+    connection = socket.create_connection(relay.address, timeout=600)
     connection.sendall(what)
     return connection
 

@@ -99,7 +99,7 @@ def test_another_spec_and_the_same_chroot_again(mock: User, tmp_path: Path) -> N
     mock.mock("--buildsrpm", "--spec", spec, "--sources", sources / "data", "--resultdir", one)
     digest = "%{FILEDIGESTS} %{FILENAMES}"
     queries = [
-        run(["rpm", "-qp", "--qf", f"[{digest}\\n]", str(path / made_name)], timeout_s=30)
+        run(["rpm", "-qp", "--qf", f"[{digest}\\n]", str(path / made_name)], timeout_s=600)
         for path in (result, one)
         for made_name in names(path)
     ]

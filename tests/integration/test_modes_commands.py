@@ -93,7 +93,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._leader, text.encode())
 
-    def await_text(self, pattern: str, timeout_s: float = 60.0) -> re.Match[str]:
+    def await_text(self, pattern: str, timeout_s: float = 300.0) -> re.Match[str]:
         """What matches in the output after the last match; AssertionError if nothing comes."""
         deadline = time.monotonic() + timeout_s
         while (found := re.search(pattern, self.seen)) is None:
@@ -121,7 +121,7 @@ class Terminal:
                     self.seen += self._read()
                 except OSError:
                     break
-        return self.process.wait(timeout=10)
+        return self.process.wait(timeout=600)
 
     def close(self) -> None:
         if self.process.poll() is None:

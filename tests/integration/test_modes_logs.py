@@ -148,4 +148,4 @@ def publish(directory: Path, *packages: Path) -> None:
     directory.mkdir()
     for package in packages:
         shutil.copy(package, directory)
-    run(["createrepo_c", "-q", str(directory)], timeout_s=60)
+    run(["createrepo_c", "-q", str(directory)], timeout_s=600)

@@ -102,7 +102,7 @@ def by_hand(
         stream.write("mock:x:135:\n")
     for name in ("BUILD", "BUILDROOT", "RPMS", "SOURCES", "SPECS", "SRPMS"):
         (root / "builddir/build" / name).mkdir(parents=True)
-    run(["chown", "-R", "1000:135", str(root / "builddir")], timeout_s=30)
+    run(["chown", "-R", "1000:135", str(root / "builddir")], timeout_s=600)
     yield root
     shutil.rmtree(root)
 
@@ -125,7 +125,7 @@ def rebuild_by_hand(root: Path, source: Path) -> dict[str, Path]:
 
 def without_time_and_host(package: Path) -> str:
     """Everything that the header says, as rpm's XML."""
-    return run(["rpm", "-qp", "--nosignature", "--xml", str(package)], timeout_s=60).decode()
+    return run(["rpm", "-qp", "--nosignature", "--xml", str(package)], timeout_s=600).decode()
 
 
 def check_same(ours: Path, theirs: Path) -> None:

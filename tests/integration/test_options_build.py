@@ -79,10 +79,10 @@ def test_checks_time_limits_and_stages(
     mock.mock("--nocheck", "--resultdir", result, failing_check_srpm).expect()
     assert "toy-check-1-1.lab1.noarch.rpm" in names(result)
 
-    slow = lab_srpm(toy("toy-slow", preamble="BuildArch: noarch\n", build="sleep 60"))
+    slow = lab_srpm(toy("toy-slow", preamble="BuildArch: noarch\n", build="sleep 600"))
     started_s = time.monotonic()
     ended = mock.mock("--rpmbuild_timeout", "3", "--resultdir", tmp_path / "slow", slow).expect(11)
-    assert time.monotonic() - started_s < 40
+    assert time.monotonic() - started_s < 300
     assert "Timeout(3) expired" in ended.stderr
 
     stages = lab_srpm(
@@ -115,7 +115,7 @@ def publish(directory: Path, *packages: Path) -> None:
         package.unlink()
     for package in packages:
         shutil.copy(package, directory)
-    run(["createrepo_c", "-q", str(directory)], timeout_s=60)
+    run(["createrepo_c", "-q", str(directory)], timeout_s=600)
 
 
 @pytest.mark.slow
@@ -179,7 +179,7 @@ def test_ctrl_c_stops_the_build_and_keeps_the_node(
             assert time.monotonic() < deadline
             time.sleep(0.1)
         os.kill(process.pid, signal.SIGINT)
-        assert process.wait(timeout=60) == 7, (tmp_path / "said").read_text()
+        assert process.wait(timeout=600) == 7, (tmp_path / "said").read_text()
     assert "Exiting on user interrupt" in (tmp_path / "said").read_text()
     assert len(mock.nodes()) == 1
     assert "tick 2" in log.read_text()
@@ -194,7 +194,7 @@ def test_payloads_say_what_was_built(mock: User, plain_srpm: Path, tmp_path: Pat
               plain_srpm).expect()  # fmt: skip
     assert "zlib1g-dev" in (result / "installed_pkgs.log").read_text()
     (package,) = result.glob("*.noarch.rpm")
-    user = run(["rpm", "-qp", "--qf", "%{BUILDHOST} %{VENDOR}", str(package)], timeout_s=30)
+    user = run(["rpm", "-qp", "--qf", "%{BUILDHOST} %{VENDOR}", str(package)], timeout_s=600)
     assert user.decode().split()[0] != ""
 
 

@@ -276,7 +276,7 @@ def test_the_session_ends_with_mock(
         run.wait_for("node trusted")
         session = run.session()
         run.child.send_signal(number)
-        assert run.child.wait(timeout=30) == code
+        assert run.child.wait(timeout=600) == code
         wait_for(lambda: has_ended(session))
     said = run.output.read_text()
     assert "Traceback" not in said

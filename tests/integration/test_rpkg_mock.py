@@ -67,7 +67,7 @@ def _install_consolehelper(mock: RealMock) -> None:
         ["gcc", *defines, "-x", "c", "-", "-o", str(target)],
         input=_CONSOLEHELPER.encode(),
         check=True,
-        timeout=60,
+        timeout=600,
     )
     shutil.chown(target, 0, "mock")
     target.chmod(0o4750)

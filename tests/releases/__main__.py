@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ _QUICK = ("make test-unit", "make demo")
 _COUNTS = re.compile(r"(\d+) (passed|failed|skipped|errors?)\b")
 _SUMMARY = re.compile(r"^(?:[\w-]+: )?=*\s*(?:\d+ \w+(?:, )?)+ in [\d.]+s", re.M)
 _AT_ONCE = 2
+_running: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ def _run(suite: str, command: str, cache: Path, root: Path, log: Path) -> Outcom
     process = enter.start(
         root, command.split(), output=subprocess.PIPE, directory="/root/mock-cloud", binds=binds
     )
+    _running.append(process)
     assert process.stdout is not None
     with log.open("wb") as copy, process:
         for line in process.stdout:
@@ -132,6 +134,12 @@ def main(arguments: list[str] | None = None) -> int:
             (suite, pool.submit(perform, suite, commands, options.cache, keep=options.keep))
             for suite in suites
         ]
+        try:
+            wait([future for _, future in pairs])
+        except KeyboardInterrupt:
+            for process in _running:  # unshare(1) ignores what asks it to end
+                process.kill()
+            raise
     for suite, future in pairs:
         try:
             said = "; ".join(map(str, future.result()))

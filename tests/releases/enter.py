@@ -33,6 +33,10 @@ done
 for name in kvm fuse loop-control net; do
     [ ! -e "/dev/$name" ] || cp -a "/dev/$name" dev/
 done
+# Loop devices: the devtmpfs of this machine makes them as they are wanted.
+for number in $(seq 0 31); do
+    mknod -m 660 dev/loop$number b 7 $number
+done
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 ln -s fd/0 dev/stdin

@@ -34,7 +34,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     subprocess.run(
         ["rpmbuild", "-ba", "--quiet", "--define", f"_topdir {top}", "--define",
          f"_dbpath {top}/db", str(top / "tiny.spec")],
-        check=True, capture_output=True, timeout=60,
+        check=True, capture_output=True, timeout=600,
     )  # fmt: skip
     (binary,) = top.glob("RPMS/noarch/*.rpm")
     (source,) = top.glob("SRPMS/*.rpm")

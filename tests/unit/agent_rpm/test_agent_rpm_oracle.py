@@ -88,7 +88,7 @@ def test_what_this_machines_rpm_has_in_its_database(
     subprocess.run(
         ["rpm", "-i", "--justdb", "--nodeps", "--dbpath", str(place),
          "--define", "_db_backend sqlite", str(tiny["binary"])],
-        check=True, capture_output=True, timeout=60,
+        check=True, capture_output=True, timeout=600,
     )  # fmt: skip
     (blob,) = iter_headers(str(tmp_path))
     check_blob(blob)

@@ -246,7 +246,7 @@ def test_options_change_a_configuration_as_in_mock(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     if "MISSING" in done.stderr:
         pytest.skip(f"{PYTHON} lacks mock's dependencies: {done.stderr.strip()}")

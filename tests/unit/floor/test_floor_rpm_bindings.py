@@ -22,7 +22,7 @@ def load(*packages: Path, system: Path) -> str:
         f"print(rpm_bindings.load([{str(system)!r}]))"
     )
     argv = [sys.executable, "-I", "-c", script]
-    return subprocess.check_output(argv, text=True, stderr=subprocess.STDOUT, timeout=60).strip()
+    return subprocess.check_output(argv, text=True, stderr=subprocess.STDOUT, timeout=600).strip()
 
 
 @pytest.fixture

@@ -272,7 +272,7 @@ print(json.dumps(found))
 @pytest.mark.skipif(not SOURCE, reason="needs a mock checkout: set MOCK_CLOUD_TEST_MOCK_SOURCE")
 def test_all_options_of_mock_are_there_under_mocks_names() -> None:
     done = subprocess.run(
-        [PYTHON, "-c", UPSTREAM, SOURCE], capture_output=True, text=True, check=True, timeout=60
+        [PYTHON, "-c", UPSTREAM, SOURCE], capture_output=True, text=True, check=True, timeout=600
     )
     upstream: dict[str, str] = __import__("json").loads(done.stdout)
     ours = {name: option.dest for group in GROUPS for option in group.options

@@ -119,7 +119,7 @@ def test_nobody_reads_the_output(place: Path) -> None:
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=30,
+        timeout=600,
         check=False,
     )
     os.close(writer)

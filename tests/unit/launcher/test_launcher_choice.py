@@ -54,7 +54,7 @@ def _mock(place: Path, *words: str, **env: str) -> subprocess.CompletedProcess[s
     }
     argv = [sys.executable, "-m", "mock_cloud.launcher", "--configdir", str(place / "mock"), *words]
     return subprocess.run(
-        argv, env=environ, capture_output=True, text=True, timeout=30, check=False
+        argv, env=environ, capture_output=True, text=True, timeout=600, check=False
     )
 
 

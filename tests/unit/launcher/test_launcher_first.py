@@ -153,7 +153,7 @@ def launch(place: Path, *words: str, **more: str) -> subprocess.CompletedProcess
     }
     argv = [sys.executable, "-m", "mock_cloud.launcher", "--configdir", str(place / "etc"), *words]
     return subprocess.run(
-        argv, env=environ, capture_output=True, text=True, timeout=30, check=False
+        argv, env=environ, capture_output=True, text=True, timeout=600, check=False
     )
 
 

@@ -67,7 +67,7 @@ def call(mockbuild: Path, expression: str, **env: str) -> subprocess.CompletedPr
         env=environ,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=600,
         check=False,
     )
 

@@ -231,7 +231,7 @@ os.kill(os.getpid(), 9)
 
 
 def test_what_a_killed_attempt_left_is_removed_a_live_one_is_not(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", DIE, str(tmp_path)], check=False, timeout=60)
+    subprocess.run([sys.executable, "-c", DIE, str(tmp_path)], check=False, timeout=600)
     assert (tmp_path / ".mock-cloud-dead/half.rpm").exists()
     with ResultDir.open(tmp_path) as results, results.stage("live") as staging:
         assert not (tmp_path / ".mock-cloud-dead").exists()
@@ -367,7 +367,7 @@ def test_a_directory_of_somebody_else_has_exit_code_70(tmp_path: Path) -> None:
         "try: ResultDir.open(Path(sys.argv[1]))\n"
         "except ResultDirError as error: sys.exit(error.exit_code)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, timeout=600)
     assert done.returncode == 70
 
 
@@ -379,12 +379,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("needs mount")
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(point)],
-        check=False, capture_output=True, timeout=30,
+        check=False, capture_output=True, timeout=600,
     )  # fmt: skip
     if mounted.returncode:
         pytest.skip("needs the right to mount a tmpfs")
     yield point
-    subprocess.run(["umount", str(point)], check=True, timeout=30)
+    subprocess.run(["umount", str(point)], check=True, timeout=600)
 
 
 def test_results_that_do_not_fit_are_refused_before_the_first_byte(small_disk: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_checkout(program: MockProgram, tmp_path: Path) -> None:
     (repository / "thing.spec").write_text(SPEC)
     who = ("-c", "user.name=a", "-c", "user.email=a@b")
     for words in (("init", "-q"), ("add", "."), (*who, "commit", "-qm", "first")):
-        subprocess.run(["git", "-C", str(repository), *words], check=True, timeout=30)
+        subprocess.run(["git", "-C", str(repository), *words], check=True, timeout=600)
     opts = settings(git_get=f"git clone {repository} SCM_PKG")
     with checked_out(LINE, opts, program, Console()) as line:
         assert Path(str(line.spec)).read_text().startswith("Name: thing")
