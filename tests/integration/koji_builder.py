@@ -146,6 +146,7 @@ class Builder:
         lines = [
             # kojibuilder has none that could be written to.
             f"mount --bind {self.place}/no-home {self.user.pw_dir}",
+            *self._mount_points(),
             f"mount --bind {self.place}/lib /var/lib/mock",
             f"mount -t overlay -o ro,lowerdir={lower}:/usr/bin mock-cloud-test /usr/bin",
             f"mount --bind {self.place}/etc /etc/mock",
@@ -153,6 +154,18 @@ class Builder:
             shlex.join(["exec", *driver]),
         ]
         return "\n".join(lines)
+
+    def _mount_points(self) -> list[str]:
+        """Commands that lay what a machine without mock does not have over its directories."""
+        lines = []
+        for point in (Path("/etc/mock"), Path("/var/lib/mock")):
+            if not point.is_dir():
+                layer = self.place / "points" / point.parent.name
+                for name in ("upper/mock", "work"):
+                    (layer / name).mkdir(parents=True, exist_ok=True)
+                over = f"lowerdir={point.parent},upperdir={layer}/upper,workdir={layer}/work"
+                lines.append(f"mount -t overlay -o {over} mock-cloud-test {point.parent}")
+        return lines
 
     def _write_conf(self, name: str) -> Path:
         path = self.place / f"{name}.conf"
