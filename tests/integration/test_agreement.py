@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -74,7 +73,8 @@ def local(
 ) -> Iterator[Side]:
     config = chroots.write(lab, mock.place / "etc", repository_url=f"{lab_repo.url}/dist")
     real_mock.configure(mock, config.path)
-    argv = [*_usual_rpm(mock.place), *mock.argv("--configdir", config.path, "-r", config.chroot())]
+    argv = mock.argv("--configdir", config.path, "-r", config.chroot())
+    argv = [*real_mock.usual_rpm(mock.place), *argv]
     names = {
         f"{mock.place}/lib": "basedir",
         str(mock.place / "mock-cache"): "cache",
@@ -84,21 +84,6 @@ def local(
     scratch = mock.place / "results"
     yield Side("local", argv, mock.environment, scratch, mock.user.pw_uid, known, names)
     mock.run("--configdir", config.path, "-r", config.chroot(), "--scrub=all").expect()
-
-
-def _usual_rpm(place: Path) -> list[str]:
-    """What stands before a command so that rpm has its database where mock expects it.
-
-    Debian's is in the user's home: it complains in mock's chroots, which mock reads as file names.
-    """
-    own = Path("/usr/lib/rpm/macros")
-    text, count = re.subn(r"(?m)^%_dbpath\s.*/\.rpmdb.*$", "%_dbpath /var/lib/rpm", own.read_text())
-    if not count:
-        return []
-    (place / "macros").write_text(text)
-    # An empty one: what is asked of it would make one, and leave it.
-    script = f'mount --bind "$0" {own} && mount -t tmpfs tmpfs /var/lib/rpm && exec "$@"'
-    return ["unshare", "--mount", "sh", "-c", script, str(place / "macros")]
 
 
 @pytest.fixture(scope="module")
