@@ -28,21 +28,24 @@ class Unpacker:
     """How members become files.
 
     `replace`: what is there already makes way, and directories are gone on with; else it is
-    FileExistsError. `mode_mask` is what files keep of their modes, and `directory_bits` what
-    directories have besides. `owners`: (uid, gid) by `Facts.owner`; without them all is
-    the caller's. `keeps_link` is asked with a link's place (names from where `fill` began) and
-    target; without it links may say anything, since nothing follows them. `read_blob` gives the
-    contents of a blob by its digest; without it an archive may have none. `on_member` is called
-    before each one.
+    FileExistsError. `keeps_directories`: those that are there keep their modes and times.
+    `mode_mask` is what files keep of their modes, and `directory_bits` what directories have
+    besides. `owners`: (uid, gid) by `Facts.owner`; without them all is the caller's. `keeps_link`
+    is asked with a link's place (names from where `fill` began) and target; without it links may
+    say anything, since nothing follows them. `read_blob` gives the contents of a blob by its
+    digest; without it an archive may have none. `on_member` is called before each one, `on_made`
+    with the descriptor of each file and directory that is new.
     """
 
     replace: bool = False
+    keeps_directories: bool = False
     mode_mask: int = 0o777
     directory_bits: int = 0o700
     owners: Sequence[tuple[int, int]] = ()
     keeps_link: Keep = lambda _place, _target: True
     read_blob: Callable[[str], Iterable[bytes]] | None = None
     on_member: Callable[[], None] = lambda: None
+    on_made: Callable[[int], None] = lambda _descriptor: None
 
     def unpack(self, reader: Reader, descriptor: int) -> None:
         """All of the archive into the open directory. TreeError, OSError."""
@@ -50,7 +53,7 @@ class Unpacker:
 
     def fill(self, reader: Reader, members: Iterator[Member], descriptor: int) -> None:
         """The members up to the end of the directory that was entered last."""
-        opened: list[tuple[int, Member]] = []
+        opened: list[tuple[int, Member, bool]] = []
         here = descriptor
         try:
             for member in members:
@@ -58,20 +61,21 @@ class Unpacker:
                 if member.kind is Kind.UP:
                     if not opened:
                         return
-                    ended, begun = opened.pop()
+                    ended, begun, is_new = opened.pop()
                     here = opened[-1][0] if opened else descriptor
-                    self._end_directory(ended, begun)
+                    self._end_directory(ended, begun, is_new)
                 elif member.kind is Kind.DIRECTORY:
+                    is_new = not stat.S_ISDIR(find_mode(here, member.name))
                     here = self._open_or_make(member.name, here)
-                    opened.append((here, member))
+                    opened.append((here, member, is_new))
                 elif member.kind is Kind.LINK:
-                    place = [*(begun.name for _, begun in opened), member.name]
+                    place = [*(begun.name for _, begun, _ in opened), member.name]
                     if self.keeps_link(place, member.target):
                         self._link(member, here)
                 else:
                     self._file(member, self._contents(reader, member), here)
         finally:
-            for left, _ in opened:
+            for left, _, _ in opened:
                 os.close(left)
 
     def _contents(self, reader: Reader, member: Member) -> Iterator[bytes]:
@@ -95,6 +99,7 @@ class Unpacker:
                 while view:
                     view = view[stream.write(view) :]
             self.set_facts(stream.fileno(), member)
+            self.on_made(stream.fileno())
         if self.replace:
             os.rename(_NEW, member.name, src_dir_fd=here, dst_dir_fd=here)
 
@@ -114,11 +119,14 @@ class Unpacker:
         os.mkdir(name, 0o700, dir_fd=here)
         return os.open(name, DIRECTORY_FLAGS, dir_fd=here)
 
-    def _end_directory(self, descriptor: int, member: Member) -> None:
+    def _end_directory(self, descriptor: int, member: Member, is_new: bool) -> None:
         try:
             # One that somebody else made stays as it is, unless owners are ours to decide.
-            if self.owners or os.fstat(descriptor).st_uid == os.geteuid():
+            others = not self.owners and os.fstat(descriptor).st_uid != os.geteuid()
+            if is_new or not (others or self.keeps_directories):
                 self.set_facts(descriptor, member)
+            if is_new:
+                self.on_made(descriptor)
         finally:
             os.close(descriptor)
 

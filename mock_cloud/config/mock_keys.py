@@ -137,12 +137,12 @@ PLUGINS_SENT: Final = {
 """Plugins that run on the node, with the options that travel as they are."""
 
 PLUGIN_OPTIONS: Final = {
-    ("bind_mount", "dirs"): "goes along; what is written there stays on the node",
+    ("bind_mount", "dirs"): "goes along; what is written there comes back",
     ("ccache", "dir"): "the node's own, emptied after each command",
     ("mount", "dirs"): "file systems of the kernel's own; others are refused",
     ("overlayfs", "base_dir"): "the node's own",
     ("root_cache", "dir"): "the node's own",
-    ("tmpfs", "keep_mounted"): "refused: nothing stays mounted on a node",
+    ("tmpfs", "keep_mounted"): "the chroot is on the node's disk then, where it is kept",
 }
 """Options of plugins that do not travel as they are, and why."""
 

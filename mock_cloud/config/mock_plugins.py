@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -120,8 +121,8 @@ def _adapt(
     if found.get("overlayfs_enable"):
         found["overlayfs_opts"]["base_dir"] = "{{cache_topdir}}/overlayfs"
     if found.get("tmpfs_enable") and expanded["tmpfs_opts"].get("keep_mounted"):
-        why = PLUGIN_OPTIONS["tmpfs", "keep_mounted"].removeprefix("refused: ")
-        _refuse("plugin_conf['tmpfs_opts']['keep_mounted']", why, "tmpfs")
+        found["tmpfs_enable"] = False  # it would end with the command, and the chroot with it
+        warnings.append("tmpfs: the chroot is kept mounted, which is on the node's disk")
 
 
 def _rows(expanded: Mapping[str, Any], plugin: str, width: int) -> list[list[str]]:
@@ -137,10 +138,19 @@ def _rows(expanded: Mapping[str, Any], plugin: str, width: int) -> list[list[str
 
 def _bound(rows: list[list[str]], carrier: Carrier, warnings: list[str]) -> list[list[str]]:
     what = "plugin_conf['bind_mount_opts']['dirs']"
-    found = [[carrier.path(Path(source), what), place] for source, place in rows]
-    if found:
-        places = ", ".join(place for _, place in found)
-        warnings.append(f"bind_mount: what the build writes to {places} stays on the node")
+    found, staying = [], []
+    for source, place in rows:
+        path = Path(source)
+        if path.is_dir() and os.access(path, os.W_OK | os.X_OK):
+            found.append([carrier.returned_tree(path, what), place])
+        else:
+            staying.append(place)
+            found.append([carrier.path(path, what), place])
+    if staying:
+        warnings.append(
+            f"bind_mount: what is written to {', '.join(staying)} stays on the node: here it is"
+            " no directory that you may write to"
+        )
     return found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.agent.job.request import JOB_DIRECTORY
+from mock_cloud.agent.job.request import JOB_DIRECTORY, OUTPUT
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
 from mock_cloud.invocation.hostfiles import HostFile
 from mock_cloud.invocation.names import find_name_problem, printable
@@ -29,10 +29,16 @@ _SECRET_BYTES: Final = 64 << 10
 
 
 class Carrier:
-    """Collects what goes along; says where each thing lies on the node."""
+    """Collects what goes along; says where each thing lies on the node.
+
+    `returns`: the directories here that get what a job writes to theirs, by the place of that on
+    the node. `packages`: which of them are for packages only.
+    """
 
     def __init__(self) -> None:
         self.files: dict[tuple[str, Path], HostFile] = {}
+        self.returns: dict[str, Path] = {}
+        self.packages: set[str] = set()
         self._taken: set[tuple[str, str]] = set()
 
     def file(self, path: Path, what: str, *, max_bytes: int = DIRECTORY_MAX_BYTES) -> str:
@@ -71,6 +77,30 @@ class Carrier:
         if path.is_dir():
             return self.tree(path, what, max_bytes=max_bytes)
         return self.file(path, what, max_bytes=max_bytes)
+
+    def returned_tree(self, path: Path, what: str) -> str:
+        """A directory that goes along, and gets what a job writes to it."""
+        place = self.tree(path, what)
+        self.returns[place.removeprefix(f"{JOB_DIRECTORY}/")] = path.resolve()
+        return place
+
+    def output(self, path: Path, what: str) -> str:
+        """A directory, empty on the node, of which the packages come to `path` here. ConfigError.
+
+        `path` is made then, if only the one above it is there.
+        """
+        real = path.resolve()
+        holder = real if real.is_dir() else real.parent
+        if not holder.is_dir() or (holder != real and real.exists()):
+            raise ConfigError(f"{what}: {printable(str(real))} is no directory")
+        if not os.access(holder, os.W_OK | os.X_OK):
+            raise ConfigError(f"{what}: cannot write to {printable(str(holder))}")
+        place = next((name for name in self.packages if self.returns[name] == real), "")
+        if not place:
+            place = f"{OUTPUT}/{len(self.packages)}"
+            self.returns[place] = real
+            self.packages.add(place)
+        return f"{JOB_DIRECTORY}/{place}"
 
     def _place(self, path: Path, role: str) -> str:
         real = path.resolve()  # a link to a directory is that directory

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from mock_cloud.agent.job.request import JOB_DIRECTORY
 from mock_cloud.errors import UnsupportedByEngine
@@ -40,8 +41,15 @@ LEFT: Final = frozenset({
 COPYOUT: Final = f"{JOB_DIRECTORY}/copyout"
 """Where mock puts what --copyout copies."""
 
+PACKAGE_MANAGER_MODES: Final = ("pm-cmd", "yum-cmd", "dnf-cmd")
+
+DESTINATIONS: Final = ("--destdir", "--downloaddir")
+"""Options of dnf that name a directory for packages."""
+
 _FLAGS: Final = {"remove_snapshot": "--remove-snapshot"}
 _PACKAGE_MANAGER_PATHS: Final = ("-c", "--config", "--installroot")
+_WRITING_COMMANDS: Final = ("debug-dump", "debug-restore", "reposync")
+_WRITING_OPTIONS: Final = ("--debugsolver", "--store")
 
 
 def mock_words(line: CommandLine, files: list[HostFile], carrier: Carrier) -> list[str]:
@@ -121,8 +129,8 @@ def _arguments(line: CommandLine, files: list[HostFile], carrier: Carrier) -> It
         target = _only(files, "copyout")
         # mock distinguishes a directory to copy into from a name to give.
         yield COPYOUT if target.path.is_dir() else f"{COPYOUT}/{target.name}"
-    elif line.mode in ("pm-cmd", "yum-cmd", "dnf-cmd"):
-        yield from (_package_manager_word(word, carrier) for word in line.args)
+    elif line.mode in PACKAGE_MANAGER_MODES:
+        yield from _package_manager_words(line, carrier)
     else:
         yield from line.args
 
@@ -131,15 +139,45 @@ def _specs(line: CommandLine) -> tuple[str, ...]:
     return ("spec",) if line.mode == "installdeps" else ()
 
 
+def _package_manager_words(line: CommandLine, carrier: Carrier) -> Iterator[str]:
+    """For a package manager that runs on the node, where the user's directories are not."""
+    command = next((word for word in line.args if not word.startswith("-")), "")
+    if command in _WRITING_COMMANDS:
+        _refuse_word(command, "it writes to directories of its own, which stay on the node")
+    if os.access(Path.cwd(), os.W_OK | os.X_OK):
+        carrier.output(Path.cwd(), f"--{line.mode}")
+    words = iter(line.args)
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option in DESTINATIONS:
+            value = value if equals else next(words, "")
+            if not value:
+                yield word  # dnf has its own words for that
+                return
+            yield f"{option}={carrier.output(Path(value), option)}"
+        else:
+            yield _package_manager_word(word, carrier)
+
+
 def _package_manager_word(word: str, carrier: Carrier) -> str:
-    if word.partition("=")[0] in _PACKAGE_MANAGER_PATHS or "file://" in word:
-        raise UnsupportedByEngine(
-            f"{printable(word)}: the package manager runs on the node, which has no such file",
-            hint="name RPM files themselves: they go along",
-        )
+    option, _, value = word.removeprefix("--setopt=").partition("=")
+    if option in _PACKAGE_MANAGER_PATHS or "file://" in word:
+        _refuse_word(word, "the package manager runs on the node, which has no such file")
+    if option in _WRITING_OPTIONS or (option.endswith(("dir", "path")) and "/" in value):
+        _refuse_word(word, "it names a place on the node, where what is written stays")
+    if option == "--repofrompath" and value.partition(",")[2].startswith("/"):
+        _refuse_word(word, "the package manager runs on the node, which has no such directory")
     if find_package_file(word) is None:
         return word
     return carrier.file(Path(word), "the package", max_bytes=IMAGE_MAX_BYTES)
+
+
+def _refuse_word(word: str, why: str) -> NoReturn:
+    raise UnsupportedByEngine(
+        f"{printable(word)}: {why}",
+        hint="RPM files that are named go along; packages come into the directory where you are,"
+        " or the one that --destdir or --downloaddir names",
+    )
 
 
 def _only(files: list[HostFile], role: str) -> HostFile:

@@ -16,7 +16,7 @@ from mock_cloud.errors import (
     TransportError,
 )
 from mock_cloud.remote.replies import JobEnd
-from mock_cloud.session.copyout import unpack_copyout
+from mock_cloud.session.copyout import bring_back, unpack_copyout
 from mock_cloud.session.job import Run
 from mock_cloud.session.results import collect
 
@@ -43,6 +43,14 @@ def publish(this: Run, end: JobEnd, look_again: Callable[[], None]) -> None:
     shadow = this.mirror.shadow
     if shadow is not None and end.exit not in (None, EXIT_INFRASTRUCTURE):
         shadow.collect(this.channel, this.job, end, console)
+    if this.work.returning and end.exit not in (None, EXIT_INFRASTRUCTURE):
+        try:
+            bring_back(
+                this.channel, this.job, this.work.returning, this.mirror.resultdir.path, console
+            )
+        except InputError:
+            this.leased.spared = True  # as below
+            raise
     if line.mode == "copyout" and this.work.copyout is not None and end.exit in (0, 1):
         try:
             # 1: some of it could not be copied, and mock copies the rest.

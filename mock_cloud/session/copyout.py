@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What --copyout brings back, put where the user said: by mock's rules, and nothing else."""
+"""What comes back to places the user named: what --copyout copied, and what a job wrote."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
-from mock_cloud.agent.job.request import COPYOUT_NAME
+from mock_cloud.agent.job.request import COPYOUT_NAME, GAINS_NAME
 from mock_cloud.errors import InputError, ResultError, TransportError
 from mock_cloud.invocation.names import printable
 from mock_cloud.remote.download import Fetch
@@ -19,6 +20,10 @@ from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results.archive import unpack
 from mock_cloud.results.disk import check_space, translate
 from mock_cloud.results.owner import give_tree
+from mock_cloud.results.returning import Returning, put_back
+from mock_cloud.session.console import Console
+
+_LEFT_OUT_SHOWN: Final = 5
 
 
 def fetch_archive(channel: TrustedChannel, job: str, listed: ResultFile, directory: Path) -> Path:
@@ -34,6 +39,28 @@ def fetch_archive(channel: TrustedChannel, job: str, listed: ResultFile, directo
     except OSError as error:
         raise translate(error, path) from error
     return path
+
+
+def bring_back(
+    channel: TrustedChannel,
+    job: str,
+    returning: Sequence[Returning],
+    scratch_in: Path,
+    console: Console,
+) -> None:
+    """Put what the job wrote into directories of the caller's there; a warning names what stays.
+
+    The archive is fetched into the directory `scratch_in`. ResultError, InputError.
+    """
+    archive = next((file for file in channel.results(job) if file.name == GAINS_NAME), None)
+    if archive is None:
+        return
+    places = {str(number): place for number, place in enumerate(returning)}
+    with tempfile.TemporaryDirectory(prefix=".mock-cloud-", dir=scratch_in) as scratch:
+        left_out = put_back(fetch_archive(channel, job, archive, Path(scratch)), places)
+    if left_out:
+        shown = ", ".join(map(printable, left_out[:_LEFT_OUT_SHOWN]))
+        console.warning(f"{len(left_out)} files that were written stay on the node: {shown}")
 
 
 def unpack_copyout(

@@ -32,11 +32,13 @@ from mock_cloud.config.isolation import isolation_warnings
 from mock_cloud.config.repositories import are_signed
 from mock_cloud.config.tunnel import Repositories
 from mock_cloud.config.values import read_flag, read_texts
+from mock_cloud.errors import UnsupportedByEngine
 from mock_cloud.invocation import CommandLine, HostFile, host_inputs
 from mock_cloud.invocation.carrying import Carrier
 from mock_cloud.invocation.hostfiles import node_args, shown_names
-from mock_cloud.invocation.mock_words import mock_words
+from mock_cloud.invocation.mock_words import DESTINATIONS, PACKAGE_MANAGER_MODES, mock_words
 from mock_cloud.remote.upload import Blob
+from mock_cloud.results.returning import Returning
 from mock_cloud.session.engine import Engine
 from mock_cloud.session.keyboard import find_terminal
 from mock_cloud.session.packing import (
@@ -58,10 +60,14 @@ _FRESH_MODES: Final = ("rebuild", "buildsrpm", "init", "calculatedeps")
 
 @dataclass(frozen=True, slots=True)
 class MockOrder:
-    """For the mock engine: the run, without the configuration, which waits for the tunnel."""
+    """For the mock engine: the run, without the configuration, which waits for the tunnel.
+
+    `returning` are the directories here for what it has in `MockRun.returns`.
+    """
 
     run: MockRun
     config: MockConfig
+    returning: tuple[Returning, ...] = ()
 
     def settled(self, tunnel: Tunnel) -> MockRun:
         """With the repositories as `tunnel` leads to them."""
@@ -105,6 +111,11 @@ class Work:
     @property
     def uses_mock(self) -> bool:
         return isinstance(self.order, MockOrder)
+
+    @property
+    def returning(self) -> tuple[Returning, ...]:
+        """Directories here that get what the job writes, by their numbers on the node."""
+        return self.order.returning if isinstance(self.order, MockOrder) else ()
 
     @property
     def blobs(self) -> list[Blob]:
@@ -225,19 +236,45 @@ def _mock(line: CommandLine, opts: ConfigOpts, engine: Engine) -> Order:
     carrier = Carrier()
     config = mock_config(opts, line, carrier, code_travels=engine.kit is not None)
     kit = [] if engine.kit is None else [HostFile(KIT_NAME, "kit", engine.kit.path)]
+    argv = mock_words(line, host_inputs(line), carrier)
+    if line.mode in PACKAGE_MANAGER_MODES:
+        _check_bootstrap(line, opts)
     run = MockRun(
         root=config.root,
         chroot_name=config.chroot_name,
-        argv=mock_words(line, host_inputs(line), carrier),
+        argv=argv,
         config="",
         chrootuid=config.chrootuid,
         logging=read_logging(opts, Path(line.configdir or MOCK_CONFIG_DIR)),
         kit=KIT_NAME if kit else "",
         foreign=_runs_foreign_code(line, opts) or not config.repositories.are_signed,
+        returns=list(carrier.returns),
+        cwd=_cwd(line, carrier),
     )
     repositories = config.repositories.of_chroot(read_texts(opts, "environment"))
     files = (*config.repositories.keys, *carrier.files.values(), *kit)
-    return MockOrder(run, config), repositories, files
+    returning = [Returning(path, place in carrier.packages)
+                 for place, path in carrier.returns.items()]  # fmt: skip
+    return MockOrder(run, config, tuple(returning)), repositories, files
+
+
+def _cwd(line: CommandLine, carrier: Carrier) -> str:
+    """Where a package manager is run: what it leaves there comes into the caller's directory."""
+    if line.mode not in PACKAGE_MANAGER_MODES:
+        return ""
+    here = Path.cwd().resolve()
+    return next((place for place, path in carrier.returns.items() if path == here), "")
+
+
+def _check_bootstrap(line: CommandLine, opts: ConfigOpts) -> None:
+    """In a bootstrap chroot mock's package manager knows no directory of the caller's."""
+    named = any(word.startswith(DESTINATIONS) for word in line.args)
+    if read_flag(opts, "use_bootstrap", True) and (named or "download" in line.args):
+        raise UnsupportedByEngine(
+            f"--{line.mode}: mock runs the package manager in its bootstrap chroot, where what it"
+            " downloads stays",
+            hint="--no-bootstrap-chroot",
+        )
 
 
 def _runs_foreign_code(line: CommandLine, opts: ConfigOpts) -> bool:

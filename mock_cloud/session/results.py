@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.agent.engine.shadow import ARCHIVE_NAME
-from mock_cloud.agent.job.request import COPYOUT_NAME, SCAN, SCAN_ARCHIVE
+from mock_cloud.agent.job.request import COPYOUT_NAME, GAINS_NAME, SCAN, SCAN_ARCHIVE
 from mock_cloud.agent.job.terminal import STDOUT, TerminalDecoder, TerminalError
 from mock_cloud.config import chain_results
 from mock_cloud.config.defaults import ConfigOpts
@@ -190,7 +190,7 @@ def collect(
     whole = [
         file
         for file in listed
-        if file.name not in (COPYOUT_NAME, ARCHIVE_NAME)
+        if file.name not in (COPYOUT_NAME, ARCHIVE_NAME, GAINS_NAME)
         and (file.name.endswith(".log") or not logs_only)
     ]
     rest = []

@@ -210,13 +210,61 @@ def test_files_of_this_machine_go_along(
     dirs = [(str(tmp_path / "data"), "/mnt/data")]
     configured(f"config_opts['plugin_conf']['bind_mount_opts']['dirs'] = {dirs}\n")
     ended = user.mock("--init").expect()
-    assert "/mnt/data stays on the node" in ended.stderr
+    assert "stays on the node" not in ended.stderr
     assert in_chroot(user, "cat /mnt/data/file") == "data"
     # mock gives it to builds only.
     (tmp_path / "own.spec").write_text(SPEC.format(summary="it says %{?greeting}"))
     words = ("--macro-file", tmp_path / "macros", "--resultdir", tmp_path / "r")
     user.mock("--buildsrpm", *words, "--spec", tmp_path / "own.spec").expect()
     assert b"it says hello" in (tmp_path / "r/own-1-1.src.rpm").read_bytes()
+
+
+def test_what_is_written_to_bound_directories_comes_back(user: User, tmp_path: Path) -> None:
+    work, place = tmp_path / "work", tmp_path / "place"
+    (place / "sub").mkdir(parents=True)
+    work.mkdir()
+    (place / "old").write_text("old")
+    (place / "sub/same").write_text("same")
+    bound = f"[('{place}', '/mnt/place'), ('{work}', '/mnt/work')]"
+    words = (f"--plugin-option=bind_mount:dirs={bound}",)
+    script = (
+        "cd /mnt/place; echo changed >old; mkdir -p new/dir; echo n >sub/new; rm sub/same;"
+        " ln -s old link; mkfifo pipe; echo made >/mnt/work/made; chmod 6755 old; exit 3"
+    )
+    ended = user.mock(*words, "--chroot", script).expect(3)  # a failure is no reason to lose it
+    assert "pipe' does not go back: it is a named pipe" in ended.stderr
+    assert (place / "old").read_text() == "changed\n"
+    assert (place / "old").stat().st_mode & 0o7777 == 0o755
+    assert (place / "sub/new").read_text() == "n\n" and (place / "new/dir").is_dir()
+    assert (place / "link").readlink() == Path("old")
+    assert (place / "sub/same").read_text() == "same"
+    assert names(work) == {"made"} and names(place) == {"old", "sub", "new", "link"}
+    user.mock(*words, "--shell", "cat /mnt/work/made >>/mnt/work/made2").expect()
+    assert (work / "made2").read_text() == "made\n"
+
+
+def test_downloads_come_to_the_caller(user: User, tmp_path: Path) -> None:
+    """As shared scripts call it: where one is, and into a directory that is named."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    install = ("--dnf-cmd", "--", "install", "-y", "--downloadonly")
+    user.mock(*install, "--downloaddir=.", "unzip", cwd=here).expect()
+    user.mock(*install, f"--downloaddir={there}", "unzip", cwd=tmp_path).expect()
+    assert len(names(here)) == 1 and names(here) == names(there)
+    assert next(here.iterdir()).read_bytes()[:4] == b"\xed\xab\xee\xdb"
+    ended = user.mock(*install, f"--downloaddir={tmp_path}/no/where", "unzip").expect(3)
+    assert "is no directory" in ended.stderr and "node trusted" not in ended.stderr
+    ended = user.mock("--bootstrap-chroot", *install, "--downloaddir=.", "unzip").expect(50)
+    assert "--no-bootstrap-chroot" in ended.stderr
+
+
+def test_a_chroot_that_is_kept_mounted_is_kept(user: User) -> None:
+    words = ("--enable-plugin=tmpfs", "--plugin-option=tmpfs:keep_mounted=True",
+             "--plugin-option=tmpfs:required_ram_mb=1")  # fmt: skip
+    ended = user.mock(*words, "--chroot", "touch /opt/kept").expect()
+    assert "on the node's disk" in ended.stderr
+    user.mock(*words, "--chroot", "ls /opt/kept").expect()
 
 
 @pytest.mark.parametrize(

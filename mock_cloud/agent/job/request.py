@@ -42,6 +42,10 @@ RESULT_DEPTH_MAX: Final = 8
 COPYOUT_NAME: Final = "copyout.tree"
 """The archive of what --copyout brings, among a job's results."""
 
+GAINS_NAME: Final = "gains.tree"
+"""The result: an archive with a directory for each of `MockRun.returns`, called by its number.
+Only those that gained anything."""
+
 SCAN: Final = "chroot_scan"
 """The directory that mock's plugin of this name makes beside the logs; it travels as an archive."""
 
@@ -49,6 +53,10 @@ SCAN_ARCHIVE: Final = f"{SCAN}.tree"
 
 JOB_DIRECTORY: Final = "@MOCK_CLOUD_JOB@"
 """What stands for the job's directory in the words and the configuration of a `MockRun`."""
+
+TREES: Final = "inputs/tree"
+OUTPUT: Final = "output"
+"""Directories in it: with the inputs of role tree, and with those for what a job makes."""
 
 TUNNEL_PROXY: Final = "http://tunnel.mock-cloud.invalid:3128"
 """In a dnf.conf: the way through the controller.
@@ -164,6 +172,10 @@ class MockRun:
     where inputs lie as inputs/ROLE/NAME; those of archives are unpacked there, a tree
     as inputs/tree/NAME, the others as inputs/ROLE/…. For --copyout there is an
     empty directory copyout; what mock puts into it is the result copyout.tree.
+
+    `returns` are directories there, inputs/tree/NAME or output/NAME, the latter made empty: what a
+    job adds to them or changes in them is the result gains.tree. mock is run in `cwd`, one of them;
+    empty: in /.
     """
 
     root: str
@@ -174,6 +186,8 @@ class MockRun:
     logging: str = ""
     kit: str = ""
     foreign: bool = False
+    returns: list[str] = field(default_factory=list)
+    cwd: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +265,7 @@ def parse_request(data: bytes) -> JobRequest:
         raise RequestError(f"unknown mode {request.mode!r}")
     if not 0 <= request.tunnel_port < 1 << 16:
         raise RequestError(f"there is no port {request.tunnel_port}")
-    if request.shadow is not None:
-        _check_shadow(request.shadow)
+    _check_directories(request)
     for item in request.inputs:
         if not _is_bare(item.name):
             raise RequestError(f"input name {item.name!r} is not a bare file name")
@@ -283,6 +296,22 @@ def can_travel(name: str) -> bool:
 def tunnel_url(request: JobRequest) -> str:
     """What takes the place of `TUNNEL_PROXY`."""
     return f"http://127.0.0.1:{request.tunnel_port}" if request.tunnel_port else TUNNEL_PROXY
+
+
+def _check_directories(request: JobRequest) -> None:
+    if request.shadow is not None:
+        _check_shadow(request.shadow)
+    if request.mock is not None:
+        _check_returns(request.mock)
+
+
+def _check_returns(run: MockRun) -> None:
+    for place in run.returns:
+        directory, _, name = place.rpartition("/")
+        if directory not in (TREES, OUTPUT) or not _is_bare(name):
+            raise RequestError(f"{place!r} is no directory whose contents could return")
+    if run.cwd and run.cwd not in run.returns:
+        raise RequestError(f"mock cannot be run in {run.cwd!r}, which does not return")
 
 
 def _check_shadow(order: ShadowOrder) -> None:

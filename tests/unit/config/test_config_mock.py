@@ -177,7 +177,16 @@ def test_bound_directories_go_along(portable: Any, tmp_path: Path) -> None:
         [f"{INPUTS}/tree/data", "/data"], [f"{INPUTS}/tree/2.data", "/more"],
         [f"{INPUTS}/file/x", "/x"],
     ]  # fmt: skip
-    assert any("/data, /more, /x stays on the node" in text for text in config.warnings)
+    assert any("written to /x stays on the node" in text for text in config.warnings)
+
+
+def test_a_chroot_that_is_kept_mounted_is_on_the_disk(portable: Any) -> None:
+    text = "config_opts['plugin_conf']['tmpfs_enable'] = True\n"
+    assert json.loads(portable.config(text).to_json())["plugin_conf"]["tmpfs_enable"] is True
+    text += "config_opts['plugin_conf']['tmpfs_opts']['keep_mounted'] = True\n"
+    config = portable.config(text)
+    assert json.loads(config.to_json())["plugin_conf"]["tmpfs_enable"] is False
+    assert any("tmpfs" in warning for warning in config.warnings)
 
 
 @pytest.mark.parametrize(
@@ -200,8 +209,6 @@ def test_bound_directories_go_along(portable: Any, tmp_path: Path) -> None:
          "/no/where"),
         ("config_opts['plugin_conf']['mount_opts']['dirs'] = [('/dev/sda', '/x', 'ext4', '')]",
          "/dev/sda"),
-        ("config_opts['plugin_conf']['tmpfs_enable'] = True\n"
-         "config_opts['plugin_conf']['tmpfs_opts']['keep_mounted'] = True", "keep_mounted"),
         ("config_opts['macrofile'] = '/no/macros'", "/no/macros"),
         ("config_opts['bootstrap_image'] = 'dir:/no/image'", "/no/image"),
         ("config_opts['dnf.conf'] += '[l]\\nbaseurl=http://l\\npassword=sesame\\n'", "password"),

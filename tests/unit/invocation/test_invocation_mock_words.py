@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.agent.job.request import JOB_DIRECTORY
-from mock_cloud.errors import UnsupportedByEngine
+from mock_cloud.errors import ConfigError, UnsupportedByEngine
 from mock_cloud.invocation import CommandLine, host_inputs, parse_command_line
 from mock_cloud.invocation.carrying import Carrier
 from mock_cloud.invocation.mock_words import FOLDED, LEFT, SAID, mock_words
@@ -115,6 +115,30 @@ def test_packages_among_the_words_of_a_package_manager_go_along(tiny: Mapping[st
     for word in ("--config=/etc/my.conf", "--repofrompath=x,file:///srv/x"):
         with pytest.raises(UnsupportedByEngine, match="no such file"):
             words("--pm-cmd", "--", "install", word)
+
+
+def test_downloads_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    out = f"{JOB_DIRECTORY}/output"
+    for given, expected in (
+        (["download", "x"], ["download", "x"]),
+        (["download", "--destdir", "there", "x"], ["download", f"--destdir={out}/1", "x"]),
+        (["install", f"--downloaddir={tmp_path}"], ["install", f"--downloaddir={out}/0"]),
+        (["download", "--destdir=new"], ["download", f"--destdir={out}/1"]),
+    ):
+        carrier = Carrier()
+        line = parse_command_line(["--pm-cmd", "--", *given], {})
+        assert mock_words(line, host_inputs(line), carrier) == ["--pm-cmd", "--", *expected]
+        assert carrier.returns["output/0"] == tmp_path and set(carrier.returns) == carrier.packages
+    (tmp_path / "file").touch()
+    for word in ("--destdir=/no/such/place", "--downloaddir=file"):
+        with pytest.raises(ConfigError, match="is no directory"):
+            words("--pm-cmd", "--", "download", word)
+    for word in ("reposync", "debug-dump", "--debugsolver", "--setopt=cachedir=/x", "--store=x",
+                 "--repofrompath=x,/srv"):  # fmt: skip
+        with pytest.raises(UnsupportedByEngine, match=word.split(",")[0]):
+            words("--pm-cmd", "--", word)
 
 
 def test_a_hermetic_build(tiny: Mapping[str, Path], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from mock_cloud.agent.engine.interactive import terminal_of
 from mock_cloud.agent.engine.mock import places, plugins
 from mock_cloud.agent.engine.mock.accounts import USER, write_accounts
 from mock_cloud.agent.engine.mock.config import chroot_digest, place, plugin_directory, write_config
+from mock_cloud.agent.engine.mock.gains import Gains
 from mock_cloud.agent.engine.mock.inputs import lay_out, link_earlier, unpack_kit
 from mock_cloud.agent.engine.mock.output import Filter
 from mock_cloud.agent.engine.mock.state import MockState
@@ -25,8 +26,10 @@ from mock_cloud.agent.engine.shadow import Shadow
 from mock_cloud.agent.engine.space import SpaceWatch
 from mock_cloud.agent.job.request import (
     COPYOUT_NAME,
+    GAINS_NAME,
     SCAN,
     SCAN_ARCHIVE,
+    TREES,
     MockRun,
     can_travel,
     tunnel_url,
@@ -116,6 +119,7 @@ class MockEngine:
         self._state.check_cached(chroot_digest(run))
         if job.request.mode == "chain":
             link_earlier(job, (run.chrootuid, gid))
+        gains = self._begin_gains(layout)
         self._begin_shadow()
         try:
             code = self._run_mock([*script, *self._words(layout)], layout, gid)
@@ -126,6 +130,15 @@ class MockEngine:
                 remove_earlier(job.results)
             if job.request.mode == "copyout":
                 _pack(layout.inside(places.COPYOUT), os.path.join(job.results, COPYOUT_NAME))
+            for problem in gains.pack(os.path.join(job.results, GAINS_NAME)):
+                _, _, path = problem.path.removeprefix(layout.top).rpartition(f"/{TREES}/")
+                job.logs.warning(f"{path!a} does not go back: {problem.why}")
+
+    def _begin_gains(self, layout: places.Places) -> Gains:
+        inside = [layout.inside(f"{places.HERE}/{name}") for name in self._run.returns]
+        for path in inside:
+            os.makedirs(path, mode=0o755, exist_ok=True)  # trees are there
+        return Gains({str(number): path for number, path in enumerate(inside)})
 
     def _begin_shadow(self) -> None:
         """What the controller shares with the chroot goes into one that is there already.
@@ -175,6 +188,9 @@ class MockEngine:
         for word in run.argv:
             yield place(word)
 
+    def _cwd(self) -> str:
+        return f"{places.HERE}/{self._run.cwd}" if self._run.cwd else "/"
+
     def _run_mock(self, argv: list[str], layout: places.Places, gid: int) -> int:
         job = self._job
         watch = SpaceWatch((layout.chroots, job.directory, "/var/tmp"))  # noqa: S108
@@ -188,7 +204,9 @@ class MockEngine:
         if pty:
             size, term = terminal_of(pty)
             environment["TERM"] = term or environment["TERM"]
-        place = processes.Place(layout.tree(), may_mount=True, environment=environment)
+        place = processes.Place(
+            layout.tree(), may_mount=True, environment=environment, cwd=self._cwd()
+        )
         program = Program(argv, place, tick)
         if pty:
             code = on_terminal(program, "", 0, size, job.directory, output.write)
