@@ -7,7 +7,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
+from mock_cloud.cloud.apis.calls import looking
 from mock_cloud.cloud.findings import Finding, look
 from mock_cloud.cloud.listing import list_rows
 from mock_cloud.cloud.owner import local_owner
@@ -22,6 +24,9 @@ from mock_cloud.session.state import state_dir
 from mock_cloud.session.toolkits import toolkits_dir
 from mock_cloud.settings import Remote, ToolkitSettings
 from mock_cloud.toolkit import own_arch, pack, toolkit_for
+
+_LOOK_S: Final = 10.0
+"""For each call to a cloud: whoever asks what is missing does not want to wait for an outage."""
 
 
 def examine_machine(configdir: Path | None) -> list[Finding]:
@@ -59,7 +64,8 @@ def examine_remote(remote: Remote) -> list[Finding]:
         provider = find_provider(remote.provider, state_dir(), remote)
     except MockCloudError as error:
         return [*findings, Finding("provider", False, error.message, error.hint or "")]
-    return [*findings, *provider.examine()]
+    with looking(_LOOK_S):
+        return [*findings, *provider.examine()]
 
 
 def _state() -> str:

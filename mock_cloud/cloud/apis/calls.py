@@ -113,8 +113,12 @@ class Calls:
         self.count = 0
         self._judge = judge
         self._breaker = breaker if breaker is not None else breaker_of(service)
-        self._timeout_s = timeout_s
+        self._longest_s = timeout_s
         self._on_phase: OnPhase = _tell_listener
+
+    @property
+    def _timeout_s(self) -> float:
+        return min(self._longest_s, *_looks)
 
     @contextmanager
     def telling(self, on_phase: OnPhase) -> Iterator[None]:
@@ -375,6 +379,19 @@ def _pause_s(tries: int, diagnosis: Diagnosis) -> float:
     """Full jitter (AWS Architecture Blog, "Exponential Backoff and Jitter"), not before wished."""
     ceiling_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(tries, 10))
     return diagnosis.retry_after_s + random.uniform(0.0, ceiling_s)  # noqa: S311 (no secret)
+
+
+_looks: list[float] = [float("inf")]
+
+
+@contextmanager
+def looking(timeout_s: float) -> Iterator[None]:
+    """Within the block no call takes longer: somebody only looks whether all is well."""
+    _looks.append(timeout_s)
+    try:
+        yield
+    finally:
+        _looks.pop()
 
 
 _listeners: list[OnPhase] = []

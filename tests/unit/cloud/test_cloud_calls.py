@@ -188,3 +188,15 @@ def test_waiting_for_an_api_is_told_at_once() -> None:
         calls.read("look", failing(unreached(), unreached()))
     assert told[0].startswith("waiting for lab, for up to 5 s: no connection")
     assert not told[1].startswith("waiting")
+
+
+def test_who_only_looks_waits_less() -> None:
+    calls = make_calls(timeout_s=60)
+    endless = failing(*[http(502) for _ in range(100)])
+    with calls_module.looking(0.3), pytest.raises(CloudIsOut, match=r"tries in 0\.3 s"):
+        calls.read("look", endless)
+    told: list[str] = []
+    fresh = make_calls(timeout_s=60)
+    with fresh.telling(told.append):
+        fresh.read("look", failing(unreached()))
+    assert "for up to 60 s" in told[0]

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.cli import main
+from mock_cloud.cloud.findings import look
 from mock_cloud.config import load_config_opts
 from mock_cloud.errors import ConfigError
+from mock_cloud.session import health
 
 
 @pytest.fixture(autouse=True)
@@ -46,16 +48,12 @@ def test_each_mistake_has_a_hint(
     assert said[-1].startswith("       ") and hint in said[-1]
 
 
-def test_doctor_sees_a_state_directory_that_nothing_can_be_leased_with(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_doctor_sees_a_state_directory_that_nothing_can_be_leased_with(home: Path) -> None:
     (home / "mock-cloud").mkdir()
     (home / "mock-cloud/owner-id").write_text("garbage\n")
-    assert main(["doctor", "--configdir", str(home)]) == 3
-    lines = capsys.readouterr().out.splitlines()
-    at = next(number for number, line in enumerate(lines) if "state directory" in line)
-    assert lines[at].startswith("MISSING") and "owner-id" in lines[at]
-    assert "rm " in lines[at + 1]
+    found = look("state directory", health._state)  # doctor's own, without packing a toolkit
+    assert not found.ok
+    assert "owner-id" in found.found and "rm " in found.mend
 
 
 def test_without_any_configuration_the_package_that_has_them_is_named(home: Path) -> None:
