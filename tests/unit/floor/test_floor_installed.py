@@ -31,6 +31,7 @@ def test_an_installation_has_what_manuals_and_messages_name(tmp_path: Path) -> N
         f"share/mock-cloud/remotes.d/{path.name}" for path in top.glob("etc/mock/remotes.d/*")
     }
     completion = {f"share/bash-completion/completions/{name}" for name in ("mock", "mock-cloud")}
+    pages |= {f"share/doc/mock-cloud/{page.name}" for page in top.glob("docs/*.md")}
     assert pages and examples
     assert pages | examples | completion | {"share/mock-cloud/remote.py"} <= names
 
