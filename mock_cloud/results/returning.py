@@ -25,8 +25,8 @@ _WHAT: Final = "archive of what was written"
 class Returning:
     """A directory here that gets what a job made in its counterpart on the node.
 
-    `packages_only`: files called *.rpm right in it, and nothing else; else all but what would take
-    the place of a directory, or make one in the place of something else.
+    `packages_only`: new files called *.rpm right in it, and nothing else; else all but what would
+    take the place of a directory, or make one in the place of something else.
     """
 
     path: Path
@@ -111,7 +111,9 @@ def _wanted(members: Iterator[Member], place: Returning, left_out: list[str]) ->
 def _is_wanted(place: Returning, names: list[str], member: Member) -> bool:
     if place.packages_only:
         is_package = member.kind is Kind.FILE and member.name.endswith(".rpm")
-        return is_package and not names and find_name_problem(member.name) is None
+        if names or not is_package or find_name_problem(member.name) is not None:
+            return False
+        return not os.path.lexists(place.path / member.name)
     try:
         there = os.lstat(place.path.joinpath(*names, member.name)).st_mode
     except FileNotFoundError:

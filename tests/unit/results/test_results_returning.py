@@ -75,10 +75,12 @@ def test_where_packages_were_asked_for_nothing_else_comes(tmp_path: Path, place:
         file(b".x.rpm"), link(b"l.rpm", b"/etc/shadow"), directory(b"d.rpm", file(b"b.rpm")),
         directory(b"sub", file(b"c.rpm")),
     )  # fmt: skip
-    data = archive(directory(b"7", *members))
+    (place / "old.rpm").write_text("old")
+    data = archive(directory(b"7", *members, file(b"old.rpm", b"another")))
     left_out = put(tmp_path, data, _7=Returning(place, packages_only=True))
-    assert len(left_out) == 7
-    assert listed(place) == {"old": "old", "sub/same": "same", "a-1.noarch.rpm": "a"}
+    assert len(left_out) == 8
+    kept = {"old": "old", "sub/same": "same", "old.rpm": "old"}
+    assert listed(place) == {**kept, "a-1.noarch.rpm": "a"}
 
 
 def test_a_new_destination_is_made(tmp_path: Path) -> None:
