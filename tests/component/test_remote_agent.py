@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from mock_cloud.errors import (
     RemoteCommandError,
     TransportError,
 )
+from mock_cloud.remote import channel
 from mock_cloud.remote.channel import AgentEnded
 from mock_cloud.remote.trusted import trust
 from mock_cloud.remote.unverified import UnverifiedNode
@@ -200,6 +202,18 @@ def test_a_killed_agent_is_named(node: UnverifiedNode) -> None:
     wait_until(lambda: agent.failure is not None)
     with pytest.raises(TransportError, match="the agent ended with status"):
         node.hello("again")
+
+
+def test_who_closes_a_channel_does_not_wait_to_hear_why_it_ended(
+    node: UnverifiedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_EXIT_WAIT_S", "_UNSAID_WAIT_S"):
+        monkeypatch.setattr(channel, name, 1e6)
+    node.hello("n")
+    closer = threading.Thread(target=node._running().close, daemon=True)
+    closer.start()
+    closer.join(60)
+    assert not closer.is_alive()
 
 
 def test_a_dead_sshd_is_a_lost_connection(
