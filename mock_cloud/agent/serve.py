@@ -199,6 +199,9 @@ class Server:
         for piece in pieces:
             send({"more": True}, piece)
         self._log.write("measured", digest)
+        # Both are ready by the time of the verdict, and do nothing before it.
+        self._launcher.prepare()
+        self._work.put(_load_job_modules)
         return {"sha256": digest}
 
     def _headers(self, request: _Request) -> Header:
@@ -222,8 +225,6 @@ class Server:
         verdict = hex_digest(request.header["verdict"])
         self._gate.trust(request.header["token"])
         self._log.write("trusted", verdict)
-        self._launcher.prepare()
-        self._work.put(_load_job_modules)
         return {}
 
     def _join(self, request: _Request) -> Header:
@@ -395,7 +396,7 @@ class Server:
 
 
 def _load_job_modules() -> None:
-    """While the inputs arrive: what is loaded by then, nobody waits for later."""
+    """While the evidence is judged: what is loaded by then, nobody waits for later."""
     import mock_cloud.agent.job.runner
     import mock_cloud.agent.serve_jobs  # noqa: F401
 

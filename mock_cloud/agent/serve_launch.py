@@ -2,8 +2,9 @@
 """Starting jobs from a process without threads.
 
 A job is a fork of the process that starts it, and the agent has threads, which a fork would
-cut off while they hold locks. So a second process of the same toolkit starts them: it is
-made when the controller gives its trust, and is ready by the time that the inputs are here.
+cut off while they hold locks. So a second process of the same toolkit starts them. It is made
+when the node was measured, is ready by the time of the verdict, and does nothing before a
+controller's trust: only then the agent passes a job on.
 """
 
 from __future__ import annotations
