@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Small commands on one kept chroot, and a small warm build: both engines beside local mock.
+
+python -m tests.bench.bench_series [--rounds N]
+
+Needs a mock (MOCK_CLOUD_TEST_MOCK names the mock.py of a checkout, MOCK_CLOUD_TEST_MOCK_PYTHON its
+Python), root, a group mock and a user in it. All three work in turn, so that what else the machine
+does weighs alike on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import grp
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.integration.real_mock import find_source, find_user
+from tests.lab import chroots, dist, manifest, node, srpm
+from tests.lab.http import FileServer
+from tests.lab.layout import Lab, default_lab, locked
+
+_RELEASE = "from mock_cloud.cli import main; raise SystemExit(main(['release', '--all']))"
+_SMALL = ("--chroot", "true")
+
+
+@dataclass(frozen=True)
+class Mock:
+    """One way to run mock, with a chroot of its own: words before the mode, and environment."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: dict[str, str] = field(repr=False)
+
+    def run(self, *words: str) -> float:
+        """Seconds from start to exit, which must be 0."""
+        began_s = time.monotonic()
+        done = subprocess.run(
+            [*self.argv, "-q", *words],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise SystemExit(f"{self.name}: {' '.join(words)}: {done.returncode}\n{done.stderr}")
+        return time.monotonic() - began_s
+
+
+def run(lab: Lab, rounds: int) -> None:
+    """Print the figures of `rounds` commands and builds, after one of each that warms up."""
+    with locked(lab):
+        for make in (dist.build, node.build, manifest.build):
+            make(lab)
+        package = srpm.build(lab, srpm.plain())
+    with tempfile.TemporaryDirectory() as scratch, FileServer({"/dist": lab.dist}) as server:
+        place = Path(scratch)
+        place.chmod(0o755)
+        mocks = _mocks(lab, place, f"{server.url}/dist")
+        try:
+            for mock in mocks:
+                mock.run("--init")
+            _measure(f"one of a series of {' '.join(_SMALL)}", mocks, rounds, _command)
+            _measure(f"a warm build of {package.name}", mocks, rounds, _builds(place, package))
+        finally:
+            for mock in mocks[1:]:
+                subprocess.run([sys.executable, "-c", _RELEASE], env=mock.env, check=True)
+
+
+def _command(mock: Mock) -> float:
+    return mock.run(*_SMALL)
+
+
+def _builds(place: Path, package: Path) -> Callable[[Mock], float]:
+    def build(mock: Mock) -> float:
+        return mock.run("--resultdir", str(place / mock.name / "out"), str(package))
+
+    return build
+
+
+def _measure(title: str, mocks: Sequence[Mock], rounds: int, once: Callable[[Mock], float]) -> None:
+    took: dict[str, list[float]] = {mock.name: [] for mock in mocks}
+    for number in range(rounds + 1):
+        for mock in mocks:
+            seconds = once(mock)
+            if number:
+                took[mock.name].append(seconds)
+    print(f"{title}, {rounds} rounds, seconds, load {os.getloadavg()[0]:.1f}")
+    local = statistics.median(took[mocks[0].name])
+    for name, values in took.items():
+        middle = statistics.median(values)
+        print(
+            f"  {name:13} median {middle:6.2f}   min {min(values):6.2f}   max {max(values):6.2f}"
+            f"   beyond local mock {middle - local:+6.2f}   {middle / local:5.2f}x"
+        )
+
+
+def _mocks(lab: Lab, place: Path, url: str) -> list[Mock]:
+    """Local mock first. Each has a configuration and a state of its own, and so a node."""
+    script, _, python = find_source()
+    user = find_user()
+    sudo = {"SUDO_UID": str(user.pw_uid), "SUDO_GID": str(user.pw_gid), "SUDO_USER": user.pw_name}
+    commands = place / "bin"
+    commands.mkdir()
+    (commands / "mock").symlink_to(script)
+    plain = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    with_mock = {**plain, "PATH": f"{commands}:{plain['PATH']}"}
+    # What mock has compiled of itself lies beside it, where it is installed.
+    mine = {**plain, **sudo, "PYTHONPYCACHEPREFIX": str(place / "compiled")}
+    launcher = (sys.executable, "-m", "mock_cloud.launcher")
+    remote = ("--remote", "local")
+    made = []
+    for name, argv, words, env in (
+        ("local mock", (python, str(script)), (), mine),
+        ("mock engine", launcher, remote, with_mock),
+        ("chroot engine", launcher, remote, plain),
+    ):
+        own = place / name
+        own.mkdir()
+        config = chroots.write(lab, own / "etc", repository_url=url)
+        _configure(own, config.path, script, user.pw_uid)
+        options = ("--configdir", str(config.path), "-r", config.chroot(), *words)
+        made.append(Mock(name, (*argv, *options), {**env, "XDG_STATE_HOME": str(own / "state")}))
+    return made
+
+
+def _configure(own: Path, config: Path, script: Path, uid: int) -> None:
+    """What real mock needs on any machine; the results are its user's."""
+    group = grp.getgrnam("mock").gr_gid
+    for name in ("lib", "cache"):
+        (own / name).mkdir()
+        os.chown(own / name, 0, group)
+        (own / name).chmod(0o2775)
+    (own / "out").mkdir()
+    os.chown(own / "out", uid, group)
+    logging = script.parent.parent / "etc/mock/logging.ini"
+    (config / "logging.ini").write_text(logging.read_text())
+    with (config / "site-defaults.cfg").open("a") as stream:
+        stream.write(
+            f"config_opts['basedir'] = {str(own / 'lib')!r}\n"
+            f"config_opts['cache_topdir'] = {str(own / 'cache')!r}\n"
+            "config_opts['isolation'] = 'simple'\n"
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    try:
+        run(default_lab(), parser.parse_args(arguments).rounds)
+    except pytest.skip.Exception as skipped:
+        print(f"not measured: {skipped.msg}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
