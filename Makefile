@@ -16,8 +16,16 @@ RPM_NODEPS := $(if $(wildcard /etc/debian_version),--nodeps)
 CLOUDS := $(wildcard $(addprefix tests/integration/test_,$(addsuffix .py, \
 	cleanups clouds_* faults_retries hosts images lab_* other_arches plugin rpkg_mock setup)))
 
+# Checkouts for test-peers (RPKG: a Python that has it), and the tests that need one of them.
+PEERS := MOCK KOJI RPKG TITO COPR DLRN
+PEER_TESTS := tests/peers tests/component/test_mock_engine.py tests/unit/config \
+	tests/unit/invocation tests/unit/session tests/unit/agent_rpm \
+	$(patsubst %,tests/integration/test_%.py,koji_builder koji_calls mock_engine_modes \
+	packaged_mock plugin repo_access rpkg rpkg_mock wrapper_scripts) \
+	tests/integration/test_agreement.py::test_source_packages_of_other_rpms_end_alike
+
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab demo demo-ec2 demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-component test-clouds test-commands test-slow agreement lint type bench rpm man clean
+.PHONY: help prepare venv lab demo demo-ec2 demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-component test-clouds test-commands test-slow test-peers agreement lint type bench rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +77,13 @@ test-commands: lab ## the tests of whole commands, with local nodes
 
 test-slow: lab ## the rare, long tests
 	@$(PYTEST) -m slow
+
+test-peers: lab ## the tests with programs that call mock, and docs/peers.md: MOCK=checkout KOJI= RPKG= TITO= COPR= DLRN=
+	@MOCK_CLOUD_WRITE_PEERS=1 $(if $(MOCK),MOCK_CLOUD_TEST_MOCK=$(abspath $(MOCK))/mock/py/mock.py \
+		MOCK_CLOUD_TEST_MOCK_SOURCE=$(abspath $(MOCK))) \
+		$(foreach peer,$(filter-out MOCK,$(PEERS)),$(if $($(peer)),MOCK_CLOUD_TEST_$(peer)=$(abspath $($(peer))))) \
+		$(PYTEST) -rs -m 'slow or not slow' $(PEER_TESTS); code=$$?; \
+		$(foreach peer,$(PEERS),$(if $($(peer)),,echo "test-peers: not given: $(peer)=";)) exit $$code
 
 attack: lab ## attack controller and node, all of it, and write the tables in docs/
 	@MOCK_CLOUD_WRITE_ATTACKS=1 $(PYTEST) -m 'slow or not slow' tests/attack

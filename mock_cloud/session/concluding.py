@@ -89,7 +89,8 @@ def conclude(this: Run, end: JobEnd) -> int:
     if end.exit == _PACKAGE_MANAGER_FAILED and not this.work.line.online:
         this.site.console.warning(
             "--offline: packages come from the node's own cache, and a new node has none: run this"
-            " once without --offline, and again on the node that is kept then ([lease] idle_ttl)"
+            " once without --offline, and again on the node that is kept then ([lease] idle_ttl);"
+            " nothing is cached from repositories with gpgcheck=0"
         )
     return end.exit
 

@@ -273,7 +273,7 @@ def settle(packager: Packager, spec: str, hub: Hub, user: pwd.struct_passwd | No
     """Make the checkout with `spec`, the home directory, and what rpkg and Koji read."""
     for name in ("etc", "home", "tmp", "bin", "mnt"):
         (packager.place / name).mkdir()
-    (packager.etc / "passwd").write_text(_accounts(user or pwd.getpwuid(0), packager.home))
+    (packager.etc / "passwd").write_text(accounts(user or pwd.getpwuid(0), packager.home))
     (packager.place / "rpkg").write_text(
         _RPKG.format(python=packager.python, config=str(packager.place / "rpkg.conf"))
     )
@@ -304,7 +304,7 @@ def give(packager: Packager, user: pwd.struct_passwd) -> None:
             os.chown(path, user.pw_uid, user.pw_gid)
 
 
-def _accounts(user: pwd.struct_passwd, home: Path) -> str:
+def accounts(user: pwd.struct_passwd, home: Path) -> str:
     """This machine's accounts, with `home` as the user's home: mock looks it up there."""
     lines = Path("/etc/passwd").read_text().splitlines(keepends=True)
     others = (line for line in lines if not line.startswith(f"{user.pw_name}:"))

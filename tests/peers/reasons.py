@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Why a script of mock's integration tests does not pass, by script and by side ("" for each)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_ONE_AT_A_TIME = (
+    "A chroot on a node takes one command at a time: `--orphanskill` beside another one is refused."
+)
+_ROOT_CACHE = (
+    "It compares the file of mock's root cache on this machine: on a node it is the node's."
+)
+
+REASONS: Mapping[tuple[str, str], str] = {
+    ("001-orphanskill-explicit.tst", "chroot"): _ONE_AT_A_TIME,
+    ("001-orphanskill-explicit.tst", "mock"): _ONE_AT_A_TIME,
+    ("05-orphanskill-std.tst", "chroot"): _ONE_AT_A_TIME,
+    ("05-orphanskill-std.tst", "mock"): _ONE_AT_A_TIME,
+    (
+        "20-lvm-plugin.tst",
+        "",
+    ): "It needs a disk for LVM on this machine; a remote refuses lvm_root.",
+    ("21-mockchain-image.tst", ""): "It needs podman on this machine.",
+    (
+        "22-rootdir.tst",
+        "chroot",
+    ): "`--rootdir` is refused: the engine decides where its chroots lie.",
+    ("25-postupdate-root-cache.tst", "chroot"): _ROOT_CACHE,
+    ("25-postupdate-root-cache.tst", "mock"): _ROOT_CACHE,
+}
