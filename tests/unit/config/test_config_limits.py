@@ -140,6 +140,12 @@ def test_harmless_settings_have_reasons_and_no_effect(etc: Any) -> None:
         ("['dev_loop_count'] = 40", ("x",), True),
         ("['ssl_copied_ca_trust_dirs'] = None", ("x",), False),
         ("['ssl_copied_ca_trust_dirs'] = [('/srv/ca', '/etc/pki/ca')]", ("x",), True),
+        (
+            "['plugin_conf'].update(tmpfs_enable=True, tmpfs_opts={'keep_mounted': True})",
+            ("--shell",),
+            False,
+        ),
+        ("['plugin_conf']['bind_mount_opts']['dirs'] = [('/srv', '/srv')]", ("--shell",), True),
         ("['plugin_conf']['rpmautospec_enable'] = True", ("x",), False),
         ("['plugin_conf']['rpmautospec_enable'] = True", ("--spec=a", "--sources=b", "x"), True),
         ("['plugin_conf']['chroot_scan_enable'] = True", ("--init",), True),
