@@ -53,6 +53,7 @@ def engine_config(opts: ConfigOpts, line: CommandLine) -> tuple[EngineConfig, tu
         dnf_variables(releasever, target_arch, dnf_vars),
         line.enable_disable_repos,
     )
+    plugins = read_option(opts, "plugin_conf")
     config = EngineConfig(
         root=locate_paths(opts).root,
         chroot_name=read_text(opts, "chroot_name"),
@@ -100,10 +101,9 @@ def engine_config(opts: ConfigOpts, line: CommandLine) -> tuple[EngineConfig, tu
         post_install=read_flag(opts, "post_install"),
         external_buildrequires=read_flag(opts, "external_buildrequires"),
         print_main_output=shows_output(opts, line),
-        hw_info=bool(opts["plugin_conf"]["hw_info_enable"]),
+        hw_info=bool(plugins["hw_info_enable"]),
         installed_pkgs=bool(
-            opts["plugin_conf"]["package_state_enable"]
-            and opts["plugin_conf"]["package_state_opts"].get("installed_pkgs")
+            plugins["package_state_enable"] and plugins["package_state_opts"].get("installed_pkgs")
         ),
     )
     return config, portable.keys
