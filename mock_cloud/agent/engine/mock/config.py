@@ -184,6 +184,7 @@ def _nodes_own(has_kit: bool) -> Iterator[str]:
         "resultdir": "{{basedir}}/{{root}}/result",
         "log_config_file": "logging.ini",
         "createrepo_on_rpms": False,
+        "dnf_warning": False,  # after it mock waits for Enter; what it takes is said all the same
         "isolation": "simple",  # in a jail systemd-nspawn cannot run
         "plugin_dir": plugin_directory(has_kit),
     }
