@@ -330,7 +330,8 @@ class Server:
         from mock_cloud.agent.job import runner
 
         job = job_id(request.header["job"])
-        clean = runner.cancel(self._workspace, job)
+        keep = bool(request.header.get("keep"))
+        clean = runner.cancel(self._workspace, job, keep_chroot=keep)
         self._log.write("job-cancel", f"{job} {'clean' if clean else 'not clean'}")
         return {"clean": clean}
 
@@ -384,7 +385,9 @@ class Server:
             "job_follow": _Operation(self._job_follow, {**job, "offsets": dict}, "thread"),
             "job_input": _Operation(self._job_input, {**job, "eof": bool}, body=True, optional=eof),
             "job_resize": _Operation(self._job_resize, resize),
-            "job_cancel": _Operation(self._job_cancel, job, "thread"),
+            "job_cancel": _Operation(
+                self._job_cancel, {**job, "keep": bool}, "thread", optional=frozenset({"keep"})
+            ),
             "results": _Operation(self._results, job, "worker"),
             "get": _Operation(self._get, fetch, "worker"),
             "forget": _Operation(self._forget, job, "worker"),

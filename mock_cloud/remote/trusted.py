@@ -131,9 +131,13 @@ class TrustedChannel:
         """The user's terminal has a new size. Not answered."""
         self._agent.post("job_resize", job=job, rows=rows, columns=columns)
 
-    def cancel_job(self, job: str) -> bool:
-        """Stop the job; whether all its processes and mounts are gone. Idempotent."""
-        return self._agent.ask("job_cancel", within_s=_CANCEL_S, job=job).get("clean") is True
+    def cancel_job(self, job: str, *, keep_chroot: bool = False) -> bool:
+        """Stop the job; whether all its processes and mounts are gone. Idempotent.
+
+        `keep_chroot`: the chroot stays as it is, whatever is to be cleaned up after a failure.
+        """
+        reply = self._agent.ask("job_cancel", within_s=_CANCEL_S, job=job, keep=keep_chroot)
+        return reply.get("clean") is True
 
     def results(self, job: str) -> list[ResultFile]:
         """What the job left, hashed by the node now."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -110,8 +111,8 @@ def perform_job(this: Run, attested: Attested, tunnel: Tunnel) -> JobEnd:
             end = this.channel.follow_job(
                 this.job, {}, this.mirror.take, within_s=max(left_s, _PAST_EXPIRY_S)
             )
-    except Stopped:
-        _cancel(this, keep_logs=True)
+    except Stopped as stopped:
+        _cancel(this, keep_logs=True, keep_chroot=stopped.number != signal.SIGINT)
         raise
     except LocalDiskFull:
         _cancel(this, keep_logs=False)
@@ -155,7 +156,7 @@ def _keyboard(this: Run) -> Iterator[None]:
             console.set_raw(False)
 
 
-def _cancel(this: Run, *, keep_logs: bool) -> None:
+def _cancel(this: Run, *, keep_logs: bool, keep_chroot: bool = False) -> None:
     """Stop the job and take the rest of its logs. A warm node that confirms it is clean stays."""
     console = this.site.console
     console.warning("stopping the job on the node")
@@ -165,7 +166,7 @@ def _cancel(this: Run, *, keep_logs: bool) -> None:
             this.mirror.take(name, offset, data)
 
     try:
-        clean = this.channel.cancel_job(this.job)
+        clean = this.channel.cancel_job(this.job, keep_chroot=keep_chroot)
         offsets = this.mirror.offsets()
         end = this.channel.follow_job(
             this.job, offsets, keep, within_s=_DRAIN_ALL_S, idle_s=_DRAIN_S

@@ -156,6 +156,25 @@ def test_signals_without_a_terminal(
     check_warm(mock, before)
 
 
+@pytest.mark.parametrize(("number", "is_left"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
+def test_the_chroot_after_a_signal(
+    mock: User,
+    sleeping_srpm: Path,
+    tmp_path: Path,
+    tmp: Path,
+    number: signal.Signals,
+    is_left: bool,
+) -> None:
+    """mock cleans up after Ctrl-C as after a failure, and leaves all as it is on SIGTERM."""
+    with Command(mock, "-n", "--resultdir", tmp_path / "results", sleeping_srpm, tmp=tmp) as run:
+        run.wait_for("Start: rpmbuild")
+        run.send(number)
+        run.ended()
+    found = mock.mock("--quiet", "--chroot", "ls /builddir/build/SPECS").expect()
+    assert bool(found.stdout.strip()) is is_left
+    mock.mock("--clean").expect()
+
+
 def test_the_terminal_is_closed(
     mock: User, sleeping_srpm: Path, earlier: Earlier, tmp: Path
 ) -> None:

@@ -89,6 +89,10 @@ class NoSpace(EngineError):
 
 
 class Cancelled(EngineError):
-    """The job was told to stop."""
+    """The job was told to stop; `keep_chroot`: without cleaning up, as mock on SIGTERM."""
 
     exit_code = 7
+
+    def __init__(self, message: str, *, keep_chroot: bool = False) -> None:
+        super().__init__(message)
+        self.keep_chroot = keep_chroot

@@ -11,7 +11,7 @@ from typing import Final
 from mock_cloud.agent.engine import build, chain, files, interactive
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
-from mock_cloud.agent.engine.errors import EngineError, UsageError
+from mock_cloud.agent.engine.errors import Cancelled, EngineError, UsageError
 from mock_cloud.agent.rpmfile import read_package, requirements
 from mock_cloud.agent.rpmheader import HeaderError
 
@@ -108,7 +108,9 @@ def _timed(
             logs.info("Cleaning up build root ('cleanup_on_success=True')")
             _clean_chroot(job, buildroot)
         post()
-    except (EngineError, OSError):
+    except (EngineError, OSError) as error:
+        if isinstance(error, Cancelled) and error.keep_chroot:
+            raise
         logs.error(f"Exception({job.shown(item)}) Config({config.root}) {_minutes(start)}")
         _say_where(job)
         if config.cleanup_on_failure:

@@ -13,7 +13,6 @@ import os
 import signal
 import traceback
 from collections.abc import Iterator
-from types import FrameType
 from typing import Final, Protocol
 
 from mock_cloud.agent.engine import modes
@@ -23,7 +22,7 @@ from mock_cloud.agent.engine.errors import Cancelled, EngineError, NoSpace
 from mock_cloud.agent.engine.logs import Logs
 from mock_cloud.agent.engine.mock.perform import MockEngine
 from mock_cloud.agent.job.request import JobRequest
-from mock_cloud.agent.job.status import Status, write_status
+from mock_cloud.agent.job.status import KEEP_CHROOT, Status, write_status
 from mock_cloud.agent.job.terminal import TerminalWriter
 
 _MESSAGE_MAX: Final = 4000
@@ -32,7 +31,7 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 def perform(workspace: str, job_id: str, directory: str, request: JobRequest) -> Status:
     """Do what `request` asks. Returns the final status, never raises."""
-    signal.signal(signal.SIGTERM, _cancel)
+    signal.signal(signal.SIGTERM, lambda *_: _cancel(directory))
     terminal = TerminalWriter(
         os.open(os.path.join(directory, "terminal"), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     )
@@ -118,6 +117,7 @@ def _translated() -> Iterator[None]:
         raise EngineError(f"{error.filename or 'the engine'}: {error.strerror or error}") from error
 
 
-def _cancel(number: int, frame: FrameType | None) -> None:
+def _cancel(directory: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Cancelled("Exiting on user interrupt")
+    keep = os.path.exists(os.path.join(directory, KEEP_CHROOT))
+    raise Cancelled("Exiting on user interrupt", keep_chroot=keep)

@@ -20,7 +20,7 @@ from mock_cloud.agent.engine import syscalls
 from mock_cloud.agent.job import init
 from mock_cloud.agent.job import input as job_input
 from mock_cloud.agent.job.request import JobRequest, RequestError, parse_request
-from mock_cloud.agent.job.status import Status, read_status, write_status
+from mock_cloud.agent.job.status import KEEP_CHROOT, Status, read_status, write_status
 
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _NAMESPACES: Final = syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
@@ -128,8 +128,11 @@ def state(workspace: str, job_id: str) -> JobState:
     return JobState.RUNNING if alive else JobState.VANISHED
 
 
-def cancel(workspace: str, job_id: str) -> bool:
+def cancel(workspace: str, job_id: str, *, keep_chroot: bool = False) -> bool:
     """Stop the job: SIGTERM, about 2 s of grace, SIGKILL. Idempotent.
+
+    `keep_chroot`: whatever the configuration says of cleaning up after a failure, as mock does
+    when a signal other than Ctrl-C's ends it.
 
     True when nothing of it is left. The namespace's init is gone only after the kernel has
     ended and reaped every process in it, and its mounts go with the last of them.
@@ -138,6 +141,9 @@ def cancel(workspace: str, job_id: str) -> bool:
     pid = _find_pid(directory)
     if pid is None:
         return True
+    if keep_chroot:
+        with open(os.path.join(directory, KEEP_CHROOT), "w", encoding="ascii"):
+            pass
     deadline = time.monotonic() + _CANCEL_TIMEOUT_S
     kill_at = time.monotonic() + init.GRACE_S + 1.0
     _signal(pid, signal.SIGTERM)

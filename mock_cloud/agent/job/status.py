@@ -6,6 +6,10 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field
+from typing import Final
+
+KEEP_CHROOT: Final = "keep-chroot"
+"""A file in a job's directory: who stopped the job wants its chroot as it is."""
 
 
 @dataclass(frozen=True, slots=True)
