@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.agent.job.request import JOB_DIRECTORY, JobRequest
+from mock_cloud.agent.measure.tree import digest_tree
 from tests.component.cloud_nodes import eventually
 from tests.component.engine_node import engine_config, why_no_lab
 from tests.component.mock_engine import INPUTS, ROOT, MockSite, mock_site
@@ -109,6 +110,25 @@ def test_a_chroot_that_nobody_vouches_for_is_made_anew(site: MockSite) -> None:
     ended = site.shell("test ! -e /builddir/mark")
     assert ended.exit == 0, ended.stderr
     assert trees(site) == [f"mock.{ended.directory.name}"]
+
+
+def test_a_cache_that_foreign_code_only_read_is_what_it_was_vouched_for(site: MockSite) -> None:
+    assert site.shell("true").exit == 0
+    for _ in range(2):
+        ended = site.shell("true", foreign=True)
+        assert ended.exit == 0, ended.stderr
+        found = {
+            path: digest_tree(str(_on_this_machine(site, path))).sha256
+            for path in ended.status["layers"]
+        }
+        assert len(found) == 2
+        assert found == ended.status["layers"]
+
+
+def _on_this_machine(site: MockSite, path: str) -> Path:
+    if path.startswith("/var/lib/mock/"):
+        return site.node.mock / path.removeprefix("/var/lib/mock/")
+    return site.node.workspace / path.removeprefix("/var/lib/mock-cloud/")
 
 
 def test_a_shell_on_a_terminal(site: MockSite) -> None:

@@ -141,6 +141,17 @@ class LayerStore:
         """Measure a tree that this job changed, so that a later one may trust it."""
         self.made[path] = digest_tree(path).sha256
 
+    def digest_of(self, path: str) -> str | None:
+        """The digest under which the tree at `path` was vouched for."""
+        return self._verified.get(path)
+
+    def record_as(self, path: str, digest: str) -> None:
+        """Note a tree that this job moved here and did not change.
+
+        If it was changed after all, the next verdict says so: it is measured for that.
+        """
+        self.made[path] = digest
+
     def remove_all(self, keys: set[str] | None = None, in_use: Collection[str] = ()) -> None:
         """Remove the layers `keys`, or all that no other job holds.
 

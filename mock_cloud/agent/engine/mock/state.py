@@ -12,6 +12,7 @@ import contextlib
 import glob
 import os
 import shutil
+import stat
 from typing import Final
 
 from mock_cloud.agent.engine import layers
@@ -22,6 +23,7 @@ from mock_cloud.agent.engine.errors import RootLocked
 _BOOTSTRAP: Final = "-bootstrap"
 _NOTE: Final = "mock-cloud-options"
 _CCACHE: Final = "ccache"
+_MODE: Final = 0o2775  # W and the namespace keep others out
 
 
 class MockState:
@@ -42,6 +44,8 @@ class MockState:
         key = layers.key_of(kind="mock", root=name)
         self._cache = Cache(os.path.join(workspace, "dnf"), key, job_id)
         self._is_taken = False
+        self._cache_digest: str | None = None
+        """Of the cache, while it is as it was vouched for."""
 
     @property
     def chroots(self) -> str:
@@ -74,14 +78,16 @@ class MockState:
         self.chroot.delete()
         for tree in (self._chroots, self._cache):
             tree.find(self._store.may_reuse)
+            if tree is self._cache and self._has_owner(gid):
+                self._cache_digest = self._store.digest_of(tree.path)
             tree.prepare()
             os.chown(tree.path, 0, gid)
-            os.chmod(tree.path, 0o2775)  # noqa: S103 (W and the namespace keep others out)
+            os.chmod(tree.path, _MODE)
         if self.written_cache:
             upper = os.path.join(self.written_cache, "upper")
             os.makedirs(upper)
             os.chown(upper, 0, gid)  # it stands for the cache's own directory
-            os.chmod(upper, 0o2775)  # noqa: S103 (as above)
+            os.chmod(upper, _MODE)
 
     def check_cached(self, digest: str) -> None:
         """Remove cached chroots that were made for other options than `digest` stands for."""
@@ -89,6 +95,7 @@ class MockState:
         with contextlib.suppress(FileNotFoundError), open(note, encoding="ascii") as stream:
             if stream.read() == digest:
                 return
+        self._cache_digest = None
         for path in glob.glob(os.path.join(glob.escape(self.cache), "*", "root_cache")):
             shutil.rmtree(path)
         with open(note, "w", encoding="ascii") as stream:
@@ -104,15 +111,27 @@ class MockState:
             self._drop_all_but_the_chroot()
         if self._is_taken:  # a build's own user writes there, and no key signed what it runs
             for path in glob.glob(os.path.join(glob.escape(self.cache), "*", _CCACHE)):
+                self._cache_digest = None
                 shutil.rmtree(path)
         if self._is_taken and record:
             if not self._has_chroots():
                 shutil.rmtree(self.chroots)
-            for path in (self.chroots, self.cache):
-                if os.path.isdir(path):
-                    self._store.record(path)
+            if os.path.isdir(self.chroots):
+                self._store.record(self.chroots)
+            if self._foreign and self._cache_digest is not None:
+                self._store.record_as(self.cache, self._cache_digest)  # it was only read
+            elif os.path.isdir(self.cache):
+                self._store.record(self.cache)
         self._is_taken = False
         self.chroot.unlock()
+
+    def _has_owner(self, gid: int) -> bool:
+        """Whether the cache's directory is as `take` makes it, which is part of its digest."""
+        try:
+            facts = os.lstat(self.cache)
+        except FileNotFoundError:
+            return False
+        return (facts.st_uid, facts.st_gid, stat.S_IMODE(facts.st_mode)) == (0, gid, _MODE)
 
     def _drop_all_but_the_chroot(self) -> None:
         for entry in os.scandir(self.chroots):
