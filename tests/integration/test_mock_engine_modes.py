@@ -249,9 +249,10 @@ def test_downloads_come_to_the_caller(user: User, tmp_path: Path) -> None:
     here.mkdir()
     there.mkdir()
     install = ("--dnf-cmd", "--", "install", "-y", "--downloadonly")
-    user.mock(*install, "--downloaddir=.", "unzip", cwd=here).expect()
-    user.mock(*install, f"--downloaddir={there}", "unzip", cwd=tmp_path).expect()
-    assert len(names(here)) == 1 and names(here) == names(there)
+    user.mock(*install, "--downloaddir=.", "python3", cwd=here).expect()
+    user.mock(*install, f"--downloaddir={there}", "python3", cwd=tmp_path).expect()
+    assert any(name.startswith("python3") for name in names(here))
+    assert names(here) == names(there)
     assert next(here.iterdir()).read_bytes()[:4] == b"\xed\xab\xee\xdb"
     ended = user.mock(*install, f"--downloaddir={tmp_path}/no/where", "unzip").expect(3)
     assert "is no directory" in ended.stderr and "node trusted" not in ended.stderr
@@ -273,7 +274,7 @@ def test_a_chroot_that_is_kept_mounted_is_kept(user: User) -> None:
         ("config_opts['redhat_subscription_required'] = True", "redhat_subscription_required"),
         ("config_opts['plugin_conf']['lvm_root_enable'] = True", "lvm_root"),
         ("config_opts['nspawn_args'] += ['--bind=/srv']", "--bind=/srv"),
-        ("config_opts['createrepo_on_rpms'] = True", "createrepo_on_rpms"),
+        ("config_opts['copy_host_users'] = ['me']", "copy_host_users"),
     ],
 )
 def test_what_only_this_machine_has_is_refused_by_name(
