@@ -41,12 +41,13 @@ with open({calls!r}, "a") as stream:
     print(json.dumps([sys.argv[1:], code, time.monotonic() - start]), file=stream)
 sys.exit(code if code >= 0 else 128 - code)
 """
+# Peers are root here, mock works for somebody else, who writes to their directories, too.
 # What follows sees `$0`/etc, bin and share laid over this machine's.
 _OWN_SYSTEM = """\
 mount -t overlay -o "lowerdir=$0/etc:/etc" overlay /etc &&
 mount -t overlay -o "lowerdir=$0/bin:/usr/bin" overlay /usr/bin &&
 mount -t overlay -o "lowerdir=$0/share:/usr/share" overlay /usr/share &&
-exec "$@"
+umask 0 && exec "$@"
 """
 
 

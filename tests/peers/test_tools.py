@@ -185,11 +185,12 @@ def test_rebase_helper(lab: Lab, sides: Mapping[str, Side], place: Path) -> None
         _compare("rebase-helper", "rebase-helper from PyPI, version 1 to 2.", sides, play)
 
 
-# As polkit's: next to nothing of the caller's environment.
+# As polkit's: next to nothing of the caller's environment; consolehelper adds for whom it is.
 _PKEXEC = """\
 #!/bin/sh
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME="$HOME" USER=root LOGNAME=root SHELL=/bin/sh \\
-    PKEXEC_UID="$SUDO_UID" XDG_STATE_HOME="$XDG_STATE_HOME" XDG_CACHE_HOME="$XDG_CACHE_HOME" "$@"
+    USERHELPER_UID="$SUDO_UID" XDG_STATE_HOME="$XDG_STATE_HOME" \\
+    XDG_CACHE_HOME="$XDG_CACHE_HOME" "$@"
 """
 
 
@@ -213,9 +214,8 @@ def test_copr_rpmbuild(lab: Lab, sides: Mapping[str, Side]) -> None:
         side.install("unbuffer", '#!/bin/sh\nexec "$@"\n')
         side.install("rsync", '#!/bin/sh\nexec cp -rL "$2/." "$3"\n')
         side.install("dist-git-client", "#!/bin/sh\nexit 0\n")
-        side.install(
-            "copr-sources-custom", (checkout / "rpmbuild/bin/copr-sources-custom").read_text()
-        )
+        for name in ("copr-sources-custom", "copr-rpmbuild-loggify"):
+            side.install(name, (checkout / "rpmbuild/bin" / name).read_text())
         tree = _repository(place, {"toy-peer.spec": _SPEC})
         _source(tree)
         _git(tree, "add", ".")
