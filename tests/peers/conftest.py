@@ -77,6 +77,14 @@ def sides(
             made[name].run(["mock", "-r", packages.ROOT, "--scrub=all"])
 
 
+@pytest.fixture(scope="session")
+def warm_sides(sides: Mapping[str, Side]) -> Mapping[str, Side]:
+    """All of them with a chroot: to the guard against leaks, their nodes were there before."""
+    for name in sides:
+        assert sides[name]
+    return sides
+
+
 class _Warm(dict[str, Side]):
     """Sides by their names; one that is asked for has a chroot, and so a node, from then on."""
 
@@ -125,9 +133,10 @@ def _side(
         "XDG_STATE_HOME": str(top / "state"),
         "XDG_CACHE_HOME": str(place / "cache"),
     }
-    side = Side(name, top, environment, before)
+    user = real_mock.find_user()
+    side = Side(name, top, environment, user, before)
     # mock looks there for the home of sudo's caller.
-    (top / "etc/passwd").write_text(packager.accounts(real_mock.find_user(), side.home))
+    (top / "etc/passwd").write_text(packager.accounts(user, side.home))
     config = chroots.write(lab, side.etc, repository_url=f"{lab_repo.url}/dist")
     packages.add_repository(lab, config.chroot_file(), f"{shop.url}/shop/repo")
     source, _, _ = real_mock.find_source()

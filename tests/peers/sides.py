@@ -11,11 +11,12 @@ import contextlib
 import itertools
 import json
 import os
+import pwd
 import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 _PYTHON = "/usr/bin/python3"
@@ -31,7 +32,12 @@ _TURNS = 300
 _RECORDER = """\
 #!{python}
 # {about}
-import json, signal, subprocess, sys, time
+import json, os, signal, subprocess, sys, time
+if os.getuid():  # as consolehelper does for a member of the group mock
+    os.environ.update(USERHELPER_UID=str(os.getuid()), USER="root", LOGNAME="root")
+    os.setgroups([0])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
 start = time.monotonic()
 child = subprocess.Popen([*{argv!r}, *sys.argv[1:]])
 signal.signal(signal.SIGTERM, lambda *_: child.terminate())
@@ -41,13 +47,12 @@ with open({calls!r}, "a") as stream:
     print(json.dumps([sys.argv[1:], code, time.monotonic() - start]), file=stream)
 sys.exit(code if code >= 0 else 128 - code)
 """
-# Peers are root here, mock works for somebody else, who writes to their directories, too.
 # What follows sees `$0`/etc, bin and share laid over this machine's.
 _OWN_SYSTEM = """\
 mount -t overlay -o "lowerdir=$0/etc:/etc" overlay /etc &&
 mount -t overlay -o "lowerdir=$0/bin:/usr/bin" overlay /usr/bin &&
 mount -t overlay -o "lowerdir=$0/share:/usr/share" overlay /usr/share &&
-umask 0 && exec "$@"
+exec "$@"
 """
 
 
@@ -76,8 +81,8 @@ class Side:
     name: str
     place: Path
     environment: Mapping[str, str]
+    user: pwd.struct_passwd
     before: tuple[str, ...] = ()
-    paths: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def etc(self) -> Path:
@@ -113,6 +118,16 @@ class Side:
         )
         self.install("mock", text)
 
+    def _become(self) -> tuple[str, ...]:
+        """The words that make the next command the user's, whom /usr/bin/mock makes root again."""
+        uid, gid = self.user.pw_uid, self.user.pw_gid
+        for top in (self.home, self.place / "tmp", self.place / "scratch"):
+            subprocess.run(["chown", "-R", f"{uid}:{gid}", str(top)], check=True)
+        groups = ",".join(map(str, os.getgrouplist(self.user.pw_name, gid)))
+        capabilities = "+setuid,+setgid"  # instead of the setuid bit of usermode's userhelper
+        return ("setpriv", f"--reuid={uid}", f"--regid={gid}", f"--groups={groups}",
+                f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}")  # fmt: skip
+
     @property
     def _calls(self) -> Path:
         return self.place / "calls"
@@ -123,18 +138,28 @@ class Side:
         *,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
+        as_user: bool = False,
         timeout_s: float = _TIMEOUT_S,
     ) -> Played:
-        """Run a program to its end; after `timeout_s` it is killed, and its code is -9."""
+        """Run a program to its end; after `timeout_s` it is killed, and its code is -9.
+
+        It is root's, or the user's, to whom then all of his home and scratch directories belong.
+        """
+        environment = {**self.environment, **(env or {})}
+        become: tuple[str, ...] = ()
+        if as_user:
+            environment = {name: text for name, text in environment.items() if "SUDO" not in name}
+            environment |= {"USER": self.user.pw_name, "LOGNAME": self.user.pw_name}
+            become = self._become()
         self._calls.write_text("")
         self._calls.chmod(0o666)
         words = ["unshare", "--mount", "sh", "-c", _OWN_SYSTEM, str(self.place)]
         output = self.place / "output"
         with output.open("wb") as stream:
             child = subprocess.Popen(
-                [*words, *self.before, *map(str, argv)],
+                [*words, *self.before, *become, *map(str, argv)],
                 cwd=cwd or self.place,
-                env={**self.environment, **(env or {})},
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,

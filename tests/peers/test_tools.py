@@ -55,7 +55,6 @@ def _checkout(variable: str) -> Path:
 
 def _compare(title: str, about: str, sides: Mapping[str, Side], play: Play) -> Mapping[str, Played]:
     """Play a peer on all sides; it must end alike, call by call, and leave the same packages."""
-    # Their chroots are made here, one after the other, and not in a peer's times.
     scratch = {name: sides[name].scratch(re.sub(r"\W+", "-", title)) for name in sides}
     with ThreadPoolExecutor(len(sides)) as pool:
         ended = pool.map(lambda name: play(sides[name], scratch[name]), sides)
@@ -118,7 +117,7 @@ def _safe(side: Side) -> None:
     )
 
 
-def test_tito(lab: Lab, sides: Mapping[str, Side]) -> None:
+def test_tito(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
     """A tag, then a build whose packages are copied out of the chroot."""
     checkout = _checkout("TITO")
     python = venvs.make(lab, "tito", "blessed", "requests") / "bin/python"
@@ -134,15 +133,16 @@ def test_tito(lab: Lab, sides: Mapping[str, Side]) -> None:
         ]
         env = {"PYTHONPATH": str(checkout / "src")}
         for words in (["init"], ["tag", "--accept-auto-changelog", "--keep-version"]):
-            ended = side.run([*tito, *words], cwd=tree, env=env)
+            ended = side.run([*tito, *words], cwd=tree, env=env, as_user=True)
             assert ended.code == 0, ended.output
         words = ["build", "--rpm", "--builder", "mock", "--arg", f"mock={ROOT}"]
-        return side.run([*tito, *words, "-o", place / "built"], cwd=tree, env=env)
+        words += ["-o", str(place / "built")]
+        return side.run([*tito, *words], cwd=tree, env=env, as_user=True)
 
-    _compare("tito", "`tito build --rpm --builder mock`.", sides, play)
+    _compare("tito", "`tito build --rpm --builder mock`.", warm_sides, play)
 
 
-def test_packit(lab: Lab, sides: Mapping[str, Side]) -> None:
+def test_packit(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
     packit = venvs.make(lab, "packit", "packitos==1.17.0") / "bin/packit"
 
     def play(side: Side, place: Path) -> Played:
@@ -157,12 +157,12 @@ def test_packit(lab: Lab, sides: Mapping[str, Side]) -> None:
         _git(tree, "tag", "v1")
         words = ["build", "in-mock", "--release-suffix", "lab", "-r", ROOT]
         words = [*words, "--resultdir", place / "results", "."]
-        return side.run([packit, *words], cwd=tree)
+        return side.run([packit, *words], cwd=tree, as_user=True)
 
-    _compare("packit", "`packit build in-mock`, packitos from PyPI.", sides, play)
+    _compare("packit", "`packit build in-mock`, packitos from PyPI.", warm_sides, play)
 
 
-def test_rebase_helper(lab: Lab, sides: Mapping[str, Side], place: Path) -> None:
+def test_rebase_helper(lab: Lab, warm_sides: Mapping[str, Side], place: Path) -> None:
     """From version 1 to 2, each built in mock; `pkexec` gives mock an environment of its own."""
     program = venvs.make(lab, "rebase-helper", "rebasehelper==0.29.7") / "bin/rebase-helper"
     upstream = place / "upstream"
@@ -180,21 +180,20 @@ def test_rebase_helper(lab: Lab, sides: Mapping[str, Side], place: Path) -> None
             words = ["--buildtool", "mock", "--builder-options", f"-r {ROOT}", "--non-interactive"]
             words += ["--srpm-buildtool", "mock", "--srpm-builder-options", f"-r {ROOT}"]
             words += ["--pkgcomparetool", "", "--apply-changes", "2"]
-            return side.run([program, *words], cwd=tree)
+            return side.run([program, *words], cwd=tree, as_user=True)
 
-        _compare("rebase-helper", "rebase-helper from PyPI, version 1 to 2.", sides, play)
+        _compare("rebase-helper", "rebase-helper from PyPI, version 1 to 2.", warm_sides, play)
 
 
-# As polkit's: next to nothing of the caller's environment; consolehelper adds for whom it is.
+# As polkit's: next to nothing of the caller's environment.
 _PKEXEC = """\
 #!/bin/sh
-exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME="$HOME" USER=root LOGNAME=root SHELL=/bin/sh \\
-    USERHELPER_UID="$SUDO_UID" XDG_STATE_HOME="$XDG_STATE_HOME" \\
-    XDG_CACHE_HOME="$XDG_CACHE_HOME" "$@"
+exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME="$HOME" SHELL=/bin/sh \\
+    XDG_STATE_HOME="$XDG_STATE_HOME" XDG_CACHE_HOME="$XDG_CACHE_HOME" "$@"
 """
 
 
-def test_copr_rpmbuild(lab: Lab, sides: Mapping[str, Side]) -> None:
+def test_copr_rpmbuild(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
     """A source package by a script in the chroot, then packages of a dist-git repository."""
     checkout = _checkout("COPR")
     names = (
@@ -249,10 +248,12 @@ def test_copr_rpmbuild(lab: Lab, sides: Mapping[str, Side]) -> None:
             script += f"{python} {checkout}/rpmbuild/main.py -c {kind}.ini {kinds}"
             script += f" --task-file {kind}.json && "
         path = f"{checkout}/common:{checkout}/rpmbuild"
-        return side.run(["sh", "-c", f"{script} :"], cwd=run, env={"PYTHONPATH": path})
+        return side.run(
+            ["sh", "-c", f"{script} :"], cwd=run, env={"PYTHONPATH": path}, as_user=True
+        )
 
     about = "`copr-rpmbuild --srpm` with the custom source method, then `copr-rpmbuild --rpm`."
-    _compare("copr-rpmbuild", about, sides, play)
+    _compare("copr-rpmbuild", about, warm_sides, play)
 
 
 _SCRIPT = f"""\
@@ -265,7 +266,7 @@ cat > out/toy-peer.spec <<'EOF'
 """
 
 
-def test_dlrn(lab: Lab, sides: Mapping[str, Side]) -> None:
+def test_dlrn(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
     """Its driver for mock, which calls /usr/bin/mock by this name and installs what was built."""
     checkout = _checkout("DLRN")
     python = venvs.make(lab, "dlrn", *_DLRN_NEEDS) / "bin/python"
@@ -284,9 +285,13 @@ def test_dlrn(lab: Lab, sides: Mapping[str, Side]) -> None:
         )
         (place / "mock.cfg").write_text(f"include('/etc/mock/{ROOT}.cfg')\n")
         env = {"PYTHONPATH": str(checkout), "MOCK_CONFIG": "mock.cfg", "PBR_VERSION": "0"}
-        return side.run([python, "-c", _DLRN, str(place), str(built)], cwd=place, env=env)
+        return side.run(
+            [python, "-c", _DLRN, str(place), str(built)], cwd=place, env=env, as_user=True
+        )
 
-    played = _compare("DLRN", "Its `MockBuildDriver`, with `install_after_build`.", sides, play)
+    played = _compare(
+        "DLRN", "Its `MockBuildDriver`, with `install_after_build`.", warm_sides, play
+    )
     assert all("postinstall" in " ".join(one.calls[0].words) for one in played.values())
 
 
@@ -369,7 +374,7 @@ def _lines(place: Path) -> Mapping[str, Sequence[Line]]:
 
 
 @pytest.mark.parametrize("project", _lines(Path("/")))
-def test_command_lines(project: str, sides: Mapping[str, Side]) -> None:
+def test_command_lines(project: str, warm_sides: Mapping[str, Side]) -> None:
     def play(side: Side, place: Path) -> Played:
         _source(place)
         (place / "toy-peer.spec").write_text(_SPEC)
@@ -384,4 +389,6 @@ def test_command_lines(project: str, sides: Mapping[str, Side]) -> None:
         code += "    subprocess.run(['mock', *line])\n"
         return side.run(["python3", "-c", code, json.dumps(lines[project])], cwd=place)
 
-    _compare(f"{project}: command lines", "As their scripts have them, in sequence.", sides, play)
+    _compare(
+        f"{project}: command lines", "As their scripts have them, in sequence.", warm_sides, play
+    )
