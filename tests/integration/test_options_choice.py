@@ -66,7 +66,8 @@ def test_the_users_own_configuration(user: User) -> None:
     (home / ".config/mock").mkdir(parents=True)
     passwd = user.place / "passwd"
     passwd.write_text(f"root:x:0:0:root:{home}:/bin/sh\n")
-    (user.config.path / "site-defaults.cfg").open("a").write("config_opts['remote'] = 'of-site'\n")
+    with (user.config.path / "site-defaults.cfg").open("a") as defaults:
+        defaults.write("config_opts['remote'] = 'of-site'\n")
 
     def as_somebody(*words: str) -> Ended:
         bind = 'mount --bind "$0" /etc/passwd && exec "$@"'

@@ -163,7 +163,7 @@ def test_help_and_wrong_words(user: User) -> None:
     whole = user.cloud("--help").expect().stdout
     assert all(verb in whole for verb in VERBS)
     assert user.cloud("--version").expect().stdout.startswith("mock-cloud ")
-    for words in ((), ("nonsense",), ("doctor", "--nonsense"), ("completion", "fish")):
+    for words in ((), ("nonsense",), ("doctor", "--nonsense"), ("completion", "elvish")):
         ended = user.cloud(*words)
         assert ended.code == 5, words
         assert "Traceback" not in ended.stderr
