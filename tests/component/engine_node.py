@@ -21,7 +21,8 @@ from typing import Any
 
 from mock_cloud.agent.job.request import EngineConfig, Input, JobRequest, to_json
 from mock_cloud.agent.job.terminal import STDERR, TerminalDecoder
-from tests.lab.layout import Lab, repository_root
+from tests.lab import chroots
+from tests.lab.layout import Lab, default_lab, repository_root
 
 WORKSPACE = "/var/lib/mock-cloud"
 _CODE = "/opt/mock-cloud-code"
@@ -49,10 +50,18 @@ mknod -m 600 dev/console c 5 1
 mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
-pivot_root . old
+/usr/bin/python3 -I -S -B -c "$PIVOT"
 umount -l /old
 /usr/bin/python3 -I -S -B -c "$DRIVER"
 exit  # not exec: a shell as the first process reaps, as any node's init does
+"""
+
+# Debian testing has no pivot_root(8) in util-linux.
+_PIVOT = f"""
+import sys
+sys.path.insert(0, {_CODE.lstrip("/")!r})
+from mock_cloud.agent.engine import syscalls
+syscalls.pivot_root(".", "old")
 """
 
 _DRIVER = f"""
@@ -153,6 +162,7 @@ class EngineNode:
                 "STATE": str(directory),
                 "CODE": str(repository_root()),
                 "DRIVER": _DRIVER,
+                "PIVOT": _PIVOT,
                 "MOCK_MIB": str(mock_mib),
             },
         )
@@ -271,7 +281,7 @@ def engine_config(url: str, **changes: Any) -> EngineConfig:
             gpgkey=file://@GPGKEYS@/lab.asc
             skip_if_unavailable=False
             """),
-        chroot_setup_cmd=["install", "@buildsys-build"],
+        chroot_setup_cmd=["install", *chroots.buildroot_words(default_lab())],
         releasever="1",
         dnf_common_opts=[
             "--setopt=deltarpm=False",

@@ -17,8 +17,9 @@ import pytest
 from mock_cloud.agent.job.request import JOB_DIRECTORY, Input, JobRequest, MockRun
 from mock_cloud.toolkit import MockKit, pack_mock
 from tests.component.engine_node import Ended, EngineNode, engine_config, make_source
+from tests.lab import chroots
 from tests.lab.http import FileServer
-from tests.lab.layout import Lab
+from tests.lab.layout import Lab, default_lab
 from tests.tree_archives import pack
 
 ROOT = "lab-1-x86_64"
@@ -41,7 +42,7 @@ def mock_options(url: str) -> dict[str, Any]:
         "root": ROOT,
         "target_arch": "x86_64",
         "legal_host_arches": ["x86_64"],
-        "chroot_setup_cmd": "install @buildsys-build",
+        "chroot_setup_cmd": " ".join(["install", *chroots.buildroot_words(default_lab())]),
         "dist": "lab1",
         "releasever": "1",
         "package_manager": "dnf4",

@@ -111,7 +111,7 @@ def test_a_repository_without_repomd(
 def test_a_repository_with_half_of_its_metadata(
     mock: User, lab: Lab, lab_repo: FileServer, plain_srpm: Path, earlier: Earlier, fault: Fault
 ) -> None:
-    primary = next(lab.release(2).glob("repodata/*-primary.xml.gz"))
+    primary = next(lab.release(2).glob("repodata/*-primary.xml.*"))
     chroot = mock.config.chroot_file(2)
     impatient = chroot.with_name("impatient.cfg")  # dnf's own limits hold: 30 s, and 3 retries
     impatient.write_text(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.process import CommandFailed, run
-from tests.lab import node, srpm
+from tests.lab import chroots, node, srpm
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab
 from tests.lab.srpm import Recipe
@@ -30,7 +30,8 @@ def chroot(
 ) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("chroot") / "root"
     lab_repo.forget_accesses()
-    wanted = ("@buildsys-build", "gettext", "texinfo", "python3-devel", "python3dist(setuptools)")
+    more = ("gettext", "texinfo", "python3-devel", "python3dist(setuptools)")
+    wanted = (*chroots.buildroot_words(lab), *more)
     node.install(root, baseurl=f"{lab_repo.url}/dist/1", key=lab.package_key, packages=wanted)
     yield root
     shutil.rmtree(root)

@@ -13,7 +13,7 @@ import pytest
 
 from mock_cloud.process import run
 from tests.integration.conftest import User
-from tests.lab import node
+from tests.lab import chroots, node
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab
 from tests.lab.srpm import Recipe, toy
@@ -94,7 +94,7 @@ def by_hand(
     """A chroot made by dnf alone, with a user like mock's."""
     root = tmp_path_factory.mktemp("by-hand") / "root"
     url = f"{lab_repo.url}/dist/1"
-    wanted = ("@buildsys-build", "gettext", "texinfo")
+    wanted = (*chroots.buildroot_words(lab), "gettext", "texinfo")
     node.install(root, baseurl=url, key=lab.package_key, packages=wanted)
     with (root / "etc/passwd").open("a") as stream:
         stream.write("mockbuild:x:1000:135::/builddir:/bin/bash\n")

@@ -162,7 +162,7 @@ def test_a_chains_repository_names_packages_as_they_were_signed(
     words = ("--enable-plugin=sign", "--chain", "--localrepo", repository)
     run(*words, *chain_srpms).expect()
     place = repository / "results" / config.chroot()
-    primary = next((place / "repodata").glob("*-primary.xml.gz"))
+    primary = next((place / "repodata").glob("*-primary.xml.*"))
     listed = set(
         re.findall(r'pkgid="YES">([0-9a-f]{64})<', gzip.decompress(primary.read_bytes()).decode())
     )

@@ -121,6 +121,11 @@ def _groups_work() -> bool:
     return subprocess.run(argv, check=False).returncode == 0
 
 
+def buildroot_words(lab: Lab, group: str = "@buildsys-build") -> tuple[str, ...]:
+    """What makes a minimal buildroot, for dnf: the group if dnf can, else its packages by name."""
+    return (group,) if _groups_work() else dist.build_group(lab)
+
+
 def write(lab: Lab, path: Path, *, repository_url: str) -> ConfigDirectory:
     """Write the configuration directory `path` for the repositories below `repository_url`.
 
@@ -129,7 +134,7 @@ def write(lab: Lab, path: Path, *, repository_url: str) -> ConfigDirectory:
     arch = lab.arch
     template = _TEMPLATE.replace("@BASEURL@", repository_url.rstrip("/"))
     template = template.replace("@DBPATH@", _DBPATH if is_debian() else "")
-    setup = "@{{ lab_group }}" if _groups_work() else " ".join(dist.build_group(lab))
+    setup = " ".join(buildroot_words(lab, "@{{ lab_group }}"))
     template = template.replace("@SETUP@", setup)
     files = {
         "site-defaults.cfg": _SITE_DEFAULTS,

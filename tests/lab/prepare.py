@@ -21,7 +21,7 @@ def is_debian() -> bool:
     return Path("/var/lib/dpkg/status").is_file() and shutil.which("apt-get") is not None
 
 
-_TEST_TOOLS = ("python3-setuptools", "strace")
+_TEST_TOOLS = ("e2fsprogs", "python3-setuptools", "strace")
 
 
 def wanted() -> tuple[str, ...]:
