@@ -31,6 +31,10 @@ _RSA_SIGNATURES: Final = ("rsa-sha2-512", "rsa-sha2-256")
 _ATTEMPT_TIMEOUT_S: Final = 15.0
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 1.0
+_REFUSALS: Final = 2
+_REFUSED_PAUSE_S: Final = 5.0
+"""OpenSSH 9.8 and later owes who is refused 5 s for each time, and from 15 s on turns it away:
+PerSourcePenalties in sshd_config(5). So two tries in a row are free, and others are 5 s apart."""
 _CHANNEL_TIMEOUT_S: Final = 30.0
 
 
@@ -68,7 +72,8 @@ def _try_until(
     address: NodeAddress, keys: Sequence[OfferedKey], deadline_s: float, *, boots: bool
 ) -> Link:
     deadline = time.monotonic() + deadline_s
-    pause_s = _FIRST_PAUSE_S
+    pause_s, refusals = _FIRST_PAUSE_S, 0
+    refusal: TransportError | None = None
     while True:
         left_s = deadline - time.monotonic()
         try:
@@ -79,9 +84,14 @@ def _try_until(
             if isinstance(error, _AuthenticationRefused) and not boots:
                 raise _locked_out(address, error) from error
             last = error
-        if time.monotonic() + pause_s >= deadline:
-            raise _gave_up(address, deadline_s, last) from last
-        time.sleep(pause_s)
+            if isinstance(error, _AuthenticationRefused):
+                refusals, refusal = refusals + 1, error
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            # Whom sshd has refused it may not talk to afterwards, which says less.
+            raise _gave_up(address, deadline_s, refusal or last) from last
+        wanted_s = pause_s if refusals < _REFUSALS else _REFUSED_PAUSE_S
+        time.sleep(min(wanted_s, left_s))
         pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
 
 
