@@ -98,16 +98,17 @@ class Archive:
         return [line for line in lines if len(line) == 64 and line.isalnum()]
 
     def note_headers(self, manifest_sha256: str, digests: Sequence[str]) -> None:
-        """What `find_headers` returns from now on."""
+        """What `find_headers` returns from now on; nothing where it cannot be written: a guess."""
         path = self._set_path(manifest_sha256)
         text = "".join(f"{digest}\n" for digest in digests)
         with suppress(OSError, ValueError):
             if path.read_text() == text:
                 return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f"{path.name}.{os.getpid()}")
-        new.write_text(text)
-        new.replace(path)
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new = path.with_name(f"{path.name}.{os.getpid()}")
+            new.write_text(text)
+            new.replace(path)
 
     def keep(self, evidence: bytes, verdict: Verdict) -> Path:
         """Store both, evidence as it came; all beyond `_EVIDENCE_KEPT` go. The verdict's path."""

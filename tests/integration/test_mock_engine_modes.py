@@ -225,11 +225,11 @@ def test_what_is_written_to_bound_directories_comes_back(user: User, tmp_path: P
     work.mkdir()
     (place / "old").write_text("old")
     (place / "sub/same").write_text("same")
-    bound = f"[('{place}', '/mnt/place'), ('{work}', '/mnt/work')]"
+    bound = f"[('{place}', '/mnt/place'), ('{work}', '/mnt/second')]"
     words = (f"--plugin-option=bind_mount:dirs={bound}",)
     script = (
         "cd /mnt/place; echo changed >old; mkdir -p new/dir; echo n >sub/new; rm sub/same;"
-        " ln -s old link; mkfifo pipe; echo made >/mnt/work/made; chmod 6755 old; exit 3"
+        " ln -s old link; mkfifo pipe; echo made >/mnt/second/made; chmod 6755 old; exit 3"
     )
     ended = user.mock(*words, "--chroot", script).expect(3)  # a failure is no reason to lose it
     assert "pipe' does not go back: it is a named pipe" in ended.stderr
@@ -239,7 +239,7 @@ def test_what_is_written_to_bound_directories_comes_back(user: User, tmp_path: P
     assert (place / "link").readlink() == Path("old")
     assert (place / "sub/same").read_text() == "same"
     assert names(work) == {"made"} and names(place) == {"old", "sub", "new", "link"}
-    user.mock(*words, "--shell", "cat /mnt/work/made >>/mnt/work/made2").expect()
+    user.mock(*words, "--shell", "cat /mnt/second/made >>/mnt/second/made2").expect()
     assert (work / "made2").read_text() == "made\n"
 
 

@@ -82,3 +82,13 @@ def test_a_damaged_note_is_no_more_than_a_bad_guess(archive: Archive, text: str)
 def test_a_failure_meanwhile_is_what_is_raised(archive: Archive) -> None:
     with pytest.raises(ConnectionError, match="gone"), checked_ahead(archive, KNOWN):
         raise ConnectionError("gone")
+
+
+def test_a_guess_that_cannot_be_noted_is_no_failure(archive: Archive) -> None:
+    place = archive.cache_dir / "headers" / "sets"
+    for path in place.iterdir():
+        path.unlink()
+    place.rmdir()
+    place.write_text("")
+    archive.note_headers(MANIFEST, ["ab" * 32])
+    assert archive.find_headers(MANIFEST) == []
