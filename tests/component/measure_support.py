@@ -90,6 +90,15 @@ def exe(pid: int) -> str:
         return ""
 
 
+def wait_until_loaded(pid: int, program: Path) -> None:
+    """Wait until `program` runs with its C library: the kernel names it before it maps it."""
+
+    def loaded() -> bool:
+        return exe(pid) == str(program) and "libc" in Path(f"/proc/{pid}/maps").read_text()
+
+    eventually(loaded, f"loading of {program}")
+
+
 def in_namespaces(script: str, *arguments: object) -> Any:
     """What the python `script` prints, from JSON.
 

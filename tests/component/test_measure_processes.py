@@ -24,6 +24,7 @@ from measure_support import (
     process,
     running,
     sleeper,
+    wait_until_loaded,
 )
 
 pytestmark = needs_root
@@ -47,8 +48,7 @@ def _measure_child(argv: list[str], ready: str, **options: Any) -> dict[str, Any
 def test_an_honest_process(tmp_path: Path) -> None:
     program = sleeper(tmp_path)
     with running([str(program), "60"], env={"HARMLESS": "1"}) as child:
-        eventually(lambda: exe(child.pid) == str(program), "the start")
-        eventually(lambda: "libc" in Path(f"/proc/{child.pid}/maps").read_text(), "loading")
+        wait_until_loaded(child.pid, program)
         found = measure_running()
         one = process(found, child.pid)
     digest = hashlib.sha256(program.read_bytes()).hexdigest()
@@ -70,7 +70,7 @@ def test_a_deleted_executable(tmp_path: Path) -> None:
     program = sleeper(tmp_path)
     digest = hashlib.sha256(program.read_bytes()).hexdigest()
     with running([str(program), "60"]) as child:
-        eventually(lambda: exe(child.pid) == str(program), "the start")
+        wait_until_loaded(child.pid, program)
         program.unlink()
         one = process(measure_running(), child.pid)
     assert (one["exe"], one["deleted"], one["sha256"]) == (str(program), True, digest)
@@ -94,8 +94,7 @@ def test_a_memfd_executable() -> None:
 def test_patched_text(tmp_path: Path) -> None:
     program = sleeper(tmp_path)
     with running([str(program), "60"]) as child:
-        eventually(lambda: exe(child.pid) == str(program), "the start")
-        eventually(lambda: "libc" in Path(f"/proc/{child.pid}/maps").read_text(), "loading")
+        wait_until_loaded(child.pid, program)
         assert process(measure_running(), child.pid)["patched"] == []
         start, _ = _mapping(child.pid, program)
         with Path(f"/proc/{child.pid}/mem").open("r+b", buffering=0) as memory:
@@ -110,7 +109,7 @@ def test_a_patched_library_is_told_apart_from_a_copied_page(tmp_path: Path) -> N
     """Writing back the same bytes copies the page too, which alone is no difference."""
     program = sleeper(tmp_path)
     with running([str(program), "60"]) as child:
-        eventually(lambda: exe(child.pid) == str(program), "the start")
+        wait_until_loaded(child.pid, program)
         start, _ = _mapping(child.pid, program)
         with Path(f"/proc/{child.pid}/mem").open("r+b", buffering=0) as memory:
             memory.seek(start)
@@ -131,6 +130,7 @@ def test_a_traced_process(tmp_path: Path) -> None:
 
         eventually(lambda: exe(traced()) == str(program), "the start")
         pid = traced()
+        wait_until_loaded(pid, program)
         try:
             one = process(measure_running(), pid)
         finally:
@@ -263,7 +263,7 @@ print(json.dumps({"honest": honest, "found": found, "unlisted": inner.pid}))
 def test_a_pid_namespace_of_its_own_shows_in_the_namespaces(tmp_path: Path) -> None:
     program = sleeper(tmp_path)
     with running(["unshare", "-u", str(program), "60"]) as child:
-        eventually(lambda: exe(child.pid) == str(program), "the start")
+        wait_until_loaded(child.pid, program)
         found = measure_running()
         one = process(found, child.pid)
     assert one["namespaces"]["uts"] != found["namespaces"]["self"]["uts"]

@@ -175,7 +175,7 @@ def test_a_malformed_header_is_refused(what: str, make: Callable[[], bytes]) -> 
         parse_header(make())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_no_other_exception_escapes(data: st.DataObject) -> None:
     """Whatever bytes of a real header are changed, it is refused or read as it was."""
@@ -194,7 +194,7 @@ def test_no_other_exception_escapes(data: st.DataObject) -> None:
         assert package == verify_package(original, keys())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=400))
 def test_no_other_exception_escapes_from_noise(noise: bytes) -> None:
     with pytest.raises(HeaderError):
@@ -217,7 +217,7 @@ NUMBER_TAGS = {1028: 4, 1030: 3, 1033: 3, 1037: 4, 1045: 4, 1116: 4, 5008: 5, 50
 WORDS = ("a", "", "/", "/usr/", "..", "/a//", "=ep", "cap_net_raw=ep", "x=", "root", "0" * 64)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_no_other_exception_escapes_from_well_formed_nonsense(data: st.DataObject) -> None:
     """Regions that hold together, with file tags of any contents; mostly as many as files.

@@ -144,7 +144,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_nothing_but_a_refusal_escapes_from_evidence(data: st.DataObject) -> None:
     """Any value of any shape in place of one that belongs there."""

@@ -93,9 +93,9 @@ def test_the_script_is_the_shells_language(shell: str, tmp_path: Path) -> None:
     shtab = pytest.importorskip("shtab")
     if shell not in shtab.SUPPORTED_SHELLS:
         pytest.skip(f"shtab {shtab.__version__} has no {shell}")
-    script = tmp_path / "script"
-    script.write_text(_script(shell))
     program = shutil.which(shell)
     if program is None:
         pytest.skip(f"no {shell}")
+    script = tmp_path / "script"
+    script.write_text(_script(shell))
     subprocess.run([program, "-n", str(script)], check=True)
