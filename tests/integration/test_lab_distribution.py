@@ -103,8 +103,10 @@ def test_tree_is_what_its_packages_say(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_tree_holds_signed_headers_and_no_secrets(lab: Lab, tmp_path: Path) -> None:
-    unsigned = _ask(lab, tmp_path, "-qa", "--qf", "%{RSAHEADER:pgpsig} %{NAME}\n")
-    assert [line for line in unsigned.decode().splitlines() if "RSA/SHA" not in line] == []
+    # Which tag holds a signature differs between rpm 4 and 6; what -i shows does not.
+    _, *packages = _ask(lab, tmp_path, "-qai").decode().split("Name        : ")
+    assert len(packages) > 50
+    assert [each.split()[0] for each in packages if "RSA/SHA" not in each] == []
     assert list((lab.tree / "etc/ssh").glob("ssh_host_*")) == []
     assert (lab.tree / "etc/machine-id").read_bytes() == b""
     assert not (lab.tree / "root/.ssh/authorized_keys").exists()
