@@ -12,20 +12,14 @@ from mock_cloud.attest import verify_manifest
 from mock_cloud.model import Toolkit
 from mock_cloud.session.known_good import KnownGood, read_package_keys, read_public_key
 from mock_cloud.settings import AttestSettings
-from mock_cloud.toolkit import pack
 from tests.attack.attacked_node import AttackedNode
 from tests.component.cloud_nodes import Site
 from tests.lab.layout import Lab
 
 
-@pytest.fixture(scope="session")
-def attack_toolkit(tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
-    return pack(tmp_path_factory.mktemp("toolkit"))
-
-
 @pytest.fixture
 def attacked(
-    site: Site, attack_toolkit: Toolkit, lab: Lab, tmp_path: Path
+    site: Site, packed_toolkit: Toolkit, lab: Lab, tmp_path: Path
 ) -> Iterator[AttackedNode]:
     """A new node, which is destroyed afterwards."""
     settings = AttestSettings(lab.manifest, (lab.manifest_key,), (lab.package_key,))
@@ -34,6 +28,6 @@ def attacked(
     known = KnownGood(manifest, read_package_keys(settings))
     with site.acquire() as leased:
         try:
-            yield AttackedNode(site, leased, attack_toolkit, known, tmp_path)
+            yield AttackedNode(site, leased, packed_toolkit, known, tmp_path)
         finally:
             leased.destroy()

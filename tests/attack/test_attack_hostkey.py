@@ -6,17 +6,16 @@ from __future__ import annotations
 import io
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from mock_cloud.errors import HostKeyMismatch
+from mock_cloud.model import Toolkit
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import trust
 from mock_cloud.session.console import Console
 from mock_cloud.session.lease_care import cared_for, plan_care
 from mock_cloud.session.nodes import connect_leased
-from mock_cloud.toolkit import pack
 from tests.component.cloud_nodes import Site
 from tests.component.remote_parts import make_proof
 
@@ -28,13 +27,15 @@ KEY = "/etc/ssh/ssh_host_ed25519_key"
 @pytest.mark.attack(
     "root on a cloud's node, for one job", "takes its host key along", "nobody accepts that key"
 )
-def test_a_host_key_that_foreign_code_took_is_of_no_use(site: Site, tmp_path: Path) -> None:
+def test_a_host_key_that_foreign_code_took_is_of_no_use(
+    site: Site, packed_toolkit: Toolkit
+) -> None:
     leased = site.acquire()
     stolen, old = site.ssh(leased, f"cat {KEY}"), leased.address.host_key
     care = plan_care("ec2", leased)
     assert care is not None
     with closing(connect(leased.address, leased.client_key, deadline_s=10)) as node:
-        node.start_agent(pack(tmp_path))
+        node.start_agent(packed_toolkit)
         channel = trust(node, make_proof(node.host_key))
         # The network and the power are this machine's own.
         care = replace(care, close_metadata=False)

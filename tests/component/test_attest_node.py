@@ -48,7 +48,6 @@ from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.session.console import Console
 from mock_cloud.session.lease_care import Care, cared_for
 from mock_cloud.sshkeys import make_key_pair
-from mock_cloud.toolkit import pack
 from tests.component.cloud_nodes import Site
 from tests.lab.layout import default_lab
 from tests.records import joined, packed
@@ -79,11 +78,6 @@ def manifest(image: Path, package_keys: PackageKeys) -> ImageManifest:
     signer = Signer.from_private(pair.private.reveal())
     envelope = sign_manifest(made, Validity("lab", 1, 1, 2), signer)
     return verify_manifest(envelope, [pair.public]).manifest
-
-
-@pytest.fixture(scope="module")
-def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
-    return pack(tmp_path_factory.mktemp("toolkit"))
 
 
 def given(file: ProvidedFile) -> InjectedFile:
@@ -156,15 +150,15 @@ class Attester:
 
 @pytest.fixture
 def attester(
-    site: Site, toolkit: Toolkit, manifest: ImageManifest, package_keys: PackageKeys
+    site: Site, packed_toolkit: Toolkit, manifest: ImageManifest, package_keys: PackageKeys
 ) -> Iterator[Attester]:
     with site.acquire() as leased:
         node = connect(leased.address, leased.client_key, deadline_s=30)
         try:
-            node.start_agent(toolkit)
+            node.start_agent(packed_toolkit)
             node.reload_sshd()
             node.hello("0" * 64)
-            yield Attester(leased, node, toolkit, manifest, package_keys)
+            yield Attester(leased, node, packed_toolkit, manifest, package_keys)
         finally:
             node.close()
 

@@ -25,7 +25,6 @@ from mock_cloud.model import WORKSPACE, Toolkit
 from mock_cloud.remote.care import arm_timer
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import TrustedChannel, trust
-from mock_cloud.toolkit import pack
 from tests.component.cloud_nodes import Site, eventually
 from tests.component.remote_parts import make_proof
 from tests.lab.layout import repository_root
@@ -43,18 +42,13 @@ OURS = """
 PING_S = 0.5  # a quarter of the silence that is allowed
 
 
-@pytest.fixture(scope="module")
-def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
-    return pack(tmp_path_factory.mktemp("toolkit"))
-
-
 @pytest.fixture
 def leased(site: Site) -> LeasedNode:
     return site.acquire(idle_ttl_s=3600.0, max_ttl_s=7200.0)
 
 
 @pytest.fixture
-def reach(leased: LeasedNode, toolkit: Toolkit) -> Iterator[Reach]:
+def reach(leased: LeasedNode, packed_toolkit: Toolkit) -> Iterator[Reach]:
     """A trusted channel to the node, or to what stands for it at another port."""
     with ExitStack() as stack:
 
@@ -64,7 +58,7 @@ def reach(leased: LeasedNode, toolkit: Toolkit) -> Iterator[Reach]:
                 address = replace(address, host="127.0.0.1", port=port)
             node = connect(address, leased.client_key, deadline_s=10, silence_timeout_s=4 * PING_S)
             stack.callback(node.close)
-            node.start_agent(toolkit)
+            node.start_agent(packed_toolkit)
             return trust(node, make_proof(node.host_key))
 
         yield open_channel
@@ -169,13 +163,13 @@ time.sleep(600)
 
 
 def test_a_controller_that_is_killed_costs_no_more_than_the_grace(
-    site: Site, leased: LeasedNode, toolkit: Toolkit
+    site: Site, leased: LeasedNode, packed_toolkit: Toolkit
 ) -> None:
     where = leased.address
     key = site.state_dir / "keys" / leased.lease_id
     words = [where.host, str(where.port), str(where.host_key), str(key)]
     controller = subprocess.Popen(
-        [sys.executable, "-c", CONTROLLER, *words, str(toolkit.archive.parent)],
+        [sys.executable, "-c", CONTROLLER, *words, str(packed_toolkit.archive.parent)],
         stdout=subprocess.PIPE,
         cwd=repository_root(),
     )
@@ -227,11 +221,11 @@ def test_what_a_node_is_told_takes_one_round_trip(leased: LeasedNode, reach: Rea
         assert 2.0 <= time.monotonic() - started < 6.0  # one way there and back, not three
 
 
-def test_a_full_disk_does_not_keep_it(site: Site, toolkit: Toolkit) -> None:
+def test_a_full_disk_does_not_keep_it(site: Site, packed_toolkit: Toolkit) -> None:
     leased = site.acquire("full", disk_mib=64)
     node = connect(leased.address, leased.client_key, deadline_s=10)
     try:
-        node.start_agent(toolkit)
+        node.start_agent(packed_toolkit)
         arm(trust(node, make_proof(node.host_key)), life_s=2)
         site.ssh(leased, f"cat /dev/zero > {WORKSPACE}/blobs.full 2>/dev/null; true")
         assert site.try_ssh(leased, f"head -c 1M /dev/zero > {WORKSPACE}/more").returncode
@@ -249,10 +243,10 @@ time.sleep(600)
 
 
 def test_a_lent_machine_gets_everything_of_ours_removed_and_stays_up(
-    site: Site, leased: LeasedNode, reach: Reach, toolkit: Toolkit
+    site: Site, leased: LeasedNode, reach: Reach, packed_toolkit: Toolkit
 ) -> None:
     arm(reach(), power_off=False)
-    python = " ".join(toolkit.argv()[:-1])
+    python = " ".join(packed_toolkit.argv()[:-1])
     mock = "/var/lib/mock"
     site.ssh(
         leased,

@@ -20,7 +20,6 @@ from mock_cloud.session.console import Console
 from mock_cloud.session.lease_care import Care, cared_for, plan_care
 from mock_cloud.session.nodes import connect_leased
 from mock_cloud.sshkeys import make_key_pair
-from mock_cloud.toolkit import pack
 from tests.component.cloud_nodes import Site, eventually
 from tests.component.remote_parts import make_proof, own_threads
 
@@ -32,20 +31,15 @@ CARE = Care(power_off=True, close_metadata=False, replace_host_key=True, renew_h
 KEY = "/etc/ssh/ssh_host_ed25519_key"
 
 
-@pytest.fixture(scope="module")
-def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
-    return pack(tmp_path_factory.mktemp("toolkit"))
-
-
 @pytest.fixture
 def leased(site: Site) -> LeasedNode:
     return site.acquire()
 
 
 @pytest.fixture
-def channel(leased: LeasedNode, toolkit: Toolkit) -> Iterator[TrustedChannel]:
+def channel(leased: LeasedNode, packed_toolkit: Toolkit) -> Iterator[TrustedChannel]:
     with closing(connect(leased.address, leased.client_key, deadline_s=10)) as node:
-        node.start_agent(toolkit)
+        node.start_agent(packed_toolkit)
         yield trust(node, make_proof(node.host_key))
 
 

@@ -44,7 +44,6 @@ from mock_cloud.session.known_good import (
     read_public_key,
 )
 from mock_cloud.settings import AttestSettings
-from mock_cloud.toolkit import pack
 from tests.component.cloud_nodes import Site
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab
@@ -120,16 +119,11 @@ class Oven:
         return found
 
 
-@pytest.fixture(scope="module")
-def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
-    return pack(tmp_path_factory.mktemp("toolkit"))
-
-
 @pytest.fixture
-def oven(site: Site, toolkit: Toolkit, lab: Lab) -> Iterator[Oven]:
+def oven(site: Site, packed_toolkit: Toolkit, lab: Lab) -> Iterator[Oven]:
     with site.acquire() as leased:
         with closing(connect(leased.address, leased.client_key, deadline_s=30)) as node:
-            yield Oven(site, leased, node, toolkit, lab)
+            yield Oven(site, leased, node, packed_toolkit, lab)
         leased.destroy()
 
 

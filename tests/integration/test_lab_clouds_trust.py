@@ -29,7 +29,6 @@ from mock_cloud.model import HostKey, Toolkit
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.session.attesting import SKIP
-from mock_cloud.toolkit import pack
 from tests.integration.cloud_support import Client, greets, wait_for
 from tests.integration.test_lab_clouds import create as create_instance
 from tests.integration.test_lab_openstack import create as create_server
@@ -39,11 +38,6 @@ from tests.lab.clouds.openstack import OpenStackCloud
 from tests.lab.layout import Lab
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture(scope="module")
-def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
-    return pack(tmp_path_factory.mktemp("toolkit"))
 
 
 def given(file: ProvidedFile) -> InjectedFile:
@@ -93,10 +87,10 @@ class Judge:
 
 
 @contextmanager
-def agent(client: Client, host: str, toolkit: Toolkit) -> Iterator[UnverifiedNode]:
+def agent(client: Client, host: str, packed_toolkit: Toolkit) -> Iterator[UnverifiedNode]:
     node = connect(client.node_address(host), client.client_key.private, deadline_s=30)
     try:
-        node.start_agent(toolkit)
+        node.start_agent(packed_toolkit)
         node.hello("0" * 64)
         node.reload_sshd()
         node.hello("1" * 64)
@@ -124,13 +118,13 @@ def tampering(instance: str) -> list[tuple[str, str, str]]:
     ]
 
 
-def test_on_ec2(ec2: Ec2Cloud, lab: Lab, toolkit: Toolkit, tmp_path: Path) -> None:
+def test_on_ec2(ec2: Ec2Cloud, lab: Lab, packed_toolkit: Toolkit, tmp_path: Path) -> None:
     client = Client(tmp_path)
     instance = create_instance(ec2, client).id
     address = ec2.node(instance).address
     wait_for(lambda: greets(address))
-    judge = Judge(lab, ec2, client, toolkit)
-    with agent(client, address, toolkit) as node:
+    judge = Judge(lab, ec2, client, packed_toolkit)
+    with agent(client, address, packed_toolkit) as node:
         assert judge.judge(node).trusted
         changes = tampering(instance)
         commands = [command.replace("{}", path) for command, _, path in changes]
@@ -140,10 +134,10 @@ def test_on_ec2(ec2: Ec2Cloud, lab: Lab, toolkit: Toolkit, tmp_path: Path) -> No
 
 
 def test_on_openstack(
-    openstack: OpenStackCloud, lab: Lab, toolkit: Toolkit, tmp_path: Path
+    openstack: OpenStackCloud, lab: Lab, packed_toolkit: Toolkit, tmp_path: Path
 ) -> None:
     client = Client(tmp_path)
     address = openstack.node(create_server(openstack, client).id).address
     wait_for(lambda: greets(address))
-    with agent(client, address, toolkit) as node:
-        assert Judge(lab, openstack, client, toolkit).judge(node).trusted
+    with agent(client, address, packed_toolkit) as node:
+        assert Judge(lab, openstack, client, packed_toolkit).judge(node).trusted

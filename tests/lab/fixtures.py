@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from mock_cloud.model import Toolkit
     from tests.lab.chroots import ConfigDirectory
     from tests.lab.http import FileServer
     from tests.lab.layout import Lab
@@ -52,6 +53,14 @@ def lab() -> Lab:
         node.build(made)
         manifest.build(made)
     return made
+
+
+@pytest.fixture(scope="session")
+def packed_toolkit(tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
+    """The toolkit of this Python, packed and proved once."""
+    from mock_cloud.toolkit import pack
+
+    return pack(tmp_path_factory.mktemp("packed"))
 
 
 @pytest.fixture(scope="session")
