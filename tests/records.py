@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mock_cloud.agent.records import encode_records, pack
+from mock_cloud.wire.records import encode_records, pack
 
 
 def joined(text: bytes) -> dict[str, Any]:

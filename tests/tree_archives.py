@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from mock_cloud.agent.tree_archive import Kind, Member, Reader, Writer
+from mock_cloud.wire.tree_archive import Kind, Member, Reader, Writer
 
 MAGIC = b"mock-cloud tree 1\n"
 UP = b"u"

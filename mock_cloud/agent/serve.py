@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from mock_cloud.agent import serve_facts
 from mock_cloud.agent.blobs import Blobs
 from mock_cloud.agent.deadman.wire import WORD as DEADMAN
-from mock_cloud.agent.frames import BODY_MAX, FrameError, Header, read_frame
-from mock_cloud.agent.orderlog import OrderLog
 from mock_cloud.agent.serve_launch import WORD as LAUNCH
 from mock_cloud.agent.serve_launch import Launcher, serve_launches
 from mock_cloud.agent.serve_lease import HOST_KEY_KINDS, LEASE_KINDS, NodeCare
@@ -38,6 +36,8 @@ from mock_cloud.agent.serve_wire import (
     size_of,
     texts,
 )
+from mock_cloud.wire.frames import BODY_MAX, FrameError, Header, read_frame
+from mock_cloud.wire.orderlog import OrderLog
 
 # What deals with jobs is imported where it is used: bulk agents never need it, and a transfer
 # waits for them to start.

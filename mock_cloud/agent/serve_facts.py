@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from mock_cloud.agent.frames import BODY_MAX, Header
-from mock_cloud.agent.records import pack
 from mock_cloud.agent.serve_wire import CHUNK_BYTES, Failure
+from mock_cloud.wire.frames import BODY_MAX, Header
+from mock_cloud.wire.records import pack
 
 VERSION: Final = "2"
 """Of the protocol. Controller and agent must have the same."""

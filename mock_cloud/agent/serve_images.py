@@ -11,11 +11,11 @@ import os
 import threading
 from collections.abc import Callable
 
-from mock_cloud.agent.frames import Header
 from mock_cloud.agent.image import install as installing
 from mock_cloud.agent.image.cleanse import cleanse, seal
-from mock_cloud.agent.image.order import OrderError, parse_order
 from mock_cloud.agent.serve_wire import Failure
+from mock_cloud.wire.frames import Header
+from mock_cloud.wire.install_order import OrderError, parse_order
 
 Send = Callable[[Header, bytes], None]
 

@@ -15,8 +15,8 @@ import subprocess
 from dataclasses import dataclass
 from typing import IO, BinaryIO, Final
 
-from mock_cloud.agent.frames import encode_frame, read_frame
 from mock_cloud.agent.serve_wire import Failure, own_command
+from mock_cloud.wire.frames import encode_frame, read_frame
 
 WORD: Final = "launch"
 _END_TIMEOUT_S: Final = 2.0
@@ -91,8 +91,8 @@ class Launcher:
 def serve_launches(stream: BinaryIO, sink: int, workspace: str) -> int:
     """The launcher's end: one answer for each request, until the agent closes the pipe."""
     from mock_cloud.agent.job import runner
-    from mock_cloud.agent.job.request import RequestError, parse_request
     from mock_cloud.agent.job.sweep import sweep
+    from mock_cloud.wire.job_request import RequestError, parse_request
 
     while (frame := read_frame(stream)) is not None:
         header, body = frame

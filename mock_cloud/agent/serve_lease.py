@@ -11,9 +11,9 @@ from typing import Final
 
 from mock_cloud.agent.deadman.line import Line
 from mock_cloud.agent.deadman.timer import OrderRefused, parse_order
-from mock_cloud.agent.frames import Header
-from mock_cloud.agent.orderlog import OrderLog
 from mock_cloud.agent.serve_wire import Failure
+from mock_cloud.wire.frames import Header
+from mock_cloud.wire.orderlog import OrderLog
 
 LEASE_KINDS: Final = {"lease": str, "life_s": int, "grace_s": int, "ending": str}
 HOST_KEY_KINDS: Final = {"public": str}

@@ -18,10 +18,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mock_cloud.agent.frames import Header
 from mock_cloud.agent.measure import procfs
 from mock_cloud.agent.measure.sockets import measure_sockets
 from mock_cloud.agent.serve_wire import Failure, own_command
+from mock_cloud.wire.frames import Header
 
 FAILED: Final = "sshd"
 """The failure's code when sshd does not start anew."""

@@ -7,13 +7,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mock_cloud.agent.rpmheader import HeaderError
 from mock_cloud.attest.evidence import Evidence
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.packages import HeaderCache, Package, verify_package
 from mock_cloud.attest.rpmversion import compare_evr
 from mock_cloud.errors import Reason
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
+from mock_cloud.wire.rpmheader import HeaderError
 
 _UNWANTED_FILES_MAX = 50_000
 

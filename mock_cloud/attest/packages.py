@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import Final, NamedTuple
 
-from mock_cloud.agent.rpmheader import Header, HeaderError
-from mock_cloud.agent.rpmtags import Tag, Type
 from mock_cloud.attest.capabilities import xattr_of_text
 from mock_cloud.attest.files import CAPABILITY, PATH_MAX, Xattrs, is_normal
 from mock_cloud.signed.header import SignedHeader, parse_header
 from mock_cloud.signed.keys import PackageKeys
+from mock_cloud.wire.rpmheader import Header, HeaderError
+from mock_cloud.wire.rpmtags import Tag, Type
 
 SHA256: Final = 8
 """FILEDIGESTALGO, numbered as in RFC 4880 9.4."""

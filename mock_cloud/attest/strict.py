@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
-from mock_cloud.agent.json_strict import JsonError, load_json
+from mock_cloud.wire.json_strict import JsonError, load_json
 
 T = TypeVar("T")
 

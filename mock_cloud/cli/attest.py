@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mock_cloud.agent.records import unpack
 from mock_cloud.attest.verdict import NodeRefused, Verdict
 from mock_cloud.config import load_remote
 from mock_cloud.errors import InputError
@@ -16,6 +15,7 @@ from mock_cloud.session.attesting import Archive
 from mock_cloud.session.console import Console
 from mock_cloud.session.nodes import look_at_node
 from mock_cloud.session.state import cache_dir, state_dir
+from mock_cloud.wire.records import unpack
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]

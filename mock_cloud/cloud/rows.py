@@ -9,11 +9,11 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mock_cloud.agent.json_strict import load_json
 from mock_cloud.cloud.addresses import dump_address, parse_address
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
 from mock_cloud.model import HostKey, NodeAddress
+from mock_cloud.wire.json_strict import load_json
 
 _COLUMNS: Final = (
     "id", "remote", "owner", "provider", "settings", "state", "created_unix", "expires_unix",

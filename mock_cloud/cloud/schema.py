@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, Final
 
-from mock_cloud.agent.json_strict import load_json
+from mock_cloud.wire.json_strict import load_json
 
 VERSION: Final = 6
 

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.agent.job.request import EngineConfig
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.limits import check_limits
 from mock_cloud.config.paths import locate_paths
@@ -26,6 +25,7 @@ from mock_cloud.invocation import CommandLine, HostFile, check_supported
 from mock_cloud.invocation.hostfiles import find_package_file
 from mock_cloud.invocation.names import printable
 from mock_cloud.invocation.support import USE_MOCK
+from mock_cloud.wire.job_request import EngineConfig
 
 MACROFILE_MAX_BYTES: Final = 1 << 20
 DEFAULT_CHROOTUID: Final = 1000

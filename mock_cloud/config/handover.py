@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
-from mock_cloud.agent.json_strict import load_json
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.errors import ConfigError
+from mock_cloud.wire.json_strict import load_json
 
 VERSION: Final = 2
 MAX_BYTES: Final = 16 << 20

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.agent.job.request import JOB_DIRECTORY
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.repositories import (
     KEY_PREFIX,
@@ -23,6 +22,7 @@ from mock_cloud.config.values import read_option, read_text, read_texts, read_wo
 from mock_cloud.errors import ConfigError
 from mock_cloud.invocation import CommandLine, HostFile
 from mock_cloud.invocation.carrying import IMAGE_MAX_BYTES, Carrier
+from mock_cloud.wire.job_request import JOB_DIRECTORY
 
 _CONF: Final = "dnf.conf"
 _OFFLINE: Final = "offline_local_repository"

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import jinja2
 
-from mock_cloud.agent.json_strict import load_json
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.errors import CommandLineError, ConfigError
 from mock_cloud.invocation import CommandLine
 from mock_cloud.invocation.names import expand_home, printable
+from mock_cloud.wire.json_strict import load_json
 
 _WORDS: Final = {
     "true": True, "True": True, "false": False, "False": False, "none": None, "None": None,

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
-from mock_cloud.agent.job.request import TUNNEL_PROXY
 from mock_cloud.config.dnf_text import (
     SEPARATORS,
     expand,
@@ -39,6 +38,7 @@ from mock_cloud.repoproxy.allow import (
     plain_host,
 )
 from mock_cloud.settings import RepoAccess
+from mock_cloud.wire.job_request import TUNNEL_PROXY
 
 MIRRORS_MAX: Final = 1000
 _LIST_OPTIONS: Final = ("mirrorlist", "metalink")

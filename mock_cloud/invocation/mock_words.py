@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NoReturn
 
-from mock_cloud.agent.job.request import JOB_DIRECTORY
 from mock_cloud.errors import UnsupportedByEngine
 from mock_cloud.invocation.carrying import IMAGE_MAX_BYTES, Carrier
 from mock_cloud.invocation.hostfiles import HostFile, find_package_file
 from mock_cloud.invocation.model import COMMAND_MODES, CommandLine
 from mock_cloud.invocation.names import printable
+from mock_cloud.wire.job_request import JOB_DIRECTORY
 
 SAID: Final = frozenset({
     "mode", "args", "online", "scrub", "cache_alterations", "cont", "recurse", "tmp_prefix",

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from mock_cloud.agent.job.request import MODES
 from mock_cloud.errors import UnsupportedByEngine
 from mock_cloud.invocation.model import LOCAL_MODES, PACKAGE_MODES, CommandLine
+from mock_cloud.wire.job_request import MODES
 
 USE_MOCK: Final = 'the mock engine can: set engine = "mock" in the remote\'s [build] table'
 

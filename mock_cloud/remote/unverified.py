@@ -8,9 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from mock_cloud.agent.frames import Header
-from mock_cloud.agent.records import RecordError, unpack
-from mock_cloud.agent.rpmheader import BLOB_MAX
 from mock_cloud.agent.serve_facts import VERSION
 from mock_cloud.errors import (
     AttestationRefused,
@@ -32,6 +29,9 @@ from mock_cloud.remote.shell import (
     start_command,
 )
 from mock_cloud.remote.texts import clean
+from mock_cloud.wire.frames import Header
+from mock_cloud.wire.records import RecordError, unpack
+from mock_cloud.wire.rpmheader import BLOB_MAX
 
 Progress = Callable[[int], None]
 """Called with the number of bytes that moved since the last call."""

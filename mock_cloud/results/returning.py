@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.agent.tree_archive import Kind, Member, Reader, TreeError
-from mock_cloud.agent.tree_unpack import Unpacker
 from mock_cloud.errors import InputError, LocalDiskFull
 from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.results.archive import open_archive, open_directory, space_watch
 from mock_cloud.results.disk import check_space, translate
 from mock_cloud.results.owner import give_to_owner, make_directory
+from mock_cloud.wire.tree_archive import Kind, Member, Reader, TreeError
+from mock_cloud.wire.tree_unpack import Unpacker
 
 _WHAT: Final = "archive of what was written"
 

@@ -17,10 +17,10 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from mock_cloud.agent.rpmfile import CPIO_MAGIC
-from mock_cloud.agent.rpmheader import Header, HeaderError
-from mock_cloud.agent.rpmtags import Tag
 from mock_cloud.signed.rpmfile import read_unverified
+from mock_cloud.wire.rpmfile import CPIO_MAGIC
+from mock_cloud.wire.rpmheader import Header, HeaderError
+from mock_cloud.wire.rpmtags import Tag
 
 if sys.version_info >= (3, 14):
     from compression import zstd

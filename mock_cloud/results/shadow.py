@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mock_cloud.agent.engine.shadow_tree import (
+from mock_cloud.errors import ResultDirError
+from mock_cloud.results.disk import translate
+from mock_cloud.results.livelog import LiveLog
+from mock_cloud.wire.json_strict import load_json
+from mock_cloud.wire.shadow_tree import (
     BUILD_USER,
     RPMDB_PLACES,
     Listing,
     add_changed,
     take_listing,
 )
-from mock_cloud.agent.json_strict import load_json
-from mock_cloud.agent.tree_archive import Writer
-from mock_cloud.errors import ResultDirError
-from mock_cloud.results.disk import translate
-from mock_cloud.results.livelog import LiveLog
+from mock_cloud.wire.tree_archive import Writer
 
 _LOGS: Final = "var/log"
 _STATE: Final = ".mock-cloud-shadow.json"

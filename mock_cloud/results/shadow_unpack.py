@@ -13,10 +13,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from mock_cloud.agent import tree_unpack
-from mock_cloud.agent.engine.shadow_tree import FACTS_NAME, RPMDB_PLACES, Facts
-from mock_cloud.agent.json_strict import JsonError, load_json
-from mock_cloud.agent.tree_archive import (
+from mock_cloud.results.archive import open_archive, open_directory, space_watch
+from mock_cloud.results.disk import translate
+from mock_cloud.wire import tree_unpack
+from mock_cloud.wire.json_strict import JsonError, load_json
+from mock_cloud.wire.shadow_tree import FACTS_NAME, RPMDB_PLACES, Facts
+from mock_cloud.wire.tree_archive import (
     DEPTH_MAX,
     NAME_MAX_BYTES,
     Kind,
@@ -24,9 +26,7 @@ from mock_cloud.agent.tree_archive import (
     Reader,
     TreeError,
 )
-from mock_cloud.agent.tree_unpack import Unpacker
-from mock_cloud.results.archive import open_archive, open_directory, space_watch
-from mock_cloud.results.disk import translate
+from mock_cloud.wire.tree_unpack import Unpacker
 
 _WHAT: Final = "shadow archive"
 _FACTS_MAX_BYTES: Final = 8 << 20

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.agent.measure.kernel import measure_kernel
-from mock_cloud.agent.rpmheader import HeaderError
 from mock_cloud.attest.booting import is_booting, is_hanging_up
 from mock_cloud.attest.check_files import InjectedFile
 from mock_cloud.attest.evidence import Evidence, parse_evidence
@@ -37,6 +36,7 @@ from mock_cloud.model import MOCK_LIBDIR, WORKSPACE, Toolkit, TrustedNode
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.session.known_good import KnownGood
 from mock_cloud.signed.keys import UnsignedError
+from mock_cloud.wire.rpmheader import HeaderError
 
 SKIP: Final = (
     MOCK_LIBDIR,

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mock_cloud.agent.measure.evidence import measure
 from mock_cloud.agent.measure.headers import read_headers
-from mock_cloud.agent.records import pack
 from mock_cloud.attest.accounts import parse_accounts
 from mock_cloud.attest.bake import BakeChoices, make_manifest
 from mock_cloud.attest.envelope import Signer
@@ -19,6 +18,7 @@ from mock_cloud.attest.validity import Validity, sign_manifest
 from mock_cloud.errors import ConfigError
 from mock_cloud.session.attesting import SKIP
 from mock_cloud.session.known_good import read_file
+from mock_cloud.wire.records import pack
 
 
 def make_signed_manifest(

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.agent.job.request import COPYOUT_NAME, GAINS_NAME
 from mock_cloud.errors import InputError, ResultError, TransportError
 from mock_cloud.invocation.names import printable
 from mock_cloud.remote.download import Fetch
@@ -22,6 +21,7 @@ from mock_cloud.results.disk import check_space, translate
 from mock_cloud.results.owner import give_tree
 from mock_cloud.results.returning import Returning, put_back
 from mock_cloud.session.console import Console
+from mock_cloud.wire.job_request import COPYOUT_NAME, GAINS_NAME
 
 _LEFT_OUT_SHOWN: Final = 5
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.agent.job.request import to_json
-from mock_cloud.agent.job.terminal import STDERR, STDOUT
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import ForwardingRefused, LocalDiskFull, MockCloudError
 from mock_cloud.remote.replies import JobEnd
@@ -26,6 +24,8 @@ from mock_cloud.session.repo_tunnel import Tunnel, open_tunnel
 from mock_cloud.session.request import MockOrder, Work
 from mock_cloud.session.results import Destination, Mirror
 from mock_cloud.settings import Remote
+from mock_cloud.wire.job_request import to_json
+from mock_cloud.wire.terminal_log import STDERR, STDOUT
 
 _PAST_EXPIRY_S: Final = 300.0
 """The node's own timer ends a job at its lease's expiry; after that nobody waits for it."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
 
-from mock_cloud.agent.image.order import KEYS_MARK, InstallOrder, to_json
 from mock_cloud.attest.accounts import Accounts, parse_accounts
 from mock_cloud.attest.live import LiveNode, make_live_manifest
 from mock_cloud.attest.machine import chosen_rule, machine_rules
@@ -35,6 +34,7 @@ from mock_cloud.session.known_good import KnownGood, read_file
 from mock_cloud.session.nodes import Site, attest, nature, shares_kernel
 from mock_cloud.settings import Remote
 from mock_cloud.signed.keys import PackageKeys
+from mock_cloud.wire.install_order import KEYS_MARK, InstallOrder, to_json
 
 _LINES_SHOWN: Final = 20
 _TAIL_BYTES: Final = 4096

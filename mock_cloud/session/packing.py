@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.agent.job.request import Input
-from mock_cloud.agent.tree_archive import Problem, TreeError, Writer
 from mock_cloud.errors import CommandLineError, InputError
 from mock_cloud.invocation import HostFile
 from mock_cloud.invocation.names import printable
 from mock_cloud.remote.upload import Blob
+from mock_cloud.wire.job_request import Input
+from mock_cloud.wire.tree_archive import Problem, TreeError, Writer
 
 Packed = tuple[Input, Blob]
 """What the request says of a file, and what is sent."""

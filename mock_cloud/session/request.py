@@ -9,13 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.agent.job.request import (
-    TUNNEL_PROXY,
-    EngineConfig,
-    JobRequest,
-    MockRun,
-    ShadowOrder,
-)
 from mock_cloud.config import (
     MOCK_CONFIG_DIR,
     ConfigOpts,
@@ -49,6 +42,13 @@ from mock_cloud.session.packing import (
     packed_tree,
 )
 from mock_cloud.session.repo_tunnel import Tunnel, repositories_of
+from mock_cloud.wire.job_request import (
+    TUNNEL_PROXY,
+    EngineConfig,
+    JobRequest,
+    MockRun,
+    ShadowOrder,
+)
 
 COPYIN_NAME: Final = "copyin.tree"
 KIT_NAME: Final = "mock.tar.gz"

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.agent.engine.shadow import ARCHIVE_NAME
-from mock_cloud.agent.job.request import COPYOUT_NAME, GAINS_NAME, SCAN, SCAN_ARCHIVE
-from mock_cloud.agent.job.terminal import STDOUT, TerminalDecoder, TerminalError
 from mock_cloud.config import chain_results
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.errors import InputError, ResultError
@@ -35,6 +33,8 @@ from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.session.console import Console
 from mock_cloud.session.request import Work
 from mock_cloud.session.shadow import Shadow
+from mock_cloud.wire.job_request import COPYOUT_NAME, GAINS_NAME, SCAN, SCAN_ARCHIVE
+from mock_cloud.wire.terminal_log import STDOUT, TerminalDecoder, TerminalError
 
 ATTESTATION_LOG: Final = "remote_attestation.log"
 ORDER_LOG: Final = "remote_order.log"

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.agent.json_strict import load_json
 from mock_cloud.config.remote_text import Answers, Value, find_key, parse_word, write_toml
 from mock_cloud.config.remotes import PROVIDERS, read_remote
 from mock_cloud.errors import CommandLineError, ConfigError, InputError
@@ -20,6 +19,7 @@ from mock_cloud.invocation.names import find_name_problem, printable
 from mock_cloud.session.console import Console
 from mock_cloud.settings import Remote
 from mock_cloud.toolkit import own_arch
+from mock_cloud.wire.json_strict import load_json
 
 Ask = Callable[[str, str], str]
 """(question, default) → what the user typed; the default if that is nothing."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.agent.engine.shadow import ARCHIVE_NAME, LOG_DIRECTORY
-from mock_cloud.agent.job.request import ShadowOrder
 from mock_cloud.config import ConfigOpts
 from mock_cloud.config.values import read_words
 from mock_cloud.errors import ConfigError, ResultError
@@ -28,6 +27,7 @@ from mock_cloud.session.copyout import fetch_archive
 from mock_cloud.session.packing import pack_file
 from mock_cloud.session.request import Work
 from mock_cloud.settings import Remote, ShadowChoice
+from mock_cloud.wire.job_request import ShadowOrder
 
 _INPUT_NAME: Final = "tmpdir.tree"
 _LOG: Final = re.compile(r"dnf[A-Za-z0-9._-]{0,40}\.log")

@@ -14,8 +14,8 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from mock_cloud.agent.rpmheader import Blob, Header, HeaderError, split
-from mock_cloud.agent.rpmtags import Tag
+from mock_cloud.wire.rpmheader import Blob, Header, HeaderError, split
+from mock_cloud.wire.rpmtags import Tag
 
 _SIGNATURES_MAX: Final = 16
 _SIGNATURE_BYTES_MAX: Final = 1 << 16

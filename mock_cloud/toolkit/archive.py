@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from mock_cloud.agent.json_strict import load_json
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Toolkit, ToolkitFile
 from mock_cloud.toolkit import origin
 from mock_cloud.toolkit.contents import Contents
+from mock_cloud.wire.json_strict import load_json
 
 _FORMAT: Final = "mock-cloud/toolkit/3"
 _GZIP_LEVEL: Final = 6

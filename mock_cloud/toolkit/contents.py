@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
-import mock_cloud.agent
+import mock_cloud
 from mock_cloud import process
 from mock_cloud.errors import ConfigError, InputError
 from mock_cloud.toolkit import elf, prove
+from mock_cloud.toolkit.probe import list_sources
 
-AGENT: Final = Path(mock_cloud.agent.__file__).parent
+PACKAGE: Final = Path(mock_cloud.__file__).parent
 _SCRIPT: Final = Path(__file__).with_name("probe.py")
 _PROBE_TIMEOUT_S: Final = 120.0
 
@@ -86,8 +87,8 @@ def base_python() -> Path:
 
 
 def agent_sources() -> list[Path]:
-    """The agent's modules and the package's own `__init__`, in order."""
-    return [AGENT.parent / "__init__.py", *sorted(AGENT.rglob("*.py"))]
+    """What of our own package runs on a node, and the package's own `__init__`, in order."""
+    return [PACKAGE / "__init__.py", *list_sources(PACKAGE)]
 
 
 def gather(python: Path) -> Contents:
@@ -161,9 +162,9 @@ def add_modules(contents: Contents, staging: Path, library: str) -> None:
 
 def _add_agent(contents: Contents, library: str) -> None:
     for path in agent_sources():
-        contents.add(f"agent/{path.relative_to(AGENT.parent.parent)}", path)
+        contents.add(f"agent/{path.relative_to(PACKAGE.parent)}", path)
         contents.listed.add(path.parent)
-    contents.add("agent/main.py", AGENT / "main.py")
+    contents.add("agent/main.py", PACKAGE / "agent/main.py")
     # To find its library, python asks every directory above its own for this archive, first of
     # all (Modules/getpath.py, ZIP_LANDMARK). One of ours ends the search before the node's.
     contents.members[f"{library.replace('.', '')}.zip"] = (0o644, _EMPTY_ZIP)
@@ -223,7 +224,7 @@ def probe(python: Path, staging: Path, loaded: Collection[str], *foreign: Path) 
     with tempfile.NamedTemporaryFile("w", prefix="mock-cloud-loaded-") as names:
         names.write("\n".join(loaded))
         names.flush()
-        found: Probe = _ask(python, AGENT, staging, Path(names.name), *foreign)
+        found: Probe = _ask(python, PACKAGE, staging, Path(names.name), *foreign)
     return found
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from mock_cloud.agent.engine import syscalls
+from mock_cloud.wire import syscalls
 
 UNAVAILABLE = 113
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypedDict
 
 from mock_cloud import process
-from mock_cloud.agent.json_strict import load_json
 from mock_cloud.errors import ConfigError
 from mock_cloud.process import CommandFailed
 from mock_cloud.toolkit import archive, origin
+from mock_cloud.wire.json_strict import load_json
 
 _FORMAT: Final = "mock-cloud/mock-kit/3"
 _PROBE: Final = Path(__file__).with_name("mock_probe.py")

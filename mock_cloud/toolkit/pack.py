@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mock_cloud.agent.json_strict import load_json
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Toolkit
 from mock_cloud.settings import ToolkitSettings
@@ -27,6 +26,7 @@ from mock_cloud.toolkit import archive, contents, debian, foreign, rpms
 from mock_cloud.toolkit.machines import Machine, find_machine, own_arch
 from mock_cloud.toolkit.packages import PackageSet, SignedPackage, check_dates
 from mock_cloud.toolkit.prove import Proof, prove
+from mock_cloud.wire.json_strict import load_json
 
 PACKAGES_MAX_AGE_S: Final = 7 * 86400.0
 """After this, packages are fetched again: they may have been updated since."""
@@ -136,7 +136,7 @@ def _digest(*words: object) -> str:
 
     Installations of one user share the cache, and each packs its own agent.
     """
-    text = "\0".join(map(str, (*words, contents.AGENT)))
+    text = "\0".join(map(str, (*words, contents.PACKAGE)))
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 
 

@@ -2,7 +2,7 @@
 """Which modules of a python the agent needs, compiled.
 
 usage: probe.py                                                   describes this python
-       probe.py AGENT-PACKAGE-DIRECTORY STAGING-DIRECTORY LOADED [LIBRARY]
+       probe.py PACKAGE-DIRECTORY STAGING-DIRECTORY LOADED [LIBRARY]
 
 A script of its own, since only an interpreter of the version that is packed can compile its
 bytecode; standard library only. It prints one JSON object; with a staging directory it writes
@@ -53,10 +53,15 @@ NEVER = (
 )  # fmt: skip
 
 
+def list_sources(package: Path) -> list[Path]:
+    """What of our own package runs on a node: the agent, and what both ends speak."""
+    return sorted(path for room in ("agent", "wire") for path in (package / room).rglob("*.py"))
+
+
 def agent_imports(package: Path) -> set[str]:
-    """The modules named in import statements anywhere below `package`, its own apart."""
+    """The modules named in import statements of what runs on a node, our own apart."""
     names: set[str] = set()
-    for path in sorted(package.rglob("*.py")):
+    for path in list_sources(package):
         for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
             if isinstance(node, ast.Import):
                 names.update(alias.name for alias in node.names)
@@ -119,14 +124,14 @@ def own_path() -> list[str]:
 
 
 def find_modules(
-    agent: Path, loaded: set[str], path: list[str], built_in: Collection[str]
+    package: Path, loaded: set[str], path: list[str], built_in: Collection[str]
 ) -> _Finder:
     """What the agent imports, what is `loaded`, and all that these import.
 
     ImportError if something that the agent imports is not there. Of the `loaded` some never were:
     programs look for modules that they can do without.
     """
-    wanted = agent_imports(agent)
+    wanted = agent_imports(package)
     direct = {name for one in wanted | loaded for name in (one, one.partition(".")[0])}
     finder = _Finder(path, built_in, [name for name in NEVER if name not in direct])
     for name in sorted(wanted):
@@ -135,7 +140,7 @@ def find_modules(
         except ImportError:
             if not finder.sets_itself(name):
                 raise
-    code = [compile(file.read_bytes(), str(file), "exec") for file in sorted(agent.rglob("*.py"))]
+    code = [compile(file.read_bytes(), str(file), "exec") for file in list_sources(package)]
     for name in sorted(loaded):
         with contextlib.suppress(ImportError):
             finder.import_hook(name)
@@ -148,13 +153,13 @@ def find_modules(
     return finder
 
 
-def check_imports(agent: Path, finder: _Finder) -> None:
+def check_imports(package: Path, finder: _Finder) -> None:
     """What modules import when they are loaded is there, from the agent's imports on.
 
     ImportError that names both. For a python that cannot be tried here.
     """
     known = {*finder.modules}
-    ahead = sorted(known & agent_imports(agent))
+    ahead = sorted(known & agent_imports(package))
     seen: set[str] = set()
     while ahead:
         name = ahead.pop()
@@ -211,7 +216,7 @@ def describe() -> dict[str, Any]:
     }
 
 
-def main(agent: Path, staging: Path, loaded: Path, foreign: Path | None = None) -> dict[str, Any]:
+def main(package: Path, staging: Path, loaded: Path, foreign: Path | None = None) -> dict[str, Any]:
     """Put everything into `staging` and describe it. Keys as in `contents.Probe`."""
     library: str = describe()["library"]
     path, compiles = own_path(), True
@@ -223,9 +228,9 @@ def main(agent: Path, staging: Path, loaded: Path, foreign: Path | None = None) 
         compiles = foreign.name == "python{}.{}".format(*sys.version_info[:2])
     extensions: list[list[str]] = []
     sources: list[str] = []
-    finder = find_modules(agent, {*loaded.read_text().split()}, path, built_in)
+    finder = find_modules(package, {*loaded.read_text().split()}, path, built_in)
     if foreign is not None:
-        check_imports(agent, finder)
+        check_imports(package, finder)
     for name, file, is_package in files_of(finder):
         sources.append(str(file))
         if file.name.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES)):
@@ -238,8 +243,8 @@ def main(agent: Path, staging: Path, loaded: Path, foreign: Path | None = None) 
         else:
             (staging / library / stem).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, staging / library / f"{stem}.py")
-    for file in sorted(agent.rglob("*.py")) if compiles else ():
-        inside = Path("agent/mock_cloud/agent") / file.relative_to(agent)
+    for file in list_sources(package) if compiles else ():
+        inside = "agent" / file.relative_to(package.parent)
         cached = f"{file.stem}.{sys.implementation.cache_tag}.pyc"
         compile_file(file, staging / inside.parent / "__pycache__" / cached, str(inside))
     return {"library": library, "extensions": extensions, "sources": sources}

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud import process
-from mock_cloud.agent.rpmheader import HeaderError
 from mock_cloud.errors import ConfigError, InputError
 from mock_cloud.process import CommandFailed
 from mock_cloud.settings import ToolkitSettings
@@ -33,6 +32,7 @@ from mock_cloud.toolkit.packages import (
     read_package,
 )
 from mock_cloud.toolkit.tree import Tree
+from mock_cloud.wire.rpmheader import HeaderError
 
 _WANTED: Final = "python3"
 _KEYS: Final = Path("/etc/pki/rpm-gpg")

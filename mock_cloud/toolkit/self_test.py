@@ -106,7 +106,7 @@ class Agent:
 
     def send(self, op: str, body: bytes = b"", **header: Any) -> int:
         """Ask for an operation; the request's number."""
-        from mock_cloud.agent.frames import encode_frame
+        from mock_cloud.wire.frames import encode_frame
 
         number = len(self._ops) + 1
         self._ops[number] = op
@@ -134,7 +134,7 @@ class Agent:
         raise Failed(f"the agent ended during {op}: {self.end()}")
 
     def _answers(self, op: str) -> Iterator[tuple[dict[str, Any], bytes]]:
-        from mock_cloud.agent.frames import read_frame
+        from mock_cloud.wire.frames import read_frame
 
         assert self._child.stdout is not None  # noqa: S101 (for mypy)
         try:
@@ -179,7 +179,7 @@ def ask_harmless(agent: Agent) -> None:
 
 def ask_on_own_node(agent: Agent) -> None:
     """What changes a node: jobs, the dead-man timer, the host key, packages."""
-    from mock_cloud.agent.image.order import InstallOrder, to_json
+    from mock_cloud.wire.install_order import InstallOrder, to_json
 
     agent.ask("reload", keep=[])
     agent.ask("host_key", _PRIVATE, public="ssh-ed25519 AAAA self-test\n")
@@ -195,7 +195,7 @@ def _jobs() -> dict[str, bytes]:
     """Jobs by name. The first one must succeed; there is nothing here to install or to build."""
     from dataclasses import replace
 
-    from mock_cloud.agent.job.request import (
+    from mock_cloud.wire.job_request import (
         EngineConfig,
         JobRequest,
         MockRun,

@@ -29,9 +29,9 @@ from typing import Any
 
 import paramiko
 
-from mock_cloud.agent.frames import Header, encode_frame, read_frame
-from mock_cloud.agent.records import encode_records
 from mock_cloud.attest import evidence
+from mock_cloud.wire.frames import Header, encode_frame, read_frame
+from mock_cloud.wire.records import encode_records
 
 _CHUNK_BYTES = 1 << 18
 _OPEN_S = 30.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.agent.job.request import JobRequest
+from mock_cloud.wire.job_request import JobRequest
 from tests.component.engine_node import Ended, EngineNode, engine_config, why_no_lab
 from tests.lab.http import FileServer
 from tests.lab.layout import default_lab

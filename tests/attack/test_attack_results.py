@@ -37,7 +37,7 @@ THERE = {
 HOSTILE = """
 import json, os, sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from mock_cloud.agent.frames import encode_frame, read_frame
+from mock_cloud.wire.frames import encode_frame, read_frame
 stream = open(0, "rb", closefd=False)
 def send(header, body=b""):
     os.write(1, encode_frame(header, body))

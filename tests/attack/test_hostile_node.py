@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mock_cloud.agent.frames import Header
 from mock_cloud.attest.evidence import parse_evidence
 from mock_cloud.remote.trusted import trust
+from mock_cloud.wire.frames import Header
 from tests.attack.conftest import Between
 from tests.attack.hostile_node import Mode, Rewriting
 from tests.component.conftest import Connect

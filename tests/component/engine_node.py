@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mock_cloud.agent.job.request import EngineConfig, Input, JobRequest, to_json
-from mock_cloud.agent.job.terminal import STDERR, TerminalDecoder
+from mock_cloud.wire.job_request import EngineConfig, Input, JobRequest, to_json
+from mock_cloud.wire.terminal_log import STDERR, TerminalDecoder
 from tests.lab import chroots
 from tests.lab.layout import Lab, default_lab, repository_root
 
@@ -60,14 +60,14 @@ exit  # not exec: a shell as the first process reaps, as any node's init does
 _PIVOT = f"""
 import sys
 sys.path.insert(0, {_CODE.lstrip("/")!r})
-from mock_cloud.agent.engine import syscalls
+from mock_cloud.wire import syscalls
 syscalls.pivot_root(".", "old")
 """
 
 _DRIVER = f"""
 import io, json, os, sys
 sys.path.insert(0, {_CODE!r})
-from mock_cloud.agent.frames import encode_frame, read_frame
+from mock_cloud.wire.frames import encode_frame, read_frame
 from mock_cloud.agent.job import runner
 from mock_cloud.agent.serve_launch import serve_launches
 

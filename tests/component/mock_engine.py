@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.agent.job.request import JOB_DIRECTORY, Input, JobRequest, MockRun
 from mock_cloud.toolkit import MockKit, pack_mock
+from mock_cloud.wire.job_request import JOB_DIRECTORY, Input, JobRequest, MockRun
 from tests.component.engine_node import Ended, EngineNode, engine_config, make_source
 from tests.lab import chroots
 from tests.lab.http import FileServer

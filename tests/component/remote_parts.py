@@ -15,10 +15,11 @@ import threading
 import time
 from pathlib import Path
 
-import mock_cloud.agent
+import mock_cloud
 from mock_cloud import model
 from mock_cloud.agent.job.status import Status, write_status
 from mock_cloud.model import HostKey, Toolkit, TrustedNode
+from mock_cloud.toolkit.probe import list_sources
 
 
 class LocalToolkit(Toolkit):
@@ -43,14 +44,13 @@ class LocalToolkit(Toolkit):
 def make_toolkit(directory: Path, *, main: str | None = None) -> LocalToolkit:
     """Pack the agent. `main` replaces the text of agent/main.py."""
     directory.mkdir(parents=True, exist_ok=True)
-    source = Path(mock_cloud.agent.__file__).parent
+    source = Path(mock_cloud.__file__).parent
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         _add(tar, "agent/mock_cloud/__init__.py", b"")
-        for path in sorted(source.rglob("*.py")):
-            name = f"agent/mock_cloud/agent/{path.relative_to(source)}"
-            _add(tar, name, path.read_bytes())
-        text = main.encode() if main else (source / "main.py").read_bytes()
+        for path in list_sources(source):
+            _add(tar, f"agent/{path.relative_to(source.parent)}", path.read_bytes())
+        text = main.encode() if main else (source / "agent/main.py").read_bytes()
         _add(tar, "agent/main.py", text)
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
     archive = directory / "toolkit.tar.gz"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.agent.frames import encode_frame, read_frame
+from mock_cloud.wire.frames import encode_frame, read_frame
 from tests.component.remote_parts import make_toolkit, open_descriptors, sha256
 
 TOKEN = "0f" * 32

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.agent.job.request import EngineConfig, JobRequest
+from mock_cloud.wire.job_request import EngineConfig, JobRequest
 from tests.component.cloud_nodes import eventually
 from tests.component.engine_node import (
     Ended,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.agent.job.request import JobRequest
+from mock_cloud.wire.job_request import JobRequest
 from tests.component.cloud_nodes import eventually
 from tests.component.engine_node import (
     Ended,

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.agent.image.order import InstallOrder, to_json
 from mock_cloud.attest import (
     ImageManifest,
     NodeRefused,
@@ -44,6 +43,7 @@ from mock_cloud.session.known_good import (
     read_public_key,
 )
 from mock_cloud.settings import AttestSettings
+from mock_cloud.wire.install_order import InstallOrder, to_json
 from tests.component.cloud_nodes import Site
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab

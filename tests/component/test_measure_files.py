@@ -16,8 +16,8 @@ from typing import Any
 from measure_support import in_namespaces, measure, needs, needs_root, rows
 
 from mock_cloud.agent.measure import evidence, files, tree
-from mock_cloud.agent.records import pack
 from mock_cloud.attest.evidence import parse_evidence
+from mock_cloud.wire.records import pack
 
 
 def _sha256(data: bytes) -> str:

@@ -19,6 +19,7 @@ from measure_support import needs, needs_root
 from mock_cloud.agent.measure import processes as agent_processes
 from mock_cloud.model import Toolkit
 from mock_cloud.toolkit import contents, pack
+from mock_cloud.wire import frames
 from tests.records import joined
 from tests.tars import unpack_own
 
@@ -151,10 +152,10 @@ def test_every_module_of_the_agent_can_be_imported_there(toolkit: Toolkit, node:
     modules = [
         name.removeprefix("agent/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for name in toolkit.files
-        if name.startswith("agent/mock_cloud/agent/") and name.endswith(".py")
+        if name.startswith("agent/mock_cloud/") and name.endswith(".py")
     ]
     modules = [name for name in modules if not name.endswith("__main__")]
-    assert agent_processes.__name__ in modules
+    assert {agent_processes.__name__, frames.__name__} <= {*modules}
     place = f"{toolkit.node_dir}/agent"
     code = f"import sys, importlib; sys.path.insert(0, {place!r}); "
     code += f"[importlib.import_module(name) for name in {modules!r}]"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.agent.frames import encode_frame, read_frame
+from mock_cloud.wire.frames import encode_frame, read_frame
 from tests.component.remote_parts import LocalToolkit
 
 needed = [name for name in ("ip", "nsenter", "setpriv", "unshare") if shutil.which(name) is None]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.agent.job.request import JOB_DIRECTORY, JobRequest
 from mock_cloud.agent.measure.tree import digest_tree
+from mock_cloud.wire.job_request import JOB_DIRECTORY, JobRequest
 from tests.component.cloud_nodes import eventually
 from tests.component.engine_node import engine_config, why_no_lab
 from tests.component.mock_engine import INPUTS, ROOT, MockSite, mock_site

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from mock_cloud.agent.measure.headers import iter_headers
-from mock_cloud.agent.rpmheader import parse_header
+from mock_cloud.wire.rpmheader import parse_header
 from tests.lab.layout import Lab
 from tests.unit.agent_rpm import oracle
 

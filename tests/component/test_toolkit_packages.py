@@ -19,8 +19,6 @@ import pytest
 from measure_support import needs
 from pysequoia import SignatureMode, Tsk, sign
 
-from mock_cloud.agent.frames import encode_frame, read_frame
-from mock_cloud.agent.rpmheader import HeaderError
 from mock_cloud.errors import ConfigError, InputError, MockCloudError
 from mock_cloud.model import Toolkit
 from mock_cloud.settings import ToolkitSettings
@@ -28,6 +26,8 @@ from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.rpmfile import verify_rpm
 from mock_cloud.toolkit import own_arch, pack_packages
 from mock_cloud.toolkit.packages import PackagesRefused, PackagesUnavailable
+from mock_cloud.wire.frames import encode_frame, read_frame
+from mock_cloud.wire.rpmheader import HeaderError
 from tests.lab.layout import Lab
 from tests.tars import unpack_own
 

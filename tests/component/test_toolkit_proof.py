@@ -257,7 +257,7 @@ def test_two_installations_of_one_user_have_toolkits_of_their_own(tmp_path: Path
         product = tmp_path / name
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(PRODUCT, product / "mock_cloud", ignore=ignored)
-        (product / "mock_cloud/agent/frames.py").open("a").write(f"# {name}\n")
+        (product / "mock_cloud/wire/frames.py").open("a").write(f"# {name}\n")
         packed = _pack(product, cache)
         assert packed.returncode == 0, packed.stderr
         digests.append(json.loads(packed.stdout)[0]["digest"])

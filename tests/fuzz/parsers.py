@@ -16,12 +16,6 @@ from typing import Any
 
 from mock_cloud.agent.deadman.timer import OrderRefused
 from mock_cloud.agent.deadman.timer import parse_order as parse_timer
-from mock_cloud.agent.frames import FrameError, encode_frame, read_frame
-from mock_cloud.agent.image import order as install_order
-from mock_cloud.agent.job import request as job_request
-from mock_cloud.agent.json_strict import JsonError, load_json
-from mock_cloud.agent.records import encode_records
-from mock_cloud.agent.rpmheader import MAGIC, HeaderError
 from mock_cloud.attest.accounts import parse_accounts
 from mock_cloud.attest.capabilities import xattr_of_text
 from mock_cloud.attest.envelope import Signer
@@ -51,6 +45,11 @@ from mock_cloud.signed.header import parse_header
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.rpmfile import read_unverified
 from mock_cloud.sshkeys import make_key_pair
+from mock_cloud.wire import install_order, job_request
+from mock_cloud.wire.frames import FrameError, encode_frame, read_frame
+from mock_cloud.wire.json_strict import JsonError, load_json
+from mock_cloud.wire.records import encode_records
+from mock_cloud.wire.rpmheader import MAGIC, HeaderError
 from tests.unit.attest import attest_builder as good
 
 Errors = tuple[type[Exception], ...]

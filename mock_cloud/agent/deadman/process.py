@@ -20,7 +20,7 @@ from typing import Final, NoReturn
 from mock_cloud.agent.deadman.ending import end_node
 from mock_cloud.agent.deadman.timer import ORDER_MAX_BYTES, Timer, parse_order
 from mock_cloud.agent.deadman.wire import BEAT, DIRECTORY, SOCKET, socket_address
-from mock_cloud.agent.json_strict import load_json
+from mock_cloud.wire.json_strict import load_json
 
 _LOOK_EVERY_S: Final = 1.0
 _ORDER_WAIT_S: Final = 30.0

@@ -16,7 +16,6 @@ import shutil
 from collections.abc import Sequence
 from typing import Final
 
-from mock_cloud.agent import rpmfile, tree_unpack
 from mock_cloud.agent.engine import outside, processes
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
@@ -28,11 +27,12 @@ from mock_cloud.agent.engine.errors import (
     Unsupported,
 )
 from mock_cloud.agent.engine.space import SpaceWatch
-from mock_cloud.agent.job.request import Input
-from mock_cloud.agent.rpmheader import Header, HeaderError
-from mock_cloud.agent.rpmtags import Tag
-from mock_cloud.agent.tree_archive import Reader
-from mock_cloud.agent.tree_unpack import Unpacker
+from mock_cloud.wire import rpmfile, tree_unpack
+from mock_cloud.wire.job_request import Input
+from mock_cloud.wire.rpmheader import Header, HeaderError
+from mock_cloud.wire.rpmtags import Tag
+from mock_cloud.wire.tree_archive import Reader
+from mock_cloud.wire.tree_unpack import Unpacker
 
 _NEEDS_MORE: Final = 11  # rpmbuild -br: BuildRequires are missing
 _DYNAMIC: Final = "rpmlib(DynamicBuildRequires)"

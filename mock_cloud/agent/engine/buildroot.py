@@ -20,7 +20,7 @@ from mock_cloud.agent.engine.chroot import MOCK_TREE, Chroot, find_kept
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.packages import PackageManager
 from mock_cloud.agent.engine.shadow import Shadow
-from mock_cloud.agent.job.request import EngineConfig, tunnel_url
+from mock_cloud.wire.job_request import EngineConfig, tunnel_url
 
 _BUILD_DIRS = ("RPMS", "SPECS", "SRPMS", "SOURCES", "BUILD", "BUILDROOT", "originals")
 _KEPT_IN_HOME = ("SOURCES", ".bash_history", ".bashrc")

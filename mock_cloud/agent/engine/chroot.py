@@ -19,8 +19,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mock_cloud.agent.engine import outside, processes, syscalls
+from mock_cloud.agent.engine import outside, processes
 from mock_cloud.agent.engine.errors import PackageError, RootError, RootLocked
+from mock_cloud.wire import syscalls
 
 MOCK_LIBDIR: Final = "/var/lib/mock"
 MOCK_TREE: Final = "mock"

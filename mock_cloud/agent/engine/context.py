@@ -14,7 +14,7 @@ from typing import Final
 
 from mock_cloud.agent.engine.errors import EngineError, UsageError
 from mock_cloud.agent.engine.logs import Logs
-from mock_cloud.agent.job.request import EngineConfig, Input, JobRequest
+from mock_cloud.wire.job_request import EngineConfig, Input, JobRequest
 
 _BLOCK: Final = 1 << 20
 

@@ -18,9 +18,9 @@ from mock_cloud.agent.engine import processes
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import EngineError, UsageError
-from mock_cloud.agent.job.request import COPYOUT_NAME
-from mock_cloud.agent.tree_archive import Kind, Reader, Writer
-from mock_cloud.agent.tree_unpack import DIRECTORY_FLAGS, Unpacker
+from mock_cloud.wire.job_request import COPYOUT_NAME
+from mock_cloud.wire.tree_archive import Kind, Reader, Writer
+from mock_cloud.wire.tree_unpack import DIRECTORY_FLAGS, Unpacker
 
 _SHOWN_MAX: Final = 10
 

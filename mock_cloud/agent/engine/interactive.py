@@ -10,7 +10,7 @@ from mock_cloud.agent.engine import processes
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.relay import Program, Size, on_pipes, on_terminal
-from mock_cloud.agent.job.terminal import STDOUT
+from mock_cloud.wire.terminal_log import STDOUT
 
 
 def chroot(job: Job, buildroot: Buildroot) -> int:

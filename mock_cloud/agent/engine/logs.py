@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from mock_cloud.agent.job.terminal import STDERR, STDOUT, TerminalWriter
+from mock_cloud.wire.terminal_log import STDERR, STDOUT, TerminalWriter
 
 _NAMES: Final = ("root.log", "build.log", "state.log")
 _LINE_MAX: Final = 1 << 16

@@ -12,8 +12,8 @@ from mock_cloud.agent.engine import build, chain, files, interactive
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import Cancelled, EngineError, UsageError
-from mock_cloud.agent.rpmfile import read_package, requirements
-from mock_cloud.agent.rpmheader import HeaderError
+from mock_cloud.wire.rpmfile import read_package, requirements
+from mock_cloud.wire.rpmheader import HeaderError
 
 VERSION: Final = "0.1.0"
 _QUIET_MODES: Final = ("shell",)

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from mock_cloud.agent.engine import jail, syscalls
+from mock_cloud.agent.engine import jail
+from mock_cloud.wire import syscalls
 
 
 def open_isolated() -> int:

@@ -22,7 +22,7 @@ from mock_cloud.agent.engine.errors import ConfigurationError, PackageManagerErr
 from mock_cloud.agent.engine.logs import Logs
 from mock_cloud.agent.engine.repos import Repository
 from mock_cloud.agent.engine.space import SpaceWatch
-from mock_cloud.agent.job.request import EngineConfig
+from mock_cloud.wire.job_request import EngineConfig
 
 _DNF4: Final = ("/usr/bin/dnf-3", "/usr/bin/dnf")
 _PROGRAMS: Final = {

@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
-from mock_cloud.agent.engine import jail, syscalls
+from mock_cloud.agent.engine import jail
 from mock_cloud.agent.engine.errors import BuildTimeout, EngineError, NotExecutable
+from mock_cloud.wire import syscalls
 
 Sink = Callable[[bytes], None]
 

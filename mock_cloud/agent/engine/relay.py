@@ -17,7 +17,7 @@ from typing import Final
 
 from mock_cloud.agent.engine import outside, processes
 from mock_cloud.agent.job.input import Event, InputReader, Kind
-from mock_cloud.agent.job.terminal import STDERR, STDOUT
+from mock_cloud.wire.terminal_log import STDERR, STDOUT
 
 Write = Callable[[int, bytes], None]
 """Takes a stream's number (1 or 2) and what came on it."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mock_cloud.agent.engine.errors import ConfigurationError, PackageManagerError
-from mock_cloud.agent.job.request import TUNNEL_PROXY
+from mock_cloud.wire.job_request import TUNNEL_PROXY
 
 if TYPE_CHECKING:
     import urllib.request

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mock_cloud.agent import rpmfile
 from mock_cloud.agent.engine import jail, processes
 from mock_cloud.agent.engine.errors import RootError
 from mock_cloud.agent.measure import headers
-from mock_cloud.agent.rpmheader import Header, HeaderError, parse_header
-from mock_cloud.agent.rpmtags import Tag, Type
+from mock_cloud.wire import rpmfile
+from mock_cloud.wire.rpmheader import Header, HeaderError, parse_header
+from mock_cloud.wire.rpmtags import Tag, Type
 
 _QUERY = "%{nevra} %{buildtime} %{size} %{name}\\n"
 

@@ -16,10 +16,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
-from mock_cloud.agent.engine import outside, processes, shadow_tree
+from mock_cloud.agent.engine import outside, processes
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import EngineError, PackageError
-from mock_cloud.agent.job.request import SHADOW_LOGS, ShadowOrder
+from mock_cloud.wire import shadow_tree
+from mock_cloud.wire.job_request import SHADOW_LOGS, ShadowOrder
 
 ARCHIVE_NAME: Final = "shadow.tree"
 LOG_DIRECTORY: Final = SHADOW_LOGS

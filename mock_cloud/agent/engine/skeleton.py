@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from mock_cloud.agent.engine import processes
-from mock_cloud.agent.job.request import EngineConfig
+from mock_cloud.wire.job_request import EngineConfig
 
 _DIRECTORIES: Final = (
     "var/lib/rpm", "var/lib/yum", "var/lib/dbus", "var/log", "var/cache/dnf", "var/cache/yum",

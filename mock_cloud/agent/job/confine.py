@@ -11,7 +11,7 @@ import os
 import stat
 from typing import Final
 
-from mock_cloud.agent.engine import syscalls
+from mock_cloud.wire import syscalls
 
 _WRITABLE: Final = ("/var/lib/mock", "/var/cache/mock")
 _SCRATCH: Final = ("/tmp", "/var/tmp", "/run", "/var/log", "/var/cache/dnf", "/var/lib/dnf")  # noqa: S108

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from mock_cloud.agent.measure import headers, pool, tree, walk
 from mock_cloud.agent.measure.live import LiveFacts, measure_live
-from mock_cloud.agent.records import encode_records, encode_rows
+from mock_cloud.wire.records import encode_records, encode_rows
 
 SCHEMA: Final = "mock-cloud/evidence/2"
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from mock_cloud.agent.json_strict import load_json
 from mock_cloud.cloud.addresses import dump_address, parse_address
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import NodeAddress
+from mock_cloud.wire.json_strict import load_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.agent.json_strict import load_json
+from mock_cloud.wire.json_strict import load_json
 
 _KEEP_S: Final = 600.0
 

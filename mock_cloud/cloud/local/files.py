@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mock_cloud.agent.json_strict import load_json
 from mock_cloud.cloud.lease import Holder
 from mock_cloud.errors import CleanupError
 from mock_cloud.process import CommandFailed, run
+from mock_cloud.wire.json_strict import load_json
 
 _TAIL_BYTES: Final = 4000
 _PAUSE_S: Final = 0.01

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.agent.json_strict import load_json
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import MOCK_LIBDIR, WORKSPACE
+from mock_cloud.wire.json_strict import load_json
 
 SSHD: Final = "/usr/sbin/sshd"
 PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"

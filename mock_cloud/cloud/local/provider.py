@@ -17,7 +17,6 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.agent.json_strict import load_json
 from mock_cloud.cloud.findings import Finding
 from mock_cloud.cloud.local.examine import examine_machine
 from mock_cloud.cloud.local.files import (
@@ -49,6 +48,7 @@ from mock_cloud.errors import CleanupError, CloudError, ConfigError
 from mock_cloud.model import NodeAddress
 from mock_cloud.process import environment
 from mock_cloud.settings import LocalSettings
+from mock_cloud.wire.json_strict import load_json
 
 NAME: Final = "local"
 

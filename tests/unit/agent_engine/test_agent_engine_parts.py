@@ -25,8 +25,8 @@ from mock_cloud.agent.engine.errors import (
 from mock_cloud.agent.engine.layers import LayerStore, key_of
 from mock_cloud.agent.engine.logs import Logs
 from mock_cloud.agent.engine.space import SpaceWatch
-from mock_cloud.agent.job.request import EngineConfig
-from mock_cloud.agent.job.terminal import TerminalDecoder, TerminalWriter
+from mock_cloud.wire.job_request import EngineConfig
+from mock_cloud.wire.terminal_log import TerminalDecoder, TerminalWriter
 
 
 def make_logs(directory: Path, verbose: int = 1) -> Logs:

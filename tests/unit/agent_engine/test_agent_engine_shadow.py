@@ -13,8 +13,8 @@ import pytest
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.logs import Logs
 from mock_cloud.agent.engine.shadow import Shadow
-from mock_cloud.agent.job.request import JobRequest, MockRun, ShadowOrder
-from mock_cloud.agent.job.terminal import TerminalWriter
+from mock_cloud.wire.job_request import JobRequest, MockRun, ShadowOrder
+from mock_cloud.wire.terminal_log import TerminalWriter
 
 LOGS = "root/var/log"
 

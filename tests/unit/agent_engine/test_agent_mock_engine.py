@@ -16,7 +16,7 @@ from mock_cloud.agent.engine.mock.accounts import USER, write_accounts
 from mock_cloud.agent.engine.mock.config import chroot_digest, write_config
 from mock_cloud.agent.engine.mock.inputs import unpack
 from mock_cloud.agent.engine.mock.output import Filter
-from mock_cloud.agent.job.request import JOB_DIRECTORY, TUNNEL_PROXY, MockRun
+from mock_cloud.wire.job_request import JOB_DIRECTORY, TUNNEL_PROXY, MockRun
 
 
 def run(argv: tuple[str, ...] = (), kit: str = "kit", **options: Any) -> MockRun:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from mock_cloud.agent.engine.mock.gains import Gains
-from mock_cloud.agent.tree_archive import DEPTH_MAX
+from mock_cloud.wire.tree_archive import DEPTH_MAX
 from tests.tree_archives import listing
 
 

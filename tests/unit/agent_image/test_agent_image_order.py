@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.agent.image.order import InstallOrder, OrderError, parse_order, to_json
+from mock_cloud.wire.install_order import InstallOrder, OrderError, parse_order, to_json
 
 ORDER = InstallOrder(["mock", "rpm-build"], "[main]\n", {"key": "-----BEGIN"}, "43", True)
 

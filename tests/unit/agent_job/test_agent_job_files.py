@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from mock_cloud.agent.job import runner
 from mock_cloud.agent.job.input import FIFO, InputReader, Kind, send_data, send_resize
-from mock_cloud.agent.job.request import RequestError
 from mock_cloud.agent.job.status import Status, read_status, write_status
-from mock_cloud.agent.job.terminal import (
+from mock_cloud.agent.serve_jobs import JobFiles
+from mock_cloud.wire.job_request import RequestError
+from mock_cloud.wire.terminal_log import (
     RECORD_MAX,
     STDERR,
     STDOUT,
@@ -23,7 +24,6 @@ from mock_cloud.agent.job.terminal import (
     TerminalError,
     TerminalWriter,
 )
-from mock_cloud.agent.serve_jobs import JobFiles
 
 WRITES = st.lists(st.tuples(st.sampled_from((STDOUT, STDERR)), st.binary(max_size=300)))
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mock_cloud.agent import rpmfile
 from mock_cloud.agent.engine import rpmdb
-from mock_cloud.agent.rpmheader import Header, HeaderError, parse_header, split
-from mock_cloud.agent.rpmtags import Tag, Type
 from mock_cloud.signed.rpmfile import read_unverified
+from mock_cloud.wire import rpmfile
+from mock_cloud.wire.rpmheader import Header, HeaderError, parse_header, split
+from mock_cloud.wire.rpmtags import Tag, Type
 from tests.unit.agent_rpm import oracle
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.agent.measure.headers import iter_headers
-from mock_cloud.agent.rpmfile import read_file
-from mock_cloud.agent.rpmheader import HeaderError, parse_header, split
-from mock_cloud.agent.rpmtags import Tag
 from mock_cloud.invocation.srpm import SrpmError, read_package
 from mock_cloud.signed.header import parse_header as parse_signed
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.signed.rpmfile import verify_rpm
+from mock_cloud.wire.rpmfile import read_file
+from mock_cloud.wire.rpmheader import HeaderError, parse_header, split
+from mock_cloud.wire.rpmtags import Tag
 from tests.unit.agent_rpm import oracle
 from tests.unit.agent_rpm.oracle import REGIONS
 from tests.unit.attest.attest_builder import DATA

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mock_cloud.agent.records import RECORD_MAX, pack
 from mock_cloud.attest import (
     EvidenceError,
     Invocation,
@@ -30,6 +29,7 @@ from mock_cloud.attest.knowngood import Resolver
 from mock_cloud.attest.rpmversion import compare_evr
 from mock_cloud.attest.sshd_titles import find_sshd_role
 from mock_cloud.errors import Reason
+from mock_cloud.wire.records import RECORD_MAX, pack
 from tests.records import packed
 from tests.unit.attest.attest_builder import Node, sha256
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.agent.job.request import EngineConfig
 from mock_cloud.config import ConfigOpts, apply_command_line, engine_config, load_config_opts
 from mock_cloud.invocation import HostFile, parse_command_line
+from mock_cloud.wire.job_request import EngineConfig
 
 TEMPLATE = """\
 config_opts['root'] = 'small-{{ releasever }}-{{ target_arch }}'

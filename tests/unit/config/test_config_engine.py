@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.agent.job.request import JobRequest, parse_request, to_json
 from mock_cloud.config.defaults import default_config_opts
 from mock_cloud.config.limits import HARMLESS_PLUGINS, HONOURED_PLUGINS, REFUSED_PLUGINS
 from mock_cloud.config.plugin_defaults import PLUGINS
 from mock_cloud.config.repositories import KEY_PREFIX, add_repositories, make_portable
 from mock_cloud.errors import CommandLineError, ConfigError, MockCloudError, UnsupportedByEngine
+from mock_cloud.wire.job_request import JobRequest, parse_request, to_json
 
 MAIN = "[main]\nreposdir=/dev/null\n"
 

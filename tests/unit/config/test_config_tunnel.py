@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from mock_cloud.agent.engine.repos import parse_repositories
-from mock_cloud.agent.job.request import TUNNEL_PROXY
 from mock_cloud.config.tunnel import (
     MIRRORS_MAX,
     MirrorList,
@@ -26,6 +25,7 @@ from mock_cloud.config.tunnel import (
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
 from mock_cloud.repoproxy.allow import FILES_HOST, LISTS_HOST, End, Place
 from mock_cloud.settings import RepoAccess
+from mock_cloud.wire.job_request import TUNNEL_PROXY
 
 MAIN = "[main]\nreposdir=/dev/null\n"
 VARIABLES = {"releasever": "7", "where": "file:///srv"}

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.agent.job.request import JOB_DIRECTORY
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
 from mock_cloud.invocation import CommandLine, host_inputs, parse_command_line
 from mock_cloud.invocation.carrying import Carrier
 from mock_cloud.invocation.mock_words import FOLDED, LEFT, SAID, mock_words
+from mock_cloud.wire.job_request import JOB_DIRECTORY
 
 INPUTS = f"{JOB_DIRECTORY}/inputs"
 

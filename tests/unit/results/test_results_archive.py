@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mock_cloud.agent.tree_archive import DEPTH_MAX, MEMBERS_MAX, Reader, TreeError, Writer
 from mock_cloud.errors import ResultError
 from mock_cloud.results.archive import unpack
+from mock_cloud.wire.tree_archive import DEPTH_MAX, MEMBERS_MAX, Reader, TreeError, Writer
 from tests.tree_archives import END, MAGIC, UP, archive, blob, directory, file, link
 
 
@@ -116,8 +116,8 @@ def test_what_leads_out_or_is_no_archive_is_refused(tmp_path: Path, data: bytes)
 
 def test_nothing_is_written_through_a_link_that_was_there_before(tmp_path: Path) -> None:
     """The directory is always a new one, but even if it were not."""
-    from mock_cloud.agent.tree_unpack import Unpacker
     from mock_cloud.results.archive import open_directory
+    from mock_cloud.wire.tree_unpack import Unpacker
 
     victim = tmp_path / "victim"
     victim.mkdir()

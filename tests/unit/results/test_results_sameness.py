@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.agent.rpmheader import HeaderError
 from mock_cloud.results.sameness import VOLATILE_TAGS, find_differences
+from mock_cloud.wire.rpmheader import HeaderError
 
 pytestmark = pytest.mark.skipif(not shutil.which("rpmbuild"), reason="needs rpmbuild")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.agent.engine import shadow_tree
 from mock_cloud.errors import ResultError
 from mock_cloud.results.shadow import ShadowDir
 from mock_cloud.results.shadow_unpack import unpack_shadow
+from mock_cloud.wire import shadow_tree
 from tests.tree_archives import archive, blob, directory, file, link
 
 NO_CHANGE = json.dumps({"rpmdb": "", "removed": []}).encode()

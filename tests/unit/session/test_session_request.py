@@ -11,8 +11,6 @@ from typing import Final
 
 import pytest
 
-from mock_cloud.agent.job.request import parse_request, to_json
-from mock_cloud.agent.tree_archive import Kind
 from mock_cloud.config import ConfigOpts, apply_command_line, load_config_opts
 from mock_cloud.errors import CommandLineError, ConfigError, InputError, UnsupportedByEngine
 from mock_cloud.invocation import CommandLine, parse_command_line
@@ -23,6 +21,8 @@ from mock_cloud.session.repo_tunnel import Tunnel
 from mock_cloud.session.request import KIT_NAME, prepare
 from mock_cloud.settings import AttestSettings, BuildSettings, EngineChoice, Remote
 from mock_cloud.toolkit.mock_kit import MockKit
+from mock_cloud.wire.job_request import parse_request, to_json
+from mock_cloud.wire.tree_archive import Kind
 from tests.tree_archives import listing
 
 CONFIG = """\

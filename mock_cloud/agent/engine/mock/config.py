@@ -12,7 +12,7 @@ from typing import Any, Final
 from mock_cloud.agent.engine.chroot import MOCK_LIBDIR
 from mock_cloud.agent.engine.errors import ConfigurationError
 from mock_cloud.agent.engine.mock import places, plugins
-from mock_cloud.agent.job.request import JOB_DIRECTORY, TUNNEL_PROXY, MockRun
+from mock_cloud.wire.job_request import JOB_DIRECTORY, TUNNEL_PROXY, MockRun
 
 HERMETIC: Final = "hermetic-build"
 """How mock calls the configuration of --hermetic-build, without being asked."""

@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 
-from mock_cloud.agent.tree_archive import DEPTH_MAX, Facts, Problem, Writer
+from mock_cloud.wire.tree_archive import DEPTH_MAX, Facts, Problem, Writer
 
 _Seen = tuple[int, int, int]
 

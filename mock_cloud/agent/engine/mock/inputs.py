@@ -10,9 +10,9 @@ from typing import Final
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import EngineError
 from mock_cloud.agent.engine.mock import places
-from mock_cloud.agent.job.request import Input
-from mock_cloud.agent.tree_archive import Reader, TreeError
-from mock_cloud.agent.tree_unpack import DIRECTORY_FLAGS, Unpacker
+from mock_cloud.wire.job_request import Input
+from mock_cloud.wire.tree_archive import Reader, TreeError
+from mock_cloud.wire.tree_unpack import DIRECTORY_FLAGS, Unpacker
 
 ARCHIVES: Final = ("tree", "copyin", "source", "sources")
 _TAKEN_ELSEWHERE: Final = ("kit", "content", "tmpdir")

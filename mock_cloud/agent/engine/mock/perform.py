@@ -24,7 +24,7 @@ from mock_cloud.agent.engine.mock.state import MockState
 from mock_cloud.agent.engine.relay import Program, on_pipes, on_terminal
 from mock_cloud.agent.engine.shadow import Shadow
 from mock_cloud.agent.engine.space import SpaceWatch
-from mock_cloud.agent.job.request import (
+from mock_cloud.wire.job_request import (
     COPYOUT_NAME,
     GAINS_NAME,
     SCAN,
@@ -34,8 +34,8 @@ from mock_cloud.agent.job.request import (
     can_travel,
     tunnel_url,
 )
-from mock_cloud.agent.job.terminal import STDERR
-from mock_cloud.agent.tree_archive import Writer
+from mock_cloud.wire.terminal_log import STDERR
+from mock_cloud.wire.tree_archive import Writer
 
 PYTHON: Final = "/usr/bin/python3"
 PYTHON_OPTIONS: Final = ("-s", "-E", "-B")

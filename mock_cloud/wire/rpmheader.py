@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from mock_cloud.agent.rpmtags import Tag, Type
+from mock_cloud.wire.rpmtags import Tag, Type
 
 MAGIC: Final = bytes.fromhex("8eade80100000000")
 BLOB_MAX: Final = 32 << 20

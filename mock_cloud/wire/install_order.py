@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Final
 
-from mock_cloud.agent.json_strict import load_json
+from mock_cloud.wire.json_strict import load_json
 
 SCHEMA: Final = "mock-cloud/install/1"
 KEYS_MARK: Final = "@GPGKEYS@"

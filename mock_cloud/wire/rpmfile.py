@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
-from mock_cloud.agent.rpmheader import (
+from mock_cloud.wire.rpmheader import (
     BLOB_MAX,
     COUNTS,
     ENTRIES_MAX,
@@ -21,7 +21,7 @@ from mock_cloud.agent.rpmheader import (
     HeaderError,
     split,
 )
-from mock_cloud.agent.rpmtags import SignatureTag, Tag, Type
+from mock_cloud.wire.rpmtags import SignatureTag, Tag, Type
 
 _LEAD_BYTES: Final = 96
 _LEAD_MAGIC: Final = bytes.fromhex("edabeedb")

@@ -12,7 +12,7 @@ import json
 import struct
 from typing import Any, Final, Protocol
 
-from mock_cloud.agent.json_strict import JsonError, load_json
+from mock_cloud.wire.json_strict import JsonError, load_json
 
 HEADER_MAX: Final = 1 << 20
 BODY_MAX: Final = 1 << 20

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import IO, Final
 
-from mock_cloud.agent import tree_archive, tree_unpack
-from mock_cloud.agent.tree_archive import Reader, Writer
-from mock_cloud.agent.tree_unpack import DIRECTORY_FLAGS, Unpacker
+from mock_cloud.wire import tree_archive, tree_unpack
+from mock_cloud.wire.tree_archive import Reader, Writer
+from mock_cloud.wire.tree_unpack import DIRECTORY_FLAGS, Unpacker
 
 RPMDB_PLACES: Final = ("usr/lib/sysimage/rpm", "var/lib/rpm")
 """Where the packages' database may be, in the order in which Koji looks for it."""

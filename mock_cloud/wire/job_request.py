@@ -14,7 +14,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mock_cloud.agent.json_strict import load_json
+from mock_cloud.wire.json_strict import load_json
 
 SCHEMA: Final = "mock-cloud/job/1"
 
