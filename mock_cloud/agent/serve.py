@@ -36,7 +36,7 @@ from mock_cloud.agent.serve_wire import (
     size_of,
     texts,
 )
-from mock_cloud.wire.frames import BODY_MAX, FrameError, Header, read_frame
+from mock_cloud.wire.frames import BODY_MAX, VERSION, FrameError, Header, read_frame
 from mock_cloud.wire.orderlog import OrderLog
 
 # What deals with jobs is imported where it is used: bulk agents never need it, and a transfer
@@ -87,7 +87,7 @@ class Server:
 
     def serve(self, stream: BinaryIO) -> int:
         """Answer frames until the stream ends. 0, or 1 when it held something else."""
-        self._log.write("started", f"protocol {serve_facts.VERSION}")
+        self._log.write("started", f"protocol {VERSION}")
         threading.Thread(target=self._run_worker, name="worker", daemon=True).start()
         try:
             while (frame := read_frame(stream)) is not None:
@@ -236,9 +236,14 @@ class Server:
         return self._care.host_key(request.header, request.body)
 
     def _reach(self, request: _Request) -> Header:
-        from mock_cloud.agent.reach import find_reached
+        from mock_cloud.wire.reach import find_reached, parse_ends
 
-        return {"reached": find_reached(request.header["ends"], request.header["within_ms"])}
+        within_ms = request.header["within_ms"]
+        try:
+            ends = parse_ends(request.header["ends"], within_ms)
+        except ValueError as error:
+            raise Failure("bad-request", str(error)) from error
+        return {"reached": find_reached(ends, within_ms / 1000)}
 
     # Blobs
 

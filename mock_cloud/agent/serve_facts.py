@@ -9,16 +9,10 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
-from typing import Final
 
 from mock_cloud.agent.serve_wire import CHUNK_BYTES, Failure
-from mock_cloud.wire.frames import BODY_MAX, Header
+from mock_cloud.wire.frames import ACCOUNT_FILES, BODY_MAX, VERSION, Header
 from mock_cloud.wire.records import pack
-
-VERSION: Final = "2"
-"""Of the protocol. Controller and agent must have the same."""
-
-ACCOUNT_FILES: Final = ("/etc/passwd", "/etc/group")
 
 
 def hello() -> Header:

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from mock_cloud.agent.serve_facts import ACCOUNT_FILES
 from mock_cloud.remote.channel import AgentChannel
+from mock_cloud.wire.frames import ACCOUNT_FILES
 
 _ANSWER_S: Final = 60.0
 _CLEANSE_S: Final = 600.0

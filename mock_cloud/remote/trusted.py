@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from mock_cloud.agent.reach import ENDS_MAX
 from mock_cloud.errors import HostKeyMismatch, MockCloudError
 from mock_cloud.model import NodeAddress, Toolkit, TrustedNode
 from mock_cloud.remote import imaging
@@ -29,6 +28,7 @@ from mock_cloud.remote.replies import (
 from mock_cloud.remote.shell import start_command
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.remote.upload import Blob, send_blobs
+from mock_cloud.wire.reach import ENDS_MAX
 
 Progress = Callable[[int], None]
 

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from mock_cloud.agent.serve_facts import VERSION
 from mock_cloud.errors import (
     AttestationRefused,
     InputError,
@@ -29,7 +28,7 @@ from mock_cloud.remote.shell import (
     start_command,
 )
 from mock_cloud.remote.texts import clean
-from mock_cloud.wire.frames import Header
+from mock_cloud.wire.frames import VERSION, Header
 from mock_cloud.wire.records import RecordError, unpack
 from mock_cloud.wire.rpmheader import BLOB_MAX
 

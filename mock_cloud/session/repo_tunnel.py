@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
-from mock_cloud.agent.reach import ENDS_MAX, find_reached
 from mock_cloud.config.repositories import dnf_variables
 from mock_cloud.config.tunnel import (
     MirrorList,
@@ -35,6 +34,7 @@ from mock_cloud.session.console import Console
 from mock_cloud.session.nodes import shares_kernel
 from mock_cloud.settings import Remote
 from mock_cloud.wire.job_request import EngineConfig
+from mock_cloud.wire.reach import find_reached
 
 _LOOK_S: Final = 3.0
 _LIST_S: Final = 20.0
@@ -121,11 +121,7 @@ def _reached_only_here(channel: TrustedChannel, asked: Sequence[Source]) -> list
     theirs = dict(zip(ends, channel.find_reached(ends, _LOOK_S), strict=True))
     lost = [source for source in asked if not any(theirs[end] for end in source.ends)]
     ends = list(dict.fromkeys(end for source in lost for end in source.ends))
-    mine: dict[tuple[str, int], bool] = {}
-    for start in range(0, len(ends), ENDS_MAX):
-        part = ends[start : start + ENDS_MAX]
-        found = find_reached([list(end) for end in part], int(_LOOK_S * 1000))
-        mine.update(zip(part, found, strict=True))
+    mine = dict(zip(ends, find_reached(ends, _LOOK_S), strict=True))
     return [source for source in lost if any(mine[end] for end in source.ends)]
 
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.agent.engine.shadow import ARCHIVE_NAME
 from mock_cloud.config import chain_results
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.errors import InputError, ResultError
@@ -33,7 +32,7 @@ from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.session.console import Console
 from mock_cloud.session.request import Work
 from mock_cloud.session.shadow import Shadow
-from mock_cloud.wire.job_request import COPYOUT_NAME, GAINS_NAME, SCAN, SCAN_ARCHIVE
+from mock_cloud.wire.job_request import COPYOUT_NAME, GAINS_NAME, SCAN, SCAN_ARCHIVE, SHADOW_ARCHIVE
 from mock_cloud.wire.terminal_log import STDOUT, TerminalDecoder, TerminalError
 
 ATTESTATION_LOG: Final = "remote_attestation.log"
@@ -190,7 +189,7 @@ def collect(
     whole = [
         file
         for file in listed
-        if file.name not in (COPYOUT_NAME, ARCHIVE_NAME, GAINS_NAME)
+        if file.name not in (COPYOUT_NAME, SHADOW_ARCHIVE, GAINS_NAME)
         and (file.name.endswith(".log") or not logs_only)
     ]
     rest = []

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.agent.engine.shadow import ARCHIVE_NAME, LOG_DIRECTORY
 from mock_cloud.config import ConfigOpts
 from mock_cloud.config.values import read_words
 from mock_cloud.errors import ConfigError, ResultError
@@ -27,7 +26,7 @@ from mock_cloud.session.copyout import fetch_archive
 from mock_cloud.session.packing import pack_file
 from mock_cloud.session.request import Work
 from mock_cloud.settings import Remote, ShadowChoice
-from mock_cloud.wire.job_request import ShadowOrder
+from mock_cloud.wire.job_request import SHADOW_ARCHIVE, SHADOW_LOGS, ShadowOrder
 
 _INPUT_NAME: Final = "tmpdir.tree"
 _LOG: Final = re.compile(r"dnf[A-Za-z0-9._-]{0,40}\.log")
@@ -51,7 +50,7 @@ class Shadow:
     def is_log(self, name: str) -> bool:
         """Whether a log of the job's is one of the shadow's."""
         place, _, last = name.rpartition("/")
-        return place == LOG_DIRECTORY and _LOG.fullmatch(last) is not None
+        return place == SHADOW_LOGS and _LOG.fullmatch(last) is not None
 
     def log(self, name: str) -> LiveLog:
         """Where such a log is kept."""
@@ -63,7 +62,7 @@ class Shadow:
 
     def collect(self, channel: TrustedChannel, job: str, end: JobEnd, console: Console) -> None:
         """Bring the directory to what the job left of the chroot. ResultError, TransportError."""
-        listed = next((file for file in channel.results(job) if file.name == ARCHIVE_NAME), None)
+        listed = next((file for file in channel.results(job) if file.name == SHADOW_ARCHIVE), None)
         base, made = self.directory.base, bool(end.chroots)
         if listed is None:
             if not made:

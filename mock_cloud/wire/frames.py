@@ -14,6 +14,12 @@ from typing import Any, Final, Protocol
 
 from mock_cloud.wire.json_strict import JsonError, load_json
 
+VERSION: Final = "2"
+"""Of the protocol. Controller and agent must have the same."""
+
+ACCOUNT_FILES: Final = ("/etc/passwd", "/etc/group")
+"""What the answer to ``accounts`` has: numbers for the owners' names in RPM headers."""
+
 HEADER_MAX: Final = 1 << 20
 BODY_MAX: Final = 1 << 20
 _LENGTHS: Final = struct.Struct(">II")

@@ -42,6 +42,9 @@ RESULT_DEPTH_MAX: Final = 8
 COPYOUT_NAME: Final = "copyout.tree"
 """The archive of what --copyout brings, among a job's results."""
 
+SHADOW_ARCHIVE: Final = "shadow.tree"
+"""The result: what the job changed of what the controller keeps a shadow of."""
+
 GAINS_NAME: Final = "gains.tree"
 """The result: an archive with a directory for each of `MockRun.returns`, called by its number.
 Only those that gained anything."""

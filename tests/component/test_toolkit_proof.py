@@ -89,11 +89,11 @@ def test_what_a_list_lacks_is_named(
 
 def test_a_module_of_the_agent_that_it_loads_late_is_named(packed: contents.Contents) -> None:
     """An agent that runs says itself that it lacks a part."""
-    late = "agent/mock_cloud/agent/reach.py"
+    late = "agent/mock_cloud/wire/reach.py"
     members = {name: one for name, one in packed.members.items() if name != late}
     members = {name: one for name, one in members.items() if "/reach." not in name}
     assert late in packed.members
-    with pytest.raises(ToolkitBroken, match=r"reach: No module named 'mock_cloud\.agent\.reach'"):
+    with pytest.raises(ToolkitBroken, match=r"reach: No module named 'mock_cloud\.wire\.reach'"):
         prove(members)
 
 

@@ -20,10 +20,8 @@ from mock_cloud.agent.engine import outside, processes
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import EngineError, PackageError
 from mock_cloud.wire import shadow_tree
-from mock_cloud.wire.job_request import SHADOW_LOGS, ShadowOrder
+from mock_cloud.wire.job_request import SHADOW_ARCHIVE, SHADOW_LOGS, ShadowOrder
 
-ARCHIVE_NAME: Final = "shadow.tree"
-LOG_DIRECTORY: Final = SHADOW_LOGS
 _LOGS: Final = "var/log"
 _LOG: Final = re.compile(r"dnf[A-Za-z0-9._-]{0,40}\.log")
 _LOGS_MAX: Final = 16
@@ -113,7 +111,7 @@ class Shadow:
             return  # there is no chroot, or none any more
         wanted = order.rpmdb or rpmdb != self._rpmdb_before
         place = processes.Place(root=self.root)
-        with open(os.path.join(self.job.results, ARCHIVE_NAME), "wb") as stream:
+        with open(os.path.join(self.job.results, SHADOW_ARCHIVE), "wb") as stream:
 
             def pack() -> bytes:
                 packages = shadow_tree.find_rpmdb() if wanted else ""
@@ -155,7 +153,7 @@ class Shadow:
                 offset = 0  # dnf began another file under this name
             if size == offset:
                 return
-            directory = os.path.join(self.job.results, LOG_DIRECTORY)
+            directory = os.path.join(self.job.results, SHADOW_LOGS)
             os.makedirs(directory, mode=0o755, exist_ok=True)
             with open(os.path.join(directory, name), "ab") as target:
                 end = min(size, offset + max(0, _LOG_MAX_BYTES - target.tell()))
