@@ -17,9 +17,9 @@ from pathlib import Path
 
 import mock_cloud
 from mock_cloud import model
-from mock_cloud.agent.job.status import Status, write_status
 from mock_cloud.model import HostKey, Toolkit, TrustedNode
 from mock_cloud.toolkit.probe import list_sources
+from mock_cloud.wire.job_status import Status, write_status
 
 
 class LocalToolkit(Toolkit):

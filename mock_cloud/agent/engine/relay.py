@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mock_cloud.agent.engine import outside, processes
-from mock_cloud.agent.job.input import Event, InputReader, Kind
+from mock_cloud.agent.engine.input import Event, InputReader, Kind
 from mock_cloud.wire.terminal_log import STDERR, STDOUT
 
 Write = Callable[[int, bytes], None]

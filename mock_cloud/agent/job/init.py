@@ -20,9 +20,9 @@ from typing import Final, NoReturn
 from mock_cloud.agent.engine import processes
 from mock_cloud.agent.engine.run import perform
 from mock_cloud.agent.job.confine import confine
-from mock_cloud.agent.job.status import Status, write_status
 from mock_cloud.wire import syscalls
 from mock_cloud.wire.job_request import JobRequest
+from mock_cloud.wire.job_status import Status, write_status
 
 GRACE_S: Final = 2.0
 _OOM_SCORE: Final = "-500"

@@ -16,11 +16,11 @@ import time
 from enum import Enum
 from typing import Final, NoReturn
 
+from mock_cloud.agent.engine import input as job_input
 from mock_cloud.agent.job import init
-from mock_cloud.agent.job import input as job_input
-from mock_cloud.agent.job.status import KEEP_CHROOT, Status, read_status, write_status
 from mock_cloud.wire import syscalls
 from mock_cloud.wire.job_request import JobRequest, RequestError, parse_request
+from mock_cloud.wire.job_status import KEEP_CHROOT, Status, read_status, write_status
 
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _NAMESPACES: Final = syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mock_cloud.agent.engine.input import FIFO, InputReader, Kind, send_data, send_resize
 from mock_cloud.agent.job import runner
-from mock_cloud.agent.job.input import FIFO, InputReader, Kind, send_data, send_resize
-from mock_cloud.agent.job.status import Status, read_status, write_status
 from mock_cloud.agent.serve_jobs import JobFiles
 from mock_cloud.wire.job_request import RequestError
+from mock_cloud.wire.job_status import Status, read_status, write_status
 from mock_cloud.wire.terminal_log import (
     RECORD_MAX,
     STDERR,
