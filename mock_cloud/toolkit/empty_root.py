@@ -12,9 +12,7 @@ Its exit status is the command's; UNAVAILABLE with a message if there can be no 
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -25,8 +23,6 @@ from mock_cloud.wire import syscalls
 
 UNAVAILABLE = 113
 
-_CLONE_NEWUSER = 0x10000000  # linux/sched.h
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _OWN = (
     syscalls.CLONE_NEWNS
     | syscalls.CLONE_NEWPID
@@ -42,7 +38,7 @@ def make_namespaces() -> None:
     try:
         syscalls.unshare(_OWN)
     except PermissionError:
-        syscalls.unshare(_OWN | _CLONE_NEWUSER)
+        syscalls.unshare(_OWN | syscalls.CLONE_NEWUSER)
         # user_namespaces(7): without this a user may not map groups.
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"0 {user} 1")
@@ -56,8 +52,7 @@ def enter(root: str) -> None:
     syscalls.mount("proc", f"{root}/proc", "proc")
     syscalls.bind(os.devnull, f"{root}{os.devnull}")
     os.chdir(root)
-    if ctypes.CDLL(None, use_errno=True).pivot_root(b".", b".") != 0:
-        raise OSError(ctypes.get_errno(), "pivot_root")
+    syscalls.pivot_root(".", ".")
     syscalls.umount(".", syscalls.MNT_DETACH)
     os.chdir("/")
 
@@ -72,7 +67,7 @@ def main(root: str, command: list[str]) -> int:
     child = os.fork()
     if child == 0:
         try:
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            syscalls.die_with_parent()
             enter(root)
         except OSError as error:
             print(f"no empty root: {error}", file=sys.stderr, flush=True)

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Linux system calls that Python 3.10 has no function for.
 
-Constants are from the kernel's uapi headers (`linux/mount.h`, `linux/sched.h`,
-`linux/personality.h`, `linux/rtnetlink.h`) and are the same on all architectures.
+Constants are from the kernel's uapi headers (`linux/mount.h`, `linux/sched.h`, `linux/prctl.h`,
+`linux/capability.h`, `linux/personality.h`, `linux/rtnetlink.h`) and are the same on all
+architectures.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import functools
 import os
-import platform
+import signal
 import socket
 import struct
 from typing import Any, Final
@@ -34,6 +36,28 @@ CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
 
+CAP_LINUX_IMMUTABLE: Final = 9
+CAP_NET_BROADCAST: Final = 11
+CAP_NET_ADMIN: Final = 12
+CAP_NET_RAW: Final = 13
+CAP_SYS_MODULE: Final = 16
+CAP_SYS_RAWIO: Final = 17
+CAP_SYS_PACCT: Final = 20
+CAP_SYS_TIME: Final = 25
+CAP_SYS_TTY_CONFIG: Final = 26
+CAP_AUDIT_CONTROL: Final = 30
+CAP_MAC_OVERRIDE: Final = 32
+CAP_MAC_ADMIN: Final = 33
+CAP_SYSLOG: Final = 34
+CAP_WAKE_ALARM: Final = 35
+CAP_BLOCK_SUSPEND: Final = 36
+CAP_AUDIT_READ: Final = 37
+CAP_PERFMON: Final = 38
+CAP_BPF: Final = 39
+CAP_CHECKPOINT_RESTORE: Final = 40
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_CAPBSET_DROP: Final = 24
 _PER_LINUX32: Final = 0x0008
 _PER_32BIT_ARCHES: Final = frozenset(
     (
@@ -54,11 +78,13 @@ _IFF_UP: Final = 0x1
 
 
 @functools.cache
-def _libc() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
+    """The C library this process already has."""
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _check(result: int, *where: str) -> None:
+def check(result: int, *where: str) -> None:
+    """OSError, naming `where`, for what a call gave back if that is -1."""
     if result == -1:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), *where)
@@ -69,18 +95,18 @@ def _bytes(value: str | None) -> Any:
 
 
 def mount(
-    source: str, target: str, kind: str | None = None, flags: int = 0, data: str | None = None
+    source: str, target: str, kind: str | None = None, flags: int = 0, options: str | None = None
 ) -> None:
     """mount(2). OSError names the target."""
-    result = _libc().mount(
-        _bytes(source), _bytes(target), _bytes(kind), ctypes.c_ulong(flags), _bytes(data)
+    result = libc().mount(
+        _bytes(source), _bytes(target), _bytes(kind), ctypes.c_ulong(flags), _bytes(options)
     )
-    _check(result, target)
+    check(result, target)
 
 
 def umount(target: str, flags: int = 0) -> None:
     """umount2(2) without following a link. OSError names the target."""
-    _check(_libc().umount2(_bytes(target), flags | UMOUNT_NOFOLLOW), target)
+    check(libc().umount2(_bytes(target), flags | UMOUNT_NOFOLLOW), target)
 
 
 def bind(source: str, target: str, *, flags: int = 0, recursive: bool = False) -> None:
@@ -97,8 +123,8 @@ def make_private() -> None:
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2). OSError."""
-    number = _PIVOT_ROOT.get(platform.machine(), 41)
-    _check(_libc().syscall(number, os.fsencode(new_root), os.fsencode(put_old)), "pivot_root")
+    number = _PIVOT_ROOT.get(os.uname().machine, 41)
+    check(libc().syscall(number, os.fsencode(new_root), os.fsencode(put_old)), "pivot_root")
 
 
 def scope_abstract_sockets() -> None:
@@ -107,7 +133,7 @@ def scope_abstract_sockets() -> None:
     They belong to a network, not to a root directory. Nothing before Linux 6.12, or where Landlock
     is off. Needs CAP_SYS_ADMIN in its user namespace. OSError.
     """
-    call = _libc().syscall
+    call = libc().syscall
     version = call(
         _LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _LANDLOCK_CREATE_RULESET_VERSION
     )
@@ -115,30 +141,54 @@ def scope_abstract_sockets() -> None:
         return
     wanted = struct.pack("=QQQ", 0, 0, _LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET)
     ruleset = call(_LANDLOCK_CREATE_RULESET, wanted, ctypes.c_size_t(len(wanted)), 0)
-    _check(ruleset, "landlock")
-    _check(call(_LANDLOCK_RESTRICT_SELF, ruleset, 0), "landlock")
+    check(ruleset, "landlock")
+    check(call(_LANDLOCK_RESTRICT_SELF, ruleset, 0), "landlock")
     os.close(ruleset)
 
 
 def unshare(flags: int) -> None:
     """unshare(2)."""
-    _check(_libc().unshare(flags), "unshare")
+    check(libc().unshare(flags), "unshare")
 
 
 def enter_namespace(descriptor: int, kind: int) -> None:
     """setns(2) into the namespace open as `descriptor`."""
-    _check(_libc().setns(descriptor, kind), "setns")
+    check(libc().setns(descriptor, kind), "setns")
+
+
+def enter_own_pid_namespace() -> None:
+    """Have later children born in this process's pid namespace again, after an unshare."""
+    descriptor = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        enter_namespace(descriptor, CLONE_NEWPID)
+    finally:
+        os.close(descriptor)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that forked it ends."""
+    check(libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl PDEATHSIG")
+
+
+def drop_from_bounding_set(capability: int) -> None:
+    """Make a capability unavailable to this process and all its descendants.
+
+    One that the kernel has not heard of yet (38 and later: Linux 5.8) is unavailable anyway.
+    """
+    result = libc().prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+    if result == 0 or ctypes.get_errno() != errno.EINVAL:
+        check(result, "prctl CAPBSET_DROP")
 
 
 def set_personality(arch: str) -> None:
     """Make uname(2) tell a 32-bit machine where `arch` (rpm's word) is one."""
     if arch in _PER_32BIT_ARCHES:
-        _check(_libc().personality(ctypes.c_ulong(_PER_LINUX32)), "personality")
+        check(libc().personality(ctypes.c_ulong(_PER_LINUX32)), "personality")
 
 
 def power_off() -> None:
     """reboot(2): off at once, without a word to anybody; in a pid namespace, its end. OSError."""
-    _check(_libc().reboot(ctypes.c_uint(_POWER_OFF)), "power off")
+    check(libc().reboot(ctypes.c_uint(_POWER_OFF)), "power off")
 
 
 def isolate_network() -> None:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from mock_cloud.agent.measure import opening
+from mock_cloud.wire import syscalls
 
 _SYS_BPF: Final = {
     "x86_64": 321, "aarch64": 280, "ppc64le": 361, "s390x": 351, "riscv64": 280,
@@ -70,12 +70,11 @@ def _bpf(command: int, attributes: ctypes.Array[ctypes.c_char]) -> int:
     number = _SYS_BPF.get(os.uname().machine)
     if number is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    result: int = opening.libc().syscall(
+    result: int = syscalls.libc().syscall(
         ctypes.c_long(number),
         ctypes.c_int(command),
         ctypes.byref(attributes),
         ctypes.c_uint(ctypes.sizeof(attributes)),
     )
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    syscalls.check(result)
     return result

@@ -8,7 +8,6 @@ which ends with it. No path of the node's is read, nor what others have mounted 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import threading
@@ -16,17 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
-from mock_cloud.agent.measure import opening, procfs
+from mock_cloud.agent.measure import procfs
+from mock_cloud.wire import syscalls
 
 _POINT: Final = "/sys"  # there on every node, and hidden from this thread alone
-# linux/sched.h, linux/mount.h; MNT_DETACH of linux/fs.h
-_CLONE_NEWNS: Final = 0x00020000
-_NOSUID: Final = 0x2
-_NODEV: Final = 0x4
-_NOEXEC: Final = 0x8
-_REC: Final = 0x4000
-_PRIVATE: Final = 1 << 18
-_DETACH: Final = 2
+_FLAGS: Final = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 
 T = TypeVar("T")
 
@@ -41,8 +34,8 @@ def in_own_namespace(work: Callable[[], T]) -> T:
 
     def run() -> None:
         try:
-            _check(opening.libc().unshare(ctypes.c_int(_CLONE_NEWNS)))
-            _mount("none", "/", "", _REC | _PRIVATE)
+            syscalls.unshare(syscalls.CLONE_NEWNS)
+            syscalls.make_private()
             results.append(work())
         except BaseException as error:
             failures.append(error)
@@ -63,27 +56,13 @@ def mounted(kind: str, options: str = "") -> Iterator[str]:
     """
     if kind not in _known_types():
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), kind)
-    _mount(kind, _POINT, options, _NOSUID | _NODEV | _NOEXEC)
+    syscalls.mount(kind, _POINT, kind, _FLAGS, options or None)
     try:
         yield _POINT
     finally:
-        _check(opening.libc().umount2(os.fsencode(_POINT), ctypes.c_int(_DETACH)))
+        syscalls.umount(_POINT, syscalls.MNT_DETACH)
 
 
 def _known_types() -> set[str]:
     lines = os.fsdecode(procfs.read_bounded("/proc/filesystems")).splitlines()
     return {line.split()[-1] for line in lines if line.split()}
-
-
-def _mount(kind: str, point: str, options: str, flags: int) -> None:
-    words = (os.fsencode(word) for word in (kind, point, kind))
-    _check(
-        opening.libc().mount(
-            *words, ctypes.c_ulong(flags), os.fsencode(options) if options else None
-        )
-    )
-
-
-def _check(result: int) -> None:
-    if result:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -16,6 +16,8 @@ import os
 import sys
 from typing import Final
 
+from mock_cloud.wire import syscalls
+
 # linux/openat2.h
 RESOLVE_NO_XDEV: Final = 0x01
 RESOLVE_NO_MAGICLINKS: Final = 0x02
@@ -38,25 +40,17 @@ class _OpenHow(ctypes.Structure):
     )
 
 
-@functools.cache
-def libc() -> ctypes.CDLL:
-    """The C library this process already has."""
-    return ctypes.CDLL(None, use_errno=True)
-
-
 def openat2(dir_fd: int, path: str, flags: int, resolve: int) -> int:
     """A descriptor for `path` under `dir_fd`. OSError, with EXDEV for a refused crossing."""
     how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
-    fd: int = libc().syscall(
+    fd: int = syscalls.libc().syscall(
         ctypes.c_long(_SYS_OPENAT2),
         ctypes.c_int(dir_fd),
         ctypes.c_char_p(os.fsencode(path)),
         ctypes.byref(how),
         ctypes.c_size_t(ctypes.sizeof(how)),
     )
-    if fd < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), path)
+    syscalls.check(fd, path)
     return fd
 
 
@@ -75,8 +69,7 @@ def has_openat2() -> bool:
 def file_system_type(fd: int) -> int:
     """The magic number of the file system that `fd` is on (statfs(2), linux/magic.h). OSError."""
     facts = ctypes.create_string_buffer(256)  # struct statfs has at most 120 bytes
-    if libc().fstatfs(ctypes.c_int(fd), ctypes.byref(facts)):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    syscalls.check(syscalls.libc().fstatfs(ctypes.c_int(fd), ctypes.byref(facts)))
     # A long on most machines, an int on s390x, which is big-endian: these bytes on both.
     return int.from_bytes(facts.raw[:4], sys.byteorder)
 

@@ -15,10 +15,10 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.cloud.local import syscalls
 from mock_cloud.cloud.local.plan import PATH, WORK_DIRS, NodePlan, injected_files
 from mock_cloud.cloud.provider import InjectedFile, InjectedType
 from mock_cloud.process import CommandFailed, run
+from mock_cloud.wire import syscalls
 
 _OLD_ROOT: Final = "/.mock-cloud-host"
 
@@ -172,8 +172,8 @@ def _make(path: str, file: InjectedFile) -> None:
 
 
 def _leave_host() -> None:
-    syscalls.unmount(_OLD_ROOT)  # the bind of the disk
-    syscalls.unmount(_OLD_ROOT, syscalls.MNT_DETACH)
+    syscalls.umount(_OLD_ROOT)  # the bind of the disk
+    syscalls.umount(_OLD_ROOT, syscalls.MNT_DETACH)
     Path(_OLD_ROOT).rmdir()
 
 

@@ -23,7 +23,6 @@ from typing import Final
 
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder
-from mock_cloud.cloud.local import syscalls
 from mock_cloud.cloud.local.files import (
     NodeFacts,
     read_tail,
@@ -35,6 +34,7 @@ from mock_cloud.cloud.local.init import become_node
 from mock_cloud.cloud.local.plan import NodePlan
 from mock_cloud.errors import CleanupError, CloudError, MockCloudError
 from mock_cloud.process import run
+from mock_cloud.wire import syscalls
 
 _LOOK_EVERY_S: Final = 1.0
 _SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})

@@ -23,7 +23,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mock_cloud.cloud.local import syscalls
 from mock_cloud.cloud.local.init import (
     drop_privileges,
     mount_kernel_file_systems,
@@ -32,6 +31,7 @@ from mock_cloud.cloud.local.init import (
 )
 from mock_cloud.cloud.local.plan import kernel_files
 from mock_cloud.process import CommandFailed, run
+from mock_cloud.wire import syscalls
 from tests.lab.clouds.network import METADATA_ADDRESS, PREFIX_LENGTH, Port, ip_batch
 
 INIT = "/sbin/init"
@@ -184,7 +184,7 @@ def _become_node(plan: MachinePlan, console: int, go: int, failure: int) -> None
             read_only = syscalls.MS_RDONLY | syscalls.MS_NOSUID | syscalls.MS_NODEV
             syscalls.mount("tmpfs", DMI_DIRECTORY, "tmpfs", read_only)
         place_files(kernel_files())
-        syscalls.unmount(_OLD_ROOT, syscalls.MNT_DETACH)
+        syscalls.umount(_OLD_ROOT, syscalls.MNT_DETACH)
         drop_privileges(has_own_network=True)
         redirect(console)
         os.umask(0o022)  # fs/fs_struct.c, init_fs: what a kernel starts the first process with

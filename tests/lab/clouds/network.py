@@ -18,8 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
-from mock_cloud.cloud.local import syscalls
 from mock_cloud.process import CommandFailed, run
+from mock_cloud.wire import syscalls
 from tests.lab.layout import LabError
 
 _INTERFACE = "lab{pid}n{number}"  # at most 15 bytes: pids have 7 digits, numbers 3
