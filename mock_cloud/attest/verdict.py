@@ -10,6 +10,7 @@ from typing import Final
 
 from mock_cloud.attest.manifest import json_bytes
 from mock_cloud.errors import AttestationRefused, Reason
+from mock_cloud.wire.terminal_text import escape
 
 SCHEMA: Final = "mock-cloud/verdict/1"
 TIER: Final = 1
@@ -112,13 +113,6 @@ class NodeRefused(AttestationRefused):
         count = self.verdict.reason_count
         words = "the reason above" if count == 1 else f"{count} reasons, see above"
         self.message = self.message.replace(self._said, words)
-
-
-def escape(text: str) -> str:
-    """`text` with everything unprintable, and the backslash, as Python escapes."""
-    return "".join(
-        char if char.isprintable() and char != "\\" else ascii(char)[1:-1] for char in text
-    )
 
 
 def reason_text(reason: Reason) -> str:

@@ -11,8 +11,8 @@ from mock_cloud.attest.check_files import describe
 from mock_cloud.attest.expectations import MountRule, ProgramRule, SocketRule
 from mock_cloud.attest.files import CAPABILITY, FileFact
 from mock_cloud.attest.kernel import KernelFacts, kernel_to_json
-from mock_cloud.attest.verdict import escape
 from mock_cloud.attest.volatile import VolatileRule
+from mock_cloud.wire.terminal_text import escape
 
 _UNTOLD: Final = "modules_sysfs"
 """Repeats the modules, and names what every kernel of that build has in it."""

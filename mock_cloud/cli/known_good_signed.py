@@ -23,11 +23,12 @@ from mock_cloud.cli.tables import print_table
 from mock_cloud.config.toml_values import Refused, duration
 from mock_cloud.errors import CommandLineError, InputError
 from mock_cloud.model import utc_text
-from mock_cloud.session.console import Console, printable
+from mock_cloud.session.console import Console
 from mock_cloud.session.known_good import REVOCATION_SUFFIX, read_file, read_public_key
 from mock_cloud.session.seen_manifests import SeenManifests
 from mock_cloud.session.signing import next_validity, read_signer, write_whole
 from mock_cloud.session.state import state_dir
+from mock_cloud.wire.terminal_text import printable
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]

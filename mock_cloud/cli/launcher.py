@@ -15,7 +15,8 @@ from mock_cloud.errors import EXIT_CONFIG, CommandLineError
 from mock_cloud.launcher import path_way, site_way
 from mock_cloud.launcher.edits import Edit, make_edits
 from mock_cloud.launcher.standing import look
-from mock_cloud.session.console import Console, printable
+from mock_cloud.session.console import Console
+from mock_cloud.wire.terminal_text import printable
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]

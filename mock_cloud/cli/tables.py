@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mock_cloud.session.console import printable
+from mock_cloud.wire.terminal_text import printable
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:

@@ -23,9 +23,9 @@ from mock_cloud.config.values import (
 from mock_cloud.errors import CommandLineError, ConfigError, UnsupportedByEngine
 from mock_cloud.invocation import CommandLine, HostFile, check_supported
 from mock_cloud.invocation.hostfiles import find_package_file
-from mock_cloud.invocation.names import printable
 from mock_cloud.invocation.support import USE_MOCK
 from mock_cloud.wire.job_request import EngineConfig
+from mock_cloud.wire.terminal_text import printable
 
 MACROFILE_MAX_BYTES: Final = 1 << 20
 DEFAULT_CHROOTUID: Final = 1000

@@ -17,7 +17,7 @@ from mock_cloud.config.mock_keys import (
 )
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
 from mock_cloud.invocation.carrying import Carrier
-from mock_cloud.invocation.names import printable
+from mock_cloud.wire.terminal_text import printable
 
 HERMETIC_MOUNT: Final = "/hermetic_repo"
 """Where mock binds a hermetic build's repository (process_hermetic_build_config in config.py)."""

@@ -16,8 +16,9 @@ import jinja2
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.errors import CommandLineError, ConfigError
 from mock_cloud.invocation import CommandLine
-from mock_cloud.invocation.names import expand_home, printable
+from mock_cloud.invocation.names import expand_home
 from mock_cloud.wire.json_strict import load_json
+from mock_cloud.wire.terminal_text import printable
 
 _WORDS: Final = {
     "true": True, "True": True, "false": False, "False": False, "none": None, "None": None,

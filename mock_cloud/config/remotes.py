@@ -15,7 +15,7 @@ from mock_cloud.config.chroots import MOCK_CONFIG_DIR
 from mock_cloud.config.remote_tables import CLOUD_TABLES, TABLES, without_files
 from mock_cloud.config.toml_tables import Document, read_document
 from mock_cloud.errors import ConfigError
-from mock_cloud.invocation.names import find_name_problem, printable
+from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.model import Secret
 from mock_cloud.settings import (
     AttestSettings,
@@ -33,6 +33,7 @@ from mock_cloud.settings import (
     Remote,
     ToolkitSettings,
 )
+from mock_cloud.wire.terminal_text import printable
 
 _CLOUDS: Final[Mapping[str, Callable[..., CloudSettings]]] = {
     "ec2": Ec2Settings,

@@ -20,7 +20,8 @@ from mock_cloud.config.dnf_text import (
 )
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
 from mock_cloud.invocation import HostFile
-from mock_cloud.invocation.names import find_name_problem, printable
+from mock_cloud.invocation.names import find_name_problem
+from mock_cloud.wire.terminal_text import printable
 
 KEY_PREFIX: Final = "file://@GPGKEYS@/"
 """What the agent replaces by the directory that holds the inputs of role gpgkey."""

@@ -11,7 +11,7 @@ from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.config.paths import locate_paths
 from mock_cloud.config.values import read_option, read_text
 from mock_cloud.errors import CommandLineError, ConfigError
-from mock_cloud.invocation.names import printable
+from mock_cloud.wire.terminal_text import printable
 
 
 def debug_config(opts: ConfigOpts, *, expanded: bool) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 
 from mock_cloud.config.toml_values import Check, Refused
 from mock_cloud.errors import ConfigError
+from mock_cloud.wire.terminal_text import printable
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -122,7 +123,9 @@ def _parse_table(
         except (ValueError, ArithmeticError, OSError, RuntimeError) as error:
             # Refused; or what Python says to a value that no check thought of.
             hint = f"{name}: {key.text}"
-            _refuse(path, text, f"{name}: {_shown(error)}", table, name, hint=hint)
+            _refuse(
+                path, text, f"{name}: {printable(str(error)[:_TEXT_SHOWN])}", table, name, hint=hint
+            )
     for name, key in keys.items():
         if key.required and name not in values:
             message = f"[{table}] lacks the key {name!r}"
@@ -142,12 +145,6 @@ def _read(path: Path) -> str:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8") from error
-
-
-def _shown(error: Exception) -> str:
-    """Its text, short, with what no terminal should get escaped."""
-    text = str(error)[:_TEXT_SHOWN]
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _near(word: str, known: Collection[str]) -> str:

@@ -26,7 +26,6 @@ from mock_cloud.config.dnf_text import (
     rewrite_options,
 )
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
-from mock_cloud.invocation.names import printable
 from mock_cloud.repoproxy.allow import (
     DEFAULT_PORTS,
     FILES_HOST,
@@ -39,6 +38,7 @@ from mock_cloud.repoproxy.allow import (
 )
 from mock_cloud.settings import RepoAccess
 from mock_cloud.wire.job_request import TUNNEL_PROXY
+from mock_cloud.wire.terminal_text import printable
 
 MIRRORS_MAX: Final = 1000
 _LIST_OPTIONS: Final = ("mirrorlist", "metalink")

@@ -12,8 +12,9 @@ from typing import Final
 
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
 from mock_cloud.invocation.hostfiles import HostFile
-from mock_cloud.invocation.names import find_name_problem, printable
+from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.wire.job_request import JOB_DIRECTORY, OUTPUT
+from mock_cloud.wire.terminal_text import printable
 
 DIRECTORY_MAX_BYTES: Final = 256 << 20
 """A directory that a configuration names is sent with every job: no larger one is."""

@@ -12,8 +12,9 @@ from typing import Final
 
 from mock_cloud.errors import CommandLineError, InputError, MockCloudError
 from mock_cloud.invocation.model import CommandLine
-from mock_cloud.invocation.names import expand_home, find_name_problem, printable
+from mock_cloud.invocation.names import expand_home, find_name_problem
 from mock_cloud.invocation.srpm import SrpmError, read_package
+from mock_cloud.wire.terminal_text import printable
 
 SOURCES_MAX: Final = 20_000
 """More files than this in --sources are a mistake (a home directory, say)."""

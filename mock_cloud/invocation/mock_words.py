@@ -12,8 +12,8 @@ from mock_cloud.errors import UnsupportedByEngine
 from mock_cloud.invocation.carrying import IMAGE_MAX_BYTES, Carrier
 from mock_cloud.invocation.hostfiles import HostFile, find_package_file
 from mock_cloud.invocation.model import COMMAND_MODES, CommandLine
-from mock_cloud.invocation.names import printable
 from mock_cloud.wire.job_request import JOB_DIRECTORY
+from mock_cloud.wire.terminal_text import printable
 
 SAID: Final = frozenset({
     "mode", "args", "online", "scrub", "cache_alterations", "cont", "recurse", "tmp_prefix",

@@ -4,15 +4,10 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from typing import Final
 
 NAME_MAX_BYTES: Final = 255
 """NAME_MAX of every Linux file system that a resultdir may lie on (linux/limits.h)."""
-
-# Spaces other than the plain one, line and paragraph separators, formats (bidirectional
-# overrides), private use, unassigned and lone surrogates: what could trick a reader.
-_REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"})
 
 
 def find_name_problem(name: str) -> str | None:
@@ -25,7 +20,9 @@ def find_name_problem(name: str) -> str | None:
     if not name:
         return "it is empty"
     for character in name:
-        if character == "/" or _is_odd(character):
+        # Not printable: controls, formats (bidirectional overrides), private use, unassigned, lone
+        # surrogates, spaces other than the plain one. What could trick a reader.
+        if character == "/" or not character.isprintable():
             return f"it has the character {character!a}"
     if name[0] in "-.":
         return f"it starts with {name[0]!r}"
@@ -34,20 +31,6 @@ def find_name_problem(name: str) -> str | None:
     if len(name.encode()) > NAME_MAX_BYTES:
         return f"it is longer than {NAME_MAX_BYTES} bytes"
     return None
-
-
-def printable(text: str) -> str:
-    """`text` in one line that is safe on a terminal: anything odd as a Python escape."""
-    return "".join(
-        character
-        if not _is_odd(character)
-        else character.encode("unicode_escape", "backslashreplace").decode()
-        for character in text
-    )
-
-
-def _is_odd(character: str) -> bool:
-    return character != " " and unicodedata.category(character) in _REFUSED_CATEGORIES
 
 
 def expand_home(text: str) -> str:

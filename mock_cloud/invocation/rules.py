@@ -8,7 +8,7 @@ from typing import Final
 
 from mock_cloud.errors import CommandLineError, UsageError
 from mock_cloud.invocation.model import CommandLine
-from mock_cloud.invocation.names import printable
+from mock_cloud.wire.terminal_text import printable
 
 _KEY_VALUE: Final = re.compile(r"[^=]+=")
 _PLUGIN_KEY_VALUE: Final = re.compile(r"[^:]+:[^=]+=")

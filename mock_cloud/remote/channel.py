@@ -20,8 +20,8 @@ import paramiko
 from mock_cloud.errors import MockCloudError, RemoteCommandError, ToolkitFailed, TransportError
 from mock_cloud.remote.link import WINDOW_MAX_BYTES, Link
 from mock_cloud.remote.outbox import Outbox, TooSlow
-from mock_cloud.remote.texts import clean
 from mock_cloud.wire.frames import HEADER_MAX, FrameError, Header, encode_frame, read_frame
+from mock_cloud.wire.terminal_text import clean
 
 _TICK_S: Final = 0.25
 _PAUSED_S: Final = 5.0

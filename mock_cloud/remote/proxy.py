@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from typing import BinaryIO, Final
 
 from mock_cloud.process import environment
-from mock_cloud.remote.texts import clean
 from mock_cloud.remote.wire import Wire
+from mock_cloud.wire.terminal_text import clean
 
 _END_S: Final = 2.0
 _LOOK_EVERY_S: Final = 0.01

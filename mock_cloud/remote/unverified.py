@@ -27,10 +27,10 @@ from mock_cloud.remote.shell import (
     push_command,
     start_command,
 )
-from mock_cloud.remote.texts import clean
 from mock_cloud.wire.frames import VERSION, Header
 from mock_cloud.wire.records import RecordError, unpack
 from mock_cloud.wire.rpmheader import BLOB_MAX
+from mock_cloud.wire.terminal_text import clean
 
 Progress = Callable[[int], None]
 """Called with the number of bytes that moved since the last call."""

@@ -1,22 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Local results: live logs, staging, names and terminal output made safe."""
+"""Local results: live logs, staging and names."""
 
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.manifest import ManifestEntry, check_manifest
 from mock_cloud.results.names import check_name
 from mock_cloud.results.resultdir import ResultDir
 from mock_cloud.results.staging import StagedFile, Staging, remove_stale
-from mock_cloud.results.terminal import Sanitizer, sanitize
 
 __all__ = [
     "LiveLog",
     "ManifestEntry",
     "ResultDir",
-    "Sanitizer",
     "StagedFile",
     "Staging",
     "check_manifest",
     "check_name",
     "remove_stale",
-    "sanitize",
 ]

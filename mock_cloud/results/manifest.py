@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from mock_cloud.errors import ResultError
-from mock_cloud.invocation.names import printable
 from mock_cloud.results.names import check_name
+from mock_cloud.wire.terminal_text import printable
 
 FILES_MAX: Final = 10_000
 FILE_MAX_BYTES: Final = 64 << 30  # far above any package, far below what overflows

@@ -8,8 +8,9 @@ from collections.abc import Collection
 from typing import Final
 
 from mock_cloud.errors import ResultError
-from mock_cloud.invocation.names import find_name_problem, printable
+from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.wire.job_request import LIVE_LOGS, SCAN_ARCHIVE
+from mock_cloud.wire.terminal_text import printable
 
 # A resultdir may be any directory of the user's, `--resultdir .` in a source tree included:
 # a node must not be able to replace a Makefile there. Suffixes are what mock itself writes.

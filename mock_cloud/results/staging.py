@@ -14,11 +14,12 @@ from types import TracebackType
 from typing import Final
 
 from mock_cloud.errors import ResultError
-from mock_cloud.invocation.names import find_name_problem, printable
+from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.results.disk import check_space, sync_directory, translate
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.manifest import Listed, ManifestEntry, check_manifest
 from mock_cloud.results.owner import create, make_directory
+from mock_cloud.wire.terminal_text import printable
 
 STAGING_PREFIX: Final = ".mock-cloud-"
 _MODE: Final = 0o644

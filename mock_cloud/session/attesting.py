@@ -27,7 +27,7 @@ from mock_cloud.attest.expectations import MountRule, SocketRule
 from mock_cloud.attest.kernel import KernelFacts, parse_kernel
 from mock_cloud.attest.packages import HeaderCache, verify_package
 from mock_cloud.attest.policy import Policy
-from mock_cloud.attest.verdict import NodeRefused, Verdict, escape
+from mock_cloud.attest.verdict import NodeRefused, Verdict
 from mock_cloud.attest.verify import Binding, verify
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.provider import InjectedFile as ProvidedFile
@@ -37,6 +37,7 @@ from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.session.known_good import KnownGood
 from mock_cloud.signed.keys import UnsignedError
 from mock_cloud.wire.rpmheader import HeaderError
+from mock_cloud.wire.terminal_text import escape
 
 SKIP: Final = (
     MOCK_LIBDIR,

@@ -15,6 +15,7 @@ import time
 from typing import TextIO
 
 from mock_cloud.errors import InputError, MockCloudError, UsageError
+from mock_cloud.wire.terminal_text import printable
 
 QUIET, NORMAL, VERBOSE = 0, 1, 2
 _REDRAW_S = 0.1
@@ -144,10 +145,3 @@ def fall_silent(stream: TextIO) -> None:
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     os.dup2(null, stream.fileno())
     os.close(null)
-
-
-def printable(text: str) -> str:
-    """`text` with everything but printable characters written as an escape."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
-    )  # surrogates from undecodable paths are not printable either

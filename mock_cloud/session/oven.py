@@ -20,7 +20,6 @@ from mock_cloud.errors import AttestationRefused, InputError, Reason, RemoteComm
 from mock_cloud.model import TrustedNode
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.remote.unverified import UnverifiedNode
-from mock_cloud.results import sanitize
 from mock_cloud.session.attesting import (
     Attested,
     Measured,
@@ -35,6 +34,7 @@ from mock_cloud.session.nodes import Site, attest, nature, shares_kernel
 from mock_cloud.settings import Remote
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.wire.install_order import KEYS_MARK, InstallOrder, to_json
+from mock_cloud.wire.terminal_text import sanitize
 
 _LINES_SHOWN: Final = 20
 _TAIL_BYTES: Final = 4096

@@ -14,9 +14,9 @@ from typing import Final
 
 from mock_cloud.errors import CommandLineError, InputError
 from mock_cloud.invocation import HostFile
-from mock_cloud.invocation.names import printable
 from mock_cloud.remote.upload import Blob
 from mock_cloud.wire.job_request import Input
+from mock_cloud.wire.terminal_text import printable
 from mock_cloud.wire.tree_archive import Problem, TreeError, Writer
 
 Packed = tuple[Input, Blob]

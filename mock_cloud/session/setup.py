@@ -15,11 +15,12 @@ from typing import Final
 from mock_cloud.config.remote_text import Answers, Value, find_key, parse_word, write_toml
 from mock_cloud.config.remotes import PROVIDERS, read_remote
 from mock_cloud.errors import CommandLineError, ConfigError, InputError
-from mock_cloud.invocation.names import find_name_problem, printable
+from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.session.console import Console
 from mock_cloud.settings import Remote
 from mock_cloud.toolkit import own_arch
 from mock_cloud.wire.json_strict import load_json
+from mock_cloud.wire.terminal_text import printable
 
 Ask = Callable[[str, str], str]
 """(question, default) → what the user typed; the default if that is nothing."""

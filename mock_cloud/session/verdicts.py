@@ -12,7 +12,6 @@ from mock_cloud.attest.verdict import NodeRefused, reason_text
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import AttestationRefused, MockCloudError
 from mock_cloud.remote.unverified import UnverifiedNode
-from mock_cloud.results import sanitize
 from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.session.attesting import Attested
 from mock_cloud.session.console import Console
@@ -20,6 +19,7 @@ from mock_cloud.session.known_good import KnownGood
 from mock_cloud.session.nodes import Site, attest, reach
 from mock_cloud.session.results import ATTESTATION_LOG, ORDER_LOG
 from mock_cloud.settings import Remote, SecondLook
+from mock_cloud.wire.terminal_text import sanitize
 
 _REASONS_SHOWN: Final = 20
 

@@ -38,7 +38,6 @@ from mock_cloud.invocation.srpm import read_package
 from mock_cloud.model import HostKey
 from mock_cloud.remote import replies
 from mock_cloud.remote.channel import remote_error
-from mock_cloud.remote.texts import clean
 from mock_cloud.repoproxy.http1 import BadRequest, parse_head
 from mock_cloud.results.manifest import check_manifest
 from mock_cloud.signed.header import parse_header
@@ -50,6 +49,7 @@ from mock_cloud.wire.frames import FrameError, encode_frame, read_frame
 from mock_cloud.wire.json_strict import JsonError, load_json
 from mock_cloud.wire.records import encode_records
 from mock_cloud.wire.rpmheader import MAGIC, HeaderError
+from mock_cloud.wire.terminal_text import clean
 from tests.unit.attest import attest_builder as good
 
 Errors = tuple[type[Exception], ...]

@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from mock_cloud.wire.terminal_text import printable
+
 _LINE_LIMIT: Final = 300
 _SEQUENCE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
 _MARK_UP: Final = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
@@ -17,7 +19,7 @@ _SPEAKERS: Final = ("cloud-init", "cloudinit", "cc_", "util.py[", "stages.py[", 
 def one_line(text: str, limit: int = _LINE_LIMIT) -> str:
     """`text` on one line of at most `limit` characters, printable, HTML's and XML's tags gone."""
     plain = " ".join(_MARK_UP.sub(" ", text[: 8 << 10]).split())
-    shown = "".join(char if char.isprintable() else "?" for char in plain)
+    shown = printable(plain)
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
 
 

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from mock_cloud.wire.terminal_text import printable
+
 ANSWER_MAX_BYTES: Final = 8192
 _LINE_MAX: Final = 300
 _LEASE: Final = re.compile(r"[0-9a-f]{1,64}")
@@ -46,7 +48,8 @@ def parse_answer(data: bytes) -> Answer:
 
     AnswerError.
     """
-    lines = [_clean(line) for line in data.decode(errors="backslashreplace").splitlines()]
+    text = data.decode(errors="backslashreplace")
+    lines = [printable(line.strip())[:_LINE_MAX] for line in text.splitlines()]
     for index in range(len(lines) - 1, -1, -1):
         word, rest = lines[index], lines[index + 1 :]
         if word == "free" and not rest:
@@ -62,8 +65,3 @@ def _taken(lease: str, owner: str, remote: str, left_s: str) -> Taken:
     if not _LEASE.fullmatch(lease) or not re.fullmatch(r"\d{1,9}", left_s):
         raise AnswerError("its claim is not one of ours")
     return Taken(lease, owner, remote, int(left_s))
-
-
-def _clean(line: str) -> str:
-    shown = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line.strip())
-    return shown[:_LINE_MAX]

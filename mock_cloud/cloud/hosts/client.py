@@ -23,6 +23,7 @@ from mock_cloud.errors import CloudError, HostKeyMismatch
 from mock_cloud.model import HostKey, NodeAddress
 from mock_cloud.process import CommandFailed, Ended, converse
 from mock_cloud.settings import HostSettings
+from mock_cloud.wire.terminal_text import clean
 
 CALL_TIMEOUT_S: Final = 30.0
 WIPE_TIMEOUT_S: Final = 300.0
@@ -223,8 +224,5 @@ def _find_hop_problem(hop: Hop) -> str | None:
 
 
 def _said(ended: Ended) -> str:
-    text = ended.stderr.decode(errors="backslashreplace")
-    lines = [line.strip() for line in text.splitlines() if line.strip().strip("@")]
-    joined = " | ".join(lines[-4:]) or f"ssh ended with status {ended.status}"
-    shown = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in joined)
-    return shown[-600:]
+    lines = [line for line in ended.stderr.splitlines() if line.strip().strip(b"@")]
+    return clean(b"\n".join(lines[-4:])) or f"ssh ended with status {ended.status}"

@@ -21,6 +21,7 @@ from mock_cloud.cloud.lease import Holder
 from mock_cloud.errors import CleanupError
 from mock_cloud.process import CommandFailed, run
 from mock_cloud.wire.json_strict import load_json
+from mock_cloud.wire.terminal_text import printable
 
 _TAIL_BYTES: Final = 4000
 _PAUSE_S: Final = 0.01
@@ -122,8 +123,7 @@ def read_tail(directory: Path) -> str:
             text = stream.read(_TAIL_BYTES).decode(errors="replace")
     except FileNotFoundError:
         return ""
-    shown = (c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
-    return "".join(shown).replace("\\x0d\n", "\n")
+    return "\n".join(map(printable, text.replace("\r\n", "\n").split("\n")))
 
 
 def remove_tree(directory: Path) -> None:

@@ -15,7 +15,8 @@ from mock_cloud.errors import (
     UnsupportedByEngine,
     UsageError,
 )
-from mock_cloud.session.console import Console, printable
+from mock_cloud.session.console import Console
+from mock_cloud.wire.terminal_text import printable
 
 
 class Terminal(io.StringIO):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Makes a node's output safe to show on a terminal. Log files keep the bytes as they came."""
+"""Foreign text made safe to show on a terminal. Log files keep the bytes as they came."""
 
 from __future__ import annotations
 
@@ -11,6 +11,27 @@ from typing import Final
 # the three below, DEL, C1, bidirectional and other formats, line and paragraph separators.
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co"})
 _KEPT: Final = frozenset("\n\t")
+_CLEAN_MAX: Final = 600
+
+
+def printable(text: str) -> str:
+    """`text` in one line that is safe on a terminal: anything odd as a Python escape.
+
+    Surrogates from undecodable paths are odd, and all spaces but the plain one.
+    """
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def escape(text: str) -> str:
+    """The same with the backslash escaped too: no two texts are shown alike."""
+    return printable(text.replace("\\", "\\\\"))
+
+
+def clean(data: bytes) -> str:
+    """The end of `data` as `printable` shows it, its lines joined in one."""
+    lines = (line.strip() for line in data.decode("utf-8", "backslashreplace").splitlines())
+    shown = printable(" | ".join(line for line in lines if line))
+    return shown if len(shown) <= _CLEAN_MAX else "…" + shown[-_CLEAN_MAX:]
 
 
 class Sanitizer:

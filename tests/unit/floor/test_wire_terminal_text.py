@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mock_cloud.results import Sanitizer, sanitize
+from mock_cloud.wire.terminal_text import Sanitizer, sanitize
 
 
 @pytest.mark.parametrize(
