@@ -20,6 +20,7 @@ import pytest
 
 from mock_cloud.wire.frames import encode_frame, read_frame
 from tests.component.remote_parts import LocalToolkit
+from tests.tars import unpack_own
 
 needed = [name for name in ("ip", "nsenter", "setpriv", "unshare") if shutil.which(name) is None]
 pytestmark = [
@@ -127,7 +128,7 @@ class Agent:
         toolkit.workspace.mkdir(parents=True)
         unpack = Path(toolkit.node_dir)
         unpack.mkdir(parents=True)
-        shutil.unpack_archive(toolkit.archive, unpack, "gztar")
+        unpack_own(toolkit.archive, unpack)
         command = ["nsenter", "-t", str(cloud.node), "-n", "setpriv", "--no-new-privs", *privileges]
         self._process = subprocess.Popen(
             [*command, *toolkit.argv("serve")],

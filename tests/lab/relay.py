@@ -63,8 +63,8 @@ class Relay:
         self.bandwidth_bytes_s = bandwidth_bytes_s
         self._lock = threading.Lock()
         self._lines = {direction: _Line() for direction in Direction}
-        self._thawed = threading.Event()
-        self._thawed.set()
+        self._thawed = {direction: threading.Event() for direction in Direction}
+        self.thaw()
         self._closing = False
         self._refusing = False
         self._connections: set[_Connection] = set()
@@ -89,7 +89,7 @@ class Relay:
         trace: TracebackType | None,
     ) -> None:
         self._closing = True
-        self._thawed.set()
+        self.thaw()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -119,12 +119,14 @@ class Relay:
         with self._lock:
             self._lines[direction].corrupt_in_bytes = size_bytes
 
-    def freeze(self) -> None:
-        """Deliver nothing more, and close nothing: a half-open line."""
-        self._thawed.clear()
+    def freeze(self, *directions: Direction) -> None:
+        """Deliver nothing more that way, or neither way, and close nothing: a half-open line."""
+        for direction in directions or Direction:
+            self._thawed[direction].clear()
 
     def thaw(self) -> None:
-        self._thawed.set()
+        for thawed in self._thawed.values():
+            thawed.set()
 
     def refuse(self, refusing: bool = True) -> None:
         """Whether new connections are reset at once."""
@@ -163,9 +165,9 @@ class Relay:
         with self._lock:
             self._connections.discard(connection)
 
-    def wait_thawed(self, over: threading.Event) -> None:
+    def wait_thawed(self, direction: Direction, over: threading.Event) -> None:
         """Return when the line moves again, or the connection is `over`."""
-        while not self._thawed.wait(_LOOK_S) and not over.is_set():
+        while not self._thawed[direction].wait(_LOOK_S) and not over.is_set():
             pass
 
     def treat(self, direction: Direction, data: bytes) -> tuple[bytes, bool]:
@@ -301,7 +303,7 @@ class _Pipe:
         return b""
 
     def _take(self, data: bytes) -> bool:
-        self._relay.wait_thawed(self._over)
+        self._relay.wait_thawed(self._direction, self._over)
         limit_bytes = self._relay.queue_limit_bytes()
         with self._changed:
             while self._queued_bytes > limit_bytes and not self._over.is_set():
@@ -329,7 +331,7 @@ class _Pipe:
         wait_s = due_s - time.monotonic()
         if wait_s > 0 and self._over.wait(wait_s):
             return False
-        self._relay.wait_thawed(self._over)
+        self._relay.wait_thawed(self._direction, self._over)
         treated, cut = self._relay.treat(self._direction, data)
         self._send(treated)
         if cut:
