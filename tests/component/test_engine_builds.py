@@ -105,7 +105,9 @@ def test_logs_have_the_formats_of_mock(site: Site) -> None:
     assert "Start: build phase for formats-1.0-1.lab1.src.rpm" in states
     starts = [line[7:] for line in states if line.startswith("Start: ")]
     assert sorted(starts) == sorted(line[8:] for line in states if line.startswith("Finish: "))
-    assert re.search(r"^gcc-\S+ \d+ \d+ installed$", ended.log("installed_pkgs.log"), re.M)
+    # rpm 6 has no SIZE in packages of format 6, and mock asks for no other tag.
+    packages = ended.log("installed_pkgs.log")
+    assert re.search(r"^gcc-\S+ \d+ (\d+|\(none\)) installed$", packages, re.M)
     assert "Start(formats-1.0-1.lab1.src.rpm)  Config(lab-1-x86_64)" in ended.stderr
     assert re.search(r"INFO: Done\(formats\S+\) Config\(lab-1-x86_64\) 0 minutes", ended.stderr)
 

@@ -287,10 +287,9 @@ def _create_as_nobody(site: Site, messages: "multiprocessing.SimpleQueue[str]") 
 
 
 def test_it_needs_root_and_says_so(site: Site) -> None:
-    messages = multiprocessing.SimpleQueue()
-    child = multiprocessing.get_context("fork").Process(
-        target=_create_as_nobody, args=(site, messages)
-    )
+    forking = multiprocessing.get_context("fork")
+    messages = forking.SimpleQueue()
+    child = forking.Process(target=_create_as_nobody, args=(site, messages))
     child.start()
     child.join(20)
     assert child.exitcode == 0

@@ -54,7 +54,7 @@ VICTIMS: dict[str, tuple[Callable[[User], int], str]] = {
     "its first process": (node_init, "the connection is lost"),
     "its supervisor": (lambda user: node_facts(user).supervisor.pid, "the connection is lost"),
     "the connection's sshd": (
-        lambda user: find_process(user, "sshd: root@"),
+        lambda user: find_process(user, "root@notty"),
         "the connection is lost",
     ),
     "the agent": (lambda user: find_process(user, "main.py serve"), "the agent ended with"),
@@ -98,7 +98,7 @@ def test_frozen_at_work(lone_mock: User, plain_srpm: Path, earlier: Earlier) -> 
     write_remote(lone_mock, "local", build__silence_timeout='"2s"')
     with Command(lone_mock, "--resultdir", earlier.path, plain_srpm) as run:
         run.wait_for("Start: installing minimal buildroot")
-        os.kill(find_process(lone_mock, "sshd: root@"), signal.SIGSTOP)
+        os.kill(find_process(lone_mock, "root@notty"), signal.SIGSTOP)
         check_failure(run.ended(20), 75, "root@127.", "sent nothing for 2 s")
     check_gone(lone_mock)
 
