@@ -100,7 +100,8 @@ DEVELOPMENT = (
 )
 
 # Packed without being installed on this machine: see debs.
-FETCHED = ("cloud-init",)
+# ifupdown: cloud-init wants something that could configure a network, though it is told not to.
+FETCHED = ("cloud-init", "ifupdown")
 
 # What cloud-init imports, and finds users with.
 CLOUD = (
@@ -247,7 +248,7 @@ NODE = (
 )
 
 # What the stock image of the lab's clouds has besides.
-CLOUD_NODE = (*NODE, "cloud-init", "lab-cloud")
+CLOUD_NODE = (*NODE, "cloud-init", "ifupdown", "lab-cloud")
 
 # Packages that release 2 has in a newer build: "old but signed" is real then.
 RENEWED = ("bash", "gcc", "openssh-server", "tar", "zlib1g")
