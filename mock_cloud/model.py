@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.wire.decode import Port
+
 WORKSPACE: Final = "/var/lib/mock-cloud"
 """Where the agent keeps toolkit, blobs, jobs and layers on a node."""
 
@@ -126,7 +128,7 @@ class NodeAddress:
     """
 
     host: str
-    port: int
+    port: Port
     user: str
     host_key: HostKey
     proxy: tuple[str, ...] = ()

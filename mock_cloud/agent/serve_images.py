@@ -14,8 +14,9 @@ from collections.abc import Callable
 from mock_cloud.agent.image import install as installing
 from mock_cloud.agent.image.cleanse import cleanse, seal
 from mock_cloud.agent.serve_wire import Failure
+from mock_cloud.wire.decode import Malformed, decode_bytes
 from mock_cloud.wire.frames import Header
-from mock_cloud.wire.install_order import OrderError, parse_order
+from mock_cloud.wire.install_order import InstallOrder
 
 Send = Callable[[Header, bytes], None]
 
@@ -23,8 +24,8 @@ Send = Callable[[Header, bytes], None]
 def install(workspace: str, body: bytes, send: Send, gone: threading.Event) -> Header:
     """Do what the order in `body` says. The final frame has dnf's ``exit``."""
     try:
-        order = parse_order(body)
-    except OrderError as error:
+        order = decode_bytes(InstallOrder, body)
+    except Malformed as error:
         raise Failure("bad-request", str(error)) from error
     scratch = os.path.join(workspace, "install")
 

@@ -92,7 +92,8 @@ def serve_launches(stream: BinaryIO, sink: int, workspace: str) -> int:
     """The launcher's end: one answer for each request, until the agent closes the pipe."""
     from mock_cloud.agent.job import runner
     from mock_cloud.agent.job.sweep import sweep
-    from mock_cloud.wire.job_request import RequestError, parse_request
+    from mock_cloud.wire.decode import Malformed
+    from mock_cloud.wire.job_request import parse_request
 
     while (frame := read_frame(stream)) is not None:
         header, body = frame
@@ -102,7 +103,7 @@ def serve_launches(stream: BinaryIO, sink: int, workspace: str) -> int:
             if header["sweep"]:
                 sweep(workspace, request.layers, owned=request.owned)
             runner.start(workspace, str(header["job"]), body)
-        except RequestError as error:
+        except Malformed as error:
             answer = {"code": "bad-request", "message": str(error)}
         except runner.RunnerError as error:
             answer = {"code": "runner", "message": str(error)}

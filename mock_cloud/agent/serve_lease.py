@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import Final
 
 from mock_cloud.agent.deadman.line import Line
-from mock_cloud.agent.deadman.timer import OrderRefused, parse_order
 from mock_cloud.agent.serve_wire import Failure
+from mock_cloud.wire.decode import Malformed, decode
 from mock_cloud.wire.frames import Header
 from mock_cloud.wire.orderlog import OrderLog
+from mock_cloud.wire.timer_order import Order
 
 LEASE_KINDS: Final = {"lease": str, "life_s": int, "grace_s": int, "ending": str}
 HOST_KEY_KINDS: Final = {"public": str}
@@ -34,8 +35,8 @@ class NodeCare:
     def lease(self, header: Header) -> Header:
         """Arm the timer, or renew or shorten what it was told. Failure."""
         try:
-            order = parse_order({key: header[key] for key in LEASE_KINDS})
-        except OrderRefused as error:
+            order = decode(Order, {key: header[key] for key in LEASE_KINDS})
+        except Malformed as error:
             raise Failure("bad-request", str(error)) from error
         self._line.order(order)
         self._log.write("lease", f"{order.lease} {order.life_s} s, {order.ending.value}")

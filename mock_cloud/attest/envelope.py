@@ -23,9 +23,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from mock_cloud.attest import strict
 from mock_cloud.attest.manifest import SIZE_MAX, json_bytes
-from mock_cloud.attest.strict import Malformed
 from mock_cloud.errors import AttestationRefused, ConfigError, Reason
 from mock_cloud.model import HostKey
+from mock_cloud.wire.decode import Malformed
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 STATEMENT: Final = "https://in-toto.io/Statement/v1"

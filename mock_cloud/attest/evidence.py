@@ -19,8 +19,8 @@ from mock_cloud.attest import strict
 from mock_cloud.attest.files import FileFact, is_normal, parse_files
 from mock_cloud.attest.helpers import HelperFacts, parse_helpers
 from mock_cloud.attest.kernel import KernelFacts, parse_kernel
-from mock_cloud.attest.strict import Malformed
 from mock_cloud.errors import AttestationRefused, Reason
+from mock_cloud.wire.decode import Malformed
 from mock_cloud.wire.records import RECORD_MAX, RecordError, split_records, unpack
 
 SCHEMA = "mock-cloud/evidence/2"

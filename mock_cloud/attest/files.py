@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from mock_cloud.attest.strict import Malformed, canonical
+from mock_cloud.attest.strict import canonical
+from mock_cloud.wire.decode import Malformed
 
 PATH_MAX = 4096
 """Linux's own (include/uapi/linux/limits.h)."""

@@ -44,7 +44,7 @@ class HelperFacts:
 
 
 def parse_helpers(value: object, where: str) -> HelperFacts:
-    """The protocol's `helpers` object. strict.Malformed on anything else."""
+    """The protocol's `helpers` object. Malformed on anything else."""
     found = strict.obj(value, where, ("release_agents", "programs"))
     return HelperFacts(
         strict.optional(found["release_agents"], where, _release_agents),

@@ -15,6 +15,7 @@ from typing import Any
 from mock_cloud.attest import strict
 from mock_cloud.attest.taints import check_taints, describe_events
 from mock_cloud.errors import Reason
+from mock_cloud.wire.decode import INT_MAX
 
 Scalar = str | int | None
 
@@ -64,7 +65,7 @@ _SUBSET = {
 
 
 def parse_kernel(value: object, where: str = "kernel") -> KernelFacts:
-    """The protocol's `kernel` object. strict.Malformed on anything else."""
+    """The protocol's `kernel` object. Malformed on anything else."""
     found = strict.obj(value, where, (*_SCALARS, *_SETS))
     scalars = {name: _scalar(found[name], f"{where}.{name}") for name in _SCALARS}
     sets = {name: _texts(found[name], f"{where}.{name}") for name in _SETS}
@@ -83,7 +84,7 @@ def _scalar(value: object, where: str) -> Scalar:
     if value is None or type(value) is bool:
         return None if value is None else int(value)
     if type(value) is int:
-        return strict.integer(value, where, least=-strict.INT_MAX)
+        return strict.integer(value, where, least=-INT_MAX)
     return strict.text(value, where).strip()
 
 
@@ -137,7 +138,7 @@ def describe_warnings(found: KernelFacts, expected: KernelFacts) -> Iterator[str
 
 def _bits(tainted: Scalar) -> int:
     """Every bit for what is no number, so that nothing unread passes."""
-    return tainted if isinstance(tainted, int) else strict.INT_MAX
+    return tainted if isinstance(tainted, int) else INT_MAX
 
 
 def _unlinked(found: KernelFacts, expected: KernelFacts) -> Iterator[Reason]:

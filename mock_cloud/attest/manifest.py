@@ -20,8 +20,8 @@ from mock_cloud.attest.accounts import Accounts
 from mock_cloud.attest.expectations import Invocation, MountRule, ProgramRule, SocketRule
 from mock_cloud.attest.files import FileFact, is_normal, parse_files, to_rows
 from mock_cloud.attest.kernel import KernelFacts, kernel_to_json, parse_kernel
-from mock_cloud.attest.strict import Malformed
 from mock_cloud.attest.volatile import VolatileKind, VolatileRule
+from mock_cloud.wire.decode import Malformed
 
 SCHEMA: Final = "mock-cloud/image-manifest/1"
 SAME_AS_CONTROLLER: Final = "same-as-controller"
@@ -107,7 +107,7 @@ _KEYS: Final = (
 
 
 def parse_manifest(value: object) -> ImageManifest:
-    """A manifest from its JSON object. strict.Malformed, also for a rule that is unfit."""
+    """A manifest from its JSON object. Malformed, also for a rule that is unfit."""
     found = strict.obj(value, "manifest", _KEYS)
     if found["schema"] != SCHEMA:
         raise Malformed(f"manifest: schema is not {SCHEMA}")

@@ -21,8 +21,9 @@ from mock_cloud.attest.envelope import (
     sign_statement,
 )
 from mock_cloud.attest.manifest import json_bytes
-from mock_cloud.attest.strict import Malformed, each, integer, obj, row, sha256_hex, text
+from mock_cloud.attest.strict import each, integer, obj, row, sha256_hex, text
 from mock_cloud.model import HostKey
+from mock_cloud.wire.decode import Malformed
 
 PREDICATE: Final = "urn:mock-cloud:predicate:manifest-revocation:v1"
 SIZE_MAX: Final = 1 << 20

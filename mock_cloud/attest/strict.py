@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
+from mock_cloud.wire.decode import INT_MAX, Malformed
 from mock_cloud.wire.json_strict import JsonError, load_json
 
 T = TypeVar("T")
@@ -18,12 +19,7 @@ T = TypeVar("T")
 TEXT_MAX = 1 << 16
 """Characters in one text: above PATH_MAX and the longest kernel command line."""
 LIST_MAX = 1 << 20
-INT_MAX = (1 << 63) - 1
 _HEX64 = re.compile(r"[0-9a-f]{64}")
-
-
-class Malformed(ValueError):
-    """A value is not what its place asks for; the text says where."""
 
 
 def load(data: bytes, *, limit_bytes: int) -> Any:

@@ -22,9 +22,10 @@ from mock_cloud.attest.envelope import (
 )
 from mock_cloud.attest.manifest import ImageManifest, manifest_to_json, parse_manifest
 from mock_cloud.attest.revocation import Revocation
-from mock_cloud.attest.strict import Malformed, integer, obj, text
+from mock_cloud.attest.strict import integer, obj, text
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import TIME_MAX, HostKey, utc_text
+from mock_cloud.wire.decode import Malformed
 
 PREDICATE: Final = "urn:mock-cloud:predicate:image-manifest:v2"
 DAY_S: Final = 86400

@@ -7,13 +7,12 @@ import base64
 import json
 import sqlite3
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from mock_cloud.cloud.addresses import dump_address, parse_address
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
 from mock_cloud.model import HostKey, NodeAddress
-from mock_cloud.wire.json_strict import load_json
+from mock_cloud.wire.decode import decode_bytes, to_json
 
 _COLUMNS: Final = (
     "id", "remote", "owner", "provider", "settings", "state", "created_unix", "expires_unix",
@@ -52,7 +51,7 @@ def to_row(lease: Lease) -> tuple[str | float | int | None, ...]:
         lease.chroot,
         json.dumps(lease.chroots),
         None if holder is None else json.dumps([holder.pid, holder.started]),
-        None if address is None else json.dumps(dump_address(address)),
+        None if address is None else to_json(address).decode(),
         lease.handle,
         _dump_injected(lease.injected),
         json.dumps([[mount.point, mount.type] for mount in lease.mounts]),
@@ -87,13 +86,13 @@ def parse_row(row: sqlite3.Row) -> Lease:
             idle_since_unix=row["idle_since_unix"],
             builds=row["builds"],
             chroot=row["chroot"],
-            chroots=tuple(_text(name) for name in _list(row["chroots"])),
-            holder=_parse_holder(row["holder"]),
-            address=_parse_address(row["address"]),
+            chroots=decode_bytes(tuple[str, ...], row["chroots"]),
+            holder=None if row["holder"] is None else _parse_holder(row["holder"]),
+            address=None if row["address"] is None else decode_bytes(NodeAddress, row["address"]),
             handle=row["handle"],
             injected=parse_injected(row["injected"]),
             mounts=parse_mounts(row["mounts"]),
-            layers={_text(key): _text(value) for key, value in _object(row["layers"]).items()},
+            layers=decode_bytes(dict[str, str], row["layers"]),
             verdict_sha256=row["verdict_sha256"],
             has_bootstrap_key=bool(row["has_bootstrap_key"]),
             next_host_key=_parse_next_key(row["next_host_key"]),
@@ -110,17 +109,8 @@ def parse_row(row: sqlite3.Row) -> Lease:
         raise RowError(f"lease {row['id']!r}: {error}") from error
 
 
-def _parse_holder(text: str | None) -> Holder | None:
-    if text is None:
-        return None
-    pid, started = _list(text, 2)
-    return Holder(_number(pid), _text(started))
-
-
-def _parse_address(text: str | None) -> NodeAddress | None:
-    if text is None:
-        return None
-    return parse_address(load_json(text))
+def _parse_holder(text: str) -> Holder:
+    return Holder(*decode_bytes(tuple[int, str], text))
 
 
 def _dump_injected(injected: Mapping[str, InjectedFile]) -> str:
@@ -142,19 +132,13 @@ def _dump_injected(injected: Mapping[str, InjectedFile]) -> str:
 
 def parse_injected(text: str) -> dict[str, InjectedFile]:
     """Path → file from its JSON form. ValueError."""
-    files = {}
-    for path, fields in _object(text).items():
-        kind, mode, uid, gid, content, digest, size = _fields(fields, 7)
-        files[path] = InjectedFile(
-            InjectedType(kind),
-            _number(mode),
-            _number(uid),
-            _number(gid),
-            base64.b64decode(_text(content), validate=True),
-            _text(digest),
-            _number(size),
+    rows = decode_bytes(dict[str, tuple[InjectedType, int, int, int, str, str, int]], text)
+    return {
+        path: InjectedFile(
+            kind, mode, uid, gid, base64.b64decode(content, validate=True), digest, size
         )
-    return files
+        for path, (kind, mode, uid, gid, content, digest, size) in rows.items()
+    }
 
 
 def _dump_next_key(coming: NextHostKey | None) -> str | None:
@@ -164,42 +148,10 @@ def _dump_next_key(coming: NextHostKey | None) -> str | None:
 def _parse_next_key(text: str | None) -> NextHostKey | None:
     if text is None:
         return None
-    key, files = _list(text, 2)
-    return NextHostKey(HostKey.parse(_text(key)), parse_injected(_text(files)))
+    key, files = decode_bytes(tuple[HostKey, str], text)
+    return NextHostKey(key, parse_injected(files))
 
 
 def parse_mounts(text: str) -> tuple[ExpectedMount, ...]:
     """Mounts from their JSON form. ValueError."""
-    return tuple(
-        ExpectedMount(_text(point), _text(kind))
-        for point, kind in (_fields(item, 2) for item in _list(text))
-    )
-
-
-def _list(text: str, length: int | None = None) -> list[Any]:
-    return _fields(load_json(text), length)
-
-
-def _fields(value: object, length: int | None = None) -> list[Any]:
-    if not isinstance(value, list) or length not in (None, len(value)):
-        raise ValueError(f"not a list of {length or 'any'} items")
-    return value
-
-
-def _object(text: str) -> dict[str, Any]:
-    value = load_json(text)
-    if not isinstance(value, dict):
-        raise ValueError("not an object")
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("not a string")
-    return value
-
-
-def _number(value: object) -> int:
-    if type(value) is not int:
-        raise ValueError("not an integer")
-    return value
+    return tuple(ExpectedMount(*one) for one in decode_bytes(list[tuple[str, str]], text))

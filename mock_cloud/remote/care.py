@@ -15,6 +15,8 @@ from typing import Any, Final
 from mock_cloud.errors import MockCloudError, RemoteCommandError
 from mock_cloud.model import KeyPair, Secret
 from mock_cloud.remote.channel import AgentChannel
+from mock_cloud.wire.decode import encode
+from mock_cloud.wire.timer_order import Ending, Order
 
 _ANSWER_S: Final = 60.0
 _NOTHING: Final = Secret(b"")
@@ -35,10 +37,8 @@ def arm_timer(lease_id: str, life_s: int, grace_s: int, *, power_off: bool) -> R
 
     Its end is `power_off`, or else what a lent machine gets: everything of ours is removed.
     """
-    ending = "poweroff" if power_off else "wipe"
-    return Request(
-        "lease", {"lease": lease_id, "life_s": life_s, "grace_s": grace_s, "ending": ending}
-    )
+    ending = Ending.POWEROFF if power_off else Ending.WIPE
+    return Request("lease", encode(Order(lease_id, life_s, grace_s, ending)))
 
 
 def replace_host_key(pair: KeyPair) -> Request:

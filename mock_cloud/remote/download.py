@@ -15,7 +15,7 @@ from mock_cloud.errors import ResultError
 from mock_cloud.remote.bulk import BulkChannels
 from mock_cloud.remote.channel import AgentChannel, Call
 from mock_cloud.remote.link import DOWNLOAD_BYTES_PER_S, WINDOW_MAX_BYTES
-from mock_cloud.remote.replies import ResultFile
+from mock_cloud.wire.replies import ResultFile
 
 Progress = Callable[[int], None]
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from mock_cloud.remote.channel import AgentChannel
-from mock_cloud.remote.replies import JobEnd, ReplyError, parse_end, parse_name
+from mock_cloud.wire.decode import Malformed, decode
+from mock_cloud.wire.replies import JobEnd, ResultName, parse_end
 
 OnData = Callable[[str, int, bytes], object]
 """Called with a log's name, the byte offset in it, and the bytes that stand there."""
@@ -39,8 +40,8 @@ def follow_job(
             try:
                 if not header.pop("more", False):
                     return parse_end(header)
-                name = parse_name(header["log"])
-            except (ReplyError, KeyError) as error:
+                name = decode(ResultName, header["log"])
+            except (Malformed, KeyError) as error:
                 raise agent.protocol_error(f"job_follow: {error}") from error
             offset = expected.get(name, 0)
             if header.get("offset") != offset or len(expected) > _LOGS_MAX or not body:

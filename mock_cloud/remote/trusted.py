@@ -18,17 +18,17 @@ from mock_cloud.remote.download import Fetch, fetch_results
 from mock_cloud.remote.follow import OnData, follow_job, read_order_log
 from mock_cloud.remote.forward import Forward, ForwardedStream
 from mock_cloud.remote.link import Link
-from mock_cloud.remote.replies import (
+from mock_cloud.remote.shell import start_command
+from mock_cloud.remote.unverified import UnverifiedNode
+from mock_cloud.remote.upload import Blob, send_blobs
+from mock_cloud.wire.decode import Malformed
+from mock_cloud.wire.reach import ENDS_MAX
+from mock_cloud.wire.replies import (
     JobEnd,
-    ReplyError,
     ResultFile,
     parse_reached,
     parse_results,
 )
-from mock_cloud.remote.shell import start_command
-from mock_cloud.remote.unverified import UnverifiedNode
-from mock_cloud.remote.upload import Blob, send_blobs
-from mock_cloud.wire.reach import ENDS_MAX
 
 Progress = Callable[[int], None]
 
@@ -95,7 +95,7 @@ class TrustedChannel:
             answer = self._agent.ask("reach", within_s=_ANSWER_S, ends=part, within_ms=ms)
             try:
                 found += parse_reached(answer, len(part))
-            except ReplyError as error:
+            except Malformed as error:
                 raise self._agent.protocol_error(f"reach: {error}") from error
         return found
 
@@ -139,11 +139,11 @@ class TrustedChannel:
         reply = self._agent.ask("job_cancel", within_s=_CANCEL_S, job=job, keep=keep_chroot)
         return reply.get("clean") is True
 
-    def results(self, job: str) -> list[ResultFile]:
+    def results(self, job: str) -> tuple[ResultFile, ...]:
         """What the job left, hashed by the node now."""
         try:
             return parse_results(self._agent.ask("results", within_s=_HASHING_S, job=job))
-        except ReplyError as error:
+        except Malformed as error:
             raise self._agent.protocol_error(f"results: {error}") from error
 
     def fetch(self, job: str, wanted: Sequence[Fetch], progress: Progress | None = None) -> None:

@@ -20,15 +20,16 @@ from mock_cloud.remote.channel import AgentChannel, AgentEnded, Call
 from mock_cloud.remote.follow import read_order_log
 from mock_cloud.remote.imaging import read_accounts
 from mock_cloud.remote.link import Link
-from mock_cloud.remote.replies import Hello, ReplyError, parse_digest, parse_hello, parse_reload
 from mock_cloud.remote.shell import (
     EXIT_NO_TOOLKIT,
     EXIT_OTHER_ARCH,
     push_command,
     start_command,
 )
+from mock_cloud.wire.decode import Malformed, Sha256, decode
 from mock_cloud.wire.frames import VERSION, Header
 from mock_cloud.wire.records import RecordError, unpack
+from mock_cloud.wire.replies import Hello, parse_hello, parse_reload
 from mock_cloud.wire.rpmheader import BLOB_MAX
 from mock_cloud.wire.terminal_text import clean
 
@@ -145,7 +146,7 @@ class UnverifiedNode:
         agent = self._running()
         try:
             hello = parse_hello(agent.ask("hello", within_s=_ANSWER_S, nonce=nonce))
-        except ReplyError as error:
+        except Malformed as error:
             raise agent.protocol_error(f"hello: {error}") from error
         if hello.version != VERSION:
             raise agent.protocol_error(f"the agent speaks protocol {hello.version!r}")
@@ -164,8 +165,9 @@ class UnverifiedNode:
             raise TransportError(f"{self.address}: no agent was started")
         try:
             answer = agent.ask("reload", within_s=_RELOAD_S, keep=list(keep))
-            self.reload = parse_reload(answer, tuple(keep))
-        except ReplyError as error:
+            told = parse_reload(answer)
+            self.reload = SshdReload(told.listener, told.since, told.ran, tuple(keep))
+        except Malformed as error:
             raise agent.protocol_error(f"reload: {error}") from error
         except RemoteCommandError as error:
             raise AttestationRefused(
@@ -275,8 +277,8 @@ def _header_blobs(agent: AgentChannel, call: Call, budget: int) -> Iterable[tupl
             break
         if "size" in header:
             try:
-                digest = parse_digest(header.get("digest"))
-            except ReplyError as error:
+                digest = decode(Sha256, header.get("digest"))
+            except Malformed as error:
                 raise agent.protocol_error(f"headers: {error}") from error
             blob, size = bytearray(), header["size"]
             if type(size) is not int or not 0 <= size <= min(budget, BLOB_MAX):

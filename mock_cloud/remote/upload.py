@@ -19,7 +19,8 @@ from mock_cloud.errors import InputError, MockCloudError, RemoteCommandError
 from mock_cloud.remote.bulk import BulkChannels
 from mock_cloud.remote.channel import AgentChannel, Call
 from mock_cloud.remote.outbox import LIMIT_BYTES
-from mock_cloud.remote.replies import Range, ReplyError, parse_have
+from mock_cloud.wire.decode import Malformed
+from mock_cloud.wire.replies import Range, parse_have
 
 Progress = Callable[[int], None]
 
@@ -106,17 +107,17 @@ def _lacking(main: AgentChannel, wanted: dict[str, Blob], *, resume: bool) -> li
     size = sum(blob.size_bytes for blob in wanted.values())
     patience_s = _ANSWER_S + size / _HASH_BYTES_PER_S
     try:
-        missing, held = parse_have(main.ask("have", within_s=patience_s, digests=list(wanted)))
-        blobs = [wanted[digest] for digest in missing]
-    except (ReplyError, KeyError) as error:
+        found = parse_have(main.ask("have", within_s=patience_s, digests=list(wanted)))
+        blobs = [wanted[digest] for digest in found.missing]
+    except (Malformed, KeyError) as error:
         raise main.protocol_error(f"have: {error}") from error
     return [
-        _Task(blob, _gaps(held.get(blob.digest, []) if resume else [], blob.size_bytes))
+        _Task(blob, _gaps(found.partial.get(blob.digest, ()) if resume else (), blob.size_bytes))
         for blob in blobs
     ]
 
 
-def _gaps(held: list[Range], size_bytes: int) -> tuple[Range, ...]:
+def _gaps(held: Sequence[Range], size_bytes: int) -> tuple[Range, ...]:
     """What lies between and around the ranges of `held`."""
     gaps = []
     at = 0

@@ -15,10 +15,10 @@ from mock_cloud.errors import (
     MockCloudError,
     TransportError,
 )
-from mock_cloud.remote.replies import JobEnd
 from mock_cloud.session.copyout import bring_back, unpack_copyout
 from mock_cloud.session.job import Run
 from mock_cloud.session.results import collect
+from mock_cloud.wire.replies import JobEnd
 
 _LOGLESS_MODES: Final = ("shell", "clean")
 _PACKAGE_MANAGER_FAILED: Final = 30  # mock's YumError

@@ -13,7 +13,6 @@ from typing import Final
 
 from mock_cloud.errors import InputError, ResultError, TransportError
 from mock_cloud.remote.download import Fetch
-from mock_cloud.remote.replies import ResultFile
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results.archive import unpack
 from mock_cloud.results.disk import check_space, translate
@@ -21,6 +20,7 @@ from mock_cloud.results.owner import give_tree
 from mock_cloud.results.returning import Returning, put_back
 from mock_cloud.session.console import Console
 from mock_cloud.wire.job_request import COPYOUT_NAME, GAINS_NAME
+from mock_cloud.wire.replies import ResultFile
 from mock_cloud.wire.terminal_text import printable
 
 _LEFT_OUT_SHOWN: Final = 5

@@ -13,7 +13,6 @@ from typing import Final
 
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import ForwardingRefused, LocalDiskFull, MockCloudError
-from mock_cloud.remote.replies import JobEnd
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.session.attesting import Attested
 from mock_cloud.session.interrupts import Stopped
@@ -24,7 +23,8 @@ from mock_cloud.session.repo_tunnel import Tunnel, open_tunnel
 from mock_cloud.session.request import MockOrder, Work
 from mock_cloud.session.results import Destination, Mirror
 from mock_cloud.settings import Remote
-from mock_cloud.wire.job_request import to_json
+from mock_cloud.wire.decode import to_json
+from mock_cloud.wire.replies import JobEnd
 from mock_cloud.wire.terminal_log import STDERR, STDOUT
 
 _PAST_EXPIRY_S: Final = 300.0

@@ -33,7 +33,8 @@ from mock_cloud.session.known_good import KnownGood, read_file
 from mock_cloud.session.nodes import Site, attest, nature, shares_kernel
 from mock_cloud.settings import Remote
 from mock_cloud.signed.keys import PackageKeys
-from mock_cloud.wire.install_order import KEYS_MARK, InstallOrder, to_json
+from mock_cloud.wire.decode import to_json
+from mock_cloud.wire.install_order import KEYS_MARK, InstallOrder
 from mock_cloud.wire.terminal_text import sanitize
 
 _LINES_SHOWN: Final = 20

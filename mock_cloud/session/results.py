@@ -21,7 +21,6 @@ from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.errors import InputError, ResultError
 from mock_cloud.invocation import CommandLine
 from mock_cloud.remote.download import Fetch
-from mock_cloud.remote.replies import ResultFile
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results import LiveLog, ManifestEntry, ResultDir, Staging
 from mock_cloud.results.archive import unpack, unpack_into
@@ -32,6 +31,7 @@ from mock_cloud.session.console import Console
 from mock_cloud.session.request import Work
 from mock_cloud.session.shadow import Shadow
 from mock_cloud.wire.job_request import COPYOUT_NAME, GAINS_NAME, SCAN, SCAN_ARCHIVE, SHADOW_ARCHIVE
+from mock_cloud.wire.replies import ResultFile
 from mock_cloud.wire.terminal_log import STDOUT, TerminalDecoder, TerminalError
 from mock_cloud.wire.terminal_text import Sanitizer, printable, sanitize
 

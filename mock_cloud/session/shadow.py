@@ -16,7 +16,6 @@ from mock_cloud.config.values import read_words
 from mock_cloud.errors import ConfigError, ResultError
 from mock_cloud.invocation import CommandLine, HostFile
 from mock_cloud.invocation.koji import check_task, ends_task, is_kojis
-from mock_cloud.remote.replies import JobEnd
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.shadow import ShadowDir
@@ -27,6 +26,7 @@ from mock_cloud.session.packing import pack_file
 from mock_cloud.session.request import Work
 from mock_cloud.settings import Remote, ShadowChoice
 from mock_cloud.wire.job_request import SHADOW_ARCHIVE, SHADOW_LOGS, ShadowOrder
+from mock_cloud.wire.replies import JobEnd
 
 _INPUT_NAME: Final = "tmpdir.tree"
 _LOG: Final = re.compile(r"dnf[A-Za-z0-9._-]{0,40}\.log")

@@ -179,7 +179,8 @@ def ask_harmless(agent: Agent) -> None:
 
 def ask_on_own_node(agent: Agent) -> None:
     """What changes a node: jobs, the dead-man timer, the host key, packages."""
-    from mock_cloud.wire.install_order import InstallOrder, to_json
+    from mock_cloud.wire.decode import to_json
+    from mock_cloud.wire.install_order import InstallOrder
 
     agent.ask("reload", keep=[])
     agent.ask("host_key", _PRIVATE, public="ssh-ed25519 AAAA self-test\n")
@@ -195,12 +196,12 @@ def _jobs() -> dict[str, bytes]:
     """Jobs by name. The first one must succeed; there is nothing here to install or to build."""
     from dataclasses import replace
 
+    from mock_cloud.wire.decode import to_json
     from mock_cloud.wire.job_request import (
         EngineConfig,
         JobRequest,
         MockRun,
         ShadowOrder,
-        to_json,
     )
 
     plain = EngineConfig(

@@ -7,14 +7,10 @@ strictly. Names are mock's own `config_opts` keys wherever mock has one.
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import types
-import typing
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from mock_cloud.wire.json_strict import load_json
+from mock_cloud.wire.decode import Malformed, decode_bytes, exactly, within
 
 SCHEMA: Final = "mock-cloud/job/1"
 
@@ -67,10 +63,6 @@ TUNNEL_PROXY: Final = "http://tunnel.mock-cloud.invalid:3128"
 When dnf is run, the node puts its own loopback and the request's `tunnel_port` in its place, so
 that nothing that is kept depends on the port. Without a tunnel it leads nowhere (RFC 6761, 6.4).
 """
-
-
-class RequestError(ValueError):
-    """The request is not one this agent understands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,38 +234,25 @@ class JobRequest:
     verbose: int = 1
     resultdir: str = ""
     shown: dict[str, str] = field(default_factory=dict)
-    tunnel_port: int = 0
+    tunnel_port: Annotated[int, within(0, 65535)] = 0
     shadow: ShadowOrder | None = None
     owned: bool = False
-    schema: str = SCHEMA
-
-
-def to_json(request: JobRequest) -> bytes:
-    """The request as UTF-8 JSON with sorted keys."""
-    return json.dumps(dataclasses.asdict(request), sort_keys=True).encode()
+    schema: Annotated[str, exactly(SCHEMA)] = SCHEMA
 
 
 def parse_request(data: bytes) -> JobRequest:
-    """The request in `data`. RequestError names the first key that is wrong."""
-    try:
-        raw = load_json(data)
-    except ValueError as error:
-        raise RequestError("the request is not JSON") from error
-    request: JobRequest = _build(JobRequest, raw, "request")
-    if request.schema != SCHEMA:
-        raise RequestError(f"request schema {request.schema!r} is not {SCHEMA!r}")
+    """The request in `data`. Malformed names the first key that is wrong."""
+    request = decode_bytes(JobRequest, data, "request")
     if (request.config is None) == (request.mock is None):
-        raise RequestError("the request is for one engine: it has config or mock")
+        raise Malformed("the request is for one engine: it has config or mock")
     if request.mode not in (MODES if request.mock is None else MOCK_MODES):
-        raise RequestError(f"unknown mode {request.mode!r}")
-    if not 0 <= request.tunnel_port < 1 << 16:
-        raise RequestError(f"there is no port {request.tunnel_port}")
+        raise Malformed(f"unknown mode {request.mode!r}")
     _check_directories(request)
     for item in request.inputs:
         if not _is_bare(item.name):
-            raise RequestError(f"input name {item.name!r} is not a bare file name")
+            raise Malformed(f"input name {item.name!r} is not a bare file name")
         if (item.role == "built") != bool(item.directory) or not _is_bare(item.directory or "-"):
-            raise RequestError(f"input {item.name!r}: no directory {item.directory!r} for its role")
+            raise Malformed(f"input {item.name!r}: no directory {item.directory!r} for its role")
     return request
 
 
@@ -312,51 +291,18 @@ def _check_returns(run: MockRun) -> None:
     for place in run.returns:
         directory, _, name = place.rpartition("/")
         if directory not in (TREES, OUTPUT) or not _is_bare(name):
-            raise RequestError(f"{place!r} is no directory whose contents could return")
+            raise Malformed(f"{place!r} is no directory whose contents could return")
     if run.cwd and run.cwd not in run.returns:
-        raise RequestError(f"mock cannot be run in {run.cwd!r}, which does not return")
+        raise Malformed(f"mock cannot be run in {run.cwd!r}, which does not return")
 
 
 def _check_shadow(order: ShadowOrder) -> None:
     if not order.tmpdir.startswith("/") or not _is_bare(order.tmpdir[1:]):
-        raise RequestError(f"{order.tmpdir!r} is no directory right below the chroot's root")
+        raise Malformed(f"{order.tmpdir!r} is no directory right below the chroot's root")
     for path in order.removed:
         if not all(_is_bare(part) for part in path.split("/")):
-            raise RequestError(f"{path!r} is not a path below {order.tmpdir}")
+            raise Malformed(f"{path!r} is not a path below {order.tmpdir}")
 
 
 def _is_bare(name: str) -> bool:
     return bool(name) and name not in (".", "..") and "/" not in name and "\0" not in name
-
-
-def _build(cls: Any, raw: Any, where: str) -> Any:
-    if not isinstance(raw, dict):
-        raise RequestError(f"{where} is not an object")
-    hints = typing.get_type_hints(cls)
-    for key in raw:
-        if key not in hints:
-            raise RequestError(f"{where}: unknown key {key!r}")
-    values = {}
-    for item in dataclasses.fields(cls):
-        if item.name in raw:
-            values[item.name] = _value(hints[item.name], raw[item.name], f"{where}.{item.name}")
-        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            raise RequestError(f"{where}: {item.name} is missing")
-    return cls(**values)
-
-
-def _value(kind: Any, raw: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        return _build(kind, raw, where)
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType and raw is None:
-        return None
-    if origin is types.UnionType:
-        return _value(args[0], raw, where)
-    if origin is list and isinstance(raw, list):
-        return [_value(args[0], item, f"{where}[{n}]") for n, item in enumerate(raw)]
-    if origin is dict and isinstance(raw, dict):
-        return {str(key): _value(args[1], item, f"{where}[{key!r}]") for key, item in raw.items()}
-    if kind is Any or (isinstance(kind, type) and type(raw) is kind):
-        return raw
-    raise RequestError(f"{where} is not {kind}")

@@ -140,7 +140,7 @@ class Controller:
 
     def fetch(self) -> None:
         from mock_cloud.remote.download import Fetch
-        from mock_cloud.remote.replies import ResultFile
+        from mock_cloud.wire.replies import ResultFile
 
         one = ResultFile("x.rpm", 1 << 20, "00" * 32, 0o644)
         self.channel.fetch("job", [Fetch(one, lambda data: None)])
@@ -148,7 +148,7 @@ class Controller:
     def flood(self) -> None:
         """A large result over a line that seems long: all channels are opened."""
         from mock_cloud.remote.download import Fetch, fetch_results
-        from mock_cloud.remote.replies import ResultFile
+        from mock_cloud.wire.replies import ResultFile
 
         one = ResultFile("x.rpm", 256 << 20, "00" * 32, 0o644)
         wanted = [Fetch(one, lambda data: None)]

@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mock_cloud.wire.job_request import EngineConfig, Input, JobRequest, to_json
+from mock_cloud.wire.decode import to_json
+from mock_cloud.wire.job_request import EngineConfig, Input, JobRequest
 from mock_cloud.wire.terminal_log import STDERR, TerminalDecoder
 from tests.lab import chroots
 from tests.lab.layout import Lab, default_lab, repository_root

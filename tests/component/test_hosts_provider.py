@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.cloud.hosts.handle import Handle
+from mock_cloud.cloud.hosts.handle import Handle, parse_handle
 from mock_cloud.cloud.hosts.provider import HostsProvider, examine_host
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.listing import release
@@ -275,7 +275,7 @@ def test_a_host_that_cannot_be_told_keeps_its_lease(
     alpha, _ = lent
     controller = Controller(tmp_path, alpha.settings)
     node = controller.take("aa")
-    (place,) = Handle.parse(node.handle).places
+    (place,) = parse_handle(node.handle).places
     gone = replace(place, address=replace(place.address, port=1))
     away = str(Handle((gone,), time.time()))
     with pytest.raises(CleanupError, match=r"alpha: .*Connection refused"):

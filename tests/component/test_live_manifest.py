@@ -43,7 +43,8 @@ from mock_cloud.session.known_good import (
     read_public_key,
 )
 from mock_cloud.settings import AttestSettings
-from mock_cloud.wire.install_order import InstallOrder, to_json
+from mock_cloud.wire.decode import to_json
+from mock_cloud.wire.install_order import InstallOrder
 from tests.component.cloud_nodes import Site
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab

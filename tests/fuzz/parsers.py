@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mock_cloud.agent.deadman.timer import OrderRefused
-from mock_cloud.agent.deadman.timer import parse_order as parse_timer
 from mock_cloud.attest.accounts import parse_accounts
 from mock_cloud.attest.capabilities import xattr_of_text
 from mock_cloud.attest.envelope import Signer
@@ -23,7 +21,6 @@ from mock_cloud.attest.evidence import parse_evidence
 from mock_cloud.attest.manifest import json_bytes, manifest_to_json, parse_manifest
 from mock_cloud.attest.packages import verify_package
 from mock_cloud.attest.revocation import Revocation, sign_revocation, verify_revocation
-from mock_cloud.attest.strict import Malformed
 from mock_cloud.cloud import rows
 from mock_cloud.cloud.apis import ec2_answers, openstack_servers
 from mock_cloud.cloud.apis.calls import library_errors
@@ -36,7 +33,6 @@ from mock_cloud.config.remotes import read_remote
 from mock_cloud.errors import AttestationRefused, ConfigError, MockCloudError, ResultError
 from mock_cloud.invocation.srpm import read_package
 from mock_cloud.model import HostKey
-from mock_cloud.remote import replies
 from mock_cloud.remote.channel import remote_error
 from mock_cloud.repoproxy.http1 import BadRequest, parse_head
 from mock_cloud.results.manifest import check_manifest
@@ -44,12 +40,14 @@ from mock_cloud.signed.header import parse_header
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.rpmfile import read_unverified
 from mock_cloud.sshkeys import make_key_pair
-from mock_cloud.wire import install_order, job_request
+from mock_cloud.wire import install_order, job_request, replies
+from mock_cloud.wire.decode import Malformed, decode_bytes
 from mock_cloud.wire.frames import FrameError, encode_frame, read_frame
 from mock_cloud.wire.json_strict import JsonError, load_json
 from mock_cloud.wire.records import encode_records
 from mock_cloud.wire.rpmheader import MAGIC, HeaderError
 from mock_cloud.wire.terminal_text import clean
+from mock_cloud.wire.timer_order import Order
 from tests.unit.attest import attest_builder as good
 
 Errors = tuple[type[Exception], ...]
@@ -83,7 +81,7 @@ def _reply(parse: Callable[[Any], object], seed: Any) -> Parser:
             raise JsonError("not an object")  # as read_frame has it
         return parse(value)
 
-    return Parser(read, seed, (replies.ReplyError, JsonError))
+    return Parser(read, seed, (Malformed, JsonError))
 
 
 def _file(read: Callable[[Path], object], suffix: str = "") -> Callable[[bytes], object]:
@@ -182,7 +180,7 @@ _JOB = job_request.JobRequest(
 
 
 def _parsed_order(data: bytes) -> object:
-    return parse_timer(load_json(data))
+    return decode_bytes(Order, data)
 
 
 def _journal(data: bytes) -> object:
@@ -200,7 +198,7 @@ PARSERS: dict[str, Parser] = {
     "have": _reply(replies.parse_have, {"missing": ["ab"], "partial": {"ab": [[0, 5], [7, 9]]}}),
     "reached": _reply(lambda value: replies.parse_reached(value, 2), {"reached": [True, False]}),
     "results": _reply(replies.parse_results, _RESULTS),
-    "listing": Parser(_results, _RESULTS, (replies.ReplyError, JsonError, ResultError)),
+    "listing": Parser(_results, _RESULTS, (Malformed, JsonError, ResultError)),
     "job-end": _reply(replies.parse_end, _END),
     "error": Parser(
         lambda data: str(remote_error("node", "hello", load_json(data))).encode(),
@@ -278,7 +276,7 @@ PARSERS: dict[str, Parser] = {
         (ConfigError,),
     ),
     "host-answer": Parser(parse_answer, b"motd\ntaken\nabc1\nowner\nremote\n60\n", (AnswerError,)),
-    "node-plan": Parser(NodePlan.parse, asdict(_PLAN), (ValueError,)),
+    "node-plan": Parser(lambda data: decode_bytes(NodePlan, data), asdict(_PLAN), (ValueError,)),
     "handover": Parser(
         parse_handover,
         {
@@ -300,16 +298,16 @@ PARSERS: dict[str, Parser] = {
     "job-request": Parser(
         job_request.parse_request,
         asdict(_JOB),
-        (job_request.RequestError,),
+        (Malformed,),
     ),
     "install-order": Parser(
-        install_order.parse_order,
+        lambda data: decode_bytes(install_order.InstallOrder, data),
         asdict(install_order.InstallOrder(["bash"], "conf", {"a": "b"})),
-        (install_order.OrderError,),
+        (Malformed,),
     ),
     "timer-order": Parser(
         _parsed_order,
         {"lease": "x", "life_s": 5, "grace_s": 5, "ending": "wipe"},
-        (OrderRefused, JsonError),
+        (Malformed, JsonError),
     ),
 }

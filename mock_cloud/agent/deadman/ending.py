@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from mock_cloud.agent.deadman.timer import Ending
 from mock_cloud.wire import syscalls
 from mock_cloud.wire.orderlog import OrderLog
+from mock_cloud.wire.timer_order import Ending
 
 MOCK_LIBDIR: Final = "/var/lib/mock"
 _MOCK_CACHE: Final = "/var/cache/mock"

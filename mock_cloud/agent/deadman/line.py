@@ -9,9 +9,10 @@ import subprocess
 import time
 from typing import Final
 
-from mock_cloud.agent.deadman.timer import ORDER_MAX_BYTES, Order
 from mock_cloud.agent.deadman.wire import BEAT, WORD, socket_address
 from mock_cloud.agent.serve_wire import Failure, own_command
+from mock_cloud.wire.decode import to_json
+from mock_cloud.wire.timer_order import ORDER_MAX_BYTES, Order
 
 _BEAT_EVERY_S: Final = 0.5
 _ANSWER_S: Final = 5.0
@@ -71,7 +72,7 @@ class Line:
     def _ask(self, order: Order) -> bytes:
         with self._connect() as line:
             line.settimeout(_ANSWER_S)
-            line.send(order.to_json())
+            line.send(to_json(order))
             return line.recv(ORDER_MAX_BYTES)
 
     def _connect(self) -> socket.socket:

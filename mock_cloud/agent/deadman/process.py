@@ -18,9 +18,10 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from mock_cloud.agent.deadman.ending import end_node
-from mock_cloud.agent.deadman.timer import ORDER_MAX_BYTES, Timer, parse_order
+from mock_cloud.agent.deadman.timer import Timer
 from mock_cloud.agent.deadman.wire import BEAT, DIRECTORY, SOCKET, socket_address
-from mock_cloud.wire.json_strict import load_json
+from mock_cloud.wire.decode import decode_bytes
+from mock_cloud.wire.timer_order import ORDER_MAX_BYTES, Order
 
 _LOOK_EVERY_S: Final = 1.0
 _ORDER_WAIT_S: Final = 30.0
@@ -163,7 +164,7 @@ class _Watch:
         """Take an order; what to answer: nothing but a dot, or why it was refused."""
         now = now_s()
         try:
-            order = parse_order(load_json(message))
+            order = decode_bytes(Order, message)
             if self.timer is None:
                 self.timer = Timer(order, now)
             else:

@@ -8,58 +8,11 @@ grace, whether or not a job runs.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from enum import Enum
-from typing import Any, Final
-
-ORDER_MAX_BYTES: Final = 4096
-_LEASE_MAX: Final = 64
-_LIFE_MAX_S: Final = 30 * 86400
-
-
-class Ending(Enum):
-    """What the end is: `POWEROFF` for a node of ours, `WIPE` for a machine that was lent."""
-
-    POWEROFF = "poweroff"
-    WIPE = "wipe"
+from mock_cloud.wire.timer_order import Order
 
 
 class OrderRefused(ValueError):
-    """An order is not one, or not for this timer; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What the controller wants, in seconds from now.
-
-    A life of a second ends the node now, and lets the answer to the order get away.
-    """
-
-    lease: str
-    life_s: int
-    grace_s: int
-    ending: Ending
-
-    def to_json(self) -> bytes:
-        return json.dumps({**asdict(self), "ending": self.ending.value}).encode()
-
-
-def parse_order(raw: Any) -> Order:
-    """An order from its JSON object. OrderRefused."""
-    if not isinstance(raw, dict) or set(raw) != {"lease", "life_s", "grace_s", "ending"}:
-        raise OrderRefused("an order has a lease, a life, a grace and an ending")
-    lease, life_s, grace_s = raw["lease"], raw["life_s"], raw["grace_s"]
-    if not isinstance(lease, str) or not 0 < len(lease) <= _LEASE_MAX or not lease.isprintable():
-        raise OrderRefused("a lease is a short word")
-    if type(life_s) is not int or not 1 <= life_s <= _LIFE_MAX_S:
-        raise OrderRefused(f"a life is 1 to {_LIFE_MAX_S} seconds")
-    if type(grace_s) is not int or not 1 <= grace_s <= _LIFE_MAX_S:
-        raise OrderRefused(f"a grace is 1 to {_LIFE_MAX_S} seconds")
-    try:
-        return Order(lease, life_s, grace_s, Ending(raw["ending"]))
-    except ValueError as error:
-        raise OrderRefused("an ending is poweroff or wipe") from error
+    """An order is not for this timer; the message says why."""
 
 
 class Timer:

@@ -19,7 +19,8 @@ from typing import Final, NoReturn
 from mock_cloud.agent.engine import input as job_input
 from mock_cloud.agent.job import init
 from mock_cloud.wire import syscalls
-from mock_cloud.wire.job_request import JobRequest, RequestError, parse_request
+from mock_cloud.wire.decode import Malformed
+from mock_cloud.wire.job_request import JobRequest, parse_request
 from mock_cloud.wire.job_status import KEEP_CHROOT, Status, read_status, write_status
 
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
@@ -41,16 +42,16 @@ class RunnerError(Exception):
 
 
 def job_dir(workspace: str, job_id: str) -> str:
-    """The job's directory. RequestError unless `job_id` is 1 to 64 of ``[A-Za-z0-9._-]``."""
+    """The job's directory. Malformed unless `job_id` is 1 to 64 of ``[A-Za-z0-9._-]``."""
     if not _JOB_ID.fullmatch(job_id):
-        raise RequestError(f"job id {job_id!r} is not a plain name")
+        raise Malformed(f"job id {job_id!r} is not a plain name")
     return os.path.join(workspace, "jobs", job_id)
 
 
 def start(workspace: str, job_id: str, request: bytes) -> None:
     """Start the job that `request` (JSON) describes.
 
-    Call it from a process without other threads: the job is a fork of it. Raises RequestError
+    Call it from a process without other threads: the job is a fork of it. Raises Malformed
     for a bad request or an id that was used before, RunnerError if no namespaces can be had.
     """
     directory = job_dir(workspace, job_id)
@@ -59,7 +60,7 @@ def start(workspace: str, job_id: str, request: bytes) -> None:
         os.makedirs(os.path.join(workspace, "jobs"), mode=0o700, exist_ok=True)
         os.mkdir(directory, 0o700)
     except FileExistsError as error:
-        raise RequestError(f"job {job_id!r} exists already") from error
+        raise Malformed(f"job {job_id!r} exists already") from error
     os.mkdir(os.path.join(directory, "results"), 0o755)
     os.mkfifo(os.path.join(directory, job_input.FIFO), 0o600)
     with open(os.path.join(directory, "request.json"), "wb") as stream:

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from mock_cloud.cloud.addresses import dump_address, parse_address
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import NodeAddress
-from mock_cloud.wire.json_strict import load_json
+from mock_cloud.wire.decode import decode_bytes, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,37 +26,21 @@ class Handle:
     """
 
     places: tuple[Place, ...]
-    until_unix: float
+    until_unix: float = field(metadata={"json": "until"})
 
     def __str__(self) -> str:
-        places = [[place.name, dump_address(place.address)] for place in self.places]
-        return json.dumps({"until": self.until_unix, "places": places})
-
-    @classmethod
-    def parse(cls, text: str) -> Handle:
-        """The handle in the journal's text; none was recorded in an empty one. ConfigError."""
-        try:
-            return _parse(load_json(text)) if text else cls((), 0.0)
-        except (ValueError, OverflowError) as error:
-            raise ConfigError(f"the journal's handle of a host is damaged: {error}") from error
+        return to_json(self).decode()
 
 
-def _parse(raw: object) -> Handle:
-    if not isinstance(raw, dict) or set(raw) != {"until", "places"}:
-        raise ValueError("not a handle")
-    until, places = raw["until"], raw["places"]
-    if type(until) not in (int, float) or not isinstance(places, list):
-        raise ValueError("not a handle")
-    return Handle(tuple(_parse_place(item) for item in places), float(until))
-
-
-def _parse_place(item: object) -> Place:
-    if not isinstance(item, list) or len(item) != 2 or not isinstance(item[0], str):
-        raise ValueError("not a host")
-    return Place(item[0], parse_address(item[1]))
+def parse_handle(text: str) -> Handle:
+    """The handle in the journal's text; none was recorded in an empty one. ConfigError."""
+    try:
+        return decode_bytes(Handle, text) if text else Handle((), 0.0)
+    except ValueError as error:
+        raise ConfigError(f"the journal's handle of a host is damaged: {error}") from error
 
 
 def host_name(handle: str) -> str:
     """How the remote's file calls the host of a lease; empty if it has none. ConfigError."""
-    places = Handle.parse(handle).places
+    places = parse_handle(handle).places
     return places[-1].name if places else ""

@@ -19,7 +19,7 @@ from typing import Final
 from mock_cloud.cloud.findings import Finding, look
 from mock_cloud.cloud.hosts.answers import Answer, Free, Taken, Unfit
 from mock_cloud.cloud.hosts.client import WIPE_TIMEOUT_S, HostUnusable, ask, find_host_key
-from mock_cloud.cloud.hosts.handle import Handle, Place
+from mock_cloud.cloud.hosts.handle import Handle, Place, parse_handle
 from mock_cloud.cloud.hosts.lately import Lately
 from mock_cloud.cloud.hosts.route import Hop, find_route
 from mock_cloud.cloud.hosts.scripts import CHECK, CLAIM, LOOK, RELEASE, ROOM_KIB
@@ -133,7 +133,7 @@ class HostsProvider:
 
         A claim that is long over is not asked for any more where nobody answers.
         """
-        known = Handle.parse(handle)
+        known = parse_handle(handle)
         left = []
         for place in known.places if handle else self._find_claims(lease_id):
             try:
@@ -151,7 +151,7 @@ class HostsProvider:
 
     def is_running(self, lease_id: str, handle: str) -> bool:
         """See `Provider.is_running`: the host answers, and the claim on it is this lease's."""
-        places = Handle.parse(handle).places
+        places = parse_handle(handle).places
         if not places:
             return False
         try:
@@ -185,7 +185,7 @@ class HostsProvider:
 
     def _find_claims(self, lease_id: str) -> tuple[Place, ...]:
         found = (node for node in self.list_nodes() if node.lease_id == lease_id)
-        return tuple(place for node in found for place in Handle.parse(node.handle).places)
+        return tuple(place for node in found for place in parse_handle(node.handle).places)
 
     def _candidates(self, arch: str) -> list[HostSettings]:
         """Hosts of `arch`: those that failed lately last, then by capacity, then as written."""
@@ -198,7 +198,7 @@ class HostsProvider:
     def _leased_places(self) -> Iterable[Place]:
         for lease in Journal(self._state_dir).leases():
             if lease.provider == NAME:
-                yield from Handle.parse(lease.handle).places
+                yield from parse_handle(lease.handle).places
 
 
 def examine_host(host: HostSettings) -> str:

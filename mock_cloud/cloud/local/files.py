@@ -8,19 +8,18 @@ to end; ``console.log`` is sshd's log; ``disk/`` or ``disk.img`` holds the node'
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from mock_cloud.cloud.lease import Holder
 from mock_cloud.errors import CleanupError
 from mock_cloud.process import CommandFailed, run
-from mock_cloud.wire.json_strict import load_json
+from mock_cloud.wire.decode import decode_bytes, to_json
 from mock_cloud.wire.terminal_text import printable
 
 _TAIL_BYTES: Final = 4000
@@ -38,36 +37,17 @@ class NodeFacts:
 
 def write_facts(directory: Path, facts: NodeFacts) -> None:
     """Replace ``node.json``."""
-    init = facts.init
-    text = json.dumps(
-        {
-            "owner": facts.owner,
-            "supervisor": [facts.supervisor.pid, facts.supervisor.started],
-            "init": None if init is None else [init.pid, init.started],
-        }
-    )
     part = directory / "node.json.part"
-    part.write_text(text)
+    part.write_bytes(to_json(facts))
     part.rename(directory / "node.json")
 
 
 def find_facts(directory: Path) -> NodeFacts | None:
     """What ``node.json`` says; None if it was not written yet or is damaged."""
     try:
-        raw = load_json((directory / "node.json").read_bytes())
-        init = raw["init"]
-        return NodeFacts(
-            str(raw["owner"]), _holder(raw["supervisor"]), None if init is None else _holder(init)
-        )
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return decode_bytes(NodeFacts, (directory / "node.json").read_bytes())
+    except (FileNotFoundError, ValueError):
         return None
-
-
-def _holder(raw: Any) -> Holder:
-    pid, started = raw
-    if type(pid) is not int or not isinstance(started, str):
-        raise ValueError("not a process")
-    return Holder(pid, started)
 
 
 def is_supervised(directory: Path) -> bool:

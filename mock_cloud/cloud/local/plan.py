@@ -7,12 +7,9 @@ All of it is pure but for looking at the image and at the host's mounts.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import re
 import stat
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -20,7 +17,6 @@ from typing import Final
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import MOCK_LIBDIR, WORKSPACE
-from mock_cloud.wire.json_strict import load_json
 
 SSHD: Final = "/usr/sbin/sshd"
 PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -74,21 +70,6 @@ class NodePlan:
         """pid 1 of the node: the image's own sshd, which reaps what it inherits."""
         listen = f"ListenAddress={self.address}:{self.port}"
         return [SSHD, "-D", "-e", "-o", listen, "-o", "PidFile=none"]
-
-    def to_json(self) -> bytes:
-        return json.dumps(dataclasses.asdict(self)).encode()
-
-    @classmethod
-    def parse(cls, data: bytes) -> NodePlan:
-        """The plan in `data`. ValueError."""
-        raw = load_json(data)
-        hints = typing.get_type_hints(cls)
-        if not isinstance(raw, dict) or set(raw) != set(hints):
-            raise ValueError("not a node's plan")
-        for name, kind in hints.items():
-            if type(raw[name]) is not kind:
-                raise ValueError(f"a node's plan: {name} is not {kind.__name__}")
-        return cls(**raw)
 
 
 def node_dir(state_dir: Path, lease_id: str) -> Path:

@@ -48,6 +48,7 @@ from mock_cloud.errors import CleanupError, CloudError, ConfigError
 from mock_cloud.model import NodeAddress
 from mock_cloud.process import environment
 from mock_cloud.settings import LocalSettings
+from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.json_strict import load_json
 
 NAME: Final = "local"
@@ -178,7 +179,7 @@ class LocalProvider:
             # Not `process.run`: the answer comes while the supervisor lives on.
             done = subprocess.run(
                 argv,
-                input=plan.to_json(),
+                input=to_json(plan),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 env=environment({"PYTHONPATH": package_root}),

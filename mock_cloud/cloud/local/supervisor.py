@@ -35,6 +35,7 @@ from mock_cloud.cloud.local.plan import NodePlan
 from mock_cloud.errors import CleanupError, CloudError, MockCloudError
 from mock_cloud.process import run
 from mock_cloud.wire import syscalls
+from mock_cloud.wire.decode import decode_bytes
 
 _LOOK_EVERY_S: Final = 1.0
 _SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
@@ -167,7 +168,7 @@ class Supervisor:
 
 def main() -> int:
     """Supervise the node whose plan is on stdin. The first process returns at once."""
-    plan = NodePlan.parse(sys.stdin.buffer.read())
+    plan = decode_bytes(NodePlan, sys.stdin.buffer.read(), "plan")
     if os.fork():
         return 0  # so that nobody has to reap the supervisor
     directory = plan.node_dir

@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 
 from mock_cloud.agent.deadman.ending import empty
-from mock_cloud.agent.deadman.timer import Ending, Order, OrderRefused, Timer, parse_order
+from mock_cloud.agent.deadman.timer import OrderRefused, Timer
+from mock_cloud.wire.decode import Malformed, decode, to_json
+from mock_cloud.wire.timer_order import Ending, Order
 
 RAW = {"lease": "a1", "life_s": 100, "grace_s": 10, "ending": "poweroff"}
 ORDER = Order("a1", 100, 10, Ending.POWEROFF)
 
 
 def test_an_order_survives_its_way() -> None:
-    assert parse_order(json.loads(ORDER.to_json())) == ORDER
+    assert decode(Order, json.loads(to_json(ORDER))) == ORDER
 
 
 @pytest.mark.parametrize(
@@ -41,14 +43,14 @@ def test_an_order_survives_its_way() -> None:
     ],
 )
 def test_what_is_no_order_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(OrderRefused):
-        parse_order(RAW | change)
+    with pytest.raises(Malformed):
+        decode(Order, RAW | change)
 
 
 @pytest.mark.parametrize("raw", [None, [], "order", {}])
 def test_only_an_object_is_an_order(raw: Any) -> None:
-    with pytest.raises(OrderRefused):
-        parse_order(raw)
+    with pytest.raises(Malformed):
+        decode(Order, raw)
 
 
 def test_silence_for_the_grace_is_the_end() -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.wire.install_order import InstallOrder, OrderError, parse_order, to_json
+from mock_cloud.wire.decode import Malformed, decode_bytes, to_json
+from mock_cloud.wire.install_order import InstallOrder
 
 ORDER = InstallOrder(["mock", "rpm-build"], "[main]\n", {"key": "-----BEGIN"}, "43", True)
 
 
 def test_an_order_comes_back_as_it_was() -> None:
-    assert parse_order(to_json(ORDER)) == ORDER
+    assert decode_bytes(InstallOrder, to_json(ORDER)) == ORDER
 
 
 @pytest.mark.parametrize(
@@ -38,11 +39,11 @@ def test_an_order_comes_back_as_it_was() -> None:
 )
 def test_anything_else_is_refused(change: dict[str, Any]) -> None:
     raw = json.loads(to_json(ORDER)) | change
-    with pytest.raises(OrderError):
-        parse_order(json.dumps(raw).encode())
+    with pytest.raises(Malformed):
+        decode_bytes(InstallOrder, json.dumps(raw).encode())
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b"{}", b"null"])
 def test_no_json_object_is_refused(data: bytes) -> None:
-    with pytest.raises(OrderError):
-        parse_order(data)
+    with pytest.raises(Malformed):
+        decode_bytes(InstallOrder, data)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mock_cloud.agent.engine.input import FIFO, InputReader, Kind, send_data, send_resize
 from mock_cloud.agent.job import runner
 from mock_cloud.agent.serve_jobs import JobFiles
-from mock_cloud.wire.job_request import RequestError
+from mock_cloud.wire.decode import Malformed
 from mock_cloud.wire.job_status import Status, read_status, write_status
 from mock_cloud.wire.terminal_log import (
     RECORD_MAX,
@@ -92,7 +92,7 @@ def test_a_job_that_takes_no_input_does_not_block_for_ever(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("job", ["", ".", "..", ".hidden", "a/b", "a\0", "ü", "x" * 65, "a\n"])
 def test_an_id_that_is_no_plain_name_is_refused(job: str) -> None:
-    with pytest.raises(RequestError):
+    with pytest.raises(Malformed):
         runner.job_dir("/w", job)
 
 

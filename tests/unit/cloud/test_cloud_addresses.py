@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from mock_cloud.cloud.addresses import dump_address, parse_address
 from mock_cloud.model import NodeAddress, UserKeys
 from mock_cloud.sshkeys import make_key_pair
+from mock_cloud.wire.decode import decode, decode_bytes, encode, to_json
 
 ADDRESS = NodeAddress(
     "2001:db8::1",
@@ -22,9 +20,9 @@ ADDRESS = NodeAddress(
 
 
 def test_it_comes_back_as_it_was() -> None:
-    assert parse_address(json.loads(json.dumps(dump_address(ADDRESS)))) == ADDRESS
+    assert decode_bytes(NodeAddress, to_json(ADDRESS)) == ADDRESS
     plain = NodeAddress("h", 22, "root", ADDRESS.host_key)
-    assert parse_address(json.loads(json.dumps(dump_address(plain)))) == plain
+    assert decode_bytes(NodeAddress, to_json(plain)) == plain
 
 
 @pytest.mark.parametrize(
@@ -44,7 +42,7 @@ def test_it_comes_back_as_it_was() -> None:
 )
 def test_anything_else_is_refused(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=r"not|key"):
-        parse_address({**dump_address(ADDRESS), field: value})
+        decode(NodeAddress, {**encode(ADDRESS), field: value})
 
 
 def test_an_ipv6_address_is_shown_in_brackets() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.cloud.addresses import dump_address
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, LeaseState
 from mock_cloud.cloud.provider import InjectedFile, InjectedType
@@ -17,6 +16,7 @@ from mock_cloud.cloud.schema import VERSION
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import NodeAddress
 from mock_cloud.sshkeys import make_key_pair
+from mock_cloud.wire.decode import encode
 
 SCHEMA_1 = """
 CREATE TABLE lease (
@@ -42,7 +42,7 @@ def write_earlier(state_dir: Path, version: int, **values: object) -> None:
     proxy = [] if version == 1 else ["nc", "%h"]
     address: object = ["127.1.2.3", 22, "root", str(KEY), *([proxy] if version > 1 else [])]
     if version >= 4:
-        address = dump_address(NodeAddress("127.1.2.3", 22, "root", KEY, tuple(proxy)))
+        address = encode(NodeAddress("127.1.2.3", 22, "root", KEY, tuple(proxy)))
     row: dict[str, object] = {
         "id": "a1",
         "remote": "lab",

@@ -17,6 +17,7 @@ from mock_cloud.cloud.local.plan import (
 )
 from mock_cloud.cloud.provider import ExpectedMount, InjectedType
 from mock_cloud.errors import ConfigError
+from mock_cloud.wire.decode import decode_bytes, to_json
 
 DIRECTORIES = ("proc", "sys", "dev", "run", "tmp", "root", "etc/ssh", "var/lib", "var/cache")
 
@@ -50,7 +51,7 @@ def plan(image: Path, tmp_path: Path) -> NodePlan:
 
 
 def test_a_plan_survives_its_journey(plan: NodePlan) -> None:
-    assert NodePlan.parse(plan.to_json()) == plan
+    assert decode_bytes(NodePlan, to_json(plan)) == plan
 
 
 def test_a_plan_does_not_show_its_key(plan: NodePlan) -> None:
@@ -61,14 +62,14 @@ def test_a_plan_does_not_show_its_key(plan: NodePlan) -> None:
 @pytest.mark.parametrize("change", [{"port": "22"}, {"more": 1}, {"disk_mib": True}])
 def test_a_malformed_plan_is_refused(plan: NodePlan, change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="plan"):
-        NodePlan.parse(json.dumps(json.loads(plan.to_json()) | change).encode())
+        decode_bytes(NodePlan, json.dumps(json.loads(to_json(plan)) | change), "plan")
 
 
 def test_a_plan_lacking_a_key_is_refused(plan: NodePlan) -> None:
-    raw = json.loads(plan.to_json())
+    raw = json.loads(to_json(plan))
     del raw["owner"]
     with pytest.raises(ValueError, match="plan"):
-        NodePlan.parse(json.dumps(raw).encode())
+        decode_bytes(NodePlan, json.dumps(raw), "plan")
 
 
 def test_a_whole_image_is_accepted(image: Path) -> None:

@@ -14,7 +14,8 @@ from mock_cloud.config.limits import HARMLESS_PLUGINS, HONOURED_PLUGINS, REFUSED
 from mock_cloud.config.plugin_defaults import PLUGINS
 from mock_cloud.config.repositories import KEY_PREFIX, add_repositories, make_portable
 from mock_cloud.errors import CommandLineError, ConfigError, MockCloudError, UnsupportedByEngine
-from mock_cloud.wire.job_request import JobRequest, parse_request, to_json
+from mock_cloud.wire.decode import to_json
+from mock_cloud.wire.job_request import JobRequest, parse_request
 
 MAIN = "[main]\nreposdir=/dev/null\n"
 

@@ -21,7 +21,8 @@ from mock_cloud.session.repo_tunnel import Tunnel
 from mock_cloud.session.request import KIT_NAME, prepare
 from mock_cloud.settings import AttestSettings, BuildSettings, EngineChoice, Remote
 from mock_cloud.toolkit.mock_kit import MockKit
-from mock_cloud.wire.job_request import parse_request, to_json
+from mock_cloud.wire.decode import to_json
+from mock_cloud.wire.job_request import parse_request
 from mock_cloud.wire.tree_archive import Kind
 from tests.tree_archives import listing
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mock_cloud.remote.replies import (
-    ReplyError,
+from mock_cloud.wire.decode import Malformed, decode
+from mock_cloud.wire.replies import (
+    ResultName,
     parse_end,
     parse_have,
     parse_hello,
-    parse_name,
     parse_results,
 )
 
@@ -45,13 +45,13 @@ def test_right_answers_are_taken() -> None:
     end = parse_end({"exit": 10, "status": STATUS})
     assert (end.exit, end.chroots) == (10, ("/var/lib/mock/x",))
     assert parse_end({"exit": None, "status": {}}).exit is None
-    missing, held = parse_have({"missing": ["a"], "partial": {"a": [[0, 5], [7, 9]]}})
-    assert (missing, held) == (["a"], {"a": [(0, 5), (7, 9)]})
+    found = parse_have({"missing": ["a"], "partial": {"a": [[0, 5], [7, 9]]}})
+    assert (found.missing, found.partial) == (("a",), {"a": ((0, 5), (7, 9))})
 
 
 @pytest.mark.parametrize("key", sorted(HELLO))
 def test_hello_needs_each_key(key: str) -> None:
-    with pytest.raises(ReplyError, match=key):
+    with pytest.raises(Malformed, match=key):
         parse_hello({name: value for name, value in HELLO.items() if name != key})
 
 
@@ -69,7 +69,7 @@ def test_hello_needs_each_key(key: str) -> None:
     ],
 )
 def test_a_malformed_hello(change: dict[str, Any]) -> None:
-    with pytest.raises(ReplyError):
+    with pytest.raises(Malformed):
         parse_hello({**HELLO, **change})
 
 
@@ -96,12 +96,12 @@ def test_a_malformed_hello(change: dict[str, Any]) -> None:
     ],
 )
 def test_a_malformed_result(change: dict[str, Any]) -> None:
-    with pytest.raises(ReplyError):
+    with pytest.raises(Malformed):
         parse_results({"files": [{**RESULT, **change}]})
 
 
 def test_a_result_that_is_listed_twice() -> None:
-    with pytest.raises(ReplyError, match="twice"):
+    with pytest.raises(Malformed, match="twice"):
         parse_results({"files": [RESULT, dict(RESULT)]})
 
 
@@ -120,7 +120,7 @@ def test_a_result_that_is_listed_twice() -> None:
     ],
 )
 def test_a_malformed_end(reply: dict[str, Any]) -> None:
-    with pytest.raises(ReplyError):
+    with pytest.raises(Malformed):
         parse_end(reply)
 
 
@@ -128,15 +128,15 @@ def test_a_malformed_end(reply: dict[str, Any]) -> None:
     "ranges", [[[5, 5]], [[5, 4]], [[-1, 4]], [[0, 5], [4, 9]], [[0]], [[0, "5"]], ["05"], {}]
 )
 def test_malformed_ranges(ranges: Any) -> None:
-    with pytest.raises(ReplyError):
+    with pytest.raises(Malformed):
         parse_have({"missing": [], "partial": {"a": ranges}})
 
 
 @given(st.text(max_size=40))
 def test_a_name_that_is_taken_stays_below_its_directory(text: str) -> None:
     try:
-        name = parse_name(text)
-    except ReplyError:
+        name: str = decode(ResultName, text)
+    except Malformed:
         return
     assert not name.startswith("/")
     assert ".." not in name.split("/")

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The agent's answers, read strictly: what a node says is never taken as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+
+from mock_cloud.wire.decode import (
+    Limits,
+    Malformed,
+    Sha256,
+    at_most,
+    decode,
+    within,
+)
+from mock_cloud.wire.job_request import RESULT_DEPTH_MAX, RESULT_NAME_MAX
+
+_LIMITS: Final = Limits(text=4096, items=100_000, surrogates=False)
+_RAN_MAX: Final = 4096
+
+Size = Annotated[int, within(0, 1 << 50)]
+ExitStatus = Annotated[int, within(0, 255)]
+Range = tuple[int, int]
+"""Bytes from the first offset up to, and without, the second."""
+
+
+def _plain_path(value: str) -> str:
+    """A path relative to a job's results, without empty, ``.`` or ``..`` parts or controls."""
+    parts = value.split("/")
+    if len(value) > RESULT_NAME_MAX or len(parts) > RESULT_DEPTH_MAX:
+        raise Malformed("a result's name is not a short text")
+    if any(part in ("", ".", "..") for part in parts):
+        raise Malformed(f"{value!r} is not a plain relative path")
+    if not value.isprintable():
+        raise Malformed(f"{value!r} holds characters that no file name of ours has")
+    return value
+
+
+ResultName = Annotated[str, _plain_path]
+
+
+def _ascending(ranges: tuple[Range, ...]) -> tuple[Range, ...]:
+    at = 0
+    for start, end in ranges:
+        if not at <= start < end:
+            raise Malformed("ranges are not ascending")
+        at = end
+    return ranges
+
+
+def _distinct(files: tuple[ResultFile, ...]) -> tuple[ResultFile, ...]:
+    if len({file.name for file in files}) != len(files):
+        raise Malformed("a result is listed twice")
+    return files
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What the agent says of itself. `clock` is the node's, in unix seconds. Unjudged."""
+
+    version: str
+    toolkit: str
+    pid: Size
+    python: str
+    uname: tuple[str, ...]
+    cpus: Size
+    clock: Annotated[float, within(0, 1 << 40)]
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """The answer to ``reload``, see `model.SshdReload`."""
+
+    listener: Size | None
+    since: Size
+    ran: Annotated[tuple[tuple[str, tuple[str, ...]], ...], at_most(_RAN_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Of the digests asked about those that are missing, and the ascending ranges held of some."""
+
+    missing: tuple[str, ...]
+    partial: dict[str, Annotated[tuple[Range, ...], _ascending]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Whether each end was reached."""
+
+    reached: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    """One result: a relative path of plain parts, size, sha256 (hex), permission bits."""
+
+    name: ResultName
+    size_bytes: Size = field(metadata={"json": "size"})
+    sha256: Sha256
+    mode: Annotated[int, within(0, 0o7777)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Results:
+    files: Annotated[tuple[ResultFile, ...], _distinct]
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    exit: ExitStatus | None
+    status: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """How a job ended. `exit` is None when it vanished: the node is at fault, not the job.
+
+    `layers` maps directories on the node to the tree digests that the job left in them.
+    """
+
+    exit: ExitStatus | None
+    phase: str
+    message: str
+    layers: dict[str, Sha256]
+    chroots: tuple[str, ...]
+
+
+def parse_hello(reply: Mapping[str, Any]) -> Hello:
+    return decode(Hello, reply, limits=_LIMITS)
+
+
+def parse_reload(reply: Mapping[str, Any]) -> Reloaded:
+    return decode(Reloaded, reply, limits=_LIMITS)
+
+
+def parse_have(reply: Mapping[str, Any]) -> Held:
+    return decode(Held, reply, limits=_LIMITS)
+
+
+def parse_reached(reply: Mapping[str, Any], count: int) -> tuple[bool, ...]:
+    """As many answers as were asked for."""
+    found = decode(Reached, reply, limits=_LIMITS).reached
+    if len(found) != count:
+        raise Malformed("reached is not an answer to each end")
+    return found
+
+
+def parse_results(reply: Mapping[str, Any]) -> tuple[ResultFile, ...]:
+    return decode(_Results, reply, limits=_LIMITS).files
+
+
+def parse_end(reply: Mapping[str, Any]) -> JobEnd:
+    """The final frame of ``job_follow``."""
+    found = decode(_End, reply, limits=_LIMITS)
+    if not found.status and found.exit is None:
+        return JobEnd(None, "", "", {}, ())
+    end = decode(JobEnd, found.status, "status", limits=_LIMITS)
+    if end.exit != found.exit:
+        raise Malformed("exit and status disagree")
+    return end
