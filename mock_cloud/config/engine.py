@@ -11,7 +11,7 @@ from typing import Final
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.limits import check_limits
 from mock_cloud.config.paths import locate_paths
-from mock_cloud.config.repositories import add_repositories, dnf_variables, make_portable
+from mock_cloud.config.repositories import add_repositories, make_portable
 from mock_cloud.config.values import (
     read_flag,
     read_number,
@@ -24,6 +24,7 @@ from mock_cloud.errors import CommandLineError, ConfigError, UnsupportedByEngine
 from mock_cloud.invocation import CommandLine, HostFile, check_supported
 from mock_cloud.invocation.hostfiles import find_package_file
 from mock_cloud.invocation.support import USE_MOCK
+from mock_cloud.wire.dnf_conf import dnf_variables
 from mock_cloud.wire.job_request import EngineConfig
 from mock_cloud.wire.terminal_text import printable
 

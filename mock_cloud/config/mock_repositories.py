@@ -14,7 +14,6 @@ from mock_cloud.config.repositories import (
     Keys,
     add_repositories,
     are_signed,
-    dnf_variables,
     make_portable,
 )
 from mock_cloud.config.tunnel import Repositories
@@ -22,6 +21,7 @@ from mock_cloud.config.values import read_option, read_text, read_texts, read_wo
 from mock_cloud.errors import ConfigError
 from mock_cloud.invocation import CommandLine, HostFile
 from mock_cloud.invocation.carrying import IMAGE_MAX_BYTES, Carrier
+from mock_cloud.wire.dnf_conf import dnf_variables
 from mock_cloud.wire.job_request import JOB_DIRECTORY
 
 _CONF: Final = "dnf.conf"
@@ -52,7 +52,7 @@ class PortableRepositories:
     @property
     def are_signed(self) -> bool:
         """Whether dnf checks every package's signature, in the bootstrap chroot too."""
-        return all(are_signed(text, self.switches) for text in self.texts.values())
+        return all(are_signed(text, self.variables, self.switches) for text in self.texts.values())
 
     def options(self, change: Callable[[str], str]) -> dict[str, str]:
         """The options for the node, after `change` was applied to each text.

@@ -4,23 +4,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from mock_cloud.config.dnf_text import (
-    SEPARATORS,
-    expand,
-    is_enabled,
-    is_true,
-    parse_dnf_conf,
-    rewrite_options,
-)
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
 from mock_cloud.invocation import HostFile
 from mock_cloud.invocation.names import find_name_problem
+from mock_cloud.wire.dnf_conf import (
+    MAIN,
+    SEPARATORS,
+    DnfConfError,
+    RepoSection,
+    expand,
+    parse_dnf_conf,
+    read_repositories,
+    rewrite_options,
+)
 from mock_cloud.wire.terminal_text import printable
 
 KEY_PREFIX: Final = "file://@GPGKEYS@/"
@@ -36,12 +39,6 @@ _REFUSED_OPTIONS: Final = (
 )  # fmt: skip
 _URL_OPTIONS: Final = ("baseurl", "mirrorlist", "metalink")
 
-# What dnf makes of $basearch, where it isn't the architecture itself (dnf/arch.py, libdnf).
-_BASEARCH: Final = {
-    "i486": "i386", "i586": "i386", "i686": "i386", "x86_64_v2": "x86_64",
-    "x86_64_v3": "x86_64", "x86_64_v4": "x86_64", "armv7hl": "armhfp", "armv7l": "armhfp",
-}  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class Portable:
@@ -51,10 +48,13 @@ class Portable:
     keys: tuple[HostFile, ...]
 
 
-def dnf_variables(releasever: str, target_arch: str, own: Mapping[str, str]) -> dict[str, str]:
-    """The variables dnf expands in repository options; `own` are mock's dnf_vars."""
-    basearch = _BASEARCH.get(target_arch, target_arch)
-    return {"releasever": releasever, "arch": target_arch, "basearch": basearch, **own}
+@contextmanager
+def reading_dnf_conf() -> Iterator[None]:
+    """ConfigError for a text that is no dnf.conf."""
+    try:
+        yield
+    except DnfConfError as error:
+        raise ConfigError(f"config_opts['dnf.conf'] is no dnf.conf: {error}") from error
 
 
 def add_repositories(text: str, baseurls: Iterable[str]) -> str:
@@ -62,7 +62,8 @@ def add_repositories(text: str, baseurls: Iterable[str]) -> str:
 
     ConfigError for a URL with characters that would end its line.
     """
-    taken = set(parse_dnf_conf(text).sections())
+    with reading_dnf_conf():
+        taken = set(parse_dnf_conf(text))
     for url in baseurls:
         if not url or printable(url) != url or any(character.isspace() for character in url):
             raise ConfigError(f"--addrepo {printable(url)!r} is no URL")
@@ -76,18 +77,13 @@ def add_repositories(text: str, baseurls: Iterable[str]) -> str:
     return text
 
 
-def are_signed(text: str, switches: Sequence[tuple[str, str]]) -> bool:
+def are_signed(text: str, variables: Mapping[str, str], switches: Sequence[Sequence[str]]) -> bool:
     """Whether dnf checks the signature of every package that a dnf.conf's repositories offer.
 
     As dnf has it, a repository has main's options where it has none, and none is no check.
     """
-    parser = parse_dnf_conf(text)
-    usual = parser.get("main", "gpgcheck", fallback="0")
-    return all(
-        is_true(parser[name].get("gpgcheck", usual))
-        for name in parser.sections()
-        if is_enabled(name, parser, switches)
-    )
+    with reading_dnf_conf():
+        return all(one.is_set("gpgcheck") for one in read_repositories(text, variables, switches))
 
 
 def _repository_id(url: str, taken: set[str]) -> str:
@@ -112,31 +108,29 @@ def make_portable(
     machine has, ConfigError for a missing key or a text that is no dnf.conf. Repositories of
     this machine are `config.tunnel`'s to deal with.
     """
-    parser = parse_dnf_conf(text)
-    main = dict(parser["main"]) if parser.has_section("main") else {}
+    with reading_dnf_conf():
+        main = parse_dnf_conf(text).get(MAIN, {})
+        enabled = read_repositories(text, variables, switches)
     if not main.get("reposdir"):
         raise ConfigError(
             "dnf.conf does not set reposdir: the machine's own repositories would be used",
             hint="put reposdir=/dev/null into [main]",
         )
-    enabled = {name for name in parser.sections() if is_enabled(name, parser, switches)}
-    checked: set[str] = set()
-    for name in sorted(enabled | {"main"} & set(parser.sections())):
-        options = dict(parser[name])
+    for name, options in ((MAIN, main), *((one.id, one.own) for one in enabled)):
         _refuse_local(name, options, variables)
-        if name != "main" and _wants_key({**main, **options}):
-            checked.add(name)
+    checked = {one.section for one in enabled if _wants_key(one)}
     keys = keys or Keys(variables)
-    return Portable(_rewrite(text, keys, enabled | {"main"}, checked), tuple(keys.files.values()))
+    considered = {MAIN, *(one.section for one in enabled)}
+    return Portable(_rewrite(text, keys, considered, checked), tuple(keys.files.values()))
 
 
-def _wants_key(options: Mapping[str, str]) -> bool:
-    return any(is_true(options.get(name, "0")) for name in ("gpgcheck", "repo_gpgcheck"))
+def _wants_key(repository: RepoSection) -> bool:
+    return repository.is_set("gpgcheck") or repository.is_set("repo_gpgcheck")
 
 
 def _refuse_local(name: str, options: Mapping[str, str], variables: Mapping[str, str]) -> None:
     for option in _REFUSED_OPTIONS:
-        if options.get(option, "").strip():
+        if options.get(option):
             raise UnsupportedByEngine(
                 f"[{name}] in dnf.conf sets {option}, which stays on this machine",
                 hint=f"disable it: --disablerepo={name}" if name != "main" else None,

@@ -17,14 +17,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
-from mock_cloud.config.dnf_text import (
-    SEPARATORS,
-    expand,
-    is_enabled,
-    is_true,
-    parse_dnf_conf,
-    rewrite_options,
-)
+from mock_cloud.config.repositories import reading_dnf_conf
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
 from mock_cloud.repoproxy.allow import (
     DEFAULT_PORTS,
@@ -37,6 +30,13 @@ from mock_cloud.repoproxy.allow import (
     plain_host,
 )
 from mock_cloud.settings import RepoAccess
+from mock_cloud.wire.dnf_conf import (
+    SEPARATORS,
+    RepoSection,
+    expand,
+    read_repositories,
+    rewrite_options,
+)
 from mock_cloud.wire.job_request import TUNNEL_PROXY
 from mock_cloud.wire.terminal_text import printable
 
@@ -106,15 +106,10 @@ class MirrorList:
 
 def read_sources(repositories: Repositories) -> tuple[Source, ...]:
     """The enabled ones. ConfigError for a text that is no dnf.conf or a URL that is none."""
-    parser = parse_dnf_conf(repositories.text)
-    main = dict(parser["main"]) if parser.has_section("main") else {}
-    pairs = [(option, patterns) for option, patterns in repositories.switches]
-    found = []
-    for name in parser.sections():
-        if is_enabled(name, parser, pairs):
-            options = {**main, **dict(parser[name])}
-            found.append(_source(name, options, repositories))
-    return tuple(found)
+    variables = repositories.variables
+    with reading_dnf_conf():
+        found = read_repositories(repositories.text, variables, repositories.switches)
+    return tuple(_source(one, repositories) for one in found)
 
 
 def choose(source: Source, access: RepoAccess, *, shares_network: bool) -> Way:
@@ -176,7 +171,8 @@ def rewrite(repositories: Repositories, tunnelled: Iterable[Source]) -> str:
     ids = {source.id for source in tunnelled}
 
     def change(section: str, option: str, value: str) -> str | None:
-        if section not in ids:
+        repository = expand(section, variables)
+        if repository not in ids:
             return value
         if not option:
             return f"{value.rstrip()}\nproxy={TUNNEL_PROXY}\n"
@@ -187,7 +183,7 @@ def rewrite(repositories: Repositories, tunnelled: Iterable[Source]) -> str:
             return "".join(_file_url(expand(word, variables)) or word for word in words)
         if option in _LIST_OPTIONS:
             indent = value[: len(value) - len(value.lstrip())]
-            return f"{indent}{_list_url(section, option)}\n" if value.strip() else value
+            return f"{indent}{_list_url(repository, option)}\n" if value.strip() else value
         return value
 
     return rewrite_options(repositories.text, change)
@@ -270,11 +266,11 @@ def _in_network(host: str, word: str) -> bool:
         return False
 
 
-def _source(name: str, options: Mapping[str, str], repositories: Repositories) -> Source:
-    variables = repositories.variables
+def _source(section: RepoSection, repositories: Repositories) -> Source:
+    name, variables = section.id, repositories.variables
 
     def words(option: str) -> list[str]:
-        text = expand(options.get(option, ""), variables)
+        text = expand(section.get(option), variables)
         return [word for word in SEPARATORS.split(text) if word.strip(", \t\n")]
 
     baseurls = words("baseurl")
@@ -286,7 +282,7 @@ def _source(name: str, options: Mapping[str, str], repositories: Repositories) -
             raise ConfigError(f"repository {name!r}: {printable(url)} is no URL") from error
     # What stands for something else leads nowhere, from here or from there (RFC 6761, 6.4).
     baseurls = [url for url in baseurls if not _end(url)[0].endswith(".invalid")]
-    proxy = expand(options.get("proxy", "").strip(), variables)
+    proxy = expand(section.get("proxy"), variables)
     schemes = {_scheme(url) for url in (*baseurls, *(url for _, url in lists))}
     if not proxy and any(repositories.environment.get(f"{one}_proxy") for one in schemes):
         proxy = "the environment's"
@@ -296,7 +292,7 @@ def _source(name: str, options: Mapping[str, str], repositories: Repositories) -
         lists=tuple(lists),
         keys=tuple(word for word in words("gpgkey") if _scheme(word) in DEFAULT_PORTS),
         proxy="" if proxy == "_none_" else proxy,
-        verifies=is_true(options.get("sslverify", "1")),
+        verifies=section.is_set("sslverify", default=True),
     )
 
 

@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
-from mock_cloud.config.repositories import dnf_variables
 from mock_cloud.config.tunnel import (
     MirrorList,
     Repositories,
@@ -33,6 +32,7 @@ from mock_cloud.repoproxy.upstream import is_public
 from mock_cloud.session.console import Console
 from mock_cloud.session.nodes import shares_kernel
 from mock_cloud.settings import Remote
+from mock_cloud.wire.dnf_conf import dnf_variables
 from mock_cloud.wire.job_request import EngineConfig
 from mock_cloud.wire.reach import find_reached
 

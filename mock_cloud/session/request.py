@@ -285,7 +285,8 @@ def _runs_foreign_code(line: CommandLine, opts: ConfigOpts) -> bool:
 def _are_signed(order: EngineConfig | MockOrder) -> bool:
     if isinstance(order, MockOrder):
         return order.config.repositories.are_signed
-    return are_signed(order.dnf_conf, [(name, value) for name, value in order.repo_switches])
+    told = repositories_of(order)
+    return are_signed(told.text, told.variables, told.switches)
 
 
 def _mode(line: CommandLine) -> str:

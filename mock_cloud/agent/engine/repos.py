@@ -8,8 +8,6 @@ layer made from older metadata is never used.
 
 from __future__ import annotations
 
-import configparser
-import fnmatch
 import hashlib
 import re
 import threading
@@ -18,6 +16,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mock_cloud.agent.engine.errors import ConfigurationError, PackageManagerError
+from mock_cloud.wire.dnf_conf import (
+    DnfConfError,
+    RepoSection,
+    dnf_variables,
+    expand,
+    read_repositories,
+)
 from mock_cloud.wire.job_request import TUNNEL_PROXY
 
 if TYPE_CHECKING:
@@ -26,14 +31,7 @@ if TYPE_CHECKING:
 _FETCH_TIMEOUT_S: Final = 20.0
 _REPOMD_MAX: Final = 16 << 20
 _MIRRORS_TRIED: Final = 5
-_FALSE: Final = frozenset(("0", "no", "false", "off"))
-_BASEARCH: Final = {
-    **dict.fromkeys(("i386", "i486", "i586", "i686", "athlon", "geode"), "i386"),
-    **dict.fromkeys(("x86_64_v2", "x86_64_v3", "x86_64_v4", "amd64", "ia32e"), "x86_64"),
-    **dict.fromkeys(("armv7l", "armv7hl", "armv7hnl", "armv8hl"), "armhfp"),
-}
 _METALINK_HASH: Final = re.compile(rb'<hash\s+type="sha256"\s*>\s*([0-9a-fA-F]{64})\s*<')
-_VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,56 +67,28 @@ def parse_repositories(
     """The enabled repositories of a dnf.conf, after ``--enablerepo`` and ``--disablerepo``.
 
     `tunnel` is where the controller's proxy answers. ConfigurationError if the text is no
-    dnf.conf. As in dnf the last of two equal options counts, and main's options are the
-    repositories' defaults.
+    dnf.conf.
     """
-    parser = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True)
+    known = dnf_variables(releasever, arch, variables)
     try:
-        parser.read_string(dnf_conf)
-    except configparser.Error as error:
+        return [
+            _repository(one, known, tunnel) for one in read_repositories(dnf_conf, known, switches)
+        ]
+    except DnfConfError as error:
         raise ConfigurationError(f"dnf.conf cannot be parsed: {error}") from error
-    known = {"releasever": releasever, "arch": arch, "basearch": _BASEARCH.get(arch, arch)}
-    known.update(variables)
-    found = []
-    main = dict(parser["main"]) if parser.has_section("main") else {}
-    for section in parser.sections():
-        options = {**main, **dict(parser[section])}
-        if section != "main" and _enabled(section, options.get("enabled"), switches):
-            found.append(_repository(expand(section, known), options, known, tunnel))
-    return found
 
 
-def expand(text: str, variables: Mapping[str, str]) -> str:
-    """`text` with ``$name`` and ``${name}`` replaced where dnf knows the name."""
-
-    def value(match: re.Match[str]) -> str:
-        name = match[1] or match[2]
-        return variables.get(name, match[0])
-
-    return _VARIABLE.sub(value, text)
-
-
-def _enabled(repo_id: str, value: str | None, switches: Sequence[Sequence[str]]) -> bool:
-    enabled = (value or "1").strip().lower() not in _FALSE
-    for option, patterns in switches:
-        if any(fnmatch.fnmatchcase(repo_id, word.strip()) for word in patterns.split(",")):
-            enabled = option == "--enablerepo"
-    return enabled
-
-
-def _repository(
-    repo_id: str, options: Mapping[str, str | None], known: Mapping[str, str], tunnel: str
-) -> Repository:
+def _repository(section: RepoSection, known: Mapping[str, str], tunnel: str) -> Repository:
     def text(name: str) -> str:
-        return expand((options.get(name) or "").strip(), known)
+        return expand(section.get(name), known)
 
     return Repository(
-        id=repo_id,
+        id=section.id,
         baseurls=tuple(url.rstrip("/") for url in re.split(r"[\s,]+", text("baseurl")) if url),
         mirrorlist=text("mirrorlist"),
         metalink=text("metalink"),
-        skip_if_unavailable=(text("skip_if_unavailable") or "0").lower() not in _FALSE,
-        sslverify=(text("sslverify") or "1").lower() not in _FALSE,
+        skip_if_unavailable=section.is_set("skip_if_unavailable"),
+        sslverify=section.is_set("sslverify", default=True),
         sslcacert=text("sslcacert"),
         proxy=text("proxy") if text("proxy") not in ("_none_", TUNNEL_PROXY) else "",
         tunnel=tunnel if text("proxy") == TUNNEL_PROXY else "",

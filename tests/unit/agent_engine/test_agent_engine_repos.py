@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.agent.engine.errors import ConfigurationError, PackageManagerError
-from mock_cloud.agent.engine.repos import Repository, expand, fetch_revisions, parse_repositories
+from mock_cloud.agent.engine.repos import Repository, fetch_revisions, parse_repositories
+from mock_cloud.wire.dnf_conf import expand
 
 CONF = """
 [main]

@@ -23,10 +23,10 @@ _ONE = "[one]\nbaseurl=http://a/\n"
     ],
 )
 def test_each_enabled_repository_counts(text: str, signed: bool) -> None:
-    assert are_signed(text, ()) is signed
+    assert are_signed(text, {}, ()) is signed
 
 
 def test_a_repository_that_is_switched_on_counts() -> None:
     text = f"[main]\ngpgcheck=1\n{_ONE}gpgcheck=0\nenabled=0\n"
-    assert are_signed(text, ())
-    assert not are_signed(text, (("--enablerepo", "o*"),))
+    assert are_signed(text, {}, ())
+    assert not are_signed(text, {}, (("--enablerepo", "o*"),))

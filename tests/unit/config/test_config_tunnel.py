@@ -116,7 +116,7 @@ def test_the_text_for_the_node_keeps_all_but_the_way() -> None:
     text = (
         "[a]\nname=A\nbaseurl = http://far.example/$releasever/ , $where/r%20x\n\t/srv/y\n"
         "proxy=_none_\ngpgkey=file://@GPGKEYS@/K\n[b]\nbaseurl=http://b.example/\n"
-        "[c]\nmetalink=\n  https://c.example/m\nmirrorlist: http://c.example/l # x\n"
+        "[c]\nmetalink=\n  https://c.example/m\nmirrorlist = http://c.example/l # x\n"
     )
     given = repositories(text)
     a, b, c = read_sources(given)
@@ -128,7 +128,7 @@ def test_the_text_for_the_node_keeps_all_but_the_way() -> None:
         f"\thttp://{FILES_HOST}/srv/y/\n"
         "gpgkey=file://@GPGKEYS@/K\n[b]\nbaseurl=http://b.example/\n"
         f"[c]\nproxy={TUNNEL_PROXY}\nmetalink=\n  http://{LISTS_HOST}/c/metalink\n"
-        f"mirrorlist: http://{LISTS_HOST}/c/mirrorlist\n"
+        f"mirrorlist = http://{LISTS_HOST}/c/mirrorlist\n"
     )
     keys: dict[str, Any] = {"releasever": "7", "arch": "x86_64", "variables": {}, "switches": []}
     on_node = parse_repositories(made, **keys, tunnel="http://127.0.0.1:5")
