@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import posixpath
+import re
 import stat
 import tarfile
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ _LINKS_MAX: Final = 40  # the kernel's own bound, MAXSYMLINKS
 _MERGED: Final = ("bin", "lib", "lib32", "lib64", "sbin")
 
 _CPIO_HEADER_BYTES: Final = 110
+_HEX: Final = re.compile(rb"[0-9A-Fa-f]*")
 _CPIO_MAGICS: Final = (b"070701", b"070702")
 _CPIO_END: Final = "TRAILER!!!"
 
@@ -141,6 +143,8 @@ def _read_cpio(data: bytes, source: str) -> Iterator[tuple[str, int, int, bytes]
         try:
             if len(head) < _CPIO_HEADER_BYTES or head[:6] not in _CPIO_MAGICS:
                 raise ValueError("no cpio header")
+            if not _HEX.fullmatch(head, 6):
+                raise ValueError("no numbers in its header")
             fields = [int(head[6 + 8 * i : 14 + 8 * i], 16) for i in range(13)]
             inode, mode, size, name_size = fields[0], fields[1], fields[6], fields[11]
             body = _aligned(at + _CPIO_HEADER_BYTES + name_size)
