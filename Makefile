@@ -25,7 +25,7 @@ PEER_TESTS := tests/peers tests/component/test_mock_engine.py tests/unit/config 
 	tests/integration/test_agreement.py::test_source_packages_of_other_rpms_end_alike
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab demo demo-ec2 demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-component test-clouds test-commands test-slow test-peers agreement lint type bench rpm man clean
+.PHONY: help prepare venv lab demo demo-ec2 demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-component test-clouds test-commands test-slow test-peers agreement lint type bench size rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,6 +114,9 @@ type: venv ## mypy --strict
 
 bench: lab ## the ratios in docs/performance.md
 	@$(BIN)/python -m tests.bench
+
+size: venv ## how large the product is, for docs/architecture.md
+	@$(BIN)/python -m tests.size
 
 rpm: prepare ## build mock-cloud's own RPMs into build/rpm
 	@rm -rf build/rpm && mkdir -p build/rpm/SOURCES

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 from typing import Final
 
 from mock_cloud.agent.serve_wire import Failure
+from mock_cloud.wire.files import digest_of
 
-_READ_BYTES: Final = 1 << 20
 _BLOCK_MAX_BYTES: Final = 64 * 1024
 _RANGES_MAX: Final = 1000
 
@@ -143,10 +142,5 @@ def _pwrite_all(fd: int, data: bytes, offset: int) -> None:
 
 def _sha256_of(path: str) -> str:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    digest = hashlib.sha256()
     with open(fd, "rb", buffering=0) as stream:
-        buffer = bytearray(_READ_BYTES)
-        view = memoryview(buffer)
-        while count := stream.readinto(buffer):
-            digest.update(view[:count])
-    return digest.hexdigest()
+        return digest_of(stream)[0]

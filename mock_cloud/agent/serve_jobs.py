@@ -7,7 +7,6 @@ runner does that in processes of their own.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import stat
@@ -18,6 +17,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from mock_cloud.agent.serve_wire import CHUNK_BYTES, Failure
+from mock_cloud.wire.files import digest_of
 from mock_cloud.wire.frames import Header
 from mock_cloud.wire.job_request import can_travel, is_live_log
 from mock_cloud.wire.job_status import read_status
@@ -95,13 +95,10 @@ def list_results(job: JobFiles) -> list[dict[str, Any]]:
 
 
 def _facts(job: JobFiles, name: str) -> dict[str, Any]:
-    digest, size = hashlib.sha256(), 0
     with open(job.open_result(name), "rb", buffering=0) as stream:
         mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
-        while data := stream.read(1 << 20):
-            digest.update(data)
-            size += len(data)
-    return {"name": name, "size": size, "sha256": digest.hexdigest(), "mode": mode}
+        digest, size = digest_of(stream)
+    return {"name": name, "size": size, "sha256": digest, "mode": mode}
 
 
 def send_result(job: JobFiles, name: str, offset: int, length: int, send: Send) -> None:

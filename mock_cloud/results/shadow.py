@@ -18,6 +18,7 @@ from typing import Any, Final
 from mock_cloud.errors import ResultDirError
 from mock_cloud.results.disk import translate
 from mock_cloud.results.livelog import LiveLog
+from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.json_strict import load_json
 from mock_cloud.wire.shadow_tree import (
     BUILD_USER,
@@ -141,10 +142,8 @@ class ShadowDir:
         return raw if isinstance(raw, dict) else {}
 
     def _write_state(self, state: dict[str, Any]) -> None:
-        new = self._state.with_suffix(".new")
         try:
-            new.write_text(json.dumps(state))
-            new.replace(self._state)
+            replace_file(self._state, json.dumps(state).encode())
         except OSError as error:
             raise translate(error, self._state) from error
 

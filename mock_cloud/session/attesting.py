@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 import threading
 import time
@@ -36,6 +35,7 @@ from mock_cloud.model import MOCK_LIBDIR, WORKSPACE, Toolkit, TrustedNode
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.session.known_good import KnownGood
 from mock_cloud.signed.keys import UnsignedError
+from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.rpmheader import HeaderError
 from mock_cloud.wire.terminal_text import escape
 
@@ -86,9 +86,7 @@ class Archive:
     def write_header(self, digest: str, blob: bytes) -> None:
         path = self._header_path(digest)
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f"{path.name}.{os.getpid()}")
-        new.write_bytes(blob)
-        new.replace(path)
+        replace_file(path, blob)
 
     def find_headers(self, manifest_sha256: str) -> list[str]:
         """Digests of the headers that a trusted node of this manifest had last: a guess."""
@@ -107,9 +105,7 @@ class Archive:
                 return
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            new = path.with_name(f"{path.name}.{os.getpid()}")
-            new.write_text(text)
-            new.replace(path)
+            replace_file(path, text.encode())
 
     def keep(self, evidence: bytes, verdict: Verdict) -> Path:
         """Store both, evidence as it came; all beyond `_EVIDENCE_KEPT` go. The verdict's path."""

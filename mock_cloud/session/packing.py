@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +14,7 @@ from typing import Final
 from mock_cloud.errors import CommandLineError, InputError
 from mock_cloud.invocation import HostFile
 from mock_cloud.remote.upload import Blob
+from mock_cloud.wire.files import digest_of
 from mock_cloud.wire.job_request import Input
 from mock_cloud.wire.terminal_text import printable
 from mock_cloud.wire.tree_archive import Problem, TreeError, Writer
@@ -28,16 +28,11 @@ _PART_MIN_BYTES: Final = 64 << 10
 
 def pack_file(file: HostFile) -> Packed:
     """Hash one file. InputError if it cannot be read."""
-    digest = hashlib.sha256()
-    size = 0
     try:
-        with file.path.open("rb") as stream:
-            while data := stream.read(1 << 20):
-                digest.update(data)
-                size += len(data)
+        with file.path.open("rb", buffering=0) as stream:
+            name, size = digest_of(stream)
     except OSError as error:
         raise InputError(f"cannot read {file.path}: {error.strerror}") from error
-    name = digest.hexdigest()
     return Input(file.name, file.role, name, size), Blob(name, size, file.path)
 
 

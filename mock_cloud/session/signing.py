@@ -18,6 +18,7 @@ from mock_cloud.session.console import Console
 from mock_cloud.session.known_good import read_file
 from mock_cloud.session.seen_manifests import SeenManifests
 from mock_cloud.settings import Remote
+from mock_cloud.wire.files import replace_file
 
 _TRIES: Final = 3
 
@@ -79,12 +80,9 @@ def tell_threshold(remote: Remote, console: Console) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write the file, whole or not at all. InputError."""
-    new = path.with_name(f".{path.name}.new")
     try:
-        new.write_bytes(data)
-        new.replace(path)
+        replace_file(path, data)
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 

@@ -7,9 +7,7 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import tarfile
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -18,11 +16,11 @@ from mock_cloud.errors import ConfigError
 from mock_cloud.model import Toolkit, ToolkitFile
 from mock_cloud.toolkit import origin
 from mock_cloud.toolkit.contents import Contents
+from mock_cloud.wire.files import digest_of, replace_file
 from mock_cloud.wire.json_strict import load_json
 
 _FORMAT: Final = "mock-cloud/toolkit/3"
 _GZIP_LEVEL: Final = 6
-_CHUNK_BYTES: Final = 1 << 20
 
 
 def keep(gathered: Contents, index: Path, more: Mapping[str, Any]) -> Toolkit:
@@ -44,8 +42,8 @@ def keep(gathered: Contents, index: Path, more: Mapping[str, Any]) -> Toolkit:
     }
     try:
         index.parent.mkdir(parents=True, exist_ok=True)
-        replace(toolkit.archive, archive)
-        replace(index, json.dumps(facts).encode())
+        replace_file(toolkit.archive, archive, 0o600)
+        replace_file(index, json.dumps(facts).encode(), 0o600)
     except OSError as error:
         raise ConfigError(
             f"the toolkit cannot be kept in {index.parent}: {error.strerror}",
@@ -69,25 +67,15 @@ def find(
             return None
         if build not in ("", facts["build"]) or archive.stat().st_size != facts["archive_bytes"]:
             return None
-        if whole and _digest(archive) != facts["digest"]:
-            return None
+        if whole:
+            with archive.open("rb", buffering=0) as stream:
+                if digest_of(stream)[0] != facts["digest"]:
+                    return None
         files = {name: ToolkitFile(*values) for name, values in facts["files"].items()}
         toolkit = Toolkit(facts["digest"], archive, facts["arch"], facts["python_version"], files)
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not there yet, or not ours: packed anew
     return toolkit, facts
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all. OSError."""
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-        Path(name).replace(path)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def pack(members: dict[str, tuple[int, bytes]]) -> bytes:
@@ -113,11 +101,3 @@ def _describe(directory: Path, gathered: Contents, archive: bytes) -> Toolkit:
             for name, (mode, data) in sorted(gathered.members.items())
         },
     )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        total = hashlib.sha256()
-        while chunk := file.read(_CHUNK_BYTES):
-            total.update(chunk)
-    return total.hexdigest()

@@ -19,6 +19,7 @@ from mock_cloud import process
 from mock_cloud.errors import ConfigError
 from mock_cloud.process import CommandFailed
 from mock_cloud.toolkit import archive, origin
+from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.json_strict import load_json
 
 _FORMAT: Final = "mock-cloud/mock-kit/3"
@@ -115,8 +116,8 @@ def _pack(index: Path, script: Path, python: Path) -> MockKit:
     kit = _kit(index, facts)
     try:
         index.parent.mkdir(parents=True, exist_ok=True)
-        archive.replace(kit.path, packed)
-        archive.replace(index, json.dumps(facts).encode())
+        replace_file(kit.path, packed, 0o600)
+        replace_file(index, json.dumps(facts).encode(), 0o600)
     except OSError as error:
         raise ConfigError(
             f"mock's kit cannot be kept in {index.parent}: {error.strerror}",

@@ -26,6 +26,7 @@ from mock_cloud.toolkit import archive, contents, debian, foreign, rpms
 from mock_cloud.toolkit.machines import Machine, find_machine, own_arch
 from mock_cloud.toolkit.packages import PackageSet, SignedPackage, check_dates
 from mock_cloud.toolkit.prove import Proof, prove
+from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.json_strict import load_json
 
 PACKAGES_MAX_AGE_S: Final = 7 * 86400.0
@@ -81,7 +82,7 @@ def pack_packages(
     gathered.listed |= {path.parent for path in fetched.inputs}
     packages = [[one.file, one.sha256, one.signer] for one in fetched.packages]
     toolkit = _keep(gathered, index, {"packages": packages})
-    archive.replace(seen, json.dumps({**dates, **fetched.dates}).encode())
+    replace_file(seen, json.dumps({**dates, **fetched.dates}).encode(), 0o600)
     return toolkit
 
 

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Final
+
+from mock_cloud.wire.decode import decode_bytes, to_json
+from mock_cloud.wire.files import replace_file
 
 KEEP_CHROOT: Final = "keep-chroot"
 """A file in a job's directory: who stopped the job wants its chroot as it is."""
@@ -29,16 +31,13 @@ class Status:
 
 def write_status(directory: str, status: Status) -> None:
     """Replace DIRECTORY/status.json in one step."""
-    temporary = os.path.join(directory, "status.json.new")
-    with open(temporary, "w", encoding="utf-8") as stream:
-        json.dump(asdict(status), stream)
-    os.replace(temporary, os.path.join(directory, "status.json"))
+    replace_file(os.path.join(directory, "status.json"), to_json(status))
 
 
 def read_status(directory: str) -> Status | None:
     """The status, or None before the first one was written."""
     try:
-        with open(os.path.join(directory, "status.json"), encoding="utf-8") as stream:
-            return Status(**json.load(stream))
+        with open(os.path.join(directory, "status.json"), "rb") as stream:
+            return decode_bytes(Status, stream.read())
     except FileNotFoundError:
         return None

@@ -22,6 +22,7 @@ from typing import Final
 from mock_cloud.agent.engine import outside, processes
 from mock_cloud.agent.engine.errors import PackageError, RootError, RootLocked
 from mock_cloud.wire import syscalls
+from mock_cloud.wire.files import replace_file
 
 MOCK_LIBDIR: Final = "/var/lib/mock"
 MOCK_TREE: Final = "mock"
@@ -107,10 +108,8 @@ class Chroot:
 
     def keep(self) -> None:
         """Record that the chroot is initialised, for later jobs."""
-        temporary = os.path.join(self.overlay, "chroot.json.new")
-        with open(temporary, "w", encoding="utf-8") as stream:
-            json.dump({"lowers": self.lowers, "upper": self.upper}, stream)
-        os.replace(temporary, os.path.join(self.overlay, "chroot.json"))
+        text = json.dumps({"lowers": self.lowers, "upper": self.upper})
+        replace_file(os.path.join(self.overlay, "chroot.json"), text.encode())
 
     def delete(self) -> None:
         """Unmount and remove the chroot's content. Idempotent."""

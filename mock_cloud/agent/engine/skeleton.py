@@ -8,7 +8,6 @@ Lists and contents are those of mock's `buildroot.py`.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import stat
@@ -17,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from mock_cloud.agent.engine import processes
+from mock_cloud.wire.files import digest_of
 from mock_cloud.wire.job_request import EngineConfig
 
 _DIRECTORIES: Final = (
@@ -60,7 +60,7 @@ def _digest_of(path: str) -> str:
     """Empty for a file that is not there."""
     try:
         with open(path, "rb") as stream:
-            return hashlib.sha256(stream.read()).hexdigest()
+            return digest_of(stream)[0]
     except FileNotFoundError:
         return ""
 

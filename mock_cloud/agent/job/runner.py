@@ -20,6 +20,7 @@ from mock_cloud.agent.engine import input as job_input
 from mock_cloud.agent.job import init
 from mock_cloud.wire import syscalls
 from mock_cloud.wire.decode import Malformed
+from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.job_request import JobRequest, parse_request
 from mock_cloud.wire.job_status import KEEP_CHROOT, Status, read_status, write_status
 
@@ -98,9 +99,7 @@ def _become_job(workspace: str, job_id: str, directory: str, request: JobRequest
         first = os.fork()
         if first == 0:
             init.run(workspace, job_id, directory, request)
-        with open(os.path.join(directory, "pid.new"), "w", encoding="ascii") as stream:
-            stream.write(f"{first} {_start_time(first)}\n")
-        os.replace(os.path.join(directory, "pid.new"), os.path.join(directory, "pid"))
+        replace_file(os.path.join(directory, "pid"), f"{first} {_start_time(first)}\n".encode())
         code = 0
     except OSError as error:
         code = error.errno or 1

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.json_strict import load_json
 
 _KEEP_S: Final = 600.0
@@ -36,7 +36,5 @@ class Lately:
 
     def note(self, name: str) -> None:
         """This host failed now."""
-        new = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
-            new.write_text(json.dumps({**self.failed(), name: time.time()}))
-            new.replace(self._path)
+            replace_file(self._path, json.dumps({**self.failed(), name: time.time()}).encode())

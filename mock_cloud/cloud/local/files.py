@@ -20,6 +20,7 @@ from mock_cloud.cloud.lease import Holder
 from mock_cloud.errors import CleanupError
 from mock_cloud.process import CommandFailed, run
 from mock_cloud.wire.decode import decode_bytes, to_json
+from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.terminal_text import printable
 
 _TAIL_BYTES: Final = 4000
@@ -37,9 +38,7 @@ class NodeFacts:
 
 def write_facts(directory: Path, facts: NodeFacts) -> None:
     """Replace ``node.json``."""
-    part = directory / "node.json.part"
-    part.write_bytes(to_json(facts))
-    part.rename(directory / "node.json")
+    replace_file(directory / "node.json", to_json(facts))
 
 
 def find_facts(directory: Path) -> NodeFacts | None:
