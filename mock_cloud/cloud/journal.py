@@ -21,8 +21,15 @@ from urllib.parse import quote
 from mock_cloud.cloud.budget import day_start
 from mock_cloud.cloud.lease import Lease, LeaseState, find_due, releasing
 from mock_cloud.cloud.owner import JOURNAL, local_owner
-from mock_cloud.cloud.rows import REPLACE, SELECT, RowError, parse_row, to_row
-from mock_cloud.cloud.schema import CREATE_TABLE, VERSION, migrate
+from mock_cloud.cloud.rows import (
+    CREATE_TABLE,
+    REPLACE,
+    SELECT,
+    VERSION,
+    RowError,
+    parse_row,
+    to_row,
+)
 from mock_cloud.errors import CloudError, ConfigError
 
 _BUSY_TIMEOUT_S: Final = 10.0
@@ -60,18 +67,13 @@ class Journal:
                 self._bring_up_to_date(db)
 
     def _bring_up_to_date(self, db: sqlite3.Connection) -> None:
-        """Make the table, or turn an earlier version's into ours; all of it or nothing."""
+        """Make the table in a new file. ConfigError for one of another version."""
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("BEGIN IMMEDIATE")
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0 and not db.execute("SELECT 1 FROM sqlite_schema").fetchone():
             db.execute(CREATE_TABLE)
-        elif 0 < version <= VERSION:
-            try:
-                migrate(db, version, self.owner)
-            except ValueError as error:
-                raise RowError(str(error)) from error
-        else:
+        elif version != VERSION:
             raise ConfigError(
                 f"the lease journal {self.path} has schema {version}, not {VERSION}",
                 hint="another version of mock-cloud wrote it: use that one, or once its nodes"

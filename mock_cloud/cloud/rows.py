@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Leases as rows of the journal's table: writing, and strict reading back."""
+"""The journal's table, and leases as its rows: writing, and strict reading back."""
 
 from __future__ import annotations
 
@@ -21,6 +21,44 @@ _COLUMNS: Final = (
     "next_host_key", "arch", "kind", "price_per_hour", "ended_unix", "end_attempts",
     "end_tried_unix", "end_problem", "reserved",
 )  # fmt: skip
+
+VERSION: Final = 6
+"""Of the table; a journal of another one is refused."""
+
+CREATE_TABLE: Final = """
+CREATE TABLE lease (
+    id TEXT PRIMARY KEY,
+    remote TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    settings TEXT NOT NULL,
+    state TEXT NOT NULL,
+    created_unix REAL NOT NULL,
+    expires_unix REAL NOT NULL,
+    idle_ttl_s REAL NOT NULL,
+    idle_since_unix REAL,
+    builds INTEGER NOT NULL,
+    chroot TEXT NOT NULL,
+    chroots TEXT NOT NULL,
+    holder TEXT,
+    address TEXT,
+    handle TEXT NOT NULL,
+    injected TEXT NOT NULL,
+    mounts TEXT NOT NULL,
+    layers TEXT NOT NULL,
+    verdict_sha256 TEXT NOT NULL,
+    has_bootstrap_key INTEGER NOT NULL DEFAULT 0,
+    next_host_key TEXT,
+    arch TEXT NOT NULL DEFAULT '',
+    kind TEXT NOT NULL DEFAULT '',
+    price_per_hour REAL,
+    ended_unix REAL,
+    end_attempts INTEGER NOT NULL DEFAULT 0,
+    end_tried_unix REAL,
+    end_problem TEXT NOT NULL DEFAULT '',
+    reserved TEXT NOT NULL DEFAULT ''
+) STRICT
+"""
 
 SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM lease"  # noqa: S608 (constants only)
 REPLACE: Final = (

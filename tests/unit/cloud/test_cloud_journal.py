@@ -219,12 +219,13 @@ def test_a_damaged_row_is_named(tmp_path: Path, column: str, value: str) -> None
         journal.leases()
 
 
-def test_another_version_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [5, 99])
+def test_another_version_is_refused(tmp_path: Path, version: int) -> None:
     journal = Journal(tmp_path)
     db = sqlite3.connect(journal.path)
-    db.execute("PRAGMA user_version = 99")
+    db.execute(f"PRAGMA user_version = {version}")
     db.close()
-    with pytest.raises(ConfigError, match="schema 99"):
+    with pytest.raises(ConfigError, match=f"schema {version}"):
         Journal(tmp_path)
 
 
