@@ -7,7 +7,6 @@ connection. A change that depends on what it read happens inside `transaction`.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from mock_cloud.cloud.budget import day_start
 from mock_cloud.cloud.lease import Lease, LeaseState, find_due, releasing
@@ -31,8 +29,8 @@ from mock_cloud.cloud.rows import (
     to_row,
 )
 from mock_cloud.errors import CloudError, ConfigError
+from mock_cloud.sqlite_file import OtherVersion, make_private, opened, transaction
 
-_BUSY_TIMEOUT_S: Final = 10.0
 _LOST_KEPT_S: Final = 30 * 86400.0
 """So long a command that counts on a chroot is told that its node has ended."""
 
@@ -55,44 +53,27 @@ class Journal:
             for directory in (self.state_dir, self.state_dir / "keys"):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 directory.chmod(0o700)
-            # SQLite gives the -wal and -shm files the permissions of the main file.
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            make_private(self.path)
         except OSError as error:
             raise ConfigError(
                 f"the state directory {self.state_dir} cannot be used: {error.strerror}",
                 hint="set XDG_STATE_HOME to a directory of yours",
             ) from error
-        with self._connect() as db:
-            if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
-                self._bring_up_to_date(db)
-
-    def _bring_up_to_date(self, db: sqlite3.Connection) -> None:
-        """Make the table in a new file. ConfigError for one of another version."""
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("BEGIN IMMEDIATE")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0 and not db.execute("SELECT 1 FROM sqlite_schema").fetchone():
-            db.execute(CREATE_TABLE)
-        elif version != VERSION:
-            raise ConfigError(
-                f"the lease journal {self.path} has schema {version}, not {VERSION}",
-                hint="another version of mock-cloud wrote it: use that one, or once its nodes"
-                " are gone remove the file",
-            )
-        db.execute(f"PRAGMA user_version = {VERSION}")
-        db.execute("COMMIT")
+        with self._connect():
+            pass
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
         try:
-            # mode=rw: only `_prepare` creates the file, and no later call does by accident.
-            uri = f"file:{quote(str(self.path))}?mode=rw"
-            db = sqlite3.connect(uri, timeout=_BUSY_TIMEOUT_S, isolation_level=None, uri=True)
-            try:
+            with opened(self.path, VERSION, CREATE_TABLE) as db:
                 db.row_factory = sqlite3.Row
                 yield db
-            finally:
-                db.close()
+        except OtherVersion as error:
+            raise ConfigError(
+                f"the lease journal {self.path} {error}",
+                hint="another version of mock-cloud wrote it: use that one, or once its nodes"
+                " are gone remove the file",
+            ) from error
         except sqlite3.OperationalError as error:
             raise CloudError(
                 f"the lease journal {self.path} cannot be used: {error}",
@@ -108,10 +89,8 @@ class Journal:
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Exclusive use of the journal; committed at the end, undone by an exception."""
-        with self._connect() as db:
-            db.execute("BEGIN IMMEDIATE")
+        with self._connect() as db, transaction(db):
             yield Transaction(db)
-            db.execute("COMMIT")
 
     def leases(self) -> list[Lease]:
         """All leases that are not gone, oldest first."""

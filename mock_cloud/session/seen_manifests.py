@@ -7,22 +7,20 @@ remembers in one transaction. A damaged file is an error, never an empty memory.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from mock_cloud.attest.envelope import refusal
 from mock_cloud.attest.validity import CLOCK_TOLERANCE_S, SignedManifest
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import utc_text
+from mock_cloud.sqlite_file import OtherVersion, make_private, opened, transaction
 
 _VERSION: Final = 1
-_BUSY_TIMEOUT_S: Final = 10.0
 _NOTE_EVERY_S: Final = 3600.0
 """The time is noted no more often, so that most commands only read."""
 _TABLES: Final = (
@@ -51,7 +49,7 @@ class SeenManifests:
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / "manifests.sqlite"
         try:
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            make_private(self.path)
         except OSError as error:
             raise ConfigError(
                 f"{self.path} cannot be used: {error.strerror}",
@@ -117,22 +115,9 @@ class SeenManifests:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
-            uri = f"file:{quote(str(self.path))}?mode=rw"
-            db = sqlite3.connect(uri, timeout=_BUSY_TIMEOUT_S, isolation_level=None, uri=True)
-            try:
-                db.execute("BEGIN IMMEDIATE")
-                version = db.execute("PRAGMA user_version").fetchone()[0]
-                if version == 0:
-                    for statement in _TABLES:
-                        db.execute(statement)
-                    db.execute(f"PRAGMA user_version = {_VERSION}")
-                elif version != _VERSION:
-                    raise sqlite3.DatabaseError(f"schema {version}, not {_VERSION}")
+            with opened(self.path, _VERSION, *_TABLES) as db, transaction(db):
                 yield db
-                db.execute("COMMIT")
-            finally:
-                db.close()
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, OtherVersion) as error:
             raise ConfigError(
                 f"the memory of seen manifests {self.path} cannot be used: {error}",
                 hint="if it is damaged, move it away: what is newest and what was revoked is"
