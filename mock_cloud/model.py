@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.wire.decode import Port
+from mock_cloud.wire.layout import WORKSPACE
 
-WORKSPACE: Final = "/var/lib/mock-cloud"
-"""Where the agent keeps toolkit, blobs, jobs and layers on a node."""
-
-MOCK_LIBDIR: Final = "/var/lib/mock"
-"""mock's own directory for chroots; the same on node and controller."""
+DAY_S: Final = 86400
+SSH_PORT: Final = 22
 
 TIME_MAX: Final = 253402300799
 """The last second of the year 9999, in Unix time: RFC 3339 can write no later one."""

@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from mock_cloud.agent import serve_facts
 from mock_cloud.agent.blobs import Blobs
-from mock_cloud.agent.deadman.wire import WORD as DEADMAN
-from mock_cloud.agent.serve_launch import WORD as LAUNCH
 from mock_cloud.agent.serve_launch import Launcher, serve_launches
 from mock_cloud.agent.serve_lease import HOST_KEY_KINDS, LEASE_KINDS, NodeCare
 from mock_cloud.agent.serve_trust import Gate
@@ -37,6 +35,7 @@ from mock_cloud.agent.serve_wire import (
     texts,
 )
 from mock_cloud.wire.frames import BODY_MAX, VERSION, FrameError, Header, read_frame
+from mock_cloud.wire.layout import DEADMAN, LAUNCH, SERVE, WORKSPACE
 from mock_cloud.wire.orderlog import OrderLog
 
 # What deals with jobs is imported where it is used: bulk agents never need it, and a transfer
@@ -44,7 +43,6 @@ from mock_cloud.wire.orderlog import OrderLog
 if TYPE_CHECKING:
     from mock_cloud.agent.serve_jobs import JobFiles, Send
 
-WORKSPACE: Final = "/var/lib/mock-cloud"
 _TEXT_SHOWN: Final = 200
 _WAITING_MAX: Final = 1024
 """Requests that wait for the worker; a controller asks for 256 pieces ahead."""
@@ -420,7 +418,7 @@ def main(argv: list[str]) -> int:
     elif len(argv) != 1:
         argv = []
     os.umask(0o022)
-    if argv[:1] not in (["serve"], [LAUNCH], [DEADMAN]):
+    if argv[:1] not in ([SERVE], [LAUNCH], [DEADMAN]):
         print("usage: serve [--workspace DIRECTORY]", file=sys.stderr)
         return 2
     if argv[0] == DEADMAN:

@@ -17,8 +17,8 @@ from typing import IO, BinaryIO, Final
 
 from mock_cloud.agent.serve_wire import Failure, own_command
 from mock_cloud.wire.frames import encode_frame, read_frame
+from mock_cloud.wire.layout import LAUNCH
 
-WORD: Final = "launch"
 _END_TIMEOUT_S: Final = 2.0
 
 
@@ -79,7 +79,7 @@ class Launcher:
     def _ready(self) -> _Process:
         if self._process is None or self._process.child.poll() is not None:
             self.close()
-            command = [*own_command(), WORD, "--workspace", self._workspace]
+            command = [*own_command(), LAUNCH, "--workspace", self._workspace]
             pipe = subprocess.PIPE
             child = subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd="/")
             if child.stdin is None or child.stdout is None:

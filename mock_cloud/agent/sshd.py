@@ -22,12 +22,12 @@ from mock_cloud.agent.measure import procfs
 from mock_cloud.agent.measure.sockets import measure_sockets
 from mock_cloud.agent.serve_wire import Failure, own_command
 from mock_cloud.wire.frames import Header
+from mock_cloud.wire.layout import SERVE
 
 FAILED: Final = "sshd"
 """The failure's code when sshd does not start anew."""
 _PATIENCE_S: Final = 15.0
 _PAUSE_S: Final = 0.005
-_SERVE: Final = "serve"
 # Titles of processes that serve a connection nobody has authenticated on (sshd.c, sshd-session.c).
 _WAITING: Final = ("[accepted]", "[net]", "[session-auth early]", "[session-auth]")
 
@@ -125,7 +125,7 @@ def _ancestry(table: dict[int, _Running], pid: int) -> list[int]:
 def _is_agent(one: _Running) -> bool:
     """Whether it is started as we are, from a toolkit beside ours."""
     toolkits = os.path.dirname(os.path.dirname(own_command()[0]))
-    return one.words[-1:] == [_SERVE] and one.words[0].startswith(f"{toolkits}/")
+    return one.words[-1:] == [SERVE] and one.words[0].startswith(f"{toolkits}/")
 
 
 def _kill(pid: int) -> None:

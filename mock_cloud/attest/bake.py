@@ -37,6 +37,7 @@ from mock_cloud.attest.volatile import (
     sshd_only_rules,
 )
 from mock_cloud.errors import AttestationRefused, Reason
+from mock_cloud.model import SSH_PORT
 from mock_cloud.signed.keys import PackageKeys
 
 SSHD_PROGRAMS: Final = (
@@ -48,7 +49,6 @@ SSHD_PROGRAMS: Final = (
     "/usr/lib/openssh/sshd-auth",
 )
 """Where Fedora, EL and Debian put OpenSSH's server and, since 9.8, its parts."""
-SSH_PORT: Final = 22
 _RIGHTS: Final = 0o6022
 """Permission bits that give rights to whoever runs a program, or let others write to it."""
 

@@ -12,17 +12,16 @@ from enum import Enum
 
 from mock_cloud.attest.evidence import Process
 from mock_cloud.errors import Reason
-from mock_cloud.model import WORKSPACE, Toolkit
+from mock_cloud.model import Toolkit
+from mock_cloud.wire.layout import DEADMAN, LAUNCH, SERVE, WORKSPACE
 
 
 class Role(Enum):
     """What a process of the toolkit is, and the words that start it."""
 
-    AGENT = ("serve",)
-    LAUNCHER = ("launch", "--workspace", WORKSPACE)
-    """Starts the jobs of an agent, see `mock_cloud.agent.serve_launch`."""
-    DEAD_MAN = ("deadman", "--workspace", WORKSPACE)
-    """Ends the node when its lease is over, see `mock_cloud.agent.deadman`."""
+    AGENT = (SERVE,)
+    LAUNCHER = (LAUNCH, "--workspace", WORKSPACE)
+    DEAD_MAN = (DEADMAN, "--workspace", WORKSPACE)
 
 
 def find_role(process: Process, toolkit: Toolkit) -> Role | None:

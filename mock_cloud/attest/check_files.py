@@ -14,7 +14,8 @@ from mock_cloud.attest.knowngood import KnownGood, label_of
 from mock_cloud.attest.policy import Policy
 from mock_cloud.attest.volatile import VolatileKind, VolatileRule, fits
 from mock_cloud.errors import Reason
-from mock_cloud.model import WORKSPACE, Toolkit
+from mock_cloud.model import Toolkit
+from mock_cloud.wire.layout import WORKSPACE
 
 _TOOLKITS: Final = f"{WORKSPACE}/toolkit"
 _WORKSPACE_RULE: Final = VolatileRule("/var/lib/data", VolatileKind.TREE)

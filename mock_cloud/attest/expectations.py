@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final
 
 from mock_cloud.attest.files import is_normal
-from mock_cloud.model import WORKSPACE
+from mock_cloud.wire.layout import WORKSPACE
 
 
 @dataclass(frozen=True, slots=True)

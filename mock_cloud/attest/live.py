@@ -36,8 +36,9 @@ from mock_cloud.attest.sshd_titles import find_sshd_role, is_sshd_session
 from mock_cloud.attest.volatile import VolatileRule
 from mock_cloud.attest.vouched import Vouched
 from mock_cloud.errors import AttestationRefused, Reason
-from mock_cloud.model import MOCK_LIBDIR, WORKSPACE, Toolkit
+from mock_cloud.model import Toolkit
 from mock_cloud.signed.keys import PackageKeys
+from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
 from mock_cloud.wire.terminal_text import escape
 
 _OUR_DIRS: Final = (WORKSPACE, MOCK_LIBDIR, "/var/cache/mock")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from mock_cloud.errors import Reason
-from mock_cloud.model import MOCK_LIBDIR, WORKSPACE
+from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
 
 
 class Check(Enum):

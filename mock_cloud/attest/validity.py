@@ -24,11 +24,10 @@ from mock_cloud.attest.manifest import ImageManifest, manifest_to_json, parse_ma
 from mock_cloud.attest.revocation import Revocation
 from mock_cloud.attest.strict import integer, obj, text
 from mock_cloud.errors import ConfigError
-from mock_cloud.model import TIME_MAX, HostKey, utc_text
+from mock_cloud.model import DAY_S, TIME_MAX, HostKey, utc_text
 from mock_cloud.wire.decode import Malformed
 
 PREDICATE: Final = "urn:mock-cloud:predicate:image-manifest:v2"
-DAY_S: Final = 86400
 DEFAULT_LIFETIME_S: Final = 90 * DAY_S
 CLOCK_TOLERANCE_S: Final = DAY_S
 """So much may the clocks of signer and controller differ; a wrong time zone is less."""

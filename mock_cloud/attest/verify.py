@@ -27,16 +27,9 @@ from mock_cloud.attest.packages import HeaderCache
 from mock_cloud.attest.policy import Check, Policy
 from mock_cloud.attest.verdict import REASONS_MAX, TIER, NodeRefused, Verdict
 from mock_cloud.errors import Reason
-from mock_cloud.model import (
-    _SEAL,
-    MOCK_LIBDIR,
-    WORKSPACE,
-    HostKey,
-    SshdReload,
-    Toolkit,
-    TrustedNode,
-)
+from mock_cloud.model import _SEAL, HostKey, SshdReload, Toolkit, TrustedNode
 from mock_cloud.signed.keys import PackageKeys
+from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
 
 _UNSAFE_CONTAINER: Final = (
     "UNSAFE: the node may be a container (unsafe_containers): root of its host, of which nothing"

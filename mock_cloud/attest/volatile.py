@@ -17,7 +17,7 @@ from typing import Final
 from mock_cloud.attest import cloudinit
 from mock_cloud.attest.cloudinit import Shape
 from mock_cloud.attest.files import FileFact, is_normal
-from mock_cloud.model import WORKSPACE
+from mock_cloud.wire.layout import WORKSPACE
 
 MIB: Final = 1 << 20
 

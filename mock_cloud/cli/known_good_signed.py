@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 from mock_cloud.attest.envelope import add_signature
 from mock_cloud.attest.revocation import Revocation, SerialRange, sign_revocation
 from mock_cloud.attest.validity import (
-    DAY_S,
     DEFAULT_LIFETIME_S,
     SignedManifest,
     sign_manifest,
@@ -22,7 +21,7 @@ from mock_cloud.attest.validity import (
 from mock_cloud.cli.tables import print_table
 from mock_cloud.config.toml_values import Refused, duration
 from mock_cloud.errors import CommandLineError, InputError
-from mock_cloud.model import utc_text
+from mock_cloud.model import DAY_S, utc_text
 from mock_cloud.session.console import Console
 from mock_cloud.session.known_good import REVOCATION_SUFFIX, read_file, read_public_key
 from mock_cloud.session.seen_manifests import SeenManifests

@@ -15,9 +15,9 @@ from typing import Final
 
 from mock_cloud.cloud.lease import Lease, LeaseState
 from mock_cloud.errors import CloudError
+from mock_cloud.model import DAY_S
 from mock_cloud.settings import AtLimit, Budget
 
-DAY_S: Final = 86400.0
 USEFUL_LIFE_S: Final = 600.0
 """A shorter life is not worth a node: it boots, is attested, and has no time to build."""
 

@@ -10,11 +10,12 @@ lease: no sweep touches it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
+from mock_cloud.cloud.provider import OnPhase
 from mock_cloud.errors import CloudError
 
 TAG_BAKE: Final = "mock-cloud-bake"
@@ -30,7 +31,6 @@ TAG_CREATED: Final = "mock-cloud-created"
 OUR_TAGS: Final = (TAG_BAKE, TAG_OWNER, TAG_MANIFEST, TAG_BASE, TAG_ARCH, TAG_CREATED)
 
 _LOOK_EVERY_S: Final = 2.0
-OnPhase = Callable[[str], None]
 
 
 class ImageState(Enum):

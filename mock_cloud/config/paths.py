@@ -12,7 +12,7 @@ from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.overrides import expand_percent
 from mock_cloud.config.values import read_text
 from mock_cloud.errors import ConfigError
-from mock_cloud.model import MOCK_LIBDIR
+from mock_cloud.wire.layout import MOCK_LIBDIR
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,8 @@ from mock_cloud.errors import ResultError
 from mock_cloud.remote.bulk import BulkChannels
 from mock_cloud.remote.channel import AgentChannel, Call
 from mock_cloud.remote.link import DOWNLOAD_BYTES_PER_S, WINDOW_MAX_BYTES
+from mock_cloud.remote.upload import Progress
 from mock_cloud.wire.replies import ResultFile
-
-Progress = Callable[[int], None]
 
 _PIECE_BYTES: Final = 4 << 20
 _PIECE_S: Final = 600.0

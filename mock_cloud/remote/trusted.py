@@ -20,8 +20,9 @@ from mock_cloud.remote.forward import Forward, ForwardedStream
 from mock_cloud.remote.link import Link
 from mock_cloud.remote.shell import start_command
 from mock_cloud.remote.unverified import UnverifiedNode
-from mock_cloud.remote.upload import Blob, send_blobs
+from mock_cloud.remote.upload import Blob, Progress, send_blobs
 from mock_cloud.wire.decode import Malformed
+from mock_cloud.wire.layout import SERVE
 from mock_cloud.wire.reach import ENDS_MAX
 from mock_cloud.wire.replies import (
     JobEnd,
@@ -29,8 +30,6 @@ from mock_cloud.wire.replies import (
     parse_reached,
     parse_results,
 )
-
-Progress = Callable[[int], None]
 
 _ANSWER_S: Final = 30.0
 _START_S: Final = 60.0
@@ -185,7 +184,7 @@ class TrustedChannel:
         self._bulk.close()
 
     def _open_bulk(self) -> AgentChannel:
-        command = start_command(self._toolkit, "serve")
+        command = start_command(self._toolkit, SERVE)
         channel = AgentChannel(
             self._link, command, space=self._agent.space, header_max=HEADER_MAX_BYTES
         )

@@ -26,14 +26,15 @@ from mock_cloud.remote.shell import (
     push_command,
     start_command,
 )
+from mock_cloud.remote.upload import Progress
 from mock_cloud.wire.decode import Malformed, Sha256, decode
 from mock_cloud.wire.frames import VERSION, Header
+from mock_cloud.wire.layout import SERVE
 from mock_cloud.wire.records import RecordError, unpack
 from mock_cloud.wire.replies import Hello, parse_hello, parse_reload
 from mock_cloud.wire.rpmheader import BLOB_MAX
 from mock_cloud.wire.terminal_text import clean
 
-Progress = Callable[[int], None]
 """Called with the number of bytes that moved since the last call."""
 
 _HEADERS_MAX_BYTES: Final = 256 << 20
@@ -90,7 +91,7 @@ class UnverifiedNode:
 
     def _start(self, toolkit: Toolkit) -> None:
         self._drop_agent()
-        command = start_command(toolkit, "serve")
+        command = start_command(toolkit, SERVE)
         agent = AgentChannel(self._link, command, watch_s=self._silence_timeout_s)
         self._agent = agent
         try:

@@ -12,7 +12,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +30,13 @@ from mock_cloud.attest.verdict import NodeRefused, Verdict
 from mock_cloud.attest.verify import Binding, verify
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.provider import InjectedFile as ProvidedFile
-from mock_cloud.cloud.provider import InjectedType
-from mock_cloud.model import MOCK_LIBDIR, WORKSPACE, Toolkit, TrustedNode
+from mock_cloud.cloud.provider import InjectedType, OnPhase
+from mock_cloud.model import Toolkit, TrustedNode
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.session.known_good import KnownGood
 from mock_cloud.signed.keys import UnsignedError
 from mock_cloud.wire.files import replace_file
+from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
 from mock_cloud.wire.rpmheader import HeaderError
 from mock_cloud.wire.terminal_text import escape
 
@@ -57,7 +58,6 @@ _EVIDENCE_KEPT: Final = 20
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 8.0
 _HANG_UP_S: Final = 5.0
-OnPhase = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.config import ConfigOpts, choose_arch, is_needless, load_remote
 from mock_cloud.errors import LocalDiskFull, MockCloudError, ResultDirError, TransportError
 from mock_cloud.invocation import CommandLine
-from mock_cloud.model import MOCK_LIBDIR
 from mock_cloud.remote.trusted import trust
 from mock_cloud.results import ResultDir
 from mock_cloud.session.attempts import Attempt, Plan, perform
@@ -54,6 +53,7 @@ from mock_cloud.session.tidying import tidied
 from mock_cloud.session.verdicts import attest_aloud, look_again
 from mock_cloud.settings import Remote
 from mock_cloud.toolkit.mock_kit import MockProgram
+from mock_cloud.wire.layout import MOCK_LIBDIR
 
 
 @dataclass(frozen=True, slots=True)

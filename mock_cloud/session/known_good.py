@@ -16,16 +16,11 @@ from typing import Final
 
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.revocation import SIZE_MAX, Revocation, verify_revocation
-from mock_cloud.attest.validity import (
-    DAY_S,
-    Acceptance,
-    SignedManifest,
-    accept_manifest,
-)
+from mock_cloud.attest.validity import Acceptance, SignedManifest, accept_manifest
 from mock_cloud.cloud.hosts.handle import host_name
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import ConfigError
-from mock_cloud.model import HostKey, utc_text
+from mock_cloud.model import DAY_S, HostKey, utc_text
 from mock_cloud.session.seen_manifests import SeenManifests
 from mock_cloud.session.state import state_dir
 from mock_cloud.settings import AttestSettings, Remote

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mock_cloud import places
 from mock_cloud.errors import ConfigError
-from mock_cloud.model import MOCK_LIBDIR
+from mock_cloud.wire.layout import MOCK_LIBDIR
 
 
 def state_dir() -> Path:

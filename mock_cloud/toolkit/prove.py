@@ -13,9 +13,10 @@ from typing import Final
 
 from mock_cloud import process
 from mock_cloud.errors import ConfigError
-from mock_cloud.model import WORKSPACE, toolkit_argv
+from mock_cloud.model import toolkit_argv
 from mock_cloud.process import CommandFailed
 from mock_cloud.toolkit import empty_root, self_test
+from mock_cloud.wire.layout import WORKSPACE
 
 _EMPTY_ROOT: Final = Path(empty_root.__file__)
 _SELF_TEST: Final = Path(self_test.__file__)

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, TAG_OWNER, TAG_REMOTE, Launch
+from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, TAG_REMOTE, Launch
 from mock_cloud.cloud.apis.calls import Breaker, Calls
 from mock_cloud.cloud.apis.clouds_yaml import CloudEntry
 from mock_cloud.cloud.apis.openstack import OpenStackApi
 from mock_cloud.cloud.apis.openstack_connection import ServiceConnection
 from mock_cloud.cloud.apis.openstack_credentials import parse_credentials
 from mock_cloud.cloud.apis.openstack_failures import Judge
+from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.model import Secret
 from mock_cloud.settings import (
     AttestSettings,

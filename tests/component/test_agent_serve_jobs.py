@@ -12,10 +12,10 @@ import pytest
 
 from mock_cloud.cloud.lease import Holder
 from mock_cloud.errors import RemoteCommandError
-from mock_cloud.model import MOCK_LIBDIR
 from mock_cloud.remote.trusted import TrustedChannel, trust
 from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.job_request import EngineConfig, JobRequest
+from mock_cloud.wire.layout import MOCK_LIBDIR
 from mock_cloud.wire.replies import JobEnd
 from tests.component.conftest import Connect
 from tests.component.remote_parts import LocalToolkit, make_proof, wait_until

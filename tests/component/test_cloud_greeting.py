@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.cloud.apis.waiting import SSH_PORT, find_greeting_problem
-from mock_cloud.model import NodeAddress
+from mock_cloud.cloud.apis.waiting import find_greeting_problem
+from mock_cloud.model import SSH_PORT, NodeAddress
 from mock_cloud.remote.connect import connect
 from tests.lab.sshd import Sshd, SshdOptions, find_missing
 

@@ -22,10 +22,11 @@ from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.local.files import end_process, wait_gone
 from mock_cloud.cloud.local.provider import LocalProvider
 from mock_cloud.errors import RemoteCommandError
-from mock_cloud.model import WORKSPACE, Toolkit
+from mock_cloud.model import Toolkit
 from mock_cloud.remote.care import arm_timer
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import TrustedChannel, trust
+from mock_cloud.wire.layout import WORKSPACE
 from tests.component.cloud_nodes import Site, eventually
 from tests.component.remote_parts import make_proof
 from tests.lab.layout import repository_root

@@ -9,16 +9,11 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mock_cloud.cloud.apis.adapter import (
-    TAG_EXPIRES,
-    TAG_LEASE,
-    TAG_OWNER,
-    TAG_REMOTE,
-    Launch,
-)
+from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, TAG_REMOTE, Launch
 from mock_cloud.cloud.apis.calls import Breaker
 from mock_cloud.cloud.apis.ec2 import Ec2Api
 from mock_cloud.cloud.apis.provider import CloudProvider
+from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.cloud.provider import Bootstrap, CreatedNode, NodeOrder
 from mock_cloud.model import Secret
 from mock_cloud.settings import AttestSettings, Ec2Settings, NodeSettings, Remote

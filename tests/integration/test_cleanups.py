@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.cloud.apis.adapter import TAG_LEASE, TAG_OWNER
-from mock_cloud.cloud.images import TAG_BAKE
+from mock_cloud.cloud.apis.adapter import TAG_LEASE
+from mock_cloud.cloud.images import TAG_BAKE, TAG_OWNER
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import LeaseState
 from mock_cloud.cloud.leased import LeasedNode

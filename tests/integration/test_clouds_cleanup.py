@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, TAG_OWNER, TAG_REMOTE
+from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, TAG_REMOTE
+from mock_cloud.cloud.images import TAG_OWNER
 from tests.integration.cloud_support import wait_for
 from tests.integration.conftest import User
 from tests.integration.ec2_remote import write_user

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from mock_cloud.cloud.apis.adapter import TAG_LEASE, TAG_OWNER, InstanceState
+from mock_cloud.cloud.apis.adapter import TAG_LEASE, InstanceState
 from mock_cloud.cloud.apis.failures import (
     CloudIsOut,
     CredentialsRefused,
@@ -19,6 +19,7 @@ from mock_cloud.cloud.apis.failures import (
     OutcomeUnknown,
     QuotaReached,
 )
+from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.errors import CleanupError, CloudError, ConfigError
 from mock_cloud.model import Secret
 from mock_cloud.settings import Market

@@ -23,7 +23,8 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, TAG_OWNER, TAG_REMOTE
+from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, TAG_REMOTE
+from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.pool import acquire

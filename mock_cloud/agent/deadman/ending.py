@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from mock_cloud.wire import syscalls
+from mock_cloud.wire.layout import MOCK_LIBDIR
 from mock_cloud.wire.orderlog import OrderLog
 from mock_cloud.wire.timer_order import Ending
 
-MOCK_LIBDIR: Final = "/var/lib/mock"
 _MOCK_CACHE: Final = "/var/cache/mock"
 _CLEAN_S: Final = 20.0
 _WIPE_S: Final = 600.0

@@ -9,9 +9,10 @@ import subprocess
 import time
 from typing import Final
 
-from mock_cloud.agent.deadman.wire import BEAT, WORD, socket_address
+from mock_cloud.agent.deadman.wire import BEAT, socket_address
 from mock_cloud.agent.serve_wire import Failure, own_command
 from mock_cloud.wire.decode import to_json
+from mock_cloud.wire.layout import DEADMAN
 from mock_cloud.wire.timer_order import ORDER_MAX_BYTES, Order
 
 _BEAT_EVERY_S: Final = 0.5
@@ -91,7 +92,7 @@ class Line:
 
         Nothing of the agent's environment goes along.
         """
-        command = [*own_command(), WORD, "--workspace", self._workspace]
+        command = [*own_command(), DEADMAN, "--workspace", self._workspace]
         try:
             done = subprocess.run(
                 command,

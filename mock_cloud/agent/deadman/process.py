@@ -19,8 +19,9 @@ from typing import Final, NoReturn
 
 from mock_cloud.agent.deadman.ending import end_node
 from mock_cloud.agent.deadman.timer import Timer
-from mock_cloud.agent.deadman.wire import BEAT, DIRECTORY, SOCKET, socket_address
+from mock_cloud.agent.deadman.wire import BEAT, SOCKET, socket_address
 from mock_cloud.wire.decode import decode_bytes
+from mock_cloud.wire.layout import DEADMAN
 from mock_cloud.wire.timer_order import ORDER_MAX_BYTES, Order
 
 _LOOK_EVERY_S: Final = 1.0
@@ -39,7 +40,7 @@ def main(workspace: str) -> int:
 
     It does nothing until an order comes, and goes away if none does.
     """
-    directory = os.path.join(workspace, DIRECTORY)
+    directory = os.path.join(workspace, DEADMAN)
     os.makedirs(directory, mode=0o700, exist_ok=True)
     lock = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -8,11 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-WORD: Final = "deadman"
-"""With which the toolkit's agent becomes the timer."""
-
-DIRECTORY: Final = "deadman"
-"""Of the workspace: the timer's lock and its socket."""
+from mock_cloud.wire.layout import DEADMAN
 
 SOCKET: Final = "socket"
 BEAT: Final = b"."
@@ -22,7 +18,7 @@ BEAT: Final = b"."
 @contextlib.contextmanager
 def socket_address(workspace: str) -> Iterator[str]:
     """The socket's address, short however long the path is: sun_path holds 108 bytes. OSError."""
-    directory = os.path.join(workspace, DIRECTORY)
+    directory = os.path.join(workspace, DEADMAN)
     descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{descriptor}/{SOCKET}"

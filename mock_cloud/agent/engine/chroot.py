@@ -23,8 +23,8 @@ from mock_cloud.agent.engine import outside, processes
 from mock_cloud.agent.engine.errors import PackageError, RootError, RootLocked
 from mock_cloud.wire import syscalls
 from mock_cloud.wire.files import replace_file
+from mock_cloud.wire.layout import MOCK_LIBDIR
 
-MOCK_LIBDIR: Final = "/var/lib/mock"
 MOCK_TREE: Final = "mock"
 """What the mock engine leaves of a chroot is in MOCK_TREE.JOB beside `overlay`."""
 

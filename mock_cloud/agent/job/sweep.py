@@ -15,7 +15,8 @@ from collections.abc import Collection
 from typing import Final
 
 from mock_cloud.agent.deadman.ending import empty
-from mock_cloud.agent.engine.chroot import MOCK_LIBDIR, MOCK_TREE
+from mock_cloud.agent.engine.chroot import MOCK_TREE
+from mock_cloud.wire.layout import MOCK_LIBDIR
 
 MOCK_CACHE: Final = "/var/cache/mock"
 _TREES: Final = ("layers", "dnf")

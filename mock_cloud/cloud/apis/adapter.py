@@ -18,7 +18,6 @@ from mock_cloud.model import Secret
 from mock_cloud.settings import Reach
 
 TAG_LEASE = "mock-cloud-lease"
-TAG_OWNER = "mock-cloud-owner"
 TAG_REMOTE = "mock-cloud-remote"
 TAG_EXPIRES = "mock-cloud-expires"
 """Tags of everything that is made: id, owner and remote as they are, expiry in unix seconds."""

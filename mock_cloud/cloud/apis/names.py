@@ -10,7 +10,8 @@ import hashlib
 import re
 from typing import Final
 
-from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, TAG_OWNER, Launch
+from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, Launch
+from mock_cloud.cloud.images import TAG_OWNER
 
 _NAME: Final = re.compile(
     r"mock-cloud-(?P<lease>[0-9a-f]{4,24})(?:-\d{1,3})?-(?P<owner>[0-9a-f]{16})-x(?P<expires>[0-9a-f]{8,10})"

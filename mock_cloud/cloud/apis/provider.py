@@ -14,7 +14,6 @@ from typing import Final
 from mock_cloud.cloud.apis.adapter import (
     TAG_EXPIRES,
     TAG_LEASE,
-    TAG_OWNER,
     TAG_REMOTE,
     CloudApi,
     Instance,
@@ -25,13 +24,9 @@ from mock_cloud.cloud.apis.adapter import (
 from mock_cloud.cloud.apis.failures import CloudIsOut, NoCapacity, OutcomeUnknown
 from mock_cloud.cloud.apis.texts import cloud_init_complaints, one_line, tail_of_console
 from mock_cloud.cloud.apis.userdata import injected_files, make_user_data
-from mock_cloud.cloud.apis.waiting import (
-    SSH_PORT,
-    NodeSilent,
-    wait_for_greeting,
-    wait_until_running,
-)
+from mock_cloud.cloud.apis.waiting import NodeSilent, wait_for_greeting, wait_until_running
 from mock_cloud.cloud.findings import Finding, look
+from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.cloud.owner import is_kin
 from mock_cloud.cloud.provider import (
     Bootstrap,
@@ -42,7 +37,7 @@ from mock_cloud.cloud.provider import (
     OnPhase,
 )
 from mock_cloud.errors import CleanupError, CloudError, ConfigError, MockCloudError
-from mock_cloud.model import NodeAddress
+from mock_cloud.model import SSH_PORT, NodeAddress
 from mock_cloud.settings import CloudSettings, NodeSettings, Remote
 
 _TRIES: Final = 2

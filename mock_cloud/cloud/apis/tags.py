@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
-from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, TAG_OWNER, TAG_REMOTE
+from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, TAG_REMOTE
+from mock_cloud.cloud.images import TAG_OWNER
 
 _TAGS: Final = (TAG_LEASE, TAG_OWNER, TAG_REMOTE, TAG_EXPIRES)
 

@@ -13,9 +13,8 @@ from mock_cloud.cloud.apis.failures import NoCapacity
 from mock_cloud.cloud.apis.texts import one_line
 from mock_cloud.cloud.provider import OnPhase
 from mock_cloud.errors import CloudError
+from mock_cloud.model import SSH_PORT
 from mock_cloud.settings import Reach
-
-SSH_PORT: Final = 22
 
 _GREETING: Final = b"SSH-2.0-"
 _GREETING_LIMIT: Final = 8192  # RFC 4253, 4.2: lines before it are allowed

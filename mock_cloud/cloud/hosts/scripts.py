@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mock_cloud.model import MOCK_LIBDIR, WORKSPACE
+from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
 
 ROOM_KIB: Final = 2 << 20
 """2 GiB: a chroot of a plain package, its cache and its results."""

@@ -16,7 +16,7 @@ from typing import Final
 
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
 from mock_cloud.errors import ConfigError
-from mock_cloud.model import MOCK_LIBDIR, WORKSPACE
+from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
 
 SSHD: Final = "/usr/sbin/sshd"
 PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"

@@ -11,7 +11,7 @@ import pytest
 
 from mock_cloud.attest import Invocation, NodeRefused, ProgramRule
 from mock_cloud.attest.expectations import TOOLKIT_PROGRAM
-from mock_cloud.model import WORKSPACE
+from mock_cloud.wire.layout import WORKSPACE
 from tests.unit.attest.attest_builder import AGENT_PID, Json, Node, judge, manifest, sha256, toolkit
 
 TOOLS = toolkit().node_dir

@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 
 from mock_cloud.cloud.budget import (
-    DAY_S,
     BudgetReached,
     account,
     affordable_life_s,
@@ -13,6 +12,7 @@ from mock_cloud.cloud.budget import (
     grant_life_s,
 )
 from mock_cloud.cloud.lease import Lease, LeaseState
+from mock_cloud.model import DAY_S
 from mock_cloud.settings import AtLimit, Budget
 
 HOUR = 3600.0

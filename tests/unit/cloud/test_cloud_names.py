@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, TAG_OWNER
+from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE
 from mock_cloud.cloud.apis.names import make_name, parse_name
+from mock_cloud.cloud.images import TAG_OWNER
 from tests.component.openstack_parts import make_launch
 
 ME = "me@here:0/0123abcd"

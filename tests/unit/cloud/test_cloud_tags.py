@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 import pytest
 
-from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, TAG_OWNER, TAG_REMOTE
+from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, TAG_REMOTE
 from mock_cloud.cloud.apis.tags import format_line, parse_line
+from mock_cloud.cloud.images import TAG_OWNER
 
 TAGS = {TAG_LEASE: "a1", TAG_OWNER: "me@host&co:0", TAG_REMOTE: "cloud", TAG_EXPIRES: "170"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.cloud.apis.adapter import TAG_LEASE, TAG_OWNER, InstanceState, Launch, Offer
+from mock_cloud.cloud.apis.adapter import TAG_LEASE, InstanceState, Launch, Offer
 from mock_cloud.cloud.apis.calls import Diagnosis, Trouble
 from mock_cloud.cloud.apis.ec2 import Ec2Api
 from mock_cloud.cloud.apis.ec2_answers import (
@@ -23,6 +23,7 @@ from mock_cloud.cloud.apis.ec2_failures import InUse, NotThere, make_judge
 from mock_cloud.cloud.apis.ec2_groups import explain_rules, ssh_sources
 from mock_cloud.cloud.apis.ec2_requests import launch_parameters
 from mock_cloud.cloud.apis.failures import CredentialsRefused, NoCapacity, QuotaReached
+from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Secret
 from mock_cloud.settings import (

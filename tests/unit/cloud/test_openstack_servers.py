@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.cloud.apis.adapter import TAG_LEASE, TAG_OWNER, InstanceState
+from mock_cloud.cloud.apis.adapter import TAG_LEASE, InstanceState
 from mock_cloud.cloud.apis.openstack_servers import parse_server
+from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.settings import Reach
 
 

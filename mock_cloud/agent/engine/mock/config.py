@@ -9,10 +9,10 @@ import os
 from collections.abc import Iterator
 from typing import Any, Final
 
-from mock_cloud.agent.engine.chroot import MOCK_LIBDIR
 from mock_cloud.agent.engine.errors import ConfigurationError
 from mock_cloud.agent.engine.mock import places, plugins
 from mock_cloud.wire.job_request import JOB_DIRECTORY, TUNNEL_PROXY, MockRun
+from mock_cloud.wire.layout import MOCK_LIBDIR
 
 HERMETIC: Final = "hermetic-build"
 """How mock calls the configuration of --hermetic-build, without being asked."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.agent.engine import jail
-from mock_cloud.agent.engine.chroot import MOCK_LIBDIR
+from mock_cloud.wire.layout import MOCK_LIBDIR
 
 HERE: Final = "/run/mock-cloud"
 """What stands for the job's directory in the words and the configuration."""

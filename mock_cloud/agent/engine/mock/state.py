@@ -17,8 +17,9 @@ from typing import Final
 
 from mock_cloud.agent.engine import layers
 from mock_cloud.agent.engine.cache import Cache
-from mock_cloud.agent.engine.chroot import MOCK_LIBDIR, MOCK_TREE, Chroot
+from mock_cloud.agent.engine.chroot import MOCK_TREE, Chroot
 from mock_cloud.agent.engine.errors import RootLocked
+from mock_cloud.wire.layout import MOCK_LIBDIR
 
 _BOOTSTRAP: Final = "-bootstrap"
 _NOTE: Final = "mock-cloud-options"
