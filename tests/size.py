@@ -21,7 +21,7 @@ from pathlib import Path
 _RUNS = 5
 _LOADED = re.compile(r"^import time:.*\| +(mock_cloud[\w.]*)$", re.M)
 _NO_NAMES = {"__init__", "__main__"}
-_ENTRY = {"main"}
+_NOT_COUNTED = {"main", "add_parser", "TYPE_CHECKING"}  # entry points, a command's words, a flag
 _REMOTE = """\
 [remote]
 provider = "local"
@@ -67,7 +67,11 @@ def public_names(module: Path) -> Iterator[str]:
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             found = [one.id for one in targets if isinstance(one, ast.Name)]
-        yield from (name for name in found if not name.startswith("_") and name not in _ENTRY)
+        yield from (
+            name
+            for name in found
+            if not name.startswith("_") and name not in _NOT_COUNTED and len(name) > 1  # TypeVars
+        )
 
 
 def _build(home: Path) -> tuple[str, ...]:

@@ -18,10 +18,10 @@ from mock_cloud.wire.decode import Malformed, decode_bytes
 from mock_cloud.wire.frames import Header
 from mock_cloud.wire.install_order import InstallOrder
 
-Send = Callable[[Header, bytes], None]
+_Send = Callable[[Header, bytes], None]
 
 
-def install(workspace: str, body: bytes, send: Send, gone: threading.Event) -> Header:
+def install(workspace: str, body: bytes, send: _Send, gone: threading.Event) -> Header:
     """Do what the order in `body` says. The final frame has dnf's ``exit``."""
     try:
         order = decode_bytes(InstallOrder, body)

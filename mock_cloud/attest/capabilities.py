@@ -13,7 +13,7 @@ from typing import Final
 _REVISION_2: Final = 0x02000000
 _EFFECTIVE: Final = 1
 # In the order of their numbers, include/uapi/linux/capability.h.
-NAMES: Final = (
+_NAMES: Final = (
     "chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid",
     "setpcap", "linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw",
     "ipc_lock", "ipc_owner", "sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct",
@@ -22,7 +22,7 @@ NAMES: Final = (
     "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf", "checkpoint_restore",
 )  # fmt: skip
 
-_ALL: Final = (1 << len(NAMES)) - 1
+_ALL: Final = (1 << len(_NAMES)) - 1
 _CLAUSE = re.compile(r"([a-z_,]*)((?:[=+-][eip]*)+)")
 _ACTION = re.compile(r"([=+-])([eip]*)")
 
@@ -58,7 +58,7 @@ def _mask(names: str) -> int:
         return _ALL
     mask = 0
     for name in names.split(","):
-        mask |= 1 << NAMES.index(name.removeprefix("cap_"))
+        mask |= 1 << _NAMES.index(name.removeprefix("cap_"))
     return mask
 
 

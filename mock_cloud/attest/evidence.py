@@ -24,7 +24,7 @@ from mock_cloud.wire.decode import Malformed
 from mock_cloud.wire.records import RECORD_MAX, RecordError, split_records, unpack
 
 SCHEMA = "mock-cloud/evidence/2"
-FILES_MAX = 500_000
+_FILES_MAX = 500_000
 """A machine with a desktop and all its development packages has half as many."""
 _BYTES_MAX = 16 << 20
 _VALUES_MAX = 500_000
@@ -51,7 +51,7 @@ class EvidenceError(AttestationRefused):
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class _Tree:
     """A directory measured as one digest (a chroot layer)."""
 
     sha256: str
@@ -147,7 +147,7 @@ class Evidence:
     duration_s: float
     files: Collection[FileFact] = field(repr=False)
     unreadable: tuple[tuple[str, str], ...]
-    trees: Mapping[str, Tree]
+    trees: Mapping[str, _Tree]
     mounts: tuple[Mount, ...]
     init_namespaces: Mapping[str, str]
     self_namespaces: Mapping[str, str]
@@ -180,8 +180,8 @@ class PackedFiles(Collection[FileFact]):
                     seen.update(hash(fact.path) for fact in facts)
                     if len(seen) != count:
                         raise Malformed("files: a path stands twice")
-                    if count > FILES_MAX:
-                        raise Malformed(f"files: more than {FILES_MAX}")
+                    if count > _FILES_MAX:
+                        raise Malformed(f"files: more than {_FILES_MAX}")
                     yield from facts
         self._count = len(seen)
 
@@ -269,7 +269,7 @@ def _spaces(value: object, where: str) -> tuple[Mapping[str, str], Mapping[str, 
     return init, own
 
 
-def _trees(value: object, where: str) -> Mapping[str, Tree]:
+def _trees(value: object, where: str) -> Mapping[str, _Tree]:
     trees = strict.mapping(value, where)
     return {_path(path, where): _tree(tree, where) for path, tree in trees.items()}
 
@@ -303,9 +303,9 @@ def _header(value: object, where: str) -> tuple[str, int]:
     return strict.sha256_hex(digest, where), strict.integer(size, where)
 
 
-def _tree(value: object, where: str) -> Tree:
+def _tree(value: object, where: str) -> _Tree:
     tree = strict.obj(value, where, ("sha256", "files", "bytes"))
-    return Tree(
+    return _Tree(
         strict.sha256_hex(tree["sha256"], where),
         strict.integer(tree["files"], where),
         strict.integer(tree["bytes"], where),

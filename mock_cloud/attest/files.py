@@ -15,7 +15,7 @@ from mock_cloud.wire.decode import Malformed
 
 PATH_MAX = 4096
 """Linux's own (include/uapi/linux/limits.h)."""
-FILES_MAX = 2_000_000
+_FILES_MAX = 2_000_000
 SELINUX = "security.selinux"
 CAPABILITY = "security.capability"
 
@@ -80,8 +80,8 @@ def is_normal(path: str) -> bool:
 
 def parse_files(rows: list[Any]) -> tuple[FileFact, ...]:
     """Rows of eight values as the protocol has them. Malformed on anything else."""
-    if len(rows) > FILES_MAX:
-        raise Malformed(f"files: more than {FILES_MAX}")
+    if len(rows) > _FILES_MAX:
+        raise Malformed(f"files: more than {_FILES_MAX}")
     facts: list[FileFact] = []
     digests: list[str] = []
     make = FileFact._make

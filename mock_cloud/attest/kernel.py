@@ -17,7 +17,7 @@ from mock_cloud.attest.taints import check_taints, describe_events
 from mock_cloud.errors import Reason
 from mock_cloud.wire.decode import INT_MAX
 
-Scalar = str | int | None
+_Scalar = str | int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +28,16 @@ class KernelFacts:
     `bpf_programs` items are type, name and tag; their numbers say nothing and are dropped.
     """
 
-    cmdline: Scalar
-    tainted: Scalar
-    core_pattern: Scalar
-    modprobe: Scalar
-    poweroff_cmd: Scalar
-    uevent_helper: Scalar
-    kexec_loaded: Scalar
-    lockdown: Scalar
-    ptrace_scope: Scalar
-    module_sig_enforce: Scalar
+    cmdline: _Scalar
+    tainted: _Scalar
+    core_pattern: _Scalar
+    modprobe: _Scalar
+    poweroff_cmd: _Scalar
+    uevent_helper: _Scalar
+    kexec_loaded: _Scalar
+    lockdown: _Scalar
+    ptrace_scope: _Scalar
+    module_sig_enforce: _Scalar
     livepatches: frozenset[str]
     binfmt: frozenset[str]
     bpf_programs: frozenset[str]
@@ -80,7 +80,7 @@ def kernel_to_json(facts: KernelFacts) -> dict[str, Any]:
     }
 
 
-def _scalar(value: object, where: str) -> Scalar:
+def _scalar(value: object, where: str) -> _Scalar:
     if value is None or type(value) is bool:
         return None if value is None else int(value)
     if type(value) is int:
@@ -136,7 +136,7 @@ def describe_warnings(found: KernelFacts, expected: KernelFacts) -> Iterator[str
     yield from describe_events(_bits(found.tainted), _bits(expected.tainted or 0))
 
 
-def _bits(tainted: Scalar) -> int:
+def _bits(tainted: _Scalar) -> int:
     """Every bit for what is no number, so that nothing unread passes."""
     return tainted if isinstance(tainted, int) else INT_MAX
 
@@ -167,5 +167,5 @@ def _differs(code: str, name: str, expected: KernelFacts, found: KernelFacts) ->
     return Reason(code, name, _shown(getattr(expected, name)), _shown(getattr(found, name)))
 
 
-def _shown(value: Scalar) -> str:
+def _shown(value: _Scalar) -> str:
     return "none" if value is None else str(value)[:400]

@@ -23,7 +23,7 @@ from mock_cloud.attest.kernel import KernelFacts, kernel_to_json, parse_kernel
 from mock_cloud.attest.volatile import VolatileKind, VolatileRule
 from mock_cloud.wire.decode import Malformed
 
-SCHEMA: Final = "mock-cloud/image-manifest/1"
+_SCHEMA: Final = "mock-cloud/image-manifest/1"
 SAME_AS_CONTROLLER: Final = "same-as-controller"
 """Kernel word: the node runs the controller's own kernel (provider `local`)."""
 SIZE_MAX: Final = 256 << 20
@@ -70,7 +70,7 @@ def manifest_to_json(manifest: ImageManifest) -> dict[str, Any]:
     """The object that `parse_manifest` reads."""
     kernel = manifest.kernel
     return {
-        "schema": SCHEMA,
+        "schema": _SCHEMA,
         "name": manifest.name,
         "arch": manifest.arch,
         "created": manifest.created,
@@ -109,8 +109,8 @@ _KEYS: Final = (
 def parse_manifest(value: object) -> ImageManifest:
     """A manifest from its JSON object. Malformed, also for a rule that is unfit."""
     found = strict.obj(value, "manifest", _KEYS)
-    if found["schema"] != SCHEMA:
-        raise Malformed(f"manifest: schema is not {SCHEMA}")
+    if found["schema"] != _SCHEMA:
+        raise Malformed(f"manifest: schema is not {_SCHEMA}")
     try:
         return ImageManifest(
             name=strict.text(found["name"], "name"),

@@ -25,7 +25,7 @@ from mock_cloud.attest.strict import each, integer, obj, row, sha256_hex, text
 from mock_cloud.model import HostKey
 from mock_cloud.wire.decode import Malformed
 
-PREDICATE: Final = "urn:mock-cloud:predicate:manifest-revocation:v1"
+_PREDICATE: Final = "urn:mock-cloud:predicate:manifest-revocation:v1"
 SIZE_MAX: Final = 1 << 20
 _FINGERPRINT: Final = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 _KEYS: Final = ("manifests", "serials", "keys", "reason", "issued")
@@ -66,12 +66,12 @@ class Revocation:
 def sign_revocation(revocation: Revocation, signer: Signer) -> bytes:
     """The envelope with one signature."""
     predicate = _to_json(revocation)
-    return sign_statement(PREDICATE, {_WHAT: _digest(predicate)}, predicate, signer)
+    return sign_statement(_PREDICATE, {_WHAT: _digest(predicate)}, predicate, signer)
 
 
 def verify_revocation(envelope: bytes, public_keys: Iterable[HostKey]) -> Revocation:
     """What one of the keys revoked. Raises as `envelope.open_statement`, ConfigError for others."""
-    statement, _signers = open_statement(envelope, public_keys, PREDICATE, what=_WHAT)
+    statement, _signers = open_statement(envelope, public_keys, _PREDICATE, what=_WHAT)
     try:
         found = obj(statement["predicate"], "predicate", _KEYS)
         check_subject(statement, {_WHAT: _digest(found)})

@@ -16,7 +16,7 @@ from mock_cloud.wire.json_strict import JsonError, load_json
 
 T = TypeVar("T")
 
-TEXT_MAX = 1 << 16
+_TEXT_MAX = 1 << 16
 """Characters in one text: above PATH_MAX and the longest kernel command line."""
 LIST_MAX = 1 << 20
 _HEX64 = re.compile(r"[0-9a-f]{64}")
@@ -72,8 +72,8 @@ def row(value: object, where: str, length: int) -> list[Any]:
 
 def text(value: object, where: str) -> str:
     """A bounded text without NUL, with no surrogates but those of undecodable bytes."""
-    if type(value) is not str or len(value) > TEXT_MAX or "\0" in value:
-        raise Malformed(f"{where}: not a text of at most {TEXT_MAX} characters without NUL")
+    if type(value) is not str or len(value) > _TEXT_MAX or "\0" in value:
+        raise Malformed(f"{where}: not a text of at most {_TEXT_MAX} characters without NUL")
     if not value.isascii():
         canonical(value, where)
     return value

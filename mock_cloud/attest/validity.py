@@ -27,7 +27,7 @@ from mock_cloud.errors import ConfigError
 from mock_cloud.model import DAY_S, TIME_MAX, HostKey, utc_text
 from mock_cloud.wire.decode import Malformed
 
-PREDICATE: Final = "urn:mock-cloud:predicate:image-manifest:v2"
+_PREDICATE: Final = "urn:mock-cloud:predicate:image-manifest:v2"
 DEFAULT_LIFETIME_S: Final = 90 * DAY_S
 CLOCK_TOLERANCE_S: Final = DAY_S
 """So much may the clocks of signer and controller differ; a wrong time zone is less."""
@@ -87,7 +87,7 @@ def sign_manifest(manifest: ImageManifest, validity: Validity, signer: Signer) -
         "issued": validity.issued_unix,
         "expires": validity.expires_unix,
     }
-    return sign_statement(PREDICATE, {manifest.name: manifest.sha256}, predicate, signer)
+    return sign_statement(_PREDICATE, {manifest.name: manifest.sha256}, predicate, signer)
 
 
 def verify_manifest(
@@ -102,7 +102,7 @@ def verify_manifest(
     `revoked` are fingerprints of keys that do not count. Raises as `envelope.open_statement`.
     """
     statement, signers = open_statement(
-        envelope, public_keys, PREDICATE, threshold=threshold, revoked=revoked
+        envelope, public_keys, _PREDICATE, threshold=threshold, revoked=revoked
     )
     try:
         found = obj(

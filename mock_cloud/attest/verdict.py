@@ -12,7 +12,7 @@ from mock_cloud.attest.manifest import json_bytes
 from mock_cloud.errors import AttestationRefused, Reason
 from mock_cloud.wire.terminal_text import escape
 
-SCHEMA: Final = "mock-cloud/verdict/1"
+_SCHEMA: Final = "mock-cloud/verdict/1"
 TIER: Final = 1
 REASONS_MAX: Final = 1000
 NOT_PROVEN: Final = (
@@ -54,7 +54,7 @@ class Verdict:
         """Canonical JSON: the same verdict is the same bytes."""
         return json_bytes(
             {
-                "schema": SCHEMA,
+                "schema": _SCHEMA,
                 "tier": TIER,
                 "trusted": self.trusted,
                 "policy": self.policy,

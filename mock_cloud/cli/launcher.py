@@ -69,7 +69,7 @@ def add_parser(verbs: Verbs) -> None:
             action.add_argument("--remote", metavar="NAME", help="with --site: where all builds go")
         action.add_argument("--dry-run", action="store_true", help="only say what would be done")
         _add_configdir(action)
-        action.set_defaults(run=enable if name == "enable" else disable)
+        action.set_defaults(run=_enable if name == "enable" else _disable)
     status = actions.add_parser(
         "status",
         help="what is installed, and whether it works",
@@ -90,7 +90,7 @@ def _add_configdir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def enable(arguments: argparse.Namespace, console: Console) -> int:
+def _enable(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.remote is not None and not arguments.site:
         raise CommandLineError("--remote goes with --site", hint="or set MOCK_REMOTE")
     _check_profile(arguments)
@@ -107,7 +107,7 @@ def enable(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def disable(arguments: argparse.Namespace, console: Console) -> int:
+def _disable(arguments: argparse.Namespace, console: Console) -> int:
     _check_profile(arguments)
     if arguments.site:
         edits = site_way.disable(os.environ, arguments.configdir)

@@ -33,7 +33,7 @@ _OWN = frozenset({"provider", "arches", "image", "arguments", "create"})
 _PUBLIC_KEYS = ("host_key", "host_ca")
 _HOST_KEYS = ("address", "owner", "host_key", "host_ca", "identity", "ssh_config", "capacity")
 
-EPILOG = """\
+_EPILOG = """\
 examples:
   mock-cloud setup cloud                       asks for everything
   mock-cloud setup ec2 --provider ec2 --region eu-central-1 \\
@@ -57,7 +57,7 @@ def add_parser(verbs: Verbs) -> None:
         " known, it is asked for on a terminal, and with it whatever else no option says. Then"
         " credentials, images, sizes, groups and quota are checked with the cloud, and what a node"
         " may cost per hour is said. Exit status 3 if something is wrong.",
-        epilog=EPILOG,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", metavar="NAME", help="the remote's name")

@@ -21,7 +21,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-FILE_MAX_BYTES: Final = 1 << 20
+_FILE_MAX_BYTES: Final = 1 << 20
 
 _TEXT_SHOWN: Final = 300
 _HINT: Final = "mock-cloud-remotes(5) says what may stand there"
@@ -138,8 +138,8 @@ def _read(path: Path) -> str:
         status = path.stat()
         if status.st_mode & stat.S_IWOTH:
             raise ConfigError(f"{path} is writable by everybody", hint=f"chmod o-w {path}")
-        if not stat.S_ISREG(status.st_mode) or status.st_size > FILE_MAX_BYTES:
-            raise ConfigError(f"{path} is not a file of at most {FILE_MAX_BYTES} bytes")
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _FILE_MAX_BYTES:
+            raise ConfigError(f"{path} is not a file of at most {_FILE_MAX_BYTES} bytes")
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error

@@ -22,7 +22,7 @@ DIRECTORY_MAX_BYTES: Final = 256 << 20
 IMAGE_MAX_BYTES: Final = 8 << 30
 """Container images and offline repositories."""
 
-ENTRIES_MAX: Final = 20_000
+_ENTRIES_MAX: Final = 20_000
 
 _SECRET: Final = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY")
 _SECRET_BYTES: Final = 64 << 10
@@ -64,9 +64,9 @@ class Carrier:
                 continue
             total += entry.stat().st_size
             _check_size(total, max_bytes, path, what)
-            if number > ENTRIES_MAX:
+            if number > _ENTRIES_MAX:
                 raise UnsupportedByEngine(
-                    f"{what}: {printable(str(path))} has more than {ENTRIES_MAX} entries",
+                    f"{what}: {printable(str(path))} has more than {_ENTRIES_MAX} entries",
                     hint="name a smaller directory",
                 )
             if not keys_allowed:

@@ -38,7 +38,7 @@ LEFT: Final = frozenset({
 })  # fmt: skip
 """Fields that mean something on this machine only."""
 
-COPYOUT: Final = f"{JOB_DIRECTORY}/copyout"
+_COPYOUT: Final = f"{JOB_DIRECTORY}/copyout"
 """Where mock puts what --copyout copies."""
 
 PACKAGE_MANAGER_MODES: Final = ("pm-cmd", "yum-cmd", "dnf-cmd")
@@ -128,7 +128,7 @@ def _arguments(line: CommandLine, files: list[HostFile], carrier: Carrier) -> It
         yield from line.args[:-1]
         target = _only(files, "copyout")
         # mock distinguishes a directory to copy into from a name to give.
-        yield COPYOUT if target.path.is_dir() else f"{COPYOUT}/{target.name}"
+        yield _COPYOUT if target.path.is_dir() else f"{_COPYOUT}/{target.name}"
     elif line.mode in PACKAGE_MANAGER_MODES:
         yield from _package_manager_words(line, carrier)
     else:

@@ -59,7 +59,7 @@ REMOTE: Final = Group(
     ),
 )
 
-MODES: Final = Group(
+_MODES: Final = Group(
     "modes (default: --rebuild)",
     (
         _mode("--rebuild", "rebuild", "build binary packages from SRPMs"),
@@ -193,7 +193,7 @@ BUILD: Final = Group(
     ),
 )  # fmt: skip
 
-OUTPUT: Final = Group(
+_OUTPUT: Final = Group(
     "output and plugins",
     (
         _flag("--verbose", "verbose", "say more", "-v", const=2),
@@ -208,7 +208,7 @@ OUTPUT: Final = Group(
     ),
 )  # fmt: skip
 
-GROUPS: Final = (REMOTE, MODES, CHROOT, BUILD, CHAIN, OUTPUT)
+GROUPS: Final = (REMOTE, _MODES, CHROOT, BUILD, CHAIN, _OUTPUT)
 
 USAGE: Final = """\
 mock [options] [--rebuild] SRPM…

@@ -105,7 +105,7 @@ def fetch_results(
     total = sum(fetch.file.size_bytes - fetch.offset for fetch in wanted)
     takers = [_Taker(fetch, main.address) for fetch in wanted]
     pieces = (piece for taker in takers for piece in taker.pieces())
-    count = channels_for(total, rtt_s)
+    count = _channels_for(total, rtt_s)
     if count == 1 or not bulk.grown(count):
         _fetch_pieces(lambda: [main], job, pieces, progress)
         return
@@ -116,7 +116,7 @@ def fetch_results(
         raise
 
 
-def channels_for(size_bytes: int, rtt_s: float) -> int:
+def _channels_for(size_bytes: int, rtt_s: float) -> int:
     """How many channels fill the line with their windows. For one, the main channel does."""
     for_line = math.ceil(DOWNLOAD_BYTES_PER_S * rtt_s / WINDOW_MAX_BYTES)
     return max(1, min(for_line, size_bytes // _PIECE_BYTES))

@@ -56,7 +56,7 @@ class MachineOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class _Described:
     """A signed manifest that was written; `table` of the remote's file is to name it."""
 
     manifest: ImageManifest
@@ -64,7 +64,7 @@ class Described:
     table: str
 
 
-def describe_machine(order: MachineOrder, remote: Remote, console: Console) -> Described:
+def describe_machine(order: MachineOrder, remote: Remote, console: Console) -> _Described:
     """Make and sign the manifest of a machine of `remote` that runs.
 
     1. Check what can be checked here. 2. Lease the machine, measure it, and refuse what nobody may
@@ -100,7 +100,7 @@ def describe_machine(order: MachineOrder, remote: Remote, console: Console) -> D
     write_whole(order.output, sign_manifest(manifest, validity, signer))
     hosts, has_nodes = remote.hosts, arch in remote.nodes
     table = f"host.{hosts[0].name}" if hosts else f"node.{arch}" if has_nodes else "attest"
-    return Described(manifest, order.output, table)
+    return _Described(manifest, order.output, table)
 
 
 def _narrowed(remote: Remote, order: MachineOrder) -> tuple[Remote, str]:

@@ -57,7 +57,7 @@ from mock_cloud.wire.layout import MOCK_LIBDIR
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class _Task:
     """One invocation, checked on this machine: what all attempts at it share.
 
     `work` is for `engine`; `program` is this machine's mock, for remotes with another engine.
@@ -118,7 +118,7 @@ def run(
         resultdir = stack.enter_context(open_results(destination))
         resultdir.check_logs(() if destination.packages else find_logs(line))
         stack.enter_context(tidied(state_dir(), configdir, console))
-        task = Task(
+        task = _Task(
             opts, program, engine, work, destination, resultdir, console, on_results, shadow
         )
         plan = Plan(
@@ -136,7 +136,7 @@ def run(
             raise
 
 
-def _try_once(task: Task, attempt: Attempt) -> int:
+def _try_once(task: _Task, attempt: Attempt) -> int:
     """One attempt, with a node, a job and a staging directory of its own."""
     remote = attempt.remote
     engine = choose_engine(remote, task.program, task.console)
@@ -217,7 +217,7 @@ def _explained(leased: LeasedNode) -> Iterator[None]:
         raise
 
 
-def _mirrored(task: Task) -> closing[Mirror]:
+def _mirrored(task: _Task) -> closing[Mirror]:
     is_shell = task.work.line.mode == "shell"
     return closing(Mirror(task.resultdir, task.console, raw=is_shell, shadow=task.shadow))
 

@@ -18,7 +18,7 @@ from typing import Final
 
 from mock_cloud.errors import MockCloudError
 
-Send = Callable[[bytes, bool], None]
+_Send = Callable[[bytes, bool], None]
 Resize = Callable[[int, int], None]
 _PIECE_BYTES: Final = 1 << 16
 
@@ -36,7 +36,7 @@ Switch = Callable[[bool], None]
 
 
 @contextlib.contextmanager
-def passed_on(send: Send, resize: Resize, *, is_terminal: bool) -> Iterator[Switch]:
+def passed_on(send: _Send, resize: Resize, *, is_terminal: bool) -> Iterator[Switch]:
     """Within the block, standard input goes to `send(data, eof)` from a thread of its own.
 
     `is_terminal`: a change of its size goes to `resize(rows, columns)`, and the caller can switch
@@ -59,7 +59,7 @@ def passed_on(send: Send, resize: Resize, *, is_terminal: bool) -> Iterator[Swit
         yield switch
 
 
-def _pump(send: Send, stop: int) -> None:
+def _pump(send: _Send, stop: int) -> None:
     source = sys.stdin.fileno()
     while True:
         ready, _, _ = select.select([source, stop], [], [])

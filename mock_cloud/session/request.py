@@ -223,16 +223,16 @@ def prepare(line: CommandLine, opts: ConfigOpts, engine: Engine) -> Iterator[Wor
         )
 
 
-Order = tuple[EngineConfig | MockOrder, Repositories, tuple[HostFile, ...]]
+_Order = tuple[EngineConfig | MockOrder, Repositories, tuple[HostFile, ...]]
 """For the engine, the repositories it will use, and files that go along."""
 
 
-def _chroot(line: CommandLine, opts: ConfigOpts) -> Order:
+def _chroot(line: CommandLine, opts: ConfigOpts) -> _Order:
     config, keys = engine_config(opts, line)
     return config, repositories_of(config), keys
 
 
-def _mock(line: CommandLine, opts: ConfigOpts, engine: Engine) -> Order:
+def _mock(line: CommandLine, opts: ConfigOpts, engine: Engine) -> _Order:
     carrier = Carrier()
     config = mock_config(opts, line, carrier, code_travels=engine.kit is not None)
     kit = [] if engine.kit is None else [HostFile(KIT_NAME, "kit", engine.kit.path)]

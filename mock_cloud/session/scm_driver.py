@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
-class CommandFailed(Exception):
+class _CommandFailed(Exception):
     """A command that mock's scm module calls: its words, exit status and output."""
 
 
@@ -32,7 +32,7 @@ def do(
     )  # fmt: skip
     if ended.returncode:
         words = ended.stdout.decode(errors="replace").splitlines()
-        raise CommandFailed(shlex.join(command), ended.returncode, words[-5:])
+        raise _CommandFailed(shlex.join(command), ended.returncode, words[-5:])
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
         worker = scm.scmWorker(logging.getLogger(), options, options["macros"])
         worker.get_sources()
         found = worker.prepare_sources()
-    except CommandFailed as error:
+    except _CommandFailed as error:
         answer.write_text(json.dumps(error.args))
         sys.exit(1)
     answer.write_text(json.dumps([str(path) for path in found]))

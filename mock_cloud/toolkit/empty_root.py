@@ -46,7 +46,7 @@ def make_namespaces() -> None:
     syscalls.make_private()
 
 
-def enter(root: str) -> None:
+def _enter(root: str) -> None:
     """Make `root` the only mount there is, but for /proc and /dev/null. OSError."""
     syscalls.bind(root, root)
     syscalls.mount("proc", f"{root}/proc", "proc")
@@ -68,7 +68,7 @@ def main(root: str, command: list[str]) -> int:
     if child == 0:
         try:
             syscalls.die_with_parent()
-            enter(root)
+            _enter(root)
         except OSError as error:
             print(f"no empty root: {error}", file=sys.stderr, flush=True)
             os._exit(UNAVAILABLE)

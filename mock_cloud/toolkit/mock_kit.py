@@ -43,7 +43,7 @@ class MockProgram(NamedTuple):
     python: Path
 
 
-class Probe(TypedDict):
+class _Probe(TypedDict):
     """What mock_probe.py prints. `files`: path in the kit, path here."""
 
     version: str
@@ -91,7 +91,7 @@ def pack_mock(cache_dir: Path, script: Path, python: Path) -> MockKit:
 
 
 def _pack(index: Path, script: Path, python: Path) -> MockKit:
-    probe: Probe = json.loads(_ask(python, script))
+    probe: _Probe = json.loads(_ask(python, script))
     members = {name: Path(path).read_bytes() for name, path in probe["files"]}
     members[_CONSTANTS] += _OWN_PLACE
     with tempfile.TemporaryDirectory(prefix="mock-cloud-kit-") as place:

@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PACKAGE = "mockbuild"
+_PACKAGE = "mockbuild"
 OWN_PLUGIN = "remote.py"
 NODES_OWN = "rpm"
 """Compiled, and has to agree with the node's librpm: each node has its own."""
@@ -41,7 +41,7 @@ def import_mock(script: Path, package: Path) -> None:
     """Import the script, every module of its package and every plugin. ImportError."""
     _load("mock_script", script)
     for path in sorted(package.glob("*.py")):
-        importlib.import_module(PACKAGE if path.stem == "__init__" else f"{PACKAGE}.{path.stem}")
+        importlib.import_module(_PACKAGE if path.stem == "__init__" else f"{_PACKAGE}.{path.stem}")
     for path in sorted((package / "plugins").glob("*.py")):
         if path.name != OWN_PLUGIN:
             try:
@@ -79,7 +79,7 @@ def find_dependencies() -> dict[str, Path]:
     """Name → file or directory of what mock imported beside its own package."""
     found = {}
     for name, file in sorted(foreign_modules().items()):
-        if "." not in name and name not in (PACKAGE, NODES_OWN) and not name.startswith("mock_"):
+        if "." not in name and name not in (_PACKAGE, NODES_OWN) and not name.startswith("mock_"):
             found[name] = file.parent if file.stem == "__init__" else file
     return found
 
@@ -93,10 +93,10 @@ def _is_standard(path: Path) -> bool:
     )
 
 
-def list_files(name: str, path: Path) -> Iterator[tuple[str, str]]:
+def _list_files(name: str, path: Path) -> Iterator[tuple[str, str]]:
     """(name in the kit, path here) of a file or of all that is in a directory, data too.
 
-    `check` tells whether mock can do without what is compiled.
+    `_check` tells whether mock can do without what is compiled.
     """
     if path.is_file():
         if not path.name.endswith(_COMPILED):
@@ -139,19 +139,19 @@ def _top_level(distribution: importlib.metadata.Distribution) -> set[str]:
     return {file.parts[0].partition(".")[0] for file in distribution.files or ()}
 
 
-def describe(script: Path) -> dict[str, Any]:
+def _describe(script: Path) -> dict[str, Any]:
     """Everything the kit has to hold. Keys as in `mock_kit.Probe`. ImportError."""
     forget_foreign()
     sys.path.insert(0, str(script.parent))  # as for any script
     sys.argv[0] = str(script)  # a mock that is not packaged finds itself by it
-    package = Path(importlib.import_module(PACKAGE).__path__[0])
+    package = Path(importlib.import_module(_PACKAGE).__path__[0])
     import_mock(script, package)
-    version: str = sys.modules[f"{PACKAGE}.constants"].VERSION
-    files = list(list_files(PACKAGE, package))
-    files = [pair for pair in files if pair[0] != f"{PACKAGE}/plugins/{OWN_PLUGIN}"]
+    version: str = sys.modules[f"{_PACKAGE}.constants"].VERSION
+    files = list(_list_files(_PACKAGE, package))
+    files = [pair for pair in files if pair[0] != f"{_PACKAGE}/plugins/{OWN_PLUGIN}"]
     modules = find_dependencies()
     for name, path in {**modules, **find_distributions(modules)}.items():
-        files += list_files(name, path)
+        files += _list_files(name, path)
     return {"version": version, "files": [["mock.py", str(script)], *files]}
 
 
@@ -167,7 +167,7 @@ class _NodesOwn(importlib.abc.MetaPathFinder):
         return None
 
 
-def check(kit: Path) -> None:
+def _check(kit: Path) -> None:
     """Import mock from `kit` with nothing beside it but the standard library and rpm.
 
     ImportError names what has no pure form.
@@ -176,7 +176,7 @@ def check(kit: Path) -> None:
     sys.meta_path.append(_NodesOwn(list(sys.path)))
     sys.path[:] = [str(kit), *(entry for entry in sys.path if _is_standard(Path(entry) / "x"))]
     sys.argv[0] = str(kit / "mock.py")
-    import_mock(kit / "mock.py", kit / PACKAGE)
+    import_mock(kit / "mock.py", kit / _PACKAGE)
 
 
 def compile_loaded(kit: Path) -> None:
@@ -196,10 +196,10 @@ def main(script: str, kit: str = "") -> int:
     logging.disable()
     try:
         if kit:
-            check(Path(kit))
+            _check(Path(kit))
             compile_loaded(Path(kit))
         else:
-            json.dump(describe(Path(script)), sys.stdout)
+            json.dump(_describe(Path(script)), sys.stdout)
     except ImportError as error:
         print(f"{error.name or script}: {error}", file=sys.stderr)
         return 1

@@ -203,7 +203,7 @@ def compile_file(source: Path, target: Path, shown: str) -> None:
     )
 
 
-def describe() -> dict[str, Any]:
+def _describe() -> dict[str, Any]:
     """This interpreter. Keys as in `contents.Interpreter`."""
     library = f"{sys.platlibdir}/{Path(sysconfig.get_path('stdlib')).name}"
     return {
@@ -218,7 +218,7 @@ def describe() -> dict[str, Any]:
 
 def main(package: Path, staging: Path, loaded: Path, foreign: Path | None = None) -> dict[str, Any]:
     """Put everything into `staging` and describe it. Keys as in `contents.Probe`."""
-    library: str = describe()["library"]
+    library: str = _describe()["library"]
     path, compiles = own_path(), True
     built_in: Collection[str] = sys.builtin_module_names
     if foreign is not None:
@@ -251,4 +251,4 @@ def main(package: Path, staging: Path, loaded: Path, foreign: Path | None = None
 
 
 if __name__ == "__main__":
-    json.dump(main(*map(Path, sys.argv[1:])) if sys.argv[1:] else describe(), sys.stdout)
+    json.dump(main(*map(Path, sys.argv[1:])) if sys.argv[1:] else _describe(), sys.stdout)

@@ -31,7 +31,7 @@ class FrameError(ValueError):
     """The peer sent something that is not a frame within the bounds."""
 
 
-class Reader(Protocol):
+class _Reader(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
@@ -43,7 +43,7 @@ def encode_frame(header: Header, body: bytes = b"") -> bytes:
     return _LENGTHS.pack(len(text), len(body)) + text + body
 
 
-def read_frame(stream: Reader, *, header_max: int = HEADER_MAX) -> tuple[Header, bytes] | None:
+def read_frame(stream: _Reader, *, header_max: int = HEADER_MAX) -> tuple[Header, bytes] | None:
     """The next frame, or None at a clean end of the stream.
 
     `stream.read(n)` must block until it has n bytes or the stream ends.

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from mock_cloud.wire.decode import Malformed, exactly, matching
 
-SCHEMA: Final = "mock-cloud/install/1"
+_SCHEMA: Final = "mock-cloud/install/1"
 KEYS_MARK: Final = "@GPGKEYS@"
 """Stands in `dnf_conf` for the directory that the keys are written to."""
 
@@ -37,4 +37,4 @@ class InstallOrder:
     keys: dict[_FileName, str] = field(default_factory=dict)
     releasever: str = ""
     only_these: bool = False
-    schema: Annotated[str, exactly(SCHEMA)] = SCHEMA
+    schema: Annotated[str, exactly(_SCHEMA)] = _SCHEMA

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 from mock_cloud.wire.decode import Malformed, decode_bytes, exactly, within
 
-SCHEMA: Final = "mock-cloud/job/1"
+_SCHEMA: Final = "mock-cloud/job/1"
 
 MODES: Final = (
     "init", "clean", "scrub", "rebuild", "buildsrpm", "chain", "installdeps", "install",
@@ -237,7 +237,7 @@ class JobRequest:
     tunnel_port: Annotated[int, within(0, 65535)] = 0
     shadow: ShadowOrder | None = None
     owned: bool = False
-    schema: Annotated[str, exactly(SCHEMA)] = SCHEMA
+    schema: Annotated[str, exactly(_SCHEMA)] = _SCHEMA
 
 
 def parse_request(data: bytes) -> JobRequest:

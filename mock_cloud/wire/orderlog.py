@@ -7,7 +7,7 @@ import os
 import time
 from typing import Final
 
-NAME: Final = "order.log"
+_NAME: Final = "order.log"
 _DETAIL_MAX: Final = 400
 _SHOWN_MAX_BYTES: Final = 1 << 20
 
@@ -17,7 +17,7 @@ class OrderLog:
 
     def __init__(self, workspace: str) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(os.path.join(workspace, NAME), flags, 0o600)
+        self._fd = os.open(os.path.join(workspace, _NAME), flags, 0o600)
         self._start = os.fstat(self._fd).st_size
 
     def write(self, event: str, detail: str = "") -> None:

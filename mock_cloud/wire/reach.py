@@ -14,18 +14,18 @@ ENDS_MAX: Final = 64
 WITHIN_MAX_MS: Final = 10_000
 _HOST_MAX: Final = 253
 
-End = tuple[str, int]
+_End = tuple[str, int]
 """A host and a port."""
 
 
-def parse_ends(ends: list[Any], within_ms: int) -> list[End]:
+def parse_ends(ends: list[Any], within_ms: int) -> list[_End]:
     """The ends of a request, as JSON has them. ValueError, also for too much time."""
     if len(ends) > ENDS_MAX or not 1 <= within_ms <= WITHIN_MAX_MS:
         raise ValueError("too many ends, or too much time for them")
     return [_parse_end(one) for one in ends]
 
 
-def _parse_end(raw: Any) -> End:
+def _parse_end(raw: Any) -> _End:
     if isinstance(raw, list) and len(raw) == 2:
         host, port = raw
         is_host = isinstance(host, str) and 0 < len(host) <= _HOST_MAX
@@ -34,14 +34,14 @@ def _parse_end(raw: Any) -> End:
     raise ValueError("an end is a host and a port")
 
 
-def find_reached(ends: Sequence[End], within_s: float) -> list[bool]:
+def find_reached(ends: Sequence[_End], within_s: float) -> list[bool]:
     """For each end whether it was reached, each `ENDS_MAX` of them within so many seconds.
 
     A look-up of names that hangs is left behind: it can't be called off.
     """
-    reached: set[End] = set()
+    reached: set[_End] = set()
 
-    def look(end: End) -> None:
+    def look(end: _End) -> None:
         try:
             socket.create_connection(end, within_s).close()
         except (OSError, UnicodeError):  # a name that is no name is not reached either

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 RECORD_MAX: Final = 1 << 20
 """Bytes of a record; the most that a process with many mappings takes is far below it."""
-TEXT_MAX: Final = 256 << 20
+_TEXT_MAX: Final = 256 << 20
 """Bytes of all records: a million files of 200 bytes each, and what runs."""
 PACKED_MAX: Final = 32 << 20
 """Bytes of the same once packed: half of it are digests, which nothing makes shorter."""
@@ -92,7 +92,7 @@ def unpack(pieces: Iterable[bytes]) -> Iterator[bytes]:
                 raise RecordError("not gzip data") from error
             data, is_full = inflate.unconsumed_tail, len(chunk) == _CHUNK_BYTES
             size += len(chunk)
-            if size > TEXT_MAX or packed > PACKED_MAX:
+            if size > _TEXT_MAX or packed > PACKED_MAX:
                 raise RecordError("too large")
             if inflate.unused_data:
                 raise RecordError("there is more after its end")

@@ -20,7 +20,7 @@ from mock_cloud.wire.job_request import RESULT_DEPTH_MAX, RESULT_NAME_MAX
 _LIMITS: Final = Limits(text=4096, items=100_000, surrogates=False)
 _RAN_MAX: Final = 4096
 
-Size = Annotated[int, within(0, 1 << 50)]
+_Size = Annotated[int, within(0, 1 << 50)]
 ExitStatus = Annotated[int, within(0, 255)]
 Range = tuple[int, int]
 """Bytes from the first offset up to, and without, the second."""
@@ -62,10 +62,10 @@ class Hello:
 
     version: str
     toolkit: str
-    pid: Size
+    pid: _Size
     python: str
     uname: tuple[str, ...]
-    cpus: Size
+    cpus: _Size
     clock: Annotated[float, within(0, 1 << 40)]
     boot_id: str
 
@@ -74,8 +74,8 @@ class Hello:
 class Reloaded:
     """The answer to ``reload``, see `model.SshdReload`."""
 
-    listener: Size | None
-    since: Size
+    listener: _Size | None
+    since: _Size
     ran: Annotated[tuple[tuple[str, tuple[str, ...]], ...], at_most(_RAN_MAX)]
 
 
@@ -99,7 +99,7 @@ class ResultFile:
     """One result: a relative path of plain parts, size, sha256 (hex), permission bits."""
 
     name: ResultName
-    size_bytes: Size = field(metadata={"json": "size"})
+    size_bytes: _Size = field(metadata={"json": "size"})
     sha256: Sha256
     mode: Annotated[int, within(0, 0o7777)]
 

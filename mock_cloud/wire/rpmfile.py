@@ -34,7 +34,7 @@ _SENSE_RPMLIB: Final = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
-class PackageFile:
+class _PackageFile:
     """A package file: its two headers, split, and where in the file they and the payload start.
 
     `bare` says that the payload is not compressed.
@@ -69,7 +69,7 @@ class PackageFile:
         return self.header_at + sizes[0] if sizes else None
 
 
-def read_file(stream: BinaryIO) -> PackageFile:
+def read_file(stream: BinaryIO) -> _PackageFile:
     """The package file at the start of `stream`, read up to its payload.
 
     Raises HeaderError for what is none, or ends before its payload; OSError.
@@ -87,7 +87,7 @@ def read_file(stream: BinaryIO) -> PackageFile:
     region = (blob.region_entries, blob.region_bytes)
     if blob.region_entries and region != (len(blob.index), len(blob.data)):
         raise HeaderError("its header has more than its region")
-    return PackageFile(
+    return _PackageFile(
         _split_as(signature, Tag.HEADERSIGNATURES), blob, header_at, payload_at, bare
     )
 

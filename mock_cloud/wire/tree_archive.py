@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Final, NamedTuple
 
-MAGIC: Final = b"mock-cloud tree 1\n"
+_MAGIC: Final = b"mock-cloud tree 1\n"
 CHUNK_MAX_BYTES: Final = 1 << 20
 NAME_MAX_BYTES: Final = 255
 """NAME_MAX of linux/limits.h."""
@@ -108,7 +108,7 @@ class Reader:
         self._in_file = False
 
     def __iter__(self) -> Iterator[Member]:
-        if self._exactly(len(MAGIC)) != MAGIC:
+        if self._exactly(len(_MAGIC)) != _MAGIC:
             raise TreeError("it does not begin as a tree does")
         depth = count = 0
         while True:
@@ -195,7 +195,7 @@ class Writer:
         self._find_owner = find_owner or (lambda _: 0)
         self._find_blob = find_blob or (lambda *_: None)
         self._depth = self._count = 0
-        stream.write(MAGIC)
+        stream.write(_MAGIC)
 
     def add(
         self,

@@ -15,7 +15,7 @@ from mock_cloud.agent.engine.errors import Cancelled, EngineError, UsageError
 from mock_cloud.wire.rpmfile import read_package, requirements
 from mock_cloud.wire.rpmheader import HeaderError
 
-VERSION: Final = "0.1.0"
+_VERSION: Final = "0.1.0"
 _QUIET_MODES: Final = ("shell",)
 _SCRUBBED: Final = {
     "all": "everything",
@@ -28,7 +28,7 @@ def perform(job: Job, buildroot: Buildroot) -> int:
     """Do what the request's mode says; mock's exit code. Raises EngineError."""
     mode = _MODES[job.request.mode]
     if job.request.mode not in _QUIET_MODES:
-        job.logs.open(job.results, VERSION)
+        job.logs.open(job.results, _VERSION)
     with job.logs.state("run"):
         buildroot.open()
         try:

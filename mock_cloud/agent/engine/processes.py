@@ -23,7 +23,7 @@ from mock_cloud.agent.engine import jail
 from mock_cloud.agent.engine.errors import BuildTimeout, EngineError, NotExecutable
 from mock_cloud.wire import syscalls
 
-Sink = Callable[[bytes], None]
+_Sink = Callable[[bytes], None]
 
 _UMASK: Final = 0o022
 _CHUNK: Final = 1 << 16
@@ -126,7 +126,7 @@ def pretty(argv: Sequence[str]) -> str:
     return shlex.join(argv)
 
 
-def run(argv: Sequence[str], place: Place, sink: Sink, *, timeout_s: float = 0.0) -> int:
+def run(argv: Sequence[str], place: Place, sink: _Sink, *, timeout_s: float = 0.0) -> int:
     """Run `argv`, hand stdout and stderr (one stream) to `sink`, return the exit status.
 
     A signal gives 256 - its number, which mock's exit with -N comes to. What the command left
@@ -165,7 +165,7 @@ def capture(argv: Sequence[str], place: Place, *, timeout_s: float = 0.0) -> tup
     return code, b"".join(parts)
 
 
-def _pump(child: subprocess.Popen[bytes], output: int, sink: Sink, timeout_s: float) -> bool:
+def _pump(child: subprocess.Popen[bytes], output: int, sink: _Sink, timeout_s: float) -> bool:
     """Pass output on until its end or the child's. False when `timeout_s` passed first."""
     deadline = time.monotonic() + timeout_s if timeout_s else float("inf")
     while True:
@@ -191,7 +191,7 @@ def _await_end(child: subprocess.Popen[bytes], deadline: float) -> bool:
     return True
 
 
-def _drain(output: int, sink: Sink) -> None:
+def _drain(output: int, sink: _Sink) -> None:
     os.set_blocking(output, False)
     with contextlib.suppress(BlockingIOError):
         while data := os.read(output, _CHUNK):

@@ -29,14 +29,14 @@ _CHUNK: Final = 1 << 16
 _LOOK_EVERY_S: Final = 0.5
 _SHORT_S: Final = 60.0
 
-Sink = Callable[[bytes], None]
+_Sink = Callable[[bytes], None]
 
 
 class InstallError(Exception):
     """Nothing could be installed; the message says why."""
 
 
-def install(order: InstallOrder, scratch: str, sink: Sink, stopped: threading.Event) -> int:
+def install(order: InstallOrder, scratch: str, sink: _Sink, stopped: threading.Event) -> int:
     """Run dnf; what it prints goes to `sink`. dnf's exit status.
 
     `scratch` is a directory of our own that is made, and gone afterwards: dnf's cache and logs
@@ -94,7 +94,7 @@ def _directory(path: str) -> Iterator[None]:
 
 
 def _run(
-    argv: Sequence[str], environment: dict[str, str], sink: Sink, stopped: threading.Event
+    argv: Sequence[str], environment: dict[str, str], sink: _Sink, stopped: threading.Event
 ) -> int:
     child = subprocess.Popen(
         list(argv),

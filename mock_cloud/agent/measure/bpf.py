@@ -27,11 +27,11 @@ _INFO_BYTES: Final = 80  # up to the end of `name`
 _INFO: Final = struct.Struct("=II8s48x16s")
 _PROGRAMS_MAX: Final = 65536
 
-Program = tuple[int, int, str, str]
+_Program = tuple[int, int, str, str]
 """Id, type, name, tag (hex)."""
 
 
-def list_programs() -> list[Program] | None:
+def list_programs() -> list[_Program] | None:
     """All loaded programs; None where the kernel has no bpf(2) or does not let us ask."""
     try:
         return list(_programs())
@@ -39,7 +39,7 @@ def list_programs() -> list[Program] | None:
         return None
 
 
-def _programs() -> Iterator[Program]:
+def _programs() -> Iterator[_Program]:
     number = 0
     for _ in range(_PROGRAMS_MAX):
         following = ctypes.create_string_buffer(struct.pack("=III", number, 0, 0), 12)
@@ -52,7 +52,7 @@ def _programs() -> Iterator[Program]:
             yield _program(number)
 
 
-def _program(number: int) -> Program:
+def _program(number: int) -> _Program:
     fd = _bpf(
         _PROG_GET_FD_BY_ID, ctypes.create_string_buffer(struct.pack("=III", number, 0, 0), 12)
     )

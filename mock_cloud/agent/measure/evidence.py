@@ -16,7 +16,7 @@ from mock_cloud.agent.measure import headers, pool, tree, walk
 from mock_cloud.agent.measure.live import LiveFacts, measure_live
 from mock_cloud.wire.records import encode_records, encode_rows
 
-SCHEMA: Final = "mock-cloud/evidence/2"
+_SCHEMA: Final = "mock-cloud/evidence/2"
 
 
 def measure(
@@ -43,7 +43,7 @@ def measure(
     )
     unreadable = list(files.unreadable)
     facts: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": _SCHEMA,
         "nonce": nonce,
         "clock": int(time.time()),
         "boot_id": _boot_id(),

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-TEXT_MAX: Final = 4 << 20
+_TEXT_MAX: Final = 4 << 20
 _DELETED: Final = " (deleted)"
 _KTHREAD_FLAG: Final = 0x00200000  # PF_KTHREAD, linux/sched.h
 _KERNEL_CODE: Final = frozenset({"[vdso]", "[vsyscall]"})
@@ -20,7 +20,7 @@ _MAP: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class _Status:
     """What /proc/PID/status says; ids are the effective ones, `caps` the effective set (hex)."""
 
     tgid: int
@@ -60,14 +60,14 @@ class Mapping:
         return not self.is_file or (self.deleted and self.path.startswith(_NAMELESS))
 
 
-def parse_status(text: bytes) -> Status:
+def parse_status(text: bytes) -> _Status:
     """`text` of /proc/PID/status. ValueError, KeyError on anything else."""
     words = {}
     for line in text.split(b"\n"):
         name, separator, value = line.partition(b":\t")
         if separator:
             words[name] = value.decode(errors="replace").split()
-    return Status(
+    return _Status(
         tgid=int(words[b"Tgid"][0]),
         ppid=int(words[b"PPid"][0]),
         uid=int(words[b"Uid"][1]),
@@ -129,7 +129,7 @@ def split_words(text: bytes) -> list[str]:
     return words[:-1] if words[-1] == "" else words
 
 
-def read_bounded(path: str, limit_bytes: int = TEXT_MAX) -> bytes:
+def read_bounded(path: str, limit_bytes: int = _TEXT_MAX) -> bytes:
     """The contents of a /proc or /sys file, at most `limit_bytes`. OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

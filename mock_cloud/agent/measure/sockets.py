@@ -30,7 +30,7 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class _Connection:
     """One connected socket and its other end. Addresses are numeric text."""
 
     protocol: str
@@ -51,13 +51,13 @@ def parse_table(protocol: str, text: str) -> list[Listener]:
     ]
 
 
-def parse_connections(protocol: str, text: str) -> list[Connection]:
+def parse_connections(protocol: str, text: str) -> list[_Connection]:
     """The connected sockets in `text` (/proc/net/PROTOCOL) that something holds. ValueError.
 
     One that nobody has accepted yet, or whose last holder has gone, has no inode.
     """
     return [
-        Connection(protocol, *_end(words[1]), *_end(words[2]), int(words[9]))
+        _Connection(protocol, *_end(words[1]), *_end(words[2]), int(words[9]))
         for words in _rows(protocol, text)
         if int(words[3], 16) not in (_LISTEN, _CLOSE, _TIME_WAIT) and int(words[9])
     ]

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from mock_cloud.errors import ConfigError
 
-FILE_MAX_BYTES: Final = 1 << 20
+_FILE_MAX_BYTES: Final = 1 << 20
 
 _SUFFIXES: Final = (".yaml", ".yml")
 _SITE: Final = Path("/etc/openstack")
@@ -98,8 +98,8 @@ def _clouds(path: Path) -> dict[str, Mapping[str, object]]:
     import yaml  # only who has such a file pays for it
 
     try:
-        if path.stat().st_size > FILE_MAX_BYTES:
-            raise ConfigError(f"{path} is larger than {FILE_MAX_BYTES} bytes")
+        if path.stat().st_size > _FILE_MAX_BYTES:
+            raise ConfigError(f"{path} is larger than {_FILE_MAX_BYTES} bytes")
         raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error

@@ -57,7 +57,7 @@ class ImageFacts:
     volumes: Mapping[str, str]
 
 
-def find(element: ET.Element, path: str) -> ET.Element | None:
+def _find(element: ET.Element, path: str) -> ET.Element | None:
     """The first element at `path` (``a/b``), whatever its name space."""
     found: ET.Element | None = element
     for word in path.split("/"):
@@ -69,13 +69,13 @@ def find(element: ET.Element, path: str) -> ET.Element | None:
 
 def text_at(element: ET.Element, path: str) -> str:
     """The text at `path`; empty if there is none."""
-    found = find(element, path)
+    found = _find(element, path)
     return "" if found is None or found.text is None else found.text.strip()
 
 
 def items_at(element: ET.Element, path: str) -> Iterator[ET.Element]:
     """The ``item`` elements of the set at `path`; none if there is no such set."""
-    found = find(element, path)
+    found = _find(element, path)
     if found is not None:
         yield from (child for child in found if _name(child) == "item")
 
@@ -124,7 +124,7 @@ def parse_image(answer: ET.Element) -> ImageFacts | None:
     volumes = {
         text_at(mapping, "deviceName"): text_at(mapping, "ebs/volumeSize")
         for mapping in items_at(item, "blockDeviceMapping")
-        if find(mapping, "ebs") is not None and text_at(mapping, "deviceName")
+        if _find(mapping, "ebs") is not None and text_at(mapping, "deviceName")
     }
     return ImageFacts(text_at(item, "architecture"), text_at(item, "rootDeviceName"), volumes)
 
@@ -132,7 +132,7 @@ def parse_image(answer: ET.Element) -> ImageFacts | None:
 def parse_error(body: str) -> str:
     """``CODE: message`` of an error's body; empty if it is none of the API's."""
     try:
-        error = find(ET.fromstring(body), "Errors/Error")  # noqa: S314 (expat ≥ 2.4.1 bounds it)
+        error = _find(ET.fromstring(body), "Errors/Error")  # noqa: S314 (expat ≥ 2.4.1 bounds it)
     except (ET.ParseError, LookupError, ValueError):  # an encoding that it names, but nobody knows
         return ""
     code = "" if error is None else text_at(error, "Code")

@@ -32,7 +32,7 @@ from mock_cloud.cloud.findings import Finding, look
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 from mock_cloud.settings import LibcloudSettings, Reach, Remote
 
-NAME: Final = "libcloud"
+_NAME: Final = "libcloud"
 
 _STATES: Final = {
     "running": InstanceState.RUNNING,
@@ -50,7 +50,7 @@ _STATES: Final = {
 _USABLE: Final = (InstanceState.PENDING, InstanceState.RUNNING)
 
 
-class NotThere(CloudError):
+class _NotThere(CloudError):
     """The API does not know what it was asked about."""
 
 
@@ -135,7 +135,7 @@ class LibcloudApi:
 
     def terminate(self, handle: str) -> None:
         """See `CloudApi.terminate`."""
-        with suppress(NotThere):
+        with suppress(_NotThere):
             self.calls.end(f"destroy node {handle}", lambda: self._destroy(handle))
 
     def remove(self, leftover: Leftover) -> None:
@@ -203,7 +203,7 @@ class LibcloudApi:
 
         try:
             return self._find_image(wanted)
-        except NotThere:
+        except _NotThere:
             return NodeImage(wanted, wanted, self._driver.library)
 
     def _find_image(self, wanted: str) -> Any:
@@ -268,7 +268,7 @@ def _judge_for(service: str, source: str) -> Judge:
         if diagnosis.trouble is Trouble.REFUSED and "quota" in lowered:
             return QuotaReached(f"{service}: {diagnosis.text}")
         if diagnosis.status == 404:
-            return NotThere(f"{service}: {diagnosis.text}")
+            return _NotThere(f"{service}: {diagnosis.text}")
         if any(word in lowered for word in ("capacity", "no valid host", "out of stock")):
             return NoCapacity(f"{service}: {diagnosis.text}")
         return diagnosis.trouble

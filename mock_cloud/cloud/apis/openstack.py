@@ -41,7 +41,7 @@ from mock_cloud.settings import NodeSettings, OpenStackSettings, Remote
 _CONSOLE_LINES: Final = 200
 _USABLE: Final = (InstanceState.PENDING, InstanceState.RUNNING)
 
-Connect = Callable[[str], Any]
+_Connect = Callable[[str], Any]
 """Makes libcloud's connection to a service: ``compute`` or ``network``."""
 
 
@@ -55,7 +55,7 @@ class OpenStackApi:
         self,
         calls: Calls,
         judge: Judge,
-        connect: Connect,
+        connect: _Connect,
         nodes: Mapping[str, NodeSettings],
         placement: OpenStackSettings,
     ) -> None:

@@ -32,14 +32,14 @@ _PAGES_MAX: Final = 200
 _STOP_TIMEOUT_S: Final = 120.0
 _LOOK_EVERY_S: Final = 1.0
 
-Connect = Callable[[str], Any]
+_Connect = Callable[[str], Any]
 """libcloud's connection to a service: ``compute`` or ``image``."""
 
 
 class OpenStackImages:
     """See `ImageStore`."""
 
-    def __init__(self, calls: Calls, connect: Connect) -> None:
+    def __init__(self, calls: Calls, connect: _Connect) -> None:
         self._calls = calls
         self._connect = connect
         self.service = calls.service

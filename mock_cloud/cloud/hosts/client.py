@@ -25,7 +25,7 @@ from mock_cloud.process import CommandFailed, Ended, converse
 from mock_cloud.settings import HostSettings
 from mock_cloud.wire.terminal_text import clean
 
-CALL_TIMEOUT_S: Final = 30.0
+_CALL_TIMEOUT_S: Final = 30.0
 WIPE_TIMEOUT_S: Final = 300.0
 """For what may remove chroots. A frozen machine is noticed sooner, by ServerAliveInterval."""
 
@@ -70,7 +70,7 @@ def ask(
     script: str,
     *words: str,
     hops: Sequence[Hop] = (),
-    timeout_s: float = CALL_TIMEOUT_S,
+    timeout_s: float = _CALL_TIMEOUT_S,
 ) -> Answer:
     """Run `script` on the host; its answer. HostKeyMismatch, HostUnusable.
 
@@ -160,7 +160,7 @@ def _fetch_certificate(host: HostSettings, route: Route) -> str:
         ]
         argv = ["ssh", "-F", "none", "-T", *_options(options), *_way(address), "--", address.host]
         try:
-            ended = converse(argv, timeout_s=CALL_TIMEOUT_S, output_max_bytes=ANSWER_MAX_BYTES)
+            ended = converse(argv, timeout_s=_CALL_TIMEOUT_S, output_max_bytes=ANSWER_MAX_BYTES)
         except CommandFailed as error:
             raise HostUnusable(f"{address}: {error.status}") from error
         with contextlib.suppress(FileNotFoundError):

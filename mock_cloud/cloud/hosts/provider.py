@@ -43,7 +43,7 @@ from mock_cloud.errors import (
 from mock_cloud.model import NodeAddress
 from mock_cloud.settings import HostSettings
 
-NAME: Final = "ssh"
+_NAME: Final = "ssh"
 _ASKED_AT_ONCE: Final = 16
 _FORGOTTEN_S: Final = 3600.0
 
@@ -197,7 +197,7 @@ class HostsProvider:
 
     def _leased_places(self) -> Iterable[Place]:
         for lease in Journal(self._state_dir).leases():
-            if lease.provider == NAME:
+            if lease.provider == _NAME:
                 yield from parse_handle(lease.handle).places
 
 

@@ -51,7 +51,7 @@ from mock_cloud.settings import LocalSettings
 from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.json_strict import load_json
 
-NAME: Final = "local"
+_NAME: Final = "local"
 
 _USER: Final = "root"
 _SSH_PORT: Final = 22

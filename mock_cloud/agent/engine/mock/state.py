@@ -73,7 +73,7 @@ class MockState:
         The group `gid` may write there, as mock's package has it. A chroot that the other
         engine made is removed: one name is one chroot. RootLocked if another job has it.
         """
-        sweep(self._job_id, self._store, but=self.chroot.name)
+        _sweep(self._job_id, self._store, but=self.chroot.name)
         self.chroot.lock()
         self._is_taken = True
         self.chroot.delete()
@@ -165,7 +165,7 @@ def _has_content(directory: str) -> bool:
         return False
 
 
-def sweep(job_id: str, store: layers.LayerStore, *, but: str) -> None:
+def _sweep(job_id: str, store: layers.LayerStore, *, but: str) -> None:
     """Remove trees that nobody vouches for, of chroots that no job works in.
 
     Not of the chroot `but`: closing a file gives up this process's lock on it (fcntl(2)).
