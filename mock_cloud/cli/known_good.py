@@ -22,7 +22,7 @@ from mock_cloud.model import utc_text
 from mock_cloud.session.adopting import MachineOrder, describe_machine
 from mock_cloud.session.baking import make_signed_manifest
 from mock_cloud.session.console import Console
-from mock_cloud.session.known_good import read_file, read_public_key
+from mock_cloud.session.known_good import read_file, read_package_keys, read_public_key
 from mock_cloud.session.seen_manifests import SeenManifests
 from mock_cloud.session.signing import next_validity, read_signer, tell_threshold, write_whole
 from mock_cloud.session.state import state_dir
@@ -96,7 +96,7 @@ def _make(arguments: argparse.Namespace, console: Console) -> int:
     signer, seen = read_signer(arguments.sign_key), SeenManifests(state_dir())
     manifest, envelope = make_signed_manifest(
         arguments.root,
-        [read_file(path, "the package key") for path in arguments.package_key],
+        read_package_keys(arguments.package_key),
         signer,
         name=arguments.name or arguments.root.resolve().name,
         validity=lambda made: next_validity(seen, signer, made.name, made.arch, arguments.expires),

@@ -79,7 +79,7 @@ def describe_machine(order: MachineOrder, remote: Remote, console: Console) -> _
     check_signer(remote, order.sign_key, signer)
     if not os.access(order.output.parent, os.W_OK):
         raise InputError(f"{order.output.parent} is no directory that can be written to")
-    keys = read_package_keys(remote.attest)
+    keys = read_package_keys(remote.attest.package_keys)
     site = Site.of_user(console, remote, arch)
     name = order.name or order.host or (remote.hosts or (remote,))[0].name
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

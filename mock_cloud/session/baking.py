@@ -18,12 +18,13 @@ from mock_cloud.attest.validity import Validity, sign_manifest
 from mock_cloud.errors import ConfigError
 from mock_cloud.session.attesting import SKIP
 from mock_cloud.session.known_good import read_file
+from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.wire.records import pack
 
 
 def make_signed_manifest(
     root: Path,
-    package_keys: Sequence[bytes],
+    package_keys: PackageKeys | Sequence[bytes],
     signer: Signer,
     *,
     name: str,
@@ -35,7 +36,7 @@ def make_signed_manifest(
     `adjust` may add to what an image with sshd and nothing else is signed for; `validity` says for
     how long.
 
-    `package_keys` are armoured certificates.
+    `package_keys` may be armoured certificates.
     ConfigError for what cannot be read, AttestationRefused for a package that is not signed.
     """
     try:

@@ -111,7 +111,7 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
     _check_names(order)
     remote = _with_one_image(remote, order.arch)
     base = _read_base(remote, order)
-    keys = read_package_keys(remote.attest)
+    keys = read_package_keys(remote.attest.package_keys)
     site = Site.of_user(console, remote, order.arch)
     seen = SeenManifests(site.archive.state_dir)
     for removed in remove_abandoned(site.archive.state_dir, store):

@@ -8,7 +8,7 @@ was seen.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,10 @@ from mock_cloud.errors import ConfigError
 from mock_cloud.model import DAY_S, HostKey, utc_text
 from mock_cloud.session.seen_manifests import SeenManifests
 from mock_cloud.session.state import state_dir
-from mock_cloud.settings import AttestSettings, Remote
+from mock_cloud.settings import Remote
 from mock_cloud.signed.keys import PackageKeys
 
 REVOCATION_SUFFIX: Final = ".revocation"
-_HINT_KEY: Final = "it is what gpg --armor --export prints"
 _MAKERS: Final = {
     "the manifest": "mock-cloud image bake or mock-cloud known-good make writes it",
     "the manifest key": "it is the .pub beside the private key that signs: ssh-keygen -t ed25519",
@@ -65,7 +64,7 @@ class KnownGoods:
         paths = set(self._of_host.values()) or {self._default}
         named = [_named(remote, path) for path in paths]
         reader = ManifestReader(remote, state_dir(), remember=remember)
-        keys = read_package_keys(remote.attest)
+        keys = read_package_keys(remote.attest.package_keys)
         self.signed = {path: reader.read(path) for path in named}
         self._sets: dict[Path | None, KnownGood] = {
             path: KnownGood(one.manifest, keys) for path, one in self.signed.items()
@@ -181,18 +180,10 @@ def expiry_text(signed: SignedManifest, now_unix: float) -> str:
     return f"expires at {utc_text(signed.validity.expires_unix)}, in {left}"
 
 
-def read_package_keys(settings: AttestSettings) -> PackageKeys:
-    """The pinned certificates of `settings`. ConfigError."""
-    return PackageKeys.parse([_read_package_key(name) for name in settings.package_keys])
-
-
-def _read_package_key(path: Path) -> bytes:
-    data = read_file(path, "the package key")
-    try:
-        PackageKeys.parse([data])  # alone, so that a message can name the file
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error.message}", hint=error.hint or _HINT_KEY) from error
-    return data
+def read_package_keys(paths: Sequence[Path]) -> PackageKeys:
+    """The pinned certificates in the files at `paths`. ConfigError that names a file."""
+    found = [read_file(path, "the package key") for path in paths]
+    return PackageKeys.parse(found, [str(path) for path in paths])
 
 
 def read_public_key(path: Path) -> HostKey:

@@ -1,20 +1,41 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Pinned OpenPGP certificates, and the signatures they made over RPM headers."""
+"""Pinned OpenPGP certificates, and the signatures they made over RPM headers.
+
+Whoever pins a file pins the key in it: no self-signature has to vouch for a primary key, as for
+rpm. Its self-signatures say until when it is valid, that it is revoked, and which subkeys sign.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
-
-from pysequoia import Cert, Sig, verify
-from pysequoia.packet import SignatureType
+from typing import Final
 
 from mock_cloud.errors import ConfigError
+from mock_cloud.model import utc_text
+from mock_cloud.signed.cleartext import read_message
 from mock_cloud.signed.header import SignedHeader
+from mock_cloud.signed.openpgp import (
+    STRONG,
+    WITH_SHA1,
+    Key,
+    Kind,
+    OpenPgpError,
+    Signature,
+    Tag,
+    parse_key,
+    parse_signature,
+    read_armour,
+    read_packets,
+    verify,
+)
 
-_CERTIFICATES_MAX_BYTES = 4 << 20
+_CERTIFICATES_MAX_BYTES: Final = 4 << 20
+_HINT_RENEW: Final = "get the distribution's present key, and pin that one"
+_HINT_KEYS: Final = "package_keys wants files like RPM-GPG-KEY-*"
+_CERTIFICATIONS: Final = (*range(Kind.CERTIFICATION, Kind.CERTIFICATION + 4), Kind.DIRECT_KEY)
 
 
 class UnsignedError(ValueError):
@@ -22,37 +43,76 @@ class UnsignedError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class PinnedKey:
+    """A key or subkey that may have signed; `certificate` is its primary key's fingerprint.
+
+    `expires` is Unix time, 0 for never; `refused` says why it may not, if it may not.
+    """
+
+    key: Key = field(repr=False)
+    certificate: str
+    expires: int
+    refused: str
+
+    def why_not(self, now: float) -> str:
+        """Why it verifies nothing `now`; empty if it does."""
+        if not self.refused and 0 < self.expires <= now:
+            return f"expired at {utc_text(self.expires)}"
+        return self.refused
+
+
+@dataclass(frozen=True, slots=True)
 class PackageKeys:
     """Certificates, one of which must have signed each RPM header.
 
-    `fingerprint` names the set: what was checked with another set must be checked again.
+    `certificates` are fingerprints of primary keys. `fingerprint` names the set: what was checked
+    with another set must be checked again.
     """
 
-    certificates: tuple[Cert, ...] = field(repr=False)
+    certificates: tuple[str, ...]
+    pinned: tuple[PinnedKey, ...] = field(repr=False)
     fingerprint: str
 
     @classmethod
-    def parse(cls, armoured: Sequence[bytes]) -> PackageKeys:
+    def parse(
+        cls, armoured: Sequence[bytes], names: Sequence[str] = (), *, any_will_do: bool = False
+    ) -> PackageKeys:
         """From armoured or binary certificates, several in one file too. ConfigError.
 
-        An empty set is refused, as are revoked certificates and secret keys.
+        What several files say of one key counts together. A file of which no key can verify
+        anything is refused, by its name if there are `names`, unless another one can and
+        `any_will_do`; so is one with a secret key, and an empty set.
         """
-        found: dict[str, Cert] = {}
-        for data in armoured:
-            for cert in _split(data):
-                if cert.is_revoked:
-                    raise ConfigError(
-                        f"package key {cert.fingerprint} is revoked",
-                        hint="package_keys wants certificates in force",
-                    )
-                found[cert.fingerprint] = cert
-        if not found:
+        labels = tuple(f"{name}: " for name in names) or ("",) * len(armoured)
+        files: list[tuple[str, list[_Certificate]]] = []
+        refused: list[ConfigError] = []
+        for data, label in zip(armoured, labels, strict=True):
+            try:
+                files.append((label, _read_file(data, label)))
+            except ConfigError as error:
+                refused.append(error)
+        merged: dict[str, _Certificate] = {}
+        for certificate in (one for _, file in files for one in file):
+            merged.setdefault(certificate.fingerprint, certificate).add(certificate)
+        pinned = {name: tuple(one.keys()) for name, one in sorted(merged.items())}
+        now = time.time()
+        for label, file in files:
+            keys = [key for one in file for key in pinned[one.fingerprint]]
+            if all(key.why_not(now) for key in keys):
+                refused.append(_useless(keys[0], label, now))
+        if refused and not (any_will_do and len(refused) < len(armoured)):
+            raise refused[0]
+        if not pinned:
             raise ConfigError(
                 "no package key: nothing could have signed the packages",
                 hint="name the distribution's public key in [attest] package_keys",
             )
-        names = "\n".join(f"{name} {_digest(cert)}" for name, cert in sorted(found.items()))
-        return cls(tuple(found.values()), hashlib.sha256(names.encode()).hexdigest())
+        told = "\n".join(one.digest() for _, one in sorted(merged.items()))
+        return cls(
+            tuple(pinned),
+            tuple(key for keys in pinned.values() for key in keys),
+            hashlib.sha256(told.encode()).hexdigest(),
+        )
 
     def verify(self, header: SignedHeader) -> str:
         """The fingerprint of the pinned certificate that signed `header`. UnsignedError.
@@ -60,18 +120,7 @@ class PackageKeys:
         Only binary-document signatures count: a text signature would also fit the same
         bytes with other line ends.
         """
-        why, made = "no signature", None
-        for packet in header.signatures:
-            try:
-                signature = Sig.from_bytes(packet)
-                made = signature.created
-                if signature.signature_type != SignatureType.Binary:
-                    raise UnsignedError("not a binary-document signature")
-                done = verify(bytes=header.signed, store=self._store, signature=signature)
-                return str(done.valid_sigs[0].certificate)
-            except (RuntimeError, UnsignedError) as error:
-                why = str(error).partition("\n")[0]
-        raise UnsignedError(_of_the_future(made) or why)
+        return self._verify(header.signatures, header.signed, Kind.BINARY)
 
     def verify_message(self, message: bytes) -> tuple[str, bytes]:
         """The signing certificate's fingerprint, and the text that it signed. UnsignedError.
@@ -80,38 +129,242 @@ class PackageKeys:
         signed text is not returned.
         """
         try:
-            done = verify(bytes=message, store=self._store)
-        except RuntimeError as error:
-            raise UnsignedError(str(error).partition("\n")[0]) from error
-        return str(done.valid_sigs[0].certificate), done.bytes or b""
+            text, signatures = read_message(message)
+        except OpenPgpError as error:
+            raise UnsignedError(str(error)) from error
+        return self._verify([signatures], text.replace(b"\n", b"\r\n"), Kind.TEXT), text
 
-    def _store(self, key_ids: list[str]) -> list[Cert]:
-        return list(self.certificates)
+    def _verify(self, signatures: Sequence[bytes], data: bytes, kind: Kind) -> str:
+        """The certificate of the first signature that is good. UnsignedError."""
+        now, why = time.time(), ""
+        for packets in signatures:
+            try:
+                for body in _signature_bodies(packets):
+                    try:
+                        return self._verify_one(parse_signature(body), data, kind, now)
+                    except (OpenPgpError, UnsignedError) as error:
+                        why = _plainer(why, str(error))
+            except OpenPgpError as error:
+                why = _plainer(why, str(error))
+        raise UnsignedError(why or "no signature")
+
+    def _verify_one(self, signature: Signature, data: bytes, kind: Kind, now: float) -> str:
+        """1. The kind of signature. 2. In force. 3. By a pinned key, 4. in force. 5. Good."""
+        if signature.kind != kind:  # 1
+            raise UnsignedError(f"not a {kind.name.lower()}-document signature")
+        if signature.created > now:  # 2
+            raise UnsignedError(
+                f"signed {_minute(signature.created)}; this machine's clock says"
+                f" {_minute(now)} (UTC)"
+            )
+        if 0 < signature.expires <= now:
+            raise UnsignedError(f"the signature expired at {utc_text(signature.expires)}")
+        issuers = ", ".join(sorted(one.hex() for one in signature.issuers))
+        why = f"{_STRANGER} {issuers or 'of no name'}, which is not pinned"
+        for pinned in self.pinned:  # 3
+            if not signature.is_by(pinned.key):
+                continue
+            refused = pinned.why_not(now)  # 4
+            if refused:
+                why = f"the key {pinned.key.fingerprint} {refused}"
+                continue
+            try:
+                verify(pinned.key, signature, data)  # 5
+                return pinned.certificate
+            except OpenPgpError as error:
+                why = str(error)
+        raise UnsignedError(why)
 
 
-def _of_the_future(made: datetime | None) -> str:
-    """What there is to say of a signature from after now; no OpenPGP library accepts one."""
-    now = datetime.now(timezone.utc)
-    if made is None or made <= now:
-        return ""
-    return f"signed {made:%Y-%m-%d %H:%M}; this machine's clock says {now:%Y-%m-%d %H:%M} (UTC)"
+_STRANGER: Final = "signed by the key"
 
 
-def _digest(cert: Cert) -> str:
-    return hashlib.sha256(bytes(cert)).hexdigest()
+def _minute(unix: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(unix))
 
 
-def _split(data: bytes) -> list[Cert]:
-    if len(data) > _CERTIFICATES_MAX_BYTES:
-        raise ConfigError(f"a package key file of {len(data)} bytes")
-    if b"PRIVATE KEY BLOCK" in data:
-        raise ConfigError(
-            "a package key file holds a secret key", hint="export the public certificate only"
+def _plainer(why: str, other: str) -> str:
+    """What to say of two failures: that another key is not pinned explains least."""
+    return why if why and other.startswith(_STRANGER) else other
+
+
+def _signature_bodies(data: bytes) -> list[bytes]:
+    packets = list(read_packets(data))
+    if not packets or any(tag != Tag.SIGNATURE for tag, _ in packets):
+        raise OpenPgpError("not a signature")
+    return [body for _, body in packets]
+
+
+def _useless(key: PinnedKey, label: str, now: float) -> ConfigError:
+    """A file of which no key verifies anything; `key` is its first."""
+    return ConfigError(
+        f"{label}nothing can be verified with it: the key {key.key.fingerprint} {key.why_not(now)}",
+        hint=_HINT_RENEW,
+    )
+
+
+@dataclass(slots=True)
+class _Certificate:
+    """A primary key with all that files say of it: signatures by the packet that they follow."""
+
+    primary: Key
+    parts: dict[tuple[int, bytes], dict[bytes, None]]
+
+    @property
+    def fingerprint(self) -> str:
+        return self.primary.fingerprint
+
+    def add(self, other: _Certificate) -> None:
+        for part, signatures in other.parts.items():
+            self.parts.setdefault(part, {}).update(signatures)
+
+    def digest(self) -> str:
+        """Names all of it: the same for the same packets, however they were divided."""
+        parts = sorted((*part, *sorted(signatures)) for part, signatures in self.parts.items())
+        return hashlib.sha256(repr((self.primary.body, parts)).encode()).hexdigest()
+
+    def keys(self) -> Iterator[PinnedKey]:
+        """The primary key, and each subkey that it lets sign."""
+        primary = self._pin_primary()
+        yield primary
+        for (tag, body), packets in self.parts.items():
+            if tag == Tag.PUBLIC_SUBKEY:
+                try:
+                    subkey = parse_key(body)
+                except OpenPgpError:
+                    continue
+                yield from self._pin_subkey(primary, subkey, _signatures(packets))
+
+    def _pin_primary(self) -> PinnedKey:
+        key, statements, is_revoked = self.primary, [], False
+        for (tag, body), packets in self.parts.items():
+            covered = key.hashed + _covered(tag, body)
+            for one in _signatures(packets):
+                if tag == Tag.PUBLIC_KEY and one.kind == Kind.KEY_REVOCATION:
+                    is_revoked = is_revoked or _is_good(key, one, covered, weak=True)
+                elif tag != Tag.PUBLIC_SUBKEY and one.kind in _CERTIFICATIONS:
+                    statements += [one] if _is_good(key, one, covered, weak=True) else []
+        newest = max(statements, key=lambda one: (one.created, one.key_lifetime > 0), default=None)
+        refused = "is revoked" if is_revoked else _unfit(key)
+        return PinnedKey(key, key.fingerprint, _expiry(key, newest), refused)
+
+    def _pin_subkey(
+        self, primary: PinnedKey, subkey: Key, signatures: Sequence[Signature]
+    ) -> Iterator[PinnedKey]:
+        """Nothing for a subkey that does not sign, or that the primary key says nothing of."""
+        covered = self.primary.hashed + subkey.hashed
+        bindings = sorted(
+            (one for one in signatures if one.kind == Kind.SUBKEY_BINDING),
+            key=lambda one: one.created,
         )
+        strong = [one for one in bindings if _is_good(self.primary, one, covered)]
+        weak = [one for one in bindings if _is_good(self.primary, one, covered, weak=True)]
+        if not weak or not (newest := (strong or weak)[-1]).may_sign:
+            return
+        refused = _unfit(subkey)
+        if not strong or not _is_bound_back(subkey, newest, covered):
+            refused = f"is not shown to be a subkey of {self.fingerprint} by SHA-256 or better"
+        is_revoked = any(
+            one.kind == Kind.SUBKEY_REVOCATION and _is_good(self.primary, one, covered, weak=True)
+            for one in signatures
+        )
+        ends = [end for end in (primary.expires, _expiry(subkey, newest)) if end]
+        if is_revoked:
+            refused = "is revoked"
+        elif primary.refused == "is revoked":
+            refused = f"is a subkey of {self.fingerprint}, which is revoked"
+        yield PinnedKey(subkey, self.primary.fingerprint, min(ends, default=0), refused)
+
+
+def _is_good(key: Key, signature: Signature, covered: bytes, *, weak: bool = False) -> bool:
+    """Whether a statement about a key is `key`'s own; `weak`: SHA-1 is enough for it."""
+    if not signature.is_by(key):
+        return False
     try:
-        return list(Cert.split_bytes(data))
-    except RuntimeError as error:
+        verify(key, signature, covered, WITH_SHA1 if weak else STRONG)
+    except OpenPgpError:
+        return False
+    return True
+
+
+def _is_bound_back(subkey: Key, binding: Signature, covered: bytes) -> bool:
+    """Whether the subkey agrees to be this primary key's (RFC 9580, 5.2.1.10)."""
+    return any(
+        one.kind == Kind.PRIMARY_BINDING and _is_good(subkey, one, covered)
+        for one in _signatures(binding.embedded)
+    )
+
+
+def _signatures(bodies: Iterable[bytes]) -> list[Signature]:
+    """Those that can be read: strangers' ones of any kind stand in certificates, too."""
+    found = []
+    for body in bodies:
+        try:
+            found.append(parse_signature(body))
+        except OpenPgpError:
+            continue
+    return found
+
+
+def _covered(tag: int, body: bytes) -> bytes:
+    """What a signature over a user id covers besides the key (RFC 9580, 5.2.4)."""
+    prefix = {Tag.USER_ID: b"\xb4", Tag.USER_ATTRIBUTE: b"\xd1"}.get(Tag(tag))
+    return b"" if prefix is None else prefix + len(body).to_bytes(4, "big") + body
+
+
+def _expiry(key: Key, statement: Signature | None) -> int:
+    lifetime = 0 if statement is None else statement.key_lifetime
+    return key.created + lifetime if lifetime else 0
+
+
+def _unfit(key: Key) -> str:
+    return f"can't be used: {key.unfit}" if key.material is None else ""
+
+
+def _read_file(data: bytes, label: str) -> list[_Certificate]:
+    """A file's certificates. ConfigError."""
+    if len(data) > _CERTIFICATES_MAX_BYTES:
+        raise ConfigError(f"{label}a package key file of {len(data)} bytes")
+    if b"PRIVATE KEY BLOCK" in data:
+        raise _secret(label)
+    try:
+        packets = list(read_packets(read_armour(data, b"PUBLIC KEY BLOCK")))
+        if any(tag in (Tag.SECRET_KEY, Tag.SECRET_SUBKEY) for tag, _ in packets):
+            raise _secret(label)
+        return _group(packets)
+    except OpenPgpError as error:
         raise ConfigError(
-            f"a package key is not an OpenPGP certificate: {str(error).partition(chr(10))[0]}",
-            hint="package_keys wants files like RPM-GPG-KEY-*",
+            f"{label}a package key is not an OpenPGP certificate: {error}", hint=_HINT_KEYS
         ) from error
+
+
+def _group(packets: Iterable[tuple[int, bytes]]) -> list[_Certificate]:
+    """A certificate for each primary key that can be read; at least one, or OpenPgpError."""
+    found: list[_Certificate] = []
+    part: dict[bytes, None] = {}
+    why = OpenPgpError("there is no public key in it")
+    parts: dict[tuple[int, bytes], dict[bytes, None]] = {}
+    for tag, body in packets:
+        if tag == Tag.PUBLIC_KEY:
+            parts = {}
+            try:
+                found.append(_Certificate(parse_key(body), parts))
+            except OpenPgpError as error:
+                why = error
+        if tag in _PARTS:
+            part = parts.setdefault((tag, body), {})
+        elif tag == Tag.SIGNATURE:
+            part[body] = None
+    if not found:
+        raise why
+    return found
+
+
+_PARTS: Final = (Tag.PUBLIC_KEY, Tag.USER_ID, Tag.USER_ATTRIBUTE, Tag.PUBLIC_SUBKEY)
+
+
+def _secret(label: str) -> ConfigError:
+    return ConfigError(
+        f"{label}a package key file holds a secret key",
+        hint="export the public certificate only",
+    )

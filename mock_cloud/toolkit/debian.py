@@ -84,7 +84,7 @@ def fetch(machine: Machine, source: ToolkitSettings, place: Path) -> PackageSet:
     Raises PackagesUnavailable, PackagesRefused, ConfigError, InputError.
     """
     key_files = _pinned(source)
-    keys = read_keys(key_files)
+    keys = read_keys(key_files, were_named=source.keyring is not None)
     apt = _Apt(machine, source, place)
     apt.download()
     # 1, 2

@@ -55,19 +55,20 @@ class PackageSet:
     inputs: tuple[Path, ...] = ()
 
 
-def read_keys(paths: Iterable[Path]) -> PackageKeys:
-    """The certificates in the files at `paths`. ConfigError that names the file."""
-    found = []
+def read_keys(paths: Iterable[Path], *, were_named: bool = True) -> PackageKeys:
+    """The certificates in the files at `paths`. ConfigError that names a file.
+
+    Unless they `were_named`, one that is of use is enough: a system's directories have keys of
+    other releases and of kinds that are not known here.
+    """
+    paths, found = tuple(paths), []
     for path in paths:
         try:
-            data = path.read_bytes()
-            PackageKeys.parse([data])  # alone, so that a message can name the file
+            found.append(path.read_bytes())
         except OSError as error:
             raise ConfigError(f"the package key {path}: {error.strerror}") from error
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error.message}", hint=error.hint) from error
-        found.append(data)
-    return PackageKeys.parse(found)
+    names = [str(path) for path in paths]
+    return PackageKeys.parse(found, names, any_will_do=not were_named)
 
 
 def read_package(path: Path) -> tuple[bytes, str]:

@@ -55,7 +55,7 @@ def fetch(machine: Machine, source: ToolkitSettings, place: Path) -> PackageSet:
     Raises PackagesUnavailable, PackagesRefused, ConfigError, InputError.
     """
     key_files = _pinned(source)
-    keys = read_keys(key_files)
+    keys = read_keys(key_files, were_named=source.key is not None)
     _download(machine, source, place)
     packages, tree, dates = [], Tree(), {}
     for path in sorted((place / "packages").glob("*.rpm")):

@@ -25,7 +25,7 @@ def attacked(
     settings = AttestSettings(lab.manifest, (lab.manifest_key,), (lab.package_key,))
     manifest_keys = [read_public_key(lab.manifest_key)]
     manifest = verify_manifest(lab.manifest.read_bytes(), manifest_keys).manifest
-    known = KnownGood(manifest, read_package_keys(settings))
+    known = KnownGood(manifest, read_package_keys(settings.package_keys))
     with site.acquire() as leased:
         try:
             yield AttackedNode(site, leased, packed_toolkit, known, tmp_path)

@@ -77,7 +77,7 @@ class Oven:
         settings = AttestSettings(lab.manifest, (lab.manifest_key,), (lab.package_key,))
         keys = [read_public_key(lab.manifest_key)]
         base = verify_manifest(lab.manifest.read_bytes(), keys).manifest
-        self.base = KnownGood(base, read_package_keys(settings))
+        self.base = KnownGood(base, read_package_keys(settings.package_keys))
         self.measured = measure_node(node, toolkit, self.archive)
 
     def measure(self) -> Measured:

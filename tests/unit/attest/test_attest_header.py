@@ -53,7 +53,7 @@ def test_a_signed_header_tells_its_package() -> None:
     package = verify_package(blob("tools"), keys())
     assert package.nevra == "tools-1.0-1.noarch"
     assert package.sha256 == parse_header(blob("tools")).sha256
-    assert package.signer in str(keys().certificates[0].fingerprint)
+    assert package.signer in keys().certificates
 
 
 def test_the_facts_of_files_are_those_of_the_build() -> None:
