@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from mock_cloud.attest.evidence import Evidence
 from mock_cloud.attest.manifest import ImageManifest
@@ -15,6 +16,8 @@ from mock_cloud.errors import Reason
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.wire.rpmheader import HeaderError
 
+READABLE: Final = ("sqlite", "ndb")
+"""What the agent reads headers from: `agent.measure.headers`."""
 _UNWANTED_FILES_MAX = 50_000
 
 
@@ -40,7 +43,7 @@ def read_installed(
     read for better reasons only, and no more of them than `_UNWANTED_FILES_MAX` or so.
     """
     packages: list[Package] = []
-    reasons: list[Reason] = []
+    reasons = list(_check_databases(evidence))
     wanted = None if manifest is None else {sha256 for _, sha256 in manifest.packages}
     spare = _UNWANTED_FILES_MAX
     for digest, size in evidence.headers:
@@ -63,6 +66,20 @@ def read_installed(
                 expected = "signed by a pinned key"
                 reasons.append(Reason("package.unsigned", digest, expected, str(error)))
     return InstalledPackages(tuple(packages), tuple(reasons))
+
+
+def _check_databases(evidence: Evidence) -> Iterator[Reason]:
+    """One database that can be read, with packages: of another one nothing would be known."""
+    databases = evidence.databases
+    found = ", ".join(f"{one.backend} in {one.path}" for one in databases) or "none"
+    expected = f"one RPM database, of the kind {' or '.join(READABLE)}"
+    if len(databases) != 1 or databases[0].backend not in READABLE:
+        yield Reason("package.database", "rpmdb", expected, found)
+        return
+    if databases[0].problem is not None:
+        yield Reason("package.database", databases[0].path, "readable", databases[0].problem)
+    elif not evidence.headers:
+        yield Reason("package.database", databases[0].path, "packages", "no packages")
 
 
 def check_allowed(packages: tuple[Package, ...], manifest: ImageManifest) -> list[Reason]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Evidence, parsed: the facts an agent measured, of which nothing is believed yet.
 
-The form is the protocol's "Evidence" chapter, schema ``mock-cloud/evidence/2``. Parsing is
+The form is the protocol's "Evidence" chapter, schema ``mock-cloud/evidence/3``. Parsing is
 strict and bounded; whatever does not fit is refused whole with ``evidence.malformed``. What is
 kept of a node's facts is bounded by what a node can have, not by what one could send: a record
 is decoded at a time, and files are never held, but read from the packed records each time.
@@ -23,7 +23,7 @@ from mock_cloud.errors import AttestationRefused, Reason
 from mock_cloud.wire.decode import Malformed
 from mock_cloud.wire.records import RECORD_MAX, RecordError, split_records, unpack
 
-SCHEMA = "mock-cloud/evidence/2"
+SCHEMA = "mock-cloud/evidence/3"
 _FILES_MAX = 500_000
 """A machine with a desktop and all its development packages has half as many."""
 _BYTES_MAX = 16 << 20
@@ -131,6 +131,15 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True)
+class Database:
+    """An RPM database: its directory, rpm's name of its kind, and why it can't be read."""
+
+    path: str
+    backend: str
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """One measurement, made by `parse_evidence` only.
 
@@ -159,6 +168,7 @@ class Evidence:
     sockets: tuple[Socket, ...]
     connections: tuple[Connection, ...]
     headers: tuple[tuple[str, int], ...]
+    databases: tuple[Database, ...]
 
 
 class PackedFiles(Collection[FileFact]):
@@ -245,11 +255,10 @@ def _read_sections(lines: Iterable[bytes]) -> dict[str, Any]:
         missing.discard(name)
     if missing:
         raise Malformed(f"sections are missing: {', '.join(sorted(missing)[:5])}")
-    for unused in ("schema", "rpmdb"):
-        del found[unused]
+    del found["schema"]
     spaces = found.pop("namespaces")
     found["init_namespaces"], found["self_namespaces"] = spaces
-    return {**found, **{name: tuple(items) for name, items in parts.items()}}
+    return {**found, **{_FIELDS.get(name, name): tuple(items) for name, items in parts.items()}}
 
 
 def _schema(value: object, where: str) -> None:
@@ -257,10 +266,13 @@ def _schema(value: object, where: str) -> None:
         raise Malformed(f"{where}: not {SCHEMA}")
 
 
-def _rpmdb(value: object, where: str) -> None:
-    if value is not None:
-        for text in strict.obj(value, where, ("path", "backend")).values():
-            strict.text(text, where)
+def _database(value: object, where: str) -> Database:
+    path, backend, problem = strict.row(value, where, 3)
+    return Database(
+        _path(path, where),
+        strict.text(backend, where),
+        strict.optional(problem, where, strict.text),
+    )
 
 
 def _spaces(value: object, where: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
@@ -399,7 +411,7 @@ def _connection(value: object, where: str) -> Connection:
 
 
 _FILES = b'["files",'
-_FIELDS = {"clock": "clock_s", "self": "self_pid"}
+_FIELDS = {"clock": "clock_s", "self": "self_pid", "rpmdb": "databases"}
 """Fields of Evidence that have another name than their section."""
 _SINGLE: dict[str, Callable[[object, str], Any]] = {
     "schema": _schema,
@@ -412,7 +424,6 @@ _SINGLE: dict[str, Callable[[object, str], Any]] = {
     "self": _self_pid,
     "kernel": _kernel,
     "helpers": lambda value, where: strict.optional(value, where, parse_helpers),
-    "rpmdb": _rpmdb,
 }
 _PARTS: dict[str, Callable[[object, str], Any]] = {
     "uname": strict.text,
@@ -424,6 +435,7 @@ _PARTS: dict[str, Callable[[object, str], Any]] = {
     "sockets": _socket,
     "connections": _connection,
     "headers": _header,
+    "rpmdb": _database,
 }
 """Sections that are lists, with what reads one item. A new one has a line here, a field of the
 same name in Evidence, and a member in what the agent measures (`LiveFacts`)."""

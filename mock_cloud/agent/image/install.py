@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from mock_cloud.agent.measure.headers import find_database
+from mock_cloud.agent.measure.headers import BACKENDS, find_databases
 from mock_cloud.wire.install_order import KEYS_MARK, InstallOrder
 
 PROGRAMS: Final = ("/usr/bin/dnf5", "/usr/bin/dnf-3", "/usr/bin/dnf")
@@ -143,10 +143,12 @@ def _call(argv: list[str], environment: dict[str, str], *, may_fail: bool = Fals
 
 def _settle_databases() -> None:
     """Write the logs of rpm's and dnf's databases into them: a first boot must not change them."""
-    database = find_database()
     paths = [_HISTORY] if os.path.exists(_HISTORY) else []
-    if database is not None and database.backend == "sqlite":
-        paths.append(os.path.join(database.path, "rpmdb.sqlite"))
+    paths += (
+        os.path.join(one.path, BACKENDS[one.backend])
+        for one in find_databases()
+        if one.backend == "sqlite"
+    )
     for path in paths:
         try:
             with contextlib.closing(sqlite3.connect(path, timeout=_SHORT_S)) as connection:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The evidence: everything measured, as records of schema mock-cloud/evidence/2.
+"""The evidence: everything measured, as records of schema mock-cloud/evidence/3.
 
 Facts only; the controller judges. docs/protocol.md ("Evidence") is the contract.
 """
@@ -16,7 +16,8 @@ from mock_cloud.agent.measure import headers, pool, tree, walk
 from mock_cloud.agent.measure.live import LiveFacts, measure_live
 from mock_cloud.wire.records import encode_records, encode_rows
 
-_SCHEMA: Final = "mock-cloud/evidence/2"
+_SCHEMA: Final = "mock-cloud/evidence/3"
+_PROBLEM_MAX: Final = 200
 
 
 def measure(
@@ -54,7 +55,7 @@ def measure(
             for path, found in files.trees.items()
         },
         "self": os.getpid(),
-        **_rpm_facts(root, unreadable),
+        **_rpm_facts(root),
         **(live[0] if live else LiveFacts()).as_json(),
     }
     if live:
@@ -66,18 +67,21 @@ def measure(
     return b"".join(chain(encode_records(facts), rows))
 
 
-def _rpm_facts(root: str, unreadable: list[tuple[str, str]]) -> dict[str, Any]:
-    database = headers.find_database(root)
-    if database is None:
-        return {"rpmdb": None, "headers": []}
+def _rpm_facts(root: str) -> dict[str, Any]:
+    """Every database, the headers of all of them, and why one can't be read."""
+    databases: list[list[str | None]] = []
     listed: list[list[str | int]] = []
-    try:
-        for blob in headers.iter_headers(root):
-            listed.append([hashlib.sha256(blob).hexdigest(), len(blob)])
-    except OSError as error:
-        unreadable.append((database.path, walk.errno_name(error)))
-        listed = []
-    return {"rpmdb": {"path": database.path, "backend": database.backend}, "headers": listed}
+    for database in headers.find_databases(root):
+        found: list[list[str | int]] = []
+        problem = None
+        try:
+            for blob in headers.read_database(root, database):
+                found.append([hashlib.sha256(blob).hexdigest(), len(blob)])
+        except OSError as error:
+            problem = f"{walk.errno_name(error)}: {error.strerror}"[:_PROBLEM_MAX]
+        listed += [] if problem else found
+        databases.append([database.path, database.backend, problem])
+    return {"rpmdb": databases, "headers": listed}
 
 
 def _boot_id() -> str:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The header blobs of an RPM database, as they stand there.
+"""The header blobs of RPM databases, as they stand there.
 
-The database is only transport: the controller verifies each header's signature itself. So
+A database is only transport: the controller verifies each header's signature itself. So
 nothing is interpreted here, and the node's own rpm is not used. rpm's sqlite backend keeps
-one row a package in the table `Packages` (lib/backend/sqlite.c of rpm: hnum, blob).
+one row a package in the table `Packages` (lib/backend/sqlite.c of rpm: hnum, blob); `ndb` has
+them in a file of its own kind. Berkeley DB (EL 8 and before) is named and not read.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mock_cloud.agent.measure import opening
+from mock_cloud.agent.measure import ndb, opening
 
 DATABASE_DIRS: Final = ("/usr/lib/sysimage/rpm", "/var/lib/rpm")
-_BACKENDS: Final = (("sqlite", "rpmdb.sqlite"), ("ndb", "Packages.db"), ("bdb", "Packages"))
+BACKENDS: Final = {"sqlite": "rpmdb.sqlite", "ndb": "Packages.db", "bdb": "Packages"}
+"""The file that a backend keeps packages in."""
 _DATABASE_MAX: Final = 4 << 30
-_HEADER_MAX: Final = 256 << 20  # HEADER_DATA_MAX of rpm's lib/header.c
 _BLOCK: Final = 1 << 20
 _SCRATCH_DIRS: Final = ("/var/lib/mock-cloud", "/run", "/tmp")  # noqa: S108
 
@@ -39,35 +40,48 @@ class Database:
     backend: str
 
 
-def find_database(root: str = "/") -> Database | None:
-    """The RPM database of the system at `root`: the first directory that holds one."""
+def find_databases(root: str = "/") -> list[Database]:
+    """The RPM databases of the system at `root`: none is another file by another name."""
+    found: dict[tuple[int, int], Database] = {}
     for path in DATABASE_DIRS:
-        for backend, name in _BACKENDS:
+        for backend, name in BACKENDS.items():
             try:
-                os.close(opening.open_in_root(root, f"{path}/{name}", os.O_RDONLY))
+                fd = opening.open_in_root(root, f"{path}/{name}", os.O_RDONLY | os.O_NONBLOCK)
             except OSError:
                 continue
-            return Database(path, backend)
-    return None
+            status = os.fstat(fd)
+            os.close(fd)
+            found.setdefault((status.st_dev, status.st_ino), Database(path, backend))
+    return list(found.values())
 
 
 def iter_headers(root: str = "/") -> Iterator[bytes]:
-    """Each package's header blob; nothing without a database or with another backend.
+    """Each package's header blob in the databases at `root` that can be read, see `read_database`.
+
+    Raises `DatabaseUnreadable`.
+    """
+    for database in find_databases(root):
+        yield from read_database(root, database)
+
+
+def read_database(root: str, database: Database) -> Iterator[bytes]:
+    """Each header blob in `database`; nothing of a backend that is not read.
 
     The database and its write-ahead log are copied to a private directory first, so that
-    the node's files are not touched. Raises `DatabaseUnreadable`.
+    the node's files are not touched. Raises `DatabaseUnreadable`, OSError.
     """
-    database = find_database(root)
-    if database is None or database.backend != "sqlite":
+    read = _READERS.get(database.backend)
+    if read is None:
         return
     with _private_directory() as scratch:
-        copy = os.path.join(scratch, "rpmdb.sqlite")
-        _copy(root, f"{database.path}/rpmdb.sqlite", copy)
+        source = f"{database.path}/{BACKENDS[database.backend]}"
+        copy = os.path.join(scratch, "database")
+        _copy(root, source, copy)
         with contextlib.suppress(FileNotFoundError):
-            _copy(root, f"{database.path}/rpmdb.sqlite-wal", copy + "-wal")
+            _copy(root, f"{source}-wal", f"{copy}-wal")
         try:
-            yield from _rows(copy)
-        except sqlite3.Error as error:
+            yield from read(copy)
+        except (sqlite3.Error, ndb.Malformed) as error:
             raise DatabaseUnreadable(errno.EIO, f"{database.path}: {error}") from error
 
 
@@ -85,9 +99,12 @@ def _rows(path: str) -> Iterator[bytes]:
         if kind.fetchone() != ("table",):
             raise DatabaseUnreadable(errno.EIO, "the database has no table Packages")
         for (blob,) in connection.execute("SELECT blob FROM Packages ORDER BY hnum"):
-            if not isinstance(blob, bytes) or len(blob) > _HEADER_MAX:
+            if not isinstance(blob, bytes) or len(blob) > ndb.HEADER_MAX:
                 raise DatabaseUnreadable(errno.EIO, "a row of Packages is not a header")
             yield blob
+
+
+_READERS: Final = {"sqlite": _rows, "ndb": ndb.read_blobs}
 
 
 @contextlib.contextmanager

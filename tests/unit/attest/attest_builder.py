@@ -151,7 +151,7 @@ class Node:
         self.files: dict[str, list[Any]] = {row[0]: row for row in rows}
         self.blobs: dict[str, bytes] = {}
         self.top: Json = {
-            "schema": "mock-cloud/evidence/2",
+            "schema": "mock-cloud/evidence/3",
             "nonce": NONCE,
             "clock": 1700000000,
             "boot_id": "f00",
@@ -169,7 +169,7 @@ class Node:
             "helpers": None,
             "sockets": [],
             "connections": [],
-            "rpmdb": {"path": "/var/lib/rpm", "backend": "sqlite"},
+            "rpmdb": [["/var/lib/rpm", "sqlite", None]],
             "headers": [],
         }
         for name in ("base", "tools"):
