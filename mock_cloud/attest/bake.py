@@ -7,13 +7,13 @@ packaged program that differs from its package is not taken over silently.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from mock_cloud.attest.accounts import Accounts
-from mock_cloud.attest.check_files import describe
 from mock_cloud.attest.check_packages import read_installed
+from mock_cloud.attest.differences import check_differences
 from mock_cloud.attest.evidence import Evidence
 from mock_cloud.attest.expectations import (
     DISK_TYPES,
@@ -27,7 +27,7 @@ from mock_cloud.attest.files import FileFact
 from mock_cloud.attest.kernel import KernelFacts
 from mock_cloud.attest.knowngood import Signed, label_of, read_packages
 from mock_cloud.attest.manifest import SAME_AS_CONTROLLER, ImageManifest
-from mock_cloud.attest.packages import FileFlag, HeaderCache
+from mock_cloud.attest.packages import HeaderCache
 from mock_cloud.attest.verdict import REASONS_MAX
 from mock_cloud.attest.volatile import (
     Volatile,
@@ -49,8 +49,6 @@ SSHD_PROGRAMS: Final = (
     "/usr/lib/openssh/sshd-auth",
 )
 """Where Fedora, EL and Debian put OpenSSH's server and, since 9.8, its parts."""
-_RIGHTS: Final = 0o6022
-"""Permission bits that give rights to whoever runs a program, or let others write to it."""
 
 
 T = TypeVar("T")
@@ -60,7 +58,7 @@ T = TypeVar("T")
 class BakeChoices:
     """What an image's maker decides, besides what is found in it.
 
-    `accept_changed` are paths of packaged files that are meant to differ from their package.
+    `accepted` are packaged files that are meant to differ from their package, as they should be.
     `volatile`, `mounts`, `programs` and `sockets` add to those of a node that runs sshd and
     nothing else. `skip` are directories of the image whose contents nodes are not measured
     for (mock's own, our workspace). `booted`: the evidence is of the very machine that the
@@ -71,7 +69,7 @@ class BakeChoices:
     created: str
     accounts: Accounts
     arch: str = ""
-    accept_changed: frozenset[str] = frozenset()
+    accepted: tuple[FileFact, ...] = ()
     volatile: tuple[VolatileRule, ...] = ()
     mounts: tuple[MountRule, ...] = ()
     programs: tuple[ProgramRule, ...] = ()
@@ -94,10 +92,8 @@ def make_manifest(
     unless it is `booted`.
 
     Raises AttestationRefused if a package is not signed by `keys` (``package.…``), if
-    something could not be read (``file.unreadable``), or if a packaged regular file that is no
-    %config differs from its package and is not in `accept_changed` (``file.digest``); `booted`,
-    also if a packaged program has gained rights (``file.mode``), and files in /etc that are no
-    programs count as %config.
+    something could not be read (``file.unreadable``), or if a packaged file differs from its
+    package in a way that nobody may vouch for: `differences`.
     """
     pinned = keys if isinstance(keys, PackageKeys) else PackageKeys.parse(keys)
     installed = read_installed(evidence, headers, pinned, cache)
@@ -115,8 +111,7 @@ def make_manifest(
     reasons = [
         *installed.reasons,
         *(Reason("file.unreadable", path, "readable", what) for path, what in evidence.unreadable),
-        *_changed(entries, signed, choices),
-        *(_grown(entries, signed) if choices.booted else ()),
+        *check_differences(entries, signed, frozenset(choices.accepted)),
     ]
     if reasons:
         raise AttestationRefused(
@@ -169,32 +164,6 @@ def _entries(
             or (booted and not fits(rule, fact))
         ):
             yield fact
-
-
-def _changed(entries: Iterable[FileFact], signed: Signed, choices: BakeChoices) -> Iterator[Reason]:
-    accepted: Collection[str] = choices.accept_changed
-    for fact in entries:
-        want = signed.files.get(fact.path)
-        if want is None or fact.path in accepted or fact.path in signed.conflicts:
-            continue
-        is_config = bool(signed.flags.get(fact.path, 0) & FileFlag.CONFIG)
-        if choices.booted and fact.path.startswith("/etc/"):
-            # What its owner wrote there is configuration, whatever its packager thought.
-            is_config = is_config or not (want.mode | fact.mode) & 0o111
-        if want.type == "f" and want[5:7] != fact[5:7] and not is_config:
-            yield Reason("file.digest", fact.path, describe(want), describe(fact))
-
-
-def _grown(entries: Iterable[FileFact], signed: Signed) -> Iterator[Reason]:
-    """Packaged programs that have, or give others, more rights than their package says."""
-    for fact in entries:
-        want = signed.files.get(fact.path)
-        if want is None or want.type != "f" or fact.path in signed.conflicts:
-            continue
-        gained = fact.mode & ~want.mode & _RIGHTS
-        is_other = (fact.uid, fact.gid, fact.xattrs) != (want.uid, want.gid, want.xattrs)
-        if want.mode & 0o111 and (gained or is_other):
-            yield Reason("file.mode", fact.path, describe(want), describe(fact))
 
 
 def _labels(files: Iterable[FileFact]) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from mock_cloud.attest.accounts import Accounts
 from mock_cloud.attest.files import SELINUX, FileFact
 from mock_cloud.attest.manifest import ImageManifest
-from mock_cloud.attest.packages import FileFlag, Package, PackageFile
+from mock_cloud.attest.packages import FileFlag, Package, PackageFile, VerifyFlag
 from mock_cloud.attest.policy import Absence
 from mock_cloud.attest.volatile import Volatile
 
@@ -26,7 +26,8 @@ _LINKS_MAX = 40  # as the kernel's own MAXSYMLINKS
 class Signed:
     """What signed packages say of files, by resolved path.
 
-    `flags` has a file's FileFlag where there are any, `languages` those with a %lang;
+    `flags` has a file's FileFlag where there are any, `languages` those with a %lang; `exempt` are
+    files whose contents each package that has them leaves open;
     `conflicts` are paths on which packages disagree; `ghosts` have no contents; `unowned` maps
     a path to the owner's name that no account has.
     """
@@ -37,6 +38,7 @@ class Signed:
     conflicts: set[str] = field(default_factory=set)
     ghosts: set[str] = field(default_factory=set)
     unowned: dict[str, str] = field(default_factory=dict)
+    exempt: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,10 @@ def _read_package(
         if uid is None or gid is None:
             signed.unowned[path] = file.user if uid is None else file.group
             continue
+        if file.verify_flags & VerifyFlag.DIGEST:
+            signed.exempt.discard(path)
+        elif path not in files:
+            signed.exempt.add(path)
         fact = _fact(path, file, uid, gid)
         if files.setdefault(path, fact) != fact:
             signed.conflicts.add(path)

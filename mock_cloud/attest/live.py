@@ -9,14 +9,13 @@ is. What runs is taken over only if nobody signed for it before.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from mock_cloud.attest.accounts import Accounts
 from mock_cloud.attest.bake import SSHD_PROGRAMS, BakeChoices, make_manifest
 from mock_cloud.attest.check_agents import find_role
-from mock_cloud.attest.check_packages import read_installed
 from mock_cloud.attest.evidence import Evidence, Mount, Process, Socket
 from mock_cloud.attest.expectations import (
     DISK_TYPES,
@@ -29,12 +28,11 @@ from mock_cloud.attest.expectations import (
 )
 from mock_cloud.attest.files import FileFact
 from mock_cloud.attest.kernel import KernelFacts
-from mock_cloud.attest.knowngood import read_packages
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.packages import HeaderCache
 from mock_cloud.attest.sshd_titles import find_sshd_role, is_sshd_session
 from mock_cloud.attest.volatile import VolatileRule
-from mock_cloud.attest.vouched import Vouched
+from mock_cloud.attest.vouched import Vouched, read_vouched
 from mock_cloud.errors import AttestationRefused, Reason
 from mock_cloud.model import Toolkit
 from mock_cloud.signed.keys import PackageKeys
@@ -93,7 +91,7 @@ def make_live_manifest(
         name=name,
         created=created,
         accounts=node.accounts,
-        accept_changed=frozenset() if base is None else frozenset(f.path for f in base.entries),
+        accepted=() if base is None else base.entries,
         volatile=volatile if base is None else base.volatile,
         mounts=found.mounts,
         programs=found.programs,
@@ -104,9 +102,7 @@ def make_live_manifest(
     image = replace(evidence, files=tuple(_image_files(evidence, node)))
     cache: HeaderCache = {}
     manifest = make_manifest(image, headers, keys, choices, cache=cache)
-    installed = read_installed(evidence, headers, keys, cache)
-    packaged = read_packages(installed.packages, node.accounts, manifest.entries).files
-    vouched = _vouched(manifest, base, packaged)
+    vouched = read_vouched(manifest, base, evidence, headers, keys, cache)
     if base is None:
         vouched = replace(
             found,
@@ -201,16 +197,3 @@ def _program_rule(process: Process, init: Mapping[str, str]) -> ProgramRule:
             reasons=(Reason("process.unknown", who, "a program with arguments", str(error)),),
             hint="end it there, and log out",
         ) from error
-
-
-def _vouched(
-    manifest: ImageManifest, base: ImageManifest | None, packaged: Container[str]
-) -> Vouched:
-    """Files and packages of `manifest` that `base` has not. `packaged` are paths of packages'."""
-    files = set(manifest.entries) - set(() if base is None else base.entries)
-    packages = set(manifest.packages) - set(() if base is None else base.packages)
-    return Vouched(
-        packages=tuple(sorted(nevra for nevra, _ in packages)),
-        files=tuple(sorted(fact for fact in files if fact.path not in packaged)),
-        changed=tuple(sorted(fact for fact in files if fact.path in packaged)),
-    )

@@ -47,6 +47,12 @@ class FileFlag(IntFlag):
     ARTIFACT = 1 << 12
 
 
+class VerifyFlag(IntFlag):
+    """RPMVERIFY_*: what a package wants to be compared with it."""
+
+    DIGEST = 1 << 0
+
+
 class PackageFile(NamedTuple):
     """A file as its package was built: owner and group are names; `flags` as FileFlag.
 

@@ -23,6 +23,7 @@ from mock_cloud.session.adopting import MachineOrder, describe_machine
 from mock_cloud.session.baking import make_signed_manifest
 from mock_cloud.session.console import Console
 from mock_cloud.session.known_good import read_file, read_package_keys, read_public_key
+from mock_cloud.session.reports import report_path, tell_vouched
 from mock_cloud.session.seen_manifests import SeenManifests
 from mock_cloud.session.signing import next_validity, read_signer, tell_threshold, write_whole
 from mock_cloud.session.state import state_dir
@@ -94,14 +95,16 @@ def _make(arguments: argparse.Namespace, console: Console) -> int:
     if not arguments.package_key:
         raise CommandLineError("--root needs --package-key")
     signer, seen = read_signer(arguments.sign_key), SeenManifests(state_dir())
-    manifest, envelope = make_signed_manifest(
+    name = arguments.name or arguments.root.resolve().name
+    manifest, envelope, vouched = make_signed_manifest(
         arguments.root,
         read_package_keys(arguments.package_key),
         signer,
-        name=arguments.name or arguments.root.resolve().name,
+        name=name,
         validity=lambda made: next_validity(seen, signer, made.name, made.arch, arguments.expires),
         adjust=lambda choices: replace(choices, arch=arguments.arch),
     )
+    tell_vouched(vouched, report_path(arguments.output), name, console)
     write_whole(arguments.output, envelope)
     _tell(arguments.output, manifest, console)
     return 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,12 +27,12 @@ from mock_cloud.session.imaging import check_signer, refusals_shown
 from mock_cloud.session.known_good import KnownGood, read_package_keys
 from mock_cloud.session.nodes import Site, attest, lease, node_arch, reach
 from mock_cloud.session.oven import Oven
+from mock_cloud.session.reports import report_path, tell_vouched
 from mock_cloud.session.seen_manifests import SeenManifests
 from mock_cloud.session.signing import next_validity, read_signer, write_whole
 from mock_cloud.settings import Remote
 from mock_cloud.signed.keys import PackageKeys
 
-_LINES_SHOWN: Final = 40
 _CHROOT: Final = "(known-good)"
 _PURPOSE: Final = " known-good"
 
@@ -89,8 +89,8 @@ def describe_machine(order: MachineOrder, remote: Remote, console: Console) -> _
             oven = Oven(remote, site, leased, node, keys, name, created)
             manifest, vouched = oven.adopt_machine(order.may_vary)
         # 3
-        report = order.output.with_name(f"{order.output.name}.report")
-        _show(vouched, report, name, console)
+        report = report_path(order.output)
+        tell_vouched(vouched, report, name, console)
         _check_accepted(vouched, order, report, name)
         # 4
         _check_holds(manifest, keys, remote, arch, site)
@@ -135,32 +135,6 @@ def _node(remote: Remote, arch: str, site: Site) -> Iterator[tuple[LeasedNode, U
         finally:
             node.close()
             leased.destroy()
-
-
-def _show(vouched: Vouched, report: Path, name: str, console: Console) -> None:
-    """Write the report; show what nobody signed for, and what an earlier report did not have."""
-    lines = list(vouched.unverified_lines())
-    try:
-        earlier = set(report.read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError):
-        earlier = set()
-    write_whole(report, "".join(f"{line}\n" for line in vouched.lines()).encode())
-    console.info(
-        f"{name}: {len(vouched.packages)} packages are signed by pinned keys; whoever signs the"
-        f" manifest vouches for {len(lines)} facts besides, all in {report}"
-    )
-    shown = lines
-    if earlier:
-        shown = [line for line in lines if line not in earlier]
-        console.info(f"{len(shown)} of them are new since the report that was there")
-    _print(shown, console)
-
-
-def _print(lines: Sequence[str], console: Console) -> None:
-    for line in lines[:_LINES_SHOWN]:
-        console.info(f"  {line}")
-    if len(lines) > _LINES_SHOWN:
-        console.info(f"  and {len(lines) - _LINES_SHOWN} more")
 
 
 def _check_accepted(vouched: Vouched, order: MachineOrder, report: Path, name: str) -> None:

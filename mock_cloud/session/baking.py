@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mock_cloud.agent.measure.evidence import measure
@@ -14,7 +15,9 @@ from mock_cloud.attest.bake import BakeChoices, make_manifest
 from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.evidence import parse_evidence
 from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.packages import HeaderCache
 from mock_cloud.attest.validity import Validity, sign_manifest
+from mock_cloud.attest.vouched import Vouched, read_vouched
 from mock_cloud.errors import ConfigError
 from mock_cloud.session.attesting import SKIP
 from mock_cloud.session.known_good import read_file
@@ -30,8 +33,8 @@ def make_signed_manifest(
     name: str,
     validity: Callable[[ImageManifest], Validity],
     adjust: Callable[[BakeChoices], BakeChoices] = lambda choices: choices,
-) -> tuple[ImageManifest, bytes]:
-    """The manifest of the tree at `root`, and its DSSE envelope.
+) -> tuple[ImageManifest, bytes, Vouched]:
+    """The manifest of the tree at `root`, its DSSE envelope, and what its signer vouches for.
 
     `adjust` may add to what an image with sshd and nothing else is signed for; `validity` says for
     how long.
@@ -50,8 +53,19 @@ def make_signed_manifest(
         raise ConfigError(
             f"cannot measure {root}: {error}", hint="run as root, on a tree made by dnf"
         ) from error
+    keys = (
+        package_keys if isinstance(package_keys, PackageKeys) else PackageKeys.parse(package_keys)
+    )
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     choices = adjust(BakeChoices(name=name, created=created, accounts=accounts))
-    packed = b"".join(pack(evidence))
-    manifest = make_manifest(parse_evidence(packed), headers, package_keys, choices)
-    return manifest, sign_manifest(manifest, validity(manifest), signer)
+    facts = parse_evidence(b"".join(pack(evidence)))
+    cache: HeaderCache = {}
+    manifest = make_manifest(facts, headers, keys, choices, cache=cache)
+    vouched = replace(
+        read_vouched(manifest, None, facts, headers, keys, cache),
+        mounts=choices.mounts,
+        programs=choices.programs,
+        sockets=choices.sockets,
+        volatile=choices.volatile,
+    )
+    return manifest, sign_manifest(manifest, validity(manifest), signer), vouched

@@ -48,8 +48,9 @@ from mock_cloud.session.known_good import (
 from mock_cloud.session.lease_care import cared_for, plan_care
 from mock_cloud.session.nodes import Site, attest, lease, reach
 from mock_cloud.session.oven import Oven, Wanted
+from mock_cloud.session.reports import report_path, write_report
 from mock_cloud.session.seen_manifests import SeenManifests
-from mock_cloud.session.signing import next_validity, read_signer
+from mock_cloud.session.signing import next_validity, read_signer, write_whole
 from mock_cloud.session.state import manifests_dir, state_dir
 from mock_cloud.session.unfinished import Bake, remove_abandoned, under_way
 from mock_cloud.session.verdicts import show_reasons
@@ -277,11 +278,7 @@ def _with_image(remote: Remote, arch: str, image: str, manifest: Path) -> Remote
 
 
 def _write(output: Path, envelope: bytes, vouched: Vouched) -> Path:
-    report = output.with_name(f"{output.name}.report")
-    text = "".join(f"{line}\n" for line in vouched.lines())
-    try:
-        output.write_bytes(envelope)
-        report.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write {error.filename}: {error.strerror}") from error
+    report = report_path(output)
+    write_whole(output, envelope)
+    write_report(vouched, report)
     return report

@@ -32,7 +32,7 @@ def build(lab: Lab) -> bool:
     if stamp_matches(stamp, key):
         return False
     signer = Signer.from_private(signing_key(lab))
-    manifest, envelope = make_signed_manifest(
+    manifest, envelope, _ = make_signed_manifest(
         lab.tree,
         [lab.package_key.read_bytes()],
         signer,

@@ -69,7 +69,7 @@ def copy_disk(source: Path, target: Path) -> None:
 
 def write_manifest(lab: Lab, image: StockImage, path: Path) -> None:
     """The manifest of the image on this machine's kernel as it is now, signed by the lab's key."""
-    _, envelope = make_signed_manifest(
+    _, envelope, _ = make_signed_manifest(
         image.tree,
         [lab.package_key.read_bytes()],
         Signer.from_private(manifest.signing_key(lab)),

@@ -31,6 +31,7 @@ from mock_cloud.attest import (
     verify_manifest,
 )
 from mock_cloud.attest.envelope import sign_statement
+from mock_cloud.attest.files import FileFact
 from mock_cloud.errors import AttestationRefused, ConfigError
 from mock_cloud.model import HostKey
 from tests.unit.attest.attest_builder import (
@@ -198,7 +199,8 @@ def test_an_image_with_a_changed_program_gets_no_manifest() -> None:
     with pytest.raises(AttestationRefused) as caught:
         make(image)
     assert [reason.code for reason in caught.value.reasons] == ["file.digest"]
-    made = make(image, accept_changed=frozenset({"/usr/sbin/sshd"}))
+    meant = FileFact(*image.files["/usr/sbin/sshd"][:7], ())
+    made = make(image, accepted=(meant,))
     assert "/usr/sbin/sshd" in {fact.path for fact in made.entries}
 
 
