@@ -27,8 +27,10 @@ _CLAUSE = re.compile(r"([a-z_,]*)((?:[=+-][eip]*)+)")
 _ACTION = re.compile(r"([=+-])([eip]*)")
 
 
-def xattr_of_text(text: str) -> str | None:
-    """The security.capability xattr in hex, or None for no capabilities. ValueError.
+def xattr_of_text(text: str) -> str:
+    """The security.capability xattr in hex that rpm gives a file with this text. ValueError.
+
+    ``%caps(=)`` gives none: then rpm writes an xattr that says so.
 
     The effective set is one bit in the file: it is all of the permitted and inheritable
     capabilities or nothing, as the kernel and libcap have it.
@@ -42,8 +44,6 @@ def xattr_of_text(text: str) -> str | None:
         for operator, flags in _ACTION.findall(found[2]):
             _apply(sets, operator, flags, mask)
     permitted, inheritable = sets["p"], sets["i"]
-    if not permitted | inheritable:
-        return None
     if sets["e"] not in (0, permitted | inheritable):
         raise ValueError(f"effective capabilities differ from the others: {text[:80]!a}")
     magic = _REVISION_2 | (_EFFECTIVE if sets["e"] else 0)

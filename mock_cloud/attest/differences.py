@@ -103,13 +103,14 @@ def _find_gain(want: FileFact, fact: FileFact, signed: Signed) -> str:
         return ""
     gained = fact.mode & ~want.mode
     is_file = fact.type == "f"
-    caps, packaged = ([value for name, value in one.xattrs if name == CAPABILITY] for one in (
-        fact, want,
-    ))  # fmt: skip
-    if is_file and (gained & (_SET_IDS | _EXECUTE) or (caps and caps != packaged)):
+    caps, packaged = (dict(one.xattrs).get(CAPABILITY, "") for one in (fact, want))
+    # A setuid program with capabilities, even none, has no others: without them it has all.
+    is_other = caps != packaged and bool(caps or want.mode & _SET_IDS)
+    if is_file and (gained & (_SET_IDS | _EXECUTE) or is_other):
         return "file.mode"
     is_loose = not want.mode & _EXECUTE or not is_file
     if is_loose and (fact.path.startswith(_LOOSE) or _is_configuration(want, fact, signed)):
         return ""
     owners = (fact.uid, fact.gid) != (want.uid, want.gid)
-    return "file.mode" if gained & _OTHERS_WRITE or owners or fact.xattrs != want.xattrs else ""
+    rest, others = ([pair for pair in one.xattrs if pair[0] != CAPABILITY] for one in (fact, want))
+    return "file.mode" if gained & _OTHERS_WRITE or owners or rest != others else ""

@@ -260,4 +260,4 @@ def _capability(text: str) -> Xattrs:
         xattr = xattr_of_text(text)
     except ValueError as error:
         raise HeaderError(str(error)) from error
-    return ((CAPABILITY, xattr),) if xattr else ()
+    return ((CAPABILITY, xattr),)

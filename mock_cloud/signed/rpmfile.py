@@ -36,11 +36,7 @@ def verify_rpm(data: bytes, keys: PackageKeys) -> RpmFile:
     """The package in the file `data`, payload included. HeaderError, keys.UnsignedError."""
     header, payload = read_unverified(data)
     signer = keys.verify(header)
-    # Format 6 has no such tag: there the digest's own tag says what it is.
-    algorithm = header.integers(Tag.PAYLOADSHA256ALGO, Type.INT32) or (_SHA256,)
-    digest = hashlib.sha256(payload).hexdigest()
-    if algorithm[:1] != (_SHA256,) or header.strings(Tag.PAYLOADSHA256)[:1] != [digest]:
-        raise HeaderError("the payload is not the one whose sha256 is signed")
+    _check_payload(header, payload)
     return RpmFile(
         name=_required(header, Tag.NAME),
         version=_required(header, Tag.VERSION),
@@ -49,6 +45,23 @@ def verify_rpm(data: bytes, keys: PackageKeys) -> RpmFile:
         built=next(iter(header.integers(Tag.BUILDTIME, Type.INT32)), 0),
         signer=signer,
     )
+
+
+def _check_payload(header: SignedHeader, payload: bytes) -> None:
+    """The payload has each digest that the header has of it, and there is one."""
+    # Formats 4 and 6 name the first one alike, but only 4 says of what kind it is.
+    kinds = header.integers(Tag.PAYLOADSHA256ALGO, Type.INT32) or (_SHA256,)
+    signed = {"sha256": next(iter(header.strings(Tag.PAYLOADSHA256)), None)}
+    if kinds[0] != _SHA256:
+        raise HeaderError(f"the payload's digest is of the kind {kinds[0]}, not sha256")
+    signed["sha512"] = header.string(Tag.PAYLOADSHA512)
+    signed["sha3_256"] = header.string(Tag.PAYLOADSHA3_256)
+    found = {name: digest for name, digest in signed.items() if digest is not None}
+    if not found:
+        raise HeaderError("no digest of the payload is signed")
+    for name, digest in found.items():
+        if hashlib.new(name, payload).hexdigest() != digest:
+            raise HeaderError(f"the payload is not the one whose {name} is signed")
 
 
 def read_unverified(data: bytes) -> tuple[SignedHeader, bytes]:

@@ -27,6 +27,7 @@ CACHE, STORE = "/usr/lib64/gconv/gconv-modules.cache", "/var/lib/selinux/targete
 FILES = (
     File(TOOL, "tool", 0o100755),
     File("/usr/bin/netcap", "netcap", 0o100755, caps="cap_net_raw=ep"),
+    File("/usr/bin/nocap", "nocap", 0o104755, caps="="),
     File(LINK, "tool", 0o120777),
     File(PLACE, "", 0o040755),
     File("/usr/lib/tool/data", "data"),
@@ -100,6 +101,15 @@ def attribute(path: str, caps: str) -> Callable[[Node], None]:
     return act
 
 
+def take(path: str) -> Callable[[Node], None]:
+    """The capabilities that the file has."""
+
+    def act(node: Node) -> None:
+        node.files[path][7] = None
+
+    return act
+
+
 def replace_by(path: str, kind: str, value: str | None) -> Callable[[Node], None]:
     def act(node: Node) -> None:
         node.files[path] = [path, kind, 0o777, 0, 0, 0, value, None]
@@ -122,6 +132,7 @@ LISTED: dict[str, tuple[str, Callable[[Node], None]]] = {
     "what its owner wrote in /etc": ("/etc/plain", change("/etc/plain")),
     "configuration of a group": ("/etc/tool.conf", own("/etc/tool.conf", 0, 8)),
     "data of a daemon": ("/var/lib/tool", own("/var/lib/tool", 74, 8)),
+    "fewer capabilities": ("/usr/bin/netcap", take("/usr/bin/netcap")),
     "fewer rights": (TOOL, lambda node: node.files[TOOL].__setitem__(2, 0o700)),
 }
 
@@ -163,6 +174,9 @@ NEVER: dict[str, tuple[str, Callable[[Node], None]]] = {
     "another group": ("file.mode", own(TOOL, 0, 8)),
     "capabilities": ("file.mode", attribute(TOOL, "cap_setuid=ep")),
     "more capabilities": ("file.mode", attribute("/usr/bin/netcap", "cap_net_raw,cap_setuid=ep")),
+    "a setuid program that lost what it has no capabilities by": (
+        "file.mode", take("/usr/bin/nocap"),
+    ),
     "data in /usr of another owner": ("file.mode", own("/usr/lib/tool/data", 74, 0)),
     "data that became a program": ("file.mode", give("/usr/lib/tool/data", 0o111)),
     "a directory of programs that others can write": ("file.mode", give("/usr/bin", 0o002)),

@@ -84,14 +84,30 @@ def package(name: str, files: Sequence[File], *, algorithm: int = 8, by: Maker =
     return _signed(entries, by)
 
 
-def _signed(entries: Sequence[Entry], by: Maker) -> bytes:
-    index, data = [], b""
+def package_file(name: str, payload: bytes, digests: Sequence[Entry], by: Maker = KEY) -> bytes:
+    """A package file whose header has these digests of its payload."""
+    entries = [text(Tag.NAME, name), text(Tag.VERSION, "1"), text(Tag.RELEASE, "1")]
+    entries.append(text(Tag.ARCH, "noarch"))
+    header = MAGIC + _blob(*_region(Tag.HEADERIMMUTABLE, [*entries, *digests]))
+    made = packet(2, by.sign(header))
+    signature = _blob(*_region(Tag.HEADERSIGNATURES, [(Tag.RSAHEADER, Type.BIN, made, len(made))]))
+    lead = bytes.fromhex("edabeedb") + bytes(92)
+    return lead + MAGIC + signature + bytes(-len(signature) % 8) + header + payload
+
+
+def _region(region: Tag, entries: Sequence[Entry]) -> tuple[list[tuple[int, int, int, int]], bytes]:
+    index: list[tuple[int, int, int, int]] = []
+    data = b""
     for tag, kind, value, count in entries:
         data += b"\0" * (-len(data) % {Type.INT16: 2, Type.INT32: 4}.get(Type(kind), 1))
         index.append((tag, kind, len(data), count))
         data += value
-    index.insert(0, (Tag.HEADERIMMUTABLE, Type.BIN, len(data), 16))
-    data += struct.pack(">iIii", Tag.HEADERIMMUTABLE, Type.BIN, -16 * len(index), 16)
+    index.insert(0, (region, Type.BIN, len(data), 16))
+    return index, data + struct.pack(">iIii", region, Type.BIN, -16 * len(index), 16)
+
+
+def _signed(entries: Sequence[Entry], by: Maker) -> bytes:
+    index, data = _region(Tag.HEADERIMMUTABLE, entries)
     signature = packet(2, by.sign(MAGIC + _blob(index, data)))
     index.append((Tag.RSAHEADER, Type.BIN, len(data), len(signature)))
     return _blob(index, data + signature)
