@@ -10,7 +10,7 @@ from typing import Final
 
 from mock_cloud.attest.evidence import Evidence
 from mock_cloud.attest.manifest import ImageManifest
-from mock_cloud.attest.packages import HeaderCache, Package, verify_package
+from mock_cloud.attest.packages import DigestError, HeaderCache, Package, verify_package
 from mock_cloud.attest.rpmversion import compare_evr
 from mock_cloud.errors import Reason
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
@@ -60,6 +60,9 @@ def read_installed(
                     spare -= len(package.files)
                 elif wanted is not None:
                     wanted.discard(package.sha256)
+            except DigestError as error:
+                expected = "SHA-256 digests of its files"
+                reasons.append(Reason("package.digests", digest, expected, str(error)))
             except HeaderError as error:
                 reasons.append(Reason("package.malformed", digest, "an RPM header", str(error)))
             except UnsignedError as error:

@@ -7,6 +7,7 @@ An image manifest carries them signed; a provider adds what it made itself (its 
 from __future__ import annotations
 
 import posixpath
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -78,12 +79,19 @@ class Invocation(Enum):
     """As OpenSSH's server, listening or serving a login: see `sshd_titles`."""
 
 
-# Programs that run what they are told: a verified shell with another's script is no proof.
+# Programs that run what they are told: a verified one with another's script is no proof.
 _INTERPRETERS: Final = (
-    "ash", "awk", "bash", "busybox", "csh", "dash", "env", "expect", "find", "gawk", "gdb",
-    "guile", "ksh", "ld", "lua", "mawk", "node", "perl", "php", "pypy", "python", "rpm", "ruby",
-    "sed", "sh", "socat", "ssh", "systemd-run", "tclsh", "tcsh", "vim", "xargs", "zsh",
+    "ash", "awk", "bash", "busybox", "bwrap", "capsh", "chroot", "csh", "dash", "env", "expect",
+    "find", "flock", "gawk", "gdb", "guile", "ionice", "ksh", "ld", "lua", "make", "mawk", "nice",
+    "node", "nohup", "nsenter", "parallel", "perl", "php", "platform-python", "pypy", "python",
+    "rpm", "ruby", "runuser", "sed", "setarch", "setpriv", "setsid", "sh", "socat", "ssh", "stdbuf",
+    "strace", "su", "sudo", "systemd-run", "taskset", "tclsh", "tcsh", "timeout", "toybox",
+    "unshare", "vim", "watch", "xargs", "zsh",
 )  # fmt: skip
+# Of a version or a build: python3.12, platform-python3.6, python3.13t, perl5.40.1, lua-5.4.
+_VERSION: Final = re.compile(r"-?[0-9][0-9.]*[a-z]?$")
+# ld-linux-x86-64.so.2, ld64.so.1, ld-musl-aarch64.so.1, ld-2.28.so: the file to run is an argument.
+_LOADER: Final = re.compile(r"ld(?:[0-9]*|-[A-Za-z0-9_.-]+)\.so(?:\.[0-9]+)*")
 
 
 TOOLKIT_PROGRAM: Final = f"{WORKSPACE}/toolkit/ld.so"
@@ -92,8 +100,8 @@ TOOLKIT_PROGRAM: Final = f"{WORKSPACE}/toolkit/ld.so"
 
 def is_interpreter(exe: str) -> bool:
     """Whether this program, by its name, runs what it is told."""
-    name = posixpath.basename(exe).rstrip("0123456789.").removeprefix("ld-linux")
-    return name in _INTERPRETERS
+    name = posixpath.basename(exe)
+    return _VERSION.sub("", name) in _INTERPRETERS or _LOADER.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +121,8 @@ class ProgramRule:
     def __post_init__(self) -> None:
         if not is_normal(self.exe):
             raise ValueError(f"a program rule wants an absolute path: {self.exe[:200]!a}")
-        if self.invocation is Invocation.ANY and is_interpreter(self.exe):
+        is_ours = self.exe == TOOLKIT_PROGRAM
+        if self.invocation is Invocation.ANY and is_interpreter(self.exe) and not is_ours:
             raise ValueError(f"{self.exe} runs what it is told: name its exact arguments")
         if bool(self.argv) != (self.invocation is Invocation.EXACT):
             raise ValueError(f"{self.exe}: arguments go with an exact invocation only")

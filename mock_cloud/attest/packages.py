@@ -18,11 +18,15 @@ from mock_cloud.attest.capabilities import xattr_of_text
 from mock_cloud.attest.files import CAPABILITY, PATH_MAX, Xattrs, is_normal
 from mock_cloud.signed.header import SignedHeader, parse_header
 from mock_cloud.signed.keys import PackageKeys
+from mock_cloud.wire.rpmfile import nevra
 from mock_cloud.wire.rpmheader import Header, HeaderError
 from mock_cloud.wire.rpmtags import Tag, Type
 
 SHA256: Final = 8
 """FILEDIGESTALGO, numbered as in RFC 4880 9.4."""
+_MD5: Final = 1
+"""What a header without FILEDIGESTALGO has."""
+_DIGESTS: Final = {_MD5: "MD5", 2: "SHA-1", 9: "SHA-384", 10: "SHA-512"}
 KEY_PACKAGE: Final = "gpg-pubkey"
 """rpm keeps imported keys as headers of this name; nobody signs those."""
 _TYPES: Final = {
@@ -34,6 +38,10 @@ _TYPES: Final = {
     stat.S_IFIFO: "p",
     stat.S_IFSOCK: "s",
 }
+
+
+class DigestError(HeaderError):
+    """A package whose files have digests, and of another kind than is compared."""
 
 
 class FileFlag(IntFlag):
@@ -165,7 +173,9 @@ def read_files(header: Header) -> list[PackageFile]:
     modes = _integers(header, Tag.FILEMODES, Type.INT16, count)
     digests = _strings(header, Tag.FILEDIGESTS, count)
     if any(digests) and header.integers(Tag.FILEDIGESTALGO, Type.INT32) != (SHA256,):
-        raise HeaderError("FILEDIGESTALGO is not sha256")
+        algorithm = next(iter(header.integers(Tag.FILEDIGESTALGO, Type.INT32)), _MD5)
+        kind = _DIGESTS.get(algorithm, f"of the kind {algorithm}")
+        raise DigestError(f"{nevra(header)}: its file digests are {kind}, not SHA-256")
     sizes = header.integers(Tag.LONGFILESIZES, Type.INT64) or header.integers(
         Tag.FILESIZES, Type.INT32
     )

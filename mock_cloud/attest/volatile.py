@@ -83,11 +83,19 @@ _TRANSIENT: Final = "/run/systemd/transient"
 # Names are logind's own (src/login/logind-session.c): a number, or c and a number. A scope has no
 # command to run (systemd.scope(5)).
 _SCOPE: Final = re.compile(f"{_TRANSIENT}/session-c?[0-9]{{1,12}}\\.scope")
-# What lies in places of CODE and is none: the invocation of each unit of root's user manager, and
-# the seed that a boot leaves for the next one.
+# What opening the package database makes beside it: its packages are what the agent reads of all of
+# it, whatever these say.
+_BESIDE_RPMDB: Final = tuple(
+    f"{place}/{name}"
+    for place in ("/usr/lib/sysimage/rpm", "/var/lib/rpm")
+    for name in (".rpm.lock", "rpmdb.sqlite-shm", "rpmdb.sqlite-wal")
+)
+# What lies in places of CODE and is none: the invocation of each unit of root's user manager, the
+# seed that a boot leaves for the next one, and what opening the package database makes.
 _NO_CODE: Final = (
     ("/run/user/0/systemd/units", VolatileKind.STATE),
     ("/var/lib/systemd/random-seed", VolatileKind.DATA),
+    *((path, VolatileKind.DATA) for path in _BESIDE_RPMDB),
 )
 _PLACES: Final = {
     VolatileKind.CLOUD_INIT: cloudinit.PLACES,
@@ -238,15 +246,8 @@ def sshd_only_rules() -> tuple[VolatileRule, ...]:
         ),
         kinds.PIDFILE: ("/run/sshd.pid",),
         kinds.LOG: ("/run/utmp", "/var/log/btmp", "/var/log/lastlog", "/var/log/wtmp"),
-        # libmount's notes; and what opening the package database makes beside it, whose packages
-        # the agent's reading of it would show.
-        kinds.DATA: (
-            "/run/mount/utab",
-            "/run/mount/utab.lock",
-            "/var/lib/rpm/.rpm.lock",
-            "/var/lib/rpm/rpmdb.sqlite-shm",
-            "/var/lib/rpm/rpmdb.sqlite-wal",
-        ),
+        # libmount's notes
+        kinds.DATA: ("/run/mount/utab", "/run/mount/utab.lock", *_BESIDE_RPMDB),
         kinds.DEVICES: ("/dev",),
     }
     return tuple(VolatileRule(path, kind) for kind in paths for path in paths[kind])

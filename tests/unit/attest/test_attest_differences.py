@@ -223,6 +223,16 @@ def test_what_the_base_has_is_accepted_to_the_letter() -> None:
         make(node, accepted=(changed,))
 
 
+def test_a_package_with_md5_digests_is_refused_as_that() -> None:
+    node = image()
+    node.add_header(package("ancient", FILES, algorithm=1))
+    with pytest.raises(AttestationRefused) as caught:
+        make(node)
+    (reason,) = caught.value.reasons
+    assert reason.code == "package.digests"
+    assert reason.found == "ancient-1-1.noarch: its file digests are MD5, not SHA-256"
+
+
 def test_a_manifest_of_a_node_says_what_its_exempt_files_must_be() -> None:
     node = image()
     change(CACHE)(node)

@@ -25,9 +25,11 @@ from mock_cloud.attest import (
     reason_text,
 )
 from mock_cloud.attest.capabilities import xattr_of_text
+from mock_cloud.attest.files import FileFact
 from mock_cloud.attest.knowngood import Resolver
 from mock_cloud.attest.rpmversion import compare_evr
 from mock_cloud.attest.sshd_titles import find_sshd_role
+from mock_cloud.attest.volatile import Volatile, fits, sshd_only_rules
 from mock_cloud.errors import Reason
 from mock_cloud.wire.records import RECORD_MAX, pack
 from tests.records import packed
@@ -184,12 +186,48 @@ def test_no_rule_lets_code_vary(path: str, kind: VolatileKind) -> None:
 
 
 @pytest.mark.parametrize(
-    "exe", ["/usr/bin/bash", "/usr/bin/python3.11", "/bin/sh", "/usr/bin/perl"]
-)
+    "exe",
+    [
+        "/usr/bin/bash", "/usr/bin/python3.11", "/bin/sh", "/usr/bin/perl", "/usr/bin/python3.14t",
+        "/usr/libexec/platform-python", "/usr/libexec/platform-python3.6", "/usr/bin/lua-5.4",
+        "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/lib/ld64.so.1",
+        "/usr/lib64/ld-2.28.so", "/lib/ld-musl-x86_64.so.1", "/usr/bin/ld.so", "/usr/bin/unshare",
+    ],
+)  # fmt: skip
 def test_an_interpreter_may_run_exact_arguments_only(exe: str) -> None:
     with pytest.raises(ValueError, match="exact"):
         ProgramRule(exe, Invocation.ANY)
     ProgramRule(exe, Invocation.EXACT, (exe, "/usr/sbin/thing"))
+
+
+@pytest.mark.parametrize(
+    "exe", ["/usr/sbin/chronyd", "/usr/lib/systemd/systemd", "/usr/sbin/ldapd", "/usr/bin/ldd2"]
+)
+def test_a_daemon_may_run_any(exe: str) -> None:
+    ProgramRule(exe, Invocation.ANY)
+
+
+def test_what_opening_the_package_database_makes_may_vary_and_be_nothing_else() -> None:
+    volatile = Volatile(sshd_only_rules())
+    for place in ("/usr/lib/sysimage/rpm", "/var/lib/rpm"):
+        for name in (".rpm.lock", "rpmdb.sqlite-shm", "rpmdb.sqlite-wal"):
+            fact = FileFact(f"{place}/{name}", "f", 0o644, 0, 0, 9, "ab" * 32, ())
+            rule = volatile.find(fact.path)
+            assert rule is not None
+            assert fits(rule, fact)
+            for evil in (
+                fact._replace(mode=0o755),
+                fact._replace(mode=0o4644),
+                fact._replace(mode=0o646),
+                fact._replace(uid=1000),
+                fact._replace(type="l", value="/tmp/x", size_bytes=0),
+            ):
+                assert not fits(rule, evil)
+        assert volatile.find(f"{place}/rpmdb.sqlite") is None
+    for path in ("/usr/lib/sysimage/rpm", "/usr/lib/sysimage/rpm/rpmdb.sqlite-x"):
+        for kind in (VolatileKind.DATA, VolatileKind.TREE):
+            with pytest.raises(ValueError, match="code"):
+                VolatileRule(path, kind)
 
 
 def test_a_mount_rule_wants_a_point_and_types() -> None:
