@@ -53,8 +53,9 @@ def _add_bake(actions: Verbs) -> None:
     bake.add_argument("--arch", help="the node's architecture (default: the remote's first)")
     bake.add_argument("--package", action="append", metavar="NAME",
                       help="install this too; may be repeated")  # fmt: skip
+    needs = f"dnf and its plugins, {', '.join(BUILD_NEEDS)}"
     bake.add_argument("--only-packages", action="store_true",
-                      help=f"install no others ({', '.join(BUILD_NEEDS)})")  # fmt: skip
+                      help=f"install no others ({needs})")  # fmt: skip
     bake.add_argument("--repo", action="append", metavar="URL",
                       help="install from here instead of the base image's own repositories;"
                       " may be repeated")  # fmt: skip
@@ -112,11 +113,10 @@ def _add_configdir(parser: argparse.ArgumentParser) -> None:
 def _bake(arguments: argparse.Namespace, console: Console) -> int:
     remote = load_remote(arguments.name, arguments.configdir)
     arch = arguments.arch or remote.arches[0]
-    packages = () if arguments.only_packages else BUILD_NEEDS
     order = BakeOrder(
         arch=arch,
         wanted=Wanted(
-            (*packages, *(arguments.package or ())),
+            tuple(arguments.package or ()),
             tuple(arguments.repo or ()),
             arguments.releasever,
         ),
@@ -127,6 +127,7 @@ def _bake(arguments: argparse.Namespace, console: Console) -> int:
         check=arguments.check,
         image_timeout_s=arguments.image_timeout,
         lifetime_s=arguments.expires,
+        for_builds=not arguments.only_packages,
     )
     baked = bake_image(order, remote, console)
     console.info(f"image {baked.handle}: {baked.manifest.name}")

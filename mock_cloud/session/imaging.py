@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.attest.check_packages import split_nevra
 from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.validity import DEFAULT_LIFETIME_S, sign_manifest
@@ -56,8 +57,11 @@ from mock_cloud.session.unfinished import Bake, remove_abandoned, under_way
 from mock_cloud.session.verdicts import show_reasons
 from mock_cloud.settings import Remote
 
-BUILD_NEEDS: Final = ("dnf", "dnf-plugins-core", "rpm", "util-linux", "createrepo_c")
-"""What our engine needs on a node, by the names that RPM distributions have for it."""
+BUILD_NEEDS: Final = ("createrepo_c", "gzip", "python3-rpm", "rpm", "tar", "util-linux", "zstd")
+"""What the engines need on a node, by the names that RPM distributions have for it, and
+`_BUILDDEP`."""
+_BUILDDEP: Final = {"dnf5": ("dnf5", "dnf5-plugins"), "": ("dnf", "dnf-plugins-core")}
+"""Who installs packages, with ``builddep``, which mock calls: by a package that tells."""
 
 _CHROOT: Final = "(image)"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,127}")
@@ -71,7 +75,8 @@ class BakeOrder:
     Without an `output` that is `name` in the state directory, without a `name` it gets one.
     `sign_key` is a file as `signing.read_signer` takes it. Without a manifest of the base image
     nothing is baked unless `accept_unverified_base`. `check`: a node of the image is booted and
-    attested before anything is said to be done.
+    attested before anything is said to be done. `for_builds`: what the engines need is installed,
+    besides what is `wanted`.
     """
 
     arch: str
@@ -83,6 +88,7 @@ class BakeOrder:
     check: bool = True
     lifetime_s: float = DEFAULT_LIFETIME_S
     image_timeout_s: float = 1800.0
+    for_builds: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +141,9 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
                     with cared_for(channel, leased, plan_care(remote.provider, leased), console):
                         pass
                     # 4
-                    oven.install(channel, order.wanted)
+                    needs = build_needs(base) if order.for_builds else ()
+                    packages = (*needs, *order.wanted.packages)
+                    oven.install(channel, replace(order.wanted, packages=packages))
                     # 5
                     manifest, vouched = oven.measure_image(channel, base)
                     validity = next_validity(
@@ -157,6 +165,12 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
             output.unlink()  # the image goes, too
             raise
     return Baked(bake.image, manifest, output, report)
+
+
+def build_needs(base: ImageManifest) -> tuple[str, ...]:
+    """The packages that both engines need on a node of the image `base`."""
+    installed = {split_nevra(nevra)[0] for nevra, _ in base.packages}
+    return (*BUILD_NEEDS, *_BUILDDEP["dnf5" if "dnf5" in installed else ""])
 
 
 def image_name(remote: Remote) -> str:
