@@ -57,15 +57,17 @@ def read_region(blob: Blob) -> SignedHeader:
 def add_signatures(header: SignedHeader, signature: Blob) -> SignedHeader:
     """`header`, from a package file, with the signatures of that file's signature header.
 
-    Raises HeaderError, also if its SHA256HEADER is not the header's.
+    Whoever signs a package that was built elsewhere adds to the signature header, outside of its
+    region. Raises HeaderError, also if its SHA256HEADER is not the header's.
     """
-    return _with_signatures(header, signature.region)
+    return _with_signatures(header, signature.region, signature.outside)
 
 
-def _with_signatures(header: SignedHeader, found: Header) -> SignedHeader:
-    if found.string(Tag.SHA256HEADER) not in (None, header.sha256):
+def _with_signatures(header: SignedHeader, *places: Header) -> SignedHeader:
+    if any(one.string(Tag.SHA256HEADER) not in (None, header.sha256) for one in places):
         raise HeaderError("SHA256HEADER is not the sha256 of the immutable region")
-    return replace(header, signatures=_signatures(found))
+    found = tuple(signature for one in places for signature in _signatures(one))
+    return replace(header, signatures=found)
 
 
 def _signatures(found: Header) -> tuple[bytes, ...]:

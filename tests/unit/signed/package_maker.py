@@ -84,13 +84,29 @@ def package(name: str, files: Sequence[File], *, algorithm: int = 8, by: Maker =
     return _signed(entries, by)
 
 
-def package_file(name: str, payload: bytes, digests: Sequence[Entry], by: Maker = KEY) -> bytes:
-    """A package file whose header has these digests of its payload."""
+def package_file(
+    name: str,
+    payload: bytes,
+    digests: Sequence[Entry],
+    by: Maker = KEY,
+    *,
+    is_added: bool = False,
+) -> bytes:
+    """A package file whose header has these digests of its payload.
+
+    `is_added`: its signature stands outside of the signature header's region, as rpmsign puts it.
+    """
     entries = [text(Tag.NAME, name), text(Tag.VERSION, "1"), text(Tag.RELEASE, "1")]
     entries.append(text(Tag.ARCH, "noarch"))
     header = MAGIC + _blob(*_region(Tag.HEADERIMMUTABLE, [*entries, *digests]))
     made = packet(2, by.sign(header))
-    signature = _blob(*_region(Tag.HEADERSIGNATURES, [(Tag.RSAHEADER, Type.BIN, made, len(made))]))
+    entry = (Tag.RSAHEADER, Type.BIN, made, len(made))
+    other = text(Tag.SHA256HEADER, hashlib.sha256(header).hexdigest())
+    index, data = _region(Tag.HEADERSIGNATURES, [other if is_added else entry])
+    if is_added:
+        index.append((Tag.RSAHEADER, Type.BIN, len(data), len(made)))
+        data += made
+    signature = _blob(index, data)
     lead = bytes.fromhex("edabeedb") + bytes(92)
     return lead + MAGIC + signature + bytes(-len(signature) % 8) + header + payload
 

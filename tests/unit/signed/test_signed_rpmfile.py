@@ -11,6 +11,7 @@ from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.rpmfile import verify_rpm
 from mock_cloud.wire.rpmheader import HeaderError
 from mock_cloud.wire.rpmtags import Tag
+from tests.unit.signed.openpgp_maker import EDDSA, Maker
 from tests.unit.signed.package_maker import KEY, Entry, numbers, package_file, text, texts
 
 KEYS = PackageKeys.parse([KEY.certificate()])
@@ -42,6 +43,17 @@ def test_the_payload_is_held_to_each_digest(kind: str) -> None:
     for evil in (good[:-1], good[:-1] + b"x", good + b"\0"):
         with pytest.raises(HeaderError, match="the payload is not the one"):
             verify_rpm(evil, KEYS)
+
+
+def test_a_signature_that_was_added_to_a_built_package_counts() -> None:
+    """CentOS and RHEL sign so."""
+    good = package_file("a", PAYLOAD, entries()["rpm 4"], is_added=True)
+    assert verify_rpm(good, KEYS).name == "a"
+    stranger = package_file("a", PAYLOAD, entries()["rpm 4"], Maker(EDDSA, seed=8), is_added=True)
+    with pytest.raises(UnsignedError, match="not pinned"):
+        verify_rpm(stranger, KEYS)
+    with pytest.raises(HeaderError):
+        verify_rpm(good.replace(b"noarch", b"noarck"), KEYS)
 
 
 def test_one_wrong_digest_among_good_ones_is_refused() -> None:
