@@ -34,6 +34,7 @@ from mock_cloud.attest.volatile import (
     VolatileKind,
     VolatileRule,
     fits,
+    is_about_text,
     sshd_only_rules,
 )
 from mock_cloud.errors import AttestationRefused, Reason
@@ -107,7 +108,7 @@ def make_manifest(
     if choices.booted:
         covered = ()
     files = [fact for fact in facts if not fact.path.startswith(covered)]
-    entries = tuple(_entries(files, signed, volatile, booted=choices.booted))
+    entries = tuple(_entries(files, signed, volatile, evidence.texts, booted=choices.booted))
     reasons = [
         *installed.reasons,
         *(Reason("file.unreadable", path, "readable", what) for path, what in evidence.unreadable),
@@ -146,7 +147,12 @@ def _unique(rules: Iterable[T]) -> tuple[T, ...]:
 
 
 def _entries(
-    files: Iterable[FileFact], signed: Signed, volatile: Volatile, *, booted: bool
+    files: Iterable[FileFact],
+    signed: Signed,
+    volatile: Volatile,
+    texts: Mapping[str, bytes],
+    *,
+    booted: bool,
 ) -> Iterator[FileFact]:
     """Files that no package accounts for as they are. What may vary is not pinned.
 
@@ -161,7 +167,7 @@ def _entries(
         if (
             rule is None
             or (fact.type == "d" and rule.kind is not VolatileKind.DIRECTORY)
-            or (booted and not fits(rule, fact))
+            or ((booted or is_about_text(rule)) and not fits(rule, fact, texts))
         ):
             yield fact
 

@@ -83,12 +83,12 @@ class FileCheck:
             gone.discard(fact.path)
             # Tuples compare in C: nearly every file ends here.
             if expected.get(fact.path) != fact:
-                yield from self._explain(fact, evidence.skip)
+                yield from self._explain(fact, evidence)
         yield from self._conflicts()
         yield from self._missing(gone, evidence)
         yield from self._unreadable(evidence)
 
-    def _explain(self, fact: FileFact, skipped: Iterable[str]) -> Iterator[Reason]:
+    def _explain(self, fact: FileFact, evidence: Evidence) -> Iterator[Reason]:
         path = fact.path
         plain = fact.without_label()
         want = self.code.get(path)
@@ -97,13 +97,13 @@ class FileCheck:
             return
         rule = self._known.volatile.find(path)
         if rule is not None and path not in self._ours:
-            if not fits(rule, fact):
+            if not fits(rule, fact, evidence.texts):
                 yield Reason("file.volatile", path, rule.kind.value, describe(fact))
             return
         if want is not None:
             code = "toolkit" if path.startswith(f"{self._toolkit_root}/") else "file"
             yield from _differences(code, want, plain)
-        elif not self._is_workspace(fact) and not (path in skipped and _is_plain_dir(fact)):
+        elif not self._is_workspace(fact) and not (path in evidence.skip and _is_plain_dir(fact)):
             yield self._unknown(fact)
 
     def _label(self, fact: FileFact) -> Iterator[Reason]:

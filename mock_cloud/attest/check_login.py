@@ -93,7 +93,7 @@ class LoginCheck:
             rule.exe == exe
             and (
                 rule.invocation is Invocation.ANY
-                or (rule.invocation is Invocation.EXACT and rule.argv == cmdline)
+                or rule.has_words(cmdline)
                 or (
                     rule.invocation is Invocation.SSHD
                     and find_sshd_role(cmdline, exe, self.user) is not None

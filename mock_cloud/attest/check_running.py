@@ -144,7 +144,7 @@ class ProcessCheck:
     def _started_as(self, rule: ProgramRule, process: Process) -> bool:
         if rule.invocation is Invocation.SSHD:
             return find_sshd_role(process.cmdline, rule.exe, self.user) is not None
-        return rule.invocation is Invocation.ANY or process.cmdline == rule.argv
+        return rule.invocation is Invocation.ANY or rule.has_words(process.cmdline)
 
 
 def _kernel_thread(process: Process) -> Iterator[Reason]:

@@ -9,6 +9,7 @@ is decoded at a time, and files are never held, but read from the packed records
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from mock_cloud.attest.kernel import KernelFacts, parse_kernel
 from mock_cloud.errors import AttestationRefused, Reason
 from mock_cloud.wire.decode import Malformed
 from mock_cloud.wire.records import RECORD_MAX, RecordError, split_records, unpack
+from mock_cloud.wire.text_places import TEXT_MAX
 
 SCHEMA = "mock-cloud/evidence/3"
 _FILES_MAX = 500_000
@@ -145,6 +147,7 @@ class Evidence:
 
     `sha256` is of the records; `headers` are pairs of a blob's sha256 and size in bytes. `files`
     are read anew by each iteration, which raises EvidenceError for a row that is malformed.
+    `texts` are what small files hold, by path: a claim, until it has the file's digest.
     """
 
     sha256: str
@@ -169,6 +172,7 @@ class Evidence:
     connections: tuple[Connection, ...]
     headers: tuple[tuple[str, int], ...]
     databases: tuple[Database, ...]
+    texts: Mapping[str, bytes] = field(repr=False)
 
 
 class PackedFiles(Collection[FileFact]):
@@ -258,6 +262,7 @@ def _read_sections(lines: Iterable[bytes]) -> dict[str, Any]:
     del found["schema"]
     spaces = found.pop("namespaces")
     found["init_namespaces"], found["self_namespaces"] = spaces
+    found["texts"] = dict(parts.pop("texts"))
     return {**found, **{_FIELDS.get(name, name): tuple(items) for name, items in parts.items()}}
 
 
@@ -273,6 +278,17 @@ def _database(value: object, where: str) -> Database:
         strict.text(backend, where),
         strict.optional(problem, where, strict.text),
     )
+
+
+def _text(value: object, where: str) -> tuple[str, bytes]:
+    path, text = strict.row(value, where, 2)
+    try:
+        data = base64.b64decode(strict.text(text, where), validate=True)
+    except ValueError as error:
+        raise Malformed(f"{where}: not base64") from error
+    if len(data) > TEXT_MAX:
+        raise Malformed(f"{where}: a text of more than {TEXT_MAX} bytes")
+    return _path(path, where), data
 
 
 def _spaces(value: object, where: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
@@ -436,6 +452,7 @@ _PARTS: dict[str, Callable[[object, str], Any]] = {
     "connections": _connection,
     "headers": _header,
     "rpmdb": _database,
+    "texts": _text,
 }
 """Sections that are lists, with what reads one item. A new one has a line here, a field of the
 same name in Evidence, and a member in what the agent measures (`LiveFacts`)."""

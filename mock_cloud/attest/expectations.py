@@ -104,6 +104,23 @@ def is_interpreter(exe: str) -> bool:
     return _VERSION.sub("", name) in _INTERPRETERS or _LOADER.fullmatch(name) is not None
 
 
+def _steady(exe: str, words: tuple[str, ...]) -> tuple[str, ...]:
+    """A command line without what differs on each node or boot, and runs nothing.
+
+    dbus-broker is told the machine-id; systemd a descriptor, when it was executed anew.
+    """
+    name = posixpath.basename(exe)
+    if name == "systemd":
+        return tuple(re.sub("^--deserialize=[0-9]{1,6}$", "--deserialize=", word) for word in words)
+    if name == "dbus-broker":
+        before = ("", *words)
+        return tuple(
+            "" if last == "--machine-id" and re.fullmatch("[0-9a-f]{32}", word) else word
+            for last, word in zip(before, words, strict=False)
+        )
+    return words
+
+
 @dataclass(frozen=True, slots=True)
 class ProgramRule:
     """A program that may run: its executable, and how it may have been started.
@@ -126,6 +143,11 @@ class ProgramRule:
             raise ValueError(f"{self.exe} runs what it is told: name its exact arguments")
         if bool(self.argv) != (self.invocation is Invocation.EXACT):
             raise ValueError(f"{self.exe}: arguments go with an exact invocation only")
+
+    def has_words(self, cmdline: tuple[str, ...]) -> bool:
+        """Whether these are its exact arguments, of this node or another one like it."""
+        is_exact = self.invocation is Invocation.EXACT
+        return is_exact and _steady(self.exe, cmdline) == _steady(self.exe, self.argv)
 
 
 @dataclass(frozen=True, slots=True)

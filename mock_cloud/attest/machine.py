@@ -13,7 +13,7 @@ from typing import Final
 
 from mock_cloud.attest.evidence import Evidence
 from mock_cloud.attest.files import FileFact
-from mock_cloud.attest.volatile import VolatileKind, VolatileRule, fits
+from mock_cloud.attest.volatile import VolatileKind, VolatileRule, fits, text_rules
 
 _BOOTED: Final = "/run/systemd/system"
 """Where this is, systemd is the first process: sd_booted(3)."""
@@ -43,6 +43,7 @@ def machine_rules(evidence: Evidence) -> tuple[VolatileRule, ...]:
         rules.append(VolatileRule("/run/systemd/transient", kinds.SCOPES))
         rules.append(VolatileRule("/run/udev/queue", kinds.DATA))
         rules.append(VolatileRule("/var/lib/systemd/random-seed", kinds.DATA))
+        rules += text_rules(of_instances=False)
     rules += _pid_files(evidence)
     return tuple(dict.fromkeys(rules))
 

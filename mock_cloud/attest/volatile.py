@@ -8,16 +8,18 @@ or reach into, a place whose files are read as code or as configuration of code.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from mock_cloud.attest import cloudinit
+from mock_cloud.attest import cloudinit, content
 from mock_cloud.attest.cloudinit import Shape
 from mock_cloud.attest.files import FileFact, is_normal
 from mock_cloud.wire.layout import WORKSPACE
+from mock_cloud.wire.text_places import GRUBENV, MACHINE_ID, NETWORK_PLACES, RESOLVER_FILES
 
 MIB: Final = 1 << 20
 
@@ -46,6 +48,14 @@ class VolatileKind(Enum):
     """systemd's directory of transient units, and there those of logins, which run nothing."""
     CLOUD_INIT = "cloud-init"
     """One of cloud-init's directories, and what it leaves there: `cloudinit`."""
+    MACHINE_ID = "machine-id"
+    GRUBENV = "grubenv"
+    RESOLV_CONF = "resolv.conf"
+    NETWORK = "network"
+    """As DATA, and a text of that kind and no other: `content`. Below one of its directories
+    cloud-init's configuration of an interface."""
+    STAMPS = "stamps"
+    """systemd's directory of time stamps of timers: empty files, of any owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +88,14 @@ _WHOLE: Final = (
     VolatileKind.STATE,
     VolatileKind.SCOPES,
     VolatileKind.CLOUD_INIT,
+    VolatileKind.NETWORK,
+    VolatileKind.STAMPS,
 )
 _TRANSIENT: Final = "/run/systemd/transient"
 # Names are logind's own (src/login/logind-session.c): a number, or c and a number. A scope has no
 # command to run (systemd.scope(5)).
+_STAMPS: Final = "/var/lib/systemd/timers"
+_STAMP: Final = re.compile(f"{_STAMPS}/stamp-[A-Za-z0-9@:_.\\\\-]{{1,200}}\\.timer")
 _SCOPE: Final = re.compile(f"{_TRANSIENT}/session-c?[0-9]{{1,12}}\\.scope")
 # What opening the package database makes beside it: its packages are what the agent reads of all of
 # it, whatever these say.
@@ -100,6 +114,11 @@ _NO_CODE: Final = (
 _PLACES: Final = {
     VolatileKind.CLOUD_INIT: cloudinit.PLACES,
     VolatileKind.SCOPES: (_TRANSIENT,),
+    VolatileKind.MACHINE_ID: (MACHINE_ID,),
+    VolatileKind.GRUBENV: (GRUBENV,),
+    VolatileKind.RESOLV_CONF: RESOLVER_FILES,
+    VolatileKind.NETWORK: tuple(NETWORK_PLACES),
+    VolatileKind.STAMPS: (_STAMPS,),
 }
 _ACLS: Final = ("system.posix_acl_access", "system.posix_acl_default")
 
@@ -191,6 +210,18 @@ def _cloud_init(fact: FileFact) -> bool:
             return False
 
 
+def _stamps(fact: FileFact) -> bool:
+    if fact.path == _STAMPS:
+        return _directory(fact)
+    return _STAMP.fullmatch(fact.path) is not None and _log(fact) and fact.size_bytes == 0
+
+
+_CONTENT: Final[dict[VolatileKind, Callable[[str, bytes], bool]]] = {
+    VolatileKind.MACHINE_ID: content.is_machine_id,
+    VolatileKind.GRUBENV: content.is_grubenv,
+    VolatileKind.RESOLV_CONF: content.is_resolv_conf,
+    VolatileKind.NETWORK: content.is_network_configuration,
+}
 _PREDICATES: Final[dict[VolatileKind, Callable[[FileFact], bool]]] = {
     VolatileKind.DATA: _data,
     VolatileKind.LOG: _log,
@@ -202,6 +233,8 @@ _PREDICATES: Final[dict[VolatileKind, Callable[[FileFact], bool]]] = {
     VolatileKind.STATE: _state,
     VolatileKind.SCOPES: _scopes,
     VolatileKind.CLOUD_INIT: _cloud_init,
+    VolatileKind.STAMPS: _stamps,
+    **dict.fromkeys(_CONTENT, _data),
 }
 
 
@@ -226,9 +259,25 @@ class Volatile:
         return None
 
 
-def fits(rule: VolatileRule, fact: FileFact) -> bool:
-    """Whether the file is still what the rule's kind says."""
-    return _PREDICATES[rule.kind](fact)
+def fits(rule: VolatileRule, fact: FileFact, texts: Mapping[str, bytes] | None = None) -> bool:
+    """Whether the file is still what the rule's kind says.
+
+    A rule about a text wants it in `texts`, by its path; another one than was measured fits none.
+    """
+    says = _CONTENT.get(rule.kind)
+    if says is None:
+        return _PREDICATES[rule.kind](fact)
+    if rule.kind is VolatileKind.NETWORK and fact.path == rule.path:
+        return _directory(fact)
+    text = (texts or {}).get(fact.path)
+    if text is None or not _data(fact) or hashlib.sha256(text).hexdigest() != fact.value:
+        return False
+    return says(fact.path, text)
+
+
+def is_about_text(rule: VolatileRule) -> bool:
+    """Whether a rule is about what a file says, so that what says more is pinned, if anything."""
+    return rule.kind in _CONTENT
 
 
 def sshd_only_rules() -> tuple[VolatileRule, ...]:
@@ -267,4 +316,20 @@ def cloud_init_rules() -> tuple[VolatileRule, ...]:
         VolatileRule("/run/systemd", kinds.DIRECTORY),
         VolatileRule("/run/systemd/shutdown", kinds.DIRECTORY),
         VolatileRule("/run/systemd/shutdown/scheduled", kinds.DATA),
+    )
+
+
+def text_rules(*, of_instances: bool) -> tuple[VolatileRule, ...]:
+    """What differs from day to day, and is told by what it says; on instances of an image also
+    what each of them is given."""
+    kinds = VolatileKind
+    own = (
+        VolatileRule(MACHINE_ID, kinds.MACHINE_ID),
+        *(VolatileRule(path, kinds.NETWORK) for path in NETWORK_PLACES),
+    )
+    return (
+        *(own if of_instances else ()),
+        VolatileRule(GRUBENV, kinds.GRUBENV),
+        *(VolatileRule(path, kinds.RESOLV_CONF) for path in RESOLVER_FILES),
+        VolatileRule(_STAMPS, kinds.STAMPS),
     )

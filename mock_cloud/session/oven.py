@@ -13,7 +13,7 @@ from mock_cloud.attest.live import LiveNode, make_live_manifest
 from mock_cloud.attest.machine import chosen_rule, machine_rules
 from mock_cloud.attest.manifest import SAME_AS_CONTROLLER, ImageManifest
 from mock_cloud.attest.policy import standard
-from mock_cloud.attest.volatile import cloud_init_rules
+from mock_cloud.attest.volatile import cloud_init_rules, text_rules
 from mock_cloud.attest.vouched import Vouched
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import AttestationRefused, InputError, Reason, RemoteCommandError
@@ -104,7 +104,7 @@ class Oven:
         measured = measure_node(self.node, self.site.toolkit, self.site.archive)
         rules = machine_rules(measured.parsed)
         if self.remote.cloud is not None:
-            rules += cloud_init_rules()
+            rules += cloud_init_rules() + text_rules(of_instances=True)
         try:
             rules += tuple(chosen_rule(measured.parsed, path) for path in may_vary)
         except ValueError as error:
@@ -187,7 +187,7 @@ class Oven:
             base,
             name=self.name,
             created=self.created,
-            volatile=cloud_init_rules(),
+            volatile=cloud_init_rules() + text_rules(of_instances=True),
         )
 
     def _live(self, measured: Measured, *, is_machine: bool = False) -> LiveNode:

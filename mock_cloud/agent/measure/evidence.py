@@ -12,7 +12,7 @@ import time
 from itertools import chain
 from typing import Any, Final
 
-from mock_cloud.agent.measure import headers, pool, tree, walk
+from mock_cloud.agent.measure import headers, pool, texts, tree, walk
 from mock_cloud.agent.measure.live import LiveFacts, measure_live
 from mock_cloud.wire.records import encode_records, encode_rows
 
@@ -55,6 +55,7 @@ def measure(
             for path, found in files.trees.items()
         },
         "self": os.getpid(),
+        "texts": texts.measure_texts(root),
         **_rpm_facts(root),
         **(live[0] if live else LiveFacts()).as_json(),
     }

@@ -171,6 +171,7 @@ class Node:
             "connections": [],
             "rpmdb": [["/var/lib/rpm", "sqlite", None]],
             "headers": [],
+            "texts": [],
         }
         for name in ("base", "tools"):
             self.add_header(blob(name))

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Small files that differ from node to node and are told by what they say, not by their digest.
+
+The agent sends their bytes with the evidence; the controller parses them (`attest.content`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+TEXT_MAX: Final = 16 << 10
+"""Bytes of one; a larger one is not sent, and so can't pass."""
+TEXTS_MAX: Final = 64
+
+MACHINE_ID: Final = "/etc/machine-id"
+GRUBENV: Final = "/boot/grub2/grubenv"
+RESOLVER_FILES: Final = (
+    "/etc/resolv.conf",
+    "/run/NetworkManager/no-stub-resolv.conf",
+    "/run/NetworkManager/resolv.conf",
+    "/run/systemd/resolve/resolv.conf",
+    "/run/systemd/resolve/stub-resolv.conf",
+)
+TEXT_FILES: Final = (MACHINE_ID, GRUBENV, *RESOLVER_FILES)
+
+INTERFACE: Final = "[A-Za-z0-9][A-Za-z0-9_.-]{0,14}"
+# Names are cloud-init's own: cloudinit/net/{network_manager,sysconfig,networkd}.py.
+NETWORK_PLACES: Final = {
+    "/etc/NetworkManager/system-connections": f"cloud-init-{INTERFACE}\\.nmconnection",
+    "/etc/sysconfig/network-scripts": f"ifcfg-{INTERFACE}",
+    "/etc/systemd/network": f"10-cloud-init-{INTERFACE}\\.network",
+    "/etc/udev/rules.d": "70-persistent-net\\.rules",
+}
+"""Directories that cloud-init writes an interface's configuration into, and how it calls it."""
+
+
+def is_network_file(directory: str, name: str) -> bool:
+    """Whether cloud-init would have written a file of this name there."""
+    pattern = NETWORK_PLACES.get(directory)
+    return pattern is not None and re.fullmatch(pattern, name) is not None
