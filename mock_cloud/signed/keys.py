@@ -33,6 +33,7 @@ from mock_cloud.signed.openpgp import (
 )
 
 _CERTIFICATES_MAX_BYTES: Final = 4 << 20
+_SIGNATURES_MAX: Final = 16
 _HINT_RENEW: Final = "get the distribution's present key, and pin that one"
 _HINT_KEYS: Final = "package_keys wants files like RPM-GPG-KEY-*"
 _CERTIFICATIONS: Final = (*range(Kind.CERTIFICATION, Kind.CERTIFICATION + 4), Kind.DIRECT_KEY)
@@ -136,10 +137,13 @@ class PackageKeys:
 
     def _verify(self, signatures: Sequence[bytes], data: bytes, kind: Kind) -> str:
         """The certificate of the first signature that is good. UnsignedError."""
-        now, why = time.time(), ""
+        now, why, tried = time.time(), "", 0
         for packets in signatures:
             try:
                 for body in _signature_bodies(packets):
+                    tried += 1
+                    if tried > _SIGNATURES_MAX:  # each costs reading all of the data
+                        raise UnsignedError(f"more than {_SIGNATURES_MAX} signatures")
                     try:
                         return self._verify_one(parse_signature(body), data, kind, now)
                     except (OpenPgpError, UnsignedError) as error:

@@ -167,6 +167,18 @@ def test_a_second_signature_can_be_the_good_one() -> None:
         verify(keys, other)
 
 
+def test_no_more_signatures_are_tried_than_anybody_makes() -> None:
+    """Each costs the hash of a header, which may have 32 MiB."""
+    keys = pin(KEY.certificate())
+    good, wrong = KEY.sign(DATA), KEY.sign(b"other")
+    verify(keys, *[wrong] * 15, good)
+    with pytest.raises(UnsignedError, match="more than 16 signatures"):
+        verify(keys, *[wrong] * 16, good)
+    flood = b"".join(packet(2, one) for one in (*[wrong] * 16, good))
+    with pytest.raises(UnsignedError, match="more than 16 signatures"):
+        keys.verify(SignedHeader(b"", {}, DATA, "", (flood,)))
+
+
 @pytest.mark.parametrize("hash_id", [SHA1, SHA256])
 def test_what_a_key_says_of_itself_need_not_be_strong(hash_id: int) -> None:
     """CentOS 9 and RHEL 9 have keys with SHA-1; who pins such a file means that key."""
