@@ -62,8 +62,10 @@ def _inputs(line: CommandLine) -> Iterator[HostFile]:
 
 
 def _arguments(mode: str, args: tuple[str, ...]) -> Iterator[HostFile]:
-    if mode in ("rebuild", "chain"):
+    if mode == "rebuild":
         yield from map(find_srpm, args)
+    elif mode == "chain":
+        yield from map(_link_of_chain, args)
     elif mode == "installdeps":
         yield from map(_dependency_source, args)
     elif mode == "install":
@@ -82,11 +84,16 @@ def find_srpm(word: str) -> HostFile:
             hint="download it first, then name the file",
         )
     found = _file(word, "srpm", "the SRPM", SrpmError)
-    if not found.name.endswith(".rpm"):
-        raise SrpmError(f"{printable(word)} does not end in .src.rpm")
     if not read_package(found.path).source:
         raise SrpmError(f"{printable(word)} is not a source package", hint="name an SRPM")
     return found
+
+
+def _link_of_chain(word: str) -> HostFile:
+    # mock names a package's directory of results after its file, and passes others by.
+    if not word.endswith(".rpm"):
+        raise SrpmError(f"{printable(word)} does not end in .rpm", hint="name an SRPM")
+    return find_srpm(word)
 
 
 def _dependency_source(word: str) -> HostFile:

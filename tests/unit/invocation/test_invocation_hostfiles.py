@@ -51,18 +51,29 @@ def test_what_is_no_source_package_is_refused(tiny: Mapping[str, Path], tmp_path
     fifo = tmp_path / "fifo.src.rpm"
     os.mkfifo(fifo)
     tarball = tmp_path / "a.tar.gz"
-    tarball.write_bytes(tiny["source"].read_bytes())
+    tarball.write_bytes(b"\x1f\x8b" * 100)
     for path, words in (
         (tmp_path / "missing.src.rpm", "No such file"),
         (junk, "not an RPM"),
         (directory, "not a regular file"),
         (fifo, "not a regular file"),
-        (tarball, "does not end in"),
+        (tarball, "not an RPM"),
         (tiny["binary"], "not a source package"),
     ):
         with pytest.raises(MockCloudError, match=words) as caught:
             inputs(str(path))
         assert caught.value.exit_code == 1
+
+
+def test_a_source_package_is_one_by_whatever_name(
+    tiny: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """As with mock, but a chain takes what ends in .rpm only."""
+    for name in ("download", "a.src.rpm.1", "a b.rpm", "100%.src.rpm"):
+        shutil.copy(tiny["source"], tmp_path / name)
+        assert pairs(str(tmp_path / name)) == [("srpm", name)]
+    with pytest.raises(MockCloudError, match=r"does not end in \.rpm"):
+        inputs("--chain", str(tmp_path / "download"))
 
 
 @pytest.mark.parametrize(
