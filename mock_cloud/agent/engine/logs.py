@@ -17,7 +17,7 @@ from typing import Final
 from mock_cloud.wire.terminal_log import STDERR, STDOUT, TerminalWriter
 
 _NAMES: Final = ("root.log", "build.log", "state.log")
-_LINE_MAX: Final = 1 << 16
+_LINE_MAX: Final = 1 << 20
 _COLOUR: Final = re.compile(r"\x1b\[([0-9]{1,2}(;[0-9]{1,2})?)?[mK]\x0f?")
 
 QUIET: Final = 0
@@ -129,7 +129,10 @@ class Logs:
         self._write("build.log", message.encode(errors="surrogateescape") + b"\n")
 
     def build_sink(self) -> tuple[Callable[[bytes], None], Callable[[], None]]:
-        """(sink, finish) for rpmbuild: its output goes to build.log as mock cleans it."""
+        """(sink, finish) for rpmbuild: its output goes to build.log as mock cleans it.
+
+        Empty lines are left out, what is no UTF-8 becomes U+FFFD, and colours vanish.
+        """
         return self._line_sink(self._build_output)
 
     def root_sink(self) -> tuple[Callable[[bytes], None], Callable[[], None]]:
@@ -148,7 +151,7 @@ class Logs:
             *lines, pending = (pending + data).split(b"\n")
             if len(pending) > _LINE_MAX:
                 lines, pending = [*lines, pending], b""
-            write([_clean(line) for line in lines])
+            write([_clean(line) for line in lines if line])
 
         def finish() -> None:
             nonlocal pending
@@ -163,7 +166,7 @@ class Logs:
 
     def _root_output(self, lines: list[bytes]) -> None:
         lead = b"DEBUG util.py:462:  "
-        text = b"".join(lead + line.rstrip(b"\r") + b"\n" for line in lines if line)
+        text = b"".join(lead + line.rstrip(b"\r") + b"\n" for line in lines)
         self._write("root.log", text)
 
     def _remember(self, data: bytes) -> None:

@@ -47,7 +47,9 @@ def test_the_formats_of_the_logs(tmp_path: Path) -> None:
         finish()
         sink, finish = logs.build_sink()
         sink(b"raw \xff \x1b[31mred\x1b[0m caf\xc3")
-        sink(b"\xa9\n\n\x1b[01;31m\x1b[Kend")
+        sink(b"\xa9\n\n\n \n\x1b[01;31m\x1b[Kend\n")
+        sink(b"7" * 70_000)
+        sink(b"8\n\n")
         finish()
         logs.warning("careful")
         raise ValueError
@@ -59,7 +61,11 @@ def test_the_formats_of_the_logs(tmp_path: Path) -> None:
         "DEBUG util.py:462:  last",
     ]
     assert root[-1] == "WARNING backend.py:0:  careful"
-    assert (results / "build.log").read_text().endswith("1\nraw \ufffd red caf\u00e9\n\nend\n")
+    assert (
+        (results / "build.log")
+        .read_text()
+        .endswith(f"1\nraw \ufffd red caf\u00e9\n \nend\n{'7' * 70_000}8\n")
+    )
     states = (results / "state.log").read_text()
     assert re.findall(r" - (.*)", states)[1:] == ["Start: run", "Start: inner", "Finish: inner"]
     records = TerminalDecoder().feed((tmp_path / "terminal").read_bytes())
