@@ -11,6 +11,7 @@ from typing import Final
 
 from mock_cloud.errors import ResultError
 from mock_cloud.results.disk import check_space, translate
+from mock_cloud.results.owner import as_owner
 from mock_cloud.wire import tree_unpack
 from mock_cloud.wire.terminal_text import printable
 from mock_cloud.wire.tree_archive import Reader, TreeError
@@ -56,6 +57,7 @@ def space_watch(directory: Path) -> Callable[[], None]:
     return look
 
 
+@as_owner()
 def unpack(archive: Path, directory: Path) -> None:
     """Unpack `archive` into `directory`, which is made.
 
@@ -73,6 +75,7 @@ def unpack(archive: Path, directory: Path) -> None:
         raise translate(error, directory) from error
 
 
+@as_owner()
 def unpack_into(archive: Path, name: str) -> None:
     """Unpack `archive` into the directory `name` beside it, which may be there, and remove it.
 

@@ -11,7 +11,6 @@ from typing import Final
 
 from mock_cloud.errors import ResultDirError, ResultError
 from mock_cloud.results.disk import translate
-from mock_cloud.results.owner import create, make_directory
 
 # O_NONBLOCK: a FIFO in its place must not block us; it changes nothing for files.
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -41,10 +40,10 @@ class LiveLog:
         path = directory / name
         try:
             if path.parent != directory:
-                make_directory(path.parent)
+                path.parent.mkdir(exist_ok=True)
                 if path.parent.is_symlink():
                     raise ResultDirError(f"{path.parent} is a link")
-            descriptor = create(path, _FLAGS)
+            descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise ResultDirError(f"cannot write the log {path}: {error.strerror}") from error
         try:

@@ -8,21 +8,22 @@ import os
 from pathlib import Path
 
 from mock_cloud.errors import ResultError
-from mock_cloud.results.owner import create
+from mock_cloud.results.owner import as_owner
 
 
+@as_owner()
 def write_own_log(path: Path, text: str, *, append: bool = False) -> None:
     """Write `text` to a new file at `path`, or with `append` to the end of the one that is there.
 
     Never through a link: one in its place makes way. ResultError.
     """
-    flags = os.O_WRONLY | os.O_NOFOLLOW
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     flags |= os.O_APPEND if append and not path.is_symlink() else os.O_EXCL
     try:
         if flags & os.O_EXCL:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
-        descriptor = create(path, flags)
+        descriptor = os.open(path, flags, 0o666)
         with open(descriptor, "wb") as log:  # noqa: PTH123  a descriptor
             log.write(text.encode(errors="backslashreplace"))
     except OSError as error:

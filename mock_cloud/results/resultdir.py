@@ -11,7 +11,7 @@ from types import TracebackType
 from mock_cloud.errors import ResultDirError
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.names import check_live_log
-from mock_cloud.results.owner import make_directories
+from mock_cloud.results.owner import as_owner
 from mock_cloud.results.staging import Staging, remove_stale
 
 
@@ -26,6 +26,7 @@ class ResultDir:
         self._ended: set[str] = set()
 
     @classmethod
+    @as_owner()
     def open(cls, path: Path, *, fresh: bool = False, packages: Collection[str] = ()) -> ResultDir:
         """Open `path`, made if need be, as the invoking user. ResultDirError (exit 70).
 
@@ -35,7 +36,7 @@ class ResultDir:
         Staging directories of attempts that died are removed.
         """
         try:
-            make_directories(path)
+            path.mkdir(parents=True, exist_ok=True)
             # The one sure test: access(2) knows nothing of read-only and full file systems.
             with tempfile.TemporaryFile(dir=path, prefix=".mock-cloud-test-") as probe:
                 probe.write(b"\0" * 4096)
@@ -61,8 +62,9 @@ class ResultDir:
 
     def check_logs(self, names: Iterable[str]) -> None:
         """ResultDirError if one of these logs could not be written, before a node is had for it."""
-        for name in names:
-            LiveLog.check(self.path, name)
+        with as_owner():
+            for name in names:
+                LiveLog.check(self.path, name)
 
     def log(self, name: str) -> LiveLog:
         """The live log `name`, opened on first use. ResultError for a name that is refused.
@@ -73,7 +75,8 @@ class ResultDir:
         if known is None or known.closed:
             check_live_log(name, packages=self._packages)
             empty = self._fresh and known is None and name not in self._ended
-            self._logs[name] = LiveLog.open(self.path, name, append=not empty)
+            with as_owner():
+                self._logs[name] = LiveLog.open(self.path, name, append=not empty)
         return self._logs[name]
 
     @property
@@ -81,6 +84,7 @@ class ResultDir:
         """The logs opened so far."""
         return tuple(self._logs.values())
 
+    @as_owner()
     def restart_logs(self, note: str = "") -> None:
         """Begin a new attempt: close the logs; what comes is appended to what is there.
 

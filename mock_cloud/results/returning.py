@@ -14,7 +14,7 @@ from mock_cloud.errors import InputError, LocalDiskFull
 from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.results.archive import open_archive, open_directory, space_watch
 from mock_cloud.results.disk import check_space, translate
-from mock_cloud.results.owner import give_to_owner, make_directory
+from mock_cloud.results.owner import as_owner
 from mock_cloud.wire.tree_archive import Kind, Member, Reader, TreeError
 from mock_cloud.wire.tree_unpack import Unpacker
 
@@ -33,6 +33,7 @@ class Returning:
     packages_only: bool = False
 
 
+@as_owner()
 def put_back(archive: Path, places: Mapping[str, Returning]) -> list[str]:
     """Put each directory of `archive` into the place of its name; returns what was left out.
 
@@ -49,7 +50,7 @@ def put_back(archive: Path, places: Mapping[str, Returning]) -> list[str]:
             place = places[section.name]
             try:
                 check_space(place.path.parent, archive.stat().st_size)
-                make_directory(place.path)
+                place.path.mkdir(exist_ok=True)
                 _fill(reader, members, place, left_out)
             except OSError as error:
                 full = translate(error, place.path)
@@ -77,10 +78,7 @@ def _check(reader: Reader, places: Mapping[str, Returning]) -> None:
 
 
 def _fill(reader: Reader, members: Iterator[Member], place: Returning, left_out: list[str]) -> None:
-    unpacker = Unpacker(
-        replace=True, keeps_directories=True, on_member=space_watch(place.path),
-        on_made=give_to_owner,
-    )  # fmt: skip
+    unpacker = Unpacker(replace=True, keeps_directories=True, on_member=space_watch(place.path))
     with open_directory(place.path) as descriptor:
         unpacker.fill(reader, _wanted(members, place, left_out), descriptor)
 

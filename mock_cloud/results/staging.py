@@ -18,7 +18,7 @@ from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.results.disk import check_space, sync_directory, translate
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.manifest import Listed, ManifestEntry, check_manifest
-from mock_cloud.results.owner import create, make_directory
+from mock_cloud.results.owner import as_owner, owner_uid
 from mock_cloud.wire.terminal_text import printable
 
 STAGING_PREFIX: Final = ".mock-cloud-"
@@ -88,6 +88,7 @@ class Staging:
         self._logs: dict[str, LiveLog] = {}
         self._waiting: set[str] = set()
 
+    @as_owner()
     def __enter__(self) -> Staging:
         try:
             self.path.mkdir(mode=0o700)
@@ -133,11 +134,12 @@ class Staging:
         if entry.name not in self._waiting:
             raise ResultError(f"{printable(entry.name)} was not accepted, or is here already")
         path = self.path / entry.name
-        flags = os.O_WRONLY | os.O_EXCL | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            path.parent.mkdir(mode=0o755, exist_ok=True)
-            descriptor = create(path, flags)
-            os.fchmod(descriptor, _MODE)
+            with as_owner():
+                path.parent.mkdir(mode=0o755, exist_ok=True)
+                descriptor = os.open(path, flags)
+                os.fchmod(descriptor, _MODE)
         except OSError as error:
             raise translate(error, path) from error
         try:
@@ -145,12 +147,14 @@ class Staging:
             yield staged
             staged.verify()
         except BaseException:
-            path.unlink(missing_ok=True)
+            with as_owner():
+                path.unlink(missing_ok=True)
             raise
         finally:
             os.close(descriptor)
         self._waiting.discard(entry.name)
 
+    @as_owner()
     def publish(self, *, replace_earlier: bool = False) -> tuple[Path, ...]:
         """Move everything into place, logs first, and return the paths of all results.
 
@@ -198,11 +202,12 @@ class Staging:
     def _move(self, name: str) -> None:
         target = self.resultdir / name
         try:
-            make_directory(target.parent)
+            target.parent.mkdir(exist_ok=True)
             (self.path / name).replace(target)
         except OSError as error:
             raise translate(error, target) from error
 
+    @as_owner()
     def _remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock >= 0:
@@ -222,7 +227,7 @@ def remove_stale(resultdir: Path) -> list[Path]:
         except OSError:
             continue  # not a directory, or not ours
         try:
-            if os.fstat(descriptor).st_uid != os.geteuid():
+            if os.fstat(descriptor).st_uid != owner_uid():
                 continue
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(path, ignore_errors=True)

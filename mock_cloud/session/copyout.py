@@ -7,7 +7,8 @@ import fnmatch
 import glob
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from mock_cloud.remote.download import Fetch
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results.archive import unpack
 from mock_cloud.results.disk import check_space, translate
-from mock_cloud.results.owner import give_tree
+from mock_cloud.results.owner import as_owner
 from mock_cloud.results.returning import Returning, put_back
 from mock_cloud.session.console import Console
 from mock_cloud.wire.job_request import COPYOUT_NAME, GAINS_NAME
@@ -34,7 +35,9 @@ def fetch_archive(channel: TrustedChannel, job: str, listed: ResultFile, directo
     check_space(directory, 2 * listed.size_bytes)
     path = directory / "archive"
     try:
-        with path.open("wb") as stream:
+        with as_owner():
+            stream = path.open("wb")
+        with stream:
             channel.fetch(job, [Fetch(listed, stream.write)])
     except OSError as error:
         raise translate(error, path) from error
@@ -56,8 +59,8 @@ def bring_back(
     if archive is None:
         return
     places = {str(number): place for number, place in enumerate(returning)}
-    with tempfile.TemporaryDirectory(prefix=".mock-cloud-", dir=scratch_in) as scratch:
-        left_out = put_back(fetch_archive(channel, job, archive, Path(scratch)), places)
+    with _scratch(scratch_in) as scratch:
+        left_out = put_back(fetch_archive(channel, job, archive, scratch), places)
     if left_out:
         shown = ", ".join(map(printable, left_out[:_LEFT_OUT_SHOWN]))
         console.warning(f"{len(left_out)} files that were written stay on the node: {shown}")
@@ -76,15 +79,30 @@ def unpack_copyout(
         if whole:
             raise TransportError("the node packed nothing for --copyout")
         return
-    with tempfile.TemporaryDirectory(prefix=".mock-cloud-", dir=_holder(destination)) as scratch:
-        tree = Path(scratch, "tree")
-        unpack(fetch_archive(channel, job, archive, Path(scratch)), tree)
+    with _scratch(_holder(destination)) as scratch:
+        tree = scratch / "tree"
+        unpack(fetch_archive(channel, job, archive, scratch), tree)
         items = sorted(tree.iterdir())
         many = max(len(patterns), len(items)) > 1
         if many and not destination.is_dir():
             raise InputError(f"several files, and {destination} is not a directory")
         for item in items:
             _place(item, destination, patterns, many=many)
+
+
+@contextmanager
+def _scratch(place: Path) -> Iterator[Path]:
+    """A directory in `place`, made and removed as its user. InputError where he may not write."""
+    try:
+        with as_owner():
+            made = tempfile.TemporaryDirectory(prefix=".mock-cloud-", dir=place)
+    except OSError as error:
+        raise InputError(f"cannot write to {place}: {error.strerror}") from error
+    try:
+        yield Path(made.name)
+    finally:
+        with as_owner():
+            made.cleanup()
 
 
 def _holder(destination: Path) -> Path:
@@ -102,8 +120,8 @@ def _place(item: Path, destination: Path, patterns: Sequence[str], *, many: bool
     if is_directory and os.path.lexists(target):
         raise InputError(f"--copyout: {target} exists already", hint="name a new directory")
     try:
-        give_tree(item)
-        item.replace(target)
+        with as_owner():
+            item.replace(target)
     except OSError as error:
         raise InputError(f"--copyout: cannot write {target}: {error.strerror}") from error
 

@@ -25,7 +25,7 @@ from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results import LiveLog, ManifestEntry, ResultDir, Staging
 from mock_cloud.results.archive import unpack, unpack_into
 from mock_cloud.results.names import is_kind_of_result
-from mock_cloud.results.owner import give_directory
+from mock_cloud.results.owner import as_owner
 from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.session.console import Console
 from mock_cloud.session.request import Work
@@ -71,9 +71,8 @@ def _own_repository(line: CommandLine) -> Path:
 
     prefix = line.tmp_prefix or f"{getpass.getuser()}-{os.getpid()}"
     try:
-        place = Path(tempfile.mkdtemp(prefix=f"mock-chain-{prefix}-", dir="/var/tmp"))
-        give_directory(place)
-        return place
+        with as_owner():
+            return Path(tempfile.mkdtemp(prefix=f"mock-chain-{prefix}-", dir="/var/tmp"))
     except OSError as error:
         raise InputError(
             f"cannot make a local repository in /var/tmp: {error.strerror}",
@@ -222,6 +221,7 @@ def collect(
     return (*placed, order_log)
 
 
+@as_owner()
 def _remove_old_metadata(directory: Path, placed: Sequence[Path]) -> None:
     """createrepo replaces its files, whose names begin with a digest; so do we."""
     current = {path for path in placed if path.parent == directory}

@@ -33,8 +33,7 @@ class Unpacker:
     besides. `owners`: (uid, gid) by `Facts.owner`; without them all is the caller's. `keeps_link`
     is asked with a link's place (names from where `fill` began) and target; without it links may
     say anything, since nothing follows them. `read_blob` gives the contents of a blob by its
-    digest; without it an archive may have none. `on_member` is called before each one, `on_made`
-    with the descriptor of each file and directory that is new.
+    digest; without it an archive may have none. `on_member` is called before each one.
     """
 
     replace: bool = False
@@ -45,7 +44,6 @@ class Unpacker:
     keeps_link: Keep = lambda _place, _target: True
     read_blob: Callable[[str], Iterable[bytes]] | None = None
     on_member: Callable[[], None] = lambda: None
-    on_made: Callable[[int], None] = lambda _descriptor: None
 
     def unpack(self, reader: Reader, descriptor: int) -> None:
         """All of the archive into the open directory. TreeError, OSError."""
@@ -99,7 +97,6 @@ class Unpacker:
                 while view:
                     view = view[stream.write(view) :]
             self.set_facts(stream.fileno(), member)
-            self.on_made(stream.fileno())
         if self.replace:
             os.rename(_NEW, member.name, src_dir_fd=here, dst_dir_fd=here)
 
@@ -125,8 +122,6 @@ class Unpacker:
             others = not self.owners and os.fstat(descriptor).st_uid != os.geteuid()
             if is_new or not (others or self.keeps_directories):
                 self.set_facts(descriptor, member)
-            if is_new:
-                self.on_made(descriptor)
         finally:
             os.close(descriptor)
 

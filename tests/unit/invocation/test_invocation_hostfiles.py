@@ -65,9 +65,7 @@ def test_what_is_no_source_package_is_refused(tiny: Mapping[str, Path], tmp_path
         assert caught.value.exit_code == 1
 
 
-def test_a_source_package_is_one_by_whatever_name(
-    tiny: Mapping[str, Path], tmp_path: Path
-) -> None:
+def test_a_source_package_is_one_by_whatever_name(tiny: Mapping[str, Path], tmp_path: Path) -> None:
     """As with mock, but a chain takes what ends in .rpm only."""
     for name in ("download", "a.src.rpm.1", "a b.rpm", "100%.src.rpm"):
         shutil.copy(tiny["source"], tmp_path / name)

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from mock_cloud.errors import ResultDirError, ResultError
 from mock_cloud.invocation import parse_command_line
 from mock_cloud.results import ManifestEntry, ResultDir, Staging
 from mock_cloud.results.disk import check_space, disk_of
-from mock_cloud.results.owner import find_owner, give_directory
+from mock_cloud.results.owner import as_owner, find_owner
 from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.session.results import find_logs
+from tests.lab.layout import repository_root
 
 
 def entry(name: str, data: bytes) -> ManifestEntry:
@@ -52,28 +54,76 @@ def test_results_appear_together_at_the_end(tmp_path: Path) -> None:
         assert not list(results.path.glob(".*"))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives files away")
-def test_results_under_sudo_are_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it acts for another user")
+
+
+@pytest.fixture
+def users(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory of the user whom sudo acts for: pytest's own are root's."""
     monkeypatch.setenv("SUDO_UID", "1234")
     monkeypatch.setenv("SUDO_GID", "1235")
-    (tmp_path / "root.log").write_text("somebody else's\n")
-    with ResultDir.open(tmp_path / "deep" / "r", packages=("p-1",)) as results:
-        log = results.log("p-1/build.log")
-        log.write(b"x")
+    with tempfile.TemporaryDirectory(prefix="mock-cloud-users-") as name:
+        os.chown(name, 1234, 1235)
+        yield Path(name)
+
+
+def build_something(place: Path) -> None:
+    with ResultDir.open(place / "deep" / "r", packages=("p-1",)) as results:
+        results.check_logs(("p-1/build.log",))
+        results.log("p-1/build.log").write(b"x")
         write_own_log(results.path / "attestation.log", "y")
         with results.stage("attempt") as staging:
             fill(staging, {"p-1/p-1.rpm": b"z"})
             staging.publish()
-    with ResultDir.open(tmp_path) as above:
-        above.log("root.log").write(b"more\n")
-    made = [tmp_path / "deep", *(tmp_path / "deep").rglob("*")]
+
+
+@needs_root
+def test_results_under_sudo_are_the_users(users: Path) -> None:
+    (users / "root.log").write_text("root's own\n")
+    build_something(users)
+    made = [users / "deep", *(users / "deep").rglob("*")]
     assert {path.name for path in made} == {
         "deep", "r", "p-1", "build.log", "attestation.log", "p-1.rpm",
     }  # fmt: skip
     assert {path.stat().st_uid for path in made} == {1234}
     assert len({path.stat().st_gid for path in made} - {os.getegid()}) == 1
-    for kept in (tmp_path, tmp_path / "root.log"):
-        assert kept.stat().st_uid == os.geteuid()
+    assert (users / "root.log").stat().st_uid == os.geteuid()
+
+
+@needs_root
+def test_results_under_sudo_are_written_with_the_users_rights(users: Path) -> None:
+    """As mock's are: what root could do there, and the user could not, is not done for him."""
+    (users / "closed").mkdir(mode=0o755)
+    (users / "root.log").write_text("root's own\n")
+    (users / "root.log").chmod(0o644)
+    with pytest.raises(ResultDirError, match="Permission denied"):
+        ResultDir.open(users / "closed")
+    with ResultDir.open(users) as results, pytest.raises(ResultDirError):
+        results.check_logs(("root.log",))
+    with as_owner():
+        assert not os.access(users / "closed/x", os.F_OK)
+        with pytest.raises(PermissionError):
+            (users / "closed/x").touch()
+    (users / "closed/x").touch()
+
+
+@needs_root
+def test_results_go_where_root_may_write_nothing(users: Path) -> None:
+    """As on NFS with root_squash."""
+    argv = [sys.executable, __file__, str(users)]
+    squash = repository_root() / "tests/squash.py"
+    squashed = ["unshare", "--mount", sys.executable, str(squash), str(users), "1234", *argv]
+    done = subprocess.run(
+        squashed,
+        cwd=repository_root(),
+        env={**os.environ, "PYTHONPATH": str(repository_root())},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (users / "deep/r/p-1/p-1.rpm").read_bytes() == b"z"
 
 
 @pytest.mark.parametrize("sudo", [None, "0", "", "-1", "nobody"])
@@ -99,20 +149,6 @@ def test_results_are_readable_whatever_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / "a.rpm").stat().st_mode & 0o777 == 0o644
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives files away")
-def test_what_is_put_in_a_new_directorys_place_is_not_given_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SUDO_UID", "1234")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full/file").touch()
-    give_directory(tmp_path / "full")
-    assert (tmp_path / "full").stat().st_uid == 0
-    (tmp_path / "link").symlink_to(tmp_path / "full")
-    with pytest.raises(OSError):
-        give_directory(tmp_path / "link")
 
 
 def test_an_abort_leaves_what_was_there(tmp_path: Path) -> None:
@@ -458,3 +494,7 @@ def test_the_logs_that_a_command_writes() -> None:
     assert logs("x.src.rpm") == ("root.log", "state.log", "build.log")
     assert logs("--init") == ("root.log", "state.log")
     assert logs("--shell") == ()
+
+
+if __name__ == "__main__":
+    build_something(Path(sys.argv[1]))
