@@ -11,6 +11,7 @@ from typing import Final
 
 from mock_cloud.errors import ResultDirError, ResultError
 from mock_cloud.results.disk import translate
+from mock_cloud.results.owner import create, make_directories
 
 # O_NONBLOCK: a FIFO in its place must not block us; it changes nothing for files.
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -40,10 +41,10 @@ class LiveLog:
         path = directory / name
         try:
             if path.parent != directory:
-                path.parent.mkdir(exist_ok=True)
+                make_directories(path.parent)
                 if path.parent.is_symlink():
                     raise ResultDirError(f"{path.parent} is a link")
-            descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = create(path, _FLAGS)
         except OSError as error:
             raise ResultDirError(f"cannot write the log {path}: {error.strerror}") from error
         try:

@@ -3,7 +3,8 @@
 
 They are written with that user's rights, as mock does it. What root may not do where the user may,
 on a file system without his rights (NFS with root_squash), works, and root's process follows
-nothing and replaces nothing that the user could not (decision 0093).
+nothing and replaces nothing that the user could not (decision 0093). Modes are mock's, too,
+whatever the caller's umask.
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ import functools
 import grp
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+FILE_MODE: Final = 0o644
+_DIRECTORY_MODE: Final = 0o755
 
 
 def find_owner() -> tuple[int, int] | None:
@@ -66,3 +72,32 @@ def as_owner() -> Iterator[None]:
 @functools.cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
+
+
+def create(path: Path, flags: int) -> int:
+    """A descriptor of the file `path`: a new one gets FILE_MODE. OSError.
+
+    `flags` are those of open(2); O_CREAT and O_CLOEXEC are added.
+    """
+    flags |= os.O_CREAT | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags | os.O_EXCL, FILE_MODE)
+    except FileExistsError:
+        if flags & os.O_EXCL:
+            raise
+        return os.open(path, flags, FILE_MODE)
+    os.fchmod(descriptor, FILE_MODE)
+    return descriptor
+
+
+def make_directories(path: Path) -> None:
+    """Make `path` and those above it that are missing, which everybody may read. OSError."""
+    if not path.parent.is_dir():
+        make_directories(path.parent)
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+        return
+    path.chmod(_DIRECTORY_MODE)

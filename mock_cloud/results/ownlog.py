@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from mock_cloud.errors import ResultError
-from mock_cloud.results.owner import as_owner
+from mock_cloud.results.owner import as_owner, create
 
 
 @as_owner()
@@ -17,13 +17,13 @@ def write_own_log(path: Path, text: str, *, append: bool = False) -> None:
 
     Never through a link: one in its place makes way. ResultError.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_NOFOLLOW
     flags |= os.O_APPEND if append and not path.is_symlink() else os.O_EXCL
     try:
         if flags & os.O_EXCL:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
-        descriptor = os.open(path, flags, 0o666)
+        descriptor = create(path, flags)
         with open(descriptor, "wb") as log:  # noqa: PTH123  a descriptor
             log.write(text.encode(errors="backslashreplace"))
     except OSError as error:

@@ -11,7 +11,7 @@ from types import TracebackType
 from mock_cloud.errors import ResultDirError
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.names import check_live_log
-from mock_cloud.results.owner import as_owner
+from mock_cloud.results.owner import as_owner, make_directories
 from mock_cloud.results.staging import Staging, remove_stale
 
 
@@ -36,7 +36,7 @@ class ResultDir:
         Staging directories of attempts that died are removed.
         """
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_directories(path)
             # The one sure test: access(2) knows nothing of read-only and full file systems.
             with tempfile.TemporaryFile(dir=path, prefix=".mock-cloud-test-") as probe:
                 probe.write(b"\0" * 4096)

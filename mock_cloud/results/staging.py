@@ -18,12 +18,10 @@ from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.results.disk import check_space, sync_directory, translate
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.manifest import Listed, ManifestEntry, check_manifest
-from mock_cloud.results.owner import as_owner, owner_uid
+from mock_cloud.results.owner import as_owner, create, make_directories, owner_uid
 from mock_cloud.wire.terminal_text import printable
 
 STAGING_PREFIX: Final = ".mock-cloud-"
-_MODE: Final = 0o644
-"""Of results, whatever the umask: mock copies them with the mode they have in the chroot."""
 
 
 class StagedFile:
@@ -134,12 +132,10 @@ class Staging:
         if entry.name not in self._waiting:
             raise ResultError(f"{printable(entry.name)} was not accepted, or is here already")
         path = self.path / entry.name
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             with as_owner():
-                path.parent.mkdir(mode=0o755, exist_ok=True)
-                descriptor = os.open(path, flags)
-                os.fchmod(descriptor, _MODE)
+                make_directories(path.parent)
+                descriptor = create(path, os.O_WRONLY | os.O_EXCL | os.O_NOFOLLOW)
         except OSError as error:
             raise translate(error, path) from error
         try:
@@ -202,7 +198,7 @@ class Staging:
     def _move(self, name: str) -> None:
         target = self.resultdir / name
         try:
-            target.parent.mkdir(exist_ok=True)
+            make_directories(target.parent)
             (self.path / name).replace(target)
         except OSError as error:
             raise translate(error, target) from error

@@ -143,12 +143,15 @@ def test_without_sudo_results_are_this_users(
 def test_results_are_readable_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        with ResultDir.open(tmp_path) as results, results.stage("a") as staging:
-            fill(staging, {"a.rpm": b"a"})
-            staging.publish()
+        build_something(tmp_path)
     finally:
         os.umask(before)
-    assert (tmp_path / "a.rpm").stat().st_mode & 0o777 == 0o644
+    for path in (tmp_path / "deep").rglob("*"):
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
+    kept = tmp_path / "deep/r/attestation.log"
+    kept.chmod(0o600)
+    write_own_log(kept, "more", append=True)
+    assert kept.stat().st_mode & 0o777 == 0o600
 
 
 def test_an_abort_leaves_what_was_there(tmp_path: Path) -> None:
