@@ -25,7 +25,7 @@ PEER_TESTS := tests/peers tests/component/test_mock_engine.py tests/unit/config 
 	tests/integration/test_agreement.py::test_source_packages_of_other_rpms_end_alike
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab demo demo-ec2 demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-component test-clouds test-commands test-slow test-peers agreement lint type bench size rpm man clean
+.PHONY: help prepare venv lab demo demo-ec2 demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-component test-clouds test-commands test-slow test-peers agreement cases lint type bench size rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,7 +95,10 @@ test-real-data: venv ## what rpm and we say of real distributions' signatures, a
 	@$(if $(REAL),MOCK_CLOUD_TEST_PACKAGES=$(abspath $(REAL))) $(BIN)/python -m tests.real
 
 agreement: lab ## compare with a real mock, scenario by scenario, and write docs/agreement.md
-	@MOCK_CLOUD_WRITE_AGREEMENT=1 $(PYTEST) -m slow tests/integration/test_agreement.py
+	@MOCK_CLOUD_WRITE_AGREEMENT=1 $(PYTEST) -m slow -k 'not case' tests/integration/test_agreement.py
+
+cases: lab ## the same for small cases after public bug reports, and write docs/cases.md
+	@MOCK_CLOUD_WRITE_AGREEMENT=1 $(PYTEST) -m slow -k case tests/integration/test_agreement.py
 
 test-releases: venv ## make demo and make test on fresh Debian 12, 13 and testing, 40 minutes
 	@$(BIN)/python -m tests.releases --cache $(RELEASES)

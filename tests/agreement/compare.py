@@ -10,7 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from tests.agreement.model import Difference, Observation, Outcome
 
 _MESSAGE = re.compile(r"(?:DEBUG|INFO|WARNING|ERROR|CRITICAL|Start|Finish): ?")
+_OF_MOCK = re.compile(r"(?:ENTER \[|EXCEPTION: |Executing command: |Traceback |  |mockbuild\.)")
+"""Lines of mock's own code, and what it says of its commands, in build.log."""
 _VOLATILE = (
+    (r"\bkill -9 \d+", "kill -9 N"),
+    (r"rpm-tmp\.\w{6}", "rpm-tmp.X"),
     (r"mock\.py version .*", "mock.py version…"),
     (r"Mock Version: .*", "Mock Version: …"),
     (r"\d+ minutes \d+ seconds", "N minutes N seconds"),
@@ -35,6 +39,15 @@ def messages(lines: Iterable[str]) -> tuple[str, ...]:
     return tuple(line for line in lines if _MESSAGE.match(line))
 
 
+def log_lines(name: str, lines: Iterable[str]) -> tuple[str, ...]:
+    """What a log's lines say, without when.
+
+    rpmbuild's two streams are two pipes to mock, so that the order in build.log is chance.
+    """
+    said = (re.sub(r"^TIME - ", "", line) for line in lines if not _OF_MOCK.match(line))
+    return tuple(sorted(said) if name == "build.log" else said)
+
+
 def differences(local: Observation, remote: Observation) -> list[str]:
     """A line for each thing that one side has alone: ``ASPECT -local's``, ``ASPECT +remote's``."""
     found = []
@@ -46,13 +59,20 @@ def differences(local: Observation, remote: Observation) -> list[str]:
     found += _lines("stderr", local.messages, remote.messages)
     found += [f"files -{name}" for name in sorted({*local.files} - {*remote.files})]
     found += [f"files +{name}" for name in sorted({*remote.files} - {*local.files})]
+    for name in sorted({*local.modes} & {*remote.modes}):
+        if local.modes[name] != remote.modes[name]:
+            found += [f"mode -{local.modes[name]} {name}", f"mode +{remote.modes[name]} {name}"]
+    for name in sorted({*local.logs} & {*remote.logs}):
+        found += _lines(name, local.logs[name], remote.logs[name])
     return found
 
 
 def _lines(aspect: str, local: Sequence[str], remote: Sequence[str]) -> Iterator[str]:
-    for line in difflib.ndiff(local, remote, linejunk=None, charjunk=None):
-        if line[:2] in ("- ", "+ "):
-            yield f"{aspect} {line[0]}{line[2:]}"
+    matcher = difflib.SequenceMatcher(None, local, remote, autojunk=False)
+    for what, start, end, other_start, other_end in matcher.get_opcodes():
+        if what != "equal":
+            yield from (f"{aspect} -{line}" for line in local[start:end])
+            yield from (f"{aspect} +{line}" for line in remote[other_start:other_end])
 
 
 def judge(

@@ -34,21 +34,21 @@ COMMON: Final = (
     Difference(
         "mock announces its plugins, hooks, package manager and caches. This engine has no such "
         "parts: a chroot stands on layers, which are as new as the repositories are.",
-        f"stderr [-+]({_SETUP})",
+        f"(stderr|.*state\\.log) [-+]({_SETUP})",
         engines=("chroot",),
     ),
     Difference(
         "Whether a root cache is there differs between any two runs of mock.",
-        "stderr [-+]((Start|Finish): (unpacking root cache|creating root cache|dnf4 update"
-        "|installing minimal buildroot with dnf4)|INFO: (Installed packages:|base-files-.*|)"
+        "(stderr|.*state\\.log) [-+]((Start|Finish): (unpacking root cache|creating root cache"
+        "|dnf4 update|installing minimal buildroot with dnf4)"
+        "|INFO: (Installed packages:|base-files-.*|)"
         "|INFO: Buildroot is handled by package management from host .*)",
         engines=("mock",),
     ),
     Difference(
-        "The lab's node has neither pigz nor /etc/localtime; this machine has.",
-        "stderr \\+WARNING: (specified 'pigz' as the root cache compress program .*"
+        "Whether pigz and /etc/localtime are there: the lab's node has neither, this machine may.",
+        "stderr [-+]WARNING: (specified 'pigz' as the root cache compress program .*"
         "|File /etc/localtime not present\\. It is not copied into the chroot\\.)",
-        engines=("mock",),
     ),
     Difference(
         "The node, and what was verified of it, is named.",
@@ -141,6 +141,41 @@ PARTICULAR: Final = (
         "The chroot is on the node: a warning says that nothing is put into that directory.",
         "(stderr \\+WARNING: the chroot is on the node, nothing is put into .*|files -root/.*)",
         scenarios=("rootdir",),
+        engines=("mock",),
+    ),
+)
+
+DETAILS: Final = (
+    Difference(
+        "This engine logs from the command's start, mock from the chroot's.",
+        ".*state\\.log \\+(Start|Finish): (run|clean chroot)",
+        engines=("chroot",),
+    ),
+    Difference(
+        "When one of rpmbuild's two pipes ends, mock stops reading the other: the last lines of "
+        "its standard error are there or not.",
+        ".*build\\.log [-+](\\+.*|(error|rpmbuild):.*|RPM build errors:|\\s*Bad exit status .*)",
+    ),
+)
+"""What is looked at in the cases only."""
+
+CASES: Final = (
+    Difference(
+        "What this machine can tell is refused before a node is leased, in words of our own. The "
+        "exit codes are mock's.",
+        f"(stderr {_IN_WORDS}|files -.*\\.log)",
+        scenarios=("links among the sources", "values of --define"),
+    ),
+    Difference(
+        "mock on the node gives the build user the node's group mock, here it is this machine's.",
+        ".*build\\.log [-+]uid=\\d+\\(mockbuild\\) gid=\\d+\\(mock\\) groups=\\d+\\(mock\\)",
+        scenarios=("umask", "environment of the caller", "login shells of the build"),
+        engines=("mock",),
+    ),
+    Difference(
+        "mock on the node may make no device (decision 0051): these are the node's, bound.",
+        "stdout [-+]c[-rw]{9} root:(root|tty) \\d+:\\d+ (tty|urandom)",
+        scenarios=("what is in /dev",),
         engines=("mock",),
     ),
 )

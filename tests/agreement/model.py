@@ -12,23 +12,28 @@ from dataclasses import dataclass, field
 class Step:
     """One mock command line.
 
-    In words, `<name>` stands for a path: see `sides.Side.paths`. `stdin` is closed unless given.
+    In words, `<name>` stands for a path: see `sides.Side.known`. `stdin` is empty unless given.
+    `script` is one of bash that runs the command line, its ``"$@"``, in its own way: with
+    another umask, without a terminal, twice. Without words it only looks at what was left.
     """
 
-    words: tuple[str, ...]
+    words: tuple[str, ...] = ()
     stdin: bytes | None = None
+    script: str = ""
 
     def __str__(self) -> str:
-        return " ".join(repr(word) if " " in word else word for word in self.words)
+        words = [repr(word) if " " in word else word for word in self.words]
+        return " ".join([*words, f"({self.script})"] if self.script else words)
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """Steps that share a chroot and a scratch directory, and what they show.
 
-    `before` is run first and not compared. `files` (name → text) are in the scratch directory.
-    `results`: each step's new files below `<results>` are compared. `process` is a command line
-    of which no process may be left, neither on this machine nor on the node.
+    `before` is run first and not compared. `files` (name → text) are in the scratch directory, and
+    what `prepare`, a script of bash, makes there. `process` is a command line
+    of which no process may be left, neither on this machine nor on the node. `details`: modes and
+    owners of the files and what the logs say are compared, too. `source`: public reports of it.
     """
 
     name: str
@@ -37,6 +42,9 @@ class Scenario:
     before: tuple[Step, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     process: str = ""
+    prepare: str = ""
+    details: bool = False
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,8 @@ class Observation:
     """What one step gave, normalised: equal text is equal behaviour.
 
     `messages` are mock's own lines on stderr; `files` the names below the scratch directory,
-    with " (empty)" after those that are.
+    with " (empty)" after those that are. With details, `modes` says of each how it may be used,
+    and `logs` what was written to each log.
     """
 
     code: int
@@ -52,6 +61,8 @@ class Observation:
     messages: tuple[str, ...]
     files: tuple[str, ...]
     processes: int = 0
+    modes: Mapping[str, str] = field(default_factory=dict)
+    logs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,14 +49,16 @@ class Side:
         for name, text in scenario.files.items():
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             (place / name).write_text(text)
+        if scenario.prepare:
+            self._run(Step(script=f"set -e; {scenario.prepare}"), place).check_returncode()
         for path in (place, *place.rglob("*")):
-            os.chown(path, self.owner, -1)
+            os.chown(path, self.owner, -1, follow_symlinks=False)
         for step in scenario.before:
             done = self._run(step, place)
             assert done.returncode == 0, f"{self.name}: {step}: {done.stderr.decode()}"
-        return [self._observe(step, place, scenario.process) for step in scenario.steps]
+        return [self._observe(scenario, step, place) for step in scenario.steps]
 
-    def _observe(self, step: Step, place: Path, process: str) -> Observation:
+    def _observe(self, scenario: Scenario, step: Step, place: Path) -> Observation:
         before = _files(place)
         done = self._run(step, place)
         names = {**self.paths, str(place): "scratch"}
@@ -63,11 +66,21 @@ class Side:
         stdout, stderr = (
             compare.normalise(stream.decode(errors="backslashreplace"), names) for stream in streams
         )
-        changed = {name: size for name, size in _files(place).items() if name not in before}
+        after = _files(place)
+        changed = {name: size for name, size in after.items() if name not in before}
         listed = (f"{name}{'' if size else ' (empty)'}" for name, size in changed.items())
         messages = compare.messages(stderr)
-        left = _processes(process) if process else 0
-        return Observation(done.returncode, stdout, messages, tuple(sorted(listed)), left)
+        left = _processes(scenario.process) if scenario.process else 0
+        modes, logs = {}, {}
+        if scenario.details:
+            modes = {name: _mode(place / name) for name in after if (place / name).exists()}
+            for path in (*place.rglob("state.log"), *place.rglob("build.log")):
+                name = str(path.relative_to(place))
+                data = path.read_bytes()[before.get(name, 0) :]
+                lines = compare.normalise(data.decode(errors="backslashreplace"), names)
+                logs[name] = compare.log_lines(path.name, lines)
+        files = tuple(sorted(listed))
+        return Observation(done.returncode, stdout, messages, files, left, modes, logs)
 
     def _run(self, step: Step, place: Path) -> subprocess.CompletedProcess[bytes]:
         known = {**self.known, "scratch": place, "results": place / "results"}
@@ -76,8 +89,11 @@ class Side:
             return str(known.get(match[1], match[0]))
 
         words = [_PLACEHOLDER.sub(fill, word) for word in step.words]
+        argv = [*self.argv, *words] if words else []
+        if step.script:
+            argv = ["bash", "-c", _PLACEHOLDER.sub(fill, step.script), "bash", *argv]
         return subprocess.run(
-            [*self.argv, *words],
+            argv,
             env=dict(self.environment),
             cwd=place,
             input=step.stdin or b"",
@@ -95,6 +111,11 @@ def _files(place: Path) -> dict[str, int]:
             name = re.sub(r"/[0-9a-f]{32,}-", "/DIGEST-", str(path.relative_to(place)))
             found[name] = path.stat().st_size
     return found
+
+
+def _mode(path: Path) -> str:
+    """``-rw-r--r-- USER:GROUP`` of the file."""
+    return f"{stat.filemode(path.stat().st_mode)} {path.owner()}:{path.group()}"
 
 
 def _processes(command: str) -> int:

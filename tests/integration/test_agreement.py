@@ -10,15 +10,25 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from mock_cloud.results.sameness import VOLATILE_TAGS, find_differences
-from tests.agreement import compare, differences, packages, scenarios, table
-from tests.agreement.model import Observation, Outcome, Scenario, Step
+from tests import squash
+from tests.agreement import (
+    case_packages,
+    cases,
+    compare,
+    differences,
+    packages,
+    scenarios,
+    table,
+)
+from tests.agreement.model import Difference, Observation, Outcome, Scenario, Step
 from tests.agreement.sides import Side
 from tests.integration import real_mock
 from tests.integration.conftest import MakeUser
@@ -33,7 +43,10 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 ENGINES = ("chroot", "mock")
 KNOWN = (*differences.PARTICULAR, *differences.COMMON)
+COMMON_IN_CASES = (*differences.COMMON, *differences.DETAILS)
+KNOWN_IN_CASES = (*differences.CASES, *COMMON_IN_CASES)
 DOCUMENT = repository_root() / "docs/agreement.md"
+CASES_DOCUMENT = repository_root() / "docs/cases.md"
 FOREIGN = [path for path in given_packages() if path.name.endswith(".src.rpm")]
 WRITE = "MOCK_CLOUD_WRITE_AGREEMENT"
 
@@ -61,10 +74,12 @@ def mock(place: Path) -> RealMock:
 @pytest.fixture(scope="module")
 def known(place: Path, hello_srpm: Path, lab_srpm: Callable[[Recipe], Path]) -> Mapping[str, Path]:
     """Placeholders: the source packages, where everybody may read them."""
-    made = {name: lab_srpm(recipe) for name, recipe in packages.recipes().items()}
+    recipes = {**packages.recipes(), **case_packages.recipes()}
+    made = {name: lab_srpm(recipe) for name, recipe in recipes.items()}
     made["hello"] = hello_srpm
     (place / "srpms").mkdir()
-    return {name: Path(shutil.copy(path, place / "srpms")) for name, path in made.items()}
+    copies = {name: Path(shutil.copy(path, place / "srpms")) for name, path in made.items()}
+    return {**copies, "squash": Path(squash.__file__)}
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +97,7 @@ def local(
         str(known["plain"].parent): "srpms",
     }
     scratch = mock.place / "results"
+    known = {**known, "config": config.path, "chroot": Path(config.chroot())}
     yield Side("local", argv, mock.environment, scratch, mock.user.pw_uid, known, names)
     mock.run("--configdir", config.path, "-r", config.chroot(), "--scrub=all").expect()
 
@@ -100,19 +116,28 @@ def remotes(
         # Where mock, which reads it as the user, can read it, too.
         config = shutil.copytree(user.config.path, place / f"etc-{engine}")
         environment = dict(user.environment)
+        sudo = mock.environment.items()  # without which mock would not print a path
+        environment |= {name: value for name, value in sudo if name.startswith("SUDO_")}
         if engine == "mock":
             environment["PATH"] = f"{mock.script.parent}:{environment['PATH']}"
-            sudo = mock.environment.items()  # without which mock would not print a path
-            environment |= {name: value for name, value in sudo if name.startswith("SUDO_")}
+        # Where mock's user may write, as in /var/lib/mock.
+        basedir = place / f"lib-{engine}"
+        basedir.mkdir()
+        shutil.chown(basedir, group="mock")
+        basedir.chmod(0o2775)
+        with (config / "site-defaults.cfg").open("a") as stream:
+            stream.write(f"config_opts['basedir'] = {str(basedir)!r}\n")
         names = {
             "/var/lib/mock": "basedir",
-            str(user.basedir): "basedir",
+            str(basedir): "basedir",
             str(config): "configdir",
             str(known["plain"].parent): "srpms",
         }
         options = [str(config) if word == str(user.config.path) else word for word in user.options]
         argv = [sys.executable, "-m", "mock_cloud.launcher", *options]
-        sides[engine] = Side(engine, argv, environment, place / engine, 0, known, names)
+        here = {**known, "config": config, "chroot": Path(user.config.chroot())}
+        owner = mock.user.pw_uid
+        sides[engine] = Side(engine, argv, environment, place / engine, owner, here, names)
         user.run([*argv, "--init"], env=environment).expect()
     return sides
 
@@ -123,19 +148,54 @@ def outcomes() -> list[Outcome]:
     return []
 
 
+@dataclass
+class CaseOutcomes:
+    """What was compared so far of the cases, and real mock's exit codes by case."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    codes: dict[str, list[int]] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def case_outcomes() -> CaseOutcomes:
+    return CaseOutcomes()
+
+
 @pytest.mark.parametrize("scenario", scenarios.ALL, ids=lambda one: one.name)
 def test_scenario(
     scenario: Scenario, local: Side, remotes: Mapping[str, Side], outcomes: list[Outcome]
 ) -> None:
+    _, found = _compare(scenario, local, remotes, KNOWN)
+    outcomes += found
+    _expect_explained(found)
+
+
+@pytest.mark.parametrize("case", cases.ALL, ids=lambda one: one.name)
+def test_case(
+    case: Scenario, local: Side, remotes: Mapping[str, Side], case_outcomes: CaseOutcomes
+) -> None:
+    here, found = _compare(case, local, remotes, KNOWN_IN_CASES)
+    case_outcomes.outcomes += found
+    case_outcomes.codes[case.name] = [one.code for one in here]
+    _expect_explained(found)
+
+
+def _compare(
+    scenario: Scenario, local: Side, remotes: Mapping[str, Side], known: Sequence[Difference]
+) -> tuple[list[Observation], list[Outcome]]:
+    """What local mock gave, and how each remote compares."""
     sides = [local, *remotes.values()]
     # Whose process is left can be told only where one side runs at a time.
     with ThreadPoolExecutor(1 if scenario.process else len(sides)) as pool:
         here, *there = pool.map(lambda side: side.run(scenario), sides)
-    for engine, observed in zip(remotes, there, strict=True):
-        outcomes.append(
-            compare.judge(scenario.name, engine, _steps(scenario, here, observed), KNOWN)
-        )
-    left = [f"{one.engine}: {line}" for one in outcomes[-len(there) :] for line in one.unexplained]
+    return here, [
+        compare.judge(scenario.name, engine, _steps(scenario, here, observed), known)
+        for engine, observed in zip(remotes, there, strict=True)
+    ]
+
+
+def _expect_explained(found: list[Outcome]) -> None:
+    left = [f"{one.engine}: {line}" for one in found for line in one.unexplained]
     assert not left, "\n".join(left)
 
 
@@ -212,3 +272,16 @@ def test_the_document_says_what_was_seen(outcomes: list[Outcome]) -> None:
     used = {one for outcome in outcomes for one in outcome.explained}
     assert [one.reason for one in KNOWN if one not in used] == []  # no reason without a difference
     assert DOCUMENT.read_text() == text, f"make agreement writes it: {WRITE}=1"
+
+
+def test_the_document_of_cases_says_what_was_seen(case_outcomes: CaseOutcomes) -> None:
+    if case_outcomes.codes.keys() != {one.name for one in cases.ALL}:
+        pytest.skip("only some cases were run")
+    outcomes, codes = case_outcomes.outcomes, case_outcomes.codes
+    text = table.render_cases(cases.ALL, ENGINES, outcomes, codes, COMMON_IN_CASES)
+    if os.environ.get(WRITE):
+        CASES_DOCUMENT.write_text(text)
+    assert [one.subject for one in outcomes if one.unexplained] == []
+    used = {one for outcome in outcomes for one in outcome.explained}
+    assert [one.reason for one in differences.CASES if one not in used] == []
+    assert CASES_DOCUMENT.read_text() == text, f"make cases writes it: {WRITE}=1"
