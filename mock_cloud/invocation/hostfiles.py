@@ -13,7 +13,7 @@ from typing import Final
 from mock_cloud.errors import CommandLineError, InputError, MockCloudError
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.invocation.names import expand_home, find_name_problem
-from mock_cloud.invocation.srpm import SrpmError, read_package
+from mock_cloud.invocation.srpm import ChainError, SrpmError, read_package
 from mock_cloud.wire.terminal_text import printable
 
 SOURCES_MAX: Final = 20_000
@@ -40,8 +40,8 @@ class HostFile:
 def host_inputs(line: CommandLine) -> list[HostFile]:
     """Every host path that `line` names, in the order they are used.
 
-    Raises SrpmError (exit 1 or 40), CommandLineError (5) or InputError (50), as mock would,
-    for what is missing, unreadable, of the wrong kind, badly named, or there twice.
+    Raises SrpmError (exit 1 or 40), ChainError (4), CommandLineError (5) or InputError (50), as
+    mock would, for what is missing, unreadable, of the wrong kind, badly named, or there twice.
     """
     files = list(_inputs(line))
     _refuse_twins(files)
@@ -92,8 +92,11 @@ def find_srpm(word: str) -> HostFile:
 def _link_of_chain(word: str) -> HostFile:
     # mock names a package's directory of results after its file, and passes others by.
     if not word.endswith(".rpm"):
-        raise SrpmError(f"{printable(word)} does not end in .rpm", hint="name an SRPM")
-    return find_srpm(word)
+        raise ChainError(f"{printable(word)} does not end in .rpm", hint="name an SRPM")
+    try:
+        return find_srpm(word)
+    except SrpmError as error:
+        raise ChainError(error.message, hint=error.hint) from error
 
 
 def _dependency_source(word: str) -> HostFile:

@@ -31,6 +31,12 @@ class TruncatedSrpm(SrpmError):
     exit_code = 40
 
 
+class ChainError(InputError):
+    """A package of --chain cannot be built. mock's exit code for it is 4, as for one that fails."""
+
+    exit_code = 4
+
+
 @dataclass(frozen=True, slots=True)
 class PackageFacts:
     """What a package's header says. `source` tells a source package from a binary one."""

@@ -70,8 +70,21 @@ def test_a_source_package_is_one_by_whatever_name(tiny: Mapping[str, Path], tmp_
     for name in ("download", "a.src.rpm.1", "a b.rpm", "100%.src.rpm"):
         shutil.copy(tiny["source"], tmp_path / name)
         assert pairs(str(tmp_path / name)) == [("srpm", name)]
-    with pytest.raises(MockCloudError, match=r"does not end in \.rpm"):
-        inputs("--chain", str(tmp_path / "download"))
+
+
+def test_a_chain_with_what_is_no_source_package_ends_as_mocks(
+    tiny: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """With 4, as one that was built in part."""
+    shutil.copy(tiny["source"], tmp_path / "download")
+    for name, words in (
+        (str(tmp_path / "download"), r"does not end in \.rpm"),
+        (str(tmp_path / "absent.src.rpm"), "No such file"),
+        (str(tiny["binary"]), "not a source package"),
+    ):
+        with pytest.raises(MockCloudError, match=words) as caught:
+            inputs("--chain", str(tiny["source"]), name)
+        assert caught.value.exit_code == 4
 
 
 @pytest.mark.parametrize(
