@@ -152,6 +152,11 @@ DETAILS: Final = (
         engines=("chroot",),
     ),
     Difference(
+        "A configuration that is newer than mock's root cache makes that anew. A layer is known by "
+        "what it was made of, and mock on a node has no cache yet.",
+        "stderr -INFO: .*\\.cfg newer than root cache; cache will be rebuilt",
+    ),
+    Difference(
         "When one of rpmbuild's two pipes ends, mock stops reading the other: the last lines of "
         "its standard error are there or not.",
         ".*build\\.log [-+](\\+.*|(error|rpmbuild):.*|RPM build errors:|\\s*Bad exit status .*)",
@@ -165,6 +170,12 @@ CASES: Final = (
         "exit codes are mock's.",
         f"(stderr {_IN_WORDS}|files -.*\\.log)",
         scenarios=("links among the sources", "values of --define"),
+    ),
+    Difference(
+        "A chain with a package that is not there is refused as a whole before a node is leased, "
+        "with mock's exit code. mock builds the others.",
+        "(stderr .*|stdout .*|files -repo/.*)",
+        scenarios=("a chain with things that are no packages",),
     ),
     Difference(
         "mock on the node gives the build user the node's group mock, here it is this machine's.",

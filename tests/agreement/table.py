@@ -26,7 +26,8 @@ those of GitHub's issues and pull requests (`mock` is rpm-software-management/mo
 real mock on this machine under sudo, and with `--remote local`, once for each engine. Compared is
 what [agreement.md](agreement.md) compares, and the modes and owners of all files, the lines of
 build.log (their order is chance: mock reads two pipes) and state.log as a whole. *ends with* are
-real mock's exit codes, step by step; steps that only look are among them.
+real mock's exit codes, step by step; steps that only look are among them. What says *not run* was
+not, when this was written.
 """
 _TWO = """\
 ## Packages
