@@ -109,7 +109,9 @@ def test_logs_have_the_formats_of_mock(site: Site) -> None:
     packages = ended.log("installed_pkgs.log")
     assert re.search(r"^gcc-\S+ \d+ (\d+|\(none\)) installed$", packages, re.M)
     assert "Start(formats-1.0-1.lab1.src.rpm)  Config(lab-1-x86_64)" in ended.stderr
-    assert re.search(r"INFO: Done\(formats\S+\) Config\(lab-1-x86_64\) \d+ minutes \d+ seconds", ended.stderr)
+    assert re.search(
+        r"INFO: Done\(formats\S+\) Config\(lab-1-x86_64\) \d+ minutes \d+ seconds", ended.stderr
+    )
 
 
 def test_the_second_build_installs_nothing(site: Site) -> None:
