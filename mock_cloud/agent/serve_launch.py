@@ -44,7 +44,8 @@ class Launcher:
     def start(self, job: str, request: bytes) -> None:
         """Start a job; Failure with the runner's reason.
 
-        Before the first one the node is swept: by then nothing else of ours runs there.
+        Before the first one the node is swept: by then nothing else of ours runs there, unless the
+        job is to work beside one.
         """
         process = self._ready()
         try:
@@ -100,7 +101,7 @@ def serve_launches(stream: BinaryIO, sink: int, workspace: str) -> int:
         answer: dict[str, str] = {}
         try:
             request = parse_request(body)
-            if header["sweep"]:
+            if header["sweep"] and not request.beside:
                 sweep(workspace, request.layers, owned=request.owned)
             runner.start(workspace, str(header["job"]), body)
         except Malformed as error:

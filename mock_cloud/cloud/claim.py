@@ -23,7 +23,8 @@ class Wish:
     """What a build needs. `fresh`: the chroot is made anew, wherever it lived before.
 
     `kept`: the chroot was made before, and nothing can be done without what is in it. `discards`:
-    the command does away with what is in the chroot, where there is one.
+    the command does away with what is in the chroot, where there is one. `shares`: it may work
+    beside another one in the chroot.
     """
 
     remote: str
@@ -35,6 +36,14 @@ class Wish:
     arch: str = ""
     kept: bool = False
     discards: bool = False
+    shares: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Work on this node beside the command that holds it."""
+
+    lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,7 @@ class Wait:
     holders: tuple[str, ...]
 
 
-Choice = Take | Create | Evict | Wait
+Choice = Join | Take | Create | Evict | Wait
 
 
 def choose(
@@ -71,22 +80,23 @@ def choose(
 ) -> Choice:
     """What to do for `wish`. `leases` are all that are not gone, `lost` is what `find_lost` finds.
 
-    ChrootLocked if a living process works in the same chroot: mock does not wait for that
-    lock either (`buildroot.py`, `_lock_buildroot`: non-blocking, exit code 60). ChrootGone if the
-    chroot that the wish counts on lives nowhere, or not on a node of these settings.
+    ChrootLocked if a living process works in the same chroot and one of both does not share it:
+    mock does not wait for that lock either (`buildroot.py`, `_lock_buildroot`: non-blocking, exit
+    code 60). ChrootGone if the chroot that the wish counts on lives nowhere, or not on a node of
+    these settings.
     """
     ours = [item for item in leases if (item.remote, item.owner) == (wish.remote, wish.owner)]
     for item in ours:
         if item.chroot == wish.chroot and item.held:
+            if wish.shares and item.is_shared and item.settings == wish.settings:
+                return Join(item)
             raise ChrootLocked(
                 f"chroot {wish.chroot} on remote {wish.remote} is in use by {describe(item)}",
                 hint="wait for it to end, or give this build a chroot of its own: --uniqueext",
             )
     home = _find_home(ours, wish, now_unix)
-    if home is not None and not home.held:
-        return Take(home)
-    if home is not None and not wish.fresh:
-        return Wait((describe(home),))
+    if home is not None and not (home.held and wish.fresh):
+        return Wait((describe(home),)) if home.held else Take(home)
     if home is None and not (wish.fresh or wish.discards):
         _check_not_lost(ours, wish, lost)
     warm = [item for item in ours if _is_warm(item, wish, now_unix)]

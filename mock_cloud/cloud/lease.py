@@ -80,6 +80,27 @@ class NextHostKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Guest:
+    """A process at work beside the holder; `job` is its job there, empty until it has one."""
+
+    holder: Holder
+    job: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Who works in the chroot of a lease beside its holder: see docs/decisions/0070.
+
+    `job` is the holder's, beside which others may begin; empty: none may. `guests` have not left
+    yet, some may have died. `foreign`: one that left ran code that nobody signed.
+    """
+
+    job: str = ""
+    guests: tuple[Guest, ...] = ()
+    foreign: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """One row of the journal.
 
@@ -126,11 +147,23 @@ class Lease:
     end_tried_unix: float | None = None
     end_problem: str = ""
     reserved: str = ""
+    sharing: Sharing = Sharing()
 
     @property
     def held(self) -> bool:
         """Whether a living process is at work on it, is making it or is ending it."""
-        return self.holder is not None and self.holder.alive
+        workers = (self.holder, *(guest.holder for guest in self.sharing.guests))
+        return any(one is not None and one.alive for one in workers)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether a command can work beside the holder now.
+
+        Under no key that others may know, nor between two: it does not attest the node anew.
+        """
+        at_work = self.state is LeaseState.BUSY and self.holder is not None and self.holder.alive
+        has_key = not self.has_bootstrap_key and self.next_host_key is None
+        return at_work and has_key and bool(self.sharing.job)
 
     @property
     def abandoned(self) -> bool:

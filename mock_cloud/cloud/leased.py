@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
 
 from mock_cloud.cloud.journal import Journal
-from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey, releasing
+from mock_cloud.cloud.lease import Guest, Holder, Lease, LeaseState, NextHostKey, Sharing, releasing
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, Provider, host_key_files
 from mock_cloud.errors import CleanupError, CloudError, MockCloudError
 from mock_cloud.model import ClientKey, HostKey, KeyPair, NodeAddress, Secret
@@ -21,22 +22,27 @@ class LeasedNode:
     `adopted` says that an earlier holder of the node died at work: one of its jobs may still run
     there. As a context manager it releases the node if the block ends well and destroys
     it if an exception leaves the block, unless one of both was done inside. `spared` is for
-    the caller to set: then an exception leaves the node as it was found.
+    the caller to set: then an exception leaves the node as it was found. `beside` is the job of
+    another command in the chroot, if this one was let in: then the node stays that one's. Whoever
+    is the last there gives it back.
     """
 
     def __init__(
-        self, lease: Lease, journal: Journal, provider: Provider, *, max_builds: int, adopted: bool
-    ) -> None:
+        self, lease: Lease, journal: Journal, provider: Provider, *, max_builds: int, adopted: bool,
+        beside: str = "",
+    ) -> None:  # fmt: skip
         if lease.address is None:
             raise ValueError("a lease without an address has no node")
         self.address: NodeAddress = lease.address
         self.adopted = adopted
+        self.beside = beside
         self.spared = False
         self._lease = lease
         self._journal = journal
         self._provider = provider
         self._max_builds = max_builds
         self._given_back = False
+        self._known_layers = lease.layers
         self.client_key: ClientKey = lease.address.user_keys or Secret(
             journal.key_path(lease.id).read_bytes()
         )
@@ -122,8 +128,67 @@ class LeasedNode:
             self.address = self._lease.address
 
     def record_layers(self, layers: Mapping[str, str]) -> None:
-        """Note layers (path → tree digest, hex) that a trusted agent made. Replaces all."""
-        self._update(lambda lease: replace(lease, layers=dict(layers)))
+        """Note layers (path → tree digest, hex) that a trusted agent made.
+
+        Replaces all but what commands beside this one noted; one of those only adds to it.
+        """
+        before = {} if self.beside else self._known_layers
+
+        def change(lease: Lease) -> Lease:
+            others = {path: lease.layers[path] for path in lease.layers.keys() - before.keys()}
+            return replace(lease, layers={**others, **layers})
+
+        self._update(change)
+
+    def add_layers(self, layers: Mapping[str, str]) -> None:
+        """Note further ones."""
+        self._update(lambda lease: replace(lease, layers={**lease.layers, **layers}))
+
+    def let_others_in(self, job: str) -> None:
+        """Commands that share the chroot may work in it from now on, beside `job`."""
+        me = Holder.me()
+
+        def change(lease: Lease) -> Lease:
+            sharing = lease.sharing
+            if lease.holder == me:
+                return replace(lease, sharing=replace(sharing, job=job))
+            guests = (Guest(me, job) if one.holder == me else one for one in sharing.guests)
+            return replace(lease, sharing=replace(sharing, guests=tuple(guests)))
+
+        self._update(change)
+
+    def leave(self, *, foreign: bool = False, at_fault: bool = False) -> Sharing | None:
+        """What the others left if this process is the last there, who ends what died from then on.
+
+        None if another one is: the node is no longer ours then. No command is let in any more until
+        the node is given back. `foreign`: code that nobody signed ran; `at_fault`: the node is to
+        end when the last has left it. Idempotent.
+        """
+        if self._given_back:
+            return None
+        me = Holder.me()
+
+        def change(lease: Lease) -> Lease:
+            sharing = lease.sharing
+            others = [one for one in sharing.guests if one.holder != me]
+            new = Sharing(sharing.job, tuple(others), foreign or sharing.foreign)
+            if lease.holder != me:
+                self._given_back = True
+                return replace(lease, sharing=new)
+            heir = next((one for one in others if one.holder.alive), None)
+            if heir is None:
+                return replace(lease, sharing=replace(new, job=""))
+            self._given_back = True
+            others.remove(heir)
+            return replace(
+                lease,
+                holder=heir.holder,
+                idle_ttl_s=0.0 if at_fault else lease.idle_ttl_s,
+                sharing=replace(new, job=heir.job, guests=tuple(others)),
+            )
+
+        self._update(change)
+        return None if self._given_back else self._lease.sharing
 
     def record_chroots(self, chroots: Iterable[str]) -> None:
         """Note the chroots that live on the node now. Replaces all."""
@@ -154,7 +219,7 @@ class LeasedNode:
 
         CleanupError if it had to be destroyed and could not be.
         """
-        if self._given_back:
+        if self.leave() is None:
             return
         lease = self._lease
         # A count takes no chroot away: what its user put there is on no other node.
@@ -165,15 +230,24 @@ class LeasedNode:
         now = time.time()
         self._update(
             lambda lease: replace(
-                lease, state=LeaseState.READY, holder=None, chroot="", idle_since_unix=now
+                lease,
+                state=LeaseState.READY,
+                holder=None,
+                chroot="",
+                idle_since_unix=now,
+                sharing=Sharing(),
             )
         )
         self._given_back = True
 
     def destroy(self) -> None:
-        """End the node. Idempotent. CleanupError names what is left; a sweep tries again."""
-        if self._given_back:
-            return
+        """End the node, once no other command works on it. Idempotent.
+
+        CleanupError names what is left; a sweep tries again.
+        """
+        with contextlib.suppress(CloudError):  # what is no longer ours is to end all the same
+            if self.leave(at_fault=True) is None:
+                return
         end_lease(self._journal, self._provider, self._lease.id)
         self._given_back = True
 
@@ -200,8 +274,12 @@ class LeasedNode:
         """Change the row, if this process still holds it. CloudError if it lost it."""
         with self._journal.transaction() as books:
             lease = books.find(self._lease.id)
-            held = lease is not None and lease.holder == Holder.me()
-            if lease is None or not held or lease.state is not LeaseState.BUSY:
+            me = Holder.me()
+            if (
+                lease is None
+                or lease.state is not LeaseState.BUSY
+                or me not in (lease.holder, *(guest.holder for guest in lease.sharing.guests))
+            ):
                 raise CloudError(
                     f"lease {self._lease.id} is no longer ours: expired or released meanwhile",
                     hint="run the command again; raise [lease] max_ttl_s if it expired",

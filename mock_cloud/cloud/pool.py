@@ -13,6 +13,7 @@ from mock_cloud.cloud.claim import (
     Choice,
     Create,
     Evict,
+    Join,
     Take,
     Wait,
     Wish,
@@ -21,7 +22,7 @@ from mock_cloud.cloud.claim import (
     is_unneeded,
 )
 from mock_cloud.cloud.journal import Journal
-from mock_cloud.cloud.lease import Holder, Lease, LeaseState, releasing
+from mock_cloud.cloud.lease import Guest, Holder, Lease, LeaseState, Sharing, releasing
 from mock_cloud.cloud.leased import LeasedNode, end_lease
 from mock_cloud.cloud.making import find_price, intend, make_node
 from mock_cloud.cloud.provider import NodesTaken, OnPhase, Provider
@@ -45,6 +46,7 @@ def acquire(  # noqa: PLR0913
     fresh: bool = False,
     kept: bool = False,
     discards: bool = False,
+    shares: bool = False,
     toolkit: str = "",
 ) -> LeasedNode:
     """A node of `remote` to work in `chroot`, waiting at most `deadline_s` seconds.
@@ -53,10 +55,11 @@ def acquire(  # noqa: PLR0913
     The node on which the chroot lives comes first, then any warm one, then a new one. `fresh`:
     the build makes the chroot anew, so another node will do if its home is at work. `kept`: no
     node but its home will do. `discards`: the command does away with what is in the chroot.
-    Unless `fresh` or `discards`, ChrootGone is raised for a chroot whose node has ended.
+    Unless `fresh` or `discards`, ChrootGone is raised for a chroot whose node has ended. `shares`:
+    it can work beside another command in the chroot: see `LeasedNode.beside`.
     `toolkit` is the digest of what will be pushed: a node that holds another one would be
     refused, so it is not taken. `on_phase` is told what happens, in a few words. CloudError,
-    ConfigError; ChrootLocked at once if a living process works in this chroot.
+    ConfigError; ChrootLocked at once if a living process works in this chroot and none can join.
     """
     journal = Journal(state_dir)
     pool = _Pool(journal, find_provider(remote.provider, state_dir, remote), remote, on_phase)
@@ -70,6 +73,7 @@ def acquire(  # noqa: PLR0913
         arch=arch,
         kept=kept,
         discards=discards,
+        shares=shares,
     )
     deadline = time.monotonic() + deadline_s
     price: float | None = None
@@ -77,8 +81,8 @@ def acquire(  # noqa: PLR0913
     while True:
         choice, lease = _claim(journal, remote, wish, price)
         got: LeasedNode | Wait | NodesTaken | None = None
-        if isinstance(choice, Take) and lease is not None:
-            got = pool.take(lease, adopted=choice.lease.abandoned)
+        if isinstance(choice, Join | Take) and lease is not None:
+            got = pool.take(lease, choice)
         elif isinstance(choice, Create) and lease is not None:
             got = pool.create(lease, deadline)
         elif isinstance(choice, Create):
@@ -107,11 +111,17 @@ class _Pool:
     remote: Remote
     on_phase: OnPhase
 
-    def take(self, lease: Lease, *, adopted: bool) -> LeasedNode | None:
-        """The node of a warm lease that is ours by now; None if it is not there any more."""
+    def take(self, lease: Lease, choice: Join | Take) -> LeasedNode | None:
+        """The node of a warm lease that is ours by now, or that we may use beside its holder.
+
+        None if it is not there any more.
+        """
+        if isinstance(choice, Join):
+            self.on_phase("joining the command that uses the chroot")
+            return self._leased(lease, adopted=False, beside=lease.sharing.job)
         if self._seems_to_run(lease):
             self.on_phase("using a warm node")
-            return self._leased(lease, adopted=adopted)
+            return self._leased(lease, adopted=choice.lease.abandoned)
         self.end(lease.id)
         return None
 
@@ -163,11 +173,12 @@ class _Pool:
             self.end(lease.id)
         return bool(ours)
 
-    def _leased(self, lease: Lease, *, adopted: bool) -> LeasedNode:
+    def _leased(self, lease: Lease, *, adopted: bool, beside: str = "") -> LeasedNode:
         max_builds = self.remote.lease.max_builds
         return LeasedNode(
-            lease, self.journal, self.provider, max_builds=max_builds, adopted=adopted
-        )
+            lease, self.journal, self.provider, max_builds=max_builds, adopted=adopted,
+            beside=beside,
+        )  # fmt: skip
 
 
 def _holders(wait: Wait | NodesTaken) -> str:
@@ -227,7 +238,11 @@ def _claim(
         leases = books.leases()
         choice = choose(leases, wish, time.time(), lost=find_lost(books.gone_homes(), wish))
         lease: Lease | None = None
-        if isinstance(choice, Take):
+        if isinstance(choice, Join):
+            sharing = choice.lease.sharing
+            guests = (*sharing.guests, Guest(Holder.me()))
+            lease = replace(choice.lease, sharing=replace(sharing, guests=guests))
+        elif isinstance(choice, Take):
             lease = replace(
                 choice.lease,
                 state=LeaseState.BUSY,
@@ -235,6 +250,7 @@ def _claim(
                 idle_since_unix=None,
                 builds=choice.lease.builds + 1,
                 chroot=wish.chroot,
+                sharing=Sharing(),
             )
         elif isinstance(choice, Create):
             if remote.budget is None or price is not None:

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Final
 
-from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey
+from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey, Sharing
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
 from mock_cloud.model import HostKey, NodeAddress
 from mock_cloud.wire.decode import decode_bytes, to_json
@@ -19,10 +19,10 @@ _COLUMNS: Final = (
     "idle_ttl_s", "idle_since_unix", "builds", "chroot", "chroots", "holder", "address",
     "handle", "injected", "mounts", "layers", "verdict_sha256", "has_bootstrap_key",
     "next_host_key", "arch", "kind", "price_per_hour", "ended_unix", "end_attempts",
-    "end_tried_unix", "end_problem", "reserved",
+    "end_tried_unix", "end_problem", "reserved", "sharing",
 )  # fmt: skip
 
-VERSION: Final = 6
+VERSION: Final = 7
 """Of the table; a journal of another one is refused."""
 
 CREATE_TABLE: Final = """
@@ -56,7 +56,8 @@ CREATE TABLE lease (
     end_attempts INTEGER NOT NULL DEFAULT 0,
     end_tried_unix REAL,
     end_problem TEXT NOT NULL DEFAULT '',
-    reserved TEXT NOT NULL DEFAULT ''
+    reserved TEXT NOT NULL DEFAULT '',
+    sharing TEXT NOT NULL DEFAULT '{}'
 ) STRICT
 """
 
@@ -105,6 +106,7 @@ def to_row(lease: Lease) -> tuple[str | float | int | None, ...]:
         lease.end_tried_unix,
         lease.end_problem,
         lease.reserved,
+        to_json(lease.sharing).decode(),
     )
 
 
@@ -142,6 +144,7 @@ def parse_row(row: sqlite3.Row) -> Lease:
             end_tried_unix=row["end_tried_unix"],
             end_problem=row["end_problem"],
             reserved=row["reserved"],
+            sharing=decode_bytes(Sharing, row["sharing"]),
         )
     except ValueError as error:
         raise RowError(f"lease {row['id']!r}: {error}") from error

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from mock_cloud.errors import HostKeyMismatch, MockCloudError
-from mock_cloud.model import NodeAddress, Toolkit, TrustedNode
+from mock_cloud.model import HostKey, NodeAddress, Toolkit, TrustedNode
 from mock_cloud.remote import imaging
 from mock_cloud.remote.bulk import HEADER_MAX_BYTES, BulkChannels
 from mock_cloud.remote.care import Request, ask_all
@@ -50,15 +50,30 @@ def trust(node: UnverifiedNode, proof: TrustedNode) -> TrustedChannel:
             f"the connection shows {node.host_key.fingerprint}",
             hint="Nothing was sent. Attest this node itself.",
         )
+    return _open_gate(node, proof.verdict_sha256)
+
+
+def trust_held(node: UnverifiedNode, host_key: HostKey, verdict_sha256: str) -> TrustedChannel:
+    """The same on a node that another command of this user attested, holds and works on now.
+
+    `host_key` is the lease's, which none but this user's commands and the node have had; the node
+    can't be measured while a job runs: docs/decisions/0070. HostKeyMismatch.
+    """
+    if host_key != node.host_key or not verdict_sha256:
+        raise HostKeyMismatch(f"{node.address}: the connection is not to the node that is held")
+    return _open_gate(node, verdict_sha256)
+
+
+def _open_gate(node: UnverifiedNode, verdict_sha256: str) -> TrustedChannel:
     link, agent, toolkit = node._hand_over()
     token = secrets.token_hex(32)
     began = time.monotonic()
-    agent.ask("trust", within_s=_ANSWER_S, verdict=proof.verdict_sha256, token=token)
+    agent.ask("trust", within_s=_ANSWER_S, verdict=verdict_sha256, token=token)
     return TrustedChannel(link, agent, toolkit, token, time.monotonic() - began)
 
 
 class TrustedChannel:
-    """Sends inputs, runs jobs, fetches results. Made by `trust` only.
+    """Sends inputs, runs jobs, fetches results. Made by `trust` and `trust_held` only.
 
     One thread uses it at a time, but for `job_input`, `resize` and `cancel_job`, which may be
     called while another follows the job. `close` is idempotent; jobs go on without us.

@@ -98,7 +98,8 @@ def _may_repeat(attempt: Attempt, plan: Plan, error: MockCloudError) -> bool:
     """Whether the failure was the infrastructure's, and nothing that lived on the node is lost."""
     if not error.retryable or error.exit_code != EXIT_INFRASTRUCTURE:
         return False
-    node_was_new = attempt.leased is not None and attempt.leased.builds == 1
+    leased = attempt.leased
+    node_was_new = leased is not None and leased.builds == 1 and not leased.beside
     return plan.is_repeatable or (node_was_new and not attempt.has_begun)
 
 

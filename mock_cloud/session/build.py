@@ -50,8 +50,8 @@ from mock_cloud.session.results import (
 from mock_cloud.session.shadow import Shadow, note_failure, shadowed
 from mock_cloud.session.state import state_dir
 from mock_cloud.session.tidying import tidied
-from mock_cloud.session.verdicts import attest_aloud, look_again
-from mock_cloud.settings import Remote
+from mock_cloud.session.verdicts import attest_aloud, join_aloud, look_again
+from mock_cloud.settings import Remote, SecondLook
 from mock_cloud.toolkit.mock_kit import MockProgram
 from mock_cloud.wire.layout import MOCK_LIBDIR
 
@@ -161,6 +161,7 @@ def _try_once(task: _Task, attempt: Attempt) -> int:
                 fresh=work.fresh,
                 kept=task.shadow is not None and task.shadow.kept,
                 discards=work.line.discards_chroot,
+                shares=_shares(work, remote),
             )
         )
         attempt.leased = leased
@@ -169,17 +170,23 @@ def _try_once(task: _Task, attempt: Attempt) -> int:
         with _left_as_found(leased):
             node = stack.enter_context(closing(reach(leased, remote, site)))
             # 3
-            attested = attest_aloud(
-                node,
-                leased,
-                known,
-                remote,
-                site,
-                task.resultdir.path,
-                # Where several commands share a chroot, each verdict is kept.
-                append=task.shadow is not None,
-            )
-            channel = stack.enter_context(closing(trust(node, attested.proof)))
+            layers: dict[str, str] = {}
+            if leased.beside:
+                channel = join_aloud(node, leased, remote, site, task.resultdir.path)
+            else:
+                attested = attest_aloud(
+                    node,
+                    leased,
+                    known,
+                    remote,
+                    site,
+                    task.resultdir.path,
+                    # Where several commands share a chroot, each verdict is kept.
+                    append=task.shadow is not None,
+                )
+                layers.update(attested.proof.layers)
+                channel = trust(node, attested.proof)
+            stack.enter_context(closing(channel))
             care = plan_care(remote.provider, leased)
             host_keys = stack.enter_context(cared_for(channel, leased, care, task.console))
             mirror = stack.enter_context(_mirrored(task))
@@ -193,15 +200,15 @@ def _try_once(task: _Task, attempt: Attempt) -> int:
             tunnel = stack.enter_context(tunnel_for(this))
         # 5
         attempt.has_begun = True
-        end = perform_job(this, attested, tunnel)
+        end = perform_job(this, layers, tunnel, shared=_lets_others_in(work, remote))
         tunnel.close()
-        with _left_as_found(leased, this.renew_host_key):
+        with _left_as_found(leased, this.leave):
             # 6, 7
             results = task.resultdir.path
             publish(this, end, lambda: look_again(node, leased, known, remote, site, results))
             # 8
             code = conclude(this, end)
-        this.renew_host_key()
+        this.leave()
         return code
 
 
@@ -223,17 +230,30 @@ def _mirrored(task: _Task) -> closing[Mirror]:
 
 
 @contextmanager
-def _left_as_found(leased: LeasedNode, renew: Callable[[], None] = lambda: None) -> Iterator[None]:
+def _left_as_found(leased: LeasedNode, leave: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Where no job runs, a warm node outlives a command that ends for reasons of this machine.
 
-    `renew` is called before it does.
+    `leave` is called before it does.
     """
     try:
         yield
     except (Stopped, LocalDiskFull, ResultDirError):
-        renew()
+        leave()
         leased.spared = leased.builds > 1
         raise
+
+
+def _lets_others_in(work: Work, remote: Remote) -> bool:
+    """Whether other commands may work in the chroot meanwhile, once its engine lets them.
+
+    Not with a shadow of it here, which is one command's; and a second look wants a quiet node.
+    """
+    return work.shadow is None and remote.attest.second_look is not SecondLook.ALWAYS
+
+
+def _shares(work: Work, remote: Remote) -> bool:
+    """Whether the command can work in a chroot that another one uses: it empties none."""
+    return _lets_others_in(work, remote) and not (work.fresh or work.line.discards_chroot)
 
 
 def _check_access(work: Work, remote: Remote) -> None:

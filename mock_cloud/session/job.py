@@ -6,15 +6,19 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from mock_cloud.cloud.leased import LeasedNode
-from mock_cloud.errors import ForwardingRefused, LocalDiskFull, MockCloudError
+from mock_cloud.errors import (
+    ForwardingRefused,
+    LocalDiskFull,
+    MockCloudError,
+    RemoteCommandError,
+)
 from mock_cloud.remote.trusted import TrustedChannel
-from mock_cloud.session.attesting import Attested
 from mock_cloud.session.interrupts import Stopped
 from mock_cloud.session.keyboard import passed_on
 from mock_cloud.session.lease_care import HostKeys, is_owned
@@ -53,10 +57,28 @@ class Run:
     job: str
     on_results: OnResults
 
-    def renew_host_key(self) -> None:
-        """If code that nobody signed was root on the node: no key that it may have seen stays."""
-        if self.work.runs_foreign_code:
+    def leave(self) -> None:
+        """Leave the node to the commands beside this one. The last one tidies up.
+
+        Jobs of commands that died are ended; and if code that nobody signed was root on the node,
+        no key that it may have seen stays. Idempotent.
+        """
+        left = self.leased.leave(foreign=self.work.runs_foreign_code)
+        if left is None:
+            return
+        if not all(self._end_job(guest.job) for guest in left.guests if guest.job):
+            self.leased.destroy()
+        elif left.foreign:
             self.host_keys.renew()
+
+    def _end_job(self, job: str) -> bool:
+        """End the job of a command that died, note what it left; whether nothing of it runs."""
+        if not self.channel.cancel_job(job):
+            return False
+        with suppress(RemoteCommandError):  # its directory may be gone
+            end = self.channel.follow_job(job, {}, lambda *_: None, within_s=_DRAIN_S)
+            self.leased.add_layers(end.layers)
+        return True
 
     def note_chroots(self, end: JobEnd) -> None:
         """Journal which chroots live on the node now."""
@@ -97,15 +119,20 @@ def needs_repositories(work: Work) -> bool:
     return work.line.mode != "clean"
 
 
-def perform_job(this: Run, attested: Attested, tunnel: Tunnel) -> JobEnd:
-    """Start the job and follow it to its end; when stopped, stop it. Raises Stopped."""
-    layers = dict(attested.proof.layers)
+def perform_job(this: Run, layers: dict[str, str], tunnel: Tunnel, *, shared: bool) -> JobEnd:
+    """Start the job and follow it to its end; when stopped, stop it. Raises Stopped.
+
+    `layers` is what the verdict lets it reuse. `shared`: other commands may work beside it.
+    """
     order = this.work.request(layers, this.destination.path, tunnel)
-    request = to_json(replace(order, owned=is_owned(this.remote.provider)))
+    order = replace(order, owned=is_owned(this.remote.provider), beside=this.leased.beside)
+    request = to_json(order)
     if this.mirror.shadow is not None:
         this.mirror.shadow.directory.begin()
     try:
         this.channel.start_job(this.job, request)
+        if shared:
+            this.leased.let_others_in(this.job)
         with _keyboard(this):
             left_s = this.leased.expires_unix - time.time() + _PAST_EXPIRY_S
             end = this.channel.follow_job(
@@ -176,7 +203,7 @@ def _cancel(this: Run, *, keep_logs: bool, keep_chroot: bool = False) -> None:
             this.note_chroots(end)
             this.leased.reserve("")
             this.channel.forget(this.job)
-            this.renew_host_key()
+            this.leave()
             this.leased.spared = this.leased.builds > 1
     except MockCloudError as error:
         console.warning(f"the logs may be incomplete: {error.message}")

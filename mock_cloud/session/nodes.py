@@ -61,7 +61,7 @@ class Site:
 
 
 @contextmanager
-def lease(
+def lease(  # noqa: PLR0913
     remote: Remote,
     chroot: str,
     site: Site,
@@ -70,9 +70,12 @@ def lease(
     fresh: bool = False,
     kept: bool = False,
     discards: bool = False,
+    shares: bool = False,
     purpose: str = "",
 ) -> Iterator[LeasedNode]:
     """A node of `remote`; afterwards it is kept warm, or destroyed if the block raised.
+
+    With `shares` it may be one that another command works on in this chroot, and keeps.
 
     With a `purpose` other than builds it is none that builds have used, nor will use.
     """
@@ -92,6 +95,7 @@ def lease(
             fresh=fresh,
             kept=kept,
             discards=discards,
+            shares=shares,
             toolkit=f"{site.toolkit.digest}{purpose}",
         )
 
@@ -106,13 +110,13 @@ def lease(
             leased.destroy()
         leased = acquire_one()
     with leased:
-        warm = "warm" if leased.builds > 1 else "new"
+        warm = "shared" if leased.beside else "warm" if leased.builds > 1 else "new"
         kind = f" ({leased.kind})" if leased.kind else ""
         site.console.info(f"remote {remote.name}: {warm} node {leased.address}{kind}")
         try:
             yield leased
         except BaseException:
-            if leased.chroots and not leased.spared:
+            if leased.chroots and not (leased.spared or leased.beside):
                 site.console.done()
                 site.console.warning(
                     f"remote {remote.name}: the node {leased.address} is ended, and with it"

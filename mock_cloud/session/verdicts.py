@@ -11,6 +11,7 @@ from typing import Final
 from mock_cloud.attest.verdict import NodeRefused, reason_text
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import AttestationRefused, MockCloudError
+from mock_cloud.remote.trusted import TrustedChannel, trust_held
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.session.attesting import Attested
@@ -57,6 +58,22 @@ def attest_aloud(
         f" and verified in {time.monotonic() - started:.1f} s"
     )
     return attested
+
+
+def join_aloud(
+    node: UnverifiedNode, leased: LeasedNode, remote: Remote, site: Site, resultdir: Path
+) -> TrustedChannel:
+    """Rely on the verdict of the command that holds the node, and say so in the same places.
+
+    Raises TransportError.
+    """
+    node.start_agent(site.toolkit)
+    channel = trust_held(node, leased.address.host_key, leased.verdict_sha256)
+    said = f"not measured again: beside job {leased.beside}, under its verdict"
+    text = f"{said}, sha256 {leased.verdict_sha256}\n"
+    write_own_log(resultdir / ATTESTATION_LOG, text, append=True)
+    site.console.info(f"remote {remote.name}: {said}")
+    return channel
 
 
 def look_again(

@@ -217,6 +217,7 @@ class JobRequest:
     the node: messages name them, nothing else uses them. `tunnel_port` is where, on the node's
     loopback, the controller's proxy answers; 0: there is none. `owned`: the whole node is the
     controller's, so that nothing of anybody else's has a place among mock's chroots and caches.
+    `beside` is the job that has the chroot, if this one is to work in it at the same time.
     """
 
     mode: str
@@ -237,6 +238,7 @@ class JobRequest:
     tunnel_port: Annotated[int, within(0, 65535)] = 0
     shadow: ShadowOrder | None = None
     owned: bool = False
+    beside: str = ""
     schema: Annotated[str, exactly(_SCHEMA)] = _SCHEMA
 
 
@@ -247,6 +249,8 @@ def parse_request(data: bytes) -> JobRequest:
         raise Malformed("the request is for one engine: it has config or mock")
     if request.mode not in (MODES if request.mock is None else MOCK_MODES):
         raise Malformed(f"unknown mode {request.mode!r}")
+    if not _is_bare(request.beside or "-"):
+        raise Malformed(f"there is no job {request.beside!r}")
     _check_directories(request)
     for item in request.inputs:
         if not _is_bare(item.name):

@@ -45,6 +45,7 @@ class Buildroot:
         self.job = job
         self.config: EngineConfig = job.config
         self.logs = job.logs
+        self._joins = bool(job.request.beside)
         self.chroot = Chroot(self.config.root, job.id)
         self.store = layers.LayerStore(job.workspace, job.id, job.request.layers)
         self._keys = os.path.join(self.chroot.base, "gpgkeys")
@@ -67,7 +68,11 @@ class Buildroot:
     # life
 
     def open(self) -> None:
-        """Take the chroot for this job. RootLocked if another job has it."""
+        """Take the chroot for this job. RootLocked if another job has it, or does not share it."""
+        if self._joins:
+            self.chroot.join()
+            self.chroot.use_mounted()
+            return  # all else is the other job's
         self.chroot.lock()
         Cache(self.chroot.base, MOCK_TREE, self.job.id).remove()  # one name is one chroot
         os.makedirs(self._keys, mode=0o755, exist_ok=True)
@@ -77,17 +82,21 @@ class Buildroot:
 
     def close(self) -> None:
         """Unmount, record what stays on the node, drop what nobody needs. Idempotent."""
+        # A job that has not got the chroot for itself must not vouch for what another is making.
+        alone = self.chroot.take_alone()
         self.chroot.unmount()
         if self._network is not None:
             os.close(self._network)
             self._network = None
-        # A job that did not get the chroot must not touch, nor vouch for, what another is making.
-        kept = self.chroot.find_kept() if self.chroot.is_locked else None
+        kept = self.chroot.find_kept() if alone else None
         if kept is not None and not self.store.may_reuse(kept.upper):
             self.store.record(kept.upper)
-        if self.packages.was_run and os.path.isdir(self.packages.cache.path):
-            self.store.record(self.packages.cache.path)
-        self.store.prune(_kept_roots(os.path.dirname(self.chroot.base)))
+        if self._joins:
+            shutil.rmtree(self.packages.cache.path, ignore_errors=True)
+        else:
+            if self.packages.was_run and os.path.isdir(self.packages.cache.path):
+                self.store.record(self.packages.cache.path)
+            self.store.prune(_kept_roots(os.path.dirname(self.chroot.base)))
         self.store.close()
         self.chroot.unlock()
 
@@ -110,8 +119,12 @@ class Buildroot:
         `prebuild` empties the build user's home of what an earlier build left there.
         `requirements` is what a build will ask for: if there is a layer for it, the chroot
         stands on it from the start. It is no promise and nothing is installed for it.
+
+        Where another job uses the chroot there is nothing to do, as with mock.
         """
         self.logs.announce()
+        if not self.chroot.take_alone():
+            return
         with self.logs.state("chroot init"):
             os.makedirs(self.chroot.base, mode=0o755, exist_ok=True)
             self._write_hw_info()
@@ -122,6 +135,7 @@ class Buildroot:
                 self._set_up_home()
             self.shadow.begin(fresh=fresh)
             self.chroot.keep()
+        self.chroot.share()
 
     def _mount_kept(self) -> bool:
         kept = self.chroot.find_kept()
@@ -285,22 +299,36 @@ class Buildroot:
         if requirements:
             commands.append(["builddep", source_package])
         satisfied = self._satisfied | wanted
-        if self._layered and not self.packages.extra_conf:
+        changed = self._install_as_layer(requirements, extras, commands)
+        if changed is None:
+            before = self.installed()
+            for command in commands:
+                self.run_packages(command)
+            changed = self.installed() != before
+        self._satisfied = satisfied
+        return changed
+
+    def _install_as_layer(
+        self, requirements: Sequence[str], extras: Sequence[str], commands: list[list[str]]
+    ) -> bool | None:
+        """Stand on a layer with what `commands` install, made if need be; whether it has more.
+
+        None if there can be no layer. The chroot is mounted anew for one, so the job must have it
+        for itself.
+        """
+        if not self._layered or self.packages.extra_conf:
+            return None
+        with self.chroot.untouched() as untouched:
+            if not untouched:
+                return None
             key = self._next_key(requirements, extras)
             found = self.store.find(key)
             if found is not None and found not in self.chroot.lowers:
                 self._stand_on(key, found)
-                self._satisfied = satisfied
                 return True
             before = self.installed()
-            if self._package_layer(requirements, commands, key):
-                self._satisfied = satisfied
-                return self.installed() != before
-        before = self.installed()
-        for command in commands:
-            self.run_packages(command)
-        self._satisfied = satisfied
-        return self.installed() != before
+            made = self._package_layer(requirements, commands, key)
+            return self.installed() != before if made else None
 
     def run_packages(self, command: Sequence[str]) -> str:
         """One dnf command on the chroot itself. From then on nothing of it becomes a layer."""

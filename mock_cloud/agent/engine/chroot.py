@@ -66,7 +66,8 @@ class Chroot:
         self.base = os.path.join(libdir, name)
         self.root = os.path.join(self.base, "root")
         self.overlay = os.path.join(self.base, "overlay")
-        self.upper = os.path.join(self.overlay, f"upper.{job_id}")
+        self._own_upper = os.path.join(self.overlay, f"upper.{job_id}")
+        self.upper = self._own_upper
         self.lowers: list[str] = []
         self._is_mounted = False
         self._lock: int | None = None
@@ -78,22 +79,61 @@ class Chroot:
     # lock
 
     def lock(self) -> None:
-        """Take the chroot for this job. RootLocked, in mock's words, if another one has it."""
-        os.makedirs(self.base, mode=0o755, exist_ok=True)
-        self._lock = os.open(
-            os.path.join(self.base, "buildroot.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
-        )
+        """Take the chroot for this job alone. RootLocked if another one has it."""
+        self._lock = self._open_lock()
+        if not self.take_alone():
+            self.unlock()
+            raise RootLocked
+        os.ftruncate(self._lock, 0)
+
+    def join(self) -> None:
+        """Have the chroot together with the jobs that use it. RootLocked if none shares it."""
+        self._lock = self._open_lock()
+        if not self._try_lock(fcntl.LOCK_SH) or self.take_alone():
+            self.unlock()
+            raise RootLocked
+        os.write(self._lock, b".")  # for `was_shared`
+
+    def share(self) -> None:
+        """Let other jobs join from now on, as mock does once the chroot is initialised."""
+        self._try_lock(fcntl.LOCK_SH)
+
+    def take_alone(self) -> bool:
+        """Whether no other job has the chroot; none joins then until `share` or `unlock`."""
+        return self._try_lock(fcntl.LOCK_EX)
+
+    @contextlib.contextmanager
+    def untouched(self) -> Iterator[bool]:
+        """Whether no other job has or had the chroot since `lock`; none joins meanwhile."""
         try:
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            os.close(self._lock)
-            self._lock = None
-            raise RootLocked("Build root is locked by another process.") from error
+            yield self.take_alone() and not self.was_shared
+        finally:
+            self.share()
+
+    @property
+    def was_shared(self) -> bool:
+        """Whether any job has joined since `lock`."""
+        return self._lock is not None and os.fstat(self._lock).st_size > 0
 
     @property
     def is_locked(self) -> bool:
-        """Whether this job has the chroot."""
+        """Whether this job has the chroot, alone or with others."""
         return self._lock is not None
+
+    def _open_lock(self) -> int:
+        os.makedirs(self.base, mode=0o755, exist_ok=True)
+        path = os.path.join(self.base, "buildroot.lock")
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+
+    def _try_lock(self, how: int) -> bool:
+        """Lock in place of what is locked, or leave it as it is."""
+        if self._lock is None:
+            return False
+        try:
+            fcntl.lockf(self._lock, how | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
 
     def unlock(self) -> None:
         if self._lock is not None:
@@ -112,12 +152,22 @@ class Chroot:
         replace_file(os.path.join(self.overlay, "chroot.json"), text.encode())
 
     def delete(self) -> None:
-        """Unmount and remove the chroot's content. Idempotent."""
+        """Unmount and remove the chroot's content. Idempotent. RootLocked if others use it."""
+        if self.is_locked and not self.take_alone():
+            raise RootLocked
         self.unmount()
+        self.upper = self._own_upper
         if os.path.isdir(self.overlay):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(self.overlay, "chroot.json"))
             shutil.rmtree(self.overlay)
+
+    def use_mounted(self) -> None:
+        """Take the mounts of the job that was joined for this one's own. RootLocked without any."""
+        kept = self.find_kept()
+        if kept is None or not os.path.ismount(self.root):
+            raise RootLocked
+        self.lowers, self.upper, self._is_mounted = kept.lowers, kept.upper, True
 
     def take_over(self, kept: Kept) -> None:
         """Make what an earlier job left this job's own, and mount it."""

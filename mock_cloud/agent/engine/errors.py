@@ -81,6 +81,9 @@ class RootLocked(EngineError):
 
     exit_code = 60
 
+    def __init__(self) -> None:
+        super().__init__("Build root is locked by another process.")
+
 
 class NoSpace(EngineError):
     """The node's disk is full: infrastructure, never a failed build."""

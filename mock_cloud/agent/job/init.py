@@ -30,15 +30,20 @@ _EXIT_CANCELLED: Final = 7
 _EXIT_INFRASTRUCTURE: Final = 75
 
 
-def run(workspace: str, job_id: str, directory: str, request: JobRequest) -> NoReturn:
-    """Be init: never returns, ends with status 0 once the final status stands."""
+def run(
+    workspace: str, job_id: str, directory: str, request: JobRequest, mounts: int | None = None
+) -> NoReturn:
+    """Be init: never returns, ends with status 0 once the final status stands.
+
+    `mounts` is a descriptor of the mount namespace to start from, by default this process's.
+    """
     try:
         if os.getpid() != 1:
             raise RuntimeError("a job's init must be the first process of its pid namespace")
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
-        outcome = _supervise(workspace, job_id, directory, request)
+        outcome = _supervise(workspace, job_id, directory, request, mounts)
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(directory, "input"))
         write_status(directory, outcome)
@@ -46,9 +51,14 @@ def run(workspace: str, job_id: str, directory: str, request: JobRequest) -> NoR
         os._exit(0)
 
 
-def _supervise(workspace: str, job_id: str, directory: str, request: JobRequest) -> Status:
+def _supervise(
+    workspace: str, job_id: str, directory: str, request: JobRequest, mounts: int | None
+) -> Status:
     oom_before = _oom_kills()
     try:
+        if mounts is not None:  # a copy of them: they stay when the other job ends
+            syscalls.enter_namespace(mounts, syscalls.CLONE_NEWNS)
+            os.close(mounts)
         # Only here: whoever forked us still looks into the /proc of the node.
         syscalls.unshare(syscalls.CLONE_NEWNS)
         syscalls.make_private()

@@ -95,16 +95,28 @@ def _become_job(workspace: str, job_id: str, directory: str, request: JobRequest
         signal.set_wakeup_fd(-1)
         # Kept open by the namespace's init, so that no input is lost before a shell takes it.
         os.open(os.path.join(directory, job_input.FIFO), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        beside = job_dir(workspace, request.beside) if request.beside else ""
+        mounts = _find_mounts(beside) if beside else None
         syscalls.unshare(_NAMESPACES)
         first = os.fork()
         if first == 0:
-            init.run(workspace, job_id, directory, request)
+            init.run(workspace, job_id, directory, request, mounts)
         replace_file(os.path.join(directory, "pid"), f"{first} {_start_time(first)}\n".encode())
         code = 0
     except OSError as error:
         code = error.errno or 1
     finally:
         os._exit(min(code, 255))
+
+
+def _find_mounts(directory: str) -> int | None:
+    """A descriptor of the mount namespace of the job of `directory`; None if it does not run."""
+    pid = _find_pid(directory)
+    if pid is None:
+        return None
+    namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    # If it lives now it did then, and its number was no other process's.
+    return namespace if _find_pid(directory) == pid else None
 
 
 def _drop_descriptors() -> None:

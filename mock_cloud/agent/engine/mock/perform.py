@@ -100,10 +100,13 @@ class MockEngine:
         layout = places.Places(top, job.results, shown_results, "", "", "")
         layout.prepare()
         gid = write_accounts(layout.inside(f"{places.HERE}/private"), run.chrootuid, places.HOME)
-        self._state.take(gid)
+        if job.request.beside:
+            self._state.join(gid)
+        else:
+            self._state.take(gid)
         layout = places.Places(
             top, job.results, shown_results, self._state.chroots, self._state.cache,
-            self._state.written_cache,
+            self._state.written_cache, self._state.joined,
         )  # fmt: skip
         for shown in (places.COPYOUT, places.HOME):
             os.chown(layout.inside(shown), run.chrootuid, gid)

@@ -47,7 +47,8 @@ class Places:
 
     `top` appears as `HERE`, `results` at `shown_results` below it; `chroots` and `cache` go in
     place of /var/lib/mock and of mock's cache. What is written to the cache goes to
-    `written_cache`, if that is not empty. `top`/private has the passwd and group to use.
+    `written_cache`, if that is not empty. `top`/private has the passwd and group to use. `joined`
+    is the root of the chroot that another job made, as mock sees it, if there is one.
     """
 
     top: str
@@ -56,6 +57,7 @@ class Places:
     chroots: str
     cache: str
     written_cache: str
+    joined: str = ""
 
     def inside(self, shown: str) -> str:
         """The node's path of what mock sees at `shown`, `HERE` or below."""
@@ -87,7 +89,8 @@ class Places:
             overlaid.append(jail.Overlaid(self.cache, CACHE, self.written_cache))
         else:
             shown.append(jail.Shown(self.cache, CACHE, writable=True))
-        return jail.NodeTree(tuple(shown), tuple(overlaid))
+        joined = (self.joined,) if self.joined else ()
+        return jail.NodeTree(tuple(shown), tuple(overlaid), chroots=joined)
 
     def _scratch(self, path: str) -> str:
         scratch = self.inside(f"{HERE}/private/{path.replace('/', '_')}")

@@ -45,6 +45,7 @@ class MockState:
         key = layers.key_of(kind="mock", root=name)
         self._cache = Cache(os.path.join(workspace, "dnf"), key, job_id)
         self._is_taken = False
+        self._joins = False
         self._cache_digest: str | None = None
         """Of the cache, while it is as it was vouched for."""
 
@@ -57,6 +58,11 @@ class MockState:
     def root(self) -> str:
         """The node's path of the chroot's root."""
         return os.path.join(self.chroots, self.chroot.name, "root")
+
+    @property
+    def joined(self) -> str:
+        """Where mock sees the root of a chroot that another job made; empty if this one does."""
+        return os.path.join(MOCK_LIBDIR, self.chroot.name, "root") if self._joins else ""
 
     @property
     def cache(self) -> str:
@@ -77,10 +83,31 @@ class MockState:
         self.chroot.lock()
         self._is_taken = True
         self.chroot.delete()
-        for tree in (self._chroots, self._cache):
-            tree.find(self._store.may_reuse)
-            if tree is self._cache and self._has_owner(gid):
-                self._cache_digest = self._store.digest_of(tree.path)
+        self._chroots.find(self._store.may_reuse)
+        self._cache.find(self._store.may_reuse)
+        if self._has_owner(gid):
+            self._cache_digest = self._store.digest_of(self.cache)
+        self._prepare(gid, self._chroots, self._cache)
+        self.chroot.share()  # from here on mock's own lock decides
+
+    def join(self, gid: int) -> None:
+        """Use the chroots of the job that has them now, with a cache of this job's own.
+
+        What mock mounts in a chroot is seen by the mock that made it only, so this job gets the
+        kernel's file systems there from us. RootLocked if no chroot is initialised.
+        """
+        self.chroot.join()
+        self._chroots.find(lambda _: True)
+        if not os.path.exists(os.path.join(self.root, ".initialized")):
+            raise RootLocked
+        self._is_taken = self._joins = True
+        self.chroot.root = self.root
+        self.chroot.mount_plain(self.root)
+        self.chroot.mount_kernel_filesystems()
+        self._prepare(gid, self._cache)
+
+    def _prepare(self, gid: int, *trees: Cache) -> None:
+        for tree in trees:
             tree.prepare()
             os.chown(tree.path, 0, gid)
             os.chmod(tree.path, _MODE)
@@ -107,24 +134,38 @@ class MockState:
 
         Unmeasured trees are removed by the next job of this name, or the next one at all.
         """
-        if self._foreign and self._is_taken:
-            shutil.rmtree(self.written_cache, ignore_errors=True)
+        if self._is_taken:
+            self._close_chroots(record=record)
+            self._close_cache(record=record)
+        self._is_taken = False
+        self.chroot.unlock()
+
+    def _close_chroots(self, *, record: bool) -> None:
+        self.chroot.unmount()
+        if not self.chroot.take_alone():
+            return  # the last job does it
+        if self._foreign or self.chroot.was_shared:
             self._drop_all_but_the_chroot()
-        if self._is_taken:  # a build's own user writes there, and no key signed what it runs
-            for path in glob.glob(os.path.join(glob.escape(self.cache), "*", _CCACHE)):
-                self._cache_digest = None
-                shutil.rmtree(path)
-        if self._is_taken and record:
+        if record:
             if not self._has_chroots():
                 shutil.rmtree(self.chroots)
             if os.path.isdir(self.chroots):
                 self._store.record(self.chroots)
-            if self._foreign and self._cache_digest is not None:
-                self._store.record_as(self.cache, self._cache_digest)  # it was only read
-            elif os.path.isdir(self.cache):
-                self._store.record(self.cache)
-        self._is_taken = False
-        self.chroot.unlock()
+
+    def _close_cache(self, *, record: bool) -> None:
+        if self.written_cache:
+            shutil.rmtree(self.written_cache, ignore_errors=True)
+        if self._joins:
+            shutil.rmtree(self.cache)
+            return
+        # A build's own user writes there, and no key signed what it runs.
+        for path in glob.glob(os.path.join(glob.escape(self.cache), "*", _CCACHE)):
+            self._cache_digest = None
+            shutil.rmtree(path)
+        if record and self._foreign and self._cache_digest is not None:
+            self._store.record_as(self.cache, self._cache_digest)  # it was only read
+        elif record and os.path.isdir(self.cache):
+            self._store.record(self.cache)
 
     def _has_owner(self, gid: int) -> bool:
         """Whether the cache's directory is as `take` makes it, which is part of its digest."""
