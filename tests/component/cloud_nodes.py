@@ -42,6 +42,7 @@ class Site:
         deadline_s: float = 30.0,
         *,
         discards: bool = False,
+        shares: bool = False,
         **limits: float,
     ) -> LeasedNode:
         return acquire(
@@ -51,6 +52,7 @@ class Site:
             deadline_s=deadline_s,
             arch="x86_64",
             discards=discards,
+            shares=shares,
         )
 
     def facts(self, lease_id: str) -> NodeFacts:

@@ -200,6 +200,12 @@ class EngineNode:
             pending += [int(word) for word in children.split()]
         return found[3:]  # unshare, the shell, the runner's process
 
+    def mounts(self) -> str:
+        """What is mounted in the node itself, outside its jobs."""
+        pid = self._process.pid
+        shell, *_ = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return Path(f"/proc/{shell}/mounts").read_text()
+
     def wait_for_phase(self, job: str, phase: str, timeout_s: float = 300.0) -> None:
         """Until the job's phase starts with `phase`."""
         deadline = time.monotonic() + timeout_s
@@ -226,7 +232,8 @@ class EngineNode:
     def _ask_for_job(self, how: str, request: JobRequest) -> tuple[str, str]:
         self._count += 1
         job = f"job-{self._count}"
-        text = to_json(replace(request, layers=self.layers)).decode()
+        layers = {} if request.beside else self.layers
+        text = to_json(replace(request, layers=layers)).decode()
         return job, str(self.ask(how, job, text))
 
     def status(self, job: str) -> dict[str, Any]:
@@ -245,7 +252,8 @@ class EngineNode:
         took_s = time.monotonic() - start
         status = self.status(job)
         if status["exit"] is not None and status["layers"]:
-            self.layers = status["layers"]
+            request = json.loads((self.job_dir(job) / "request.json").read_text())
+            self.layers = {**(self.layers if request["beside"] else {}), **status["layers"]}
         stderr, stdout = io.BytesIO(), io.BytesIO()
         records = TerminalDecoder().feed((self.job_dir(job) / "terminal").read_bytes())
         for stream, data in records:

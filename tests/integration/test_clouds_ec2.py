@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -95,6 +96,24 @@ def test_a_host_key_goes_with_the_foreign_code_that_it_was_beside(
     user.mock("--init").expect()
     first = host_key(user)
     user.mock("--chroot", "true").expect()
+    second = host_key(user)
+    user.mock("--copyout", "/etc/passwd", user.place / "passwd").expect()
+    assert first != second == host_key(user)
+    assert ec2.calls.count("RunInstances") == 1
+
+
+def test_a_host_key_waits_for_the_last_of_the_commands_in_a_chroot(
+    ec2: Ec2Cloud, user: User
+) -> None:
+    user.mock("--init").expect()
+    first = host_key(user)
+    pipe = subprocess.PIPE
+    shell = user.start("-q", "--shell", "echo begun; cat", stdin=pipe, stdout=pipe)
+    assert shell.stdout is not None and shell.stdout.readline() == b"begun\n"
+    assert user.mock("-q", "--chroot", "echo beside").expect().stdout == "beside\n"
+    assert host_key(user) == first
+    shell.communicate(timeout=900)
+    assert shell.returncode == 0
     second = host_key(user)
     user.mock("--copyout", "/etc/passwd", user.place / "passwd").expect()
     assert first != second == host_key(user)

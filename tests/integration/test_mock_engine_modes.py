@@ -46,15 +46,19 @@ def add_mock(place: Path) -> Path:
     return place
 
 
-@pytest.fixture(scope="module")
-def user(make_user: MakeUser) -> User:
-    """Somebody with a mock, whose node is warm."""
-    made = make_user("engine")
+def with_mock(made: User) -> User:
+    """The same user on a machine that has a mock."""
     path = f"{add_mock(made.place / 'mock')}:{made.environment['PATH']}"
     logging = real_mock.find_source()[0].parent.parent / "etc/mock/logging.ini"
     if logging.is_file():
         shutil.copy(logging, made.config.path)
-    made = replace(made, extra={"PATH": path})
+    return replace(made, extra={"PATH": path})
+
+
+@pytest.fixture(scope="module")
+def user(make_user: MakeUser) -> User:
+    """Somebody with a mock, whose node is warm."""
+    made = with_mock(make_user("engine"))
     made.mock("--init").expect()
     return made
 

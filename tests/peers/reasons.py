@@ -5,18 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_ONE_AT_A_TIME = (
-    "A chroot on a node takes one command at a time: `--orphanskill` beside another one is refused."
+_OWN_PROCESSES = (
+    "It has `--orphanskill` end another command: on a node each has a process namespace of its own."
 )
 _ROOT_CACHE = (
     "It compares the file of mock's root cache on this machine: on a node it is the node's."
 )
 
 REASONS: Mapping[tuple[str, str], str] = {
-    ("001-orphanskill-explicit.tst", "chroot"): _ONE_AT_A_TIME,
-    ("001-orphanskill-explicit.tst", "mock"): _ONE_AT_A_TIME,
-    ("05-orphanskill-std.tst", "chroot"): _ONE_AT_A_TIME,
-    ("05-orphanskill-std.tst", "mock"): _ONE_AT_A_TIME,
+    ("001-orphanskill-explicit.tst", "chroot"): _OWN_PROCESSES,
+    ("001-orphanskill-explicit.tst", "mock"): _OWN_PROCESSES,
+    ("05-orphanskill-std.tst", "chroot"): _OWN_PROCESSES,
+    ("05-orphanskill-std.tst", "mock"): _OWN_PROCESSES,
     (
         "20-lvm-plugin.tst",
         "",

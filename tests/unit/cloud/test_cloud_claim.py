@@ -3,9 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from mock_cloud.cloud.claim import Create, Evict, Take, Wait, Wish, choose, find_lost
-from mock_cloud.cloud.lease import Holder, Lease, LeaseState
+from mock_cloud.cloud.claim import Create, Evict, Join, Take, Wait, Wish, choose, find_lost
+from mock_cloud.cloud.lease import Guest, Holder, Lease, LeaseState, NextHostKey, Sharing
 from mock_cloud.errors import ChrootGone, ChrootLocked
+from mock_cloud.sshkeys import make_key_pair
 
 NOW = 1000.0
 DEAD = Holder(1, "another-boot/1")
@@ -66,6 +67,45 @@ def test_a_node_of_other_settings_is_not_used_and_goes_first_at_the_limit() -> N
 def test_a_chroot_at_work_is_locked_at_once() -> None:
     with pytest.raises(ChrootLocked, match="f40"):
         choose([busy(READY, "f40"), replace(READY, id="b")], WISH, NOW)
+
+
+SHARED = replace(busy(READY, "f40"), sharing=Sharing("job-1"))
+
+
+def test_a_command_that_shares_joins_one_that_does() -> None:
+    assert choose([SHARED], replace(WISH, shares=True), NOW) == Join(SHARED)
+
+
+@pytest.mark.parametrize(
+    ("wish", "lease"),
+    [
+        (WISH, SHARED),
+        (replace(WISH, shares=True, settings="other"), SHARED),
+        (replace(WISH, shares=True), replace(SHARED, sharing=Sharing())),
+        (replace(WISH, shares=True), replace(SHARED, state=LeaseState.RELEASING)),
+        # A key that others may know is none to trust a second connection by.
+        (replace(WISH, shares=True), replace(SHARED, has_bootstrap_key=True)),
+        (
+            replace(WISH, shares=True),
+            replace(SHARED, next_host_key=NextHostKey(make_key_pair().public, {})),
+        ),
+        # The holder died, and its job may run on: the node is as good as gone.
+        (
+            replace(WISH, shares=True),
+            replace(SHARED, holder=DEAD, sharing=Sharing("job-1", (Guest(Holder.me(), "job-2"),))),
+        ),
+    ],
+)
+def test_nobody_joins_where_that_would_not_be_safe(wish: Wish, lease: Lease) -> None:
+    with pytest.raises(ChrootLocked):
+        choose([lease], wish, NOW)
+
+
+def test_a_node_with_a_living_guest_is_held() -> None:
+    left = replace(SHARED, holder=DEAD, sharing=Sharing("", (Guest(Holder.me()),)))
+    assert left.held and not left.abandoned
+    gone = replace(left, sharing=Sharing("", (Guest(DEAD),)))
+    assert gone.abandoned
 
 
 def test_a_chroot_whose_home_works_on_another_waits_for_it() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.cloud.journal import Journal
-from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey
+from mock_cloud.cloud.lease import Guest, Holder, Lease, LeaseState, NextHostKey, Sharing
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
 from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.model import HostKey, NodeAddress
@@ -51,6 +51,7 @@ def full_lease(lease_id: str = "a1", state: LeaseState = LeaseState.BUSY) -> Lea
             make_key_pair().public,
             {"/etc/k": InjectedFile(InjectedType.FILE, 0o600, sha256="ab" * 32, size_bytes=9)},
         ),
+        sharing=Sharing("job-1", (Guest(Holder(7, "boot/8"), "job-2"),), foreign=True),
     )
 
 
@@ -207,6 +208,12 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         ("mounts", '[["/"]]'),
         ("layers", '{"a": 1}'),
         ("layers", "nonsense"),
+        ("sharing", '["job", []]'),
+        ("sharing", '["job", 1, false]'),
+        ("sharing", '["job", [1], false]'),
+        ("sharing", '["job", [[1, "x"]], false]'),
+        ("sharing", '["job", [["1", "x", "job"]], false]'),
+        ("sharing", '["job", [], 0]'),
     ],
 )
 def test_a_damaged_row_is_named(tmp_path: Path, column: str, value: str) -> None:
