@@ -52,6 +52,8 @@ def cloud() -> Package:
         file("/usr/sbin/dmidecode", (_GUEST / "dmidecode.py").read_text(), 0o755),
         *(link(f"/usr/sbin/{name}", "shutdown") for name in ("halt", "poweroff", "reboot")),
         file("/etc/cloud/cloud.cfg.d/50_lab.cfg", _CLOUD_CFG),
+        # Without it cloud-init takes ifupdown for absent.
+        file("/etc/network/interfaces", "# The host gives a node its address.\n"),
     )
     return Package(
         "lab-cloud", "1", "1.lab1", "noarch", "What a node in the lab's clouds boots", entries,
