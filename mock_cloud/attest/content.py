@@ -91,7 +91,6 @@ _UDEV: Final = re.compile(
     'SUBSYSTEM=="net", ACTION=="add", DRIVERS=="\\?\\*", '
     f'ATTR\\{{address\\}}=="{_MAC}", NAME="{INTERFACE}"'
 )
-_COMMENT: Final = re.compile(r"[#;][ -~]*")
 
 Table = Mapping[str, Mapping[str, str]]
 _TABLES: Final[Mapping[str, Table]] = {
@@ -118,7 +117,7 @@ def is_grubenv(path: str, text: bytes) -> bool:
 
 def is_resolv_conf(path: str, text: bytes) -> bool:
     """resolv.conf(5) with name servers of the node's own networks."""
-    for line in _lines(text):
+    for line in _lines(text, "#;"):
         word, _, rest = line.partition(" ")
         rest = rest.strip()
         if word == "nameserver":
@@ -195,14 +194,16 @@ def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def _lines(text: bytes) -> list[str]:
-    """The lines of an ASCII text that are no comments; of another text one that fits nothing."""
-    lines = _ascii(text).split("\n")
-    return [line for line in lines if line and not _COMMENT.fullmatch(line)]
+def _lines(text: bytes, comments: str = "#") -> list[str]:
+    """The lines of an ASCII text that are no comments; of another text one that fits nothing.
+
+    To a shell, which reads ifcfg files, a semicolon begins none.
+    """
+    return [line for line in _ascii(text).split("\n") if line and line[0] not in comments]
 
 
 def _ascii(text: bytes) -> str:
     is_fine = (
-        len(text) <= TEXT_MAX and text.isascii() and not re.search(rb"[\0-\x09\x0b-\x1f]", text)
+        len(text) <= TEXT_MAX and text.isascii() and not re.search(rb"[\0-\x09\x0b-\x1f\x7f]", text)
     )
     return text.decode("ascii") if is_fine else "\0"

@@ -134,6 +134,7 @@ BAD = [
     (NM.replace("cloud-init-", ""), NM_TEXT),
     (NM, ""),
     (IFCFG, IFCFG_TEXT + "reboot\n"),
+    (IFCFG, IFCFG_TEXT + "; reboot\n"),
     (IFCFG, IFCFG_TEXT.replace("eth0", "$(reboot)")),
     (IFCFG, IFCFG_TEXT.replace("=eth0", '="eth0')),
     (IFCFG, IFCFG_TEXT.replace("yes", "yes;reboot")),
