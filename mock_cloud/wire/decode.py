@@ -273,7 +273,10 @@ def _integer(value: Any) -> int:
 def _number(value: Any) -> float:
     if type(value) not in (int, float):
         raise Malformed("not a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise Malformed("not a number in bounds") from error
 
 
 def _boolean(value: Any) -> bool:

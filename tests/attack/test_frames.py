@@ -31,7 +31,7 @@ FATES = [
     ("nested", BEFORE, "measure", "TransportError", "header is not JSON"),
     ("surrogate", BEFORE, "measure", "TransportError", "hello: "),
     ("surrogate-error", BEFORE, "measure", "RemoteCommandError", r"\ud800"),
-    ("clock", BEFORE, "measure", "TransportError", "clock is not a time"),
+    ("clock", BEFORE, "measure", "TransportError", "clock: not a number in bounds"),
     ("unasked", BEFORE, "start", "TransportError", "an answer to no request"),
     ("twice", "start trust wait", "trust", "TransportError", "an answer to no request"),
     ("endless", BEFORE, "measure", "TransportError", "empty pieces"),

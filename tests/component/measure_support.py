@@ -76,7 +76,8 @@ def eventually(check: Callable[[], bool], what: str, timeout_s: float = 300.0) -
 @contextlib.contextmanager
 def running(argv: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """A child that is ended and reaped afterwards."""
-    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, **options) as child:
+    options.setdefault("stdin", subprocess.DEVNULL)
+    with subprocess.Popen(argv, **options) as child:
         try:
             yield child
         finally:

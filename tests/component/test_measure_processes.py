@@ -27,6 +27,8 @@ from measure_support import (
     wait_until_loaded,
 )
 
+from mock_cloud.agent.measure.text import Digests, TextChanged, measure_text, read_mappings
+
 pytestmark = needs_root
 
 
@@ -117,6 +119,32 @@ def test_a_patched_library_is_told_apart_from_a_copied_page(tmp_path: Path) -> N
             memory.seek(start)
             memory.write(same)
         assert process(measure_running(), child.pid)["patched"] == []
+
+
+def test_a_process_that_starts_another_program_meanwhile(tmp_path: Path) -> None:
+    program = sleeper(tmp_path)
+    code = f"import os; input(); os.execv({str(program)!r}, ['sleeper', '60'])"
+    with running([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
+        wait_until_loaded(child.pid, Path(sys.executable).resolve())
+        before = read_mappings(child.pid)
+        assert child.stdin is not None
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+        wait_until_loaded(child.pid, program)
+        with pytest.raises(TextChanged):
+            measure_text(child.pid, before, Digests(), [])
+
+
+def test_a_process_that_starts_programs_all_the_time_hides_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text('#!/bin/sh\nexec "$0"\n')
+    script.chmod(0o755)
+    with running([str(script)]) as child:
+        for _ in range(5):
+            found = measure_running()
+            pids = {one["pid"] for one in found["processes"]}
+            places = {path for path, _ in found["unreadable"]}
+            assert child.pid in pids or f"/proc/{child.pid}" in places
 
 
 @needs("strace")

@@ -26,7 +26,7 @@ from mock_cloud.cloud.apis import ec2_answers, openstack_servers
 from mock_cloud.cloud.apis.calls import library_errors
 from mock_cloud.cloud.apis.clouds_yaml import _clouds
 from mock_cloud.cloud.hosts.answers import AnswerError, parse_answer
-from mock_cloud.cloud.hosts.handle import Handle
+from mock_cloud.cloud.hosts.handle import parse_handle
 from mock_cloud.cloud.local.plan import NodePlan
 from mock_cloud.config.handover import VERSION, parse_handover
 from mock_cloud.config.remotes import read_remote
@@ -271,7 +271,7 @@ PARSERS: dict[str, Parser] = {
     ),
     "journal-files": Parser(_journal, _INJECTED, (ValueError,)),
     "journal-handle": Parser(
-        lambda data: Handle.parse(data.decode("utf-8", "surrogateescape")),
+        lambda data: parse_handle(data.decode("utf-8", "surrogateescape")),
         {"until": 1.5, "places": []},
         (ConfigError,),
     ),

@@ -14,6 +14,7 @@ from mock_cloud.agent.measure.walk import Unreadable, errno_name
 
 _WORDS_MAX: Final = 1024
 _WORD_MAX: Final = 4096
+_TRIES: Final = 5
 
 # What the dynamic loader, the C library, interpreters, shells, compilers, OpenSSL, rpm and
 # git take from the environment to find code or configuration (ld.so(8), bash(1), gcc(1),
@@ -70,10 +71,24 @@ def measure_processes(leave_out: frozenset[int], unreadable: list[Unreadable]) -
         if pid in leave_out:
             continue
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            process = measure_process(pid, digests, unreadable)
+            process = _measure_steady(pid, digests, unreadable)
             if process is not None:
                 found.append(process)
     return found
+
+
+def _measure_steady(
+    pid: int, digests: text.Digests, unreadable: list[Unreadable]
+) -> Process | None:
+    """The same of one that may start another program meanwhile: then it is measured anew."""
+    for _ in range(_TRIES):
+        missed: list[Unreadable] = []
+        with contextlib.suppress(text.TextChanged):
+            process = measure_process(pid, digests, missed)
+            unreadable += missed
+            return process
+    unreadable.append((f"/proc/{pid}", "EAGAIN"))
+    return None
 
 
 def measure_process(

@@ -59,6 +59,10 @@ class TextFacts:
     patched: list[str] = field(default_factory=list)
 
 
+class TextChanged(Exception):
+    """A process does not have the mappings any more that it had: it may run another program."""
+
+
 def read_mappings(pid: int) -> list[Mapping]:
     """The executable mappings of process `pid`. OSError."""
     return procfs.parse_executable_maps(procfs.read_bounded(f"/proc/{pid}/maps", _MAPS_MAX))
@@ -67,16 +71,13 @@ def read_mappings(pid: int) -> list[Mapping]:
 def measure_text(
     pid: int, mappings: list[Mapping], digests: Digests, unreadable: list[Unreadable]
 ) -> TextFacts:
-    """The facts on the executable `mappings` of process `pid`. ProcessLookupError: it ended."""
+    """The facts on the executable `mappings` of process `pid`.
+
+    ProcessLookupError: it ended. TextChanged, if that is why something could not be read.
+    """
     facts = TextFacts()
     for mapping in mappings:
-        if mapping.is_kernel_code:
-            if mapping.path == "[vdso]" and _vdso_differs(pid, mapping):
-                facts.patched.append(mapping.path)
-            continue
-        facts.anonymous_exec += mapping.is_anonymous
-        if not mapping.is_file:
-            continue
+        facts.anonymous_exec += mapping.is_anonymous and not mapping.is_kernel_code
         try:
             _measure_mapped(pid, mapping, digests, facts)
         except ProcessLookupError:
@@ -85,13 +86,22 @@ def measure_text(
             if not os.path.exists(f"/proc/{pid}"):
                 raise ProcessLookupError from None  # else it was unmapped since it was listed
         except OSError as error:
+            if read_mappings(pid) != mappings:
+                raise TextChanged from error
             unreadable.append((_map_path(pid, mapping), errno_name(error)))
-            facts.maps.append((mapping.path, mapping.deleted, None))
+            if mapping.is_file:
+                facts.maps.append((mapping.path, mapping.deleted, None))
     return facts
 
 
 def _measure_mapped(pid: int, mapping: Mapping, digests: Digests, facts: TextFacts) -> None:
-    """Add one file mapping to `facts`. OSError."""
+    """Add one mapping to `facts`. OSError."""
+    if mapping.is_kernel_code:
+        if mapping.path == "[vdso]" and _vdso_differs(pid, mapping):
+            facts.patched.append(mapping.path)
+        return
+    if not mapping.is_file:
+        return
     fd = _open_mapped(pid, mapping)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
