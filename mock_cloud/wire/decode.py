@@ -50,7 +50,7 @@ class Limits:
 def decode(kind: type[T], value: object, where: str = "", *, limits: Limits = Limits()) -> T:
     """`value`, as `json` has it, as a `kind`. Malformed, which begins with `where`."""
     reader: Any = _reader
-    with _at(where):
+    with _Place(where):
         found: T = reader(kind, limits)(value)
     return found
 
@@ -59,7 +59,7 @@ def decode_bytes(
     kind: type[T], data: bytes | str, where: str = "", *, limits: Limits = Limits()
 ) -> T:  # fmt: skip
     """The same of a JSON text, in UTF-8."""
-    with _at(where):
+    with _Place(where):
         value = load_json(data)
     return decode(kind, value, where, limits=limits)
 
@@ -137,7 +137,7 @@ Port = Annotated[int, within(1, 65535)]
 Sha256 = Annotated[str, matching(r"[0-9a-f]{64}", "64 lower-case hex digits")]
 
 
-class _at:  # noqa: N801 - a block of code, not a thing
+class _Place:
     """Says where a ValueError came from."""
 
     def __init__(self, where: str) -> None:
@@ -212,7 +212,7 @@ def _object(kind: Any, limits: Limits) -> Read:
             )
         found = {}
         for name, one in value.items():
-            with _at(f".{name}"):
+            with _Place(f".{name}"):
                 found[names[name]] = readers[name](one)
         return kind(**found)
 
@@ -233,7 +233,7 @@ def _list(kind: Any, args: tuple[Any, ...], limits: Limits) -> Read:
             raise Malformed(f"not a list of {len(readers)}")
         found = []
         for number, item in enumerate(value):
-            with _at(f"[{number}]"):
+            with _Place(f"[{number}]"):
                 found.append((readers[number] if readers else each)(item))
         return kind(found)
 
@@ -246,7 +246,7 @@ def _mapping(key: Read, each: Read, limits: Limits) -> Read:
             raise Malformed(f"not an object of at most {limits.items} keys")
         found = {}
         for name, one in value.items():
-            with _at(f"[{name[:80]!a}]"):
+            with _Place(f"[{name[:80]!a}]"):
                 found[key(name)] = each(one)
         return found
 
