@@ -100,7 +100,7 @@ agreement: lab ## compare with a real mock, scenario by scenario, and write docs
 cases: lab ## the same for small cases after public bug reports, and write docs/cases.md
 	@MOCK_CLOUD_WRITE_AGREEMENT=1 $(PYTEST) -m slow -k case tests/integration/test_agreement.py
 
-test-releases: venv ## make demo and make test on fresh Debian 12, 13 and testing, 40 minutes
+test-releases: venv ## make demo and make test on fresh Debian 12, 13 and testing, about an hour
 	@$(BIN)/python -m tests.releases --cache $(RELEASES)
 	@$(MAKE) --no-print-directory test-rpm-system
 

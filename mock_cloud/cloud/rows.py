@@ -47,17 +47,17 @@ CREATE TABLE lease (
     mounts TEXT NOT NULL,
     layers TEXT NOT NULL,
     verdict_sha256 TEXT NOT NULL,
-    has_bootstrap_key INTEGER NOT NULL DEFAULT 0,
+    has_bootstrap_key INTEGER NOT NULL,
     next_host_key TEXT,
-    arch TEXT NOT NULL DEFAULT '',
-    kind TEXT NOT NULL DEFAULT '',
+    arch TEXT NOT NULL,
+    kind TEXT NOT NULL,
     price_per_hour REAL,
     ended_unix REAL,
-    end_attempts INTEGER NOT NULL DEFAULT 0,
+    end_attempts INTEGER NOT NULL,
     end_tried_unix REAL,
-    end_problem TEXT NOT NULL DEFAULT '',
-    reserved TEXT NOT NULL DEFAULT '',
-    sharing TEXT NOT NULL DEFAULT '{}'
+    end_problem TEXT NOT NULL,
+    reserved TEXT NOT NULL,
+    sharing TEXT NOT NULL
 ) STRICT
 """
 
