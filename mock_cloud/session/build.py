@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mock_cloud.cloud.leased import LeasedNode
-from mock_cloud.config import ConfigOpts, choose_arch, is_needless, load_remote
+from mock_cloud.config.arches import choose_arch
+from mock_cloud.config.defaults import ConfigOpts
+from mock_cloud.config.remotes import load_remote
+from mock_cloud.config.stages import is_needless
 from mock_cloud.errors import LocalDiskFull, MockCloudError, ResultDirError, TransportError
-from mock_cloud.invocation import CommandLine
+from mock_cloud.invocation.model import CommandLine
 from mock_cloud.remote.trusted import trust
-from mock_cloud.results import ResultDir
+from mock_cloud.results.resultdir import ResultDir
 from mock_cloud.session.attempts import Attempt, Plan, perform
 from mock_cloud.session.checkout import checked_out
 from mock_cloud.session.concluding import conclude, publish

@@ -13,7 +13,7 @@ from typing import Final
 from mock_cloud.cloud.imagestores import STORES, find_image_store
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.sweep import Over, Swept, end_due, find_due_leases, sweep_remote
-from mock_cloud.config import list_remotes, load_remote
+from mock_cloud.config.remotes import list_remotes, load_remote
 from mock_cloud.errors import MockCloudError
 from mock_cloud.session.console import Console
 from mock_cloud.session.unfinished import Unfinished, remove_abandoned
