@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mock_cloud.attest.verdict import NodeRefused, Verdict
-from mock_cloud.config import load_remote
+from mock_cloud.config.remotes import load_remote
 from mock_cloud.errors import InputError
 from mock_cloud.session.attesting import Archive
 from mock_cloud.session.console import Console

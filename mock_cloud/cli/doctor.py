@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mock_cloud.cloud.findings import Finding, look
-from mock_cloud.config import MOCK_CONFIG_DIR
+from mock_cloud.config.chroots import MOCK_CONFIG_DIR
 from mock_cloud.errors import EXIT_CONFIG
 from mock_cloud.launcher.standing import describe_by_name, describe_by_path
 from mock_cloud.session.console import Console

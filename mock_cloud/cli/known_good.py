@@ -16,7 +16,7 @@ from mock_cloud.attest.manifest import ImageManifest, manifest_to_json
 from mock_cloud.attest.validity import SignedManifest, verify_manifest
 from mock_cloud.attest.vouched import Vouched
 from mock_cloud.cli.known_good_signed import add_expires, add_sign_key, add_signed
-from mock_cloud.config import load_remote
+from mock_cloud.config.remotes import load_remote
 from mock_cloud.errors import CommandLineError
 from mock_cloud.model import utc_text
 from mock_cloud.session.adopting import MachineOrder, describe_machine

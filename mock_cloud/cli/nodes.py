@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mock_cloud.cli.tables import print_table
 from mock_cloud.cloud.listing import NodeRow, list_budgets, list_rows
 from mock_cloud.cloud.sweep import sweep
-from mock_cloud.config import list_remotes, load_remote
+from mock_cloud.config.remotes import list_remotes, load_remote
 from mock_cloud.errors import MockCloudError
 from mock_cloud.session.console import Console
 from mock_cloud.session.state import state_dir

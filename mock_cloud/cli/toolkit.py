@@ -16,7 +16,8 @@ from mock_cloud.errors import CommandLineError, InputError
 from mock_cloud.session.console import Console
 from mock_cloud.session.toolkits import toolkits_dir
 from mock_cloud.settings import ToolkitSettings
-from mock_cloud.toolkit import MACHINES, Packed, list_packed, own_arch, pack, pack_packages
+from mock_cloud.toolkit.machines import MACHINES, own_arch
+from mock_cloud.toolkit.pack import Packed, list_packed, pack, pack_packages
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]

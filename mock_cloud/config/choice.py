@@ -6,7 +6,7 @@ from __future__ import annotations
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.values import read_option
 from mock_cloud.errors import ConfigError
-from mock_cloud.invocation import CommandLine
+from mock_cloud.invocation.model import CommandLine
 
 
 def choose_remote(line: CommandLine, opts: ConfigOpts | None) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from templated_dictionary import TemplatedDictionary
 
 from mock_cloud.config.plugin_defaults import PLUGIN_CONF, PLUGINS
-from mock_cloud.invocation import MOCK_VERSION
+from mock_cloud.invocation.model import MOCK_VERSION
 
 ConfigOpts = MutableMapping[str, Any]
 """mock's `config_opts`: values are templates until `__jinja_expand` is set."""

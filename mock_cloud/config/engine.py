@@ -21,9 +21,9 @@ from mock_cloud.config.values import (
     read_words,
 )
 from mock_cloud.errors import CommandLineError, ConfigError, UnsupportedByEngine
-from mock_cloud.invocation import CommandLine, HostFile, check_supported
-from mock_cloud.invocation.hostfiles import find_package_file
-from mock_cloud.invocation.support import USE_MOCK
+from mock_cloud.invocation.hostfiles import HostFile, find_package_file
+from mock_cloud.invocation.model import CommandLine
+from mock_cloud.invocation.support import USE_MOCK, check_supported
 from mock_cloud.wire.dnf_conf import dnf_variables
 from mock_cloud.wire.job_request import EngineConfig
 from mock_cloud.wire.terminal_text import printable

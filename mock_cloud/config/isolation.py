@@ -14,7 +14,7 @@ from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.config.stages import needs_setting
 from mock_cloud.config.values import read_option
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
-from mock_cloud.invocation import CommandLine
+from mock_cloud.invocation.model import CommandLine
 
 # What mock itself adds where it would start systemd-nspawn (_setup_nspawn_*_device in its
 # buildroot.py), before a plugin sees the options: devices of this machine.

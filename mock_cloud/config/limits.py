@@ -15,7 +15,7 @@ from mock_cloud.config.isolation import check_isolation
 from mock_cloud.config.stages import needs_plugin, needs_setting
 from mock_cloud.config.values import read_number, read_option, read_text
 from mock_cloud.errors import UnsupportedByEngine
-from mock_cloud.invocation import CommandLine
+from mock_cloud.invocation.model import CommandLine
 from mock_cloud.invocation.support import USE_MOCK
 
 HONOURED_PLUGINS: Final = frozenset({"hw_info", "package_state"})

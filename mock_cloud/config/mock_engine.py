@@ -26,8 +26,9 @@ from mock_cloud.config.paths import locate_paths
 from mock_cloud.config.stages import needs_setting
 from mock_cloud.config.values import read_option, read_text
 from mock_cloud.errors import ConfigError
-from mock_cloud.invocation import MOCK_VERSION, CommandLine, HostFile
 from mock_cloud.invocation.carrying import IMAGE_MAX_BYTES, Carrier
+from mock_cloud.invocation.hostfiles import HostFile
+from mock_cloud.invocation.model import MOCK_VERSION, CommandLine
 from mock_cloud.wire.job_request import JOB_DIRECTORY
 
 _BOOTSTRAP: Final = "bootstrap_"

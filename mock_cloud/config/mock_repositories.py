@@ -19,8 +19,9 @@ from mock_cloud.config.repositories import (
 from mock_cloud.config.tunnel import Repositories
 from mock_cloud.config.values import read_option, read_text, read_texts, read_words
 from mock_cloud.errors import ConfigError
-from mock_cloud.invocation import CommandLine, HostFile
 from mock_cloud.invocation.carrying import IMAGE_MAX_BYTES, Carrier
+from mock_cloud.invocation.hostfiles import HostFile
+from mock_cloud.invocation.model import CommandLine
 from mock_cloud.wire.dnf_conf import dnf_variables
 from mock_cloud.wire.job_request import JOB_DIRECTORY
 

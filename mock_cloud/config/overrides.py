@@ -15,7 +15,7 @@ import jinja2
 
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.errors import CommandLineError, ConfigError
-from mock_cloud.invocation import CommandLine
+from mock_cloud.invocation.model import CommandLine
 from mock_cloud.invocation.names import expand_home
 from mock_cloud.wire.json_strict import load_json
 from mock_cloud.wire.terminal_text import printable

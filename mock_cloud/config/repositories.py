@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
-from mock_cloud.invocation import HostFile
+from mock_cloud.invocation.hostfiles import HostFile
 from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.wire.dnf_conf import (
     MAIN,

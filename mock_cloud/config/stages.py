@@ -12,7 +12,7 @@ from typing import Final
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.values import read_option
 from mock_cloud.errors import UnsupportedByEngine
-from mock_cloud.invocation import CommandLine
+from mock_cloud.invocation.model import CommandLine
 
 _INIT: Final = frozenset(
     {"preinit", "postinit", "initfailed", "preyum", "postyum", "mount_root", "umount_root"}

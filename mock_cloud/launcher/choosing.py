@@ -14,21 +14,15 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from mock_cloud import __version__
-from mock_cloud.config import (
-    MOCK_CONFIG_DIR,
-    ConfigOpts,
-    apply_command_line,
-    choose_remote,
-    debug_config,
-    find_config_file,
-    list_chroots,
-    load_config_opts,
-    load_remote,
-    root_path,
-    user_home,
-)
+from mock_cloud.config.choice import choose_remote
+from mock_cloud.config.chroots import MOCK_CONFIG_DIR, find_config_file, load_config_opts, user_home
+from mock_cloud.config.defaults import ConfigOpts
+from mock_cloud.config.overrides import apply_command_line
+from mock_cloud.config.remotes import load_remote
+from mock_cloud.config.show import debug_config, list_chroots, root_path
 from mock_cloud.errors import CommandLineError, ConfigError, MockCloudError
-from mock_cloud.invocation import MOCK_VERSION, CommandLine, parse_command_line
+from mock_cloud.invocation.model import MOCK_VERSION, CommandLine
+from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.launcher.real import become_mock, has_plugin, without_our_words
 from mock_cloud.session.console import Console
 from mock_cloud.session.ending import end_well

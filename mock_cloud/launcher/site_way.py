@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import mock_cloud
-from mock_cloud.config import load_remote
+from mock_cloud.config.remotes import load_remote
 from mock_cloud.errors import ConfigError
 from mock_cloud.launcher.edits import Edit, check_writable, edit_block, read_text, write_file
 from mock_cloud.launcher.real import PLUGIN, find_real_mock, module_places

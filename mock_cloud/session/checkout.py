@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud import process
-from mock_cloud.config import ConfigOpts
+from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.values import read_flag, read_option
 from mock_cloud.errors import CheckoutFailed, CommandLineError, UnsupportedByEngine
-from mock_cloud.invocation import CommandLine
+from mock_cloud.invocation.model import CommandLine
 from mock_cloud.process import CommandFailed
 from mock_cloud.session.console import Console
 from mock_cloud.toolkit.mock_kit import MockProgram

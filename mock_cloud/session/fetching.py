@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from mock_cloud import __version__
 from mock_cloud.errors import CommandLineError, InputError
-from mock_cloud.invocation import CommandLine
+from mock_cloud.invocation.model import CommandLine
 from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.session.console import Console
 from mock_cloud.wire.terminal_text import printable

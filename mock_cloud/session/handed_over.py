@@ -8,10 +8,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from mock_cloud.config import Handover, load_remote, parse_handover
-from mock_cloud.config.handover import MAX_BYTES
+from mock_cloud.config.handover import MAX_BYTES, Handover, parse_handover
+from mock_cloud.config.remotes import load_remote
 from mock_cloud.errors import CommandLineError, ConfigError
-from mock_cloud.invocation import parse_command_line
+from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.session.console import Console
 from mock_cloud.toolkit.mock_kit import MockProgram
 

@@ -14,8 +14,9 @@ from mock_cloud.cloud.findings import Finding, look
 from mock_cloud.cloud.listing import list_rows
 from mock_cloud.cloud.owner import local_owner
 from mock_cloud.cloud.providers import find_provider
-from mock_cloud.config import MOCK_CONFIG_DIR, list_remotes, load_remote
+from mock_cloud.config.chroots import MOCK_CONFIG_DIR
 from mock_cloud.config.paths import describe_default_results
+from mock_cloud.config.remotes import list_remotes, load_remote
 from mock_cloud.errors import ConfigError, MockCloudError
 from mock_cloud.model import Toolkit
 from mock_cloud.places import find_shipped
@@ -23,7 +24,8 @@ from mock_cloud.session.known_good import KnownGoods, expiry_text
 from mock_cloud.session.state import state_dir
 from mock_cloud.session.toolkits import toolkits_dir
 from mock_cloud.settings import Remote, ToolkitSettings
-from mock_cloud.toolkit import own_arch, pack, toolkit_for
+from mock_cloud.toolkit.machines import own_arch
+from mock_cloud.toolkit.pack import pack, toolkit_for
 
 _LOOK_S: Final = 10.0
 """For each call to a cloud: whoever asks what is missing does not want to wait for an outage."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.errors import CommandLineError, InputError
-from mock_cloud.invocation import HostFile
+from mock_cloud.invocation.hostfiles import HostFile
 from mock_cloud.remote.upload import Blob
 from mock_cloud.wire.files import digest_of
 from mock_cloud.wire.job_request import Input

@@ -9,27 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.config import (
-    MOCK_CONFIG_DIR,
-    ConfigOpts,
-    MockConfig,
-    Paths,
-    chain_results,
-    engine_config,
-    locate_paths,
-    mock_config,
-    read_logging,
-    shell_is_unprivileged,
-)
+from mock_cloud.config.chroots import MOCK_CONFIG_DIR
+from mock_cloud.config.defaults import ConfigOpts
+from mock_cloud.config.engine import engine_config, shell_is_unprivileged
 from mock_cloud.config.isolation import isolation_warnings
+from mock_cloud.config.mock_engine import MockConfig, mock_config, read_logging
+from mock_cloud.config.paths import Paths, chain_results, locate_paths
 from mock_cloud.config.repositories import are_signed
 from mock_cloud.config.tunnel import Repositories
 from mock_cloud.config.values import read_flag, read_texts
 from mock_cloud.errors import UnsupportedByEngine
-from mock_cloud.invocation import CommandLine, HostFile, host_inputs
 from mock_cloud.invocation.carrying import Carrier
-from mock_cloud.invocation.hostfiles import node_args, shown_names
+from mock_cloud.invocation.hostfiles import HostFile, host_inputs, node_args, shown_names
 from mock_cloud.invocation.mock_words import DESTINATIONS, PACKAGE_MANAGER_MODES, mock_words
+from mock_cloud.invocation.model import CommandLine
 from mock_cloud.remote.upload import Blob
 from mock_cloud.results.returning import Returning
 from mock_cloud.session.engine import Engine

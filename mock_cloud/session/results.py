@@ -16,17 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.config import chain_results
 from mock_cloud.config.defaults import ConfigOpts
+from mock_cloud.config.paths import chain_results
 from mock_cloud.errors import InputError, ResultError
-from mock_cloud.invocation import CommandLine
+from mock_cloud.invocation.model import CommandLine
 from mock_cloud.remote.download import Fetch
 from mock_cloud.remote.trusted import TrustedChannel
-from mock_cloud.results import LiveLog, ManifestEntry, ResultDir, Staging
 from mock_cloud.results.archive import unpack, unpack_into
+from mock_cloud.results.livelog import LiveLog
+from mock_cloud.results.manifest import ManifestEntry
 from mock_cloud.results.names import is_kind_of_result
 from mock_cloud.results.owner import as_owner
 from mock_cloud.results.ownlog import write_own_log
+from mock_cloud.results.resultdir import ResultDir
+from mock_cloud.results.staging import Staging
 from mock_cloud.session.console import Console
 from mock_cloud.session.request import Work
 from mock_cloud.session.shadow import Shadow

@@ -18,7 +18,7 @@ from mock_cloud.errors import CommandLineError, ConfigError, InputError
 from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.session.console import Console
 from mock_cloud.settings import Remote
-from mock_cloud.toolkit import own_arch
+from mock_cloud.toolkit.machines import own_arch
 from mock_cloud.wire.json_strict import load_json
 from mock_cloud.wire.terminal_text import printable
 

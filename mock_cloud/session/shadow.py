@@ -11,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.config import ConfigOpts
+from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.values import read_words
 from mock_cloud.errors import ConfigError, ResultError
-from mock_cloud.invocation import CommandLine, HostFile
+from mock_cloud.invocation.hostfiles import HostFile
 from mock_cloud.invocation.koji import check_task, ends_task, is_kojis
+from mock_cloud.invocation.model import CommandLine
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.shadow import ShadowDir

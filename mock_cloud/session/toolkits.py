@@ -9,7 +9,8 @@ from mock_cloud.model import Toolkit
 from mock_cloud.session.console import Console
 from mock_cloud.session.state import cache_dir
 from mock_cloud.settings import Remote
-from mock_cloud.toolkit import own_arch, toolkit_for
+from mock_cloud.toolkit.machines import own_arch
+from mock_cloud.toolkit.pack import toolkit_for
 
 
 def toolkits_dir() -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.attest import verify_manifest
+from mock_cloud.attest.validity import verify_manifest
 from mock_cloud.model import Toolkit
 from mock_cloud.session.known_good import KnownGood, read_package_keys, read_public_key
 from mock_cloud.settings import AttestSettings

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.attest import NodeRefused, standard
+from mock_cloud.attest.policy import standard
+from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.model import Toolkit
 from mock_cloud.remote.connect import connect

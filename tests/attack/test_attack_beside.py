@@ -15,7 +15,7 @@ from mock_cloud.errors import HostKeyMismatch, RemoteCommandError
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import trust_held
 from mock_cloud.sshkeys import make_key_pair
-from mock_cloud.toolkit import pack
+from mock_cloud.toolkit.pack import pack
 from tests.component.cloud_nodes import Site
 from tests.component.test_cloud_sharing import holding
 from tests.lab.layout import repository_root

@@ -15,15 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.attest import (
-    ImageManifest,
-    SignedManifest,
-    Signer,
-    Validity,
-    sign_manifest,
-    verify_manifest,
-)
-from mock_cloud.attest.envelope import add_signature
+from mock_cloud.attest.envelope import Signer, add_signature
+from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.validity import SignedManifest, Validity, sign_manifest, verify_manifest
 from mock_cloud.cli import main
 from mock_cloud.errors import EXIT_CONFIG, EXIT_INFRASTRUCTURE, EXIT_REFUSED, MockCloudError
 from mock_cloud.session.seen_manifests import SeenManifests

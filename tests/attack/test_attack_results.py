@@ -14,7 +14,7 @@ import pytest
 
 from mock_cloud.errors import MockCloudError, ResultError
 from mock_cloud.remote.trusted import TrustedChannel, trust
-from mock_cloud.results import ResultDir
+from mock_cloud.results.resultdir import ResultDir
 from mock_cloud.session.console import Console
 from mock_cloud.session.copyout import unpack_copyout
 from mock_cloud.session.results import Destination, Mirror, collect

@@ -113,8 +113,8 @@ class Controller:
 
     def judge(self) -> None:
         """The verdict that `measure` leads to: refused, but judged in full."""
-        from mock_cloud.attest import verify
         from mock_cloud.attest.policy import standard
+        from mock_cloud.attest.verify import verify
         from tests.unit.attest.attest_builder import binding, keys, manifest
 
         evidence, headers = self.measured.parsed, self.measured.headers

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mock_cloud.attest import Signer
+from mock_cloud.attest.envelope import Signer
 from mock_cloud.session.baking import make_signed_manifest
 from tests.bench.bench_measure import CORES, hash_rate_bytes_s, openssl
 from tests.lab import chroots, dist, keys, manifest, node

@@ -78,7 +78,7 @@ class Watcher:
 def lease_once(remote_name: str, configdir: Path) -> dict[str, float]:
     """What a build does until it sends something: unix seconds of each step."""
     marks = {"began": time.time()}
-    from mock_cloud.config import load_remote
+    from mock_cloud.config.remotes import load_remote
     from mock_cloud.remote.trusted import trust
     from mock_cloud.session.console import Console
     from mock_cloud.session.known_good import KnownGoods

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.toolkit import MockKit, pack_mock
+from mock_cloud.toolkit.mock_kit import MockKit, pack_mock
 from mock_cloud.wire.job_request import JOB_DIRECTORY, Input, JobRequest, MockRun
 from tests.component.engine_node import Ended, EngineNode, engine_config, make_source
 from tests.lab import chroots

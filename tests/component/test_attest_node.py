@@ -15,28 +15,20 @@ import pytest
 from mock_cloud.agent.measure.evidence import measure
 from mock_cloud.agent.measure.headers import read_headers
 from mock_cloud.agent.measure.kernel import measure_kernel
-from mock_cloud.attest import (
-    BakeChoices,
-    Binding,
-    HeaderCache,
-    ImageManifest,
-    InjectedFile,
-    MountRule,
-    NodeRefused,
-    PackageKeys,
-    Signer,
-    SocketRule,
-    Validity,
-    make_manifest,
-    parse_accounts,
-    parse_evidence,
-    parse_kernel,
-    sign_manifest,
-    standard,
-    verify,
-    verify_manifest,
-)
+from mock_cloud.attest.accounts import parse_accounts
+from mock_cloud.attest.bake import BakeChoices, make_manifest
 from mock_cloud.attest.booting import is_hanging_up
+from mock_cloud.attest.check_files import InjectedFile
+from mock_cloud.attest.envelope import Signer
+from mock_cloud.attest.evidence import parse_evidence
+from mock_cloud.attest.expectations import MountRule, SocketRule
+from mock_cloud.attest.kernel import parse_kernel
+from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.packages import HeaderCache
+from mock_cloud.attest.policy import standard
+from mock_cloud.attest.validity import Validity, sign_manifest, verify_manifest
+from mock_cloud.attest.verdict import NodeRefused
+from mock_cloud.attest.verify import Binding, verify
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.provider import InjectedFile as ProvidedFile
 from mock_cloud.errors import HostKeyMismatch
@@ -47,6 +39,7 @@ from mock_cloud.remote.trusted import trust
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.session.console import Console
 from mock_cloud.session.lease_care import Care, cared_for
+from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.sshkeys import make_key_pair
 from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
 from tests.component.cloud_nodes import Site

@@ -11,15 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.attest import (
-    ImageManifest,
-    NodeRefused,
-    PackageKeys,
-    parse_accounts,
-    standard,
-    verify_manifest,
-)
+from mock_cloud.attest.accounts import parse_accounts
 from mock_cloud.attest.live import LiveNode, make_live_manifest
+from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.policy import standard
+from mock_cloud.attest.validity import verify_manifest
+from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.attest.vouched import Vouched
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import AttestationRefused, RemoteCommandError
@@ -43,6 +40,7 @@ from mock_cloud.session.known_good import (
     read_public_key,
 )
 from mock_cloud.settings import AttestSettings
+from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.install_order import InstallOrder
 from tests.component.cloud_nodes import Site

@@ -18,7 +18,8 @@ from measure_support import needs, needs_root
 
 from mock_cloud.agent.measure import processes as agent_processes
 from mock_cloud.model import Toolkit
-from mock_cloud.toolkit import contents, pack
+from mock_cloud.toolkit import contents
+from mock_cloud.toolkit.pack import pack
 from mock_cloud.wire import frames
 from tests.records import joined
 from tests.tars import unpack_own

@@ -24,7 +24,8 @@ from mock_cloud.model import Toolkit
 from mock_cloud.settings import ToolkitSettings
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.rpmfile import verify_rpm
-from mock_cloud.toolkit import own_arch, pack_packages
+from mock_cloud.toolkit.machines import own_arch
+from mock_cloud.toolkit.pack import pack_packages
 from mock_cloud.toolkit.packages import PackagesRefused, PackagesUnavailable
 from mock_cloud.wire.frames import encode_frame, read_frame
 from mock_cloud.wire.rpmheader import HeaderError

@@ -27,7 +27,7 @@ from mock_cloud.cloud.lease import LeaseState
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.pool import acquire
 from mock_cloud.cloud.sweep import sweep_remote
-from mock_cloud.config import load_remote
+from mock_cloud.config.remotes import load_remote
 from mock_cloud.errors import CloudError, ConnectionLost
 from mock_cloud.session.console import Console
 from mock_cloud.session.tidying import reap, tidied

@@ -10,18 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.attest import (
-    Binding,
-    HeaderCache,
-    InjectedFile,
-    NodeRefused,
-    PackageKeys,
-    parse_evidence,
-    standard,
-    verify,
-    verify_manifest,
-)
-from mock_cloud.attest.verdict import Verdict
+from mock_cloud.attest.check_files import InjectedFile
+from mock_cloud.attest.evidence import parse_evidence
+from mock_cloud.attest.packages import HeaderCache
+from mock_cloud.attest.policy import standard
+from mock_cloud.attest.validity import verify_manifest
+from mock_cloud.attest.verdict import NodeRefused, Verdict
+from mock_cloud.attest.verify import Binding, verify
 from mock_cloud.cloud.apis.userdata import injected_files
 from mock_cloud.cloud.provider import InjectedFile as ProvidedFile
 from mock_cloud.cloud.provider import InjectedType
@@ -29,6 +24,7 @@ from mock_cloud.model import HostKey, Toolkit
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.session.attesting import SKIP
+from mock_cloud.signed.keys import PackageKeys
 from tests.integration.cloud_support import Client, greets, wait_for
 from tests.integration.test_lab_clouds import create as create_instance
 from tests.integration.test_lab_openstack import create as create_server

@@ -58,7 +58,7 @@ def lab() -> Lab:
 @pytest.fixture(scope="session")
 def packed_toolkit(tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
     """The toolkit of this Python, packed and proved once."""
-    from mock_cloud.toolkit import pack
+    from mock_cloud.toolkit.pack import pack
 
     return pack(tmp_path_factory.mktemp("packed"))
 

@@ -7,16 +7,10 @@ import os
 import time
 from dataclasses import replace
 
-from mock_cloud.attest import (
-    ImageManifest,
-    Invocation,
-    ProgramRule,
-    Signer,
-    SocketRule,
-    Validity,
-    sign_manifest,
-)
-from mock_cloud.attest.expectations import TOOLKIT_PROGRAM
+from mock_cloud.attest.envelope import Signer
+from mock_cloud.attest.expectations import TOOLKIT_PROGRAM, Invocation, ProgramRule, SocketRule
+from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.validity import Validity, sign_manifest
 from mock_cloud.session.baking import make_signed_manifest
 from mock_cloud.sshkeys import make_key_pair
 from tests.lab.foreign import emulator_path

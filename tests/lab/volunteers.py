@@ -16,8 +16,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mock_cloud.attest import Signer, sign_manifest, verify_manifest
+from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.files import FileFact
+from mock_cloud.attest.validity import sign_manifest, verify_manifest
 from mock_cloud.model import HostKey
 from mock_cloud.process import run
 from mock_cloud.session.attesting import own_kernel

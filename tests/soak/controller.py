@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from mock_cloud.cloud.pool import acquire
-from mock_cloud.config import load_remote
+from mock_cloud.config.remotes import load_remote
 from mock_cloud.errors import MockCloudError
 
 

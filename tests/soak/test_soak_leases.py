@@ -28,7 +28,7 @@ from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.pool import acquire
-from mock_cloud.config import load_remote
+from mock_cloud.config.remotes import load_remote
 from tests.lab.clouds import ec2_xml, faults
 from tests.lab.layout import Lab
 from tests.soak.paper import BootedEc2, PaperEc2, PaperOpenStack, Watched, opened

@@ -14,26 +14,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mock_cloud.attest import (
-    Accounts,
-    BakeChoices,
-    Binding,
-    HeaderCache,
-    ImageManifest,
-    InjectedFile,
-    Package,
-    PackageKeys,
-    Policy,
-    Verdict,
-    make_manifest,
-    parse_evidence,
-    parse_kernel,
-    standard,
-    verify,
-    verify_package,
-)
+from mock_cloud.attest.accounts import Accounts
+from mock_cloud.attest.bake import BakeChoices, make_manifest
+from mock_cloud.attest.check_files import InjectedFile
+from mock_cloud.attest.evidence import parse_evidence
+from mock_cloud.attest.kernel import parse_kernel
 from mock_cloud.attest.knowngood import read_packages
+from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.packages import HeaderCache, Package, verify_package
+from mock_cloud.attest.policy import Policy, standard
+from mock_cloud.attest.verdict import Verdict
+from mock_cloud.attest.verify import Binding, verify
 from mock_cloud.model import HostKey, SshdReload, Toolkit, ToolkitFile, TrustedNode
+from mock_cloud.signed.keys import PackageKeys
 from tests.records import packed
 
 DATA = Path(__file__).parent / "data"

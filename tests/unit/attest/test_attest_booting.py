@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from mock_cloud.attest import NodeRefused
 from mock_cloud.attest.booting import is_booting
-from mock_cloud.attest.verdict import Verdict
+from mock_cloud.attest.verdict import NodeRefused, Verdict
 from mock_cloud.errors import Reason
 from tests.unit.attest.attest_builder import Node, judge, sha256
 

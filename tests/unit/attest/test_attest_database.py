@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.attest import BakeChoices, ImageManifest, make_manifest, parse_evidence
+from mock_cloud.attest.bake import BakeChoices, make_manifest
+from mock_cloud.attest.evidence import parse_evidence
+from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.errors import AttestationRefused
 from tests.unit.attest.attest_builder import ACCOUNTS, Node, judge, keys
 

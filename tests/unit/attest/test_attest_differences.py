@@ -9,16 +9,13 @@ from functools import cache
 
 import pytest
 
-from mock_cloud.attest import (
-    BakeChoices,
-    ImageManifest,
-    PackageKeys,
-    make_manifest,
-    parse_evidence,
-)
+from mock_cloud.attest.bake import BakeChoices, make_manifest
 from mock_cloud.attest.capabilities import xattr_of_text
+from mock_cloud.attest.evidence import parse_evidence
 from mock_cloud.attest.files import FileFact
+from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.errors import AttestationRefused
+from mock_cloud.signed.keys import PackageKeys
 from tests.unit.attest.attest_builder import ACCOUNTS, DATA, Node, sha256
 from tests.unit.signed.package_maker import CONFIG, KEY, NO_DIGEST, File, package
 

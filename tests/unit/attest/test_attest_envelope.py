@@ -14,10 +14,10 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from mock_cloud.attest import Signer
 from mock_cloud.attest.envelope import (
     PAYLOAD_TYPE,
     STATEMENT,
+    Signer,
     add_signature,
     open_statement,
     sign_statement,

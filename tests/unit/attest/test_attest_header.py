@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mock_cloud.attest import PackageKeys, verify_package
-from mock_cloud.attest.packages import FileFlag, Package, PackageFile
+from mock_cloud.attest.packages import FileFlag, Package, PackageFile, verify_package
 from mock_cloud.errors import ConfigError
 from mock_cloud.signed.header import parse_header
-from mock_cloud.signed.keys import UnsignedError
+from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.wire.rpmheader import HeaderError
 from mock_cloud.wire.rpmtags import Tag, Type
 from tests.unit.attest.attest_builder import DATA, blob, keys, sha256

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.attest import ImageManifest, NodeRefused, parse_evidence
+from mock_cloud.attest.evidence import parse_evidence
 from mock_cloud.attest.live import LiveNode, make_live_manifest
 from mock_cloud.attest.machine import chosen_rule, machine_rules
+from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.attest.volatile import VolatileKind, VolatileRule
 from mock_cloud.attest.vouched import Vouched
 from mock_cloud.errors import AttestationRefused

@@ -13,23 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mock_cloud.attest import (
-    EvidenceError,
-    Invocation,
-    MountRule,
-    ProgramRule,
-    VolatileKind,
-    VolatileRule,
-    parse_accounts,
-    parse_evidence,
-    reason_text,
-)
+from mock_cloud.attest.accounts import parse_accounts
 from mock_cloud.attest.capabilities import xattr_of_text
+from mock_cloud.attest.evidence import EvidenceError, parse_evidence
+from mock_cloud.attest.expectations import Invocation, MountRule, ProgramRule
 from mock_cloud.attest.files import FileFact
 from mock_cloud.attest.knowngood import Resolver
 from mock_cloud.attest.rpmversion import compare_evr
 from mock_cloud.attest.sshd_titles import find_sshd_role
-from mock_cloud.attest.volatile import Volatile, fits, sshd_only_rules
+from mock_cloud.attest.verdict import reason_text
+from mock_cloud.attest.volatile import Volatile, VolatileKind, VolatileRule, fits, sshd_only_rules
 from mock_cloud.errors import Reason
 from mock_cloud.wire.records import RECORD_MAX, pack
 from tests.records import packed

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.attest import InjectedFile, NodeRefused, Policy, strict
-from mock_cloud.attest.policy import Check
+from mock_cloud.attest.check_files import InjectedFile
+from mock_cloud.attest.policy import Check, Policy, strict
+from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.errors import EXIT_REFUSED, AttestationRefused
 from tests.unit.attest.attest_builder import (
     DATA,

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from mock_cloud.attest import NodeRefused, Policy, Verdict, standard, strict
 from mock_cloud.attest.kernel import KernelFacts
+from mock_cloud.attest.policy import Policy, standard, strict
+from mock_cloud.attest.verdict import NodeRefused, Verdict
 from tests.unit.attest.attest_builder import Node, judge, manifest
 
 

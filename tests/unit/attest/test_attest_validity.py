@@ -10,21 +10,20 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.attest import (
-    Acceptance,
-    ImageManifest,
-    SignedManifest,
-    Signer,
-    Validity,
-    accept_manifest,
-    sign_manifest,
-)
-from mock_cloud.attest.envelope import add_signature
+from mock_cloud.attest.envelope import Signer, add_signature
+from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.revocation import (
     Revocation,
     SerialRange,
     sign_revocation,
     verify_revocation,
+)
+from mock_cloud.attest.validity import (
+    Acceptance,
+    SignedManifest,
+    Validity,
+    accept_manifest,
+    sign_manifest,
 )
 from mock_cloud.errors import AttestationRefused, ConfigError
 from mock_cloud.sshkeys import make_key_pair

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from mock_cloud.attest import NodeRefused, standard, strict, verify
+from mock_cloud.attest.policy import standard, strict
+from mock_cloud.attest.verdict import NodeRefused
+from mock_cloud.attest.verify import verify
 from mock_cloud.model import TrustedNode
 from tests.unit.attest.attest_builder import (
     HOST_KEY,

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.config import ConfigOpts, apply_command_line, engine_config, load_config_opts
-from mock_cloud.invocation import HostFile, parse_command_line
+from mock_cloud.config.chroots import load_config_opts
+from mock_cloud.config.defaults import ConfigOpts
+from mock_cloud.config.engine import engine_config
+from mock_cloud.config.overrides import apply_command_line
+from mock_cloud.invocation.hostfiles import HostFile
+from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.wire.job_request import EngineConfig
 
 TEMPLATE = """\

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.config import apply_command_line
 from mock_cloud.config.chroots import load_config_opts
+from mock_cloud.config.overrides import apply_command_line
 from mock_cloud.errors import MockCloudError
-from mock_cloud.invocation import parse_command_line
+from mock_cloud.invocation.parser import parse_command_line
 
 SOURCE = os.environ.get("MOCK_CLOUD_TEST_MOCK_SOURCE", "")
 PYTHON = os.environ.get("MOCK_CLOUD_TEST_MOCK_PYTHON", sys.executable)

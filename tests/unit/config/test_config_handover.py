@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.config import parse_handover
+from mock_cloud.config.handover import parse_handover
 from mock_cloud.errors import ConfigError
 
 OPTIONS: dict[str, Any] = {

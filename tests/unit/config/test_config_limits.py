@@ -7,18 +7,15 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.config import (
-    apply_command_line,
-    engine_config,
-    is_needless,
-    limits,
-    load_config_opts,
-    locate_paths,
-    shell_is_unprivileged,
-)
+from mock_cloud.config import limits
+from mock_cloud.config.chroots import load_config_opts
 from mock_cloud.config.defaults import default_config_opts
+from mock_cloud.config.engine import engine_config, shell_is_unprivileged
+from mock_cloud.config.overrides import apply_command_line
+from mock_cloud.config.paths import locate_paths
+from mock_cloud.config.stages import is_needless
 from mock_cloud.errors import UnsupportedByEngine
-from mock_cloud.invocation import parse_command_line
+from mock_cloud.invocation.parser import parse_command_line
 
 
 def test_every_setting_of_mock_was_decided_once() -> None:

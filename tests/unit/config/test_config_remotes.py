@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mock_cloud.config import list_remotes, load_remote, read_remote
+from mock_cloud.config.remotes import list_remotes, load_remote, read_remote
 from mock_cloud.config.toml_values import Refused, duration
 from mock_cloud.errors import ConfigError, MockCloudError
 from mock_cloud.settings import EngineChoice, SecondLook

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mock_cloud.errors import MockCloudError
-from mock_cloud.invocation import HostFile, host_inputs, node_args, parse_command_line
+from mock_cloud.invocation.hostfiles import HostFile, host_inputs, node_args
 from mock_cloud.invocation.names import NAME_MAX_BYTES, find_name_problem
+from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.wire.terminal_text import printable
 
 Forge = Callable[..., bytes]

@@ -7,8 +7,8 @@ import shlex
 
 import pytest
 
-from mock_cloud.invocation import parse_command_line
 from mock_cloud.invocation.koji import ends_task
+from mock_cloud.invocation.parser import parse_command_line
 
 # As kojid's BuildRoot makes them.
 INIT = "--init"

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
-from mock_cloud.invocation import CommandLine, host_inputs, parse_command_line
 from mock_cloud.invocation.carrying import Carrier
+from mock_cloud.invocation.hostfiles import host_inputs
 from mock_cloud.invocation.mock_words import FOLDED, LEFT, SAID, mock_words
+from mock_cloud.invocation.model import CommandLine
+from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.wire.job_request import JOB_DIRECTORY
 
 INPUTS = f"{JOB_DIRECTORY}/inputs"

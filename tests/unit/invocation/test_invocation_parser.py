@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from mock_cloud.errors import MockCloudError
-from mock_cloud.invocation import CommandLine, parse_command_line
+from mock_cloud.invocation.model import CommandLine
 from mock_cloud.invocation.options import GROUPS
+from mock_cloud.invocation.parser import parse_command_line
 
 
 def parse(*argv: str, **environ: str) -> CommandLine:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.invocation import parse_command_line
+from mock_cloud.invocation.parser import parse_command_line
 
 OPTIONS = [
     "--no-clean", "--no-cleanup-after", "--with", "a", "--without", "b", "--enablerepo", "c",

@@ -8,8 +8,9 @@ import dataclasses
 import pytest
 
 from mock_cloud.errors import UnsupportedByEngine
-from mock_cloud.invocation import CommandLine, check_supported, parse_command_line
-from mock_cloud.invocation.support import _JUDGED_BY_VALUE, ACCEPTED, HONOURED
+from mock_cloud.invocation.model import CommandLine
+from mock_cloud.invocation.parser import parse_command_line
+from mock_cloud.invocation.support import _JUDGED_BY_VALUE, ACCEPTED, HONOURED, check_supported
 
 ACCEPTABLE = [
     ["x.src.rpm"],

@@ -29,7 +29,7 @@ from mock_cloud.session.imagelist import Standing as ImageStanding
 from mock_cloud.session.seen_manifests import Seen
 from mock_cloud.session.signing import read_signer
 from mock_cloud.session.tidying import Reaped
-from mock_cloud.toolkit import own_arch
+from mock_cloud.toolkit.machines import own_arch
 from mock_cloud.toolkit.prove import Proof
 from tests.lab.layout import repository_root
 

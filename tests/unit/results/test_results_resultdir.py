@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.errors import ResultDirError, ResultError
-from mock_cloud.invocation import parse_command_line
-from mock_cloud.results import ManifestEntry, ResultDir, Staging
+from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.results.disk import check_space, disk_of
+from mock_cloud.results.manifest import ManifestEntry
 from mock_cloud.results.owner import as_owner, find_owner
 from mock_cloud.results.ownlog import write_own_log
+from mock_cloud.results.resultdir import ResultDir
+from mock_cloud.results.staging import Staging
 from mock_cloud.session.results import find_logs
 from tests.lab.layout import repository_root
 
@@ -261,7 +263,7 @@ def test_two_attempts_never_share_a_staging_directory(tmp_path: Path) -> None:
 DIE = """
 import os, sys
 from pathlib import Path
-from mock_cloud.results import ResultDir
+from mock_cloud.results.resultdir import ResultDir
 results = ResultDir.open(Path(sys.argv[1]))
 staging = results.stage("dead").__enter__()
 (staging.path / "half.rpm").write_bytes(b"half")
@@ -401,7 +403,7 @@ def test_a_directory_of_somebody_else_has_exit_code_70(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     script = (
         "import os, sys; from pathlib import Path; from mock_cloud.errors import ResultDirError\n"
-        "from mock_cloud.results import ResultDir\n"
+        "from mock_cloud.results.resultdir import ResultDir\n"
         "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
         "try: ResultDir.open(Path(sys.argv[1]))\n"
         "except ResultDirError as error: sys.exit(error.exit_code)\n"

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.attest import ImageManifest, PackageKeys
+from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.session.attesting import Archive, checked_ahead
 from mock_cloud.session.known_good import KnownGood
+from mock_cloud.signed.keys import PackageKeys
 from tests.unit.attest.attest_builder import DATA, blob, keys, packages
 
 KNOWN = KnownGood(ImageManifest("node", "x86_64", "now", (), ()), keys())

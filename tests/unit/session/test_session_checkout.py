@@ -15,7 +15,7 @@ import pytest
 
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.errors import CheckoutFailed, CommandLineError
-from mock_cloud.invocation import parse_command_line
+from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.session.checkout import checked_out
 from mock_cloud.session.console import Console
 from mock_cloud.toolkit.mock_kit import MockProgram

@@ -13,7 +13,7 @@ from typing import ClassVar
 import pytest
 
 from mock_cloud.errors import CommandLineError
-from mock_cloud.invocation import CommandLine
+from mock_cloud.invocation.model import CommandLine
 from mock_cloud.session.console import Console
 from mock_cloud.session.fetching import fetched
 

@@ -11,9 +11,12 @@ from typing import Final
 
 import pytest
 
-from mock_cloud.config import ConfigOpts, apply_command_line, load_config_opts
+from mock_cloud.config.chroots import load_config_opts
+from mock_cloud.config.defaults import ConfigOpts
+from mock_cloud.config.overrides import apply_command_line
 from mock_cloud.errors import CommandLineError, ConfigError, InputError, UnsupportedByEngine
-from mock_cloud.invocation import CommandLine, parse_command_line
+from mock_cloud.invocation.model import CommandLine
+from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.session.checkout import checked_out
 from mock_cloud.session.console import Console
 from mock_cloud.session.engine import Engine, choose_engine

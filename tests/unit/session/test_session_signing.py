@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.attest import ImageManifest, Validity, sign_manifest, verify_manifest
+from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.validity import Validity, sign_manifest, verify_manifest
 from mock_cloud.errors import ConfigError
 from mock_cloud.session.known_good import read_public_key
 from mock_cloud.session.signing import read_signer

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.errors import ConfigError
-from mock_cloud.toolkit import MockProgram, find_mock, mock_kit, pack_mock
+from mock_cloud.toolkit import mock_kit
+from mock_cloud.toolkit.mock_kit import MockProgram, find_mock, pack_mock
 from tests.tars import unpack_own
 
 PYTHON = Path(sys.executable)
