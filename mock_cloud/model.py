@@ -208,3 +208,12 @@ class TrustedNode:
     def __post_init__(self) -> None:
         if self.seal is not _SEAL:
             raise TypeError("a TrustedNode is made by mock_cloud.attest.verify only")
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """An input to send: a file's path or its bytes, with its sha256 (hex) and size."""
+
+    digest: str
+    size_bytes: int
+    source: Path | bytes

@@ -14,6 +14,10 @@ import os
 import pwd
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
+
+MOCK_CONFIG_DIR: Final = Path("/etc/mock")
+"""mock's own configuration."""
 
 
 def home(environ: Mapping[str, str] = os.environ) -> Path:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mock_cloud.cloud.findings import Finding, look
-from mock_cloud.config.chroots import MOCK_CONFIG_DIR
 from mock_cloud.errors import EXIT_CONFIG
 from mock_cloud.launcher.standing import describe_by_name, describe_by_path
+from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.session.console import Console
 from mock_cloud.session.health import examine_machine, examine_remote_file
 from mock_cloud.wire.terminal_text import printable

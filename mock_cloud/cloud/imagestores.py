@@ -6,18 +6,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from mock_cloud.cloud.apis.ec2 import make_ec2_api
-from mock_cloud.cloud.apis.openstack import make_openstack_api
 from mock_cloud.cloud.images import ImageStore
 from mock_cloud.errors import ConfigError
 from mock_cloud.settings import Remote
 
+# A command loads the cloud that it asks, and no other.
+
 
 def _ec2(remote: Remote) -> ImageStore:
+    from mock_cloud.cloud.apis.ec2 import make_ec2_api
+
     return make_ec2_api(remote).images()
 
 
 def _openstack(remote: Remote) -> ImageStore:
+    from mock_cloud.cloud.apis.openstack import make_openstack_api
+
     return make_openstack_api(remote).images()
 
 

@@ -30,8 +30,7 @@ from mock_cloud import places
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.config.includes import read_with_includes
 from mock_cloud.errors import CommandLineError, ConfigError
-
-MOCK_CONFIG_DIR: Final = Path("/etc/mock")
+from mock_cloud.places import MOCK_CONFIG_DIR
 
 # The modules that a configuration file finds imported, since mock runs it inside its own
 # module mockbuild.config: real configurations use os and re without importing them.

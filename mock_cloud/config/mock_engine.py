@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mock_cloud.config.chroots import MOCK_CONFIG_DIR
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.config.engine import build_user, shows_output
 from mock_cloud.config.isolation import check_isolation
@@ -29,6 +28,7 @@ from mock_cloud.errors import ConfigError
 from mock_cloud.invocation.carrying import IMAGE_MAX_BYTES, Carrier
 from mock_cloud.invocation.hostfiles import HostFile
 from mock_cloud.invocation.model import MOCK_VERSION, CommandLine
+from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.wire.job_request import JOB_DIRECTORY
 
 _BOOTSTRAP: Final = "bootstrap_"

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from mock_cloud import places
-from mock_cloud.config.chroots import MOCK_CONFIG_DIR
 from mock_cloud.config.remote_tables import CLOUD_TABLES, TABLES, without_files
 from mock_cloud.config.toml_tables import Document, read_document
 from mock_cloud.errors import ConfigError
 from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.model import Secret
+from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.settings import (
     AttestSettings,
     Budget,

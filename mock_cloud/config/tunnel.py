@@ -6,7 +6,6 @@ Both engines' dnf.conf goes through here: `read_sources`, `choose`, then `rewrit
 
 from __future__ import annotations
 
-import html
 import ipaddress
 import os
 import re
@@ -220,6 +219,8 @@ def read_mirrors(one: MirrorList) -> tuple[str, tuple[str, ...]]:
     UnsupportedByEngine if none is left.
     """
     if one.option == "metalink":
+        import html
+
         found: list[str] = []
 
         def keep(match: re.Match[str]) -> str:

@@ -11,7 +11,12 @@ from typing import Final, NoReturn
 from mock_cloud.errors import UnsupportedByEngine
 from mock_cloud.invocation.carrying import IMAGE_MAX_BYTES, Carrier
 from mock_cloud.invocation.hostfiles import HostFile, find_package_file
-from mock_cloud.invocation.model import COMMAND_MODES, CommandLine
+from mock_cloud.invocation.model import (
+    COMMAND_MODES,
+    DESTINATIONS,
+    PACKAGE_MANAGER_MODES,
+    CommandLine,
+)
 from mock_cloud.wire.job_request import JOB_DIRECTORY
 from mock_cloud.wire.terminal_text import printable
 
@@ -40,11 +45,6 @@ LEFT: Final = frozenset({
 
 _COPYOUT: Final = f"{JOB_DIRECTORY}/copyout"
 """Where mock puts what --copyout copies."""
-
-PACKAGE_MANAGER_MODES: Final = ("pm-cmd", "yum-cmd", "dnf-cmd")
-
-DESTINATIONS: Final = ("--destdir", "--downloaddir")
-"""Options of dnf that name a directory for packages."""
 
 _FLAGS: Final = {"remove_snapshot": "--remove-snapshot"}
 _PACKAGE_MANAGER_PATHS: Final = ("-c", "--config", "--installroot")

@@ -22,6 +22,11 @@ PACKAGE_MODES: Final = frozenset({"install", "remove", "update"})
 COMMAND_MODES: Final = frozenset({"shell", "chroot", "pm-cmd", "yum-cmd", "dnf-cmd"})
 """Modes whose arguments are another program's command line."""
 
+PACKAGE_MANAGER_MODES: Final = ("pm-cmd", "yum-cmd", "dnf-cmd")
+
+DESTINATIONS: Final = ("--destdir", "--downloaddir")
+"""Options of dnf that name a directory for packages."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandLine:

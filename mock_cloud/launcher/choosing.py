@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 
 from mock_cloud import __version__
 from mock_cloud.config.choice import choose_remote
-from mock_cloud.config.chroots import MOCK_CONFIG_DIR, find_config_file, load_config_opts, user_home
+from mock_cloud.config.chroots import find_config_file, load_config_opts, user_home
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.overrides import apply_command_line
 from mock_cloud.config.remotes import load_remote
@@ -24,6 +24,7 @@ from mock_cloud.errors import CommandLineError, ConfigError, MockCloudError
 from mock_cloud.invocation.model import MOCK_VERSION, CommandLine
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.launcher.real import become_mock, has_plugin, without_our_words
+from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.session.console import Console
 from mock_cloud.session.ending import end_well
 from mock_cloud.settings import EngineChoice

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from mock_cloud.errors import HostKeyMismatch, MockCloudError
-from mock_cloud.model import HostKey, NodeAddress, Toolkit, TrustedNode
+from mock_cloud.model import Blob, HostKey, NodeAddress, Toolkit, TrustedNode
 from mock_cloud.remote import imaging
 from mock_cloud.remote.bulk import HEADER_MAX_BYTES, BulkChannels
 from mock_cloud.remote.care import Request, ask_all
@@ -20,7 +20,7 @@ from mock_cloud.remote.forward import Forward, ForwardedStream
 from mock_cloud.remote.link import Link
 from mock_cloud.remote.shell import start_command
 from mock_cloud.remote.unverified import UnverifiedNode
-from mock_cloud.remote.upload import Blob, Progress, send_blobs
+from mock_cloud.remote.upload import Progress, send_blobs
 from mock_cloud.wire.decode import Malformed
 from mock_cloud.wire.layout import SERVE
 from mock_cloud.wire.reach import ENDS_MAX

@@ -12,10 +12,10 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from mock_cloud.errors import InputError, MockCloudError, RemoteCommandError
+from mock_cloud.model import Blob
 from mock_cloud.remote.bulk import BulkChannels
 from mock_cloud.remote.channel import AgentChannel, Call
 from mock_cloud.remote.outbox import LIMIT_BYTES
@@ -33,15 +33,6 @@ _CHUNK_BYTES: Final = 16 * 32704 - 256
 _WAIT_S: Final = 0.5
 _ANSWER_S: Final = 60.0
 _HASH_BYTES_PER_S: Final = 50_000_000  # slowest disk and processor a node may have
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """An input to send: a file's path or its bytes, with its sha256 (hex) and size."""
-
-    digest: str
-    size_bytes: int
-    source: Path | bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mock_cloud.errors import InputError, ResultError, TransportError
-from mock_cloud.remote.download import Fetch
-from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results.archive import unpack
 from mock_cloud.results.disk import check_space, translate
 from mock_cloud.results.owner import as_owner
@@ -24,6 +22,9 @@ from mock_cloud.wire.job_request import COPYOUT_NAME, GAINS_NAME
 from mock_cloud.wire.replies import ResultFile
 from mock_cloud.wire.terminal_text import printable
 
+if TYPE_CHECKING:
+    from mock_cloud.remote.trusted import TrustedChannel
+
 _LEFT_OUT_SHOWN: Final = 5
 
 
@@ -32,6 +33,8 @@ def fetch_archive(channel: TrustedChannel, job: str, listed: ResultFile, directo
 
     ResultError, LocalDiskFull, TransportError.
     """
+    from mock_cloud.remote.download import Fetch  # see `session.build`
+
     check_space(directory, 2 * listed.size_bytes)
     path = directory / "archive"
     try:

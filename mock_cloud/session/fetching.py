@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import http.client
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
-from email.message import Message
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from mock_cloud import __version__
@@ -25,6 +21,9 @@ from mock_cloud.invocation.model import CommandLine
 from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.session.console import Console
 from mock_cloud.wire.terminal_text import printable
+
+if TYPE_CHECKING:
+    import urllib.request
 
 SRPM_MAX_BYTES: Final = 8 << 30
 _SCHEMES: Final = ("http://", "https://", "ftp://")
@@ -78,6 +77,10 @@ def _fetch(url: str, directory: Path, console: Console) -> Path:
 
 
 def _fetch_once(url: str, directory: Path, console: Console) -> Path:
+    import http.client  # these take longer to load than most commands' other checks take
+    import urllib.error
+    import urllib.request
+
     request = _request(url)
     try:
         with urllib.request.urlopen(request, timeout=_SILENCE_S) as response:  # noqa: S310
@@ -100,6 +103,8 @@ def _fetch_once(url: str, directory: Path, console: Console) -> Path:
 
 def _request(url: str) -> urllib.request.Request:
     """For `url`, whose user and password are for its own server only."""
+    import urllib.request
+
     parts = urlsplit(url)
     who, _, host = parts.netloc.rpartition("@")
     if who and parts.scheme != "ftp":
@@ -141,6 +146,8 @@ def _writing(path: Path) -> Any:
 
 def _name(response: Any, url: str) -> str:
     """The file name that the server gives, else the end of the address it came from."""
+    from email.message import Message
+
     header = Message()
     header["Content-Disposition"] = response.headers.get("Content-Disposition", "")
     name = Path(header.get_filename() or "").name

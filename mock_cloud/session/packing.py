@@ -13,7 +13,7 @@ from typing import Final
 
 from mock_cloud.errors import CommandLineError, InputError
 from mock_cloud.invocation.hostfiles import HostFile
-from mock_cloud.remote.upload import Blob
+from mock_cloud.model import Blob
 from mock_cloud.wire.files import digest_of
 from mock_cloud.wire.job_request import Input
 from mock_cloud.wire.terminal_text import printable

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
-import urllib.request
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from mock_cloud.config.tunnel import (
@@ -25,16 +23,15 @@ from mock_cloud.config.tunnel import (
     without_hosts,
 )
 from mock_cloud.errors import CloudError
-from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.repoproxy.allow import FILES_HOST, LISTS_HOST, AllowList
-from mock_cloud.repoproxy.proxy import RepoProxy
-from mock_cloud.repoproxy.upstream import is_public
 from mock_cloud.session.console import Console
-from mock_cloud.session.nodes import shares_kernel
 from mock_cloud.settings import Remote
 from mock_cloud.wire.dnf_conf import dnf_variables
 from mock_cloud.wire.job_request import EngineConfig
 from mock_cloud.wire.reach import find_reached
+
+if TYPE_CHECKING:
+    from mock_cloud.remote.trusted import TrustedChannel
 
 _LOOK_S: Final = 3.0
 _LIST_S: Final = 20.0
@@ -66,6 +63,8 @@ class Tunnel:
     def _open(self, channel: TrustedChannel, tunnelled: Sequence[Source], console: Console) -> None:
         allowed = allow_list(tunnelled, [one for each in tunnelled for one in _fetch_lists(each)])
         with ExitStack() as stack:
+            from mock_cloud.repoproxy.proxy import RepoProxy  # few builds need one
+
             proxy = RepoProxy(allowed, _Warnings(console).say)
             stack.callback(proxy.close)
             forward = channel.forward(proxy.serve)
@@ -92,6 +91,8 @@ def plan_ways(repositories: Repositories, remote: Remote) -> dict[Source, Way]:
 
     UnsupportedByEngine, ConfigError: before anything is leased for what cannot be.
     """
+    from mock_cloud.session.nodes import shares_kernel  # see `session.build`
+
     access, shared = remote.build.repo_access, shares_kernel(remote)
     return {
         source: choose(source, access, shares_network=shared)
@@ -151,6 +152,9 @@ def _fetch_lists(source: Source) -> Iterable[MirrorList]:
 
 def _fetch(url: str, *, verify: bool) -> tuple[str, str]:
     """The text of a mirror list, and the URL that it came from in the end."""
+    import ssl
+    import urllib.request
+
     context = ssl.create_default_context()
     if not verify:  # the configuration's own wish
         context.check_hostname = False
@@ -168,6 +172,8 @@ def _fetch(url: str, *, verify: bool) -> tuple[str, str]:
 
 def _is_public(url: str) -> bool:
     """Whether the URL's host has an address of the internet."""
+    from mock_cloud.repoproxy.upstream import is_public
+
     host = urlsplit(url).hostname
     if not host:
         return False

@@ -7,24 +7,20 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from mock_cloud.config.chroots import MOCK_CONFIG_DIR
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.engine import engine_config, shell_is_unprivileged
 from mock_cloud.config.isolation import isolation_warnings
-from mock_cloud.config.mock_engine import MockConfig, mock_config, read_logging
 from mock_cloud.config.paths import Paths, chain_results, locate_paths
 from mock_cloud.config.repositories import are_signed
 from mock_cloud.config.tunnel import Repositories
 from mock_cloud.config.values import read_flag, read_texts
 from mock_cloud.errors import UnsupportedByEngine
-from mock_cloud.invocation.carrying import Carrier
 from mock_cloud.invocation.hostfiles import HostFile, host_inputs, node_args, shown_names
-from mock_cloud.invocation.mock_words import DESTINATIONS, PACKAGE_MANAGER_MODES, mock_words
-from mock_cloud.invocation.model import CommandLine
-from mock_cloud.remote.upload import Blob
-from mock_cloud.results.returning import Returning
+from mock_cloud.invocation.model import DESTINATIONS, PACKAGE_MANAGER_MODES, CommandLine
+from mock_cloud.model import Blob
+from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.session.engine import Engine
 from mock_cloud.session.keyboard import find_terminal
 from mock_cloud.session.packing import (
@@ -42,6 +38,11 @@ from mock_cloud.wire.job_request import (
     MockRun,
     ShadowOrder,
 )
+
+if TYPE_CHECKING:
+    from mock_cloud.config.mock_engine import MockConfig
+    from mock_cloud.invocation.carrying import Carrier
+    from mock_cloud.results.returning import Returning
 
 COPYIN_NAME: Final = "copyin.tree"
 KIT_NAME: Final = "mock.tar.gz"
@@ -119,6 +120,11 @@ class Work:
     def fresh(self) -> bool:
         """Whether the job makes its chroot anew, so that any node will do."""
         return self.clean and self.mode in _FRESH_MODES
+
+    @property
+    def needs_repositories(self) -> bool:
+        """Whether the job asks repositories, or needs their names to find what is kept of them."""
+        return self.line.mode != "clean"
 
     def with_shadow_of(self, other: Work) -> Work:
         """The same with what another engine's work has for the shadow directory."""
@@ -226,6 +232,12 @@ def _chroot(line: CommandLine, opts: ConfigOpts) -> _Order:
 
 
 def _mock(line: CommandLine, opts: ConfigOpts, engine: Engine) -> _Order:
+    # Each engine has rules of its own, which commands for the other do not load.
+    from mock_cloud.config.mock_engine import mock_config, read_logging
+    from mock_cloud.invocation.carrying import Carrier
+    from mock_cloud.invocation.mock_words import mock_words
+    from mock_cloud.results.returning import Returning
+
     carrier = Carrier()
     config = mock_config(opts, line, carrier, code_travels=engine.kit is not None)
     kit = [] if engine.kit is None else [HostFile(KIT_NAME, "kit", engine.kit.path)]

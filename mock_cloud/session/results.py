@@ -14,14 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.paths import chain_results
 from mock_cloud.errors import InputError, ResultError
 from mock_cloud.invocation.model import CommandLine
-from mock_cloud.remote.download import Fetch
-from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results.archive import unpack, unpack_into
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.manifest import ManifestEntry
@@ -37,6 +35,9 @@ from mock_cloud.wire.job_request import COPYOUT_NAME, GAINS_NAME, SCAN, SCAN_ARC
 from mock_cloud.wire.replies import ResultFile
 from mock_cloud.wire.terminal_log import STDOUT, TerminalDecoder, TerminalError
 from mock_cloud.wire.terminal_text import Sanitizer, printable, sanitize
+
+if TYPE_CHECKING:
+    from mock_cloud.remote.trusted import TrustedChannel
 
 ATTESTATION_LOG: Final = "remote_attestation.log"
 ORDER_LOG: Final = "remote_order.log"
@@ -237,6 +238,8 @@ def _remove_old_metadata(directory: Path, placed: Sequence[Path]) -> None:
 
 def _complete(channel: TrustedChannel, job: str, file: ResultFile, log: LiveLog) -> None:
     """Fetch what of a log is not here yet. ResultError if all of it is not what the node lists."""
+    from mock_cloud.remote.download import Fetch  # see `session.build`
+
     if log.offset < file.size_bytes:
         channel.fetch(job, [Fetch(file, log.write, log.offset)])
     log.verify(file.size_bytes, file.sha256)
@@ -274,6 +277,8 @@ def _fetch(
     staging: Staging,
     progress: _Progress,
 ) -> None:
+    from mock_cloud.remote.download import Fetch
+
     by_name = {file.name: file for file in listed}
     for start in range(0, len(wanted), _AT_A_TIME):
         with ExitStack() as stack:

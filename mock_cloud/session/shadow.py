@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.values import read_words
@@ -17,17 +17,17 @@ from mock_cloud.errors import ConfigError, ResultError
 from mock_cloud.invocation.hostfiles import HostFile
 from mock_cloud.invocation.koji import check_task, ends_task, is_kojis
 from mock_cloud.invocation.model import CommandLine
-from mock_cloud.remote.trusted import TrustedChannel
-from mock_cloud.results.livelog import LiveLog
-from mock_cloud.results.shadow import ShadowDir
-from mock_cloud.results.shadow_unpack import unpack_shadow
 from mock_cloud.session.console import Console
-from mock_cloud.session.copyout import fetch_archive
 from mock_cloud.session.packing import pack_file
 from mock_cloud.session.request import Work
 from mock_cloud.settings import Remote, ShadowChoice
 from mock_cloud.wire.job_request import SHADOW_ARCHIVE, SHADOW_LOGS, ShadowOrder
 from mock_cloud.wire.replies import JobEnd
+
+if TYPE_CHECKING:
+    from mock_cloud.remote.trusted import TrustedChannel
+    from mock_cloud.results.livelog import LiveLog
+    from mock_cloud.results.shadow import ShadowDir
 
 _INPUT_NAME: Final = "tmpdir.tree"
 _LOG: Final = re.compile(r"dnf[A-Za-z0-9._-]{0,40}\.log")
@@ -63,6 +63,9 @@ class Shadow:
 
     def collect(self, channel: TrustedChannel, job: str, end: JobEnd, console: Console) -> None:
         """Bring the directory to what the job left of the chroot. ResultError, TransportError."""
+        from mock_cloud.results.shadow_unpack import unpack_shadow
+        from mock_cloud.session.copyout import fetch_archive
+
         listed = next((file for file in channel.results(job) if file.name == SHADOW_ARCHIVE), None)
         base, made = self.directory.base, bool(end.chroots)
         if listed is None:
@@ -97,6 +100,8 @@ def shadowed(
             " Koji does takes several in one chroot",
             hint='set idle_ttl = "30m", or [build] shadow = "never"',
         )
+    from mock_cloud.results.shadow import ShadowDir  # few keep one
+
     directory = ShadowDir(work.paths.basedir, remote.build.shadow_tmpdir)
     directory.open(fresh=work.fresh)
     kept = directory.is_made and not line.discards_chroot

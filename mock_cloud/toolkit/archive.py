@@ -10,14 +10,16 @@ import json
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Toolkit, ToolkitFile
 from mock_cloud.toolkit import origin
-from mock_cloud.toolkit.contents import Contents
 from mock_cloud.wire.files import digest_of, replace_file
 from mock_cloud.wire.json_strict import load_json
+
+if TYPE_CHECKING:
+    from mock_cloud.toolkit.contents import Contents
 
 _FORMAT: Final = "mock-cloud/toolkit/3"
 _GZIP_LEVEL: Final = 6

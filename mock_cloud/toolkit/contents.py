@@ -6,20 +6,18 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
-import mock_cloud
 from mock_cloud import process
 from mock_cloud.errors import ConfigError, InputError
 from mock_cloud.toolkit import elf, prove
+from mock_cloud.toolkit.origin import PACKAGE
 from mock_cloud.toolkit.probe import list_sources
 
-PACKAGE: Final = Path(mock_cloud.__file__).parent
 _SCRIPT: Final = Path(__file__).with_name("probe.py")
 _PROBE_TIMEOUT_S: Final = 120.0
 
@@ -79,11 +77,6 @@ class Contents:
         """The ELF object at `source`, slimmed."""
         self.members[name] = (0o755, elf.slim(source.read_bytes(), source))
         self.inputs.append(source)
-
-
-def base_python() -> Path:
-    """The interpreter behind the running one, outside of any virtual environment."""
-    return Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
 
 
 def agent_sources() -> list[Path]:

@@ -27,12 +27,12 @@ from mock_cloud.toolkit.contents import (
     Contents,
     Probe,
     add_modules,
-    base_python,
     describe,
     find_loaded,
     probe,
 )
 from mock_cloud.toolkit.machines import Machine
+from mock_cloud.toolkit.origin import base_python
 from mock_cloud.toolkit.probe import BUILT_IN, NEVER
 from mock_cloud.toolkit.tree import Tree
 

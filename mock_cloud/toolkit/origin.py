@@ -6,14 +6,21 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from mock_cloud import __version__
 
+PACKAGE: Final = Path(__file__).parents[1]
 _CODE: Final = Path(__file__).parent
 _LINKER_CACHE: Final = Path("/etc/ld.so.cache")
+
+
+def base_python() -> Path:
+    """The interpreter behind the running one, outside of any virtual environment."""
+    return Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
 
 
 def describe(

@@ -17,17 +17,22 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Toolkit
 from mock_cloud.settings import ToolkitSettings
-from mock_cloud.toolkit import archive, contents, debian, foreign, rpms
+from mock_cloud.toolkit import archive
 from mock_cloud.toolkit.machines import Machine, find_machine, own_arch
+from mock_cloud.toolkit.origin import PACKAGE, base_python
 from mock_cloud.toolkit.packages import PackageSet, SignedPackage, check_dates
-from mock_cloud.toolkit.prove import Proof, prove
 from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.json_strict import load_json
+
+# Most builds find their toolkit: what packs is loaded where one is packed.
+if TYPE_CHECKING:
+    from mock_cloud.toolkit.contents import Contents
+    from mock_cloud.toolkit.prove import Proof
 
 PACKAGES_MAX_AGE_S: Final = 7 * 86400.0
 """After this, packages are fetched again: they may have been updated since."""
@@ -51,12 +56,14 @@ def pack(cache_dir: Path, python: Path | None = None) -> Toolkit:
     cache cannot be written, prove.ToolkitBroken if the toolkit does not work, InputError for an
     interpreter that cannot be packed.
     """
-    python = python.resolve() if python is not None else contents.base_python()
+    python = python.resolve() if python is not None else base_python()
     index = cache_dir / f"toolkit-{_digest(python)}.json"
-    cached = archive.find(index, build=sys.version if python == contents.base_python() else "")
+    cached = archive.find(index, build=sys.version if python == base_python() else "")
     if cached is not None:
         return cached[0]
-    return _keep(contents.gather(python), index, {})
+    from mock_cloud.toolkit.contents import gather
+
+    return _keep(gather(python), index, {})
 
 
 def pack_packages(
@@ -77,6 +84,8 @@ def pack_packages(
     dates = _read_dates(seen)
     fetched = _fetch(machine, source)
     check_dates(fetched.dates, dates)
+    from mock_cloud.toolkit import foreign
+
     gathered = foreign.gather(fetched.tree, machine)
     gathered.inputs += fetched.inputs
     gathered.listed |= {path.parent for path in fetched.inputs}
@@ -86,8 +95,10 @@ def pack_packages(
     return toolkit
 
 
-def _keep(gathered: contents.Contents, index: Path, more: Mapping[str, Any]) -> Toolkit:
+def _keep(gathered: Contents, index: Path, more: Mapping[str, Any]) -> Toolkit:
     """Only what was tried, if it can run here."""
+    from mock_cloud.toolkit.prove import Proof, prove
+
     runs = gathered.arch == own_arch()
     proof = prove(gathered.members) if runs else Proof.NOT_RUN
     return archive.keep(gathered, index, {**more, "packed_at": time.time(), "proof": proof.name})
@@ -102,6 +113,8 @@ def toolkit_for(cache_dir: Path, arch: str, source: ToolkitSettings) -> Toolkit:
 
 def list_packed(cache_dir: Path) -> Iterator[Packed]:
     """The toolkits in the cache that are up to date."""
+    from mock_cloud.toolkit.prove import Proof
+
     for index in sorted(cache_dir.glob("*.json")):
         found = archive.find(index)
         if found is not None:
@@ -111,6 +124,8 @@ def list_packed(cache_dir: Path) -> Iterator[Packed]:
 
 
 def _fetch(machine: Machine, source: ToolkitSettings) -> PackageSet:
+    from mock_cloud.toolkit import debian, rpms
+
     if source.repository and source.mirror:
         raise ConfigError("a toolkit is packed from one source: a mirror or a repository")
     with tempfile.TemporaryDirectory(prefix="mock-cloud-packages-") as name:
@@ -137,7 +152,7 @@ def _digest(*words: object) -> str:
 
     Installations of one user share the cache, and each packs its own agent.
     """
-    text = "\0".join(map(str, (*words, contents.PACKAGE)))
+    text = "\0".join(map(str, (*words, PACKAGE)))
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 
 

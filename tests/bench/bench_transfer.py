@@ -23,10 +23,10 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from mock_cloud.model import Blob
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.download import Fetch
 from mock_cloud.remote.trusted import TrustedChannel, trust
-from mock_cloud.remote.upload import Blob
 from tests.component.remote_parts import HandJob, LocalToolkit, make_proof, make_toolkit
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd, SshdOptions, find_missing

@@ -18,7 +18,7 @@ from measure_support import needs, needs_root
 
 from mock_cloud.agent.measure import processes as agent_processes
 from mock_cloud.model import Toolkit
-from mock_cloud.toolkit import contents
+from mock_cloud.toolkit import contents, origin
 from mock_cloud.toolkit.pack import pack
 from mock_cloud.wire import frames
 from tests.records import joined
@@ -30,7 +30,7 @@ _ENV = {"LC_ALL": "C"}
 
 def _interpreters() -> list[Path]:
     system = Path("/usr/bin/python3")
-    found = [contents.base_python()]
+    found = [origin.base_python()]
     if system.exists() and system.resolve() != found[0]:
         found.append(system.resolve())
     return found
@@ -217,7 +217,7 @@ def test_a_preloaded_library_of_the_node_stays_out(toolkit: Toolkit, node: Path)
     words = ("measure", "--skip", "/var")
     assert "/evil.so" not in _maps(_in_node(node, toolkit.argv(*words)))
     loader = node / toolkit.node_dir.lstrip("/") / "ld.so"
-    shutil.copy(contents.elf.find_loader(contents.base_python()), loader)
+    shutil.copy(contents.elf.find_loader(origin.base_python()), loader)
     assert "/evil.so" in _maps(_in_node(node, toolkit.argv(*words)))
 
 

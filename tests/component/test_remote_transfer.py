@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.errors import ConnectionLost, InputError, RemoteCommandError, ResultError
+from mock_cloud.model import Blob
 from mock_cloud.remote.download import Fetch
 from mock_cloud.remote.trusted import TrustedChannel, trust
-from mock_cloud.remote.upload import Blob, channels_for
+from mock_cloud.remote.upload import channels_for
 from mock_cloud.wire.replies import ResultFile
 from tests.component.conftest import Connect
 from tests.component.remote_parts import (

@@ -18,7 +18,7 @@ import mock_cloud
 from mock_cloud.agent.serve import Server
 from mock_cloud.agent.serve_wire import Answers
 from mock_cloud.errors import EXIT_CONFIG
-from mock_cloud.toolkit import contents, empty_root, self_test
+from mock_cloud.toolkit import contents, empty_root, origin, self_test
 from mock_cloud.toolkit.prove import Proof, ToolkitBroken, prove
 
 PRODUCT = Path(mock_cloud.__file__).parent
@@ -27,7 +27,7 @@ _NOBODY = 65534
 
 @pytest.fixture(scope="module")
 def packed() -> contents.Contents:
-    return contents.gather(contents.base_python())
+    return contents.gather(origin.base_python())
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mock_cloud.errors import InputError
-from mock_cloud.toolkit import contents, elf
+from mock_cloud.toolkit import elf, origin
 
 PROGRAM = Path(shutil.which("true") or "/bin/true").resolve()
 
@@ -55,7 +55,7 @@ def test_a_slimmed_program_still_runs(tmp_path: Path) -> None:
 
 
 def test_search_paths_are_removed() -> None:
-    python = contents.base_python()
+    python = origin.base_python()
     before = _dynamic_tags(python.read_bytes())
     if not {15, 29} & set(before):
         pytest.skip("needs a python with RPATH or RUNPATH, such as pyenv's")
