@@ -13,34 +13,21 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.config.arches import choose_arch
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.config.stages import is_needless
 from mock_cloud.errors import LocalDiskFull, MockCloudError, ResultDirError, TransportError
 from mock_cloud.invocation.model import CommandLine
-from mock_cloud.remote.trusted import trust
 from mock_cloud.results.resultdir import ResultDir
 from mock_cloud.session.attempts import Attempt, Plan, perform
 from mock_cloud.session.checkout import checked_out
-from mock_cloud.session.concluding import conclude, publish
 from mock_cloud.session.console import Console
 from mock_cloud.session.engine import Engine, choose_engine
 from mock_cloud.session.fetching import fetched
 from mock_cloud.session.interrupts import Stopped
-from mock_cloud.session.job import (
-    OnResults,
-    Run,
-    needs_repositories,
-    perform_job,
-    send_inputs,
-    tunnel_for,
-)
-from mock_cloud.session.known_good import KnownGoods
-from mock_cloud.session.lease_care import cared_for, plan_care
-from mock_cloud.session.nodes import Site, lease, reach
 from mock_cloud.session.repo_tunnel import plan_ways
 from mock_cloud.session.request import Work, prepare
 from mock_cloud.session.results import (
@@ -53,10 +40,14 @@ from mock_cloud.session.results import (
 from mock_cloud.session.shadow import Shadow, note_failure, shadowed
 from mock_cloud.session.state import state_dir
 from mock_cloud.session.tidying import tidied
-from mock_cloud.session.verdicts import attest_aloud, join_aloud, look_again
 from mock_cloud.settings import Remote, SecondLook
 from mock_cloud.toolkit.mock_kit import MockProgram
 from mock_cloud.wire.layout import MOCK_LIBDIR
+
+# SSH, verdicts and clouds take longer to load than all that step 1 does, which refuses much.
+if TYPE_CHECKING:
+    from mock_cloud.cloud.leased import LeasedNode
+    from mock_cloud.session.job import OnResults
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +132,14 @@ def run(
 
 def _try_once(task: _Task, attempt: Attempt) -> int:
     """One attempt, with a node, a job and a staging directory of its own."""
+    from mock_cloud.remote.trusted import trust
+    from mock_cloud.session.concluding import conclude, publish
+    from mock_cloud.session.job import Run, perform_job, send_inputs, tunnel_for
+    from mock_cloud.session.known_good import KnownGoods
+    from mock_cloud.session.lease_care import cared_for, plan_care
+    from mock_cloud.session.nodes import Site, lease, reach
+    from mock_cloud.session.verdicts import attest_aloud, join_aloud, look_again
+
     remote = attempt.remote
     engine = choose_engine(remote, task.program, task.console)
     arch = choose_arch(task.opts, remote.arches, emulated=engine.uses_mock)
@@ -261,5 +260,5 @@ def _shares(work: Work, remote: Remote) -> bool:
 
 def _check_access(work: Work, remote: Remote) -> None:
     """Refuse repositories that nodes of `remote` have no way to, before one is leased."""
-    if needs_repositories(work):
+    if work.needs_repositories:
         plan_ways(work.repositories, remote)

@@ -105,18 +105,13 @@ def send_inputs(this: Run) -> None:
 def tunnel_for(this: Run) -> closing[Tunnel]:
     """The way to the repositories, if the job needs any. Spares a node whose sshd forwards none."""
     repositories = this.work.repositories
-    if not needs_repositories(this.work):
+    if not this.work.needs_repositories:
         return closing(Tunnel(repositories))
     try:
         return closing(open_tunnel(this.channel, repositories, this.remote, this.site.console))
     except ForwardingRefused:
         this.leased.spared = this.leased.builds > 1
         raise
-
-
-def needs_repositories(work: Work) -> bool:
-    """Whether the job asks repositories, or needs their names to find what is kept of them."""
-    return work.line.mode != "clean"
 
 
 def perform_job(this: Run, layers: dict[str, str], tunnel: Tunnel, *, shared: bool) -> JobEnd:
