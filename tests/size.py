@@ -91,11 +91,14 @@ class _Command:
         self._env = {**os.environ, "PYTHONPATH": str(checkout), "HOME": str(home)}
         self._env |= {f"XDG_{one}_HOME": str(home) for one in ("CONFIG", "STATE", "CACHE")}
         self._env.pop("MOCK_REMOTE", None)
+        self._home = home  # not in a checkout, which would come before CHECKOUT
 
     def run(self, more: dict[str, str] | None = None) -> str:
         """What it printed as errors."""
         env = {**self._env, **(more or {})}
-        done = subprocess.run(self._argv, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            self._argv, cwd=self._home, env=env, capture_output=True, text=True, check=False
+        )
         if "Traceback" in done.stderr:
             raise RuntimeError(done.stderr)
         return done.stderr
