@@ -18,7 +18,6 @@ from typing import Any, Final
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.config.engine import build_user, shows_output
 from mock_cloud.config.isolation import check_isolation
-from mock_cloud.config.mock_keys import CARRIED, LEFT, REFUSED, SAID
 from mock_cloud.config.mock_plugins import portable_plugins, refuse
 from mock_cloud.config.mock_repositories import PortableRepositories, portable_repositories
 from mock_cloud.config.paths import locate_paths
@@ -26,12 +25,14 @@ from mock_cloud.config.stages import needs_setting
 from mock_cloud.config.values import read_option, read_text
 from mock_cloud.errors import ConfigError
 from mock_cloud.invocation.carrying import IMAGE_MAX_BYTES, Carrier
+from mock_cloud.invocation.engines import SETTINGS, mock_engine
 from mock_cloud.invocation.hostfiles import HostFile
 from mock_cloud.invocation.model import MOCK_VERSION, CommandLine
 from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.wire.job_request import JOB_DIRECTORY
 
 _BOOTSTRAP: Final = "bootstrap_"
+_CARRIED: Final = mock_engine(SETTINGS, "carried")
 _PROXIES: Final = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
 _ELSEWHERE: Final = ("dnf.conf", "offline_local_repository", "plugin_conf")
 _IMAGE_FILES: Final = ("oci-archive", "docker-archive")
@@ -76,7 +77,7 @@ def mock_config(
     Raises UnsupportedByEngine, ConfigError.
     """
     raw = plain_values(opts)  # first: reading an expanded list or table changes it for good
-    for name, why in REFUSED.items():
+    for name, why in mock_engine(SETTINGS, "refused").items():
         if read_option(opts, name) and needs_setting(line, name):
             refuse(f"config_opts[{name!r}]", why)
     check_isolation(opts, line)
@@ -85,7 +86,7 @@ def mock_config(
     differing = dict(_differing(raw, everything))
     if line.hermetic_build:  # in the repository, where mock on the node finds it again
         differing.pop("bootstrap_image", None)
-    found = {name: value for name, value in differing.items() if rule_of(name) is None}
+    found = {name: value for name, value in differing.items() if is_sent(name)}
     if "unique-ext" in raw:
         # mock adds it to its root, and has done so if it handed its options over.
         found["root"] = str(raw["root"]).removesuffix(f"-{raw['unique-ext']}")
@@ -160,24 +161,22 @@ def _differing(raw: Mapping[str, Any], everything: bool) -> Iterator[tuple[str, 
             yield name, value
 
 
-def rule_of(name: str) -> str | None:
-    """Why the option `name` is not simply passed on; None if it is.
+def _base(name: str) -> str:
+    """What mock calls bootstrap_X takes the place of X in its bootstrap chroot."""
+    return name if name in _CARRIED else name.removeprefix(_BOOTSTRAP)
 
-    What mock calls bootstrap_X takes the place of X in its bootstrap chroot.
-    """
-    base = name if name in CARRIED else name.removeprefix(_BOOTSTRAP)
-    for rules in (LEFT, SAID, CARRIED, REFUSED):
-        if base in rules:
-            return rules[base]
-    return None
+
+def is_sent(name: str) -> bool:
+    """Whether the option `name` is simply passed on."""
+    return SETTINGS.get(_base(name), ("", "sent"))[1] == "sent"
 
 
 def _carry_option(
     name: str, opts: ConfigOpts, raw: Mapping[str, Any], carrier: Carrier, found: dict[str, Any]
 ) -> None:
     """Put the portable form of the option `name` into `found`, if it has one of its own."""
-    base = name if name in CARRIED else name.removeprefix(_BOOTSTRAP)
-    if base not in CARRIED or name in _ELSEWHERE:
+    base = _base(name)
+    if base not in _CARRIED or name in _ELSEWHERE:
         return
     value = raw[name]
     what = f"config_opts[{name!r}]"

@@ -8,20 +8,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from mock_cloud.config.mock_keys import (
-    INJECTED,
-    PLUGIN_OPTIONS,
-    PLUGINS_LEFT,
-    PLUGINS_REFUSED,
-    PLUGINS_SENT,
-)
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
 from mock_cloud.invocation.carrying import Carrier
+from mock_cloud.invocation.engines import INJECTED, PLUGIN_OPTIONS, PLUGINS, mock_engine
 from mock_cloud.wire.terminal_text import printable
 
 HERMETIC_MOUNT: Final = "/hermetic_repo"
 """Where mock binds a hermetic build's repository (process_hermetic_build_config in config.py)."""
 
+_SENT, _REFUSED, _LEFT = (mock_engine(PLUGINS, word) for word in ("sent", "refused", "left"))
 _KERNEL_FILE_SYSTEMS: Final = frozenset(
     {"binfmt_misc", "debugfs", "devpts", "hugetlbfs", "mqueue", "proc", "sysfs", "tmpfs", "tracefs"}
 )
@@ -45,10 +40,10 @@ def portable_plugins(
     found: dict[str, Any] = {}
     for key in raw:
         name = key.removesuffix("_enable")
-        if name == key or name in PLUGINS_LEFT:
+        if name == key or name in _LEFT:
             continue
         if not expanded[key]:
-            if name in PLUGINS_SENT or name in PLUGINS_REFUSED:
+            if name in _SENT or name in _REFUSED:
                 found[key] = False
             continue
         _check(name, code_travels)
@@ -56,7 +51,7 @@ def portable_plugins(
         options = raw.get(f"{name}_opts", {})
         judged = expanded.get(f"{name}_opts", {})
         sent = {option: options[option] for option in options if _is_sent(name, option)}
-        if name not in PLUGINS_SENT:
+        if name not in _SENT:
             _refuse_paths(name, {option: judged[option] for option in sent})
         found[f"{name}_opts"] = sent
     _adapt(found, expanded, carrier, warnings, hermetic=hermetic)
@@ -64,16 +59,16 @@ def portable_plugins(
 
 
 def _check(name: str, code_travels: bool) -> None:
-    if name in PLUGINS_REFUSED:
-        _refuse(f"the plugin {name!r}", PLUGINS_REFUSED[name], name)
-    if name not in PLUGINS_SENT and not code_travels:
+    if name in _REFUSED:
+        _refuse(f"the plugin {name!r}", _REFUSED[name], name)
+    if name not in _SENT and not code_travels:
         _refuse(f"the plugin {name!r}", "this machine's mock has it, the node's own runs", name)
 
 
 def _is_sent(plugin: str, option: str) -> bool:
     if option in INJECTED:
         return False
-    return plugin not in PLUGINS_SENT or (plugin, option) not in PLUGIN_OPTIONS
+    return plugin not in _SENT or (plugin, option) not in PLUGIN_OPTIONS
 
 
 def _refuse_paths(plugin: str, options: Mapping[str, Any]) -> None:

@@ -20,29 +20,6 @@ from mock_cloud.invocation.model import (
 from mock_cloud.wire.job_request import JOB_DIRECTORY
 from mock_cloud.wire.terminal_text import printable
 
-SAID: Final = frozenset({
-    "mode", "args", "online", "scrub", "cache_alterations", "cont", "recurse", "tmp_prefix",
-    "additional_packages", "calculatedeps", "hermetic_build", "unpriv", "cwd", "spec", "sources",
-    "symlink_dereference", "enable_disable_repos", "verbose", "trace", "list_snapshots",
-})  # fmt: skip
-"""Fields of a command line that become words for the node's mock."""
-
-FOLDED: Final = frozenset({
-    "cli_config_opts", "uniqueext", "clean", "cleanup_after", "repos", "arch", "forcearch",
-    "rpmbuild_arch", "rpmmacros", "macrofile", "rpmwith", "rpmwithout", "rpmbuild_opts",
-    "rpmbuild_timeout", "check", "short_circuit", "post_install", "enable_network", "pkg_manager",
-    "bootstrapchroot", "usebootstrapimage", "buildroot_image", "enabled_plugins",
-    "disabled_plugins", "plugin_opts",
-})  # fmt: skip
-"""Fields that the configuration has taken up: it is sent."""
-
-LEFT: Final = frozenset({
-    "argv", "given", "show", "remote", "no_remote", "environ_remote", "chroot", "configdir",
-    "resultdir", "rootdir", "localrepo", "printrootpath", "scm", "scm_opts",
-    "isolation", "old_chroot", "new_chroot",
-})  # fmt: skip
-"""Fields that mean something on this machine only."""
-
 _COPYOUT: Final = f"{JOB_DIRECTORY}/copyout"
 """Where mock puts what --copyout copies."""
 

@@ -8,35 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.errors import UnsupportedByEngine
+from mock_cloud.invocation.engines import FIELDS
 from mock_cloud.invocation.model import LOCAL_MODES, PACKAGE_MODES, CommandLine
 from mock_cloud.wire.job_request import MODES
 
 USE_MOCK: Final = 'the mock engine can: set engine = "mock" in the remote\'s [build] table'
-
-HONOURED: Final = frozenset({
-    "mode", "remote", "no_remote", "chroot", "configdir", "cli_config_opts", "uniqueext",
-    "resultdir", "online", "scrub", "clean", "cleanup_after", "localrepo", "cont", "recurse",
-    "repos", "tmp_prefix", "arch", "rpmbuild_arch", "rpmmacros", "macrofile", "rpmwith",
-    "rpmwithout", "rpmbuild_opts", "rpmbuild_timeout", "check", "short_circuit",
-    "post_install", "additional_packages", "unpriv", "cwd", "spec", "sources",
-    "symlink_dereference", "enable_disable_repos", "enable_network", "verbose",
-    "printrootpath", "disabled_plugins", "plugin_opts", "scm", "scm_opts", "forcearch",
-})  # fmt: skip
-"""Fields that take full effect, some through the configuration.
-
-Plugins and --forcearch are judged by the configuration that results (`config.limits`).
-"""
-
-ACCEPTED: Final = {
-    "cache_alterations": "there is no root cache to rebuild: layers take its place",
-    "isolation": "a jail in any case: judged by the configuration that results",
-    "new_chroot": "an old name of isolation",
-    "old_chroot": "an old name of isolation",
-    "trace": "traces mock's own functions",
-    "enabled_plugins": "judged by the configuration that results",
-}
-"""Fields without effect on this engine, and why that is right."""
-
 
 DNF_OPTIONS: Final = frozenset({
     "allow_vendor_change", "best", "clean_requirements_on_remove", "excludepkgs",
@@ -71,11 +47,6 @@ RULES: Final = (
     Rule("--scrub=overlayfs", lambda line: "overlayfs" in line.scrub),
 )  # fmt: skip
 
-_JUDGED_BY_VALUE: Final = frozenset({
-    "rootdir", "pkg_manager", "bootstrapchroot",
-    "usebootstrapimage", "buildroot_image", "hermetic_build", "calculatedeps", "list_snapshots",
-})  # fmt: skip
-
 
 def check_supported(line: CommandLine) -> None:
     """Raise UnsupportedByEngine naming the first thing the chroot engine has not got."""
@@ -84,7 +55,7 @@ def check_supported(line: CommandLine) -> None:
             raise UnsupportedByEngine(
                 f"{rule.option} is not supported by the chroot engine", hint=rule.hint
             )
-    for name in sorted(line.given - HONOURED - ACCEPTED.keys() - _JUDGED_BY_VALUE):
+    for name in sorted(name for name in line.given if not FIELDS[name][0]):
         raise UnsupportedByEngine(f"{name} is not supported by the chroot engine", hint=USE_MOCK)
     if line.mode not in MODES and line.mode not in LOCAL_MODES:
         raise UnsupportedByEngine(

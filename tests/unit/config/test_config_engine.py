@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from mock_cloud.config.defaults import default_config_opts
-from mock_cloud.config.limits import HARMLESS_PLUGINS, HONOURED_PLUGINS, REFUSED_PLUGINS
 from mock_cloud.config.plugin_defaults import PLUGINS
 from mock_cloud.config.repositories import KEY_PREFIX, add_repositories, make_portable
 from mock_cloud.errors import CommandLineError, ConfigError, MockCloudError, UnsupportedByEngine
+from mock_cloud.invocation.engines import PLUGINS as DECIDED
+from mock_cloud.invocation.engines import chroot_engine
 from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.job_request import JobRequest, parse_request
 
@@ -183,17 +184,20 @@ def test_the_builder_is_never_root(etc: Any, monkeypatch: pytest.MonkeyPatch) ->
         assert etc.render(f"--config-opts=chrootuid={uid}", "--init")[0].chrootuid == expected
 
 
-def test_every_plugin_was_decided_once() -> None:
-    tables = (HONOURED_PLUGINS, set(HARMLESS_PLUGINS), set(REFUSED_PLUGINS))
-    assert set(PLUGINS) | {"remote"} == set().union(*tables)
-    assert sum(map(len, tables)) == len(PLUGINS) + 1
+HONOURED, HARMLESS, REFUSED = (
+    chroot_engine(DECIDED, word) for word in ("honoured", "harmless", "refused")
+)
+
+
+def test_every_plugin_was_decided() -> None:
+    assert {*PLUGINS, "remote"} == {*HONOURED, *HARMLESS, *REFUSED} == {*DECIDED}
 
 
 _SOURCE_PACKAGE = ("--buildsrpm", "--spec=x", "--sources=y")
 _WHERE_IT_WORKS = {"rpkg_preprocessor": _SOURCE_PACKAGE, "rpmautospec": _SOURCE_PACKAGE}
 
 
-@pytest.mark.parametrize("name", [*REFUSED_PLUGINS, "strange"])
+@pytest.mark.parametrize("name", [*REFUSED, "strange"])
 def test_plugins_that_change_the_build_are_refused(etc: Any, name: str) -> None:
     etc.write("site-defaults.cfg", f"config_opts['plugin_conf']['{name}_enable'] = True\n")
     with pytest.raises(UnsupportedByEngine, match=name) as caught:
@@ -201,7 +205,7 @@ def test_plugins_that_change_the_build_are_refused(etc: Any, name: str) -> None:
     assert f"--disable-plugin={name}" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("name", HARMLESS_PLUGINS)
+@pytest.mark.parametrize("name", HARMLESS)
 def test_harmless_plugins_are_not(etc: Any, name: str) -> None:
     etc.write("site-defaults.cfg", f"config_opts['plugin_conf']['{name}_enable'] = True\n")
     assert etc.render()[0].root == "small-7-x86_64"

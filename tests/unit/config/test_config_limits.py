@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.config import limits
 from mock_cloud.config.chroots import load_config_opts
 from mock_cloud.config.defaults import default_config_opts
 from mock_cloud.config.engine import engine_config, shell_is_unprivileged
@@ -15,19 +14,21 @@ from mock_cloud.config.overrides import apply_command_line
 from mock_cloud.config.paths import locate_paths
 from mock_cloud.config.stages import is_needless
 from mock_cloud.errors import UnsupportedByEngine
+from mock_cloud.invocation.engines import SETTINGS, chroot_engine
 from mock_cloud.invocation.parser import parse_command_line
 
+HONOURED, HARMLESS, REFUSED, FIXED, JUDGED, SAID = (
+    chroot_engine(SETTINGS, word)
+    for word in ("honoured", "harmless", "refused", "fixed", "judged", "said")
+)
 
-def test_every_setting_of_mock_was_decided_once() -> None:
+
+def test_every_setting_of_mock_was_decided() -> None:
     known = {name for name in default_config_opts() if not name.startswith("_")}
-    tables = (
-        limits.HONOURED_SETTINGS, set(limits.HARMLESS_SETTINGS), set(limits.SETTINGS_REFUSED),
-        set(limits.SETTINGS_FIXED), set(limits.JUDGED), limits.FROM_THE_COMMAND_LINE,
-    )  # fmt: skip
-    decided = [name for table in tables for name in table]
-    assert known - set(decided) == set()
-    assert set(decided) - known <= {"chrootgid", "dnf.conf", "print_main_output"}  # no defaults
-    assert len(decided) == len(set(decided))
+    decided = {*HONOURED, *HARMLESS, *REFUSED, *FIXED, *JUDGED, *SAID}
+    assert known - decided == set()
+    assert decided - known <= {"chrootgid", "dnf.conf", "print_main_output"}  # no defaults
+    assert decided == {name for name, row in SETTINGS.items() if row[0]}
 
 
 _VALUES = {
@@ -44,7 +45,7 @@ def test_an_honoured_setting_changes_what_is_done(etc: Any) -> None:
     small = (etc.path / "small.cfg").read_text()
     before: dict[str, Any] = {}
     unchanged = []
-    for name in sorted(limits.HONOURED_SETTINGS):
+    for name in sorted(HONOURED):
         base = small
         if name.startswith("dnf5"):
             base += "config_opts['package_manager'] = 'dnf5'\n"
@@ -81,14 +82,14 @@ def _another(name: str) -> Any:
     return ["other"] if isinstance(default, list) else "/other"
 
 
-@pytest.mark.parametrize("name", limits.SETTINGS_FIXED)
+@pytest.mark.parametrize("name", FIXED)
 def test_a_setting_that_has_one_value_only_is_refused_with_another(etc: Any, name: str) -> None:
     etc.write(".config/mock.cfg", f"config_opts[{name!r}] = 'other'\n")
     with pytest.raises(UnsupportedByEngine, match=name):
         etc.render("--chain", "x")
 
 
-@pytest.mark.parametrize("name", limits.SETTINGS_REFUSED)
+@pytest.mark.parametrize("name", REFUSED)
 def test_a_setting_that_is_refused_is_refused_where_a_command_needs_it(etc: Any, name: str) -> None:
     etc.write(".config/mock.cfg", f"config_opts[{name!r}] = ['x']\n")
     with pytest.raises(UnsupportedByEngine, match=name):
@@ -96,7 +97,7 @@ def test_a_setting_that_is_refused_is_refused_where_a_command_needs_it(etc: Any,
 
 
 def test_what_removes_the_chroot_needs_none_of_them(etc: Any) -> None:
-    names = [*limits.SETTINGS_FIXED, *limits.SETTINGS_REFUSED]
+    names = [*FIXED, *REFUSED]
     others = "".join(f"config_opts[{n!r}] = ['x']\n" for n in names if n != "backup_on_clean")
     etc.write(".config/mock.cfg", others)
     assert etc.render("--clean")
@@ -105,10 +106,10 @@ def test_what_removes_the_chroot_needs_none_of_them(etc: Any) -> None:
 
 
 def test_harmless_settings_have_reasons_and_no_effect(etc: Any) -> None:
-    assert all(limits.HARMLESS_SETTINGS.values())
+    assert all(HARMLESS.values())
     before = etc.render("x")
     read_by_the_loader = ("plugins", "buildroot_image", "config_paths", "scm_opts")
-    names = [name for name in limits.HARMLESS_SETTINGS if name not in read_by_the_loader]
+    names = [name for name in HARMLESS if name not in read_by_the_loader]
     lines = [f"config_opts[{name!r}] = ['x']\n" for name in names]
     etc.write(".config/mock.cfg", "".join(lines))
     assert etc.render("x") == before

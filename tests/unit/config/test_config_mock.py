@@ -11,7 +11,6 @@ from typing import Any
 import jinja2
 import pytest
 
-from mock_cloud.config import mock_keys as keys
 from mock_cloud.config.chroots import load_config_opts
 from mock_cloud.config.defaults import default_config_opts
 from mock_cloud.config.mock_engine import MockConfig, mock_config
@@ -20,12 +19,14 @@ from mock_cloud.config.plugin_defaults import PLUGIN_CONF, PLUGINS
 from mock_cloud.config.tunnel import read_sources
 from mock_cloud.errors import CommandLineError, MockCloudError, UnsupportedByEngine
 from mock_cloud.invocation.carrying import Carrier
+from mock_cloud.invocation.engines import PLUGIN_OPTIONS, SETTINGS
+from mock_cloud.invocation.engines import PLUGINS as DECIDED
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.wire.job_request import JOB_DIRECTORY
 
 INPUTS = f"{JOB_DIRECTORY}/inputs"
 DOCUMENT = Path(__file__).parents[3] / "docs/mock-engine.md"
-TABLES = (keys.SENT, keys.LEFT, keys.SAID, keys.CARRIED, keys.REFUSED)
+WORDS = ("sent", "left", "said", "carried", "refused")
 
 
 @pytest.fixture
@@ -51,34 +52,30 @@ def portable(etc: Any) -> Any:
     return Portable()
 
 
-def test_every_option_of_mock_was_decided_once() -> None:
+def test_every_option_of_mock_was_decided() -> None:
     """A key that a later mock brings fails here before it is passed on."""
     for name in default_config_opts():
         if not name.startswith("_"):
-            assert [name in table for table in TABLES].count(True) == 1, name
+            assert SETTINGS[name][1].partition(": ")[0] in WORDS, name
+    assert {row[1].partition(": ")[0] for row in SETTINGS.values()} == set(WORDS)
 
 
 def test_every_plugin_and_each_of_its_options_was_decided_once() -> None:
     for name in PLUGINS:
-        assert [name in keys.PLUGINS_SENT, name in keys.PLUGINS_REFUSED].count(True) == 1, name
-        for option in PLUGIN_CONF[f"{name}_opts"] if name in keys.PLUGINS_SENT else ():
-            sent = option in keys.PLUGINS_SENT[name]
-            assert [sent, (name, option) in keys.PLUGIN_OPTIONS].count(True) == 1, (name, option)
+        word, _, options = DECIDED[name][1].partition(": ")
+        assert word in ("sent", "refused"), name
+        for option in PLUGIN_CONF[f"{name}_opts"] if word == "sent" else ():
+            sent = option in options.split(", ")
+            assert [sent, (name, option) in PLUGIN_OPTIONS].count(True) == 1, (name, option)
 
 
 def test_the_document_has_every_decision() -> None:
     rows = dict(re.findall(r"^\| `([^`]+)` \| (.*) \|$", DOCUMENT.read_text(), re.MULTILINE))
-    expected = dict.fromkeys(keys.SENT, "sent")
-    for table, word in (
-        (keys.LEFT, "left"), (keys.SAID, "said"), (keys.CARRIED, "carried"),
-        (keys.REFUSED, "refused"),
-    ):  # fmt: skip
-        expected |= {name: f"{word}: {why}" for name, why in table.items()}
-    for plugin, options in keys.PLUGINS_SENT.items():
-        expected[f"plugin {plugin}"] = ", ".join(["sent", *options])
-    for plugin, why in keys.PLUGINS_REFUSED.items():
-        expected[f"plugin {plugin}"] = f"refused: {why}"
-    for (plugin, option), why in keys.PLUGIN_OPTIONS.items():
+    expected = {name: row[1] for name, row in SETTINGS.items()}
+    for plugin, row in DECIDED.items():
+        if row[1] != "left":
+            expected[f"plugin {plugin}"] = row[1].replace("sent: ", "sent, ")
+    for (plugin, option), why in PLUGIN_OPTIONS.items():
         expected[f"plugin {plugin}: {option}"] = why
     assert rows == expected
 
