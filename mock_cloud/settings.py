@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a remote's file says, parsed: frozen data that every layer may read.
+"""What a remote's file says: its tables, one class each, which every layer may read.
+
+A key is declared here alone: its name (without `_s`, for seconds), type, default, bounds, and what
+it is, in one line. The reader, `mock-cloud setup` and its questions are made of that
+(`config.remote_tables`); tests compare mock-cloud-remotes(5) and the examples with it.
 
 `config.remotes` makes these from TOML; nothing else does, apart from tests.
 """
@@ -10,8 +14,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Annotated, Final
 
 from mock_cloud.model import HostKey, Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What stands beside the type of a key: `text` for help, questions and errors; its bounds.
+
+    `kind` names a check of `config.toml_values` where the type alone does not say which.
+    `is_asked`: setup asks for it, though it has a default. `is_optional`: it need not be known,
+    though it has none.
+    """
+
+    text: str
+    least: float = 0
+    most: float = 0
+    kind: str = ""
+    is_asked: bool = False
+    is_optional: bool = False
 
 
 class EngineChoice(Enum):
@@ -49,6 +71,25 @@ class ShadowChoice(Enum):
     NEVER = "never"
 
 
+class Reach(Enum):
+    """Which of a node's addresses this machine connects to."""
+
+    PUBLIC = "public"
+    PRIVATE = "private"
+    IPV6 = "ipv6"
+
+
+_Names = tuple[str, ...]
+_HOUR_S: Final = 3600.0
+_DAY_S: Final = 86400.0
+_BootTimeout = Annotated[
+    float, Setting("how long a node may take to boot, such as 5m", 1.0, _HOUR_S)
+]
+_Reach = Annotated[
+    Reach, Setting("address to connect to: public, private or ipv6 (default: public)")
+]
+
+
 @dataclass(frozen=True, slots=True)
 class LocalSettings:
     """Table [local]: a node from an RPM tree, in namespaces of this machine.
@@ -58,10 +99,14 @@ class LocalSettings:
     empty for one of 127.0.0.0/8 chosen by the provider.
     """
 
-    image: Path
-    address: str = ""
-    disk_mib: int = 0
-    boot_timeout_s: float = 30.0
+    image: Annotated[Path, Setting("root of the node's RPM tree", kind="directory")]
+    address: Annotated[
+        str, Setting("loopback address of the node (default: a free one)", kind="loopback")
+    ] = ""
+    disk_mib: Annotated[
+        int, Setting("size of the node's own disk in MiB (default 0: none)", 0, 16 << 20)
+    ] = 0
+    boot_timeout_s: _BootTimeout = 30.0
 
 
 class Market(Enum):
@@ -73,14 +118,6 @@ class Market(Enum):
     """Spot; on demand where no zone and size has spot capacity."""
 
 
-class Reach(Enum):
-    """Which of a node's addresses this machine connects to."""
-
-    PUBLIC = "public"
-    PRIVATE = "private"
-    IPV6 = "ipv6"
-
-
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
     """Table [node.ARCH]: what to ask a cloud for, best first; all pairs are tried in order.
@@ -89,10 +126,13 @@ class NodeSettings:
     takes what the API or libcloud's tables tell. `manifest` overrides [attest] manifest.
     """
 
-    images: tuple[str, ...]
-    sizes: tuple[str, ...]
-    price_per_hour: float | None = None
-    manifest: Path | None = None
+    images: Annotated[_Names, Setting("ids of images, best first")]
+    sizes: Annotated[_Names, Setting("ids of sizes, best first")]
+    price_per_hour: Annotated[
+        float | None,
+        Setting("price of a node for one hour, if the API does not tell", 0.0, 10_000.0),
+    ] = None
+    manifest: Annotated[Path | None, Setting("signed manifest of this architecture's image")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +143,32 @@ class Ec2Settings:
     the image's own. `endpoint` is the URL of an API that speaks EC2's language.
     """
 
-    region: str
-    zones: tuple[str, ...] = ()
-    subnets: tuple[str, ...] = ()
-    security_groups: tuple[str, ...] = ()
-    market: Market = Market.ON_DEMAND
-    reach: Reach = Reach.PUBLIC
-    volume_gib: int = 0
-    endpoint: str = ""
-    profile: str = ""
-    access_key_id: str = ""
-    secret_access_key: Secret | None = None
-    boot_timeout_s: float = 300.0
+    region: Annotated[str, Setting("region, such as eu-central-1")]
+    zones: Annotated[
+        _Names, Setting("availability zones, best first (default: any)", is_asked=True)
+    ] = ()
+    subnets: Annotated[
+        _Names, Setting("subnets, one for each zone or one for all", is_asked=True)
+    ] = ()
+    security_groups: Annotated[
+        _Names, Setting("security groups that let this machine in to port 22", is_asked=True)
+    ] = ()
+    market: Annotated[
+        Market, Setting("on-demand, spot or spot-first (default: on-demand)", is_asked=True)
+    ] = Market.ON_DEMAND
+    reach: _Reach = Reach.PUBLIC
+    volume_gib: Annotated[
+        int, Setting("size of the root volume in GiB (default: the image's)", 0, 16 << 10)
+    ] = 0
+    endpoint: Annotated[str, Setting("URL of the API, if it is not AWS's own", kind="url")] = ""
+    profile: Annotated[str, Setting("profile in ~/.aws to take credentials from")] = ""
+    access_key_id: Annotated[
+        str, Setting("access key id, in place of ~/.aws and the environment")
+    ] = ""
+    secret_access_key: Annotated[
+        Secret | None, Setting("secret access key; the file must then be readable by nobody else")
+    ] = None
+    boot_timeout_s: _BootTimeout = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,27 +179,41 @@ class OpenStackSettings:
     network, which is given back with the node.
     """
 
-    cloud: str = ""
-    region: str = ""
-    zones: tuple[str, ...] = ()
-    networks: tuple[str, ...] = ()
-    security_groups: tuple[str, ...] = ()
-    floating_ip_pool: str = ""
-    config_drive: bool = False
-    reach: Reach = Reach.PUBLIC
-    boot_timeout_s: float = 300.0
+    cloud: Annotated[
+        str, Setting("entry in clouds.yaml (default: OS_* variables)", is_asked=True)
+    ] = ""
+    region: Annotated[str, Setting("region, if the cloud has several")] = ""
+    zones: Annotated[_Names, Setting("availability zones, best first (default: any)")] = ()
+    networks: Annotated[
+        _Names, Setting("ids or names of networks (default: the API's choice)", is_asked=True)
+    ] = ()
+    security_groups: Annotated[
+        _Names, Setting("security groups that let this machine in to port 22", is_asked=True)
+    ] = ()
+    floating_ip_pool: Annotated[
+        str, Setting("external network to take a floating address of for each node", is_asked=True)
+    ] = ""
+    config_drive: Annotated[
+        bool, Setting("true: give nodes their data on a drive, where there is no metadata service")
+    ] = False
+    reach: _Reach = Reach.PUBLIC
+    boot_timeout_s: _BootTimeout = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class RackspaceSettings:
     """Table [rackspace]: the old "cloudservers" API. Keys here or in RACKSPACE_* variables."""
 
-    region: str
-    endpoint: str = ""
-    username: str = ""
-    api_key: Secret | None = None
-    reach: Reach = Reach.PUBLIC
-    boot_timeout_s: float = 300.0
+    region: Annotated[str, Setting("region, such as ord")]
+    endpoint: Annotated[
+        str, Setting("URL of the API, if it is not Rackspace's own", kind="url")
+    ] = ""
+    username: Annotated[str, Setting("user name (default: RACKSPACE_USERNAME)")] = ""
+    api_key: Annotated[
+        Secret | None, Setting("API key; the file must then be readable by nobody else")
+    ] = None
+    reach: _Reach = Reach.PUBLIC
+    boot_timeout_s: _BootTimeout = 300.0
 
 
 Scalar = str | int | float | bool
@@ -160,12 +228,18 @@ class LibcloudSettings:
     best first.
     """
 
-    driver: str
-    arguments: Mapping[str, Scalar] = field(default_factory=dict, repr=False)
-    create: Mapping[str, object] = field(default_factory=dict)
-    locations: tuple[str, ...] = ()
-    reach: Reach = Reach.PUBLIC
-    boot_timeout_s: float = 300.0
+    driver: Annotated[str, Setting("libcloud's name of the driver, such as digitalocean")]
+    arguments: Annotated[
+        Mapping[str, Scalar],
+        Setting("arguments of the driver; env:NAME is read from the environment"),
+    ] = field(default_factory=dict, repr=False)
+    create: Annotated[
+        Mapping[str, object],
+        Setting("ex_ arguments of the driver's create_node", kind="ex_arguments"),
+    ] = field(default_factory=dict)
+    locations: Annotated[_Names, Setting("ids of locations, best first")] = ()
+    reach: _Reach = Reach.PUBLIC
+    boot_timeout_s: _BootTimeout = 300.0
 
 
 CloudSettings = Ec2Settings | OpenStackSettings | RackspaceSettings | LibcloudSettings
@@ -181,17 +255,27 @@ class HostSettings:
     """
 
     name: str
-    address: str
-    owner: str
-    arch: str
-    port: int = 22
-    user: str = "root"
-    host_key: HostKey | None = None
-    host_ca: HostKey | None = None
-    identity: Path | None = None
-    ssh_config: Path | None = None
-    capacity: int = 1
-    manifest: Path | None = None
+    address: Annotated[str, Setting("name or address of the machine")]
+    owner: Annotated[str, Setting("who lends it")]
+    arch: Annotated[str, Setting("its architecture", kind="plain_word")]
+    port: Annotated[int, Setting("its SSH port (default 22)", 1, 65535)] = 22
+    user: Annotated[str, Setting("who to log in as (only root)")] = "root"
+    host_key: Annotated[
+        HostKey | None,
+        Setting("its SSH host key: a line ssh-ed25519 AAAA…, or a .pub file", is_asked=True),
+    ] = None
+    host_ca: Annotated[
+        HostKey | None, Setting("key of the CA that certified its host key, in place of host_key")
+    ] = None
+    identity: Annotated[Path | None, Setting("the only private key to log in with")] = None
+    ssh_config: Annotated[Path | None, Setting("file in place of your own ~/.ssh/config")] = None
+    capacity: Annotated[
+        int,
+        Setting(
+            "how much it can do: the largest free machine is taken first (default 1)", 1, 10_000
+        ),
+    ] = 1
+    manifest: Annotated[Path | None, Setting("signed manifest of this machine")] = None
 
 
 class AtLimit(Enum):
@@ -207,9 +291,14 @@ class AtLimit(Enum):
 class Budget:
     """Table [budget]: what this remote may cost in a day (UTC), in `currency`."""
 
-    per_day: float
-    currency: str = "USD"
-    at_limit: AtLimit = AtLimit.STOP
+    per_day: Annotated[
+        float,
+        Setting("what this remote may cost in a day of UTC (default: no limit)", 0.01, 100_000.0),
+    ]
+    currency: Annotated[str, Setting("currency, for messages (default USD)")] = "USD"
+    at_limit: Annotated[
+        AtLimit, Setting("stop or finish: what nodes do once the budget is spent (default: stop)")
+    ] = AtLimit.STOP
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +309,16 @@ class LeaseLimits:
     left, so that every build has at least so long.
     """
 
-    idle_ttl_s: float = 600.0
-    max_ttl_s: float = 4 * 3600.0
-    max_nodes: int = 2
-    max_builds: int = 50
+    idle_ttl_s: Annotated[
+        float, Setting("how long an idle node stays, such as 10m (default 10m)", 0.0, _DAY_S)
+    ] = 600.0
+    max_ttl_s: Annotated[
+        float, Setting("a node's whole life, such as 4h (default 4h)", 60.0, 7 * _DAY_S)
+    ] = 4 * 3600.0
+    max_nodes: Annotated[int, Setting("how many nodes at a time (default 2)", 1, 100)] = 2
+    max_builds: Annotated[
+        int, Setting("how many jobs one node may do (default 50)", 1, 100_000)
+    ] = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,14 +335,40 @@ class AttestSettings:
     nodes are containers of this machine, it changes nothing.
     """
 
-    manifest: Path | None
-    manifest_keys: tuple[Path, ...]
-    package_keys: tuple[Path, ...]
-    second_look: SecondLook = SecondLook.NEVER
-    manifest_threshold: int = 1
-    manifest_max_age_s: float | None = None
-    revocations: tuple[Path, ...] = ()
-    unsafe_containers: bool = False
+    manifest: Annotated[
+        Path | None,
+        Setting(
+            "signed manifest of the nodes' image (default: bake one later)",
+            is_asked=True,
+            is_optional=True,
+        ),
+    ]
+    manifest_keys: Annotated[
+        tuple[Path, ...], Setting("OpenSSH public keys that may sign manifests")
+    ]
+    package_keys: Annotated[
+        tuple[Path, ...], Setting("OpenPGP certificates of the distribution's packages")
+    ]
+    second_look: Annotated[
+        SecondLook, Setting("always: measure the node again after each build (default: never)")
+    ] = SecondLook.NEVER
+    manifest_threshold: Annotated[
+        int, Setting("how many of them must have signed (default 1)", 1, 16)
+    ] = 1
+    manifest_max_age_s: Annotated[
+        float | None,
+        Setting(
+            "how long ago a manifest may have been signed, such as 35d (default: its expiry)",
+            _HOUR_S,
+            3660 * _DAY_S,
+        ),
+    ] = None
+    revocations: Annotated[
+        tuple[Path, ...], Setting("files written by mock-cloud known-good revoke")
+    ] = ()
+    unsafe_containers: Annotated[
+        bool, Setting("true: nodes may be containers, whose kernel is somebody else's")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,13 +381,35 @@ class BuildSettings:
     as kojid's `chroot_tmpdir`.
     """
 
-    engine: EngineChoice = EngineChoice.AUTO
-    connect_timeout_s: float = 30.0
-    silence_timeout_s: float = 30.0
-    retries: int = 1
-    repo_access: RepoAccess = RepoAccess.AUTO
-    shadow: ShadowChoice = ShadowChoice.AUTO
-    shadow_tmpdir: str = "/chroot_tmpdir"
+    engine: Annotated[EngineChoice, Setting("auto, mock or chroot (default: auto)")] = (
+        EngineChoice.AUTO
+    )
+    connect_timeout_s: Annotated[
+        float, Setting("how long reaching a node's sshd may take (default 30s)", 1.0, _HOUR_S)
+    ] = 30.0
+    silence_timeout_s: Annotated[
+        float,
+        Setting(
+            "how long a node may be silent before it counts as lost (default 30s)", 1.0, _HOUR_S
+        ),
+    ] = 30.0
+    retries: Annotated[
+        int, Setting("on how many other nodes a build is tried whose node failed (default 1)", 0, 5)
+    ] = 1
+    repo_access: Annotated[
+        RepoAccess, Setting("direct, tunnel or auto: how nodes get to repositories (default: auto)")
+    ] = RepoAccess.AUTO
+    shadow: Annotated[
+        ShadowChoice,
+        Setting("auto, always or never: keep a copy of parts of the chroot here (default: auto)"),
+    ] = ShadowChoice.AUTO
+    shadow_tmpdir: Annotated[
+        str,
+        Setting(
+            "directory of the chroot that is the same here and there (default /chroot_tmpdir)",
+            kind="top_directory",
+        ),
+    ] = "/chroot_tmpdir"
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,11 +420,15 @@ class ToolkitSettings:
     `key`); neither: whatever this machine's own apt or dnf is configured for.
     """
 
-    mirror: str = ""
-    suite: str = ""
-    keyring: Path | None = None
-    repository: str = ""
-    key: Path | None = None
+    mirror: Annotated[str, Setting("Debian mirror with packages for other architectures")] = ""
+    suite: Annotated[str, Setting("its suite, with mirror")] = ""
+    keyring: Annotated[Path | None, Setting("keyring that checks its signatures, with mirror")] = (
+        None
+    )
+    repository: Annotated[str, Setting("RPM repository with packages for other architectures")] = ""
+    key: Annotated[
+        Path | None, Setting("certificate that signed its packages, with repository")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,12 +441,12 @@ class Remote:
 
     name: str
     provider: str
-    arches: tuple[str, ...]
+    arches: _Names
     attest: AttestSettings
     lease: LeaseLimits = field(default_factory=LeaseLimits)
     build: BuildSettings = field(default_factory=BuildSettings)
     toolkit: ToolkitSettings = field(default_factory=ToolkitSettings)
-    fallback: tuple[str, ...] = ()
+    fallback: _Names = ()
     budget: Budget | None = None
     local: LocalSettings | None = None
     cloud: CloudSettings | None = None

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from mock_cloud import places
 from mock_cloud.cli.doctor import print_findings
 from mock_cloud.config.paths import describe_default_results
+from mock_cloud.config.remote_tables import PROVIDERS
 from mock_cloud.config.remote_text import Value, find_key, parse_word, plain_keys, value_word
-from mock_cloud.config.remotes import PROVIDERS
 from mock_cloud.errors import EXIT_CONFIG, CommandLineError
 from mock_cloud.model import HostKey
 from mock_cloud.session.console import Console

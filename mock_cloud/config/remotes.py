@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
 from mock_cloud import places
-from mock_cloud.config.remote_tables import CLOUD_TABLES, TABLES, without_files
+from mock_cloud.config.remote_tables import CLOUDS, PROVIDERS, TABLES, TABLES_OF, without_files
 from mock_cloud.config.toml_tables import Document, read_document
 from mock_cloud.errors import ConfigError
 from mock_cloud.invocation.names import find_name_problem
@@ -21,37 +21,17 @@ from mock_cloud.settings import (
     AttestSettings,
     Budget,
     BuildSettings,
-    CloudSettings,
-    Ec2Settings,
     HostSettings,
     LeaseLimits,
-    LibcloudSettings,
     LocalSettings,
     NodeSettings,
-    OpenStackSettings,
-    RackspaceSettings,
     Remote,
     ToolkitSettings,
 )
 from mock_cloud.wire.terminal_text import printable
 
-_CLOUDS: Final[Mapping[str, Callable[..., CloudSettings]]] = {
-    "ec2": Ec2Settings,
-    "openstack": OpenStackSettings,
-    "rackspace": RackspaceSettings,
-    "libcloud": LibcloudSettings,
-}
-_TABLES_OF: Final = {
-    "local": ("local",),
-    "ssh": ("host",),
-    **{name: (name, "node") for name in CLOUD_TABLES},
-}
-
 _SECRET_ARGUMENT: Final = re.compile(r"key|secret|pass|token|credential", re.IGNORECASE)
 """Arguments of drivers that are secrets; with some drivers ``key`` is all there is."""
-
-PROVIDERS: Final = tuple(_TABLES_OF)
-"""Providers there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +120,7 @@ def read_remote(name: str, path: Path, *, to_end: bool = False) -> Remote:
         fallback=document.tables["remote"].get("fallback", ()),
         budget=None if budget is None else Budget(**budget),
         local=LocalSettings(**document.tables["local"]) if provider == "local" else None,
-        cloud=_CLOUDS[provider](**document.tables[provider]) if provider in _CLOUDS else None,
+        cloud=CLOUDS[provider](**document.tables[provider]) if provider in CLOUDS else None,
         nodes=nodes,
         hosts=hosts,
         source=path,
@@ -172,14 +152,14 @@ def _provider(document: Document) -> str:
         near = difflib.get_close_matches(provider, PROVIDERS, n=1)
         end = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(PROVIDERS)}"
         document.refuse(f"unknown provider {provider!r}; {end}", "remote", "provider")
-    wanted = _TABLES_OF[provider]
+    wanted = TABLES_OF[provider]
     for table in wanted:
         if table not in document.tables:
             shown = f"{table}.NAME" if table in ("node", "host") else table
             document.refuse(
                 f"provider {provider!r} needs the table [{shown}]", "remote", "provider"
             )
-    for table in {name for names in _TABLES_OF.values() for name in names} - set(wanted):
+    for table in {name for names in TABLES_OF.values() for name in names} - set(wanted):
         if table in document.tables:
             document.refuse(f"the table [{table}] is not for provider {provider!r}", table)
     return provider

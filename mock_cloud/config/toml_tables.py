@@ -33,13 +33,15 @@ _KEY: Final = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*(?:\.
 class Key:
     """One key of a table: the keyword argument it fills, how it is parsed, if it must be.
 
-    `text` says what it is, in one line: for help, questions and errors.
+    `text` says what it is, in one line: for help, questions and errors. `proposal` is
+    what setup proposes where it asks for it though it need not be known.
     """
 
     argument: str
     check: Check
     text: str
     required: bool = False
+    proposal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,16 @@ def scalars(raw: Any, base: Path) -> dict[str, Scalar]:
     return dict(raw)
 
 
+def ex_arguments(raw: Any, _: Path) -> dict[str, object]:
+    """A table of ``ex_`` arguments, as libcloud calls what only one of its drivers has."""
+    if not isinstance(raw, dict):
+        raise Refused(f"a table of ex_ arguments is wanted, not {raw!r}")
+    for name in raw:
+        if not name.startswith("ex_"):
+            raise Refused(f"{name!r} does not begin with ex_")
+    return dict(raw)
+
+
 def choice(kind: type[_E]) -> Check:
     """One of the values of an enum."""
 

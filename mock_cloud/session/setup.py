@@ -6,14 +6,16 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.config.remote_tables import PROVIDERS, TABLES, TABLES_OF
 from mock_cloud.config.remote_text import Answers, Value, find_key, parse_word, write_toml
-from mock_cloud.config.remotes import PROVIDERS, read_remote
+from mock_cloud.config.remotes import read_remote
+from mock_cloud.config.toml_tables import Each
 from mock_cloud.errors import CommandLineError, ConfigError, InputError
 from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.session.console import Console
@@ -43,40 +45,19 @@ class Question:
         return f"--{name.replace('_', '-')}"
 
 
-_NODE: Final = (Question("node.ARCH", "images"), Question("node.ARCH", "sizes"))
-_QUESTIONS: Final[Mapping[str, tuple[Question, ...]]] = {
-    "local": (Question("local", "image"),),
-    "ssh": (
-        Question("host.HOST", "address"),
-        Question("host.HOST", "owner"),
-        Question("host.HOST", "host_key"),
-    ),
-    "ec2": (
-        Question("ec2", "region"),
-        Question("ec2", "zones", ""),
-        Question("ec2", "subnets", ""),
-        Question("ec2", "security_groups", ""),
-        Question("ec2", "market", "on-demand"),
-        *_NODE,
-    ),
-    "openstack": (
-        Question("openstack", "cloud", ""),
-        Question("openstack", "networks", ""),
-        Question("openstack", "security_groups", ""),
-        Question("openstack", "floating_ip_pool", ""),
-        *_NODE,
-    ),
-    "rackspace": (Question("rackspace", "region"), *_NODE),
-    "libcloud": (Question("libcloud", "driver"), *_NODE),
-}
-_LAST: Final = (
-    Question("attest", "manifest", ""),
-    Question("attest", "manifest_keys"),
-    Question("attest", "package_keys"),
-    Question("budget", "per_day", ""),
-)
 _INSTEAD: Final = {"host_key": "host_ca"}
-"""Keys that need not be known where another one is."""
+"""Keys that need not be known where another one is; one of the two must be."""
+
+
+def questions(provider: str) -> Iterator[Question]:
+    """What setup asks for a remote of `provider`, in the order of the file: see `settings`."""
+    for table in (*TABLES_OF[provider], "attest", "budget"):
+        place = {"node": "node.ARCH", "host": "host.HOST"}.get(table, table)
+        keys = TABLES[table]
+        for name, key in (keys.keys if isinstance(keys, Each) else keys).items():
+            must = (key.required and table != "budget") or name in _INSTEAD
+            if must or key.required or key.proposal is not None:
+                yield Question(place, name, None if must else key.proposal or "")
 
 
 def complete(
@@ -94,14 +75,14 @@ def complete(
     earlier = earlier or {}
     provider = _provider(answers, ask, earlier)
     _place_arches(answers, provider, arches, host)
-    questions = [
+    asked = [
         (question, table)
-        for question in (*_QUESTIONS[provider], *_LAST)
+        for question in questions(provider)
         for table in _tables(question, arches, host)
         if (table, question.key) not in answers
         and (table, _INSTEAD.get(question.key, "")) not in answers
     ]
-    missing = [question.flag for question, _table in questions if question.default is None]
+    missing = [question.flag for question, _table in asked if question.default is None]
     if missing and ask is None:
         raise CommandLineError(
             f"missing: {' '.join(dict.fromkeys(missing))}",
@@ -109,7 +90,7 @@ def complete(
         )
     if not missing or ask is None:
         return answers
-    for question, table in questions:
+    for question, table in asked:
         value = _answer(question, table, ask, earlier.get((table, question.key)))
         if value != "":
             answers[table, question.key] = value
@@ -167,7 +148,7 @@ def _provider(answers: dict[tuple[str, str], Value], ask: Ask | None, earlier: A
         before = str(earlier.get(("remote", "provider"), "ec2"))
         answers["remote", "provider"] = ask(f"provider ({', '.join(PROVIDERS)})", before)
     provider = str(answers["remote", "provider"])
-    if provider not in _QUESTIONS:
+    if provider not in PROVIDERS:
         raise CommandLineError(
             f"unknown provider {printable(provider)!r}", hint=f"one of {', '.join(PROVIDERS)}"
         )
