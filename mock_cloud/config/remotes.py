@@ -75,8 +75,9 @@ def load_remote(
 
     `to_end`: only nodes are to be ended, for which no manifest, key or tree need be there.
     """
-    if find_name_problem(name) is not None:
-        raise ConfigError(f"{printable(name)!r} is no name of a remote")
+    problem = find_name_problem(name)
+    if problem is not None:
+        raise ConfigError(f"invalid remote name {printable(name)!r}: {problem}")
     directories = remote_directories(configdir, home)
     for place in directories:
         path = place / f"{name}.toml"

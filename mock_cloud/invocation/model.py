@@ -116,6 +116,13 @@ class CommandLine:
     """`MOCK_REMOTE` of the environment, if set and not empty."""
 
     @property
+    def named_remote(self) -> str | None:
+        """What `--remote`, else `MOCK_REMOTE`, names; None if neither does, or `--no-remote`."""
+        return (
+            None if self.no_remote else self.environ_remote if self.remote is None else self.remote
+        )
+
+    @property
     def config_name(self) -> str:
         """The configuration: --hermetic-build has one of its own, and takes no --root."""
         return HERMETIC_CONFIG if self.hermetic_build else self.chroot

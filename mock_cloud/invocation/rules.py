@@ -8,6 +8,7 @@ from typing import Final
 
 from mock_cloud.errors import CommandLineError, UsageError
 from mock_cloud.invocation.model import CommandLine
+from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.wire.terminal_text import printable
 
 _KEY_VALUE: Final = re.compile(r"[^=]+=")
@@ -37,14 +38,14 @@ def check_rules(line: CommandLine) -> None:
 def _check_remote(line: CommandLine) -> None:
     if line.remote is not None and line.no_remote:
         raise CommandLineError("--remote and --no-remote exclude each other")
-    for name, source in ((line.remote, "--remote"), (line.environ_remote, "MOCK_REMOTE")):
-        if name is None or (source == "MOCK_REMOTE" and (line.remote or line.no_remote)):
-            continue
-        if not name or "/" in name or name.startswith((".", "-")) or printable(name) != name:
-            raise CommandLineError(
-                f"{source}: {printable(name)!r} is no name of a remote",
-                hint="a remote's name is the name of its file without .toml",
-            )
+    name = line.named_remote
+    problem = None if name is None else find_name_problem(name)
+    if name is not None and problem is not None:
+        source = "MOCK_REMOTE" if line.remote is None else "--remote"
+        raise CommandLineError(
+            f"{source}: invalid remote name {printable(name)!r}: {problem}",
+            hint="a remote's name is the name of its file without .toml",
+        )
 
 
 def _check_options(line: CommandLine) -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from mock_cloud import __version__
-from mock_cloud.config.choice import choose_remote
 from mock_cloud.config.chroots import find_config_file, load_config_opts, user_home
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.overrides import apply_command_line
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.config.show import debug_config, list_chroots, root_path
+from mock_cloud.config.values import read_option
 from mock_cloud.errors import CommandLineError, ConfigError, MockCloudError
 from mock_cloud.invocation.model import MOCK_VERSION, CommandLine
 from mock_cloud.invocation.parser import parse_command_line
@@ -164,7 +164,7 @@ def _with_mock(
 
     Raises `on_remote`, if given, where a remote is chosen.
     """
-    asked = bool(line.remote or line.environ_remote)
+    asked = line.named_remote is not None
     if line.no_remote:
         real.become_local(plugin_on=True)
     if not asked and real.plugged and _is_sudo():
@@ -205,6 +205,23 @@ def _configured(line: CommandLine, *plugins: str) -> tuple[ConfigOpts, str | Non
     found = load_config_opts(line.config_name, _configdir(line), plugins=plugins)
     apply_command_line(found, line)
     return found, choose_remote(line, found)
+
+
+def choose_remote(line: CommandLine, opts: ConfigOpts) -> str | None:
+    """The name of the remote to use, or None to run on this machine. ConfigError.
+
+    `--no-remote` wins; then `--remote`, `MOCK_REMOTE`, `config_opts['remote']`, for which
+    `load_config_opts` has already decided between chroot, user and site configuration. None
+    or False there means this machine.
+    """
+    if line.no_remote or line.named_remote is not None:
+        return line.named_remote
+    value = read_option(opts, "remote")
+    if value is None or value is False or value == "":
+        return None
+    if not isinstance(value, str):
+        raise ConfigError(f"config_opts['remote'] is {value!r}, not a remote's name")
+    return value
 
 
 def _show(line: CommandLine, opts: ConfigOpts) -> int:

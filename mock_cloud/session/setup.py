@@ -133,8 +133,9 @@ def _read_draft(path: Path) -> Answers:
 
 def check_target(name: str, directory: Path, *, force: bool) -> Path:
     """The file that is to be written. CommandLineError for the name, InputError if it is there."""
-    if find_name_problem(name) is not None:
-        raise CommandLineError(f"{printable(name)!r} is no name for a remote")
+    problem = find_name_problem(name)
+    if problem is not None:
+        raise CommandLineError(f"invalid remote name {printable(name)!r}: {problem}")
     path = directory / f"{name}.toml"
     if path.exists() and not force:
         raise InputError(f"{path} is there already", hint="--force replaces it")

@@ -100,7 +100,7 @@ def test_nothing_is_left_of_what_is_no_remote(keys: Given, tmp_path: Path) -> No
     place = tmp_path / "remotes.d"
     with pytest.raises(ConfigError, match=r"not written: .*cloud\.toml:.*\[node\.NAME\]"):
         write_remote("cloud", given, place, force=False)
-    with pytest.raises(CommandLineError, match="no name"):
+    with pytest.raises(CommandLineError, match="invalid remote name"):
         write_remote("../cloud", given, place, force=False)
     assert list(place.iterdir()) == []
 
