@@ -16,12 +16,12 @@ from mock_cloud.attest.evidence import Evidence
 from mock_cloud.errors import Reason
 
 _FIRST: Final = {
-    "cgroup": "4026531835",
-    "ipc": "4026531839",
-    "pid": "4026531836",
-    "time": "4026531834",
-    "user": "4026531837",
-    "uts": "4026531838",
+    "cgroup": 4026531835,
+    "ipc": 4026531839,
+    "pid": 4026531836,
+    "time": 4026531834,
+    "user": 4026531837,
+    "uts": 4026531838,
 }
 _KTHREADD: Final = 2
 
@@ -34,6 +34,8 @@ def check_machine(evidence: Evidence) -> Iterator[Reason]:
     for name, first in _FIRST.items():
         found = evidence.init_namespaces.get(name, first)
         if found != first:
-            yield Reason("node.container", f"{name} namespace", f"the kernel's, {first}", found)
+            yield Reason(
+                "node.container", f"{name} namespace", f"the kernel's, {first}", str(found)
+            )
     if not any(one.pid == _KTHREADD and one.kernel for one in evidence.processes):
         yield Reason("node.container", "pid 2", "kthreadd, a thread of the kernel", "not there")

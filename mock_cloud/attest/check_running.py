@@ -86,14 +86,14 @@ class ProcessCheck:
             found = "no such process" if agent is None else _shown(agent)
             yield Reason("agent.identity", f"pid {evidence.self_pid}", "our toolkit", found)
 
-    def _process(self, process: Process, init: Mapping[str, str]) -> Iterator[Reason]:
+    def _process(self, process: Process, init: Mapping[str, int]) -> Iterator[Reason]:
         who = _shown(process)
         if process.deleted:
             yield Reason("process.deleted", who, "an executable on disk", "deleted")
         yield from self._executable(process, who)
         if process.tracer:
             yield Reason("process.traced", who, "no tracer", f"pid {process.tracer}")
-        for name, value in process.environ:
+        for name, value in sorted(process.environ.items()):
             yield Reason("process.environment", who, f"no {name}", value[:200])
         for path in process.patched:
             yield Reason("process.patched", who, f"text as in {path}", "differs")
@@ -123,7 +123,7 @@ class ProcessCheck:
             elif want.value != mapped.sha256:
                 yield Reason("process.map-digest", who, mapped.path, str(mapped.sha256))
 
-    def _allowed(self, process: Process, who: str, init: Mapping[str, str]) -> Iterator[Reason]:
+    def _allowed(self, process: Process, who: str, init: Mapping[str, int]) -> Iterator[Reason]:
         ours = find_role(process, self.toolkit) is not None
         # Ours is known by more than its name; a rule can only say what it may do besides.
         rule = self._rule(process, TOOLKIT_PROGRAM if ours else process.exe)

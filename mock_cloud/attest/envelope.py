@@ -8,10 +8,9 @@ offline. https://github.com/secure-systems-lab/dsse, https://in-toto.io/Statemen
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -21,11 +20,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from mock_cloud.attest import strict
+from mock_cloud.attest.files import Text
 from mock_cloud.attest.manifest import SIZE_MAX, json_bytes
 from mock_cloud.errors import AttestationRefused, ConfigError, Reason
 from mock_cloud.model import HostKey
-from mock_cloud.wire.decode import Malformed
+from mock_cloud.wire.decode import By, Malformed, at_most, decode, exactly, load_json
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
@@ -36,6 +35,46 @@ _SIGNATURES_MAX: Final = 16
 
 class NeedsPassphrase(ConfigError):
     """A private key is encrypted, and no passphrase was given."""
+
+
+def _base64(limit: int) -> By:
+    """How bytes are read that stand as at most `limit` characters of base64."""
+
+    def read(value: object) -> bytes:
+        if type(value) is not str or len(value) > limit:
+            raise Malformed("not base64 of a sensible length")
+        try:
+            return base64.b64decode(value, validate=True)
+        except ValueError as error:
+            raise Malformed("not base64") from error
+
+    return By(read)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """in-toto's statement, v1, as it was signed. Subject and predicate are the caller's to read.
+
+    https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md
+    """
+
+    type: Text = field(metadata={"json": "_type"})
+    subject: Any
+    predicate_type: Text = field(metadata={"json": "predicateType"})
+    predicate: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    keyid: Text
+    sig: Annotated[bytes, _base64(1024)]
+
+
+@dataclass(frozen=True, slots=True)
+class _EnvelopeJson:
+    payload: Annotated[bytes, _base64(2 * SIZE_MAX)]
+    type: Annotated[str, exactly(PAYLOAD_TYPE)] = field(metadata={"json": "payloadType"})
+    signatures: Annotated[tuple[_Signature, ...], at_most(_SIGNATURES_MAX)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +148,7 @@ def add_signature(envelope: bytes, signer: Signer) -> bytes:
     The payload is signed as it is: whoever calls this has looked at it.
     """
     try:
-        return _add(_envelope(strict.load(envelope, limit_bytes=2 * SIZE_MAX)), signer)
+        return _add(_envelope(load_json(envelope, limit_bytes=2 * SIZE_MAX)), signer)
     except Malformed as error:
         raise refusal("manifest.malformed", str(error)) from error
 
@@ -122,7 +161,7 @@ def open_statement(
     threshold: int = 1,
     revoked: Iterable[str] = (),
     what: str = "image manifest",
-) -> tuple[dict[str, Any], frozenset[str]]:
+) -> tuple[Statement, frozenset[str]]:
     """The statement in `envelope` and the fingerprints of the `public_keys` that signed it.
 
     1. There are keys to trust. 2. The envelope is one. 3. `threshold` different keys signed the
@@ -139,24 +178,23 @@ def open_statement(
         raise refusal("manifest.no-keys", f"no key is trusted to sign it: {what}")
     try:
         # 2
-        parsed = _envelope(strict.load(envelope, limit_bytes=2 * SIZE_MAX))
+        parsed = _envelope(load_json(envelope, limit_bytes=2 * SIZE_MAX))
         # 3
         signers = _check_signatures(parsed, keys, threshold, frozenset(revoked), what)
         # 4
-        payload = strict.load(parsed.payload, limit_bytes=SIZE_MAX)
-        names = ("_type", "subject", "predicateType", "predicate")
-        statement = strict.obj(payload, "statement", names)
-        if (statement["_type"], statement["predicateType"]) != (STATEMENT, predicate_type):
-            shown = strict.text(statement["predicateType"], "predicateType")[:200]
+        payload = load_json(parsed.payload, limit_bytes=SIZE_MAX)
+        statement = decode(Statement, payload, "statement")
+        if (statement.type, statement.predicate_type) != (STATEMENT, predicate_type):
+            shown = statement.predicate_type[:200]
             raise Malformed(f"the statement is not of type {predicate_type} but {shown!a}")
     except Malformed as error:
         raise refusal("manifest.malformed", str(error), what=what) from error
     return statement, signers
 
 
-def check_subject(statement: Mapping[str, Any], subject: Mapping[str, str]) -> None:
+def check_subject(statement: Statement, subject: Mapping[str, str]) -> None:
     """Malformed unless the statement is about `subject`, as `sign_statement` writes it."""
-    if statement["subject"] != _subject(subject):
+    if statement.subject != _subject(subject):
         raise Malformed("the statement's subject is not what it carries")
 
 
@@ -198,26 +236,11 @@ def _add(envelope: _Envelope, signer: Signer) -> bytes:
 
 
 def _envelope(value: object) -> _Envelope:
-    found = strict.obj(value, "envelope", ("payload", "payloadType", "signatures"))
-    if found["payloadType"] != PAYLOAD_TYPE:
-        raise Malformed(f"payloadType is not {PAYLOAD_TYPE}")
-    signatures: dict[str, bytes] = {}
-    for item in strict.items(found["signatures"], "signatures", limit=_SIGNATURES_MAX):
-        one = strict.obj(item, "signature", ("keyid", "sig"))
-        key_id = strict.text(one["keyid"], "keyid")
-        if key_id in signatures:
-            raise Malformed("two signatures of one key")
-        signatures[key_id] = _base64(one["sig"], 1024)
-    return _Envelope(_base64(found["payload"], 2 * SIZE_MAX), signatures)
-
-
-def _base64(value: object, limit: int) -> bytes:
-    if type(value) is not str or len(value) > limit:
-        raise Malformed("not base64 of a sensible length")
-    try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise Malformed("not base64") from error
+    found = decode(_EnvelopeJson, value, "envelope")
+    signatures = {one.keyid: one.sig for one in found.signatures}
+    if len(signatures) != len(found.signatures):
+        raise Malformed("two signatures of one key")
+    return _Envelope(found.payload, signatures)
 
 
 def _check_signatures(

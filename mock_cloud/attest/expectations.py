@@ -10,9 +10,10 @@ import posixpath
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Annotated, ClassVar, Final
 
-from mock_cloud.attest.files import is_normal
+from mock_cloud.attest.files import Text, is_normal
+from mock_cloud.wire.decode import within
 from mock_cloud.wire.layout import WORKSPACE
 
 
@@ -24,9 +25,10 @@ class MountRule:
     another directory than its file system's root (a bind) passes only if `may_bind`.
     """
 
-    point: str
-    types: tuple[str, ...]
-    required: tuple[str, ...] = ()
+    is_row: ClassVar = True
+    point: Text
+    types: tuple[Text, ...]
+    required: tuple[Text, ...] = ()
     may_bind: bool = False
 
     def __post_init__(self) -> None:
@@ -129,9 +131,10 @@ class ProgramRule:
     `own_namespaces` lets it live in other namespaces than init (a sandboxed service).
     """
 
-    exe: str
+    is_row: ClassVar = True
+    exe: Text
     invocation: Invocation
-    argv: tuple[str, ...] = ()
+    argv: tuple[Text, ...] = ()
     may_generate_code: bool = False
     own_namespaces: bool = False
 
@@ -154,6 +157,7 @@ class ProgramRule:
 class SocketRule:
     """A socket that may listen: protocol as evidence names it, port (0: any), who holds it."""
 
-    protocol: str
-    port: int
-    exe: str
+    is_row: ClassVar = True
+    protocol: Text
+    port: Annotated[int, within(0, 65535)]
+    exe: Text

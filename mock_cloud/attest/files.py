@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
-from mock_cloud.attest.strict import canonical
-from mock_cloud.wire.decode import Malformed
+from mock_cloud.wire.decode import By, Malformed
+
+_TEXT_MAX: Final = 1 << 16
+"""Characters in one text: above PATH_MAX and the longest kernel command line."""
 
 PATH_MAX = 4096
 """Linux's own (include/uapi/linux/limits.h)."""
@@ -68,7 +70,38 @@ def check_paths(paths: list[str]) -> None:
     if not blob.isascii():
         for path in paths:
             if not path.isascii():
-                canonical(path, "files")
+                canonical(path)
+
+
+def canonical(text: str) -> None:
+    """Refuse a text that surrogateescape would not have made: two texts for the same bytes."""
+    try:
+        again = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeError as error:
+        raise Malformed("not text decoded with surrogateescape") from error
+    if again != text:
+        raise Malformed("not the one way to write these bytes")
+
+
+def read_text(value: object) -> str:
+    """A text without NUL, with no surrogates but those of undecodable bytes. Malformed."""
+    if type(value) is not str or len(value) > _TEXT_MAX or "\0" in value:
+        raise Malformed(f"not a text of at most {_TEXT_MAX} characters without NUL")
+    if not value.isascii():
+        canonical(value)
+    return value
+
+
+def read_path(value: object) -> str:
+    """Such a text that is an absolute, normalised path. Malformed."""
+    path = read_text(value)
+    if not is_normal(path):
+        raise Malformed(f"not an absolute, normalised path: {path[:200]!a}")
+    return path
+
+
+Text = Annotated[str, By(read_text)]
+PathText = Annotated[str, By(read_path)]
 
 
 def is_normal(path: str) -> bool:
@@ -78,10 +111,10 @@ def is_normal(path: str) -> bool:
     return "\0" not in path and not _BAD_PATHS.search(f"\0{path}\0")
 
 
-def parse_files(rows: list[Any]) -> tuple[FileFact, ...]:
+def parse_files(rows: object) -> tuple[FileFact, ...]:
     """Rows of eight values as the protocol has them. Malformed on anything else."""
-    if len(rows) > _FILES_MAX:
-        raise Malformed(f"files: more than {_FILES_MAX}")
+    if not isinstance(rows, list) or len(rows) > _FILES_MAX:
+        raise Malformed(f"files: not a list of at most {_FILES_MAX}")
     facts: list[FileFact] = []
     digests: list[str] = []
     make = FileFact._make
@@ -120,7 +153,7 @@ def _value_fits(kind: object, value: object) -> bool:
         if not 0 < len(value) <= PATH_MAX or "\0" in value:
             return False
         if not value.isascii():
-            canonical(value, "files")
+            canonical(value)
         return True
     return kind in ("c", "b") and bool(_DEVICE.fullmatch(value))
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mock_cloud.attest import strict
+from mock_cloud.attest.files import Text
 from mock_cloud.errors import Reason
 
 _DEFAULTS: Final = {
@@ -39,17 +39,8 @@ class HelperFacts:
     /proc/PID/cgroup has them; None if they could not be looked at. `programs` are other settings.
     """
 
-    release_agents: tuple[tuple[str, str | None], ...] | None
-    programs: tuple[tuple[str, str], ...]
-
-
-def parse_helpers(value: object, where: str) -> HelperFacts:
-    """The protocol's `helpers` object. Malformed on anything else."""
-    found = strict.obj(value, where, ("release_agents", "programs"))
-    return HelperFacts(
-        strict.optional(found["release_agents"], where, _release_agents),
-        strict.each(found["programs"], where, _program),
-    )
+    release_agents: tuple[tuple[Text, Text | None], ...] | None
+    programs: tuple[tuple[Text, Text], ...]
 
 
 def check_helpers(facts: HelperFacts | None, *, unsafe_container: bool) -> Iterator[Reason]:
@@ -67,17 +58,3 @@ def check_helpers(facts: HelperFacts | None, *, unsafe_container: bool) -> Itera
     for name, program in facts.programs if facts else ():
         if program != _DEFAULTS.get(name):
             yield Reason("kernel.helper", name, _DEFAULTS.get(name, "no such setting"), program)
-
-
-def _release_agents(value: object, where: str) -> tuple[tuple[str, str | None], ...]:
-    return strict.each(value, where, _release_agent)
-
-
-def _release_agent(value: object, where: str) -> tuple[str, str | None]:
-    hierarchy, agent = strict.row(value, where, 2)
-    return strict.text(hierarchy, where), strict.optional(agent, where, strict.text)
-
-
-def _program(value: object, where: str) -> tuple[str, str]:
-    name, program = strict.row(value, where, 2)
-    return strict.text(name, where), strict.text(program, where)

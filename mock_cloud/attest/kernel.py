@@ -9,15 +9,53 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
-from mock_cloud.attest import strict
+from mock_cloud.attest.files import read_text
 from mock_cloud.attest.taints import check_taints, describe_events
 from mock_cloud.errors import Reason
-from mock_cloud.wire.decode import INT_MAX
+from mock_cloud.wire.decode import INT_MAX, By, Malformed, decode
+
+_ITEMS_MAX = 1 << 16
+
+
+def _scalar(value: object) -> str | int | None:
+    if value is None:
+        return None
+    if isinstance(value, int):  # or true, or false
+        return decode(int, int(value))
+    return read_text(value).strip()
+
+
+def _texts(value: object) -> frozenset[str]:
+    return frozenset(_item(item) for item in _items(value))
+
+
+def _programs(value: object) -> frozenset[str]:
+    return frozenset(_item(item, dropped=1) for item in _items(value))
+
+
+def _items(value: object) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or len(value) > _ITEMS_MAX:
+        raise Malformed(f"not a list of at most {_ITEMS_MAX}")
+    return value
+
+
+def _item(value: object, dropped: int = 0) -> str:
+    if type(value) is str:
+        return read_text(value)
+    if not isinstance(value, list) or len(value) > 16:
+        raise Malformed("not a text, and not a list of at most 16")
+    words = [_scalar(word) for word in value]
+    return json.dumps(words[dropped if len(words) == 4 else 0 :], separators=(",", ":"))
+
 
 _Scalar = str | int | None
+_Word = Annotated[_Scalar, By(_scalar)]
+_Texts = Annotated[frozenset[str], By(_texts)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +66,24 @@ class KernelFacts:
     `bpf_programs` items are type, name and tag; their numbers say nothing and are dropped.
     """
 
-    cmdline: _Scalar
-    tainted: _Scalar
-    core_pattern: _Scalar
-    modprobe: _Scalar
-    poweroff_cmd: _Scalar
-    uevent_helper: _Scalar
-    kexec_loaded: _Scalar
-    lockdown: _Scalar
-    ptrace_scope: _Scalar
-    module_sig_enforce: _Scalar
-    livepatches: frozenset[str]
-    binfmt: frozenset[str]
-    bpf_programs: frozenset[str]
-    kprobes: frozenset[str]
-    modules: frozenset[str]
-    modules_sysfs: frozenset[str]
+    cmdline: _Word
+    tainted: _Word
+    core_pattern: _Word
+    modprobe: _Word
+    poweroff_cmd: _Word
+    uevent_helper: _Word
+    kexec_loaded: _Word
+    lockdown: _Word
+    ptrace_scope: _Word
+    module_sig_enforce: _Word
+    livepatches: _Texts
+    binfmt: _Texts
+    bpf_programs: Annotated[frozenset[str], By(_programs)]
+    kprobes: _Texts
+    modules: _Texts
+    modules_sysfs: _Texts
 
 
-_SETS = ("livepatches", "binfmt", "bpf_programs", "kprobes", "modules", "modules_sysfs")
-_SCALARS = tuple(one.name for one in fields(KernelFacts) if one.name not in _SETS)
 # What a kernel starts as root by itself, or what says how it was started: equal or refused.
 _EQUAL = {
     "cmdline": "kernel.cmdline",
@@ -64,12 +100,9 @@ _SUBSET = {
 }
 
 
-def parse_kernel(value: object, where: str = "kernel") -> KernelFacts:
+def parse_kernel(value: object) -> KernelFacts:
     """The protocol's `kernel` object. Malformed on anything else."""
-    found = strict.obj(value, where, (*_SCALARS, *_SETS))
-    scalars = {name: _scalar(found[name], f"{where}.{name}") for name in _SCALARS}
-    sets = {name: _texts(found[name], f"{where}.{name}") for name in _SETS}
-    return KernelFacts(**scalars, **sets)  # type: ignore[arg-type]  # names are its fields
+    return decode(KernelFacts, value, "kernel")
 
 
 def kernel_to_json(facts: KernelFacts) -> dict[str, Any]:
@@ -78,33 +111,6 @@ def kernel_to_json(facts: KernelFacts) -> dict[str, Any]:
         name: sorted(value) if isinstance(value, frozenset) else value
         for name, value in asdict(facts).items()
     }
-
-
-def _scalar(value: object, where: str) -> _Scalar:
-    if value is None or type(value) is bool:
-        return None if value is None else int(value)
-    if type(value) is int:
-        return strict.integer(value, where, least=-INT_MAX)
-    return strict.text(value, where).strip()
-
-
-def _texts(value: object, where: str) -> frozenset[str]:
-    if value is None:
-        return frozenset()
-    return frozenset(_item(item, where) for item in strict.items(value, where, limit=1 << 16))
-
-
-def _item(value: object, where: str) -> str:
-    if type(value) is str:
-        return strict.text(value, where)
-    words = [_scalar(word, where) for word in strict.row(value, where, len(_list(value, where)))]
-    if where.endswith("bpf_programs") and len(words) == 4:
-        words = words[1:]
-    return json.dumps(words, separators=(",", ":"))
-
-
-def _list(value: object, where: str) -> list[Any]:
-    return strict.items(value, where, limit=16)
 
 
 def check_kernel(found: KernelFacts, expected: KernelFacts, *, strictly: bool) -> Iterator[Reason]:

@@ -175,7 +175,7 @@ def _programs(evidence: Evidence, node: LiveNode) -> Iterator[ProgramRule]:
             yield _program_rule(process, evidence.init_namespaces)
 
 
-def _program_rule(process: Process, init: Mapping[str, str]) -> ProgramRule:
+def _program_rule(process: Process, init: Mapping[str, int]) -> ProgramRule:
     """Just this command line. AttestationRefused for what no rule can name."""
     try:
         if is_sshd_session(process.cmdline):

@@ -10,25 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
-from mock_cloud.attest import strict
 from mock_cloud.attest.accounts import Accounts
-from mock_cloud.attest.expectations import Invocation, MountRule, ProgramRule, SocketRule
-from mock_cloud.attest.files import FileFact, is_normal, parse_files, to_rows
+from mock_cloud.attest.expectations import MountRule, ProgramRule, SocketRule
+from mock_cloud.attest.files import FileFact, PathText, Text, parse_files, to_rows
 from mock_cloud.attest.kernel import KernelFacts, kernel_to_json, parse_kernel
-from mock_cloud.attest.volatile import VolatileKind, VolatileRule
-from mock_cloud.wire.decode import Malformed
+from mock_cloud.attest.volatile import VolatileRule
+from mock_cloud.wire.decode import By, Malformed, Natural, Sha256, decode, encode, exactly
 
 _SCHEMA: Final = "mock-cloud/image-manifest/1"
 SAME_AS_CONTROLLER: Final = "same-as-controller"
 """Kernel word: the node runs the controller's own kernel (provider `local`)."""
 SIZE_MAX: Final = 256 << 20
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,128 +62,63 @@ def json_bytes(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
+def _distinct(pairs: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:
+    if len(dict(pairs)) != len(pairs):
+        raise Malformed("a name stands twice")
+    return pairs
+
+
+def _read_kernel(value: object) -> KernelFacts | str:
+    return SAME_AS_CONTROLLER if value == SAME_AS_CONTROLLER else parse_kernel(value)
+
+
+_Numbers = Annotated[tuple[tuple[Text, Natural], ...], _distinct]
+
+
+@dataclass(frozen=True)
+class _Document:
+    """The manifest's JSON object: `ImageManifest`, and accounts as two lists."""
+
+    schema: Annotated[str, exactly(_SCHEMA)]
+    name: Text
+    arch: Text
+    created: Text
+    packages: tuple[tuple[Text, Sha256], ...]
+    entries: Annotated[tuple[FileFact, ...], By(parse_files)]
+    absent: tuple[PathText, ...]
+    volatile: tuple[VolatileRule, ...]
+    users: _Numbers
+    groups: _Numbers
+    mounts: tuple[MountRule, ...]
+    programs: tuple[ProgramRule, ...]
+    sockets: tuple[SocketRule, ...]
+    labels: Annotated[tuple[tuple[Text, Text], ...], _distinct]
+    kernel: Annotated[KernelFacts | str, By(_read_kernel)]
+
+
+_SAME: Final = tuple(one.name for one in fields(ImageManifest) if one.name != "accounts")
+
+
 def manifest_to_json(manifest: ImageManifest) -> dict[str, Any]:
     """The object that `parse_manifest` reads."""
     kernel = manifest.kernel
-    return {
+    found: dict[str, Any] = {name: encode(getattr(manifest, name)) for name in _SAME}
+    return found | {
         "schema": _SCHEMA,
-        "name": manifest.name,
-        "arch": manifest.arch,
-        "created": manifest.created,
-        "packages": sorted(list(pair) for pair in manifest.packages),
+        "packages": sorted(found["packages"]),
         "entries": to_rows(manifest.entries),
         "absent": sorted(manifest.absent),
-        "volatile": [[rule.path, rule.kind.value] for rule in manifest.volatile],
-        "users": [list(pair) for pair in manifest.accounts.users],
-        "groups": [list(pair) for pair in manifest.accounts.groups],
-        "mounts": [
-            [rule.point, list(rule.types), list(rule.required), rule.may_bind]
-            for rule in manifest.mounts
-        ],
-        "programs": [
-            [
-                rule.exe,
-                rule.invocation.value,
-                list(rule.argv),
-                rule.may_generate_code,
-                rule.own_namespaces,
-            ]
-            for rule in manifest.programs
-        ],
-        "sockets": [[rule.protocol, rule.port, rule.exe] for rule in manifest.sockets],
-        "labels": [list(pair) for pair in manifest.labels],
+        "users": encode(manifest.accounts.users),
+        "groups": encode(manifest.accounts.groups),
         "kernel": kernel if isinstance(kernel, str) else kernel_to_json(kernel),
     }
 
 
-_KEYS: Final = (
-    "schema", "name", "arch", "created", "packages", "entries", "absent", "volatile", "users",
-    "groups", "mounts", "programs", "sockets", "labels", "kernel",
-)  # fmt: skip
-
-
 def parse_manifest(value: object) -> ImageManifest:
     """A manifest from its JSON object. Malformed, also for a rule that is unfit."""
-    found = strict.obj(value, "manifest", _KEYS)
-    if found["schema"] != _SCHEMA:
-        raise Malformed(f"manifest: schema is not {_SCHEMA}")
+    found = decode(_Document, value, "manifest")
     try:
-        return ImageManifest(
-            name=strict.text(found["name"], "name"),
-            arch=strict.text(found["arch"], "arch"),
-            created=strict.text(found["created"], "created"),
-            packages=_pairs(found, "packages", strict.sha256_hex),
-            entries=parse_files(strict.items(found["entries"], "entries")),
-            absent=strict.each(found["absent"], "absent", _path),
-            volatile=strict.each(found["volatile"], "volatile", _volatile),
-            accounts=Accounts(
-                _pairs(found, "users", strict.integer), _pairs(found, "groups", strict.integer)
-            ),
-            mounts=strict.each(found["mounts"], "mounts", _mount),
-            programs=strict.each(found["programs"], "programs", _program),
-            sockets=strict.each(found["sockets"], "sockets", _socket),
-            labels=_pairs(found, "labels", strict.text),
-            kernel=_kernel(found["kernel"]),
-        )
-    except Malformed:
-        raise
+        accounts = Accounts(found.users, found.groups)
     except ValueError as error:
         raise Malformed(f"manifest: {error}") from error
-
-
-def _pairs(
-    found: dict[str, Any], key: str, read: Callable[[object, str], T]
-) -> tuple[tuple[str, T], ...]:
-    pairs = []
-    for item in strict.items(found[key], key):
-        name, value = strict.row(item, key, 2)
-        pairs.append((strict.text(name, key), read(value, key)))
-    if len(dict(pairs)) != len(pairs) and key != "packages":
-        raise Malformed(f"{key}: a name stands twice")
-    return tuple(pairs)
-
-
-def _path(value: object, where: str) -> str:
-    path = strict.text(value, where)
-    if not is_normal(path):
-        raise Malformed(f"{where}: not a normalised path: {path[:200]!a}")
-    return path
-
-
-def _volatile(value: object, where: str) -> VolatileRule:
-    path, kind = strict.row(value, where, 2)
-    return VolatileRule(strict.text(path, where), VolatileKind(strict.text(kind, where)))
-
-
-def _mount(value: object, where: str) -> MountRule:
-    point, types, required, may_bind = strict.row(value, where, 4)
-    return MountRule(
-        strict.text(point, where),
-        strict.each(types, where, strict.text),
-        strict.each(required, where, strict.text),
-        strict.boolean(may_bind, where),
-    )
-
-
-def _program(value: object, where: str) -> ProgramRule:
-    exe, invocation, argv, code, namespaces = strict.row(value, where, 5)
-    return ProgramRule(
-        strict.text(exe, where),
-        Invocation(strict.text(invocation, where)),
-        strict.each(argv, where, strict.text),
-        strict.boolean(code, where),
-        strict.boolean(namespaces, where),
-    )
-
-
-def _socket(value: object, where: str) -> SocketRule:
-    protocol, port, exe = strict.row(value, where, 3)
-    return SocketRule(
-        strict.text(protocol, where),
-        strict.integer(port, where, most=65535),
-        strict.text(exe, where),
-    )
-
-
-def _kernel(value: object) -> KernelFacts | str:
-    return SAME_AS_CONTROLLER if value == SAME_AS_CONTROLLER else parse_kernel(value)
+    return ImageManifest(**{name: getattr(found, name) for name in _SAME}, accounts=accounts)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from mock_cloud.attest.envelope import (
     Signer,
@@ -20,19 +20,18 @@ from mock_cloud.attest.envelope import (
     refusal,
     sign_statement,
 )
+from mock_cloud.attest.files import Text
 from mock_cloud.attest.manifest import ImageManifest, manifest_to_json, parse_manifest
 from mock_cloud.attest.revocation import Revocation
-from mock_cloud.attest.strict import integer, obj, text
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import DAY_S, TIME_MAX, HostKey, utc_text
-from mock_cloud.wire.decode import Malformed
+from mock_cloud.wire.decode import Malformed, Natural, decode, encode, within
 
 _PREDICATE: Final = "urn:mock-cloud:predicate:image-manifest:v2"
 DEFAULT_LIFETIME_S: Final = 90 * DAY_S
 CLOCK_TOLERANCE_S: Final = DAY_S
 """So much may the clocks of signer and controller differ; a wrong time zone is less."""
 _WARN_BEFORE_S: Final = 14 * DAY_S
-_KEYS: Final = ("manifest", "image", "serial", "issued", "expires")
 _RENEW: Final = (
     "get a newer one from its signer, who can make it anew (image bake, known-good make) or vouch"
     " once more for the same contents (mock-cloud known-good sign --renew)"
@@ -59,6 +58,20 @@ class Validity:
         return self.expires_unix - min(_WARN_BEFORE_S, life_s // 4)
 
 
+_Time = Annotated[int, within(0, TIME_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Predicate:
+    """What is signed."""
+
+    manifest: Any
+    image: Text
+    serial: Natural
+    issued: _Time
+    expires: _Time
+
+
 @dataclass(frozen=True, slots=True)
 class SignedManifest:
     """A manifest whose signatures were checked. `signers` are fingerprints of trusted keys."""
@@ -80,13 +93,9 @@ class Acceptance:
 
 def sign_manifest(manifest: ImageManifest, validity: Validity, signer: Signer) -> bytes:
     """The envelope with one signature."""
-    predicate = {
-        "manifest": manifest_to_json(manifest),
-        "image": validity.image,
-        "serial": validity.serial,
-        "issued": validity.issued_unix,
-        "expires": validity.expires_unix,
-    }
+    one = validity
+    what = manifest_to_json(manifest)
+    predicate = encode(_Predicate(what, one.image, one.serial, one.issued_unix, one.expires_unix))
     return sign_statement(_PREDICATE, {manifest.name: manifest.sha256}, predicate, signer)
 
 
@@ -105,12 +114,8 @@ def verify_manifest(
         envelope, public_keys, _PREDICATE, threshold=threshold, revoked=revoked
     )
     try:
-        found = obj(
-            statement["predicate"],
-            "predicate",
-            _KEYS,
-        )
-        manifest = parse_manifest(found["manifest"])
+        found = decode(_Predicate, statement.predicate, "predicate")
+        manifest = parse_manifest(found.manifest)
         check_subject(statement, {manifest.name: manifest.sha256})
         return SignedManifest(manifest, _validity(found), signers)
     except Malformed as error:
@@ -157,14 +162,7 @@ def accept_manifest(envelope: bytes, wanted: Acceptance, now_unix: float) -> Sig
     return signed
 
 
-def _validity(found: dict[str, Any]) -> Validity:
-    image = text(found["image"], "image")
-    validity = Validity(
-        image,
-        integer(found["serial"], "serial"),
-        integer(found["issued"], "issued", most=TIME_MAX),
-        integer(found["expires"], "expires", most=TIME_MAX),
-    )
-    if not image or validity.expires_unix <= validity.issued_unix:
+def _validity(found: _Predicate) -> Validity:
+    if not found.image or found.expires <= found.issued:
         raise Malformed("a manifest names its image, and expires after it was signed")
-    return validity
+    return Validity(found.image, found.serial, found.issued, found.expires)

@@ -13,11 +13,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import ClassVar, Final
 
 from mock_cloud.attest import cloudinit, content
 from mock_cloud.attest.cloudinit import Shape
-from mock_cloud.attest.files import FileFact, is_normal
+from mock_cloud.attest.files import FileFact, Text, is_normal
 from mock_cloud.wire.layout import WORKSPACE
 from mock_cloud.wire.text_places import GRUBENV, MACHINE_ID, NETWORK_PLACES, RESOLVER_FILES
 
@@ -62,7 +62,8 @@ class VolatileKind(Enum):
 class VolatileRule:
     """`path` exactly, for TREE and DEVICES also everything below it. ValueError if unfit."""
 
-    path: str
+    is_row: ClassVar = True
+    path: Text
     kind: VolatileKind
 
     def __post_init__(self) -> None:

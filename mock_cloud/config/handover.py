@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeGuard
+from typing import Annotated, Any, Final
 
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.errors import ConfigError
-from mock_cloud.wire.json_strict import load_json
+from mock_cloud.wire.decode import Limits, Malformed, decode, load_json, matching
 
 VERSION: Final = 2
 MAX_BYTES: Final = 16 << 20
+
+
+_Absolute = Annotated[str, matching(r"(?s)/.*", "an absolute path")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,36 +38,33 @@ class Handover:
     python: Path
 
 
+@dataclass(frozen=True, slots=True)
+class _Handed:
+    """The JSON object that the plugin writes. `mock`: script and interpreter."""
+
+    version: int
+    remote: str
+    mode: str
+    argv: tuple[str, ...]
+    mock: tuple[_Absolute, _Absolute]
+    config_opts: dict[str, Any]
+
+
 def parse_handover(data: bytes) -> Handover:
     """ConfigError for anything but what this version's plugin writes."""
     try:
         found = load_json(data)
-    except ValueError as error:
-        raise ConfigError(f"mock's plugin handed over no JSON: {error}") from error
-    if not isinstance(found, dict) or found.get("version") != VERSION:
-        raise ConfigError(
-            "mock's plugin is of another version of mock-cloud than the session",
-            hint="install mock-plugins/remote.py of the same version",
-        )
-    remote, mode = found.get("remote"), found.get("mode")
-    argv, options = found.get("argv"), found.get("config_opts")
-    program = found.get("mock")
-    if (
-        not isinstance(remote, str)
-        or not isinstance(mode, str)
-        or not _are_texts(argv)
-        or not _are_texts(program)
-        or len(program) != 2
-        or not all(path.startswith("/") for path in program)
-        or not isinstance(options, dict)
-    ):
-        raise ConfigError("what mock's plugin handed over is incomplete")
-    script, python = map(Path, program)
-    return Handover(remote, mode, tuple(argv), _restore(options), script, python)
-
-
-def _are_texts(value: Any) -> TypeGuard[list[str]]:
-    return isinstance(value, list) and all(isinstance(word, str) for word in value)
+        if not isinstance(found, dict) or found.get("version") != VERSION:
+            raise ConfigError(
+                "mock's plugin is of another version of mock-cloud than the session",
+                hint="install mock-plugins/remote.py of the same version",
+            )
+        handed = decode(_Handed, found, limits=Limits(text=MAX_BYTES))
+    except Malformed as error:
+        raise ConfigError(f"what mock's plugin handed over is malformed: {error}") from error
+    script, python = map(Path, handed.mock)
+    opts = _restore(handed.config_opts)
+    return Handover(handed.remote, handed.mode, handed.argv, opts, script, python)
 
 
 def _restore(options: Mapping[str, Any]) -> ConfigOpts:

@@ -17,7 +17,7 @@ from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.errors import CommandLineError, ConfigError
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.invocation.names import expand_home
-from mock_cloud.wire.json_strict import load_json
+from mock_cloud.wire.decode import load_json
 from mock_cloud.wire.terminal_text import printable
 
 _WORDS: Final = {

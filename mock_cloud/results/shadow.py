@@ -18,8 +18,8 @@ from typing import Any, Final
 from mock_cloud.errors import ResultDirError
 from mock_cloud.results.disk import translate
 from mock_cloud.results.livelog import LiveLog
+from mock_cloud.wire.decode import load_json
 from mock_cloud.wire.files import replace_file
-from mock_cloud.wire.json_strict import load_json
 from mock_cloud.wire.shadow_tree import (
     BUILD_USER,
     RPMDB_PLACES,

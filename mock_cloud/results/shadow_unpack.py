@@ -16,7 +16,7 @@ from typing import Any, Final
 from mock_cloud.results.archive import open_archive, open_directory, space_watch
 from mock_cloud.results.disk import translate
 from mock_cloud.wire import tree_unpack
-from mock_cloud.wire.json_strict import JsonError, load_json
+from mock_cloud.wire.decode import Malformed, load_json
 from mock_cloud.wire.shadow_tree import FACTS_NAME, RPMDB_PLACES, Facts
 from mock_cloud.wire.tree_archive import (
     DEPTH_MAX,
@@ -90,7 +90,7 @@ def _read_facts(reader: Reader, members: Iterator[Member]) -> Facts:
             raise TreeError(f"{FACTS_NAME} is too large")
     try:
         raw: Any = load_json(bytes(text))
-    except JsonError as error:
+    except Malformed as error:
         raise TreeError(f"{FACTS_NAME} is no JSON") from error
     if not isinstance(raw, dict) or raw.keys() != {"rpmdb", "removed"}:
         raise TreeError(f"{FACTS_NAME} has unknown or missing keys")

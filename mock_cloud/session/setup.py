@@ -21,7 +21,7 @@ from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.session.console import Console
 from mock_cloud.settings import Remote
 from mock_cloud.toolkit.machines import own_arch
-from mock_cloud.wire.json_strict import load_json
+from mock_cloud.wire.decode import load_json
 from mock_cloud.wire.terminal_text import printable
 
 Ask = Callable[[str, str], str]

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Toolkit, ToolkitFile
 from mock_cloud.toolkit import origin
+from mock_cloud.wire.decode import load_json
 from mock_cloud.wire.files import digest_of, replace_file
-from mock_cloud.wire.json_strict import load_json
 
 if TYPE_CHECKING:
     from mock_cloud.toolkit.contents import Contents

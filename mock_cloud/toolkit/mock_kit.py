@@ -19,8 +19,8 @@ from mock_cloud import process
 from mock_cloud.errors import ConfigError
 from mock_cloud.process import CommandFailed
 from mock_cloud.toolkit import archive, origin
+from mock_cloud.wire.decode import load_json
 from mock_cloud.wire.files import replace_file
-from mock_cloud.wire.json_strict import load_json
 
 _FORMAT: Final = "mock-cloud/mock-kit/3"
 _PROBE: Final = Path(__file__).with_name("mock_probe.py")

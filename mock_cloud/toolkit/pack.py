@@ -26,8 +26,8 @@ from mock_cloud.toolkit import archive
 from mock_cloud.toolkit.machines import Machine, find_machine, own_arch
 from mock_cloud.toolkit.origin import PACKAGE, base_python
 from mock_cloud.toolkit.packages import PackageSet, SignedPackage, check_dates
+from mock_cloud.wire.decode import load_json
 from mock_cloud.wire.files import replace_file
-from mock_cloud.wire.json_strict import load_json
 
 # Most builds find their toolkit: what packs is loaded where one is packed.
 if TYPE_CHECKING:

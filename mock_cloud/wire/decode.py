@@ -3,8 +3,9 @@
 
 The types of the fields say what may stand there. A dataclass is an object with exactly a key a
 field; a class with a method `parse` is a text that it parses; an enum is one of its values; None
-stands only where a type allows it. `Annotated` adds rules:
-functions that give a value back or raise ValueError.
+stands only where a type allows it. A dataclass with `is_row` is a list of its fields in order.
+`Annotated` adds rules: functions that give a value back or raise ValueError; `By` is one that
+reads the value in place of its type's own reader.
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import re
 import types
 import typing
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Annotated, Any, Final, TypeVar
-
-from mock_cloud.wire.json_strict import load_json
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 T = TypeVar("T")
 Read = Callable[[Any], Any]
@@ -38,6 +38,46 @@ class Malformed(ValueError):
         return f"{self.where.lstrip('.')}: {self.args[0]}" if self.where else str(self.args[0])
 
 
+def load_json(data: bytes | str, *, limit_bytes: int | None = None) -> Any:
+    """The value in `data`, UTF-8. Malformed for anything but one whole JSON text with one meaning.
+
+    `json.loads` takes more than JSON, and raises more than ValueError. Refused too: a key that
+    stands twice in an object, NaN, Infinity and numbers as large (1e999), integers beyond Python's
+    own limit of digits, what is nested too deep. A text may hold lone surrogates.
+    """
+    if limit_bytes is not None and len(data) > limit_bytes:
+        raise Malformed(f"{len(data)} bytes, more than {limit_bytes}")
+    try:
+        return json.loads(
+            data if isinstance(data, str) else data.decode(),
+            object_pairs_hook=_distinct,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
+    except Malformed:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"not JSON: {str(error)[:80]}") from error
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Malformed("a key stands twice in one object")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise Malformed(f"{name} is not a number here")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise Malformed("a number is too large")
+    return number
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
     """Characters of one text, values of one list or object, and whether surrogates may stand."""
@@ -47,11 +87,20 @@ class Limits:
     surrogates: bool = True
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class By:
+    """In `Annotated`, right behind a type: what reads the value, as `json` has it, to that type."""
+
+    read: Read
+
+
 def decode(kind: type[T], value: object, where: str = "", *, limits: Limits = Limits()) -> T:
     """`value`, as `json` has it, as a `kind`. Malformed, which begins with `where`."""
     reader: Any = _reader
-    with _Place(where):
+    try:
         found: T = reader(kind, limits)(value)
+    except (ValueError, OverflowError) as error:
+        _refuse(error, where)
     return found
 
 
@@ -59,8 +108,10 @@ def decode_bytes(
     kind: type[T], data: bytes | str, where: str = "", *, limits: Limits = Limits()
 ) -> T:  # fmt: skip
     """The same of a JSON text, in UTF-8."""
-    with _Place(where):
+    try:
         value = load_json(data)
+    except Malformed as error:
+        _refuse(error, where)
     return decode(kind, value, where, limits=limits)
 
 
@@ -71,7 +122,8 @@ def encode(value: Any) -> Any:
     if hasattr(value, "parse"):
         return str(value)
     if dataclasses.is_dataclass(value):
-        return {_key(one): encode(getattr(value, one.name)) for one in dataclasses.fields(value)}
+        found = {_key(one): encode(getattr(value, one.name)) for one in dataclasses.fields(value)}
+        return list(found.values()) if hasattr(value, "is_row") else found
     if isinstance(value, Mapping):
         return {key: encode(one) for key, one in value.items()}
     return [encode(one) for one in value] if isinstance(value, list | tuple) else value
@@ -137,20 +189,12 @@ Port = Annotated[int, within(1, 65535)]
 Sha256 = Annotated[str, matching(r"[0-9a-f]{64}", "64 lower-case hex digits")]
 
 
-class _Place:
-    """Says where a ValueError came from."""
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Malformed):
-            error.where = self._where + error.where
-        elif isinstance(error, ValueError | OverflowError):
-            raise Malformed(str(error), self._where) from error
+def _refuse(error: Exception, where: str) -> NoReturn:
+    """Raise it as Malformed, with `where` before where it was."""
+    if isinstance(error, Malformed):
+        error.where = where + error.where
+        raise error
+    raise Malformed(str(error), where) from error
 
 
 @functools.cache
@@ -186,7 +230,8 @@ def _optional(read: Read) -> Read:
 
 
 def _annotated(kind: Any, rules: tuple[Any, ...], limits: Limits) -> Read:
-    read = _reader(kind, limits)
+    by, rules = (rules[0].read, rules[1:]) if isinstance(rules[0], By) else (None, rules)
+    read = by or _reader(kind, limits)
 
     def annotated(value: Any) -> Any:
         found = read(value)
@@ -202,6 +247,9 @@ def _object(kind: Any, limits: Limits) -> Read:
     fields = dataclasses.fields(kind)
     readers = {_key(one): _reader(hints[one.name], limits) for one in fields}
     names = {_key(one): one.name for one in fields}
+    if hasattr(kind, "is_row"):
+        values = _list(tuple, tuple(hints[one.name] for one in fields), limits)
+        return lambda value: kind(*values(value))
 
     def read(value: Any) -> Any:
         if not isinstance(value, dict):
@@ -210,10 +258,12 @@ def _object(kind: Any, limits: Limits) -> Read:
             raise Malformed(
                 f"unknown or missing keys: {', '.join(ascii(key[:40]) for key in odd[:5])}"
             )
-        found = {}
-        for name, one in value.items():
-            with _Place(f".{name}"):
+        found, name = {}, ""
+        try:
+            for name, one in value.items():
                 found[names[name]] = readers[name](one)
+        except (ValueError, OverflowError) as error:
+            _refuse(error, f".{name}")
         return kind(**found)
 
     return read
@@ -231,10 +281,12 @@ def _list(kind: Any, args: tuple[Any, ...], limits: Limits) -> Read:
             raise Malformed(f"not a list of at most {limits.items}")
         if readers and len(value) != len(readers):
             raise Malformed(f"not a list of {len(readers)}")
-        found = []
-        for number, item in enumerate(value):
-            with _Place(f"[{number}]"):
-                found.append((readers[number] if readers else each)(item))
+        found: list[Any] = []
+        try:
+            for item in value:
+                found.append((readers[len(found)] if readers else each)(item))
+        except (ValueError, OverflowError) as error:
+            _refuse(error, f"[{len(found)}]")
         return kind(found)
 
     return read
@@ -244,10 +296,12 @@ def _mapping(key: Read, each: Read, limits: Limits) -> Read:
     def read(value: Any) -> Any:
         if not isinstance(value, dict) or len(value) > limits.items:
             raise Malformed(f"not an object of at most {limits.items} keys")
-        found = {}
-        for name, one in value.items():
-            with _Place(f"[{name[:80]!a}]"):
+        found, name = {}, ""
+        try:
+            for name, one in value.items():
                 found[key(name)] = each(one)
+        except (ValueError, OverflowError) as error:
+            _refuse(error, f"[{name[:80]!a}]")
         return found
 
     return read

@@ -12,7 +12,7 @@ import json
 import struct
 from typing import Any, Final, Protocol
 
-from mock_cloud.wire.json_strict import JsonError, load_json
+from mock_cloud.wire.decode import Malformed, load_json
 
 VERSION: Final = "2"
 """Of the protocol. Controller and agent must have the same."""
@@ -63,7 +63,7 @@ def read_frame(stream: _Reader, *, header_max: int = HEADER_MAX) -> tuple[Header
         raise FrameError("the stream ended inside a frame")
     try:
         header = load_json(text)
-    except JsonError as error:
+    except Malformed as error:
         raise FrameError("a frame's header is not JSON") from error
     if not isinstance(header, dict):
         raise FrameError("a frame's header is not an object")

@@ -310,7 +310,8 @@ def _sections(**changes: Any) -> tuple[bytes, ...]:
     empty: dict[str, Any] = {
         **{name: [] for name in evidence._PARTS},
         **dict.fromkeys(evidence._SINGLE),
-        "schema": evidence.SCHEMA, "nonce": "n", "clock": 1, "duration_s": 1, "trees": {},
+        "schema": evidence.SCHEMA, "nonce": "n", "trees": {},
+        "namespaces": {"init": {}, "self": {}}, "self": 1,
     }  # fmt: skip
     return tuple(encode_records({**empty, "files": [], **changes}))
 

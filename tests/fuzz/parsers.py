@@ -41,9 +41,8 @@ from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.rpmfile import read_unverified
 from mock_cloud.sshkeys import make_key_pair
 from mock_cloud.wire import install_order, job_request, replies
-from mock_cloud.wire.decode import Malformed, decode_bytes
+from mock_cloud.wire.decode import Malformed, decode_bytes, load_json
 from mock_cloud.wire.frames import FrameError, encode_frame, read_frame
-from mock_cloud.wire.json_strict import JsonError, load_json
 from mock_cloud.wire.records import encode_records
 from mock_cloud.wire.rpmheader import MAGIC, HeaderError
 from mock_cloud.wire.terminal_text import clean
@@ -78,10 +77,10 @@ def _reply(parse: Callable[[Any], object], seed: Any) -> Parser:
     def read(data: bytes) -> object:
         value = load_json(data)
         if not isinstance(value, dict):
-            raise JsonError("not an object")  # as read_frame has it
+            raise Malformed("not an object")  # as read_frame has it
         return parse(value)
 
-    return Parser(read, seed, (Malformed, JsonError))
+    return Parser(read, seed, (Malformed,))
 
 
 def _file(read: Callable[[Path], object], suffix: str = "") -> Callable[[bytes], object]:
@@ -98,7 +97,7 @@ def _evidence(data: bytes) -> object:
     """Sections as one JSON object, so that values can be spoilt; then as records."""
     sections = json.loads(data)
     if not isinstance(sections, dict):
-        raise JsonError("not sections")
+        raise Malformed("not sections")
     text = b"".join(encode_records(sections))
     return len(parse_evidence(gzip.compress(text, 1)).files)
 
@@ -106,7 +105,7 @@ def _evidence(data: bytes) -> object:
 def _results(data: bytes) -> object:
     value = load_json(data)
     if not isinstance(value, dict):
-        raise JsonError("not an object")
+        raise Malformed("not an object")
     return check_manifest(replies.parse_results(value), packages=("a",))
 
 
@@ -198,12 +197,12 @@ PARSERS: dict[str, Parser] = {
     "have": _reply(replies.parse_have, {"missing": ["ab"], "partial": {"ab": [[0, 5], [7, 9]]}}),
     "reached": _reply(lambda value: replies.parse_reached(value, 2), {"reached": [True, False]}),
     "results": _reply(replies.parse_results, _RESULTS),
-    "listing": Parser(_results, _RESULTS, (Malformed, JsonError, ResultError)),
+    "listing": Parser(_results, _RESULTS, (Malformed, ResultError)),
     "job-end": _reply(replies.parse_end, _END),
     "error": Parser(
         lambda data: str(remote_error("node", "hello", load_json(data))).encode(),
         {"code": "no-space", "message": "full"},
-        (JsonError,),
+        (Malformed,),
     ),
     "stderr": Parser(lambda data: clean(data).encode(), b"text\nof a node", ()),
     "evidence": Parser(
@@ -222,7 +221,7 @@ PARSERS: dict[str, Parser] = {
     "manifest": Parser(
         lambda data: parse_manifest(load_json(data)),
         json.loads(json_bytes(manifest_to_json(good.manifest()))),
-        (Malformed, JsonError),
+        (Malformed,),
     ),
     "revocation": Parser(
         lambda data: verify_revocation(data, [_KEY.public]),
@@ -308,6 +307,6 @@ PARSERS: dict[str, Parser] = {
     "timer-order": Parser(
         _parsed_order,
         {"lease": "x", "life_s": 5, "grace_s": 5, "ending": "wipe"},
-        (Malformed, JsonError),
+        (Malformed,),
     ),
 }

@@ -98,7 +98,7 @@ def test_attest_nodes_and_release(mock: User, tmp_path: Path) -> None:
     assert verdict["trusted"] is True
     assert verdict["reasons"] == []
     assert len(verdict["sha256"]) == 64
-    assert joined(evidence.read_bytes())["schema"] == "mock-cloud/evidence/3"
+    assert joined(evidence.read_bytes())["schema"] == "mock-cloud/evidence/4"
     assert (
         mock.cloud("attest", "local", *configdir(mock))
         .expect()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The evidence: everything measured, as records of schema mock-cloud/evidence/3.
+"""The evidence: everything measured, as records of schema mock-cloud/evidence/4.
 
 Facts only; the controller judges. docs/protocol.md ("Evidence") is the contract.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from itertools import chain
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from mock_cloud.agent.measure import headers, pool, texts, tree, walk
 from mock_cloud.agent.measure.live import LiveFacts, measure_live
 from mock_cloud.wire.records import encode_records, encode_rows
 
-_SCHEMA: Final = "mock-cloud/evidence/3"
+_SCHEMA: Final = "mock-cloud/evidence/4"
 _PROBLEM_MAX: Final = 200
 
 
@@ -33,7 +32,6 @@ def measure(
     under the paths they would have on the node. Raises ValueError for malformed paths,
     OSError if `root` cannot be opened, `pool.WorkerFailed`.
     """
-    started_s = time.monotonic()
     live: list[LiveFacts] = []
     files = tree.measure_files(
         root=root,
@@ -46,8 +44,6 @@ def measure(
     facts: dict[str, Any] = {
         "schema": _SCHEMA,
         "nonce": nonce,
-        "clock": int(time.time()),
-        "boot_id": _boot_id(),
         "uname": list(os.uname()),
         "skip": skip,
         "trees": {
@@ -62,7 +58,6 @@ def measure(
     if live:
         unreadable += live[0].unreadable
     facts["unreadable"] = unreadable
-    facts["duration_s"] = round(time.monotonic() - started_s, 3)
     # The workers encoded the rows already.
     rows = encode_rows("files", files.rows_json.encode(), pool.SEPARATOR.encode())
     return b"".join(chain(encode_records(facts), rows))
@@ -83,8 +78,3 @@ def _rpm_facts(root: str) -> dict[str, Any]:
         listed += [] if problem else found
         databases.append([database.path, database.backend, problem])
     return {"rpmdb": databases, "headers": listed}
-
-
-def _boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as text:
-        return text.read().strip()

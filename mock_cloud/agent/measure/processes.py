@@ -51,7 +51,6 @@ class Process:
     anonymous_exec: int = 0
     patched: list[str] = field(default_factory=list)
     namespaces: dict[str, int] = field(default_factory=dict)
-    caps: str = ""
     root: str | None = None
     started: int = 0
 
@@ -99,7 +98,7 @@ def measure_process(
     stat = procfs.read_bounded(f"/proc/{pid}/stat")
     kernel = procfs.is_kernel_thread(stat)
     process = Process(
-        pid, status.ppid, status.uid, status.gid, kernel, tracer=status.tracer, caps=status.caps,
+        pid, status.ppid, status.uid, status.gid, kernel, tracer=status.tracer,
         started=procfs.start_ticks(stat),
     )  # fmt: skip
     if kernel:

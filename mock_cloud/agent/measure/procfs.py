@@ -21,14 +21,13 @@ _MAP: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Status:
-    """What /proc/PID/status says; ids are the effective ones, `caps` the effective set (hex)."""
+    """What /proc/PID/status says; ids are the effective ones."""
 
     tgid: int
     ppid: int
     uid: int
     gid: int
     tracer: int
-    caps: str
     state: str
 
 
@@ -73,7 +72,6 @@ def parse_status(text: bytes) -> _Status:
         uid=int(words[b"Uid"][1]),
         gid=int(words[b"Gid"][1]),
         tracer=int(words[b"TracerPid"][0]),
-        caps=words[b"CapEff"][0],
         state=words[b"State"][0],
     )
 

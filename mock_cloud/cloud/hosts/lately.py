@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.wire.decode import load_json
 from mock_cloud.wire.files import replace_file
-from mock_cloud.wire.json_strict import load_json
 
 _KEEP_S: Final = 600.0
 

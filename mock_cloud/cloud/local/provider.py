@@ -48,8 +48,7 @@ from mock_cloud.errors import CleanupError, CloudError, ConfigError
 from mock_cloud.model import NodeAddress
 from mock_cloud.process import environment
 from mock_cloud.settings import LocalSettings
-from mock_cloud.wire.decode import to_json
-from mock_cloud.wire.json_strict import load_json
+from mock_cloud.wire.decode import load_json, to_json
 
 _NAME: Final = "local"
 

@@ -144,13 +144,10 @@ class Node:
         self.files: dict[str, list[Any]] = {row[0]: row for row in rows}
         self.blobs: dict[str, bytes] = {}
         self.top: Json = {
-            "schema": "mock-cloud/evidence/3",
+            "schema": "mock-cloud/evidence/4",
             "nonce": NONCE,
-            "clock": 1700000000,
-            "boot_id": "f00",
             "uname": ["Linux", "node", "6.1.0", "#1", "x86_64"],
             "skip": [],
-            "duration_s": 0.5,
             "unreadable": [],
             "trees": {},
             "mounts": [],
@@ -158,7 +155,7 @@ class Node:
             "processes": [],
             "self": 99,
             "hidden_pids": [],
-            "kernel": {},
+            "kernel": None,
             "helpers": None,
             "sockets": [],
             "connections": [],
@@ -228,7 +225,6 @@ class Node:
             "anonymous_exec": 0,
             "patched": [],
             "namespaces": dict(NAMESPACES),
-            "caps": "000001ffffffffff",
             "root": "/",
             "started": RELOADED if pid in (SESSION_PID, AGENT_PID) else 20,
         }

@@ -63,7 +63,7 @@ def test_we_verify_what_the_reference_signs(text: str) -> None:
     keys = [Signer.from_private(private).public for private in (PRIVATE, OTHER)]
     data = json.dumps(envelope.to_dict()).encode()
     found, signers = open_statement(data, keys, TYPE, threshold=2)
-    assert found["predicate"] == {"text": text}
+    assert found.predicate == {"text": text}
     assert signers == {key.fingerprint for key in keys}
 
 

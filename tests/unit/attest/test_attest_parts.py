@@ -97,7 +97,7 @@ def test_a_path_that_is_no_text_is_read() -> None:
         b"[]",
         b"{}",
         b"[" * 100_000,
-        b'["clock",NaN]\n',
+        b'["self",NaN]\n',
         b'["trees",{"a": 1, "a": 2}]\n',
         b"1" * 5000,
         b"1" * 5000 + b"\n",
