@@ -20,7 +20,7 @@ from mock_cloud.agent.serve_wire import CHUNK_BYTES, Failure
 from mock_cloud.wire.files import digest_of
 from mock_cloud.wire.frames import Header
 from mock_cloud.wire.job_request import can_travel, is_live_log
-from mock_cloud.wire.job_status import read_status
+from mock_cloud.wire.replies import read_status
 
 _POLL_S: Final = 0.02
 _POLL_IDLE_S: Final = 0.1

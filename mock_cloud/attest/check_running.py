@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from mock_cloud.attest.check_agents import Role, check_dead_man, find_role
+from mock_cloud.attest.check_login import Role, check_dead_man, find_role
 from mock_cloud.attest.evidence import Evidence, Process
 from mock_cloud.attest.expectations import (
     TOOLKIT_PROGRAM,
@@ -181,3 +182,34 @@ def check_sockets(
         family = socket.protocol.rstrip("6")
         if not {SocketRule(family, socket.port, exe), SocketRule(family, 0, exe)} & allowed:
             yield Reason("socket.unknown", what, "not listening", f"pid {socket.pid} {exe}")
+
+
+# Whether the node is a machine: its first process is the kernel's own, and in no container.
+# Root of whoever holds a container reads and changes all that is in it, and nothing of that holder
+# is measured. The first namespaces of a kernel have inode numbers that are part of its ABI: enum
+# init_ns_ino of include/uapi/linux/nsfs.h, before Linux 6.18 in include/linux/proc_ns.h. Those of
+# mount and network have one only since 6.18, and are not asked for.
+_FIRST: Final = {
+    "cgroup": 4026531835,
+    "ipc": 4026531839,
+    "pid": 4026531836,
+    "time": 4026531834,
+    "user": 4026531837,
+    "uts": 4026531838,
+}
+_KTHREADD: Final = 2
+
+
+def check_machine(evidence: Evidence) -> Iterator[Reason]:
+    """``node.container`` for each namespace of the first process that is not the kernel's first.
+
+    A kernel without a kind of namespace (older, or built so) has none to be in, and names none.
+    """
+    for name, first in _FIRST.items():
+        found = evidence.init_namespaces.get(name, first)
+        if found != first:
+            yield Reason(
+                "node.container", f"{name} namespace", f"the kernel's, {first}", str(found)
+            )
+    if not any(one.pid == _KTHREADD and one.kernel for one in evidence.processes):
+        yield Reason("node.container", "pid 2", "kthreadd, a thread of the kernel", "not there")

@@ -15,7 +15,7 @@ from typing import Final
 
 from mock_cloud.attest.accounts import Accounts
 from mock_cloud.attest.bake import SSHD_PROGRAMS, BakeChoices, make_manifest
-from mock_cloud.attest.check_agents import find_role
+from mock_cloud.attest.check_login import find_role
 from mock_cloud.attest.evidence import Evidence, Mount, Process, Socket
 from mock_cloud.attest.expectations import (
     DISK_TYPES,

@@ -14,9 +14,8 @@ from typing import Final
 
 from mock_cloud.attest.check_files import FileCheck, InjectedFile
 from mock_cloud.attest.check_login import LoginCheck
-from mock_cloud.attest.check_machine import check_machine
 from mock_cloud.attest.check_packages import check_allowed, read_installed
-from mock_cloud.attest.check_running import ProcessCheck, check_mounts, check_sockets
+from mock_cloud.attest.check_running import ProcessCheck, check_machine, check_mounts, check_sockets
 from mock_cloud.attest.evidence import Evidence, EvidenceError, parse_evidence
 from mock_cloud.attest.expectations import MountRule, ProgramRule, SocketRule
 from mock_cloud.attest.helpers import check_helpers

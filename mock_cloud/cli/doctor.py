@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mock_cloud.cloud.findings import Finding, look
+from mock_cloud.cloud.provider import Finding, look
 from mock_cloud.errors import EXIT_CONFIG
 from mock_cloud.launcher.standing import describe_by_name, describe_by_path
 from mock_cloud.places import MOCK_CONFIG_DIR

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mock_cloud.cli.known_good_signed import add_expires, add_sign_key
-from mock_cloud.cli.tables import print_table
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.errors import CommandLineError
-from mock_cloud.session.console import Console
+from mock_cloud.session.console import Console, print_table
 from mock_cloud.session.imagelist import ImageRow, list_images, share_image
 from mock_cloud.session.imaging import BUILD_NEEDS, BakeOrder, bake_image
 from mock_cloud.session.oven import Wanted

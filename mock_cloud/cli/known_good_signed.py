@@ -18,11 +18,10 @@ from mock_cloud.attest.validity import (
     sign_manifest,
     verify_manifest,
 )
-from mock_cloud.cli.tables import print_table
 from mock_cloud.config.toml_values import Refused, duration
 from mock_cloud.errors import CommandLineError, InputError
 from mock_cloud.model import DAY_S, utc_text
-from mock_cloud.session.console import Console
+from mock_cloud.session.console import Console, print_table
 from mock_cloud.session.known_good import REVOCATION_SUFFIX, read_file, read_public_key
 from mock_cloud.session.seen_manifests import SeenManifests
 from mock_cloud.session.signing import next_validity, read_signer, write_whole

@@ -9,12 +9,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mock_cloud.cli.tables import print_table
 from mock_cloud.cloud.listing import NodeRow, list_budgets, list_rows
 from mock_cloud.cloud.sweep import sweep
 from mock_cloud.config.remotes import list_remotes, load_remote
 from mock_cloud.errors import MockCloudError
-from mock_cloud.session.console import Console
+from mock_cloud.session.console import Console, print_table
 from mock_cloud.session.state import state_dir
 from mock_cloud.settings import Budget
 

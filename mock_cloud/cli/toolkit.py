@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mock_cloud.errors import CommandLineError, InputError
 from mock_cloud.session.console import Console
-from mock_cloud.session.toolkits import toolkits_dir
+from mock_cloud.session.engine import toolkits_dir
 from mock_cloud.settings import ToolkitSettings
 from mock_cloud.toolkit.machines import MACHINES, own_arch
 from mock_cloud.toolkit.pack import Packed, list_packed, pack, pack_packages

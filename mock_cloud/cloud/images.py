@@ -10,13 +10,14 @@ lease: no sweep touches it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
 from mock_cloud.cloud.provider import OnPhase
-from mock_cloud.errors import CloudError
+from mock_cloud.errors import CloudError, ConfigError
+from mock_cloud.settings import Remote
 
 TAG_BAKE: Final = "mock-cloud-bake"
 """Which bake makes it; gone once the image is finished."""
@@ -107,3 +108,40 @@ def wait_until_available(
             )
         on_phase(f"{handle} is {'pending' if image else 'not listed yet'}")
         time.sleep(_LOOK_EVERY_S)
+
+
+# A command loads the cloud that it asks, and no other.
+
+
+def _ec2(remote: Remote) -> ImageStore:
+    from mock_cloud.cloud.apis.ec2 import make_ec2_api
+
+    return make_ec2_api(remote).images()
+
+
+def _openstack(remote: Remote) -> ImageStore:
+    from mock_cloud.cloud.apis.openstack import make_openstack_api
+
+    return make_openstack_api(remote).images()
+
+
+STORES: Final[Mapping[str, Callable[[Remote], ImageStore]]] = {"ec2": _ec2, "openstack": _openstack}
+
+_WHY_NOT: Final = {
+    "local": "its nodes boot a tree on this machine: mock-cloud known-good make",
+    "rackspace": "its API can neither tag nor share one",
+    "ssh": "its hosts are their owners'",
+}
+
+
+def find_image_store(remote: Remote) -> ImageStore:
+    """The images of the cloud that `remote` is of. ConfigError if it has none, with the reason."""
+    make = STORES.get(remote.provider)
+    if make is None:
+        why = _WHY_NOT.get(remote.provider, "libcloud has no common way to share one")
+        raise ConfigError(
+            f"remote {remote.name}: the provider {remote.provider} has no images to bake or share:"
+            f" {why}",
+            hint=f"providers with images: {', '.join(STORES)}",
+        )
+    return make(remote)

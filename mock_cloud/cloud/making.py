@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from mock_cloud.cloud.apis.failures import CloudIsOut
+from mock_cloud.cloud.apis.texts import CloudIsOut
 from mock_cloud.cloud.budget import grant_life_s
 from mock_cloud.cloud.claim import Wish
 from mock_cloud.cloud.journal import Journal, Transaction

@@ -13,9 +13,27 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, Protocol
 
-from mock_cloud.cloud.findings import Finding
-from mock_cloud.errors import CloudError
+from mock_cloud.errors import CloudError, MockCloudError
 from mock_cloud.model import HostKey, KeyPair, NodeAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `mend` says how to mend it; with `ok`, what will be to mend soon."""
+
+    what: str
+    ok: bool
+    found: str
+    mend: str = ""
+
+
+def look(what: str, ask: Callable[[], str]) -> Finding:
+    """What `ask` says of `what`; its failure, if it is one of ours, with the hint."""
+    try:
+        return Finding(what, True, ask())
+    except MockCloudError as error:
+        return Finding(what, False, error.message, error.hint or "")
+
 
 HOST_KEY_FILE: Final = "/etc/ssh/ssh_host_ed25519_key"
 """Where sshd reads its key; the public half beside it has ``.pub`` at its end."""

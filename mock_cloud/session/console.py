@@ -12,6 +12,7 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import TextIO
 
 from mock_cloud.errors import InputError, MockCloudError, UsageError
@@ -145,3 +146,11 @@ def fall_silent(stream: TextIO) -> None:
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     os.dup2(null, stream.fileno())
     os.close(null)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print `rows`, the first of them the head; what cannot be printed is escaped."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from mock_cloud.model import Toolkit
 from mock_cloud.session.console import Console
 from mock_cloud.session.state import cache_dir
 from mock_cloud.settings import EngineChoice, Remote
+from mock_cloud.toolkit.machines import own_arch
 from mock_cloud.toolkit.mock_kit import MockKit, MockProgram, pack_mock
+from mock_cloud.toolkit.pack import toolkit_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +38,22 @@ def choose_engine(remote: Remote, program: MockProgram | None, console: Console)
     kit = pack_mock(cache_dir() / "mocks", *program)
     console.debug(f"remote {remote.name}: mock engine, this machine's mock {kit.version}")
     return Engine(uses_mock=True, kit=kit)
+
+
+def toolkits_dir() -> Path:
+    """The user's cache of packed toolkits. ConfigError."""
+    return cache_dir() / "toolkits"
+
+
+def find_toolkit(remote: Remote, arch: str, console: Console) -> Toolkit:
+    """The toolkit for nodes of `remote` with this architecture, packed now if need be.
+
+    That may mean to fetch packages: it is asked for before a node is, so that one which cannot
+    be had costs nothing. Raises ConfigError, InputError, toolkit.packages.PackagesRefused and
+    PackagesUnavailable.
+    """
+    if arch != own_arch():
+        console.phase(f"remote {remote.name}: the toolkit for {arch}")
+    toolkit = toolkit_for(toolkits_dir(), arch, remote.toolkit)
+    console.done()
+    return toolkit

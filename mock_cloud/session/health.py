@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.cloud.apis.calls import looking
-from mock_cloud.cloud.findings import Finding, look
 from mock_cloud.cloud.listing import list_rows
 from mock_cloud.cloud.owner import local_owner
+from mock_cloud.cloud.provider import Finding, look
 from mock_cloud.cloud.providers import find_provider
 from mock_cloud.config.paths import describe_default_results
 from mock_cloud.config.remotes import list_remotes, load_remote
 from mock_cloud.errors import ConfigError, MockCloudError
 from mock_cloud.model import Toolkit
 from mock_cloud.places import MOCK_CONFIG_DIR, find_shipped
+from mock_cloud.session.engine import toolkits_dir
 from mock_cloud.session.known_good import KnownGoods, expiry_text
 from mock_cloud.session.state import state_dir
-from mock_cloud.session.toolkits import toolkits_dir
 from mock_cloud.settings import Remote, ToolkitSettings
 from mock_cloud.toolkit.machines import own_arch
 from mock_cloud.toolkit.pack import pack, toolkit_for

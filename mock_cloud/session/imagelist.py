@@ -18,8 +18,8 @@ from mock_cloud.cloud.images import (
     TAG_MANIFEST,
     Image,
     ImageState,
+    find_image_store,
 )
-from mock_cloud.cloud.imagestores import find_image_store
 from mock_cloud.errors import AttestationRefused, ConfigError, InputError
 from mock_cloud.session.known_good import (
     ManifestReader,

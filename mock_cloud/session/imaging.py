@@ -30,9 +30,9 @@ from mock_cloud.cloud.images import (
     TAG_MANIFEST,
     TAG_OWNER,
     ImageStore,
+    find_image_store,
     wait_until_available,
 )
-from mock_cloud.cloud.imagestores import find_image_store
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import AttestationRefused, ConfigError, InputError, MockCloudError

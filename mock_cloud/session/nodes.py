@@ -22,10 +22,10 @@ from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.session import state
 from mock_cloud.session.attesting import Archive, Attested, Nature, attest_node
 from mock_cloud.session.console import Console
+from mock_cloud.session.engine import find_toolkit
 from mock_cloud.session.known_good import KnownGood, KnownGoods
 from mock_cloud.session.lease_care import cared_for, plan_care
 from mock_cloud.session.tidying import tidied
-from mock_cloud.session.toolkits import find_toolkit
 from mock_cloud.settings import Remote
 
 NODE_DEADLINE_S: Final = 300.0

@@ -22,8 +22,7 @@ from mock_cloud.errors import InputError, ResultError
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.results.archive import unpack, unpack_into
 from mock_cloud.results.livelog import LiveLog
-from mock_cloud.results.manifest import ManifestEntry
-from mock_cloud.results.names import is_kind_of_result
+from mock_cloud.results.names import ManifestEntry, is_kind_of_result
 from mock_cloud.results.owner import as_owner
 from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.results.resultdir import ResultDir

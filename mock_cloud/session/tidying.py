@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.cloud.imagestores import STORES, find_image_store
+from mock_cloud.cloud.images import STORES, find_image_store
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.sweep import Over, Swept, end_due, find_due_leases, sweep_remote
 from mock_cloud.config.remotes import list_remotes, load_remote

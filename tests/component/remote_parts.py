@@ -19,7 +19,7 @@ import mock_cloud
 from mock_cloud import model
 from mock_cloud.model import HostKey, Toolkit, TrustedNode
 from mock_cloud.toolkit.probe import list_sources
-from mock_cloud.wire.job_status import Status, write_status
+from mock_cloud.wire.replies import Status, write_status
 
 
 class LocalToolkit(Toolkit):

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from mock_cloud.cloud.apis.adapter import InstanceState, Launch, Offer
-from mock_cloud.cloud.apis.failures import CredentialsRefused, OutcomeUnknown, QuotaReached
 from mock_cloud.cloud.apis.generic import LibcloudApi, make_libcloud_api
+from mock_cloud.cloud.apis.texts import CredentialsRefused, OutcomeUnknown, QuotaReached
 from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.settings import LibcloudSettings, NodeSettings, Reach

@@ -270,14 +270,14 @@ def test_a_pid_that_proc_does_not_list() -> None:
     script = """
 import json, os, subprocess, sys, time
 sys.path.insert(0, ".")
-from mock_cloud.agent.measure import hidden
+from mock_cloud.agent.measure import live
 subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-honest = hidden.find_hidden([])
+honest = live.find_hidden([])
 mount = "mount -t proc proc /proc && echo mounted; exec sleep 60"
 inner = subprocess.Popen(
     ["unshare", "-p", "-f", "--kill-child", "sh", "-c", mount], stdout=subprocess.PIPE)
 inner.stdout.readline()
-found = hidden.find_hidden([])
+found = live.find_hidden([])
 subprocess.run(["umount", "/proc"], check=True)
 inner.kill(); inner.wait()
 print(json.dumps({"honest": honest, "found": found, "unlisted": inner.pid}))

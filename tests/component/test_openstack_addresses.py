@@ -9,9 +9,9 @@ from itertools import count
 import pytest
 
 from mock_cloud.cloud.apis.adapter import Instance
-from mock_cloud.cloud.apis.failures import QuotaReached
 from mock_cloud.cloud.apis.openstack import OpenStackApi
 from mock_cloud.cloud.apis.provider import CloudProvider
+from mock_cloud.cloud.apis.texts import QuotaReached
 from mock_cloud.cloud.provider import FoundNode
 from mock_cloud.errors import CleanupError, ConfigError
 from mock_cloud.settings import OpenStackSettings

@@ -12,13 +12,8 @@ from itertools import count
 import pytest
 
 from mock_cloud.cloud.apis.adapter import TAG_LEASE, InstanceState
-from mock_cloud.cloud.apis.failures import (
-    CredentialsRefused,
-    NoCapacity,
-    OutcomeUnknown,
-    QuotaReached,
-)
 from mock_cloud.cloud.apis.openstack import OpenStackApi
+from mock_cloud.cloud.apis.texts import CredentialsRefused, NoCapacity, OutcomeUnknown, QuotaReached
 from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.settings import OpenStackSettings
 from tests.component.openstack_parts import (

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.cloud.apis.failures import CredentialsRefused
 from mock_cloud.cloud.apis.rackspace import RackspaceApi, make_rackspace_api
+from mock_cloud.cloud.apis.texts import CredentialsRefused
 from mock_cloud.model import Secret
 from mock_cloud.settings import RackspaceSettings
 from tests.component.openstack_parts import (

@@ -35,7 +35,7 @@ from mock_cloud.invocation.srpm import read_package
 from mock_cloud.model import HostKey
 from mock_cloud.remote.channel import remote_error
 from mock_cloud.repoproxy.http1 import BadRequest, parse_head
-from mock_cloud.results.manifest import check_manifest
+from mock_cloud.results.names import check_manifest
 from mock_cloud.signed.header import parse_header
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.rpmfile import read_unverified

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from mock_cloud.cloud.apis.adapter import TAG_LEASE, InstanceState
-from mock_cloud.cloud.apis.failures import (
+from mock_cloud.cloud.apis.texts import (
     CloudIsOut,
     CredentialsRefused,
     NoCapacity,

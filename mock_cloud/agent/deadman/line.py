@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from typing import Final
 
-from mock_cloud.agent.deadman.wire import BEAT, socket_address
 from mock_cloud.agent.serve_wire import Failure, own_command
 from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.layout import DEADMAN
@@ -110,3 +111,19 @@ class Line:
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
             raise Failure("deadman", f"the timer cannot be started: {said[:_SAID_MAX]}")
+
+
+SOCKET: Final = "socket"
+BEAT: Final = b"."
+"""A sign of life; and the answer to an order that was taken."""
+
+
+@contextlib.contextmanager
+def socket_address(workspace: str) -> Iterator[str]:
+    """The socket's address, short however long the path is: sun_path holds 108 bytes. OSError."""
+    directory = os.path.join(workspace, DEADMAN)
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{SOCKET}"
+    finally:
+        os.close(descriptor)

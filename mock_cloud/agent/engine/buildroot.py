@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from mock_cloud.agent.engine import hwinfo, layers, network, processes, repos, rpmdb, skeleton
+from mock_cloud.agent.engine import jail, layers, logs, packages, processes, repos, skeleton
 from mock_cloud.agent.engine.cache import Cache
 from mock_cloud.agent.engine.chroot import MOCK_TREE, Chroot, find_kept
 from mock_cloud.agent.engine.context import Job
@@ -337,8 +337,8 @@ class Buildroot:
         self.packages.write_config()
         return self.packages.run(command)
 
-    def installed(self) -> list[rpmdb.Installed]:
-        return rpmdb.list_installed(self.chroot.root)
+    def installed(self) -> list[packages.Installed]:
+        return packages.list_installed(self.chroot.root)
 
     def log_installed(self) -> None:
         names = "\n".join(package.nevra for package in self.installed())
@@ -375,7 +375,7 @@ class Buildroot:
         if allowed:
             return None
         if self._network is None:
-            self._network = network.open_isolated()
+            self._network = jail.open_isolated()
         return self._network
 
     # the build user's home
@@ -409,7 +409,7 @@ class Buildroot:
         if self.config.hw_info and path != self._hw_info:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "w", encoding="utf-8", errors="replace") as stream:
-                stream.write(hwinfo.describe((self.chroot.base, self.job.workspace)))
+                stream.write(logs.describe_hardware((self.chroot.base, self.job.workspace)))
             self._hw_info = path
 
 

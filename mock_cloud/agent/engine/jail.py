@@ -281,3 +281,17 @@ def _kernels_own() -> tuple[str, ...]:
         if stat.S_ISDIR(mode) or mode & 0o222:
             found.append(entry.name)
     return tuple(found)
+
+
+def open_isolated() -> int:
+    """A descriptor of a network namespace with only a loopback in it; the caller closes it.
+
+    It belongs to the job's user namespace: root in a chroot may do with it what it likes.
+    """
+    users = user_namespace()
+
+    def make() -> None:
+        syscalls.enter_namespace(users, syscalls.CLONE_NEWUSER)
+        syscalls.isolate_network()
+
+    return open_namespace("net", make)

@@ -22,7 +22,7 @@ from mock_cloud.agent.engine.errors import Cancelled, EngineError, NoSpace
 from mock_cloud.agent.engine.logs import Logs
 from mock_cloud.agent.engine.mock.perform import MockEngine
 from mock_cloud.wire.job_request import JobRequest
-from mock_cloud.wire.job_status import KEEP_CHROOT, Status, write_status
+from mock_cloud.wire.replies import KEEP_CHROOT, Status, write_status
 from mock_cloud.wire.terminal_log import TerminalWriter
 
 _MESSAGE_MAX: Final = 4000

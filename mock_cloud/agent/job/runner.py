@@ -22,7 +22,7 @@ from mock_cloud.wire import syscalls
 from mock_cloud.wire.decode import Malformed
 from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.job_request import JobRequest, parse_request
-from mock_cloud.wire.job_status import KEEP_CHROOT, Status, read_status, write_status
+from mock_cloud.wire.replies import KEEP_CHROOT, Status, read_status, write_status
 
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _NAMESPACES: Final = syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS

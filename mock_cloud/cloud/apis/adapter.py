@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Protocol
 
 from mock_cloud.cloud.apis.calls import Calls
-from mock_cloud.cloud.findings import Finding
+from mock_cloud.cloud.provider import Finding
 from mock_cloud.model import Secret
 from mock_cloud.settings import Reach
 

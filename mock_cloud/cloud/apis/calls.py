@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, TypeVar
 
-from mock_cloud.cloud.apis.failures import CloudIsOut, CredentialsRefused, OutcomeUnknown
-from mock_cloud.cloud.apis.texts import one_line
+from mock_cloud.cloud.apis.texts import CloudIsOut, CredentialsRefused, OutcomeUnknown, one_line
 from mock_cloud.cloud.provider import OnPhase
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 from mock_cloud.model import utc_text

@@ -33,8 +33,8 @@ from mock_cloud.cloud.apis.ec2_groups import explain_groups
 from mock_cloud.cloud.apis.ec2_images import Ec2Images
 from mock_cloud.cloud.apis.ec2_leftovers import list_leftovers, remove_leftover
 from mock_cloud.cloud.apis.ec2_requests import filters, launch_parameters
-from mock_cloud.cloud.apis.failures import CloudIsOut, OutcomeUnknown
-from mock_cloud.cloud.findings import Finding
+from mock_cloud.cloud.apis.texts import CloudIsOut, OutcomeUnknown
+from mock_cloud.cloud.provider import Finding
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 from mock_cloud.settings import Ec2Settings, Market, Remote
 

@@ -18,7 +18,7 @@ from mock_cloud.cloud.apis.aws_credentials import AwsKeys, find_keys
 from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S, Breaker, Calls, forbid_own_retries
 from mock_cloud.cloud.apis.ec2_answers import OddAnswer, parse_error, text_at
 from mock_cloud.cloud.apis.ec2_failures import make_judge
-from mock_cloud.cloud.apis.failures import CredentialsRefused
+from mock_cloud.cloud.apis.texts import CredentialsRefused
 from mock_cloud.errors import ConfigError
 from mock_cloud.settings import Ec2Settings
 

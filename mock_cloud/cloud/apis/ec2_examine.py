@@ -15,7 +15,7 @@ from mock_cloud.cloud.apis.ec2_answers import items_at, text_at
 from mock_cloud.cloud.apis.ec2_connection import Ec2Connection
 from mock_cloud.cloud.apis.ec2_groups import explain_rules, ssh_sources
 from mock_cloud.cloud.apis.ec2_requests import filters, numbered
-from mock_cloud.cloud.findings import Finding, look
+from mock_cloud.cloud.provider import Finding, look
 from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.settings import Ec2Settings, NodeSettings
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.cloud.apis.calls import Diagnosis, Judge, Trouble, refuse_credentials
-from mock_cloud.cloud.apis.failures import NoCapacity, QuotaReached
+from mock_cloud.cloud.apis.texts import NoCapacity, QuotaReached
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 
 _THROTTLED: Final = frozenset(

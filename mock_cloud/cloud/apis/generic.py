@@ -25,10 +25,10 @@ from mock_cloud.cloud.apis.adapter import (
     Offer,
 )
 from mock_cloud.cloud.apis.calls import Calls, Diagnosis, Judge, Trouble, refuse_credentials
-from mock_cloud.cloud.apis.failures import NoCapacity, QuotaReached
 from mock_cloud.cloud.apis.generic_driver import Driver, find_driver_class, make_driver
-from mock_cloud.cloud.apis.names import make_name, parse_name
-from mock_cloud.cloud.findings import Finding, look
+from mock_cloud.cloud.apis.tags import make_name, parse_name
+from mock_cloud.cloud.apis.texts import NoCapacity, QuotaReached
+from mock_cloud.cloud.provider import Finding, look
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 from mock_cloud.settings import LibcloudSettings, Reach, Remote
 

@@ -30,11 +30,10 @@ from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S, Calls
 from mock_cloud.cloud.apis.openstack_addresses import FloatingAddresses
 from mock_cloud.cloud.apis.openstack_credentials import read_credentials
 from mock_cloud.cloud.apis.openstack_examine import examine
-from mock_cloud.cloud.apis.openstack_failures import Judge, NotThere
+from mock_cloud.cloud.apis.openstack_failures import Judge, NotThere, read_all, read_one, unwrap
 from mock_cloud.cloud.apis.openstack_images import OpenStackImages
-from mock_cloud.cloud.apis.openstack_paths import read_all, read_one, unwrap
 from mock_cloud.cloud.apis.openstack_servers import parse_server
-from mock_cloud.cloud.findings import Finding, look
+from mock_cloud.cloud.provider import Finding, look
 from mock_cloud.errors import ConfigError
 from mock_cloud.settings import NodeSettings, OpenStackSettings, Remote
 

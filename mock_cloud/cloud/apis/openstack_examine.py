@@ -11,9 +11,8 @@ from functools import partial
 from typing import Any
 
 from mock_cloud.cloud.apis.calls import Calls
-from mock_cloud.cloud.apis.openstack_failures import NotThere
-from mock_cloud.cloud.apis.openstack_paths import read_one
-from mock_cloud.cloud.findings import Finding, look
+from mock_cloud.cloud.apis.openstack_failures import NotThere, read_one
+from mock_cloud.cloud.provider import Finding, look
 from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.settings import NodeSettings
 

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from mock_cloud.cloud.apis.calls import Diagnosis, Trouble, refuse_credentials
-from mock_cloud.cloud.apis.failures import CredentialsRefused, NoCapacity, QuotaReached
 from mock_cloud.cloud.apis.openstack_servers import NO_HOST
+from mock_cloud.cloud.apis.texts import CredentialsRefused, NoCapacity, QuotaReached
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 
 _REFUSED_FOR_S: Final = 5.0
@@ -58,3 +59,40 @@ def _meaning(diagnosis: Diagnosis, text: str, source: str) -> Trouble | MockClou
     if diagnosis.status in (400, 403):
         return ConfigError(text, hint=f"see image, size, zone and network, and {source}")
     return Trouble.THROTTLED if diagnosis.status == 413 else diagnosis.trouble
+
+
+# Answers of OpenStack's services: one object, or a list in pages.
+_PAGES_LIMIT: Final = 200
+
+
+def read_one(connection: Any, path: str, key: str) -> dict[str, Any]:
+    """The object under `key` of the answer to GET `path`. ValueError if there is none."""
+    return unwrap(connection.request(path), key)
+
+
+def read_all(
+    connection: Any, path: str, key: str, params: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """All objects of a listing, page by page (``KEY_links`` says whether there is another)."""
+    found: list[dict[str, Any]] = []
+    asked = dict(params)
+    for _ in range(_PAGES_LIMIT):
+        answer = connection.request(path, params=asked).object
+        page = answer.get(key) if isinstance(answer, dict) else None
+        if not isinstance(page, list) or not all(isinstance(item, dict) for item in page):
+            raise ValueError(f"the answer has no list {key!r}")
+        found += page
+        links = answer.get(f"{key}_links") or []
+        if not page or not any(link.get("rel") == "next" for link in links):
+            return found
+        asked["marker"] = str(page[-1]["id"])
+    raise ValueError(f"{key}: more than {_PAGES_LIMIT} pages")
+
+
+def unwrap(response: Any, key: str) -> dict[str, Any]:
+    """The object under `key` of an answer. ValueError if it is not JSON or has none."""
+    answer = response.object
+    found = answer.get(key) if isinstance(answer, dict) else None
+    if not isinstance(found, dict):
+        raise ValueError(f"the answer has no object {key!r}")
+    return found

@@ -21,20 +21,27 @@ from mock_cloud.cloud.apis.adapter import (
     Launch,
     Offer,
 )
-from mock_cloud.cloud.apis.failures import CloudIsOut, NoCapacity, OutcomeUnknown
-from mock_cloud.cloud.apis.texts import cloud_init_complaints, one_line, tail_of_console
+from mock_cloud.cloud.apis.texts import (
+    CloudIsOut,
+    NoCapacity,
+    OutcomeUnknown,
+    cloud_init_complaints,
+    one_line,
+    tail_of_console,
+)
 from mock_cloud.cloud.apis.userdata import injected_files, make_user_data
 from mock_cloud.cloud.apis.waiting import NodeSilent, wait_for_greeting, wait_until_running
-from mock_cloud.cloud.findings import Finding, look
 from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.cloud.owner import is_kin
 from mock_cloud.cloud.provider import (
     Bootstrap,
     CreatedNode,
+    Finding,
     FoundNode,
     NodeOrder,
     OnHandle,
     OnPhase,
+    look,
 )
 from mock_cloud.errors import CleanupError, CloudError, ConfigError, MockCloudError
 from mock_cloud.model import SSH_PORT, NodeAddress

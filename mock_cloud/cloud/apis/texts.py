@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.wire.terminal_text import printable
 
 _LINE_LIMIT: Final = 300
@@ -48,3 +49,26 @@ def cloud_init_complaints(text: str, lines: int = 5) -> list[str]:
 def _printable(line: str) -> str:
     shown = "".join(char if char.isprintable() else " " for char in line[:_LINE_LIMIT])
     return shown.rstrip()
+
+
+# How calls to a cloud fail, as far as it matters what to do next.
+class CredentialsRefused(ConfigError):
+    """The API does not accept who we are; the message names where the credentials came from."""
+
+
+class NoCapacity(CloudError):
+    """The API has no such node now: another offer may do."""
+
+
+class QuotaReached(CloudError):
+    """The account's own limit, by its name. No other offer helps, and neither does waiting."""
+
+    retryable = False
+
+
+class OutcomeUnknown(CloudError):
+    """A call that changes something got no answer that tells whether it did."""
+
+
+class CloudIsOut(CloudError):
+    """The API could not be asked: nothing was done by this call."""

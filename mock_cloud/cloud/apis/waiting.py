@@ -9,8 +9,7 @@ import time
 from typing import Final
 
 from mock_cloud.cloud.apis.adapter import CloudApi, Instance, InstanceState
-from mock_cloud.cloud.apis.failures import NoCapacity
-from mock_cloud.cloud.apis.texts import one_line
+from mock_cloud.cloud.apis.texts import NoCapacity, one_line
 from mock_cloud.cloud.provider import OnPhase
 from mock_cloud.errors import CloudError
 from mock_cloud.model import SSH_PORT

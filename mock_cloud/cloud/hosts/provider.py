@@ -8,6 +8,8 @@ itself is never restarted or switched off, and nothing of its owner's is touched
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,22 +18,22 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.cloud.findings import Finding, look
 from mock_cloud.cloud.hosts.answers import Answer, Free, Taken, Unfit
 from mock_cloud.cloud.hosts.client import WIPE_TIMEOUT_S, HostUnusable, ask, find_host_key
 from mock_cloud.cloud.hosts.handle import Handle, Place, parse_handle
-from mock_cloud.cloud.hosts.lately import Lately
 from mock_cloud.cloud.hosts.route import Hop, find_route
 from mock_cloud.cloud.hosts.scripts import CHECK, CLAIM, LOOK, RELEASE, ROOM_KIB
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.provider import (
     Bootstrap,
     CreatedNode,
+    Finding,
     FoundNode,
     NodeOrder,
     NodesTaken,
     OnHandle,
     OnPhase,
+    look,
 )
 from mock_cloud.errors import (
     CleanupError,
@@ -42,6 +44,8 @@ from mock_cloud.errors import (
 )
 from mock_cloud.model import NodeAddress
 from mock_cloud.settings import HostSettings
+from mock_cloud.wire.decode import load_json
+from mock_cloud.wire.files import replace_file
 
 _NAME: Final = "ssh"
 _ASKED_AT_ONCE: Final = 16
@@ -271,3 +275,31 @@ def _found(place: Place, claim: Taken) -> FoundNode:
 
 def _shown(answer: Answer) -> str:
     return answer.why if isinstance(answer, Unfit) else "its claim is still there"
+
+
+_KEEP_S: Final = 600.0
+
+
+class Lately:
+    """Names of hosts that failed in the last ten minutes, in a file of the state directory."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / "hosts-failed.json"
+
+    def failed(self) -> dict[str, float]:
+        """When each failed, in unix seconds."""
+        try:
+            raw = load_json(self._path.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        now = time.time()
+        return {
+            str(name): when
+            for name, when in (raw.items() if isinstance(raw, dict) else ())
+            if isinstance(when, float) and now - _KEEP_S < when <= now
+        }
+
+    def note(self, name: str) -> None:
+        """This host failed now."""
+        with contextlib.suppress(OSError):
+            replace_file(self._path, json.dumps({**self.failed(), name: time.time()}).encode())

@@ -14,11 +14,10 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.cloud.findings import Finding
-from mock_cloud.cloud.local.examine import examine_machine
 from mock_cloud.cloud.local.files import (
     end_process,
     find_facts,
@@ -39,10 +38,12 @@ from mock_cloud.cloud.local.plan import (
 from mock_cloud.cloud.provider import (
     Bootstrap,
     CreatedNode,
+    Finding,
     FoundNode,
     NodeOrder,
     OnHandle,
     OnPhase,
+    look,
 )
 from mock_cloud.errors import CleanupError, CloudError, ConfigError
 from mock_cloud.model import NodeAddress
@@ -245,3 +246,40 @@ def _host_resolv_conf() -> str:
         return Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError:
         return ""
+
+
+_NAMESPACES: Final = ("mnt", "pid", "uts", "ipc", "net")
+
+
+def examine_machine(settings: LocalSettings) -> list[Finding]:
+    """The image tree, root's rights, and what the kernel must have."""
+    return [
+        look("image", partial(_image, settings.image)),
+        look("root", _root),
+        look("namespaces and overlayfs", _kernel),
+    ]
+
+
+def _image(image: Path) -> str:
+    check_image(image)
+    return str(image)
+
+
+def _root() -> str:
+    if os.geteuid() != 0:
+        raise ConfigError(
+            "local nodes need root on this machine",
+            hint="run as root, or use a remote whose nodes are elsewhere",
+        )
+    return "yes"
+
+
+def _kernel() -> str:
+    missing = [name for name in _NAMESPACES if not Path("/proc/self/ns", name).exists()]
+    if "overlay" not in Path("/proc/filesystems").read_text().split():
+        missing.append("overlay")
+    if missing:
+        raise ConfigError(
+            f"the kernel has no {', '.join(missing)}", hint="modprobe overlay, or another kernel"
+        )
+    return "yes"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.agent.engine import outside, processes, rpmdb, skeleton
+from mock_cloud.agent.engine import outside, packages, processes, skeleton
 from mock_cloud.agent.engine.cache import Cache
 from mock_cloud.agent.engine.errors import (
     BuildTimeout,
@@ -227,4 +227,4 @@ def test_a_damaged_database_in_the_chroot_is_named(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob BLOB)")
         connection.execute("INSERT INTO Packages VALUES (1, ?)", (b"\0" * 100,))
     with pytest.raises(RootError, match="damaged"):
-        rpmdb.list_installed(str(tmp_path))
+        packages.list_installed(str(tmp_path))

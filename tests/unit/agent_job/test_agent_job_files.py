@@ -15,7 +15,7 @@ from mock_cloud.agent.engine.input import FIFO, InputReader, Kind, send_data, se
 from mock_cloud.agent.job import runner
 from mock_cloud.agent.serve_jobs import JobFiles
 from mock_cloud.wire.decode import Malformed
-from mock_cloud.wire.job_status import Status, read_status, write_status
+from mock_cloud.wire.replies import Status, read_status, write_status
 from mock_cloud.wire.terminal_log import (
     RECORD_MAX,
     STDERR,

@@ -7,7 +7,7 @@ import base64
 import os
 from pathlib import Path
 
-from mock_cloud.agent.measure.texts import measure_texts
+from mock_cloud.agent.measure.evidence import measure_texts
 from mock_cloud.wire.text_places import TEXT_MAX, TEXTS_MAX
 
 

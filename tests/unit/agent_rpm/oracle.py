@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.agent.engine import rpmdb
+from mock_cloud.agent.engine import packages
 from mock_cloud.attest.packages import SHA256, PackageFile, read_files
 from mock_cloud.rpm_bindings import HINT, find_rpm
 from mock_cloud.signed.rpmfile import read_unverified
@@ -95,7 +95,7 @@ def check_facts(rpm: ModuleType, ours: Header, theirs: Any) -> None:
     """What the product makes of the tags."""
     assert rpmfile.nevra(ours) == theirs["nevra"]
     line = f"{theirs['nevra']} {theirs['buildtime']} {theirs.format('%{size}')} installed\n"
-    assert rpmdb.installed(ours).log_line == line
+    assert packages.installed(ours).log_line == line
     needs = {one.DNEVR()[2:] for one in rpm.ds(theirs, "requires")}
     assert set(rpmfile.requirements(ours, internal=True)) == needs
     assert set(rpmfile.requirements(ours)) == {n for n in needs if not n.startswith("rpmlib(")}

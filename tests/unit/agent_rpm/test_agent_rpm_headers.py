@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mock_cloud.agent.engine import rpmdb
+from mock_cloud.agent.engine import packages
 from mock_cloud.signed.rpmfile import read_unverified
 from mock_cloud.wire import rpmfile
 from mock_cloud.wire.rpmheader import Header, HeaderError, parse_header, split
@@ -118,7 +118,7 @@ def read_all(found: Header) -> None:
             found.integers(tag, entry.type)
     for read in (rpmfile.nevra, rpmfile.is_source, rpmfile.spec_names, rpmfile.requirements):
         read(found)
-    rpmdb.installed(found)
+    packages.installed(found)
 
 
 @settings(

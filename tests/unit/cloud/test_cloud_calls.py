@@ -13,7 +13,7 @@ from libcloud.common.types import InvalidCredsError, LibcloudError, MalformedRes
 
 from mock_cloud.cloud.apis import calls as calls_module
 from mock_cloud.cloud.apis.calls import Breaker, Calls, Diagnosis, Trouble, diagnose
-from mock_cloud.cloud.apis.failures import CloudIsOut, OutcomeUnknown
+from mock_cloud.cloud.apis.texts import CloudIsOut, OutcomeUnknown
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 
 URL = "http://127.0.0.1:1/?Action=RunInstances&UserData=aHVzaA"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.cloud.apis.failures import CloudIsOut, OutcomeUnknown
+from mock_cloud.cloud.apis.texts import CloudIsOut, OutcomeUnknown
 from mock_cloud.cloud.budget import BudgetReached, account, day_start
 from mock_cloud.cloud.claim import Wish
 from mock_cloud.cloud.journal import Journal

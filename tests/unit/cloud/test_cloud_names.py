@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE
-from mock_cloud.cloud.apis.names import make_name, parse_name
+from mock_cloud.cloud.apis.tags import make_name, parse_name
 from mock_cloud.cloud.images import TAG_OWNER
 from tests.component.openstack_parts import make_launch
 

@@ -2,8 +2,8 @@
 import pytest
 
 from mock_cloud.cloud.apis.calls import Diagnosis, Trouble
-from mock_cloud.cloud.apis.failures import CredentialsRefused, NoCapacity, QuotaReached
 from mock_cloud.cloud.apis.openstack_failures import Judge, NotThere
+from mock_cloud.cloud.apis.texts import CredentialsRefused, NoCapacity, QuotaReached
 from mock_cloud.errors import ConfigError, MockCloudError
 
 

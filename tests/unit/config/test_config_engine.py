@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.config.defaults import default_config_opts
-from mock_cloud.config.plugin_defaults import PLUGINS
+from mock_cloud.config.defaults import PLUGINS, default_config_opts
 from mock_cloud.config.repositories import KEY_PREFIX, add_repositories, make_portable
 from mock_cloud.errors import CommandLineError, ConfigError, MockCloudError, UnsupportedByEngine
 from mock_cloud.invocation.engines import PLUGINS as DECIDED

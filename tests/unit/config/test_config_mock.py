@@ -12,10 +12,9 @@ import jinja2
 import pytest
 
 from mock_cloud.config.chroots import load_config_opts
-from mock_cloud.config.defaults import default_config_opts
+from mock_cloud.config.defaults import PLUGIN_CONF, PLUGINS, default_config_opts
 from mock_cloud.config.mock_engine import MockConfig, mock_config
 from mock_cloud.config.overrides import apply_command_line
-from mock_cloud.config.plugin_defaults import PLUGIN_CONF, PLUGINS
 from mock_cloud.config.tunnel import read_sources
 from mock_cloud.errors import CommandLineError, MockCloudError, UnsupportedByEngine
 from mock_cloud.invocation.carrying import Carrier

@@ -20,9 +20,9 @@ from mock_cloud.attest.verdict import Verdict
 from mock_cloud.cli import main
 from mock_cloud.cli.reap import _rows
 from mock_cloud.cli.toolkit import _to_json
-from mock_cloud.cloud.findings import Finding
 from mock_cloud.cloud.images import TAG_OWNER, Image, ImageState
 from mock_cloud.cloud.listing import NodeRow, Released
+from mock_cloud.cloud.provider import Finding
 from mock_cloud.launcher.standing import Standing
 from mock_cloud.session.imagelist import ImageRow
 from mock_cloud.session.imagelist import Standing as ImageStanding

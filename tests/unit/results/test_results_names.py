@@ -11,8 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mock_cloud.errors import ResultError
-from mock_cloud.results.manifest import FILE_MAX_BYTES, FILES_MAX, check_manifest
-from mock_cloud.results.names import check_live_log, check_name, is_kind_of_result
+from mock_cloud.results.names import (
+    FILE_MAX_BYTES,
+    FILES_MAX,
+    check_live_log,
+    check_manifest,
+    check_name,
+    is_kind_of_result,
+)
 
 SHA = "0" * 64
 

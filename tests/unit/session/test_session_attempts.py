@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.cloud.apis.failures import CloudIsOut, CredentialsRefused, NoCapacity, QuotaReached
+from mock_cloud.cloud.apis.texts import CloudIsOut, CredentialsRefused, NoCapacity, QuotaReached
 from mock_cloud.cloud.budget import BudgetReached
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, LeaseState
