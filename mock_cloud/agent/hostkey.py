@@ -23,7 +23,7 @@ _SIZE_MAX: Final = 4096
 _LABEL: Final = "security.selinux"
 
 
-def replace_host_key(private: bytes, public: str) -> None:
+def install_host_key(private: bytes, public: str) -> None:
     """Put both halves in their place, one after the other, and have sshd read them. Failure.
 
     `private` is an OpenSSH private key file, `public` the line of a ``.pub`` file. That the key

@@ -43,7 +43,7 @@ _FRA_DST, _FRA_PRIORITY, _FRA_IP_PROTO = 1, 6, 22
 _PRIORITY: Final = 1  # after the node's own addresses, before all else
 
 
-def close_metadata() -> None:
+def block_metadata() -> None:
     """Forbid the ways to the service. Failure ``metadata`` if one stays open. Idempotent."""
     why = ""
     for family, address in _ADDRESSES:

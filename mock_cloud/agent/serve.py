@@ -34,7 +34,7 @@ from mock_cloud.agent.serve_wire import (
     size_of,
     texts,
 )
-from mock_cloud.wire.frames import BODY_MAX, VERSION, FrameError, Header, read_frame
+from mock_cloud.wire.frames import BODY_MAX, PROTOCOL_VERSION, FrameError, FrameHeader, read_frame
 from mock_cloud.wire.layout import DEADMAN, LAUNCH, SERVE, WORKSPACE
 from mock_cloud.wire.orderlog import OrderLog
 
@@ -52,7 +52,7 @@ _THREADS_MAX: Final = 64
 @dataclass(frozen=True, slots=True)
 class _Request:
     id: int
-    header: Header
+    header: FrameHeader
     body: bytes
 
 
@@ -60,7 +60,7 @@ class _Request:
 class _Operation:
     """How one op is checked and run. `place`: ``loop``, ``worker`` or ``thread``."""
 
-    run: Callable[[_Request], Header | None]
+    run: Callable[[_Request], FrameHeader | None]
     kinds: Mapping[str, type] = field(default_factory=dict)
     place: str = "loop"
     body: bool = False
@@ -85,7 +85,7 @@ class Server:
 
     def serve(self, stream: BinaryIO) -> int:
         """Answer frames until the stream ends. 0, or 1 when it held something else."""
-        self._log.write("started", f"protocol {VERSION}")
+        self._log.write("started", f"protocol {PROTOCOL_VERSION}")
         threading.Thread(target=self._run_worker, name="worker", daemon=True).start()
         try:
             while (frame := read_frame(stream)) is not None:
@@ -107,7 +107,7 @@ class Server:
         while True:
             self._work.get()()
 
-    def _take(self, header: Header, body: bytes) -> None:
+    def _take(self, header: FrameHeader, body: bytes) -> None:
         request_id = header.get("id")
         if type(request_id) is not int:
             raise FrameError("a request has no id")
@@ -171,11 +171,11 @@ class Server:
 
     # Before trust
 
-    def _hello(self, request: _Request) -> Header:
+    def _hello(self, request: _Request) -> FrameHeader:
         self._log.write("hello", request.header["nonce"][:_TEXT_SHOWN])
         return serve_facts.hello()
 
-    def _reload(self, request: _Request) -> Header:
+    def _reload(self, request: _Request) -> FrameHeader:
         from mock_cloud.agent import sshd
 
         keep = request.header["keep"]
@@ -185,7 +185,7 @@ class Server:
         self._log.write("reloaded", f"sshd {answer['listener']}")
         return answer
 
-    def _measure(self, request: _Request) -> Header:
+    def _measure(self, request: _Request) -> FrameHeader:
         asked = request.header
         digest, pieces = serve_facts.evidence(
             asked["nonce"],
@@ -202,38 +202,38 @@ class Server:
         self._work.put(_load_job_modules)
         return {"sha256": digest}
 
-    def _headers(self, request: _Request) -> Header:
+    def _headers(self, request: _Request) -> FrameHeader:
         send = self._sender(request)
         digests = [hex_digest(item) for item in request.header["digests"]]
         for header, body in serve_facts.headers(digests):
             send({**header, "more": True}, body)
         return {}
 
-    def _order(self, request: _Request) -> Header:
+    def _order(self, request: _Request) -> FrameHeader:
         text = self._log.since_start()
         send = self._sender(request)
         for start in range(0, len(text), BODY_MAX):
             send({"more": True}, text[start : start + BODY_MAX])
         return {}
 
-    def _ping(self, request: _Request) -> Header:
+    def _ping(self, request: _Request) -> FrameHeader:
         return {"clock": time.time()}
 
-    def _trust(self, request: _Request) -> Header:
+    def _trust(self, request: _Request) -> FrameHeader:
         verdict = hex_digest(request.header["verdict"])
         self._gate.trust(request.header["token"])
         self._log.write("trusted", verdict)
         return {}
 
-    def _join(self, request: _Request) -> Header:
+    def _join(self, request: _Request) -> FrameHeader:
         self._gate.join(request.header["token"])
         self._log.write("joined")
         return {}
 
-    def _host_key(self, request: _Request) -> Header:
+    def _host_key(self, request: _Request) -> FrameHeader:
         return self._care.host_key(request.header, request.body)
 
-    def _reach(self, request: _Request) -> Header:
+    def _reach(self, request: _Request) -> FrameHeader:
         from mock_cloud.wire.reach import find_reached, parse_ends
 
         within_ms = request.header["within_ms"]
@@ -245,7 +245,7 @@ class Server:
 
     # Blobs
 
-    def _have(self, request: _Request) -> Header:
+    def _have(self, request: _Request) -> FrameHeader:
         missing, partial = self._blobs.missing([hex_digest(d) for d in request.header["digests"]])
         return {"missing": missing, "partial": partial}
 
@@ -262,7 +262,7 @@ class Server:
                 self._given_up[digest] = failure
             raise
 
-    def _put_end(self, request: _Request) -> Header:
+    def _put_end(self, request: _Request) -> FrameHeader:
         digest = hex_digest(request.header["digest"])
         failure = self._given_up.pop(digest, None)
         if failure is not None:
@@ -273,20 +273,22 @@ class Server:
 
     # Images
 
-    def _accounts(self, request: _Request) -> Header:
+    def _accounts(self, request: _Request) -> FrameHeader:
         send = self._sender(request)
         for path, data in serve_facts.accounts():
             send({"path": path, "more": True}, data)
         return {}
 
-    def _image(self, request: _Request) -> Header:
+    def _image(self, request: _Request) -> FrameHeader:
         from mock_cloud.agent import serve_images
 
         name = request.header["op"]
         self._log.write(name, hashlib.sha256(request.body).hexdigest() if request.body else "")
         send = self._sender(request)
         if name == "install":
-            return serve_images.install(self._workspace, request.body, send, self._answers.gone)
+            return serve_images.answer_install(
+                self._workspace, request.body, send, self._answers.gone
+            )
         return serve_images.leave(self._workspace, name)
 
     # Jobs
@@ -296,14 +298,14 @@ class Server:
 
         return JobFiles(self._workspace, job_id(request.header["job"]))
 
-    def _job_start(self, request: _Request) -> Header:
+    def _job_start(self, request: _Request) -> FrameHeader:
         job = job_id(request.header["job"])
         self._care.before_job()
         self._log.write("job-start", job)
         self._launcher.start(job, request.body)
         return {}
 
-    def _job_follow(self, request: _Request) -> Header | None:
+    def _job_follow(self, request: _Request) -> FrameHeader | None:
         from mock_cloud.agent.serve_jobs import follow
 
         raw = request.header["offsets"]
@@ -329,7 +331,7 @@ class Server:
         columns = size_of(request.header["columns"], "columns") & 0xFFFF
         runner.resize(self._workspace, job_id(request.header["job"]), rows, columns)
 
-    def _job_cancel(self, request: _Request) -> Header:
+    def _job_cancel(self, request: _Request) -> FrameHeader:
         from mock_cloud.agent.job import runner
 
         job = job_id(request.header["job"])
@@ -338,14 +340,14 @@ class Server:
         self._log.write("job-cancel", f"{job} {'clean' if clean else 'not clean'}")
         return {"clean": clean}
 
-    def _results(self, request: _Request) -> Header:
+    def _results(self, request: _Request) -> FrameHeader:
         from mock_cloud.agent.serve_jobs import list_results
 
         job = self._job(request)
         self._log.write("results", job.name)
         return {"files": list_results(job)}
 
-    def _get(self, request: _Request) -> Header:
+    def _get(self, request: _Request) -> FrameHeader:
         from mock_cloud.agent.serve_jobs import send_result
 
         asked = request.header
@@ -355,7 +357,7 @@ class Server:
         send_result(job, name, offset, length, self._sender(request))
         return {}
 
-    def _forget(self, request: _Request) -> Header:
+    def _forget(self, request: _Request) -> FrameHeader:
         from mock_cloud.agent.serve_jobs import forget
 
         forget(self._job(request))

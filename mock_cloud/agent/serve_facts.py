@@ -11,15 +11,15 @@ import time
 from collections.abc import Iterator
 
 from mock_cloud.agent.serve_wire import CHUNK_BYTES, Failure
-from mock_cloud.wire.frames import ACCOUNT_FILES, BODY_MAX, VERSION, Header
+from mock_cloud.wire.frames import ACCOUNT_FILES, BODY_MAX, PROTOCOL_VERSION, FrameHeader
 from mock_cloud.wire.records import pack
 
 
-def hello() -> Header:
+def hello() -> FrameHeader:
     """The facts of the answer to ``hello``: all self-reported, none of them judged."""
     main = os.path.abspath(sys.argv[0] or ".")
     return {
-        "version": VERSION,
+        "version": PROTOCOL_VERSION,
         "toolkit": os.path.basename(os.path.dirname(os.path.dirname(main))),
         "pid": os.getpid(),
         "python": platform.python_version(),
@@ -58,7 +58,7 @@ def accounts() -> Iterator[tuple[str, bytes]]:
         yield path, data
 
 
-def headers(digests: list[str]) -> Iterator[tuple[Header, bytes]]:
+def headers(digests: list[str]) -> Iterator[tuple[FrameHeader, bytes]]:
     """The frames of the RPM headers asked for, in that order. Failure ``not-found``."""
     from mock_cloud.agent.measure.headers import read_headers
 
@@ -68,7 +68,7 @@ def headers(digests: list[str]) -> Iterator[tuple[Header, bytes]]:
         if blob is None:
             raise Failure("not-found", f"no RPM header with sha256 {digest}")
         for start in range(0, max(1, len(blob)), CHUNK_BYTES):
-            header: Header = {"digest": digest}
+            header: FrameHeader = {"digest": digest}
             if start == 0:
                 header["size"] = len(blob)
             yield header, blob[start : start + CHUNK_BYTES]

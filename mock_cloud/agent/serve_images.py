@@ -11,17 +11,17 @@ import os
 import threading
 from collections.abc import Callable
 
-from mock_cloud.agent.image import install as installing
-from mock_cloud.agent.image.cleanse import cleanse, seal
+from mock_cloud.agent.image.cleanse import cleanse_node, seal_node
+from mock_cloud.agent.image.install import InstallError, install_packages
 from mock_cloud.agent.serve_wire import Failure
 from mock_cloud.wire.decode import Malformed, decode_bytes
-from mock_cloud.wire.frames import Header
+from mock_cloud.wire.frames import FrameHeader
 from mock_cloud.wire.install_order import InstallOrder
 
-_Send = Callable[[Header, bytes], None]
+_Send = Callable[[FrameHeader, bytes], None]
 
 
-def install(workspace: str, body: bytes, send: _Send, gone: threading.Event) -> Header:
+def answer_install(workspace: str, body: bytes, send: _Send, gone: threading.Event) -> FrameHeader:
     """Do what the order in `body` says. The final frame has dnf's ``exit``."""
     try:
         order = decode_bytes(InstallOrder, body)
@@ -33,14 +33,14 @@ def install(workspace: str, body: bytes, send: _Send, gone: threading.Event) -> 
         send({"more": True}, data)
 
     try:
-        return {"exit": installing.install(order, scratch, stream, gone)}
-    except installing.InstallError as error:
+        return {"exit": install_packages(order, scratch, stream, gone)}
+    except InstallError as error:
         raise Failure("install", str(error)) from error
 
 
-def leave(workspace: str, step: str) -> Header:
+def leave(workspace: str, step: str) -> FrameHeader:
     """Take out of the node what is its own (``cleanse``) or ours (``seal``)."""
     if step == "cleanse":
-        return {"removed": cleanse()}
-    seal(workspace)
+        return {"removed": cleanse_node()}
+    seal_node(workspace)
     return {}

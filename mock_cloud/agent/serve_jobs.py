@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from mock_cloud.agent.serve_wire import CHUNK_BYTES, Failure
 from mock_cloud.wire.files import digest_of
-from mock_cloud.wire.frames import Header
+from mock_cloud.wire.frames import FrameHeader
 from mock_cloud.wire.job_request import can_travel, is_live_log
 from mock_cloud.wire.replies import read_status
 
@@ -28,7 +28,7 @@ _IDLE_AFTER_S: Final = 2.0
 _VANISHED_GRACE_S: Final = 1.0  # a job that is being started has no process yet
 _TAIL_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-Send = Callable[[Header, bytes], None]
+Send = Callable[[FrameHeader, bytes], None]
 
 
 class JobFiles:
@@ -131,7 +131,7 @@ def forget(job: JobFiles) -> None:
 
 def follow(
     job: JobFiles, offsets: dict[str, int], send: Send, stopped: threading.Event
-) -> Header | None:
+) -> FrameHeader | None:
     """Stream what is appended to the logs until the job ended and all of it was sent.
 
     Returns the keys of the final frame: ``exit`` is null if the job vanished without leaving

@@ -92,7 +92,7 @@ class Launcher:
 def serve_launches(stream: BinaryIO, sink: int, workspace: str) -> int:
     """The launcher's end: one answer for each request, until the agent closes the pipe."""
     from mock_cloud.agent.job import runner
-    from mock_cloud.agent.job.sweep import sweep
+    from mock_cloud.agent.job.sweep import sweep_workspace
     from mock_cloud.wire.decode import Malformed
     from mock_cloud.wire.job_request import parse_request
 
@@ -102,7 +102,7 @@ def serve_launches(stream: BinaryIO, sink: int, workspace: str) -> int:
         try:
             request = parse_request(body)
             if header["sweep"] and not request.beside:
-                sweep(workspace, request.layers, owned=request.owned)
+                sweep_workspace(workspace, request.layers, owned=request.owned)
             runner.start(workspace, str(header["job"]), body)
         except Malformed as error:
             answer = {"code": "bad-request", "message": str(error)}

@@ -12,7 +12,7 @@ from typing import Final
 from mock_cloud.agent.deadman.line import Line
 from mock_cloud.agent.serve_wire import Failure
 from mock_cloud.wire.decode import Malformed, decode
-from mock_cloud.wire.frames import Header
+from mock_cloud.wire.frames import FrameHeader
 from mock_cloud.wire.orderlog import OrderLog
 from mock_cloud.wire.timer_order import Order
 
@@ -32,7 +32,7 @@ class NodeCare:
         """The controller sent something."""
         self._line.beat()
 
-    def lease(self, header: Header) -> Header:
+    def lease(self, header: FrameHeader) -> FrameHeader:
         """Arm the timer, or renew or shorten what it was told. Failure."""
         try:
             order = decode(Order, {key: header[key] for key in LEASE_KINDS})
@@ -42,15 +42,15 @@ class NodeCare:
         self._log.write("lease", f"{order.lease} {order.life_s} s, {order.ending.value}")
         return {}
 
-    def host_key(self, header: Header, body: bytes) -> Header:
+    def host_key(self, header: FrameHeader, body: bytes) -> FrameHeader:
         """Take the key pair into use. Failure; OSError."""
-        from mock_cloud.agent.hostkey import replace_host_key
+        from mock_cloud.agent.hostkey import install_host_key
 
-        replace_host_key(body, header["public"])
+        install_host_key(body, header["public"])
         self._log.write("host-key", header["public"])
         return {}
 
-    def close_metadata(self) -> Header:
+    def close_metadata(self) -> FrameHeader:
         """Close the metadata service to all jobs from now on. Failure."""
         self._metadata_is_closed = True  # it must be, or no job starts
         self._keep_metadata_closed()
@@ -63,9 +63,9 @@ class NodeCare:
             self._keep_metadata_closed()
 
     def _keep_metadata_closed(self) -> None:
-        from mock_cloud.agent.metadata import close_metadata
+        from mock_cloud.agent.metadata import block_metadata
 
-        close_metadata()
+        block_metadata()
 
     def close(self) -> None:
         self._line.close()

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, Final
 
-from mock_cloud.wire.frames import Header, encode_frame
+from mock_cloud.wire.frames import FrameHeader, encode_frame
 
 CHUNK_BYTES: Final = 512 * 1024
 """Body bytes of one frame of a streamed answer."""
@@ -50,7 +50,7 @@ class Answers:
         self.gone = threading.Event()
         """Set once the controller can't be reached any more."""
 
-    def send(self, header: Header, body: bytes = b"") -> None:
+    def send(self, header: FrameHeader, body: bytes = b"") -> None:
         """Send one frame; blocks while the controller doesn't read. OSError when it is gone."""
         data = memoryview(encode_frame(header, body))
         with self._lock:
@@ -74,7 +74,7 @@ def own_command() -> list[str]:
     return words[: len(words) - (len(sys.argv) - 1)]
 
 
-def check_keys(header: Header, kinds: Mapping[str, type], optional: frozenset[str]) -> None:
+def check_keys(header: FrameHeader, kinds: Mapping[str, type], optional: frozenset[str]) -> None:
     """Refuse a request with unknown, missing or mistyped keys."""
     for key in header:
         if key not in kinds and key not in ("op", "id"):

@@ -21,7 +21,7 @@ from typing import Any, Final
 from mock_cloud.agent.measure import procfs
 from mock_cloud.agent.measure.sockets import measure_sockets
 from mock_cloud.agent.serve_wire import Failure, own_command
-from mock_cloud.wire.frames import Header
+from mock_cloud.wire.frames import FrameHeader
 from mock_cloud.wire.layout import SERVE
 
 FAILED: Final = "sshd"
@@ -42,7 +42,7 @@ class _Running:
     words: list[str]
 
 
-def reload(keep: Collection[int]) -> Header:
+def reload(keep: Collection[int]) -> FrameHeader:
     """Have sshd read its configuration anew; who listens, since when, and what ran before.
 
     Connections on which nobody is logged in are ended, and those that run an agent, unless it is

@@ -10,7 +10,7 @@ from typing import Final
 
 from mock_cloud.attest.evidence import Evidence
 from mock_cloud.attest.files import CAPABILITY, SELINUX, FileFact
-from mock_cloud.attest.knowngood import KnownGood, label_of
+from mock_cloud.attest.knowngood import KnownFiles, label_of
 from mock_cloud.attest.policy import Policy
 from mock_cloud.attest.volatile import VolatileKind, VolatileRule, fits
 from mock_cloud.errors import Reason
@@ -59,7 +59,7 @@ class FileCheck:
 
     def __init__(
         self,
-        known: KnownGood,
+        known: KnownFiles,
         policy: Policy,
         injected: Mapping[str, InjectedFile],
         toolkit: Toolkit,
@@ -98,7 +98,7 @@ class FileCheck:
         rule = self._known.volatile.find(path)
         if rule is not None and path not in self._ours:
             if not fits(rule, fact, evidence.texts):
-                yield Reason("file.volatile", path, rule.kind.value, describe(fact))
+                yield Reason("file.volatile", path, rule.kind.value, describe_file(fact))
             return
         if want is not None:
             code = "toolkit" if path.startswith(f"{self._toolkit_root}/") else "file"
@@ -126,13 +126,15 @@ class FileCheck:
 
     def _unknown(self, fact: FileFact) -> Reason:
         if fact.path.startswith(f"{_TOOLKITS}/"):
-            return Reason("toolkit.unknown", fact.path, "not there", describe(fact))
+            return Reason("toolkit.unknown", fact.path, "not there", describe_file(fact))
         if fact.path in self._known.signed.ghosts:
-            return Reason("file.ghost", fact.path, "in the manifest, or absent", describe(fact))
+            return Reason(
+                "file.ghost", fact.path, "in the manifest, or absent", describe_file(fact)
+            )
         owner = self._known.signed.unowned.get(fact.path)
         if owner is not None:
             return Reason("file.account", fact.path, f"an account named {owner}", "none")
-        return Reason("file.unknown", fact.path, "not there", describe(fact))
+        return Reason("file.unknown", fact.path, "not there", describe_file(fact))
 
     def _conflicts(self) -> Iterator[Reason]:
         for path in sorted(self._known.signed.conflicts - self._known.pinned - self._ours):
@@ -149,13 +151,13 @@ class FileCheck:
             if path in self._ours:
                 code = "toolkit" if path.startswith(f"{_TOOLKITS}/") else "file"
                 if path not in silent:
-                    yield Reason(f"{code}.missing", path, describe(self.code[path]), "absent")
+                    yield Reason(f"{code}.missing", path, describe_file(self.code[path]), "absent")
             elif not (
                 path in silent
                 or self._known.may_miss(path, self._policy.may_miss)
                 or path.startswith(unmeasured)
             ):
-                yield Reason("file.missing", path, describe(self.code[path]), "absent")
+                yield Reason("file.missing", path, describe_file(self.code[path]), "absent")
 
     def _unreadable(self, evidence: Evidence) -> Iterator[Reason]:
         """A file that could not be measured is refused; a log may grow while it is read."""
@@ -171,7 +173,7 @@ class FileCheck:
             yield Reason(code or "file.unreadable", path, "readable", what)
 
 
-def describe(fact: FileFact) -> str:
+def describe_file(fact: FileFact) -> str:
     """One file's facts in short: type, mode, owner, and what it holds."""
     value = f" {fact.value}" if fact.value else ""
     xattrs = "".join(f" {name}={data[:80]}" for name, data in fact.xattrs if name != SELINUX)

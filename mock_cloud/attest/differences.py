@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
-from mock_cloud.attest.check_files import describe
+from mock_cloud.attest.check_files import describe_file
 from mock_cloud.attest.files import CAPABILITY, FileFact
 from mock_cloud.attest.knowngood import Signed
 from mock_cloud.attest.packages import FileFlag
@@ -59,7 +59,7 @@ def check_differences(
             continue
         code = _find_change(want, fact, signed) or _find_gain(want, fact, signed)
         if code:
-            yield Reason(code, fact.path, describe(want), describe(fact))
+            yield Reason(code, fact.path, describe_file(want), describe_file(fact))
 
 
 def _find_change(want: FileFact, fact: FileFact, signed: Signed) -> str:

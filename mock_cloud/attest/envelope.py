@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mock_cloud.attest.files import Text
-from mock_cloud.attest.manifest import SIZE_MAX, json_bytes
+from mock_cloud.attest.manifest import MANIFEST_MAX_BYTES, json_bytes
 from mock_cloud.errors import AttestationRefused, ConfigError, Reason
 from mock_cloud.model import HostKey
 from mock_cloud.wire.decode import By, Malformed, at_most, decode, exactly, load_json
@@ -72,7 +72,7 @@ class _Signature:
 
 @dataclass(frozen=True, slots=True)
 class _EnvelopeJson:
-    payload: Annotated[bytes, _base64(2 * SIZE_MAX)]
+    payload: Annotated[bytes, _base64(2 * MANIFEST_MAX_BYTES)]
     type: Annotated[str, exactly(PAYLOAD_TYPE)] = field(metadata={"json": "payloadType"})
     signatures: Annotated[tuple[_Signature, ...], at_most(_SIGNATURES_MAX)]
 
@@ -148,7 +148,7 @@ def add_signature(envelope: bytes, signer: Signer) -> bytes:
     The payload is signed as it is: whoever calls this has looked at it.
     """
     try:
-        return _add(_envelope(load_json(envelope, limit_bytes=2 * SIZE_MAX)), signer)
+        return _add(_envelope(load_json(envelope, limit_bytes=2 * MANIFEST_MAX_BYTES)), signer)
     except Malformed as error:
         raise refusal("manifest.malformed", str(error)) from error
 
@@ -178,11 +178,11 @@ def open_statement(
         raise refusal("manifest.no-keys", f"no key is trusted to sign it: {what}")
     try:
         # 2
-        parsed = _envelope(load_json(envelope, limit_bytes=2 * SIZE_MAX))
+        parsed = _envelope(load_json(envelope, limit_bytes=2 * MANIFEST_MAX_BYTES))
         # 3
         signers = _check_signatures(parsed, keys, threshold, frozenset(revoked), what)
         # 4
-        payload = load_json(parsed.payload, limit_bytes=SIZE_MAX)
+        payload = load_json(parsed.payload, limit_bytes=MANIFEST_MAX_BYTES)
         statement = decode(Statement, payload, "statement")
         if (statement.type, statement.predicate_type) != (STATEMENT, predicate_type):
             shown = statement.predicate_type[:200]

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
-from mock_cloud.attest.files import FileFact, PathText, Text, parse_files, read_text
+from mock_cloud.attest.files import FileFact, PathText, Text, parse_files, parse_text
 from mock_cloud.attest.helpers import HelperFacts
 from mock_cloud.attest.kernel import KernelFacts
 from mock_cloud.errors import AttestationRefused, Reason
@@ -55,11 +55,11 @@ class EvidenceError(AttestationRefused):
 
 
 def _split_options(value: object) -> frozenset[str]:
-    return frozenset(read_text(value).split(","))
+    return frozenset(parse_text(value).split(","))
 
 
 def _read_small_text(value: object) -> bytes:
-    data = base64.b64decode(read_text(value), validate=True)
+    data = base64.b64decode(parse_text(value), validate=True)
     if len(data) > TEXT_MAX:
         raise Malformed(f"a text of more than {TEXT_MAX} bytes")
     return data

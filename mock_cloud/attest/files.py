@@ -83,7 +83,7 @@ def canonical(text: str) -> None:
         raise Malformed("not the one way to write these bytes")
 
 
-def read_text(value: object) -> str:
+def parse_text(value: object) -> str:
     """A text without NUL, with no surrogates but those of undecodable bytes. Malformed."""
     if type(value) is not str or len(value) > _TEXT_MAX or "\0" in value:
         raise Malformed(f"not a text of at most {_TEXT_MAX} characters without NUL")
@@ -92,16 +92,16 @@ def read_text(value: object) -> str:
     return value
 
 
-def read_path(value: object) -> str:
+def parse_path(value: object) -> str:
     """Such a text that is an absolute, normalised path. Malformed."""
-    path = read_text(value)
+    path = parse_text(value)
     if not is_normal(path):
         raise Malformed(f"not an absolute, normalised path: {path[:200]!a}")
     return path
 
 
-Text = Annotated[str, By(read_text)]
-PathText = Annotated[str, By(read_path)]
+Text = Annotated[str, By(parse_text)]
+PathText = Annotated[str, By(parse_path)]
 
 
 def is_normal(path: str) -> bool:

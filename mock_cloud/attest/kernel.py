@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Annotated, Any, Final
 
-from mock_cloud.attest.files import read_text
+from mock_cloud.attest.files import parse_text
 from mock_cloud.errors import Reason
 from mock_cloud.wire.decode import INT_MAX, By, Malformed, decode
 
@@ -25,7 +25,7 @@ def _scalar(value: object) -> str | int | None:
         return None
     if isinstance(value, int):  # or true, or false
         return decode(int, int(value))
-    return read_text(value).strip()
+    return parse_text(value).strip()
 
 
 def _texts(value: object) -> frozenset[str]:
@@ -46,7 +46,7 @@ def _items(value: object) -> list[Any]:
 
 def _item(value: object, dropped: int = 0) -> str:
     if type(value) is str:
-        return read_text(value)
+        return parse_text(value)
     if not isinstance(value, list) or len(value) > 16:
         raise Malformed("not a text, and not a list of at most 16")
     words = [_scalar(word) for word in value]

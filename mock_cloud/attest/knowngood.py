@@ -42,7 +42,7 @@ class Signed:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownGood:
+class KnownFiles:
     """`exact` files: the manifest's entries, and for other paths what packages say.
 
     `pinned` are the paths of manifest entries; `labels` SELinux labels in hex by path.
@@ -73,11 +73,11 @@ class KnownGood:
             yield Absence.LANGUAGE
 
 
-def compile_known_good(packages: Iterable[Package], manifest: ImageManifest) -> KnownGood:
+def compile_known_good(packages: Iterable[Package], manifest: ImageManifest) -> KnownFiles:
     """The known-good set of verified `packages` under `manifest`."""
     entries = {fact.path: fact for fact in manifest.entries}
     signed = read_packages(packages, manifest.accounts, manifest.entries)
-    return KnownGood(
+    return KnownFiles(
         signed=signed,
         exact=signed.files | entries,
         pinned=frozenset(entries),

@@ -24,7 +24,7 @@ from mock_cloud.wire.decode import By, Malformed, Natural, Sha256, decode, encod
 _SCHEMA: Final = "mock-cloud/image-manifest/1"
 SAME_AS_CONTROLLER: Final = "same-as-controller"
 """Kernel word: the node runs the controller's own kernel (provider `local`)."""
-SIZE_MAX: Final = 256 << 20
+MANIFEST_MAX_BYTES: Final = 256 << 20
 
 
 @dataclass(frozen=True)

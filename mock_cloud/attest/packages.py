@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from mock_cloud.attest.capabilities import xattr_of_text
 from mock_cloud.attest.files import CAPABILITY, PATH_MAX, Xattrs, is_normal
-from mock_cloud.signed.header import SignedHeader, parse_header
+from mock_cloud.signed.header import SignedHeader, parse_signed_header
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.wire.rpmfile import nevra
 from mock_cloud.wire.rpmheader import Header, HeaderError
@@ -123,7 +123,7 @@ def verify_package(
     place = (hashlib.sha256(blob).hexdigest(), keys.fingerprint)
     if cache is not None and place in cache:
         return cache[place]
-    header = parse_header(blob)
+    header = parse_signed_header(blob)
     if _text(header, Tag.NAME) == KEY_PACKAGE and not header.signatures:
         if not header.entries.keys().isdisjoint((Tag.BASENAMES, Tag.OLDFILENAMES)):
             raise HeaderError(f"{KEY_PACKAGE} has files")

@@ -25,7 +25,7 @@ from mock_cloud.model import HostKey
 from mock_cloud.wire.decode import Malformed, Natural, Sha256, decode, encode, matching
 
 _PREDICATE: Final = "urn:mock-cloud:predicate:manifest-revocation:v1"
-SIZE_MAX: Final = 1 << 20
+REVOCATION_MAX_BYTES: Final = 1 << 20
 _Fingerprint = Annotated[str, matching(r"SHA256:[A-Za-z0-9+/]{43}", "an SSH key's fingerprint")]
 _WHAT: Final = "revocation"
 

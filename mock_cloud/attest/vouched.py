@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mock_cloud.attest.check_files import describe
+from mock_cloud.attest.check_files import describe_file
 from mock_cloud.attest.check_packages import read_installed
 from mock_cloud.attest.evidence import Evidence
 from mock_cloud.attest.expectations import MountRule, ProgramRule, SocketRule
@@ -59,7 +59,7 @@ class Vouched:
             yield f"mount: {escape(mount.point)}: {escape(' '.join(mount.types))}"
         for title, facts in (("changed", self.changed), ("file", self.files)):
             for fact in sorted(facts, key=_harmlessness):
-                yield f"{title}: {escape(fact.path)}: {escape(describe(fact))}"
+                yield f"{title}: {escape(fact.path)}: {escape(describe_file(fact))}"
         for rule in self.volatile:
             yield f"may vary: {escape(rule.path)} ({rule.kind.value})"
 

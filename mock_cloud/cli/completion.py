@@ -123,9 +123,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def _mocks_parser() -> argparse.ArgumentParser:
     """The parser of the launcher's `mock`, with what no option claims: packages and spec files."""
-    from mock_cloud.invocation.parser import make_parser
+    from mock_cloud.invocation.parser import make_mock_parser
 
-    parser = make_parser()
+    parser = make_mock_parser()
     parser.add_argument("words", nargs="*", metavar="FILE")
     return parser
 

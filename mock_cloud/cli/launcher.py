@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mock_cloud.errors import EXIT_CONFIG, CommandLineError
 from mock_cloud.launcher import path_way, site_way
 from mock_cloud.launcher.edits import Edit, make_edits
-from mock_cloud.launcher.standing import look
+from mock_cloud.launcher.standing import look_at_launchers
 from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.session.console import Console
 from mock_cloud.wire.terminal_text import printable
@@ -95,9 +95,9 @@ def _enable(arguments: argparse.Namespace, console: Console) -> int:
         raise CommandLineError("--remote goes with --site", hint="or set MOCK_REMOTE")
     _check_profile(arguments)
     if arguments.site:
-        edits = site_way.enable(os.environ, arguments.configdir, arguments.remote)
+        edits = site_way.enable_for_site(os.environ, arguments.configdir, arguments.remote)
     else:
-        edits = path_way.enable(os.environ, arguments.profile)
+        edits = path_way.enable_for_user(os.environ, arguments.profile)
     _tell(edits, arguments, console)
     if not arguments.site and arguments.profile is None:
         directory = path_way.own_directory(os.environ)
@@ -110,9 +110,9 @@ def _enable(arguments: argparse.Namespace, console: Console) -> int:
 def _disable(arguments: argparse.Namespace, console: Console) -> int:
     _check_profile(arguments)
     if arguments.site:
-        edits = site_way.disable(os.environ, arguments.configdir)
+        edits = site_way.disable_for_site(os.environ, arguments.configdir)
     else:
-        edits = path_way.disable(os.environ, arguments.profile)
+        edits = path_way.disable_for_user(os.environ, arguments.profile)
     _tell(edits, arguments, console)
     return 0
 
@@ -131,7 +131,7 @@ def _tell(edits: list[Edit], arguments: argparse.Namespace, console: Console) ->
 
 
 def show(arguments: argparse.Namespace, _console: Console) -> int:
-    ways = look(os.environ, arguments.configdir)
+    ways = look_at_launchers(os.environ, arguments.configdir)
     if arguments.json:
         print(json.dumps([dataclasses.asdict(one) for one in ways], indent=2))
     else:

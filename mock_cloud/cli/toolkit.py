@@ -17,7 +17,7 @@ from mock_cloud.session.console import Console
 from mock_cloud.session.engine import toolkits_dir
 from mock_cloud.settings import ToolkitSettings
 from mock_cloud.toolkit.machines import MACHINES, own_arch
-from mock_cloud.toolkit.pack import Packed, list_packed, pack, pack_packages
+from mock_cloud.toolkit.pack import PackedToolkit, list_packed, pack_packages, pack_toolkit
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -86,7 +86,7 @@ def _pack(arguments: argparse.Namespace, console: Console) -> int:
         arch = arguments.arch or own_arch()
         toolkit = pack_packages(toolkits_dir(), arch, source, refresh=arguments.refresh)
     else:
-        toolkit = pack(toolkits_dir())
+        toolkit = pack_toolkit(toolkits_dir())
     console.done()
     if arguments.output:
         try:
@@ -105,7 +105,7 @@ def _list(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _print(found: Sequence[Packed], as_json: bool) -> None:
+def _print(found: Sequence[PackedToolkit], as_json: bool) -> None:
     if as_json:
         print(json.dumps([_to_json(one) for one in found], indent=1))
         return
@@ -121,7 +121,7 @@ def _print(found: Sequence[Packed], as_json: bool) -> None:
         )
 
 
-def _to_json(one: Packed) -> dict[str, object]:
+def _to_json(one: PackedToolkit) -> dict[str, object]:
     toolkit = one.toolkit
     return {
         "digest": toolkit.digest,

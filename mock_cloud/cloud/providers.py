@@ -22,7 +22,7 @@ _APIS: Final = ("ec2", "openstack", "rackspace", "libcloud")
 NAMES: Final = (_LOCAL, _HOSTS)
 """Providers that can be swept without a remote's file."""
 
-HERE: Final = (_LOCAL,)
+ON_THIS_MACHINE: Final = (_LOCAL,)
 """Providers whose nodes are on this machine: to look at them costs no time and needs no network."""
 
 

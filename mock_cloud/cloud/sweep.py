@@ -17,7 +17,7 @@ from mock_cloud.cloud.lease import Lease, find_due
 from mock_cloud.cloud.leased import end_lease
 from mock_cloud.cloud.owner import is_kin
 from mock_cloud.cloud.provider import FoundNode, Provider
-from mock_cloud.cloud.providers import HERE, find_provider
+from mock_cloud.cloud.providers import ON_THIS_MACHINE, find_provider
 from mock_cloud.errors import CloudError, MockCloudError
 from mock_cloud.settings import Remote
 
@@ -52,10 +52,13 @@ def sweep(state_dir: Path) -> list[Swept]:
     """
     journal = Journal(state_dir)
     swept = []
-    for name in HERE:
+    for name in ON_THIS_MACHINE:
         provider = find_provider(name, state_dir, None)
         swept += sweep_provider(
-            journal, provider, lambda lease: lease.provider in HERE, nameless_is_ours=True
+            journal,
+            provider,
+            lambda lease: lease.provider in ON_THIS_MACHINE,
+            nameless_is_ours=True,
         )
     journal.forget_old()
     return swept
@@ -74,7 +77,7 @@ def sweep_remote(
         Journal(state_dir),
         find_provider(remote.provider, state_dir, remote),
         lambda lease: (lease.provider, lease.remote) == wanted,
-        nameless_is_ours=remote.provider in HERE,
+        nameless_is_ours=remote.provider in ON_THIS_MACHINE,
         expired_kin=expired_kin,
         dry_run=dry_run,
     )
@@ -120,7 +123,7 @@ def find_due_leases(state_dir: Path) -> list[Over]:
     journal = Journal(state_dir)
     due = []
     for lease in journal.leases():
-        ours = lease.owner == journal.owner and lease.provider not in HERE
+        ours = lease.owner == journal.owner and lease.provider not in ON_THIS_MACHINE
         if ours and not lease.held and lease.may_be_ended(time.time()):
             reason = journal.find_due(lease.id)
             if reason is not None:

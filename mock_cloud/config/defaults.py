@@ -95,7 +95,7 @@ _SETTINGS: Final[dict[str, tuple[bool, dict[str, Any]]]] = {
     "overlayfs": (False, {}),
 }  # fmt: skip
 
-PLUGINS: Final = tuple(_SETTINGS)
+PLUGIN_NAMES: Final = tuple(_SETTINGS)
 
 PLUGIN_CONF: Final[dict[str, Any]] = {
     key: value
@@ -323,7 +323,7 @@ def default_config_opts() -> ConfigOpts:
     for table in (_PLACES, _BUILD, _CHROOT, _BOOTSTRAP, _PACKAGE_MANAGERS):
         for name, value in table.items():
             opts[name] = copy.deepcopy(value)
-    opts["plugins"] = list(PLUGINS)
+    opts["plugins"] = list(PLUGIN_NAMES)
     opts["plugin_conf"] = copy.deepcopy(PLUGIN_CONF)
     opts["version"] = MOCK_VERSION
     opts["host_arch"] = os.uname().machine

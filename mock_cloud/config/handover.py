@@ -15,7 +15,7 @@ from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.errors import ConfigError
 from mock_cloud.wire.decode import Limits, Malformed, decode, load_json, matching
 
-VERSION: Final = 2
+HANDOVER_VERSION: Final = 2
 MAX_BYTES: Final = 16 << 20
 
 
@@ -54,7 +54,7 @@ def parse_handover(data: bytes) -> Handover:
     """ConfigError for anything but what this version's plugin writes."""
     try:
         found = load_json(data)
-        if not isinstance(found, dict) or found.get("version") != VERSION:
+        if not isinstance(found, dict) or found.get("version") != HANDOVER_VERSION:
             raise ConfigError(
                 "mock's plugin is of another version of mock-cloud than the session",
                 hint="install mock-plugins/remote.py of the same version",

@@ -30,7 +30,7 @@ from mock_cloud.settings import (
     ToolkitSettings,
 )
 
-_OF_TYPE: Final[Mapping[Any, checks.Check]] = {
+_OF_TYPE: Final[Mapping[Any, checks.ValueCheck]] = {
     str: checks.text,
     bool: checks.flag,
     Path: checks.file,
@@ -60,9 +60,9 @@ def _keys(settings: type) -> dict[str, Key]:
     return found
 
 
-def _check(name: str, kind: Any, rule: Setting) -> checks.Check:
+def _check(name: str, kind: Any, rule: Setting) -> checks.ValueCheck:
     if rule.kind:
-        check: checks.Check = getattr(checks, rule.kind)
+        check: checks.ValueCheck = getattr(checks, rule.kind)
         return check
     if get_origin(kind) in (Union, types.UnionType):
         kind = next(one for one in get_args(kind) if one is not type(None))
@@ -121,7 +121,7 @@ def without_files(tables: Tables) -> Tables:
 
     Nodes must end, whatever happened to the manifest that they were attested by.
     """
-    plain: dict[checks.Check, checks.Check] = {
+    plain: dict[checks.ValueCheck, checks.ValueCheck] = {
         checks.file: checks.path, checks.directory: checks.path, checks.files: checks.paths,
     }  # fmt: skip
 

@@ -32,7 +32,7 @@ else:
     import tomli as tomllib
 
 Value = str | int | float | bool | list[str]
-Answers = Mapping[tuple[str, str], Value]
+RemoteAnswers = Mapping[tuple[str, str], Value]
 """(table, key) → value; the table of one architecture or host is ``node.ARCH``, ``host.NAME``."""
 
 _PATHS: Final = (file, files, directory)
@@ -113,7 +113,7 @@ def value_word(key: Key) -> str:
     return _VALUE_WORDS.get(kind, "VALUE")
 
 
-def write_toml(answers: Answers, comment: str) -> str:
+def write_toml(answers: RemoteAnswers, comment: str) -> str:
     """The file's text; `comment` goes in front, a ``#`` before each of its lines."""
     lines = [f"# {line}".rstrip() for line in comment.splitlines()]
     tables: dict[str, list[str]] = {}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from mock_cloud.config.toml_values import Check, Refused
+from mock_cloud.config.toml_values import Refused, ValueCheck
 from mock_cloud.errors import ConfigError
 from mock_cloud.wire.terminal_text import printable
 
@@ -38,7 +38,7 @@ class Key:
     """
 
     argument: str
-    check: Check
+    check: ValueCheck
     text: str
     required: bool = False
     proposal: str | None = None
@@ -49,7 +49,7 @@ class Each:
     """A table of tables, ``[TABLE.NAME]``: the keys of each. `name_check` judges NAME."""
 
     keys: Mapping[str, Key]
-    name_check: Check
+    name_check: ValueCheck
 
 
 Tables = Mapping[str, Mapping[str, Key] | Each]

@@ -34,7 +34,7 @@ class Refused(ValueError):
     """A value is not acceptable; the message says what would be."""
 
 
-Check = Callable[[Any, Path], Any]
+ValueCheck = Callable[[Any, Path], Any]
 """(raw value, directory that relative paths are relative to) → parsed value, or Refused."""
 
 
@@ -68,7 +68,7 @@ def flag(raw: Any, _: Path) -> bool:
     return raw
 
 
-def number(least: float, most: float) -> Check:
+def number(least: float, most: float) -> ValueCheck:
     """A number within bounds."""
 
     def check(raw: Any, _: Path) -> float:
@@ -134,7 +134,7 @@ def ex_arguments(raw: Any, _: Path) -> dict[str, object]:
     return dict(raw)
 
 
-def choice(kind: type[_E]) -> Check:
+def choice(kind: type[_E]) -> ValueCheck:
     """One of the values of an enum."""
 
     def check(raw: Any, _: Path) -> _E:
@@ -147,7 +147,7 @@ def choice(kind: type[_E]) -> Check:
     return check
 
 
-def integer(least: int, most: int) -> Check:
+def integer(least: int, most: int) -> ValueCheck:
     """An integer within bounds."""
 
     def check(raw: Any, _: Path) -> int:
@@ -160,7 +160,7 @@ def integer(least: int, most: int) -> Check:
     return check
 
 
-def duration(least_s: float, most_s: float) -> Check:
+def duration(least_s: float, most_s: float) -> ValueCheck:
     """Seconds as a number, or a string such as "90s", "10m", "4h", "7d"; within bounds."""
 
     def check(raw: Any, _: Path) -> float:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which repositories a node reaches through this machine, and what they open of it. Pure.
 
-Both engines' dnf.conf goes through here: `read_sources`, `choose`, then `rewrite` and `allow_list`.
+Both engines' dnf.conf goes through here: `read_sources`, `choose_way`, then `rewrite` and
+`allow_list`.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from mock_cloud.repoproxy.allow import (
     DEFAULT_PORTS,
     FILES_HOST,
     LISTS_HOST,
+    AllowedPlace,
     AllowList,
     End,
-    Place,
     allow_url,
     plain_host,
 )
@@ -111,7 +112,7 @@ def read_sources(repositories: Repositories) -> tuple[Source, ...]:
     return tuple(_source(one, repositories) for one in found)
 
 
-def choose(source: Source, access: RepoAccess, *, shares_network: bool) -> Way:
+def choose_way(source: Source, access: RepoAccess, *, shares_network: bool) -> Way:
     """The way to a repository under `access`; `shares_network`: the node has this machine's own.
 
     UnsupportedByEngine for one that has no such way.
@@ -190,7 +191,7 @@ def rewrite(repositories: Repositories, tunnelled: Iterable[Source]) -> str:
 
 def allow_list(tunnelled: Iterable[Source], lists: Iterable[MirrorList]) -> AllowList:
     """What the repositories `tunnelled` open, `lists` being all of their mirror lists."""
-    entries: list[Place | End | None] = []
+    entries: list[AllowedPlace | End | None] = []
     directories: list[Path] = []
     for source in tunnelled:
         directories += [_file_path(url) for url in source.baseurls if _is_file(url)]
@@ -206,7 +207,7 @@ def allow_list(tunnelled: Iterable[Source], lists: Iterable[MirrorList]) -> Allo
             allow_url(url, public_only=one.is_public) for url in mirrors if not _is_file(url)
         ]
     return AllowList(
-        tuple(dict.fromkeys(one for one in entries if isinstance(one, Place))),
+        tuple(dict.fromkeys(one for one in entries if isinstance(one, AllowedPlace))),
         tuple(dict.fromkeys(one for one in entries if isinstance(one, End))),
         tuple(dict.fromkeys(directories)),
         documents,

@@ -13,7 +13,7 @@ from typing import Final
 from mock_cloud.errors import CommandLineError, InputError, MockCloudError
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.invocation.names import expand_home, find_name_problem
-from mock_cloud.invocation.srpm import ChainError, SrpmError, read_package
+from mock_cloud.invocation.srpm import ChainError, SrpmError, read_package_facts
 from mock_cloud.wire.terminal_text import printable
 
 SOURCES_MAX: Final = 20_000
@@ -84,7 +84,7 @@ def find_srpm(word: str) -> HostFile:
             hint="download it first, then name the file",
         )
     found = _file(word, "srpm", "the SRPM", SrpmError)
-    if not read_package(found.path).source:
+    if not read_package_facts(found.path).source:
         raise SrpmError(f"{printable(word)} is not a source package", hint="name an SRPM")
     return found
 
@@ -106,7 +106,7 @@ def _dependency_source(word: str) -> HostFile:
     if word.startswith(_URL_SCHEMES):
         return find_srpm(word)
     found = _file(word, "srpm", "the package", SrpmError)
-    read_package(found.path)
+    read_package_facts(found.path)
     return found
 
 
@@ -124,7 +124,7 @@ def find_package_file(word: str) -> HostFile | None:
     if "/" not in word and not Path(word).exists():
         return None
     found = _file(word, "package", "the package", InputError)
-    read_package(found.path)
+    read_package_facts(found.path)
     return found
 
 

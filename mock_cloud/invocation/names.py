@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import os
-from typing import Final
 
-NAME_MAX_BYTES: Final = 255
-"""NAME_MAX of every Linux file system that a resultdir may lie on (linux/limits.h)."""
+from mock_cloud.wire.files import NAME_MAX_BYTES
 
 
 def find_name_problem(name: str) -> str | None:

@@ -50,7 +50,7 @@ class _RepoSwitch(argparse.Action):
         setattr(namespace, self.dest, (*before, (self.option_strings[0], values)))
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_mock_parser() -> argparse.ArgumentParser:
     """The parser. Options not given leave no attribute behind."""
     parser = _Parser(
         prog="mock",
@@ -101,7 +101,7 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
     """
     head, tail = _split(list(argv))
     try:
-        namespace, rest = make_parser().parse_known_args(head)
+        namespace, rest = make_mock_parser().parse_known_args(head)
     except _Shown as shown:
         return CommandLine(argv=tuple(argv), show=str(shown))
     given: dict[str, Any] = {

@@ -53,7 +53,7 @@ class PackageFacts:
         return f"{self.name}-{self.version}-{self.release}"
 
 
-def read_package(path: Path) -> PackageFacts:
+def read_package_facts(path: Path) -> PackageFacts:
     """The facts of the RPM file at `path`.
 
     Raises SrpmError in one line for anything but a whole RPM with a sane name, version,

@@ -40,7 +40,7 @@ NOT_HERE: Final = (
 """What is said to a user, or to a script's log, beside the path of --print-root-path."""
 
 
-def run(words: list[str], real: str | None) -> int:
+def run_launcher(words: list[str], real: str | None) -> int:
     """Run one mock command line; mock's exit code, or ours. `real` is the real mock, if any."""
     console = Console()
     return end_well(console, lambda: _run(words, real, console))

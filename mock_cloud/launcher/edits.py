@@ -64,7 +64,7 @@ def check_writable(path: Path, *, of_link: bool = False) -> None:
         raise ConfigError(f"cannot write {path}: {place} is not writable", hint=hint)
 
 
-def read_text(path: Path) -> str:
+def read_edited(path: Path) -> str:
     """The file's text, empty if there is no file. ConfigError. Any bytes survive `write_file`."""
     try:
         return path.read_text(encoding="utf-8", errors="surrogateescape")
@@ -142,7 +142,7 @@ def _span(text: str) -> tuple[int, int] | None:
 def edit_block(path: Path, block: str | None) -> list[Edit]:
     """The edit that makes `block` the one in `path`, or takes it out (None); none if it is so."""
     try:
-        before = read_text(path)
+        before = read_edited(path)
         after = without_block(before) if block is None else with_block(before, block)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}", hint=error.hint) from error

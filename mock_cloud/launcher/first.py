@@ -30,12 +30,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:  # noqa: SIM105  contextlib is an import
             become_mock(real, words)
         except OSError:
-            pass  # `run` says it
+            pass  # `run_launcher` says it
     if argv is None:
         entry.mend_streams()
-    from mock_cloud.launcher.choosing import run  # not before it is needed: it imports a lot
+    from mock_cloud.launcher.choosing import (
+        run_launcher,  # not before it is needed: it imports a lot
+    )
 
-    return run(words, real)
+    return run_launcher(words, real)
 
 
 def may_be_remote(words: Sequence[str], environ: Mapping[str, str]) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 
 from mock_cloud import places
 from mock_cloud.errors import ConfigError
-from mock_cloud.launcher.edits import Edit, edit_block, find_block, read_text
+from mock_cloud.launcher.edits import Edit, edit_block, find_block, read_edited
 from mock_cloud.launcher.real import is_launcher
 
 PACKAGED: Final = Path("/usr/libexec/mock-cloud/bin/mock")
@@ -51,7 +51,7 @@ def default_profile(environ: Mapping[str, str]) -> Path:
     return places.home(environ) / _BY_SHELL.get(Path(environ.get("SHELL", "")).name, ".profile")
 
 
-def enable(environ: Mapping[str, str], profile: Path | None) -> list[Edit]:
+def enable_for_user(environ: Mapping[str, str], profile: Path | None) -> list[Edit]:
     """The edits that make the directory and the link, and the block in `profile` if given."""
     link, target = own_directory(environ) / "mock", find_launcher()
     if link.exists() and not link.is_symlink():
@@ -64,7 +64,7 @@ def enable(environ: Mapping[str, str], profile: Path | None) -> list[Edit]:
     return edits
 
 
-def disable(environ: Mapping[str, str], profile: Path | None) -> list[Edit]:
+def disable_for_user(environ: Mapping[str, str], profile: Path | None) -> list[Edit]:
     """The edits that take the link, the directory and the blocks away."""
     link = own_directory(environ) / "mock"
     edits = []
@@ -78,7 +78,7 @@ def disable(environ: Mapping[str, str], profile: Path | None) -> list[Edit]:
 def profiles_with_block() -> list[Path]:
     """The usual profiles that have our block."""
     found = [places.home() / name for name in _PROFILES]
-    return [path for path in found if path.is_file() and find_block(read_text(path)) is not None]
+    return [path for path in found if path.is_file() and find_block(read_edited(path)) is not None]
 
 
 def _link(link: Path, target: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 import mock_cloud
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.errors import ConfigError
-from mock_cloud.launcher.edits import Edit, check_writable, edit_block, read_text, write_file
+from mock_cloud.launcher.edits import Edit, check_writable, edit_block, read_edited, write_file
 from mock_cloud.launcher.real import PLUGIN, find_real_mock, module_places
 from mock_cloud.places import find_shipped
 from mock_cloud.process import CommandFailed, run
@@ -50,13 +50,13 @@ def plugin_target(environ: Mapping[str, str]) -> Path:
     raise ConfigError(f"the plugin cannot be installed: {found}", hint="install mock first")
 
 
-def enable(environ: Mapping[str, str], configdir: Path, remote: str | None) -> list[Edit]:
+def enable_for_site(environ: Mapping[str, str], configdir: Path, remote: str | None) -> list[Edit]:
     """The edits that install the plugin and switch it on, for `remote` if given. ConfigError."""
-    target, source = plugin_target(environ), read_text(plugin_source())
+    target, source = plugin_target(environ), read_edited(plugin_source())
     for path in (target, configdir / SITE_FILE):
         check_writable(path)
     edits = []
-    if read_text(target) != source:
+    if read_edited(target) != source:
         _refuse_foreign(target)
         edits.append(Edit("install mock's plugin", target, lambda: write_file(target, source)))
     if remote is not None:
@@ -64,7 +64,7 @@ def enable(environ: Mapping[str, str], configdir: Path, remote: str | None) -> l
     return edits + edit_block(configdir / SITE_FILE, site_block(remote, session_words()))
 
 
-def disable(environ: Mapping[str, str], configdir: Path) -> list[Edit]:
+def disable_for_site(environ: Mapping[str, str], configdir: Path) -> list[Edit]:
     """The edits that switch the plugin off and remove it, in that order.
 
     A configuration that asks for a plugin that is not there would build here, silently.
@@ -120,7 +120,7 @@ def _refuse_private(path: Path) -> None:
 
 def is_ours(plugin: Path) -> bool:
     """Whether this is our plugin, of any version."""
-    return "mock-cloud" in read_text(plugin)
+    return "mock-cloud" in read_edited(plugin)
 
 
 def owning_package(path: Path) -> str | None:

@@ -12,12 +12,12 @@ from typing import Final
 
 from mock_cloud.errors import ConfigError
 from mock_cloud.launcher import path_way, site_way
-from mock_cloud.launcher.edits import find_block, read_text
+from mock_cloud.launcher.edits import find_block, read_edited
 from mock_cloud.launcher.real import find_real_mock, has_plugin, is_launcher
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LauncherStatus:
     """One way: whether it is on, where it stands, and what is wrong with it, if anything."""
 
     way: str
@@ -27,7 +27,7 @@ class Standing:
     problem: str | None = None
 
 
-def look(environ: Mapping[str, str], configdir: Path) -> list[Standing]:
+def look_at_launchers(environ: Mapping[str, str], configdir: Path) -> list[LauncherStatus]:
     """All ways, as they are now. Raises nothing for what is broken: that is a problem's text."""
     return [_command(environ), _path(environ), *_site(environ, configdir)]
 
@@ -49,7 +49,7 @@ def describe_by_path(configdir: Path, path: Path = MOCK_PATH) -> str:
     if is_launcher(str(path)):
         return f"{path}: the launcher"
     try:
-        is_on = find_block(read_text(configdir / site_way.SITE_FILE)) is not None
+        is_on = find_block(read_edited(configdir / site_way.SITE_FILE)) is not None
     except ConfigError:
         is_on = False
     if is_on and has_plugin(str(path)):
@@ -60,66 +60,68 @@ def describe_by_path(configdir: Path, path: Path = MOCK_PATH) -> str:
     )
 
 
-def _command(environ: Mapping[str, str]) -> Standing:
+def _command(environ: Mapping[str, str]) -> LauncherStatus:
     """What a shell starts for `mock`."""
     first = shutil.which("mock", path=environ.get("PATH", os.defpath))
     real = find_real_mock(environ)
     behind = f"before {real}" if real else "there is no other mock"
     if first is None:
-        return Standing("command", False, None, "no mock on the PATH")
+        return LauncherStatus("command", False, None, "no mock on the PATH")
     if is_launcher(first):
-        return Standing("command", True, first, f"the launcher, {behind}")
-    return Standing("command", False, first, "mock itself")
+        return LauncherStatus("command", True, first, f"the launcher, {behind}")
+    return LauncherStatus("command", False, first, "mock itself")
 
 
-def _path(environ: Mapping[str, str]) -> Standing:
+def _path(environ: Mapping[str, str]) -> LauncherStatus:
     link = path_way.own_directory(environ) / "mock"
     if not link.is_symlink():
-        return Standing("user", False, None, "not enabled")
+        return LauncherStatus("user", False, None, "not enabled")
     found = f"a link to {link.readlink()}"
     if not link.exists() or not is_launcher(str(link)):
         mend = "mock-cloud launcher enable --user makes it anew"
-        return Standing("user", True, str(link), found, f"it leads to no launcher: {mend}")
+        return LauncherStatus("user", True, str(link), found, f"it leads to no launcher: {mend}")
     try:
         found += "".join(f", on the PATH by {path}" for path in path_way.profiles_with_block())
     except ConfigError as error:
-        return Standing("user", True, str(link), found, error.message)
+        return LauncherStatus("user", True, str(link), found, error.message)
     places = environ.get("PATH", os.defpath).split(os.pathsep)
     if str(link.parent) not in places:
         found += ", not on the PATH of this shell"
-    return Standing("user", True, str(link), found)
+    return LauncherStatus("user", True, str(link), found)
 
 
-def _site(environ: Mapping[str, str], configdir: Path) -> list[Standing]:
+def _site(environ: Mapping[str, str], configdir: Path) -> list[LauncherStatus]:
     file = configdir / site_way.SITE_FILE
     try:
-        block = find_block(read_text(file))
+        block = find_block(read_edited(file))
     except ConfigError as error:
-        return [Standing("site", True, str(file), "damaged", error.message)]
+        return [LauncherStatus("site", True, str(file), "damaged", error.message)]
     plugin = _plugin(environ, wanted=block is not None)
     if block is None:
-        return [plugin, Standing("site", False, None, "not enabled")]
+        return [plugin, LauncherStatus("site", False, None, "not enabled")]
     remotes = [line for line in block.splitlines() if line.startswith("config_opts['remote']")]
     found = "plugin switched on, " + (
         f"remote {remotes[0].partition(' = ')[2]}" if remotes else "no remote for all"
     )
     problem = None if plugin.on else "the plugin is not there: mock builds here"
-    return [plugin, Standing("site", True, str(file), found, problem)]
+    return [plugin, LauncherStatus("site", True, str(file), found, problem)]
 
 
-def _plugin(environ: Mapping[str, str], *, wanted: bool) -> Standing:
+def _plugin(environ: Mapping[str, str], *, wanted: bool) -> LauncherStatus:
     try:
         target = site_way.plugin_target(environ)
         if not target.is_file():
-            return Standing("plugin", False, None, "not installed")
-        ours, text = read_text(site_way.plugin_source()), read_text(target)
+            return LauncherStatus("plugin", False, None, "not installed")
+        ours, text = read_edited(site_way.plugin_source()), read_edited(target)
     except ConfigError as error:
-        return Standing("plugin", False, None, error.message, error.hint if wanted else None)
+        return LauncherStatus("plugin", False, None, error.message, error.hint if wanted else None)
     package = site_way.owning_package(target)
     found = f"of the package {package}" if package else "installed by mock-cloud launcher enable"
     if not site_way.is_ours(target):
-        return Standing("plugin", False, str(target), "a plugin of somebody else's", "not ours")
+        return LauncherStatus(
+            "plugin", False, str(target), "a plugin of somebody else's", "not ours"
+        )
     if text != ours:
         mend = f"update {package}" if package else "mock-cloud launcher enable --site"
-        return Standing("plugin", True, str(target), found, f"of another version: {mend}")
-    return Standing("plugin", True, str(target), f"{found}, this version")
+        return LauncherStatus("plugin", True, str(target), found, f"of another version: {mend}")
+    return LauncherStatus("plugin", True, str(target), f"{found}, this version")

@@ -20,7 +20,7 @@ import paramiko
 from mock_cloud.errors import MockCloudError, RemoteCommandError, ToolkitFailed, TransportError
 from mock_cloud.remote.link import WINDOW_MAX_BYTES, Link
 from mock_cloud.remote.outbox import Outbox, TooSlow
-from mock_cloud.wire.frames import HEADER_MAX, FrameError, Header, encode_frame, read_frame
+from mock_cloud.wire.frames import HEADER_MAX, FrameError, FrameHeader, encode_frame, read_frame
 from mock_cloud.wire.terminal_text import clean
 
 _TICK_S: Final = 0.25
@@ -50,7 +50,7 @@ class Call:
         self._channel = channel
         self.id = request_id
         self.operation = operation
-        self._frames: deque[tuple[Header, bytes, int]] = deque()
+        self._frames: deque[tuple[FrameHeader, bytes, int]] = deque()
         self._deadline: float | None = None
         self._closed = False
 
@@ -71,7 +71,7 @@ class Call:
             self._frames.clear()
             inbox.changed.notify_all()
 
-    def next(self, *, within_s: float, idle_s: float | None = None) -> tuple[Header, bytes]:
+    def next(self, *, within_s: float, idle_s: float | None = None) -> tuple[FrameHeader, bytes]:
         """The next frame, without its id.
 
         All frames of a call have one deadline, `within_s` seconds after the first of them is
@@ -99,7 +99,7 @@ class Call:
             raise remote_error(self._channel.address, self.operation, header["error"])
         return header, body
 
-    def deliver(self, header: Header, body: bytes, cost: int) -> None:
+    def deliver(self, header: FrameHeader, body: bytes, cost: int) -> None:
         """By the reader: queue a frame; wait for a consumer that lags far behind."""
         inbox = self._channel.inbox
         with inbox.changed:
@@ -178,7 +178,9 @@ class AgentChannel:
         self._post({"op": operation, "id": call.id, **keys}, body)
         return call
 
-    def ask(self, operation: str, body: bytes = b"", *, within_s: float, **keys: Any) -> Header:
+    def ask(
+        self, operation: str, body: bytes = b"", *, within_s: float, **keys: Any
+    ) -> FrameHeader:
         """One request, one answer without a body; its keys, without ``id``."""
         with self.call(operation, body, **keys) as call:
             header, answer_body = call.next(within_s=within_s)
@@ -221,7 +223,7 @@ class AgentChannel:
         if threading.current_thread() is not self._reader:
             self._reader.join()
 
-    def _post(self, header: Header, body: bytes) -> None:
+    def _post(self, header: FrameHeader, body: bytes) -> None:
         if not self._outbox.post(encode_frame(header, body)):
             raise self.failure or self._link.lost()
 
@@ -243,7 +245,7 @@ class AgentChannel:
             self._fail(self._why_garbled(error))
             self._link.release(self._channel)
 
-    def _dispatch(self, header: Header, body: bytes, cost: int) -> None:
+    def _dispatch(self, header: FrameHeader, body: bytes, cost: int) -> None:
         """Give a frame to its call. FrameError for one that answers nothing."""
         request_id = header.pop("id", None)
         if type(request_id) is not int:
@@ -261,7 +263,7 @@ class AgentChannel:
         elif request_id != _PING_ID:
             self._take_unwaited(header, is_last)
 
-    def _take_unwaited(self, header: Header, is_last: bool) -> None:
+    def _take_unwaited(self, header: FrameHeader, is_last: bool) -> None:
         """The answer to a request that was only posted. Each has at most one, of one frame."""
         with self._lock:
             self._posted -= 1

@@ -49,7 +49,7 @@ class _Agent(paramiko.agent.AgentSSH):  # type: ignore[misc] # paramiko has no t
 
 
 @contextlib.contextmanager
-def opened(source: ClientKey) -> Iterator[tuple[OfferedKey, ...]]:
+def opened_keys(source: ClientKey) -> Iterator[tuple[OfferedKey, ...]]:
     """The keys to offer, in order; those of an agent can sign while the context lasts.
 
     ConfigError if there is none that can be used; it says why for each.

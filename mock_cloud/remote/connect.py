@@ -12,7 +12,7 @@ import paramiko
 
 from mock_cloud.errors import ConfigError, HostKeyMismatch, MockCloudError, TransportError
 from mock_cloud.model import ClientKey, NodeAddress, UserKeys
-from mock_cloud.remote.clientkeys import OfferedKey, opened
+from mock_cloud.remote.clientkeys import OfferedKey, opened_keys
 from mock_cloud.remote.forward import WINDOW_BYTES
 from mock_cloud.remote.link import Link, hang_up, shown_host_key
 from mock_cloud.remote.proxy import start_proxy
@@ -61,7 +61,7 @@ def connect(
     _quieten_paramiko()
 
     def reach() -> Link:
-        with opened(client_key) as keys:
+        with opened_keys(client_key) as keys:
             boots = not isinstance(client_key, UserKeys)
             return _try_until(address, keys, deadline_s, boots=boots)
 

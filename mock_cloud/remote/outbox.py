@@ -15,7 +15,7 @@ from typing import Final
 
 import paramiko
 
-LIMIT_BYTES: Final = 2 << 20
+OUTBOX_MAX_BYTES: Final = 2 << 20
 """More than this does not wait in an outbox: posting blocks instead."""
 
 _PIECE_BYTES: Final = 32704
@@ -57,7 +57,7 @@ class Outbox:
     def post(self, frame: bytes) -> bool:
         """Queue a frame, once there is room for it. False when the outbox is closed."""
         with self._changed:
-            while self.backlog_bytes >= LIMIT_BYTES and not self._closed:
+            while self.backlog_bytes >= OUTBOX_MAX_BYTES and not self._closed:
                 self._changed.wait(_WAKE_S)
             if self._closed:
                 return False

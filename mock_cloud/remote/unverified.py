@@ -28,7 +28,7 @@ from mock_cloud.remote.shell import (
 )
 from mock_cloud.remote.upload import Progress
 from mock_cloud.wire.decode import Malformed, Sha256, decode
-from mock_cloud.wire.frames import VERSION, Header
+from mock_cloud.wire.frames import PROTOCOL_VERSION, FrameHeader
 from mock_cloud.wire.layout import SERVE
 from mock_cloud.wire.records import RecordError, unpack
 from mock_cloud.wire.replies import Hello, parse_hello, parse_reload
@@ -149,7 +149,7 @@ class UnverifiedNode:
             hello = parse_hello(agent.ask("hello", within_s=_ANSWER_S, nonce=nonce))
         except Malformed as error:
             raise agent.protocol_error(f"hello: {error}") from error
-        if hello.version != VERSION:
+        if hello.version != PROTOCOL_VERSION:
             raise agent.protocol_error(f"the agent speaks protocol {hello.version!r}")
         self.agent_pid = hello.pid
         return hello
@@ -246,7 +246,7 @@ class UnverifiedNode:
 
 def _receive_evidence(agent: AgentChannel, call: Call, within_s: float) -> bytes:
     packed = bytearray()
-    last: Header = {}
+    last: FrameHeader = {}
 
     def pieces() -> Iterator[bytes]:
         more = True

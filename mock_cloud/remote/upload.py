@@ -18,7 +18,7 @@ from mock_cloud.errors import InputError, MockCloudError, RemoteCommandError
 from mock_cloud.model import Blob
 from mock_cloud.remote.bulk import BulkChannels
 from mock_cloud.remote.channel import AgentChannel, Call
-from mock_cloud.remote.outbox import LIMIT_BYTES
+from mock_cloud.remote.outbox import OUTBOX_MAX_BYTES
 from mock_cloud.wire.decode import Malformed
 from mock_cloud.wire.replies import Range, parse_have
 
@@ -160,7 +160,7 @@ def _emptiest(main: AgentChannel, bulk: BulkChannels) -> AgentChannel:
         for channel in channels:
             channel.raise_refusal()
         best = min(channels, key=lambda channel: channel.backlog_bytes)
-        if best.backlog_bytes < LIMIT_BYTES:
+        if best.backlog_bytes < OUTBOX_MAX_BYTES:
             return best
         main.space.wait(_WAIT_S)
         main.space.clear()

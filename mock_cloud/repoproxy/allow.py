@@ -19,7 +19,7 @@ DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AllowedPlace:
     """An http URL and what lies below it, or only itself where `exact`.
 
     `path` is decoded; unless `exact` it ends with a slash. `query` must be the same. With
@@ -60,12 +60,12 @@ class LocalFile:
 class AllowList:
     """All that may be reached; empty by default. `documents` are by their decoded path."""
 
-    places: tuple[Place, ...] = ()
+    places: tuple[AllowedPlace, ...] = ()
     ends: tuple[End, ...] = ()
     directories: tuple[Path, ...] = ()
     documents: Mapping[str, bytes] = field(default_factory=dict)
 
-    def find(self, url: str) -> Place | LocalFile | bytes | None:
+    def find(self, url: str) -> AllowedPlace | LocalFile | bytes | None:
         """What an absolute http URL leads to; None if it is not allowed, or no such URL."""
         try:
             parts = urlsplit(url)
@@ -123,7 +123,9 @@ def plain_path(raw: str) -> str | None:
     return "/".join(parts)
 
 
-def allow_url(url: str, *, exact: bool = False, public_only: bool = False) -> Place | End | None:
+def allow_url(
+    url: str, *, exact: bool = False, public_only: bool = False
+) -> AllowedPlace | End | None:
     """The entry for an http or https URL of a configuration; None if it is neither.
 
     An https URL opens its whole host and port.
@@ -141,4 +143,4 @@ def allow_url(url: str, *, exact: bool = False, public_only: bool = False) -> Pl
         return End(host, port, public_only)
     if not exact:
         path = path.rstrip("/") + "/"
-    return Place(host, port, path, parts.query, exact, public_only)
+    return AllowedPlace(host, port, path, parts.query, exact, public_only)

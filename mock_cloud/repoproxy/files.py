@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.repoproxy.allow import LocalFile
-from mock_cloud.repoproxy.http1 import Client, Request
+from mock_cloud.repoproxy.http1 import Client, ProxyRequest
 
 _BLOCK_BYTES: Final = 256 << 10
 _RANGE: Final = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
 
 
-def send_file(client: Client, request: Request, file: LocalFile) -> None:
+def send_file(client: Client, request: ProxyRequest, file: LocalFile) -> None:
     """Answer GET or HEAD; 404 for whatever is no regular file in the directory."""
     body = request.method == "GET"
     try:

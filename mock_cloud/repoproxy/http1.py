@@ -38,7 +38,7 @@ class BadRequest(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ProxyRequest:
     """One request's head. Names of `headers` are in lower case, each is there once."""
 
     method: str
@@ -55,7 +55,7 @@ class Client:
         self._idle_s, self._head_s, self._send_s = idle_s, head_s, send_s
         self._held = b""
 
-    def read_request(self) -> Request | None:
+    def read_request(self) -> ProxyRequest | None:
         """The next request; None if there is none any more. BadRequest; OSError."""
         head = self._read_head()
         return None if head is None else parse_head(head)
@@ -112,7 +112,7 @@ class Client:
         return head
 
 
-def parse_head(head: bytes) -> Request:
+def parse_head(head: bytes) -> ProxyRequest:
     """A request's head without its last empty line. BadRequest."""
     first, *lines = head.decode("latin-1").split("\r\n")
     found = _REQUEST_LINE.fullmatch(first)
@@ -134,7 +134,7 @@ def parse_head(head: bytes) -> Request:
         for word in headers.get(name, "").split(",")
     }
     keeps_alive = "close" not in words and (found[3] == "1" or "keep-alive" in words)
-    return Request(found[1], found[2], headers, keeps_alive)
+    return ProxyRequest(found[1], found[2], headers, keeps_alive)
 
 
 def _phrase(status: int) -> str:

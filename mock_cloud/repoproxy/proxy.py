@@ -18,9 +18,9 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
-from mock_cloud.repoproxy.allow import AllowList, LocalFile, Place
+from mock_cloud.repoproxy.allow import AllowedPlace, AllowList, LocalFile
 from mock_cloud.repoproxy.files import send_file
-from mock_cloud.repoproxy.http1 import BadRequest, Client, Request, Stream
+from mock_cloud.repoproxy.http1 import BadRequest, Client, ProxyRequest, Stream
 from mock_cloud.repoproxy.upstream import Dialer, Upstreams
 
 _BLOCK_BYTES: Final = 256 << 10
@@ -92,7 +92,7 @@ class RepoProxy:
             self._refuse(client, request.target, body=body)
         elif isinstance(found, LocalFile):
             send_file(client, request, found)
-        elif isinstance(found, Place):
+        elif isinstance(found, AllowedPlace):
             return self._fetch(client, upstreams, request, found) and request.keeps_alive
         else:
             client.start(HTTPStatus.OK, {"Content-Type": "text/plain"}, len(found))
@@ -109,7 +109,9 @@ class RepoProxy:
         self._warn(f"this machine cannot fetch {url}: {why}")
         client.answer(HTTPStatus.BAD_GATEWAY, f"the controller cannot fetch it: {why}", body=body)
 
-    def _fetch(self, client: Client, upstreams: Upstreams, request: Request, place: Place) -> bool:
+    def _fetch(
+        self, client: Client, upstreams: Upstreams, request: ProxyRequest, place: AllowedPlace
+    ) -> bool:
         """Pass a server's answer on. Whether the client's connection is still good."""
         parts = urlsplit(request.target)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -136,7 +138,7 @@ class RepoProxy:
             return False  # the client sees that it is cut
         return left == 0
 
-    def _tunnel(self, client: Client, request: Request) -> None:
+    def _tunnel(self, client: Client, request: ProxyRequest) -> None:
         host, _, port = request.target.rpartition(":")
         number = int(port) if port.isascii() and port.isdecimal() and len(port) <= 5 else 0
         end = self._allowed.find_end(host.strip("[]"), number)

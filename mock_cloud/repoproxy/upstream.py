@@ -11,7 +11,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final
 
-from mock_cloud.repoproxy.allow import End, Place
+from mock_cloud.repoproxy.allow import AllowedPlace, End
 
 _CONNECT_S: Final = 15.0
 READ_S: Final = 30.0
@@ -25,7 +25,7 @@ class Dialer:
         self._open: set[socket.socket] = set()
         self._closed = False
 
-    def dial(self, end: End | Place) -> socket.socket:
+    def dial(self, end: End | AllowedPlace) -> socket.socket:
         """A TCP connection. OSError, also if only private addresses are there for a public name."""
         found = socket.getaddrinfo(end.host, end.port, type=socket.SOCK_STREAM)
         problem = OSError("it has no public address")
@@ -100,7 +100,7 @@ class Upstreams:
         self.close()
 
     def ask(
-        self, place: Place, method: str, target: str, headers: dict[str, str]
+        self, place: AllowedPlace, method: str, target: str, headers: dict[str, str]
     ) -> http.client.HTTPResponse:
         """An answer whose body is still to be read. OSError, http.client.HTTPException."""
         is_old = self._place == (place.host, place.port, place.public_only)
@@ -119,7 +119,7 @@ class Upstreams:
         if sock is not None:
             self._dialer.drop(sock)
 
-    def _connect(self, place: Place) -> http.client.HTTPConnection:
+    def _connect(self, place: AllowedPlace) -> http.client.HTTPConnection:
         self.close()
         connection = http.client.HTTPConnection(place.host, place.port)
         connection.auto_open = 0

@@ -31,7 +31,7 @@ def open_archive(path: Path, what: str = "archive") -> Iterator[Reader]:
 
 
 @contextmanager
-def open_directory(path: Path) -> Iterator[int]:
+def open_result_directory(path: Path) -> Iterator[int]:
     """A descriptor of a directory, which may not be a link."""
     descriptor = os.open(path, DIRECTORY_FLAGS)
     try:
@@ -58,7 +58,7 @@ def space_watch(directory: Path) -> Callable[[], None]:
 
 
 @as_owner()
-def unpack(archive: Path, directory: Path) -> None:
+def unpack_archive(archive: Path, directory: Path) -> None:
     """Unpack `archive` into `directory`, which is made.
 
     Directories, files and links, all the caller's, without set-id bits; a link may say anything,
@@ -66,7 +66,7 @@ def unpack(archive: Path, directory: Path) -> None:
     """
     try:
         directory.mkdir(mode=0o700)
-        with open_archive(archive) as reader, open_directory(directory) as descriptor:
+        with open_archive(archive) as reader, open_result_directory(directory) as descriptor:
             Unpacker(on_member=space_watch(directory)).unpack(reader, descriptor)
     except FileExistsError as error:
         name = printable(str(error.filename))
@@ -85,7 +85,7 @@ def unpack_into(archive: Path, name: str) -> None:
     try:
         with (
             open_archive(archive) as reader,
-            open_directory(archive.parent) as parent,
+            open_result_directory(archive.parent) as parent,
             tree_unpack.below(parent, [name]) as directory,
         ):
             unpacker.unpack(reader, directory)

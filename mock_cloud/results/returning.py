@@ -12,7 +12,7 @@ from typing import Final
 
 from mock_cloud.errors import InputError, LocalDiskFull
 from mock_cloud.invocation.names import find_name_problem
-from mock_cloud.results.archive import open_archive, open_directory, space_watch
+from mock_cloud.results.archive import open_archive, open_result_directory, space_watch
 from mock_cloud.results.disk import check_space, translate
 from mock_cloud.results.owner import as_owner
 from mock_cloud.wire.tree_archive import Kind, Member, Reader, TreeError
@@ -79,7 +79,7 @@ def _check(reader: Reader, places: Mapping[str, Returning]) -> None:
 
 def _fill(reader: Reader, members: Iterator[Member], place: Returning, left_out: list[str]) -> None:
     unpacker = Unpacker(replace=True, keeps_directories=True, on_member=space_watch(place.path))
-    with open_directory(place.path) as descriptor:
+    with open_result_directory(place.path) as descriptor:
         unpacker.fill(reader, _wanted(members, place, left_out), descriptor)
 
 

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from mock_cloud.results.archive import open_archive, open_directory, space_watch
+from mock_cloud.results.archive import open_archive, open_result_directory, space_watch
 from mock_cloud.results.disk import translate
 from mock_cloud.wire import tree_unpack
 from mock_cloud.wire.decode import Malformed, load_json
-from mock_cloud.wire.shadow_tree import FACTS_NAME, RPMDB_PLACES, Facts
+from mock_cloud.wire.files import NAME_MAX_BYTES
+from mock_cloud.wire.shadow_tree import FACTS_NAME, RPMDB_PLACES, ShadowFacts
 from mock_cloud.wire.tree_archive import (
     DEPTH_MAX,
-    NAME_MAX_BYTES,
     Kind,
     Member,
     Reader,
@@ -53,7 +53,7 @@ def unpack_shadow(archive: Path, root: Path, tmpdir: str) -> list[str]:
     look = space_watch(root)
     unpacker = Unpacker(replace=True, keeps_link=keeps_link, on_member=look)
     try:
-        with open_archive(archive, _WHAT) as reader, open_directory(root) as top:
+        with open_archive(archive, _WHAT) as reader, open_result_directory(root) as top:
             members = _checked(iter(reader))
             facts = _read_facts(reader, members)
             with tree_unpack.below(top, _parts(tmpdir.lstrip("/"))) as shared:
@@ -79,7 +79,7 @@ def _checked(members: Iterator[Member]) -> Iterator[Member]:
         yield member
 
 
-def _read_facts(reader: Reader, members: Iterator[Member]) -> Facts:
+def _read_facts(reader: Reader, members: Iterator[Member]) -> ShadowFacts:
     member = next(members, None)
     if member is None or member.kind is not Kind.FILE or member.name != FACTS_NAME:
         raise TreeError(f"it does not begin with {FACTS_NAME}")
@@ -99,7 +99,7 @@ def _read_facts(reader: Reader, members: Iterator[Member]) -> Facts:
         raise TreeError(f"{FACTS_NAME} names a strange place for packages")
     if not isinstance(removed, list) or not all(isinstance(path, str) for path in removed):
         raise TreeError(f"{FACTS_NAME} is not what it should be")
-    return Facts(raw["rpmdb"], removed)
+    return ShadowFacts(raw["rpmdb"], removed)
 
 
 def _replace_rpmdb(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mock_cloud.errors import InputError, ResultError, TransportError
-from mock_cloud.results.archive import unpack
+from mock_cloud.results.archive import unpack_archive
 from mock_cloud.results.disk import check_space, translate
 from mock_cloud.results.owner import as_owner
 from mock_cloud.results.returning import Returning, put_back
@@ -84,7 +84,7 @@ def unpack_copyout(
         return
     with _scratch(_holder(destination)) as scratch:
         tree = scratch / "tree"
-        unpack(fetch_archive(channel, job, archive, scratch), tree)
+        unpack_archive(fetch_archive(channel, job, archive, scratch), tree)
         items = sorted(tree.iterdir())
         many = max(len(patterns), len(items)) > 1
         if many and not destination.is_dir():

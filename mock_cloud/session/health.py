@@ -24,7 +24,7 @@ from mock_cloud.session.known_good import KnownGoods, expiry_text
 from mock_cloud.session.state import state_dir
 from mock_cloud.settings import Remote, ToolkitSettings
 from mock_cloud.toolkit.machines import own_arch
-from mock_cloud.toolkit.pack import pack, toolkit_for
+from mock_cloud.toolkit.pack import pack_toolkit, toolkit_for
 
 _LOOK_S: Final = 10.0
 """For each call to a cloud: whoever asks what is missing does not want to wait for an outage."""
@@ -79,7 +79,7 @@ def _python() -> str:
 
 
 def _toolkit() -> str:
-    packed = pack(toolkits_dir())
+    packed = pack_toolkit(toolkits_dir())
     return _described(packed)
 
 

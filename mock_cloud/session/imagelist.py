@@ -34,7 +34,7 @@ MANIFEST_SUFFIX = ".manifest"
 KEY_SUFFIX = ".pub"
 
 
-class Standing(Enum):
+class ImageStatus(Enum):
     """What is known here of the manifest that belongs to an image."""
 
     VERIFIED = "verified"
@@ -53,7 +53,7 @@ class ImageRow:
     file that name the image. Texts come from the API."""
 
     image: Image
-    standing: Standing
+    standing: ImageStatus
     manifest_sha256: str
     path: Path | None
     used_for: tuple[str, ...]
@@ -107,7 +107,7 @@ def _named_images(remote: Remote) -> dict[str, list[str]]:
 class _Here:
     path: Path
     manifest: ImageManifest
-    standing: Standing
+    standing: ImageStatus
 
 
 def _row(image: Image, used_for: tuple[str, ...], here: list[_Here]) -> ImageRow:
@@ -117,7 +117,9 @@ def _row(image: Image, used_for: tuple[str, ...], here: list[_Here]) -> ImageRow
         manifest = one.manifest
         if manifest.sha256 == wanted or (not wanted and manifest.name == image.name):
             return ImageRow(image, one.standing, manifest.sha256, one.path, used_for)
-    return ImageRow(image, Standing.ABSENT if wanted else Standing.NONE, wanted, None, used_for)
+    return ImageRow(
+        image, ImageStatus.ABSENT if wanted else ImageStatus.NONE, wanted, None, used_for
+    )
 
 
 def _manifests_here(remote: Remote, directory: Path) -> Iterator[_Here]:
@@ -139,9 +141,9 @@ def _manifests_here(remote: Remote, directory: Path) -> Iterator[_Here]:
         try:
             reader.read(path)
         except AttestationRefused:
-            yield _Here(path, manifest, Standing.REFUSED)
+            yield _Here(path, manifest, ImageStatus.REFUSED)
         else:
-            yield _Here(path, manifest, Standing.VERIFIED)
+            yield _Here(path, manifest, ImageStatus.VERIFIED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +179,12 @@ def share_image(
         )
     if row.image.state is not ImageState.AVAILABLE or TAG_BAKE in row.image.tags:
         raise InputError(f"the image {handle} is not finished", hint="bake again")
-    if row.standing is Standing.REFUSED:
+    if row.standing is ImageStatus.REFUSED:
         raise InputError(
             f"the manifest of {handle}, {row.path}, is not to be used any more",
             hint="mock-cloud known-good show says why; known-good sign --renew signs it anew",
         )
-    if row.standing is not Standing.VERIFIED or row.path is None:
+    if row.standing is not ImageStatus.VERIFIED or row.path is None:
         raise InputError(
             f"the manifest of {handle} (sha256 {row.manifest_sha256}) is not on this machine",
             hint=f"put it into {manifest_dir}, signed by a key of [attest] manifest_keys",

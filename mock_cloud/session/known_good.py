@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.attest.manifest import ImageManifest
-from mock_cloud.attest.revocation import SIZE_MAX, Revocation, verify_revocation
+from mock_cloud.attest.revocation import REVOCATION_MAX_BYTES, Revocation, verify_revocation
 from mock_cloud.attest.validity import Acceptance, SignedManifest, accept_manifest
 from mock_cloud.cloud.hosts.handle import host_name
 from mock_cloud.cloud.leased import LeasedNode
@@ -161,8 +161,10 @@ def read_manifest_keys(remote: Remote) -> tuple[HostKey, ...]:
 
 def _read_small(path: Path) -> bytes:
     data = read_file(path, "the revocation")
-    if len(data) > SIZE_MAX:
-        raise ConfigError(f"{path} is longer than a revocation may be ({SIZE_MAX} bytes)")
+    if len(data) > REVOCATION_MAX_BYTES:
+        raise ConfigError(
+            f"{path} is longer than a revocation may be ({REVOCATION_MAX_BYTES} bytes)"
+        )
     return data
 
 

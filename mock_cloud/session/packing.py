@@ -19,14 +19,14 @@ from mock_cloud.wire.job_request import Input
 from mock_cloud.wire.terminal_text import printable
 from mock_cloud.wire.tree_archive import Problem, TreeError, Writer
 
-Packed = tuple[Input, Blob]
+PackedInput = tuple[Input, Blob]
 """What the request says of a file, and what is sent."""
 
 _PART_MIN_BYTES: Final = 64 << 10
 """Sources from this size on travel by themselves; asking for smaller ones would take longer."""
 
 
-def pack_file(file: HostFile) -> Packed:
+def pack_file(file: HostFile) -> PackedInput:
     """Hash one file. InputError if it cannot be read."""
     try:
         with file.path.open("rb", buffering=0) as stream:
@@ -37,7 +37,7 @@ def pack_file(file: HostFile) -> Packed:
 
 
 @contextlib.contextmanager
-def packed_copyin(name: str, files: Iterable[HostFile]) -> Iterator[Packed]:
+def packed_copyin(name: str, files: Iterable[HostFile]) -> Iterator[PackedInput]:
     """The --copyin sources as one archive. Links are followed, as mock's copying does.
 
     InputError for what cannot be copied: at home mock ends with 1 for it.
@@ -50,7 +50,7 @@ def packed_copyin(name: str, files: Iterable[HostFile]) -> Iterator[Packed]:
 
 
 @contextlib.contextmanager
-def packed_tree(tree: HostFile, warnings: list[str]) -> Iterator[Packed]:
+def packed_tree(tree: HostFile, warnings: list[str]) -> Iterator[PackedInput]:
     """A directory as one archive, in which it has its name on the node. Links stay links.
 
     What is no file, no directory and no link stays here, and `warnings` says so. InputError.
@@ -63,13 +63,13 @@ def packed_tree(tree: HostFile, warnings: list[str]) -> Iterator[Packed]:
 @contextlib.contextmanager
 def packed_sources(
     sources: HostFile, warnings: list[str], *, follow: bool
-) -> Iterator[list[Packed]]:
+) -> Iterator[list[PackedInput]]:
     """What --sources names: an archive of it, or of all that is in it, and its larger files.
 
     These are inputs of their own, so that a node which has most of them gets the others only.
     `follow` and `warnings` as mock's --symlink-dereference and `packed_tree`. CommandLineError.
     """
-    parts: dict[str, Packed] = {}
+    parts: dict[str, PackedInput] = {}
 
     def find_blob(path: str, found: os.stat_result) -> str | None:
         if found.st_size < _PART_MIN_BYTES:

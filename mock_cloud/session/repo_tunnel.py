@@ -17,7 +17,7 @@ from mock_cloud.config.tunnel import (
     Source,
     Way,
     allow_list,
-    choose,
+    choose_way,
     read_sources,
     rewrite,
     without_hosts,
@@ -95,7 +95,7 @@ def plan_ways(repositories: Repositories, remote: Remote) -> dict[Source, Way]:
 
     access, shared = remote.build.repo_access, shares_kernel(remote)
     return {
-        source: choose(source, access, shares_network=shared)
+        source: choose_way(source, access, shares_network=shared)
         for source in read_sources(repositories)
     }
 

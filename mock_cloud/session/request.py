@@ -24,7 +24,7 @@ from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.session.engine import Engine
 from mock_cloud.session.keyboard import find_terminal
 from mock_cloud.session.packing import (
-    Packed,
+    PackedInput,
     pack_file,
     packed_copyin,
     packed_sources,
@@ -89,7 +89,7 @@ class Work:
     clean: bool
     runs_foreign_code: bool
     args: tuple[str, ...]
-    packed: tuple[Packed, ...]
+    packed: tuple[PackedInput, ...]
     spec: str
     unpriv: bool
     pty: tuple[int, int, str] | None
@@ -302,7 +302,7 @@ def _mode(line: CommandLine) -> str:
     return "calculatedeps" if line.calculatedeps else line.mode
 
 
-def _earlier(results: Path) -> Iterator[Packed]:
+def _earlier(results: Path) -> Iterator[PackedInput]:
     """What earlier chains left in their local repository: packages, and marks of success."""
     for path in sorted(results.glob("*/*")):
         package = path.name.endswith(".rpm") and not path.name.endswith((".src.rpm", ".nosrc.rpm"))

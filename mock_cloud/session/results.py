@@ -20,7 +20,7 @@ from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.paths import chain_results
 from mock_cloud.errors import InputError, ResultError
 from mock_cloud.invocation.model import CommandLine
-from mock_cloud.results.archive import unpack, unpack_into
+from mock_cloud.results.archive import unpack_archive, unpack_into
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.names import ManifestEntry, is_kind_of_result
 from mock_cloud.results.owner import as_owner
@@ -210,7 +210,7 @@ def collect(
         _fetch(channel, job, rest, wanted, staging, _Progress(console, total))
         scans = [entry.name for entry in wanted if Path(entry.name).name == SCAN_ARCHIVE]
         for number, name in enumerate(scans):  # tried here, so that a bad one is not half there
-            unpack(staging.path / name, staging.path / f".scan-{number}")
+            unpack_archive(staging.path / name, staging.path / f".scan-{number}")
         before_publishing()
         placed = staging.publish(replace_earlier=destination.fresh and not logs_only)
     if destination.packages:

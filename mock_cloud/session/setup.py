@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.config.remote_tables import PROVIDERS, TABLES, TABLES_OF
-from mock_cloud.config.remote_text import Answers, Value, find_key, parse_word, write_toml
+from mock_cloud.config.remote_text import RemoteAnswers, Value, find_key, parse_word, write_toml
 from mock_cloud.config.remotes import read_remote
 from mock_cloud.config.toml_tables import Each
 from mock_cloud.errors import CommandLineError, ConfigError, InputError
@@ -65,7 +65,7 @@ def complete(
     arches: list[str],
     host: str,
     ask: Ask | None,
-    earlier: Answers | None = None,
+    earlier: RemoteAnswers | None = None,
 ) -> dict[tuple[str, str], Value]:
     """Put into `answers` what they lack, asked for in the order of the file.
 
@@ -99,8 +99,8 @@ def complete(
 
 @contextmanager
 def kept_answers(
-    name: str, directory: Path, given: Answers, console: Console
-) -> Iterator[tuple[dict[tuple[str, str], Value], Answers]]:
+    name: str, directory: Path, given: RemoteAnswers, console: Console
+) -> Iterator[tuple[dict[tuple[str, str], Value], RemoteAnswers]]:
     """Answers to fill, and those of an earlier try that did not come to its end.
 
     If this one does not either, whatever stops it, what was answered is kept for the next.
@@ -122,7 +122,7 @@ def kept_answers(
     draft.unlink(missing_ok=True)
 
 
-def _read_draft(path: Path) -> Answers:
+def _read_draft(path: Path) -> RemoteAnswers:
     """What a file of kept answers holds; nothing if it is not there, or is not one."""
     try:
         found = load_json(path.read_bytes())
@@ -142,7 +142,9 @@ def check_target(name: str, directory: Path, *, force: bool) -> Path:
     return path
 
 
-def _provider(answers: dict[tuple[str, str], Value], ask: Ask | None, earlier: Answers) -> str:
+def _provider(
+    answers: dict[tuple[str, str], Value], ask: Ask | None, earlier: RemoteAnswers
+) -> str:
     if ("remote", "provider") not in answers:
         if ask is None:
             raise CommandLineError("missing: --provider", hint=f"one of {', '.join(PROVIDERS)}")
@@ -190,7 +192,7 @@ def _answer(question: Question, table: str, ask: Ask, earlier: Value | None) -> 
             asked = f"{error.message}\n{text}"
 
 
-def write_remote(name: str, answers: Answers, directory: Path, *, force: bool) -> Remote:
+def write_remote(name: str, answers: RemoteAnswers, directory: Path, *, force: bool) -> Remote:
     """Write ``DIRECTORY/NAME.toml``, mode 0600, whole or not at all; the remote that it is.
 
     ConfigError if it would not be one, InputError if it is there already and not `force`.

@@ -14,7 +14,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from mock_cloud.wire.rpmheader import Blob, Header, HeaderError, split
+from mock_cloud.wire.rpmheader import Header, HeaderError, SplitHeader, split
 from mock_cloud.wire.rpmtags import Tag
 
 _SIGNATURES_MAX: Final = 16
@@ -34,7 +34,7 @@ class SignedHeader(Header):
     signatures: tuple[bytes, ...] = field(repr=False)
 
 
-def parse_header(blob: bytes) -> SignedHeader:
+def parse_signed_header(blob: bytes) -> SignedHeader:
     """Split an rpmdb blob and check its region's digest. Raises HeaderError.
 
     SHA256HEADER, where there is one, must agree; it proves nothing, a signature does
@@ -44,7 +44,7 @@ def parse_header(blob: bytes) -> SignedHeader:
     return _with_signatures(read_region(header), header.outside)
 
 
-def read_region(blob: Blob) -> SignedHeader:
+def read_region(blob: SplitHeader) -> SignedHeader:
     """The immutable region of a header, without signatures. HeaderError if there is none."""
     if not blob.region_entries or blob.index[0][0] != Tag.HEADERIMMUTABLE:
         raise HeaderError("the first entry is not an immutable region")
@@ -54,7 +54,7 @@ def read_region(blob: Blob) -> SignedHeader:
     return SignedHeader(region.data, region.entries, signed, sha256, ())
 
 
-def add_signatures(header: SignedHeader, signature: Blob) -> SignedHeader:
+def add_signatures(header: SignedHeader, signature: SplitHeader) -> SignedHeader:
     """`header`, from a package file, with the signatures of that file's signature header.
 
     Whoever signs a package that was built elsewhere adds to the signature header, outside of its

@@ -20,23 +20,26 @@ from mock_cloud.signed.header import SignedHeader
 from mock_cloud.signed.openpgp import (
     STRONG,
     WITH_SHA1,
-    Key,
-    Kind,
+    KeyKind,
     OpenPgpError,
+    OpenPgpKey,
+    PacketTag,
     Signature,
-    Tag,
     parse_key,
     parse_signature,
     read_armour,
     read_packets,
-    verify,
+    verify_signature,
 )
 
 _CERTIFICATES_MAX_BYTES: Final = 4 << 20
 _SIGNATURES_MAX: Final = 16
 _HINT_RENEW: Final = "get the distribution's present key, and pin that one"
 _HINT_KEYS: Final = "package_keys wants files like RPM-GPG-KEY-*"
-_CERTIFICATIONS: Final = (*range(Kind.CERTIFICATION, Kind.CERTIFICATION + 4), Kind.DIRECT_KEY)
+_CERTIFICATIONS: Final = (
+    *range(KeyKind.CERTIFICATION, KeyKind.CERTIFICATION + 4),
+    KeyKind.DIRECT_KEY,
+)
 
 
 class UnsignedError(ValueError):
@@ -50,7 +53,7 @@ class PinnedKey:
     `expires` is Unix time, 0 for never; `refused` says why it may not, if it may not.
     """
 
-    key: Key = field(repr=False)
+    key: OpenPgpKey = field(repr=False)
     certificate: str
     expires: int
     refused: str
@@ -121,7 +124,7 @@ class PackageKeys:
         Only binary-document signatures count: a text signature would also fit the same
         bytes with other line ends.
         """
-        return self._verify(header.signatures, header.signed, Kind.BINARY)
+        return self._verify(header.signatures, header.signed, KeyKind.BINARY)
 
     def verify_message(self, message: bytes) -> tuple[str, bytes]:
         """The signing certificate's fingerprint, and the text that it signed. UnsignedError.
@@ -133,9 +136,9 @@ class PackageKeys:
             text, signatures = read_message(message)
         except OpenPgpError as error:
             raise UnsignedError(str(error)) from error
-        return self._verify([signatures], text.replace(b"\n", b"\r\n"), Kind.TEXT), text
+        return self._verify([signatures], text.replace(b"\n", b"\r\n"), KeyKind.TEXT), text
 
-    def _verify(self, signatures: Sequence[bytes], data: bytes, kind: Kind) -> str:
+    def _verify(self, signatures: Sequence[bytes], data: bytes, kind: KeyKind) -> str:
         """The certificate of the first signature that is good. UnsignedError."""
         now, why, tried = time.time(), "", 0
         for packets in signatures:
@@ -152,7 +155,7 @@ class PackageKeys:
                 why = _plainer(why, str(error))
         raise UnsignedError(why or "no signature")
 
-    def _verify_one(self, signature: Signature, data: bytes, kind: Kind, now: float) -> str:
+    def _verify_one(self, signature: Signature, data: bytes, kind: KeyKind, now: float) -> str:
         """1. The kind of signature. 2. In force. 3. By a pinned key, 4. in force. 5. Good."""
         if signature.kind != kind:  # 1
             raise UnsignedError(f"not a {kind.name.lower()}-document signature")
@@ -173,7 +176,7 @@ class PackageKeys:
                 why = f"the key {pinned.key.fingerprint} {refused}"
                 continue
             try:
-                verify(pinned.key, signature, data)  # 5
+                verify_signature(pinned.key, signature, data)  # 5
                 return pinned.certificate
             except OpenPgpError as error:
                 why = str(error)
@@ -194,7 +197,7 @@ def _plainer(why: str, other: str) -> str:
 
 def _signature_bodies(data: bytes) -> list[bytes]:
     packets = list(read_packets(data))
-    if not packets or any(tag != Tag.SIGNATURE for tag, _ in packets):
+    if not packets or any(tag != PacketTag.SIGNATURE for tag, _ in packets):
         raise OpenPgpError("not a signature")
     return [body for _, body in packets]
 
@@ -211,7 +214,7 @@ def _useless(key: PinnedKey, label: str, now: float) -> ConfigError:
 class _Certificate:
     """A primary key with all that files say of it: signatures by the packet that they follow."""
 
-    primary: Key
+    primary: OpenPgpKey
     parts: dict[tuple[int, bytes], dict[bytes, None]]
 
     @property
@@ -232,7 +235,7 @@ class _Certificate:
         primary = self._pin_primary()
         yield primary
         for (tag, body), packets in self.parts.items():
-            if tag == Tag.PUBLIC_SUBKEY:
+            if tag == PacketTag.PUBLIC_SUBKEY:
                 try:
                     subkey = parse_key(body)
                 except OpenPgpError:
@@ -244,21 +247,21 @@ class _Certificate:
         for (tag, body), packets in self.parts.items():
             covered = key.hashed + _covered(tag, body)
             for one in _signatures(packets):
-                if tag == Tag.PUBLIC_KEY and one.kind == Kind.KEY_REVOCATION:
+                if tag == PacketTag.PUBLIC_KEY and one.kind == KeyKind.KEY_REVOCATION:
                     is_revoked = is_revoked or _is_good(key, one, covered, weak=True)
-                elif tag != Tag.PUBLIC_SUBKEY and one.kind in _CERTIFICATIONS:
+                elif tag != PacketTag.PUBLIC_SUBKEY and one.kind in _CERTIFICATIONS:
                     statements += [one] if _is_good(key, one, covered, weak=True) else []
         newest = max(statements, key=lambda one: (one.created, one.key_lifetime > 0), default=None)
         refused = "is revoked" if is_revoked else _unfit(key)
         return PinnedKey(key, key.fingerprint, _expiry(key, newest), refused)
 
     def _pin_subkey(
-        self, primary: PinnedKey, subkey: Key, signatures: Sequence[Signature]
+        self, primary: PinnedKey, subkey: OpenPgpKey, signatures: Sequence[Signature]
     ) -> Iterator[PinnedKey]:
         """Nothing for a subkey that does not sign, or that the primary key says nothing of."""
         covered = self.primary.hashed + subkey.hashed
         bindings = sorted(
-            (one for one in signatures if one.kind == Kind.SUBKEY_BINDING),
+            (one for one in signatures if one.kind == KeyKind.SUBKEY_BINDING),
             key=lambda one: one.created,
         )
         strong = [one for one in bindings if _is_good(self.primary, one, covered)]
@@ -269,7 +272,8 @@ class _Certificate:
         if not strong or not _is_bound_back(subkey, newest, covered):
             refused = f"is not shown to be a subkey of {self.fingerprint} by SHA-256 or better"
         is_revoked = any(
-            one.kind == Kind.SUBKEY_REVOCATION and _is_good(self.primary, one, covered, weak=True)
+            one.kind == KeyKind.SUBKEY_REVOCATION
+            and _is_good(self.primary, one, covered, weak=True)
             for one in signatures
         )
         ends = [end for end in (primary.expires, _expiry(subkey, newest)) if end]
@@ -280,21 +284,21 @@ class _Certificate:
         yield PinnedKey(subkey, self.primary.fingerprint, min(ends, default=0), refused)
 
 
-def _is_good(key: Key, signature: Signature, covered: bytes, *, weak: bool = False) -> bool:
+def _is_good(key: OpenPgpKey, signature: Signature, covered: bytes, *, weak: bool = False) -> bool:
     """Whether a statement about a key is `key`'s own; `weak`: SHA-1 is enough for it."""
     if not signature.is_by(key):
         return False
     try:
-        verify(key, signature, covered, WITH_SHA1 if weak else STRONG)
+        verify_signature(key, signature, covered, WITH_SHA1 if weak else STRONG)
     except OpenPgpError:
         return False
     return True
 
 
-def _is_bound_back(subkey: Key, binding: Signature, covered: bytes) -> bool:
+def _is_bound_back(subkey: OpenPgpKey, binding: Signature, covered: bytes) -> bool:
     """Whether the subkey agrees to be this primary key's (RFC 9580, 5.2.1.10)."""
     return any(
-        one.kind == Kind.PRIMARY_BINDING and _is_good(subkey, one, covered)
+        one.kind == KeyKind.PRIMARY_BINDING and _is_good(subkey, one, covered)
         for one in _signatures(binding.embedded)
     )
 
@@ -312,16 +316,16 @@ def _signatures(bodies: Iterable[bytes]) -> list[Signature]:
 
 def _covered(tag: int, body: bytes) -> bytes:
     """What a signature over a user id covers besides the key (RFC 9580, 5.2.4)."""
-    prefix = {Tag.USER_ID: b"\xb4", Tag.USER_ATTRIBUTE: b"\xd1"}.get(Tag(tag))
+    prefix = {PacketTag.USER_ID: b"\xb4", PacketTag.USER_ATTRIBUTE: b"\xd1"}.get(PacketTag(tag))
     return b"" if prefix is None else prefix + len(body).to_bytes(4, "big") + body
 
 
-def _expiry(key: Key, statement: Signature | None) -> int:
+def _expiry(key: OpenPgpKey, statement: Signature | None) -> int:
     lifetime = 0 if statement is None else statement.key_lifetime
     return key.created + lifetime if lifetime else 0
 
 
-def _unfit(key: Key) -> str:
+def _unfit(key: OpenPgpKey) -> str:
     return f"can't be used: {key.unfit}" if key.material is None else ""
 
 
@@ -333,7 +337,7 @@ def _read_file(data: bytes, label: str) -> list[_Certificate]:
         raise _secret(label)
     try:
         packets = list(read_packets(read_armour(data, b"PUBLIC KEY BLOCK")))
-        if any(tag in (Tag.SECRET_KEY, Tag.SECRET_SUBKEY) for tag, _ in packets):
+        if any(tag in (PacketTag.SECRET_KEY, PacketTag.SECRET_SUBKEY) for tag, _ in packets):
             raise _secret(label)
         return _group(packets)
     except OpenPgpError as error:
@@ -349,7 +353,7 @@ def _group(packets: Iterable[tuple[int, bytes]]) -> list[_Certificate]:
     why = OpenPgpError("there is no public key in it")
     parts: dict[tuple[int, bytes], dict[bytes, None]] = {}
     for tag, body in packets:
-        if tag == Tag.PUBLIC_KEY:
+        if tag == PacketTag.PUBLIC_KEY:
             parts = {}
             try:
                 found.append(_Certificate(parse_key(body), parts))
@@ -357,14 +361,19 @@ def _group(packets: Iterable[tuple[int, bytes]]) -> list[_Certificate]:
                 why = error
         if tag in _PARTS:
             part = parts.setdefault((tag, body), {})
-        elif tag == Tag.SIGNATURE:
+        elif tag == PacketTag.SIGNATURE:
             part[body] = None
     if not found:
         raise why
     return found
 
 
-_PARTS: Final = (Tag.PUBLIC_KEY, Tag.USER_ID, Tag.USER_ATTRIBUTE, Tag.PUBLIC_SUBKEY)
+_PARTS: Final = (
+    PacketTag.PUBLIC_KEY,
+    PacketTag.USER_ID,
+    PacketTag.USER_ATTRIBUTE,
+    PacketTag.PUBLIC_SUBKEY,
+)
 
 
 def _secret(label: str) -> ConfigError:

@@ -31,7 +31,7 @@ class OpenPgpError(ValueError):
     """The bytes are no OpenPGP of the kinds described, or a signature is not that key's."""
 
 
-class Tag(IntEnum):
+class PacketTag(IntEnum):
     """Packet types (RFC 9580, 5)."""
 
     SIGNATURE = 2
@@ -43,7 +43,7 @@ class Tag(IntEnum):
     USER_ATTRIBUTE = 17
 
 
-class Kind(IntEnum):
+class KeyKind(IntEnum):
     """Signature types (RFC 9580, 5.2.1)."""
 
     BINARY = 0x00
@@ -106,7 +106,7 @@ _SIGNS: Final = 0x02
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class OpenPgpKey:
     """A public key or subkey. `material` is None with the reason in `unfit` if it can't be used.
 
     `fingerprint` is lower-case hex, `key_id` its eight bytes in signatures; `body` the packet's.
@@ -150,7 +150,7 @@ class Signature:
     left: bytes = field(repr=False)
     values: bytes = field(repr=False)
 
-    def is_by(self, key: Key) -> bool:
+    def is_by(self, key: OpenPgpKey) -> bool:
         """Whether it may be `key`'s, by what it says itself."""
         return not self.issuers or bool(self.issuers & {key.key_id, bytes.fromhex(key.fingerprint)})
 
@@ -236,7 +236,7 @@ def _length(reader: _Reader, end: int) -> int:
     return reader.number(4)
 
 
-def parse_key(body: bytes) -> Key:
+def parse_key(body: bytes) -> OpenPgpKey:
     """A public key's or subkey's packet."""
     reader = _Reader(body)
     version, created, algorithm = reader.number(1), reader.number(4), reader.number(1)
@@ -257,7 +257,7 @@ def parse_key(body: bytes) -> Key:
             raise OpenPgpError("there is more than the key")
     except (OpenPgpError, ValueError, UnsupportedAlgorithm) as error:
         material, unfit = None, str(error).partition("\n")[0]
-    return Key(version, created, algorithm, material, unfit, fingerprint.hex(), key_id, body)
+    return OpenPgpKey(version, created, algorithm, material, unfit, fingerprint.hex(), key_id, body)
 
 
 def _material(algorithm: int, reader: _Reader) -> PublicKey:
@@ -377,7 +377,9 @@ class _Subpackets:
         return [*self.of(_ISSUER), *(one[1:] for one in self.of(_FINGERPRINT))]
 
 
-def verify(key: Key, signature: Signature, data: bytes, allowed: Collection[int] = STRONG) -> None:
+def verify_signature(
+    key: OpenPgpKey, signature: Signature, data: bytes, allowed: Collection[int] = STRONG
+) -> None:
     """`signature` is `key`'s over `data`, with a hash that is `allowed`. OpenPgpError.
 
     Nothing else is looked at: what kind of signature it is, and whether either is in force.

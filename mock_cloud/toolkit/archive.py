@@ -27,13 +27,13 @@ _GZIP_LEVEL: Final = 6
 
 def keep(gathered: Contents, index: Path, more: Mapping[str, Any]) -> Toolkit:
     """Write the archive beside `index`, and the index with `more` facts. ConfigError."""
-    archive = pack(gathered.members)
+    archive = pack_tar(gathered.members)
     toolkit = _describe(index.parent, gathered, archive)
     facts = {
         **more,
         "format": _FORMAT,
         "build": gathered.build,
-        "origin": origin.describe(gathered.inputs, gathered.listed, gathered.absent),
+        "origin": origin.describe_origin(gathered.inputs, gathered.listed, gathered.absent),
         "digest": toolkit.digest,
         "arch": toolkit.arch,
         "python_version": toolkit.python_version,
@@ -80,7 +80,7 @@ def find(
     return toolkit, facts
 
 
-def pack(members: dict[str, tuple[int, bytes]]) -> bytes:
+def pack_tar(members: dict[str, tuple[int, bytes]]) -> bytes:
     """A gzipped tar of `members` (mode and bytes by name): the same ones, the same bytes."""
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as tar:

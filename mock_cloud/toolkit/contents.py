@@ -86,7 +86,7 @@ def agent_sources() -> list[Path]:
 
 def gather(python: Path) -> Contents:
     """Everything the toolkit of `python` holds. InputError, ConfigError, CommandFailed."""
-    own = describe(python)
+    own = describe_python(python)
     contents = Contents(own["arch"], own["version"], own["build"])
     libraries = _add_program(contents, python)
     with tempfile.TemporaryDirectory(prefix="mock-cloud-toolkit-") as name:
@@ -105,7 +105,7 @@ def gather(python: Path) -> Contents:
 
 def find_loaded(python: Path) -> list[str]:
     """The modules that an agent under `python` loads. InputError, ConfigError, CommandFailed."""
-    own = describe(python)
+    own = describe_python(python)
     contents = Contents(own["arch"], own["version"])
     return _find_loaded(own, contents, _add_program(contents, python))
 
@@ -126,7 +126,7 @@ def _find_loaded(own: Interpreter, program: Contents, libraries: _Libraries) -> 
         prove.write_members(place, {**program.members, **whole.members})
         _copy_library(own, place / own["library"])
 
-    return prove.find_loaded(lay_out)
+    return prove.record_loaded(lay_out)
 
 
 def _copy_library(own: Interpreter, target: Path) -> None:
@@ -203,7 +203,7 @@ def _add_program(contents: Contents, python: Path) -> _Libraries:
     return _Libraries(loader, python)
 
 
-def describe(python: Path) -> Interpreter:
+def describe_python(python: Path) -> Interpreter:
     """The interpreter in its own words. ConfigError, CommandFailed."""
     found: Interpreter = _ask(python)
     return found

@@ -30,7 +30,7 @@ from mock_cloud.toolkit.packages import (
     SignedPackage,
     proxies,
     read_keys,
-    read_package,
+    read_package_file,
 )
 from mock_cloud.toolkit.release import (
     INDEX_MAX_BYTES,
@@ -70,12 +70,12 @@ Dir::Etc::sourceparts "/dev/null";
 """
 
 
-def is_there() -> bool:
+def has_apt() -> bool:
     """Whether this machine has apt and is configured for it."""
     return shutil.which("apt-get") is not None and Path("/var/lib/dpkg/status").is_file()
 
 
-def fetch(machine: Machine, source: ToolkitSettings, place: Path) -> PackageSet:
+def fetch_debian(machine: Machine, source: ToolkitSettings, place: Path) -> PackageSet:
     """Fetch python and what it needs into `place` (absolute, empty, ours), check and unpack it.
 
     1. The release files are signed by a pinned key and in force. 2. The indices are what those
@@ -97,7 +97,7 @@ def fetch(machine: Machine, source: ToolkitSettings, place: Path) -> PackageSet:
     packages, tree = [], Tree()
     for path in sorted((place / "cache/archives").glob("*.deb")):
         # 3
-        data, digest = read_package(path)
+        data, digest = read_package_file(path)
         signer = next(
             (
                 release.signer

@@ -43,14 +43,14 @@ def make_namespaces() -> None:
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"0 {user} 1")
         Path("/proc/self/gid_map").write_text(f"0 {group} 1")
-    syscalls.make_private()
+    syscalls.make_mounts_private()
 
 
 def _enter(root: str) -> None:
     """Make `root` the only mount there is, but for /proc and /dev/null. OSError."""
-    syscalls.bind(root, root)
+    syscalls.bind_mount(root, root)
     syscalls.mount("proc", f"{root}/proc", "proc")
-    syscalls.bind(os.devnull, f"{root}{os.devnull}")
+    syscalls.bind_mount(os.devnull, f"{root}{os.devnull}")
     os.chdir(root)
     syscalls.pivot_root(".", ".")
     syscalls.umount(".", syscalls.MNT_DETACH)

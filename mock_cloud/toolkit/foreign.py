@@ -27,7 +27,7 @@ from mock_cloud.toolkit.contents import (
     Contents,
     Probe,
     add_modules,
-    describe,
+    describe_python,
     find_loaded,
     probe,
 )
@@ -46,7 +46,7 @@ _CORE_MODULES: Final = ("_warnings", "builtins", "marshal", "sys")
 _HINT: Final = "the packages of that release do not make a toolkit; choose another one"
 
 
-def gather(tree: Tree, machine: Machine) -> Contents:
+def gather_foreign(tree: Tree, machine: Machine) -> Contents:
     """Everything the toolkit of the python in `tree` holds.
 
     Raises InputError for packages that lack something or are of another architecture.
@@ -153,7 +153,7 @@ def _interpreter_of(version: str) -> Path:
     found = None if version == own else shutil.which(version)
     if found is not None:
         with contextlib.suppress(CommandFailed):  # a version manager's stand-in runs nothing
-            describe(Path(found))
+            describe_python(Path(found))
             return Path(found)
     return base_python()
 

@@ -102,7 +102,7 @@ def _pack(index: Path, script: Path, python: Path) -> MockKit:
         _ask(python, script, Path(place))
         for path in Path(place).rglob("*.pyc"):
             members[str(path.relative_to(place))] = path.read_bytes()
-    packed = archive.pack({name: (0o644, data) for name, data in members.items()})
+    packed = archive.pack_tar({name: (0o644, data) for name, data in members.items()})
     digest = hashlib.sha256(packed).hexdigest()
     sources = {Path(path) for _, path in probe["files"]}
     facts = {
@@ -111,7 +111,7 @@ def _pack(index: Path, script: Path, python: Path) -> MockKit:
         "digest": digest,
         "size_bytes": len(packed),
         # The interpreter decides what is standard library; a plugin may be added, say.
-        "origin": origin.describe([*sources, python], {path.parent for path in sources}),
+        "origin": origin.describe_origin([*sources, python], {path.parent for path in sources}),
     }
     kit = _kit(index, facts)
     try:

@@ -23,7 +23,7 @@ def base_python() -> Path:
     return Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
 
 
-def describe(
+def describe_origin(
     inputs: Iterable[Path], listed: Iterable[Path], absent: Iterable[Path] = ()
 ) -> dict[str, Any]:
     """The origin as JSON has it: files, directories in which others could appear, and what decides.
@@ -42,7 +42,7 @@ def describe(
 
 
 def is_current(origin: dict[str, Any]) -> bool:
-    """Whether `describe` would say the same now. OSError, ValueError, KeyError, TypeError."""
+    """Whether it would be described the same now. OSError, ValueError, KeyError, TypeError."""
     return (
         origin["product"] == [__version__, _code_digest()]
         and origin["linker"] == _digest_of(_LINKER_CACHE)

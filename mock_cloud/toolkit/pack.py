@@ -39,7 +39,7 @@ PACKAGES_MAX_AGE_S: Final = 7 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class PackedToolkit:
     """A toolkit in the cache. `packages` are empty for one of this machine's own python."""
 
     toolkit: Toolkit
@@ -48,7 +48,7 @@ class Packed:
     packages: tuple[SignedPackage, ...]
 
 
-def pack(cache_dir: Path, python: Path | None = None) -> Toolkit:
+def pack_toolkit(cache_dir: Path, python: Path | None = None) -> Toolkit:
     """The toolkit of `python`, from `cache_dir` if nothing it is made of has changed.
 
     By default the interpreter is the one behind the running one. `cache_dir` is made if need
@@ -86,7 +86,7 @@ def pack_packages(
     check_dates(fetched.dates, dates)
     from mock_cloud.toolkit import foreign
 
-    gathered = foreign.gather(fetched.tree, machine)
+    gathered = foreign.gather_foreign(fetched.tree, machine)
     gathered.inputs += fetched.inputs
     gathered.listed |= {path.parent for path in fetched.inputs}
     packages = [[one.file, one.sha256, one.signer] for one in fetched.packages]
@@ -105,13 +105,13 @@ def _keep(gathered: Contents, index: Path, more: Mapping[str, Any]) -> Toolkit:
 
 
 def toolkit_for(cache_dir: Path, arch: str, source: ToolkitSettings) -> Toolkit:
-    """The toolkit that runs on nodes of `arch`. Raises as `pack` and `pack_packages` do."""
+    """The toolkit that runs on nodes of `arch`. Raises as `pack_toolkit` and `pack_packages` do."""
     if arch == own_arch() and source == ToolkitSettings():
-        return pack(cache_dir)
+        return pack_toolkit(cache_dir)
     return pack_packages(cache_dir, arch, source)
 
 
-def list_packed(cache_dir: Path) -> Iterator[Packed]:
+def list_packed(cache_dir: Path) -> Iterator[PackedToolkit]:
     """The toolkits in the cache that are up to date."""
     from mock_cloud.toolkit.prove import Proof
 
@@ -120,7 +120,7 @@ def list_packed(cache_dir: Path) -> Iterator[Packed]:
         if found is not None:
             toolkit, facts = found
             packages = tuple(SignedPackage(*one) for one in facts.get("packages", ()))
-            yield Packed(toolkit, facts["packed_at"], Proof[facts["proof"]], packages)
+            yield PackedToolkit(toolkit, facts["packed_at"], Proof[facts["proof"]], packages)
 
 
 def _fetch(machine: Machine, source: ToolkitSettings) -> PackageSet:
@@ -130,17 +130,17 @@ def _fetch(machine: Machine, source: ToolkitSettings) -> PackageSet:
         raise ConfigError("a toolkit is packed from one source: a mirror or a repository")
     with tempfile.TemporaryDirectory(prefix="mock-cloud-packages-") as name:
         place = Path(name)
-        if source.repository or not (source.mirror or debian.is_there()):
-            if not rpms.is_there():
+        if source.repository or not (source.mirror or debian.has_apt()):
+            if not rpms.has_dnf():
                 raise ConfigError(
                     f"a toolkit for {machine.name} is packed from packages that apt or dnf"
                     " fetches; neither is here",
                     hint="install dnf, or apt with dpkg",
                 )
-            return rpms.fetch(machine, source, place)
-        if not debian.is_there():
+            return rpms.fetch_rpms(machine, source, place)
+        if not debian.has_apt():
             raise ConfigError("a Debian archive is read by apt, which is not here")
-        return debian.fetch(machine, source, place)
+        return debian.fetch_debian(machine, source, place)
 
 
 def _key(source: ToolkitSettings) -> str:

@@ -71,7 +71,7 @@ def read_keys(paths: Iterable[Path], *, were_named: bool = True) -> PackageKeys:
     return PackageKeys.parse(found, names, any_will_do=not were_named)
 
 
-def read_package(path: Path) -> tuple[bytes, str]:
+def read_package_file(path: Path) -> tuple[bytes, str]:
     """The bytes of a fetched package, and their sha256 (hex)."""
     if path.stat().st_size > PACKAGE_MAX_BYTES:
         raise PackagesRefused(f"{path.name}: more than {PACKAGE_MAX_BYTES >> 20} MiB")

@@ -67,7 +67,7 @@ def prove(members: Mapping[str, tuple[int, bytes]]) -> Proof:
     return proof
 
 
-def find_loaded(lay_out: Callable[[Path], None]) -> list[str]:
+def record_loaded(lay_out: Callable[[Path], None]) -> list[str]:
     """The modules that the agent looks for while it does all that it can, by name.
 
     `lay_out` writes a toolkit with the whole library of its python into a directory.

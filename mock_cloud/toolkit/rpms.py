@@ -29,7 +29,7 @@ from mock_cloud.toolkit.packages import (
     SignedPackage,
     proxies,
     read_keys,
-    read_package,
+    read_package_file,
 )
 from mock_cloud.toolkit.tree import Tree
 from mock_cloud.wire.rpmheader import HeaderError
@@ -44,12 +44,12 @@ _I386: Final = ("i386", "i486", "i586", "i686")
 _CONF: Final = "[main]\nreposdir={place}/none\nvarsdir={place}/none\nplugins=1\n"
 
 
-def is_there() -> bool:
+def has_dnf() -> bool:
     """Whether this machine has dnf."""
     return shutil.which("dnf") is not None
 
 
-def fetch(machine: Machine, source: ToolkitSettings, place: Path) -> PackageSet:
+def fetch_rpms(machine: Machine, source: ToolkitSettings, place: Path) -> PackageSet:
     """Fetch python and what it needs into `place` (absolute, empty, ours), check and unpack it.
 
     Raises PackagesUnavailable, PackagesRefused, ConfigError, InputError.
@@ -59,7 +59,7 @@ def fetch(machine: Machine, source: ToolkitSettings, place: Path) -> PackageSet:
     _download(machine, source, place)
     packages, tree, dates = [], Tree(), {}
     for path in sorted((place / "packages").glob("*.rpm")):
-        data, digest = read_package(path)
+        data, digest = read_package_file(path)
         found = _verify(data, keys, machine, path.name)
         packages.append(SignedPackage(path.name, digest, found.signer))
         tree.add_cpio(_open(path), path.name)

@@ -8,6 +8,9 @@ import os
 import threading
 from typing import BinaryIO, Final
 
+NAME_MAX_BYTES: Final = 255
+"""NAME_MAX of linux/limits.h."""
+
 _BLOCK_BYTES: Final = 1 << 20
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from mock_cloud.wire.decode import Malformed, load_json
 
-VERSION: Final = "2"
+PROTOCOL_VERSION: Final = "2"
 """Of the protocol. Controller and agent must have the same."""
 
 ACCOUNT_FILES: Final = ("/etc/passwd", "/etc/group")
@@ -24,7 +24,7 @@ HEADER_MAX: Final = 1 << 20
 BODY_MAX: Final = 1 << 20
 _LENGTHS: Final = struct.Struct(">II")
 
-Header = dict[str, Any]
+FrameHeader = dict[str, Any]
 
 
 class FrameError(ValueError):
@@ -35,7 +35,7 @@ class _Reader(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-def encode_frame(header: Header, body: bytes = b"") -> bytes:
+def encode_frame(header: FrameHeader, body: bytes = b"") -> bytes:
     """One frame as bytes. ValueError if a bound is exceeded."""
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=True).encode()
     if len(text) > HEADER_MAX or len(body) > BODY_MAX:
@@ -43,7 +43,9 @@ def encode_frame(header: Header, body: bytes = b"") -> bytes:
     return _LENGTHS.pack(len(text), len(body)) + text + body
 
 
-def read_frame(stream: _Reader, *, header_max: int = HEADER_MAX) -> tuple[Header, bytes] | None:
+def read_frame(
+    stream: _Reader, *, header_max: int = HEADER_MAX
+) -> tuple[FrameHeader, bytes] | None:
     """The next frame, or None at a clean end of the stream.
 
     `stream.read(n)` must block until it has n bytes or the stream ends.

@@ -16,9 +16,9 @@ from mock_cloud.wire.rpmheader import (
     COUNTS,
     ENTRIES_MAX,
     MAGIC,
-    Blob,
     Header,
     HeaderError,
+    SplitHeader,
     split,
 )
 from mock_cloud.wire.rpmtags import SignatureTag, Tag, Type
@@ -40,8 +40,8 @@ class _PackageFile:
     `bare` says that the payload is not compressed.
     """
 
-    signature: Blob = field(repr=False)
-    blob: Blob = field(repr=False)
+    signature: SplitHeader = field(repr=False)
+    blob: SplitHeader = field(repr=False)
     header_at: int
     payload_at: int
     bare: bool
@@ -98,7 +98,7 @@ def read_package(path: str | os.PathLike[str]) -> Header:
         return read_file(stream).header
 
 
-def _split_as(data: bytes, region: Tag) -> Blob:
+def _split_as(data: bytes, region: Tag) -> SplitHeader:
     blob = split(data)
     if blob.region_entries and blob.index[0][0] != region:
         raise HeaderError(f"a region of tag {blob.index[0][0]} where {region} should be")

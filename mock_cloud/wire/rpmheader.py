@@ -129,7 +129,7 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
-class Blob:
+class SplitHeader:
     """A header structure, split: its region is the first of its entries and bytes, if it has one.
 
     Both counts are 0 without a region, as in format 3.
@@ -163,7 +163,7 @@ class Blob:
         return Header(self.data, _check_entries(index, self.region_bytes, len(self.data)))
 
 
-def split(blob: bytes) -> Blob:
+def split(blob: bytes) -> SplitHeader:
     """The header structure `blob`, without its magic: the form in which a database keeps it."""
     if not COUNTS.size + _ENTRY.size <= len(blob) <= BLOB_MAX:
         raise HeaderError(f"a header of {len(blob)} bytes")
@@ -173,7 +173,7 @@ def split(blob: bytes) -> Blob:
         raise HeaderError("the counts do not add up to the header's size")
     index = list(_ENTRY.iter_unpack(blob[COUNTS.size : start]))
     data = blob[start:]
-    return Blob(index, data, *_find_region(index, data))
+    return SplitHeader(index, data, *_find_region(index, data))
 
 
 def parse_header(blob: bytes) -> Header:

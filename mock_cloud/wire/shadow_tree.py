@@ -29,7 +29,7 @@ Listing = dict[str, list[int | str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ShadowFacts:
     """What stands in the archive's first member.
 
     `rpmdb` is the database's place, empty if it is not packed. `removed` are paths below tmpdir.
@@ -74,7 +74,7 @@ def find_rpmdb(root: str = "/") -> str:
     return ""
 
 
-def place(
+def place_shadow(
     stream: IO[bytes], top: str, removed: Iterable[str], owner: tuple[int, int], *,
     whole: bool,
 ) -> None:  # fmt: skip
@@ -105,7 +105,7 @@ def _mode(path: str) -> int:
         return 0
 
 
-def pack(stream: IO[bytes], top: str, before: Listing, rpmdb: str) -> None:
+def pack_shadow(stream: IO[bytes], top: str, before: Listing, rpmdb: str) -> None:
     """Write an archive of what is other in `top` than `before`, and of the database at `rpmdb`.
 
     `rpmdb` is empty when it is not wanted. What vanishes meanwhile is left out.
@@ -116,7 +116,7 @@ def pack(stream: IO[bytes], top: str, before: Listing, rpmdb: str) -> None:
     kept = [path for path in removed if os.path.dirname(path) not in set(removed)]
     archive = Writer(stream)
     archive.file(
-        FACTS_NAME, [json.dumps(asdict(Facts(rpmdb, kept))).encode()], tree_archive.Facts()
+        FACTS_NAME, [json.dumps(asdict(ShadowFacts(rpmdb, kept))).encode()], tree_archive.Facts()
     )
     changed = [path for path in now if before.get(path) != now[path]]
     archive.enter("tmpdir", tree_archive.Facts(0o755))

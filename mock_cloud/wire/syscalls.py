@@ -109,14 +109,14 @@ def umount(target: str, flags: int = 0) -> None:
     check(libc().umount2(_bytes(target), flags | UMOUNT_NOFOLLOW), target)
 
 
-def bind(source: str, target: str, *, flags: int = 0, recursive: bool = False) -> None:
+def bind_mount(source: str, target: str, *, flags: int = 0, recursive: bool = False) -> None:
     """Bind `source` at `target`; `flags` (read-only and the like) need a second call."""
     mount(source, target, None, MS_BIND | (MS_REC if recursive else 0))
     if flags:
         mount("none", target, None, MS_BIND | MS_REMOUNT | flags)
 
 
-def make_private() -> None:
+def make_mounts_private() -> None:
     """No mount of this namespace reaches another one, nor the other way round."""
     mount("none", "/", None, MS_REC | MS_PRIVATE)
 

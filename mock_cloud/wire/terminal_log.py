@@ -14,7 +14,7 @@ from typing import Final
 
 STDOUT: Final = 1
 STDERR: Final = 2
-RECORD_MAX: Final = 1 << 16
+TERMINAL_RECORD_MAX: Final = 1 << 16
 _HEAD: Final = struct.Struct(">BI")
 
 
@@ -29,8 +29,8 @@ class TerminalWriter:
         self._descriptor = descriptor
 
     def write(self, stream: int, data: bytes) -> None:
-        for start in range(0, len(data), RECORD_MAX):
-            part = data[start : start + RECORD_MAX]
+        for start in range(0, len(data), TERMINAL_RECORD_MAX):
+            part = data[start : start + TERMINAL_RECORD_MAX]
             os.write(self._descriptor, _HEAD.pack(stream, len(part)) + part)
 
 
@@ -47,7 +47,7 @@ class TerminalDecoder:
         start = 0
         while len(self._pending) - start >= _HEAD.size:
             stream, size = _HEAD.unpack_from(self._pending, start)
-            if stream not in (STDOUT, STDERR) or size > RECORD_MAX:
+            if stream not in (STDOUT, STDERR) or size > TERMINAL_RECORD_MAX:
                 raise TerminalError(f"not a terminal record: stream {stream}, {size} bytes")
             end = start + _HEAD.size + size
             if end > len(self._pending):

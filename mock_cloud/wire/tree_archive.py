@@ -26,11 +26,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Final, NamedTuple
 
+from mock_cloud.wire.files import NAME_MAX_BYTES
+
 _MAGIC: Final = b"mock-cloud tree 1\n"
 CHUNK_MAX_BYTES: Final = 1 << 20
-NAME_MAX_BYTES: Final = 255
-"""NAME_MAX of linux/limits.h."""
-
 TARGET_MAX_BYTES: Final = 4095
 """What symlink(2) takes: PATH_MAX of linux/limits.h without the NUL."""
 

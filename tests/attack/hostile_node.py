@@ -30,7 +30,7 @@ from typing import Any
 import paramiko
 
 from mock_cloud.attest import evidence
-from mock_cloud.wire.frames import Header, encode_frame, read_frame
+from mock_cloud.wire.frames import FrameHeader, encode_frame, read_frame
 from mock_cloud.wire.records import encode_records
 
 _CHUNK_BYTES = 1 << 18
@@ -43,7 +43,7 @@ def raw_frame(header: bytes, body: bytes = b"") -> bytes:
     return struct.pack(">II", len(header), len(body)) + header + body
 
 
-def text_frame(request: Header, more: str, body: bytes = b"") -> bytes:
+def text_frame(request: FrameHeader, more: str, body: bytes = b"") -> bytes:
     """An answer to `request`; `more` is JSON text of further members, as in ``"exit":0``."""
     return raw_frame(f'{{"id":{request["id"]},{more}}}'.encode(), body)
 
@@ -72,13 +72,13 @@ class Mode:
     """What a hostile node does. This one does nothing; `requests` are what it saw."""
 
     def __init__(self) -> None:
-        self.requests: list[Header] = []
+        self.requests: list[FrameHeader] = []
 
-    def request(self, wire: Wire, header: Header, body: bytes) -> Iterable[bytes] | None:
+    def request(self, wire: Wire, header: FrameHeader, body: bytes) -> Iterable[bytes] | None:
         """None: the request goes to the agent. Else what is sent to the controller instead."""
         return None
 
-    def answer(self, wire: Wire, header: Header, body: bytes) -> Iterable[bytes]:
+    def answer(self, wire: Wire, header: FrameHeader, body: bytes) -> Iterable[bytes]:
         """What is sent to the controller for one frame of the agent's."""
         yield encode_frame(header, body)
 
@@ -90,12 +90,12 @@ class Mode:
 class Instead(Mode):
     """Answers requests for `operation` by what `answers` makes of them; no agent sees them."""
 
-    def __init__(self, operation: str, answers: Callable[[Header], Iterable[bytes]]) -> None:
+    def __init__(self, operation: str, answers: Callable[[FrameHeader], Iterable[bytes]]) -> None:
         super().__init__()
         self._operation = operation
         self.answers = answers
 
-    def request(self, wire: Wire, header: Header, body: bytes) -> Iterable[bytes] | None:
+    def request(self, wire: Wire, header: FrameHeader, body: bytes) -> Iterable[bytes] | None:
         return self.answers(header) if header["op"] == self._operation else None
 
 
@@ -103,13 +103,13 @@ class Rewriting(Mode):
     """Passes the agent's answers to `operation` through `rewrite`: header and body."""
 
     def __init__(
-        self, operation: str, rewrite: Callable[[Header, bytes], tuple[Header, bytes]]
+        self, operation: str, rewrite: Callable[[FrameHeader, bytes], tuple[FrameHeader, bytes]]
     ) -> None:
         super().__init__()
         self._operation = operation
         self._rewrite = rewrite
 
-    def answer(self, wire: Wire, header: Header, body: bytes) -> Iterable[bytes]:
+    def answer(self, wire: Wire, header: FrameHeader, body: bytes) -> Iterable[bytes]:
         if wire.operations.get(header.get("id", -1)) == self._operation:
             header, body = self._rewrite(header, body)
         yield encode_frame(header, body)
@@ -278,23 +278,23 @@ def _errors(far: paramiko.Channel, near: paramiko.Channel) -> None:
         near.sendall_stderr(data)
 
 
-def _endless(request: Header) -> Iterable[bytes]:
+def _endless(request: FrameHeader) -> Iterable[bytes]:
     """Answers without a body and without an end."""
     while True:
         yield text_frame(request, '"more":true')
 
 
-def _padded(request: Header) -> Iterable[bytes]:
+def _padded(request: FrameHeader) -> Iterable[bytes]:
     """Answers that are as long as may be, of what takes the most memory."""
     lists = "[]," * 349_000
     while True:
         yield text_frame(request, f'"more":true,"x":[{lists}0]', b"x")
 
 
-def _evidence(*lines: bytes, times: int = 1) -> Callable[[Header], Iterable[bytes]]:
+def _evidence(*lines: bytes, times: int = 1) -> Callable[[FrameHeader], Iterable[bytes]]:
     """Evidence of these records, the last of them so many times."""
 
-    def answers(request: Header) -> Iterable[bytes]:
+    def answers(request: FrameHeader) -> Iterable[bytes]:
         squeeze, digest = zlib.compressobj(1, wbits=31), hashlib.sha256()
         for line in (*lines, *lines[-1:] * (times - 1)):
             digest.update(line)
@@ -316,7 +316,7 @@ def _sections(**changes: Any) -> tuple[bytes, ...]:
     return tuple(encode_records({**empty, "files": [], **changes}))
 
 
-def _files(request: Header) -> Iterable[bytes]:
+def _files(request: FrameHeader) -> Iterable[bytes]:
     """More files than a node has, each as short as may be."""
     rows = (
         '["files",['
@@ -335,7 +335,7 @@ def _files(request: Header) -> Iterable[bytes]:
 class Twice(Mode):
     """Gives each answer twice."""
 
-    def answer(self, wire: Wire, header: Header, body: bytes) -> Iterable[bytes]:
+    def answer(self, wire: Wire, header: FrameHeader, body: bytes) -> Iterable[bytes]:
         yield encode_frame(header, body)
         yield encode_frame(header, body)
 
@@ -343,7 +343,7 @@ class Twice(Mode):
 class Unasked(Mode):
     """Before each answer, one to a request that nobody made."""
 
-    def answer(self, wire: Wire, header: Header, body: bytes) -> Iterable[bytes]:
+    def answer(self, wire: Wire, header: FrameHeader, body: bytes) -> Iterable[bytes]:
         yield text_frame({"id": 999}, '"error":{"code":"\\ud800","message":"\\ud800"}')
         yield encode_frame(header, body)
 
@@ -355,14 +355,14 @@ class Flood(Mode):
         super().__init__()
         self._where = where
 
-    def request(self, wire: Wire, header: Header, body: bytes) -> Iterable[bytes] | None:
+    def request(self, wire: Wire, header: FrameHeader, body: bytes) -> Iterable[bytes] | None:
         if header["op"] != "hello":
             return None
         if header["nonce"] == "first":
             return ()
         return self._flood(wire, header)
 
-    def _flood(self, wire: Wire, header: Header) -> Iterable[bytes]:
+    def _flood(self, wire: Wire, header: FrameHeader) -> Iterable[bytes]:
         while self._where == "stderr":
             wire.near.sendall_stderr(b"\x1b[2J" * 8000)
         if self._where == "window":
@@ -370,7 +370,7 @@ class Flood(Mode):
         yield from _padded(header)
 
 
-def _longer(request: Header) -> Iterable[bytes]:
+def _longer(request: FrameHeader) -> Iterable[bytes]:
     """More of a result than there was said to be."""
     while True:
         yield text_frame(request, '"more":true', bytes(1 << 20))
@@ -379,18 +379,18 @@ def _longer(request: Header) -> Iterable[bytes]:
 class FloodFetch(Mode):
     """Answers the first request for a result never, and all others at once and without an end."""
 
-    def request(self, wire: Wire, header: Header, body: bytes) -> Iterable[bytes] | None:
+    def request(self, wire: Wire, header: FrameHeader, body: bytes) -> Iterable[bytes] | None:
         if header["op"] != "get":
             return None
         return () if header["offset"] == 0 else self._flood(header)
 
-    def _flood(self, header: Header) -> Iterable[bytes]:
+    def _flood(self, header: FrameHeader) -> Iterable[bytes]:
         lists = "[]," * 21_000
         while True:
             yield text_frame(header, f'"more":true,"x":[{lists}0]', bytes(1 << 20))
 
 
-def _results(request: Header) -> Iterable[bytes]:
+def _results(request: FrameHeader) -> Iterable[bytes]:
     """As many results as fit into an answer."""
     files = ",".join(f'{{"name":"{one}"}}' for one in range(58_000))
     yield text_frame(request, f'"files":[{files}]')

@@ -15,7 +15,7 @@ from mock_cloud.errors import HostKeyMismatch, RemoteCommandError
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import trust_held
 from mock_cloud.sshkeys import make_key_pair
-from mock_cloud.toolkit.pack import pack
+from mock_cloud.toolkit.pack import pack_toolkit
 from tests.component.cloud_nodes import Site
 from tests.component.test_cloud_sharing import holding
 from tests.lab.layout import repository_root
@@ -72,7 +72,7 @@ def test_a_verdict_is_for_the_host_key_of_its_lease(site: Site, tmp_path: Path) 
         site.acquire() as leased,
         closing(connect(leased.address, leased.client_key, deadline_s=60)) as node,
     ):
-        node.start_agent(pack(tmp_path))
+        node.start_agent(pack_toolkit(tmp_path))
         with pytest.raises(HostKeyMismatch):
             trust_held(node, make_key_pair().public, "ab" * 32)
         with pytest.raises(HostKeyMismatch):

@@ -12,15 +12,10 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.wire.job_request import JobRequest
-from tests.component.engine_node import Ended, EngineNode, engine_config, why_no_lab
+from tests.component.engine_node import LAB, NEEDS_LAB, Ended, EngineNode, engine_config
 from tests.lab.http import FileServer
-from tests.lab.layout import default_lab
 
-LAB = default_lab()
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.skipif(bool(why_no_lab(LAB)), reason=why_no_lab(LAB) or "-"),
-]
+pytestmark = NEEDS_LAB
 WORKSPACE = "var/lib/mock-cloud"
 SKIPPED = (
     "var/lib/mock", "var/cache/mock", f"{WORKSPACE}/blobs", f"{WORKSPACE}/dnf",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mock_cloud.attest.evidence import parse_evidence
 from mock_cloud.remote.trusted import trust
-from mock_cloud.wire.frames import Header
+from mock_cloud.wire.frames import FrameHeader
 from tests.attack.conftest import Between
 from tests.attack.hostile_node import Mode, Rewriting
 from tests.component.conftest import Connect
@@ -34,9 +34,9 @@ def test_an_honest_relay_is_not_noticed(
 def test_a_whole_build_through_a_relay_that_changes_an_answer(
     lone_mock: User, plain_srpm: Path, between: Between, tmp_path: Path
 ) -> None:
-    changed: list[Header] = []
+    changed: list[FrameHeader] = []
 
-    def rewrite(header: Header, body: bytes) -> tuple[Header, bytes]:
+    def rewrite(header: FrameHeader, body: bytes) -> tuple[FrameHeader, bytes]:
         changed.append(header)
         return header, body
 

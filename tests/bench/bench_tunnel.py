@@ -22,7 +22,7 @@ from pathlib import Path
 
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import trust
-from mock_cloud.repoproxy.allow import AllowList, Place
+from mock_cloud.repoproxy.allow import AllowedPlace, AllowList
 from mock_cloud.repoproxy.proxy import RepoProxy
 from tests.component.remote_parts import make_proof, make_toolkit
 from tests.lab.http import FileServer
@@ -73,7 +73,7 @@ def _measure(place: Path, sshd: Sshd, server: FileServer, rtt_ms: int, rounds: i
         with closing(connect(address, sshd.client_key.private, deadline_s=30)) as node:
             node.start_agent(make_toolkit(place / "node"))
             channel = trust(node, make_proof(node.host_key))
-            proxy = RepoProxy(AllowList((Place("127.0.0.1", server.port, "/r/"),)), print)
+            proxy = RepoProxy(AllowList((AllowedPlace("127.0.0.1", server.port, "/r/"),)), print)
             with closing(channel), closing(channel.forward(proxy.serve)) as ours:
                 url = f"{server.url}/r/package"
                 ways: dict[str, Callable[[], float]] = {

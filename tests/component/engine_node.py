@@ -11,18 +11,23 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import textwrap
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.job_request import EngineConfig, Input, JobRequest
 from mock_cloud.wire.terminal_log import STDERR, TerminalDecoder
 from tests.lab import chroots
+from tests.lab.http import FileServer
 from tests.lab.layout import Lab, default_lab, repository_root
 
 WORKSPACE = "/var/lib/mock-cloud"
@@ -381,3 +386,48 @@ def why_no_lab(lab: Lab) -> str:
     if not (lab.tree / "usr/bin/dnf").exists():
         return f"no node tree at {lab.tree}: python3 -m tests.lab build"
     return ""
+
+
+class EngineSite:
+    """A node of the lab, the distribution that it installs from, and requests with its key."""
+
+    def __init__(self, node: EngineNode, server: FileServer, sources: Path) -> None:
+        self.node = node
+        self.server = server
+        self.sources = sources
+        self.config = engine_config(f"{server.url}/dist")
+        self.key = node.put(LAB.package_key, "gpgkey", "lab.asc")
+
+    def request(self, mode: str, *words: str | Path, **changes: Any) -> JobRequest:
+        """A path among the words is a source package that goes along."""
+        inputs = [self.key, *changes.pop("inputs", ())]
+        inputs += [self.node.put(word, "srpm") for word in words if isinstance(word, Path)]
+        args = [word.name if isinstance(word, Path) else word for word in words]
+        return replace(JobRequest(mode, self.config, args=args, inputs=inputs), **changes)
+
+    def run(self, mode: str, *words: str | Path, **changes: Any) -> Ended:
+        return self.node.run(self.request(mode, *words, **changes))
+
+    def chroot(self, command: str, **changes: Any) -> Ended:
+        return self.run("chroot", command, **changes)
+
+    def rebuild(self, *srpms: Path, **changes: Any) -> Ended:
+        return self.run("rebuild", *srpms, **changes)
+
+    def source(self, name: str, **parts: str) -> Path:
+        return make_source(self.sources / name, name, **parts)
+
+
+@contextmanager
+def engine_site(directory: Path) -> Iterator[EngineSite]:
+    """One in `directory`, which is removed afterwards."""
+    with FileServer({"/dist": LAB.dist}) as server, EngineNode(LAB, directory / "node") as node:
+        yield EngineSite(node, server, directory / "sources")
+    shutil.rmtree(directory)
+
+
+LAB = default_lab()
+NEEDS_LAB = [
+    pytest.mark.lab,
+    pytest.mark.skipif(bool(why_no_lab(LAB)), reason=why_no_lab(LAB) or "-"),
+]

@@ -18,7 +18,7 @@ from mock_cloud.cloud.apis.clouds_yaml import CloudEntry
 from mock_cloud.cloud.apis.openstack import OpenStackApi
 from mock_cloud.cloud.apis.openstack_connection import ServiceConnection
 from mock_cloud.cloud.apis.openstack_credentials import parse_credentials
-from mock_cloud.cloud.apis.openstack_failures import Judge
+from mock_cloud.cloud.apis.openstack_failures import OpenStackClassifier
 from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.model import Secret
 from mock_cloud.settings import (
@@ -108,7 +108,7 @@ def make_api(
         )
     )
     service = "OpenStack at lab"
-    judge = Judge(service, SOURCE)
+    judge = OpenStackClassifier(service, SOURCE)
     calls = Calls(service, judge, breaker=Breaker(), timeout_s=timeout_s)
     return OpenStackApi(
         calls,

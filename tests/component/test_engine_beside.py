@@ -4,58 +4,31 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mock_cloud.wire.job_request import JobRequest
 from tests.component.cloud_nodes import eventually
 from tests.component.engine_node import (
-    Ended,
-    EngineNode,
-    engine_config,
+    NEEDS_LAB,
+    EngineSite,
+    engine_site,
     make_source,
-    why_no_lab,
 )
-from tests.lab.http import FileServer
-from tests.lab.layout import default_lab
 from tests.tree_archives import archive, file
 
-LAB = default_lab()
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.skipif(bool(why_no_lab(LAB)), reason=why_no_lab(LAB) or "-"),
-]
+pytestmark = NEEDS_LAB
 LOCKED = "ERROR: Build root is locked by another process.\n"
 BEGUN = "begun"
 KEPT = ["/var/lib/mock/lab-1-x86_64"]
 
 
-class Site:
+class Site(EngineSite):
     """A node with a chroot that was initialised."""
-
-    def __init__(self, node: EngineNode, url: str, sources: Path) -> None:
-        self.node = node
-        self.sources = sources
-        self.config = engine_config(url)
-        self.key = node.put(LAB.package_key, "gpgkey", "lab.asc")
-        assert self.run("init").exit == 0
-
-    def request(self, mode: str, *words: str, **changes: Any) -> JobRequest:
-        inputs = [self.key, *changes.pop("inputs", ())]
-        return replace(JobRequest(mode, self.config, args=list(words), inputs=inputs), **changes)
-
-    def run(self, mode: str, *words: str, **changes: Any) -> Ended:
-        return self.node.run(self.request(mode, *words, **changes))
-
-    def chroot(self, command: str, **changes: Any) -> Ended:
-        return self.run("chroot", command, **changes)
 
     def start_shell(self, command: str, **changes: Any) -> str:
         """A shell that has begun: all its processes are there."""
@@ -84,10 +57,10 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    directory = tmp_path_factory.mktemp("beside")
-    with FileServer({"/dist": LAB.dist}) as server, EngineNode(LAB, directory / "node") as node:
-        yield Site(node, f"{server.url}/dist", directory / "sources")
-    shutil.rmtree(directory)
+    with engine_site(tmp_path_factory.mktemp("beside")) as made:
+        site = Site(made.node, made.server, made.sources)
+        assert site.run("init").exit == 0
+        yield site
 
 
 @pytest.fixture(autouse=True)

@@ -11,65 +11,31 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from mock_cloud.wire.job_request import EngineConfig, JobRequest
 from tests.component.cloud_nodes import eventually
 from tests.component.engine_node import (
-    Ended,
+    LAB,
+    NEEDS_LAB,
     EngineNode,
+    EngineSite,
     engine_config,
-    make_source,
-    why_no_lab,
+    engine_site,
 )
 from tests.lab.http import FileServer
-from tests.lab.layout import default_lab
 
-LAB = default_lab()
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.skipif(bool(why_no_lab(LAB)), reason=why_no_lab(LAB) or "-"),
-]
-
-
-class Site:
-    """A node, the distribution it installs from, and requests with the lab's key."""
-
-    def __init__(self, node: EngineNode, server: FileServer, sources: Path) -> None:
-        self.node = node
-        self.server = server
-        self.sources = sources
-        self.config = engine_config(f"{server.url}/dist")
-
-    def request(self, mode: str, srpms: list[Path] | None = None, **changes: Any) -> JobRequest:
-        inputs = [self.node.put(LAB.package_key, "gpgkey", "lab.asc")]
-        inputs += [self.node.put(path, "srpm") for path in srpms or ()]
-        request = JobRequest(
-            mode, self.config, args=[path.name for path in srpms or ()], inputs=inputs
-        )
-        return replace(request, **changes)
-
-    def rebuild(self, *srpms: Path, config: EngineConfig | None = None, **changes: Any) -> Ended:
-        changes["config"] = config or self.config
-        return self.node.run(self.request("rebuild", list(srpms), **changes))
-
-    def source(self, name: str, **parts: str) -> Path:
-        return make_source(self.sources / name, name, **parts)
+pytestmark = NEEDS_LAB
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    directory = tmp_path_factory.mktemp("engine")
-    server = FileServer({"/dist": LAB.dist})
-    with server, EngineNode(LAB, directory / "node") as node:
-        yield Site(node, server, directory / "sources")
-    shutil.rmtree(directory)
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineSite]:
+    with engine_site(tmp_path_factory.mktemp("engine")) as site:
+        yield site
 
 
 @pytest.mark.slow
-def test_a_package_is_built_as_mock_builds_it(site: Site) -> None:
+def test_a_package_is_built_as_mock_builds_it(site: EngineSite) -> None:
     build = "id -un; pwd; env | grep -E '^(HOME|TERM|HOSTNAME|SHELL)=' | sort"
     ended = site.rebuild(site.source("plain", head="BuildRequires: make", build=build))
     assert ended.exit == 0, ended.stderr
@@ -94,7 +60,7 @@ def test_a_package_is_built_as_mock_builds_it(site: Site) -> None:
     assert "\nChild return code was: 0\n" in log
 
 
-def test_logs_have_the_formats_of_mock(site: Site) -> None:
+def test_logs_have_the_formats_of_mock(site: EngineSite) -> None:
     ended = site.rebuild(site.source("formats"))
     stamp = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - "
     for line in ended.log("state.log").splitlines():
@@ -114,7 +80,7 @@ def test_logs_have_the_formats_of_mock(site: Site) -> None:
     )
 
 
-def test_the_second_build_installs_nothing(site: Site) -> None:
+def test_the_second_build_installs_nothing(site: EngineSite) -> None:
     package = site.source("twice", head="BuildRequires: patch")
     first = site.rebuild(package)
     assert first.exit == 0, first.stderr
@@ -127,7 +93,7 @@ def test_the_second_build_installs_nothing(site: Site) -> None:
     assert "install" not in second.log("root.log").replace("installed", "")
 
 
-def test_a_layer_that_nobody_vouches_for_is_made_anew(site: Site) -> None:
+def test_a_layer_that_nobody_vouches_for_is_made_anew(site: EngineSite) -> None:
     package = site.source("vouched")
     assert site.rebuild(package).exit == 0
     (base,) = [path for path in site.node.layers if _is_base(site, path)]
@@ -140,14 +106,14 @@ def test_a_layer_that_nobody_vouches_for_is_made_anew(site: Site) -> None:
     assert not (on_disk / "etc/planted").exists()
 
 
-def _is_base(site: Site, path: str) -> bool:
+def _is_base(site: EngineSite, path: str) -> bool:
     facts = (
         site.node.workspace / Path(path).relative_to("/var/lib/mock-cloud").parent / "layer.json"
     )
     return facts.is_file() and '"kind": "base"' in facts.read_text()
 
 
-def test_a_failing_build(site: Site) -> None:
+def test_a_failing_build(site: EngineSite) -> None:
     ended = site.rebuild(site.source("failing", build="echo on the way; exit 3"))
     assert ended.exit == 1
     assert "on the way" in ended.log("build.log")
@@ -158,10 +124,10 @@ def test_a_failing_build(site: Site) -> None:
     assert not any(name.endswith(".rpm") for name in ended.results())
 
 
-def test_a_program_that_the_chroot_lacks_is_named_and_cleaned_up_after(site: Site) -> None:
+def test_a_program_that_the_chroot_lacks_is_named_and_cleaned_up_after(site: EngineSite) -> None:
     kept = replace(site.config, clean=False)
-    assert site.node.run(site.request("init")).exit == 0
-    removed = site.node.run(site.request("chroot", args=["rm", "/bin/bash"]))
+    assert site.run("init").exit == 0
+    removed = site.run("chroot", "rm", "/bin/bash")
     assert removed.exit == 0, removed.stderr
     ended = site.rebuild(site.source("no-bash"), config=kept)
     assert ended.exit == 1
@@ -170,12 +136,12 @@ def test_a_program_that_the_chroot_lacks_is_named_and_cleaned_up_after(site: Sit
     assert site.rebuild(site.source("again"), config=kept).exit == 0
 
 
-def test_build_log_is_text_without_colours(site: Site) -> None:
+def test_build_log_is_text_without_colours(site: EngineSite) -> None:
     shout = r"printf 'caf\351 \033[31mred\033[0m\n'"
     assert "\ncaf\ufffd red\n" in site.rebuild(site.source("shouts", build=shout)).log("build.log")
 
 
-def test_what_was_built_but_cannot_be_installed_is_a_failure(site: Site) -> None:
+def test_what_was_built_but_cannot_be_installed_is_a_failure(site: EngineSite) -> None:
     package = site.source("uninstallable", head="Requires: never-there")
     ended = site.rebuild(package, config=replace(site.config, post_install=True))
     assert ended.exit == 30
@@ -184,14 +150,14 @@ def test_what_was_built_but_cannot_be_installed_is_a_failure(site: Site) -> None
     assert "Cleaning up build root ('cleanup_on_failure=True')" in ended.stderr
 
 
-def test_a_missing_build_requirement_is_the_package_managers_failure(site: Site) -> None:
+def test_a_missing_build_requirement_is_the_package_managers_failure(site: EngineSite) -> None:
     ended = site.rebuild(site.source("wanting", head="BuildRequires: no-such-thing >= 7"))
     assert ended.exit == 30
     assert "no-such-thing" in ended.status["message"]
     assert "no-such-thing" in ended.log("root.log")
 
 
-def test_dynamic_build_requirements(site: Site) -> None:
+def test_dynamic_build_requirements(site: EngineSite) -> None:
     package = site.source(
         "dynamic",
         requires="%generate_buildrequires\necho 'bison >= 3'",
@@ -210,14 +176,14 @@ def test_dynamic_build_requirements(site: Site) -> None:
     assert [access.path for access in site.server.accesses()] == ["/dist/1/repodata/repomd.xml"]
 
 
-def test_dynamic_build_requirements_can_be_refused(site: Site) -> None:
+def test_dynamic_build_requirements_can_be_refused(site: EngineSite) -> None:
     package = site.source("refused", requires="%generate_buildrequires\necho make")
     ended = site.rebuild(package, config=replace(site.config, dynamic_buildrequires=False))
     assert ended.exit == 1
     assert "DynamicBuildRequires are found but support is disabled" in ended.stderr
 
 
-def test_external_build_requirements_are_refused_where_a_package_has_them(site: Site) -> None:
+def test_external_build_requirements_are_refused_where_a_package_has_them(site: EngineSite) -> None:
     package = site.source("outward", head="BuildRequires: external:pypi:bokeh")
     allowed = replace(site.config, external_buildrequires=True)
     ended = site.rebuild(package)
@@ -229,7 +195,7 @@ def test_external_build_requirements_are_refused_where_a_package_has_them(site: 
     assert site.rebuild(site.source("inward"), config=allowed).exit == 0
 
 
-def test_a_build_that_takes_too_long(site: Site) -> None:
+def test_a_build_that_takes_too_long(site: EngineSite) -> None:
     package = site.source("endless", build="(trap '' TERM; sleep 300) & sleep 300")
     ended = site.rebuild(package, config=replace(site.config, rpmbuild_timeout=2))
     assert ended.exit == 11
@@ -238,14 +204,14 @@ def test_a_build_that_takes_too_long(site: Site) -> None:
     eventually(lambda: not site.node.processes())
 
 
-def test_check_can_be_left_out(site: Site) -> None:
+def test_check_can_be_left_out(site: EngineSite) -> None:
     package = site.source("unchecked", check="exit 1")
     assert site.rebuild(package).exit == 1
     assert site.rebuild(package, config=replace(site.config, check=False)).exit == 0
 
 
 @pytest.mark.slow
-def test_a_build_has_a_loopback_and_nothing_else(site: Site) -> None:
+def test_a_build_has_a_loopback_and_nothing_else(site: EngineSite) -> None:
     port = site.server.port
     reach = f"bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}'"
     alone = f"test $(grep -c : /proc/net/dev) = 1; grep 'lo:' /proc/net/dev; ! {reach}"
@@ -255,9 +221,9 @@ def test_a_build_has_a_loopback_and_nothing_else(site: Site) -> None:
     assert site.rebuild(site.source("social", build=reach), config=networked).exit == 0
 
 
-def test_a_cancelled_build_leaves_nothing(site: Site) -> None:
+def test_a_cancelled_build_leaves_nothing(site: EngineSite) -> None:
     package = site.source("cancelled", build="trap '' TERM; echo started; sleep 300")
-    job = site.node.start(site.request("rebuild", [package]))
+    job = site.node.start(site.request("rebuild", package))
     log = site.node.job_dir(job) / "results/build.log"
     deadline = time.monotonic() + 300
     while not log.exists() or "\nstarted\n" not in log.read_text():
@@ -273,8 +239,8 @@ def test_a_cancelled_build_leaves_nothing(site: Site) -> None:
     assert site.rebuild(site.source("after")).exit == 0
 
 
-def test_a_killed_job_has_vanished(site: Site) -> None:
-    job = site.node.start(site.request("rebuild", [site.source("killed", build="sleep 300")]))
+def test_a_killed_job_has_vanished(site: EngineSite) -> None:
+    job = site.node.start(site.request("rebuild", site.source("killed", build="sleep 300")))
     site.node.wait_for_phase(job, "rpmbuild")
     assert site.node.ask("state", job) == "running"
     os.kill(site.node.processes()[0], 9)
@@ -287,8 +253,8 @@ def test_a_killed_job_has_vanished(site: Site) -> None:
     assert site.rebuild(site.source("next")).exit == 0
 
 
-def test_an_engine_that_dies_is_the_nodes_fault(site: Site) -> None:
-    job = site.node.start(site.request("rebuild", [site.source("orphan", build="sleep 300")]))
+def test_an_engine_that_dies_is_the_nodes_fault(site: EngineSite) -> None:
+    job = site.node.start(site.request("rebuild", site.source("orphan", build="sleep 300")))
     site.node.wait_for_phase(job, "rpmbuild")
     os.kill(site.node.processes()[1], 9)
     ended = site.node.wait(job, timeout_s=10)
@@ -297,23 +263,23 @@ def test_an_engine_that_dies_is_the_nodes_fault(site: Site) -> None:
     eventually(lambda: not site.node.processes())
 
 
-def test_a_chain_installs_what_it_built_if_asked(site: Site) -> None:
+def test_a_chain_installs_what_it_built_if_asked(site: EngineSite) -> None:
     config = replace(site.config, post_install=True, cleanup_on_success=False)
     first, second = site.source("first"), site.source("second")
-    ended = site.node.run(site.request("chain", [first, second], config=config))
+    ended = site.run("chain", first, second, config=config)
     assert ended.exit == 0, ended.stderr
     assert ended.stderr.count("INFO: Installing built packages\n") == 2
-    kept = site.node.run(site.request("chroot", args=["rpm -q first second"]))
+    kept = site.run("chroot", "rpm -q first second")
     assert kept.exit == 0, kept.stdout
     bad = site.source("uninstallable", head="Requires: never-there")
-    ended = site.node.run(site.request("chain", [bad, first], config=config))
+    ended = site.run("chain", bad, first, config=config)
     assert ended.exit == 4
     assert "ERROR: Installation of built packages failed" in ended.stderr
     assert "uninstallable-1.0-1.lab1/fail" in ended.results()
 
 
 @pytest.mark.slow  # tests/integration has the same through `mock --remote`
-def test_a_changed_repository_is_noticed(site: Site, tmp_path: Path) -> None:
+def test_a_changed_repository_is_noticed(site: EngineSite, tmp_path: Path) -> None:
     release = tmp_path / "dist/1"
     shutil.copytree(LAB.release(1), release, copy_function=os.link)
     package = site.source("changing")
@@ -335,7 +301,7 @@ def test_a_changed_repository_is_noticed(site: Site, tmp_path: Path) -> None:
         assert [access.path for access in server.accesses()] == ["/dist/1/repodata/repomd.xml"]
 
 
-def test_an_unreachable_repository_is_named(site: Site) -> None:
+def test_an_unreachable_repository_is_named(site: EngineSite) -> None:
     config = engine_config("http://127.0.0.1:9/dist")
     ended = site.rebuild(site.source("stranded"), config=replace(config, root="stranded"))
     assert ended.exit == 30
@@ -345,8 +311,8 @@ def test_an_unreachable_repository_is_named(site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_packages_of_a_foreign_key_are_refused(site: Site) -> None:
-    request = site.request("rebuild", [site.source("foreign")])
+def test_packages_of_a_foreign_key_are_refused(site: EngineSite) -> None:
+    request = site.request("rebuild", site.source("foreign"))
     key = site.node.put(LAB.foreign_key, "gpgkey", "lab.asc")
     inputs = [item for item in request.inputs if item.role != "gpgkey"] + [key]
     config = replace(site.config, root="foreign")
@@ -355,8 +321,8 @@ def test_packages_of_a_foreign_key_are_refused(site: Site) -> None:
     assert "GPG" in ended.log("root.log")
 
 
-def test_two_jobs_never_share_a_chroot(site: Site) -> None:
-    first = site.node.start(site.request("rebuild", [site.source("holding", build="sleep 3")]))
+def test_two_jobs_never_share_a_chroot(site: EngineSite) -> None:
+    first = site.node.start(site.request("rebuild", site.source("holding", build="sleep 3")))
     site.node.wait_for_phase(first, "rpmbuild")
     second = site.rebuild(site.source("waiting"))
     assert second.exit == 60
@@ -364,23 +330,23 @@ def test_two_jobs_never_share_a_chroot(site: Site) -> None:
     assert site.node.wait(first).exit == 0
 
 
-def test_a_spec_file_takes_the_place_of_the_packages_own(site: Site) -> None:
+def test_a_spec_file_takes_the_place_of_the_packages_own(site: EngineSite) -> None:
     package = site.source("replaced", build="exit 1")
     spec = site.node.put(package.parent / "replaced.spec", "spec")
     other = site.sources / "other.spec"
     other.write_text((package.parent / "replaced.spec").read_text().replace("exit 1", "true"))
     spec = site.node.put(other, "spec", "replaced.spec")
-    request = site.request("rebuild", [package], spec="replaced.spec")
+    request = site.request("rebuild", package, spec="replaced.spec")
     assert site.node.run(replace(request, inputs=[*request.inputs, spec])).exit == 0
 
 
-def test_several_packages_share_the_results(site: Site) -> None:
+def test_several_packages_share_the_results(site: EngineSite) -> None:
     ended = site.rebuild(site.source("one"), site.source("two"))
     assert ended.exit == 0
     assert {"one-1.0-1.lab1.noarch.rpm", "two-1.0-1.lab1.noarch.rpm"} <= set(ended.results())
 
 
-def test_what_is_no_source_package_is_refused(site: Site, tmp_path: Path) -> None:
+def test_what_is_no_source_package_is_refused(site: EngineSite, tmp_path: Path) -> None:
     bad = tmp_path / "bad-1.0-1.src.rpm"
     bad.write_bytes(b"no package")
     ended = site.rebuild(bad)
@@ -388,7 +354,7 @@ def test_what_is_no_source_package_is_refused(site: Site, tmp_path: Path) -> Non
     assert "Cannot find/open srpm" in ended.stderr
 
 
-def test_results_are_never_links(site: Site) -> None:
+def test_results_are_never_links(site: EngineSite) -> None:
     trick = "ln -s /etc/shadow %{_topdir}/RPMS/shadow.rpm; ln -sfn /etc %{_topdir}/SRPMS"
     ended = site.rebuild(site.source("tricky", build=f"{trick} || :"))
     assert "shadow.rpm" not in ended.results()
@@ -398,7 +364,7 @@ def test_results_are_never_links(site: Site) -> None:
     assert "cannot be read" in ended.stderr
 
 
-def test_additional_packages_and_more_requirements(site: Site) -> None:
+def test_additional_packages_and_more_requirements(site: EngineSite) -> None:
     config = replace(
         site.config, additional_packages=["bison"], more_buildreqs={"extended-1.0": ["patch"]}
     )
@@ -409,12 +375,12 @@ def test_additional_packages_and_more_requirements(site: Site) -> None:
     assert site.rebuild(package).exit == 1
 
 
-def test_a_chain_builds_on_its_own_packages(site: Site) -> None:
+def test_a_chain_builds_on_its_own_packages(site: EngineSite) -> None:
     first = site.source("lower")
     second = site.source(
         "upper", head="BuildRequires: lower", build="grep lower /usr/share/lower/name"
     )
-    ended = site.node.run(site.request("chain", [first, second]))
+    ended = site.run("chain", first, second)
     assert ended.exit == 0, ended.stderr
     results = ended.results()
     assert "lower-1.0-1.lab1/lower-1.0-1.lab1.noarch.rpm" in results
@@ -424,29 +390,29 @@ def test_a_chain_builds_on_its_own_packages(site: Site) -> None:
     assert "Packages successfully built in this order:" in ended.stderr
 
 
-def test_a_chain_that_is_built_in_part(site: Site) -> None:
+def test_a_chain_that_is_built_in_part(site: EngineSite) -> None:
     good, bad = site.source("good"), site.source("bad", build="exit 1")
     late = site.source("late", head="BuildRequires: good")
-    stopped = site.node.run(site.request("chain", [good, bad, late]))
+    stopped = site.run("chain", good, bad, late)
     assert stopped.exit == 4
     assert "late-1.0-1.lab1/build.log" not in stopped.results()
-    going_on = site.node.run(site.request("chain", [good, bad, late], chain_continue=True))
+    going_on = site.run("chain", good, bad, late, chain_continue=True)
     assert going_on.exit == 4
     assert "late-1.0-1.lab1/late-1.0-1.lab1.noarch.rpm" in going_on.results()
     assert "bad-1.0-1.lab1/fail" in going_on.results()
-    again = site.node.run(site.request("chain", [late, good], chain_recurse=True))
+    again = site.run("chain", late, good, chain_recurse=True)
     assert again.exit == 0, again.stderr
 
 
 @pytest.mark.slow  # tests/integration has the same through `mock --remote`
-def test_a_full_disk_is_not_a_failed_build(site: Site, tmp_path: Path) -> None:
+def test_a_full_disk_is_not_a_failed_build(site: EngineSite, tmp_path: Path) -> None:
     package = site.source("large", build="dd if=/dev/zero of=large bs=1M count=200")
     with EngineNode(LAB, tmp_path / "node", mock_mib=64) as node:
-        small = Site(node, site.server, site.sources)
+        small = EngineSite(node, site.server, site.sources)
         ended = small.rebuild(package)
     assert ended.exit == 75
     assert ended.status["message"].startswith("no-space: ")
 
 
-def test_a_test_for_a_full_device_is_a_failed_build(site: Site) -> None:
+def test_a_test_for_a_full_device_is_a_failed_build(site: EngineSite) -> None:
     assert site.rebuild(site.source("devfull", build="echo x > /dev/full")).exit == 1

@@ -4,54 +4,27 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from mock_cloud.wire.job_request import JobRequest
 from tests.component.cloud_nodes import eventually
 from tests.component.engine_node import (
-    Ended,
-    EngineNode,
-    engine_config,
+    NEEDS_LAB,
+    EngineSite,
+    engine_site,
     make_source,
-    why_no_lab,
 )
-from tests.lab.http import FileServer
-from tests.lab.layout import default_lab
 from tests.tree_archives import UP, archive, directory, file, listing, pack
 
-LAB = default_lab()
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.skipif(bool(why_no_lab(LAB)), reason=why_no_lab(LAB) or "-"),
-]
+pytestmark = NEEDS_LAB
 
 
-class Site:
+class Site(EngineSite):
     """A node whose one chroot is used by all tests of this module."""
-
-    def __init__(self, node: EngineNode, url: str, sources: Path) -> None:
-        self.node = node
-        self.sources = sources
-        self.config = engine_config(url)
-        self.key = node.put(LAB.package_key, "gpgkey", "lab.asc")
-
-    def request(self, mode: str, *words: str, **changes: Any) -> JobRequest:
-        request = JobRequest(mode, self.config, args=list(words), inputs=[self.key])
-        changes["inputs"] = [self.key, *changes.get("inputs", ())]
-        return replace(request, **changes)
-
-    def run(self, mode: str, *words: str, **changes: Any) -> Ended:
-        return self.node.run(self.request(mode, *words, **changes))
-
-    def chroot(self, command: str, **changes: Any) -> Ended:
-        return self.run("chroot", command, **changes)
 
     def path(self, inside: str) -> Path:
         return self.node.mock / "lab-1-x86_64" / inside
@@ -59,10 +32,8 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    directory = tmp_path_factory.mktemp("modes")
-    with FileServer({"/dist": LAB.dist}) as server, EngineNode(LAB, directory / "node") as node:
-        yield Site(node, f"{server.url}/dist", directory / "sources")
-    shutil.rmtree(directory)
+    with engine_site(tmp_path_factory.mktemp("modes")) as site:
+        yield Site(site.node, site.server, site.sources)
 
 
 def test_init_keeps_a_chroot_for_later_jobs(site: Site) -> None:

@@ -19,7 +19,7 @@ from measure_support import needs, needs_root
 from mock_cloud.agent.measure import processes as agent_processes
 from mock_cloud.model import Toolkit
 from mock_cloud.toolkit import contents, origin
-from mock_cloud.toolkit.pack import pack
+from mock_cloud.toolkit.pack import pack_toolkit
 from mock_cloud.wire import frames
 from tests.records import joined
 from tests.tars import unpack_own
@@ -43,7 +43,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=_interpreters(), ids=str)
 def toolkit(cache: Path, request: pytest.FixtureRequest) -> Toolkit:
-    return pack(cache, request.param)
+    return pack_toolkit(cache, request.param)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_it_is_small(toolkit: Toolkit) -> None:
 
 def test_the_same_inputs_make_the_same_archive(toolkit: Toolkit, tmp_path: Path) -> None:
     python = next(p for p in _interpreters() if toolkit.python_version in _version(p))
-    again = pack(tmp_path, python)
+    again = pack_toolkit(tmp_path, python)
     assert again.digest == toolkit.digest
 
 
@@ -105,26 +105,26 @@ def _version(python: Path) -> str:
 
 
 def test_the_cache_is_used_until_an_input_changes(tmp_path: Path) -> None:
-    first = pack(tmp_path)
+    first = pack_toolkit(tmp_path)
     made = first.archive.stat().st_mtime_ns
-    assert pack(tmp_path) == first
+    assert pack_toolkit(tmp_path) == first
     assert first.archive.stat().st_mtime_ns == made
     (index,) = tmp_path.glob("*.json")
     facts = json.loads(index.read_bytes())
     facts["origin"]["inputs"][0][2] += 1  # as if a library had been updated since
     index.write_text(json.dumps(facts))
-    assert pack(tmp_path) == first
+    assert pack_toolkit(tmp_path) == first
     assert first.archive.stat().st_mtime_ns > made
 
 
 @pytest.mark.slow
 def test_a_damaged_index_or_archive_is_made_anew(tmp_path: Path) -> None:
-    first = pack(tmp_path)
+    first = pack_toolkit(tmp_path)
     (index,) = tmp_path.glob("*.json")
     index.write_text("{")
-    assert pack(tmp_path) == first
+    assert pack_toolkit(tmp_path) == first
     first.archive.write_bytes(b"cut")
-    assert pack(tmp_path) == first
+    assert pack_toolkit(tmp_path) == first
     assert hashlib.sha256(first.archive.read_bytes()).hexdigest() == first.digest
 
 

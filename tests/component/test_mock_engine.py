@@ -15,17 +15,12 @@ import pytest
 from mock_cloud.agent.measure.tree import digest_tree
 from mock_cloud.wire.job_request import JOB_DIRECTORY, JobRequest
 from tests.component.cloud_nodes import eventually
-from tests.component.engine_node import engine_config, why_no_lab
+from tests.component.engine_node import LAB, NEEDS_LAB, engine_config
 from tests.component.mock_engine import INPUTS, ROOT, MockSite, mock_site
-from tests.lab.layout import default_lab
 from tests.tars import unpack_own
 from tests.tree_archives import listing
 
-LAB = default_lab()
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.skipif(bool(why_no_lab(LAB)), reason=why_no_lab(LAB) or "-"),
-]
+pytestmark = NEEDS_LAB
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.component.cloud_nodes import eventually
-from tests.component.engine_node import why_no_lab
+from tests.component.engine_node import LAB, NEEDS_LAB
 from tests.component.mock_engine import INPUTS, ROOT, MockSite, mock_site
-from tests.lab.layout import default_lab
 
-LAB = default_lab()
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.skipif(bool(why_no_lab(LAB)), reason=why_no_lab(LAB) or "-"),
-]
+pytestmark = NEEDS_LAB
 LOCKED = "ERROR: Build root is locked by another process."
 READS_A_LINE = "echo begun; read word; echo $word"
 

@@ -28,15 +28,15 @@ from mock_cloud.cloud.apis.clouds_yaml import _clouds
 from mock_cloud.cloud.hosts.answers import AnswerError, parse_answer
 from mock_cloud.cloud.hosts.handle import parse_handle
 from mock_cloud.cloud.local.plan import NodePlan
-from mock_cloud.config.handover import VERSION, parse_handover
+from mock_cloud.config.handover import HANDOVER_VERSION, parse_handover
 from mock_cloud.config.remotes import read_remote
 from mock_cloud.errors import AttestationRefused, ConfigError, MockCloudError, ResultError
-from mock_cloud.invocation.srpm import read_package
+from mock_cloud.invocation.srpm import read_package_facts
 from mock_cloud.model import HostKey
 from mock_cloud.remote.channel import remote_error
 from mock_cloud.repoproxy.http1 import BadRequest, parse_head
 from mock_cloud.results.names import check_manifest
-from mock_cloud.signed.header import parse_header
+from mock_cloud.signed.header import parse_signed_header
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.rpmfile import read_unverified
 from mock_cloud.sshkeys import make_key_pair
@@ -165,7 +165,7 @@ _SIGNATURE_HEADER = b"".join((
 ))  # fmt: skip
 _RPM_FILE = b"".join((
     bytes.fromhex("edabeedb030000000000"), bytes(68), struct.pack(">H", 5), bytes(16),
-    MAGIC, _SIGNATURE_HEADER, parse_header(_RPM).signed,
+    MAGIC, _SIGNATURE_HEADER, parse_signed_header(_RPM).signed,
 ))  # fmt: skip
 
 
@@ -232,7 +232,7 @@ PARSERS: dict[str, Parser] = {
         lambda data: verify_package(data, good.keys()), _RPM, (HeaderError, UnsignedError)
     ),
     "rpm-file": Parser(read_unverified, _RPM_FILE, (HeaderError,)),
-    "srpm": Parser(_file(read_package, ".src.rpm"), _RPM_FILE, (MockCloudError,)),
+    "srpm": Parser(_file(read_package_facts, ".src.rpm"), _RPM_FILE, (MockCloudError,)),
     "package-keys": Parser(
         lambda data: PackageKeys.parse([data]),
         (good.DATA / "distribution.asc").read_bytes(),
@@ -279,7 +279,7 @@ PARSERS: dict[str, Parser] = {
     "handover": Parser(
         parse_handover,
         {
-            "version": VERSION,
+            "version": HANDOVER_VERSION,
             "remote": "r",
             "mode": "rebuild",
             "argv": [],

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.integration import real_mock
 from tests.integration.conftest import Ended
-from tests.integration.real_mock import RealMock, end
+from tests.integration.real_mock import RealMock, end, user_words
 from tests.lab.chroots import ConfigDirectory
 from tests.lab.clouds.ec2 import Ec2Cloud
 
@@ -95,15 +95,8 @@ class PackagedMock:
 
     def as_user(self, *argv: str | Path, env: Mapping[str, str] | None = None) -> Ended:
         """Run a command of the user's, whom consolehelper would let become root."""
-        groups = os.getgrouplist(self.user.pw_name, self.user.pw_gid)
-        capabilities = "+setuid,+setgid"
-        drop = [
-            "setpriv", f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}",
-            f"--groups={','.join(map(str, groups))}",
-            f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}",
-        ]  # fmt: skip
         environ = {"PATH": "/usr/bin:/bin", "HOME": self.user.pw_dir, "LANG": "C.UTF-8"}
-        return self._end([*drop, *argv], {**environ, **(env or {})})
+        return self._end([*user_words(self.user), *argv], {**environ, **(env or {})})
 
     def _end(self, argv: tuple[str | Path, ...] | list[str | Path], env: dict[str, str]) -> Ended:
         layout = ["sh", "-c", _MOUNTS, str(self.place), self.user.pw_dir]

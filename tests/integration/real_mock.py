@@ -78,6 +78,17 @@ class Started:
         return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
+def user_words(user: pwd.struct_passwd) -> list[str]:
+    """The words that make a command `user`'s, whom `mock` makes root again.
+
+    The capabilities are in place of the setuid bit of usermode's userhelper.
+    """
+    groups = ",".join(map(str, os.getgrouplist(user.pw_name, user.pw_gid)))
+    capabilities = "+setuid,+setgid"
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", f"--groups={groups}",
+            f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}"]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class RealMock:
     """mock in `place`/py, run for `user` as sudo would start it.

@@ -17,7 +17,7 @@ from mock_cloud.attest.policy import standard
 from mock_cloud.attest.validity import verify_manifest
 from mock_cloud.attest.verdict import NodeRefused, Verdict
 from mock_cloud.attest.verify import Binding, verify
-from mock_cloud.cloud.apis.userdata import injected_files
+from mock_cloud.cloud.apis.userdata import files_of_user_data
 from mock_cloud.cloud.provider import InjectedFile as ProvidedFile
 from mock_cloud.cloud.provider import InjectedType
 from mock_cloud.model import HostKey, Toolkit
@@ -56,7 +56,7 @@ class Judge:
 
     @property
     def _injected(self) -> Mapping[str, InjectedFile]:
-        files = injected_files(self._client.bootstrap)
+        files = files_of_user_data(self._client.bootstrap)
         return {path: given(file) for path, file in files.items()}
 
     def judge(self, node: UnverifiedNode) -> Verdict:

@@ -58,9 +58,9 @@ def lab() -> Lab:
 @pytest.fixture(scope="session")
 def packed_toolkit(tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
     """The toolkit of this Python, packed and proved once."""
-    from mock_cloud.toolkit.pack import pack
+    from mock_cloud.toolkit.pack import pack_toolkit
 
-    return pack(tmp_path_factory.mktemp("packed"))
+    return pack_toolkit(tmp_path_factory.mktemp("packed"))
 
 
 @pytest.fixture(scope="session")

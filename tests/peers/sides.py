@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.integration.real_mock import user_words
+
 _PYTHON = "/usr/bin/python3"
 
 ROOT = "lab-1-x86_64"
@@ -123,10 +125,7 @@ class Side:
         uid, gid = self.user.pw_uid, self.user.pw_gid
         for top in (self.home, self.place / "tmp", self.place / "scratch"):
             subprocess.run(["chown", "-R", f"{uid}:{gid}", str(top)], check=True)
-        groups = ",".join(map(str, os.getgrouplist(self.user.pw_name, gid)))
-        capabilities = "+setuid,+setgid"  # instead of the setuid bit of usermode's userhelper
-        return ("setpriv", f"--reuid={uid}", f"--regid={gid}", f"--groups={groups}",
-                f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}")  # fmt: skip
+        return tuple(user_words(self.user))
 
     @property
     def _calls(self) -> Path:

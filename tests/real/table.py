@@ -21,7 +21,7 @@ from mock_cloud.attest.check_packages import READABLE
 from mock_cloud.attest.packages import read_files
 from mock_cloud.errors import ConfigError
 from mock_cloud.rpm_bindings import find_rpm
-from mock_cloud.signed.header import SignedHeader, parse_header
+from mock_cloud.signed.header import SignedHeader, parse_signed_header
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.openpgp import OpenPgpError, parse_signature, read_packets
 from mock_cloud.signed.rpmfile import read_unverified
@@ -104,9 +104,9 @@ def _key_row(name: str, data: bytes, judge: Rpm) -> Row:
 
 
 def _header_rows(name: str, blob: bytes, pinned: Pinned, judge: Rpm) -> Iterator[Row]:
-    yield _row(name, parse_header(blob), pinned, judge.header(blob), judge)
-    evil = _spoil(blob, parse_header(blob))
-    yield _twin(name, _judge(parse_header(evil), pinned), judge.header(evil))
+    yield _row(name, parse_signed_header(blob), pinned, judge.header(blob), judge)
+    evil = _spoil(blob, parse_signed_header(blob))
+    yield _twin(name, _judge(parse_signed_header(evil), pinned), judge.header(evil))
 
 
 def _package_rows(name: str, data: bytes, pinned: Pinned, judge: Rpm) -> Iterator[Row]:
@@ -146,7 +146,7 @@ def _database_rows(name: str, data: bytes, pinned: Pinned, judge: Rpm) -> Iterat
     if not blobs:
         is_named = backend not in READABLE
         yield Row(name, "database", f"{REFUSED}: a {backend} is not read", "", is_named)
-    rows = [_row(name, parse_header(one), pinned, judge.header(one), judge) for one in blobs]
+    rows = [_row(name, parse_signed_header(one), pinned, judge.header(one), judge) for one in blobs]
     for row, count in Counter(rows).items():
         yield row._replace(kind=f"{count} headers in {backend}, {row.kind}")
 

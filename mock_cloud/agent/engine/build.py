@@ -21,7 +21,7 @@ from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import (
     BuildError,
-    CommandFailed,
+    ChrootCommandFailed,
     EngineError,
     PackageError,
     Unsupported,
@@ -86,7 +86,7 @@ class PackageBuild:
                 self._unpack_sources(source)
             with self._logs.state("rpmbuild -bs"):
                 rebuilt = self._rebuild_source(spec_path)
-            return outside.copy_out(self._root.chroot.root, rebuilt, self._results)
+            return outside.copy_file_out(self._root.chroot.root, rebuilt, self._results)
 
     # steps
 
@@ -145,7 +145,7 @@ class PackageBuild:
         dynamic = False
         for _ in range(max(1, self._config.static_buildrequires_max_loops)):
             rebuilt = self._rebuild_source(spec_path)
-            copy = outside.copy_out(self._root.chroot.root, rebuilt, self._scratch())
+            copy = outside.copy_file_out(self._root.chroot.root, rebuilt, self._scratch())
             self._refuse_external(_requirements(copy))
             dynamic = _DYNAMIC in " ".join(_requirements(copy, internal=True))
             if dynamic and not self._config.dynamic_buildrequires:
@@ -244,7 +244,7 @@ class PackageBuild:
         """Install what ``-br`` found; False if the set of packages did not change."""
         changed = False
         for path in self._list("SRPMS", "*.buildreqs.nosrc.rpm"):
-            copy = outside.copy_out(self._root.chroot.root, path, self._scratch())
+            copy = outside.copy_file_out(self._root.chroot.root, path, self._scratch())
             requirements = _requirements(copy)
             if self._root.install_dependencies(requirements, self._extras(srpm), copy):
                 changed = True
@@ -275,7 +275,7 @@ class PackageBuild:
         code = self._run(command)
         if code != 0:
             self._space.raise_if_full()
-            raise CommandFailed(f"Command failed: \n # {_shown(command)}\n", code)
+            raise ChrootCommandFailed(f"Command failed: \n # {_shown(command)}\n", code)
 
     def _run(self, command: str) -> int:
         argv = ["bash", "--login", "-c", command]
@@ -291,7 +291,7 @@ class PackageBuild:
 
         timeout_s = float(self._config.rpmbuild_timeout)
         try:
-            code = processes.run(argv, place, take, timeout_s=timeout_s)
+            code = processes.run_command(argv, place, take, timeout_s=timeout_s)
         finally:
             finish()
         self._logs.build_line(f"Child return code was: {code}")
@@ -320,7 +320,7 @@ class PackageBuild:
             if not _PACKAGE_NAME.fullmatch(os.path.basename(path)):
                 raise PackageError(f"The build left a file that no package is called: {path!a}")
         for path in found:
-            outside.copy_out(self._root.chroot.root, path, self._results)
+            outside.copy_file_out(self._root.chroot.root, path, self._results)
             names.append(os.path.basename(path))
         return names
 

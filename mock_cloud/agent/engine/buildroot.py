@@ -19,7 +19,7 @@ from mock_cloud.agent.engine.cache import Cache
 from mock_cloud.agent.engine.chroot import MOCK_TREE, Chroot, find_kept
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.packages import PackageManager
-from mock_cloud.agent.engine.shadow import Shadow
+from mock_cloud.agent.engine.shadow import ShadowPacker
 from mock_cloud.wire.job_request import EngineConfig, tunnel_url
 
 _BUILD_DIRS = ("RPMS", "SPECS", "SRPMS", "SOURCES", "BUILD", "BUILDROOT", "originals")
@@ -55,7 +55,7 @@ class Buildroot:
         self.packages = PackageManager(
             self.config, self.chroot, self.logs, cache, self._keys, visible
         )
-        self.shadow = Shadow(job, self.chroot.root, self.config.chrootuid)
+        self.shadow = ShadowPacker(job, self.chroot.root, self.config.chrootuid)
         self.packages.on_output = self.shadow.poll
         self.packages.on_end = lambda: self.shadow.poll(now=True)
         self._stack_key = ""
@@ -226,7 +226,7 @@ class Buildroot:
             undo.callback(draft.discard)
             self.chroot.mount_plain(draft.root)
             undo.callback(self.chroot.unmount)
-            skeleton.prepare(self.chroot.root, self.config)
+            skeleton.prepare_tree(self.chroot.root, self.config)
             self.packages.write_config()
             self.chroot.mount_kernel_filesystems()
             with self.logs.state(f"installing minimal buildroot with {self.packages.name}"):

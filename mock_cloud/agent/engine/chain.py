@@ -32,7 +32,7 @@ BuildOne = Callable[[str, str], None]
 """Builds the source package at a path on the node into a directory. EngineError."""
 
 
-def perform(job: Job, buildroot: Buildroot, build_one: BuildOne) -> int:
+def perform_chain(job: Job, buildroot: Buildroot, build_one: BuildOne) -> int:
     """Build the request's packages in order; 0, or 4 if some failed."""
     _place_earlier(job)
     try:

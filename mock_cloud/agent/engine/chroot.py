@@ -201,7 +201,7 @@ class Chroot:
     def mount_plain(self, directory: str) -> None:
         """Mount `directory` itself as the chroot: how a base layer is made."""
         os.makedirs(self.root, mode=0o755, exist_ok=True)
-        syscalls.bind(directory, self.root)
+        syscalls.bind_mount(directory, self.root)
         self._is_mounted = True
         self.lowers = []
 
@@ -212,7 +212,7 @@ class Chroot:
         """
         safe = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
         with self._mount_point("sys") as target:
-            syscalls.bind("/sys", target)
+            syscalls.bind_mount("/sys", target)
         with self._mount_point("sys") as mounted:
             flags = syscalls.MS_BIND | syscalls.MS_REMOUNT | safe | syscalls.MS_RDONLY
             syscalls.mount("none", mounted, None, flags)
@@ -227,7 +227,7 @@ class Chroot:
     def _mount_point(self, inside: str) -> Iterator[str]:
         """A name for the directory `inside` that leads through no link."""
         try:
-            with outside.open_directory(self.root, inside, make=True) as directory:
+            with outside.open_chroot_directory(self.root, inside, make=True) as directory:
                 yield f"/proc/self/fd/{directory}"
         except PackageError as error:
             raise RootError(f"the chroot has no usable /{inside}: {error.message}") from error

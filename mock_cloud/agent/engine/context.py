@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mock_cloud.agent.engine.errors import EngineError, UsageError
+from mock_cloud.agent.engine.errors import EngineError, ModeUsageError
 from mock_cloud.agent.engine.logs import Logs
 from mock_cloud.wire.job_request import EngineConfig, Input, JobRequest
 
@@ -60,7 +60,7 @@ class Job:
         for item in self.request.inputs:
             if item.name == name:
                 return item
-        raise UsageError(f"the request has no input called {name!r}")
+        raise ModeUsageError(f"the request has no input called {name!r}")
 
     def take_input(self, item: Input, directory: str = "") -> str:
         """A copy of the input under its own name, in `directory` or W/jobs/ID/inputs.

@@ -26,7 +26,7 @@ class ConfigurationError(EngineError):
     exit_code = 3
 
 
-class CommandFailed(EngineError):
+class ChrootCommandFailed(EngineError):
     """A command in the chroot failed; like mock, its own status becomes the exit code."""
 
 
@@ -64,7 +64,7 @@ class PackageError(EngineError):
     exit_code = 40
 
 
-class UsageError(EngineError):
+class ModeUsageError(EngineError):
     """The mode was asked for with arguments it cannot work with."""
 
     exit_code = 50

@@ -17,7 +17,7 @@ from typing import IO, Final
 from mock_cloud.agent.engine import processes
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
-from mock_cloud.agent.engine.errors import EngineError, UsageError
+from mock_cloud.agent.engine.errors import EngineError, ModeUsageError
 from mock_cloud.wire.job_request import COPYOUT_NAME
 from mock_cloud.wire.tree_archive import Kind, Reader, Writer
 from mock_cloud.wire.tree_unpack import DIRECTORY_FLAGS, Unpacker
@@ -32,7 +32,7 @@ def copy_in(job: Job, buildroot: Buildroot) -> None:
     """
     archives = job.inputs_of("copyin")
     if len(archives) != 1 or len(job.request.args) != 1:
-        raise UsageError("Must have source and destinations for copyin")
+        raise ModeUsageError("Must have source and destinations for copyin")
     config, destination = job.config, os.path.join("/", job.request.args[0])
     shown = buildroot.chroot.path(destination)
     at_home = os.path.join(os.path.normpath(destination), "").startswith(config.chroothome + "/")
@@ -57,7 +57,7 @@ def copy_in(job: Job, buildroot: Buildroot) -> None:
         raise EngineError(f"[Errno {error.errno}] {error.strerror}: {path!r}") from error
     if taken:
         path = buildroot.chroot.path(taken.decode(errors="surrogateescape"))
-        raise UsageError(f"Destination {path} already exists!")
+        raise ModeUsageError(f"Destination {path} already exists!")
 
 
 def _names(stream: IO[bytes], destination: str, shown: str) -> bytes:
@@ -68,7 +68,7 @@ def _names(stream: IO[bytes], destination: str, shown: str) -> bytes:
             names.append(member.name)
         depth += {Kind.DIRECTORY: 1, Kind.UP: -1}.get(member.kind, 0)
     if len(names) > 1 and not os.path.isdir(destination):
-        raise UsageError(f"multiple source files and {shown} is not a directory!")
+        raise ModeUsageError(f"multiple source files and {shown} is not a directory!")
     return "\0".join(names).encode(errors="surrogateescape")
 
 
@@ -106,7 +106,7 @@ def copy_out(job: Job, buildroot: Buildroot) -> None:
     copied (a pipe, a file of root's) stays, and EngineError (1) says so once the rest is packed.
     """
     if not job.request.args:
-        raise UsageError("Must have source and destinations for copyout")
+        raise ModeUsageError("Must have source and destinations for copyout")
     patterns, home = job.request.args, job.config.chroothome
     path = os.path.join(job.results, COPYOUT_NAME)
     with open(path, "wb") as stream:
@@ -128,7 +128,7 @@ def _pack(stream: IO[bytes], patterns: list[str], home: str) -> bytes:
         expanded = home + pattern[1:] if pattern == "~" or pattern.startswith("~/") else pattern
         matches = sorted(glob.glob(os.path.join("/", expanded)))
         if not matches:
-            raise UsageError(f"{pattern} not found")
+            raise ModeUsageError(f"{pattern} not found")
         found += matches
     archive = Writer(stream)
     for path in found:

@@ -20,7 +20,7 @@ _HEAD: Final = struct.Struct(">BH")
 _PAYLOAD_MAX: Final = select.PIPE_BUF - _HEAD.size
 
 
-class Kind(IntEnum):
+class InputKind(IntEnum):
     DATA = 1
     RESIZE = 2
     EOF = 3
@@ -28,7 +28,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    kind: Kind
+    kind: InputKind
     data: bytes = b""
 
     def size(self) -> tuple[int, int]:
@@ -57,7 +57,7 @@ class InputReader:
             end = _HEAD.size + size
             if len(self._pending) < end:
                 break
-            events.append(Event(Kind(kind), self._pending[_HEAD.size : end]))
+            events.append(Event(InputKind(kind), self._pending[_HEAD.size : end]))
             self._pending = self._pending[end:]
         return events
 
@@ -72,21 +72,21 @@ def send_data(directory: str, data: bytes, *, eof: bool, timeout_s: float) -> No
     FileNotFoundError or BrokenPipeError when it takes no input (any more).
     """
     records = [
-        _record(Kind.DATA, data[start : start + _PAYLOAD_MAX])
+        _record(InputKind.DATA, data[start : start + _PAYLOAD_MAX])
         for start in range(0, len(data), _PAYLOAD_MAX)
     ]
     if eof:
-        records.append(_record(Kind.EOF, b""))
+        records.append(_record(InputKind.EOF, b""))
     _send(directory, records, timeout_s)
 
 
 def send_resize(directory: str, rows: int, columns: int, *, timeout_s: float) -> None:
     """Tell the job the new size of the user's terminal. Raises as `send_data` does."""
     payload = struct.pack(">HH", min(max(rows, 0), 65535), min(max(columns, 0), 65535))
-    _send(directory, [_record(Kind.RESIZE, payload)], timeout_s)
+    _send(directory, [_record(InputKind.RESIZE, payload)], timeout_s)
 
 
-def _record(kind: Kind, payload: bytes) -> bytes:
+def _record(kind: InputKind, payload: bytes) -> bytes:
     return _HEAD.pack(kind, len(payload)) + payload
 
 

@@ -30,7 +30,7 @@ def chroot(job: Job, buildroot: Buildroot) -> int:
             sink(data)
 
         job.logs.show_output = False  # it is on the terminal already
-        code = processes.run(argv, place, take)
+        code = processes.run_command(argv, place, take)
         finish()
     return code
 

@@ -109,7 +109,7 @@ class NodeTree:
         options = "newinstance,gid=5,mode=0620,ptmxmode=0666"
         flags = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
         syscalls.mount("devpts", f"{_PLACE}/dev/pts", "devpts", flags, options)
-        syscalls.bind("/sys", f"{_PLACE}/sys", flags=_READ_ONLY | syscalls.MS_NOEXEC)
+        syscalls.bind_mount("/sys", f"{_PLACE}/sys", flags=_READ_ONLY | syscalls.MS_NOEXEC)
         for one in self.shown:
             _show(one)
         for changed in self.overlaid:
@@ -132,7 +132,7 @@ def _show(one: Shown) -> None:
         os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT, 0o644))
     # What is mounted below a directory that may be written to belongs to it: a chroot's own.
-    syscalls.bind(one.source, target, recursive=one.writable)
+    syscalls.bind_mount(one.source, target, recursive=one.writable)
     if not one.writable:
         syscalls.mount("none", target, None, syscalls.MS_BIND | syscalls.MS_REMOUNT | _READ_ONLY)
 
@@ -217,14 +217,14 @@ def enter(root: str | NodeTree, *, may_mount: bool = False) -> None:
 
     `root` is what becomes the root directory; with `may_mount` mounts can be added to those that
     are there. The first process stays behind as the namespace's init. It ends as its child does
-    (as `processes.run` numbers signals), and with it, by the kernel's hand, all that the child
-    left. OSError.
+    (as `processes.run_command` numbers signals), and with it, by the kernel's hand, all that the
+    child left. OSError.
     """
     syscalls.unshare(syscalls.CLONE_NEWNS)
     top = root.assemble() if isinstance(root, NodeTree) else root
     chroots = root.chroots if isinstance(root, NodeTree) else ()
     if not os.path.ismount(top):
-        syscalls.bind(top, top, recursive=True)
+        syscalls.bind_mount(top, top, recursive=True)
     for inside in ("", *chroots):
         _mount_proc(f"{top}{inside}/proc")
         _mask_console(f"{top}{inside}/dev/console")
@@ -245,7 +245,7 @@ def _mask_console(path: str) -> None:
     """The console is the node's, and its owner, root, needs no capability to write to it."""
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISCHR(os.lstat(path).st_mode):
-            syscalls.bind(os.devnull, path)
+            syscalls.bind_mount(os.devnull, path)
 
 
 def _be_init(child: int) -> NoReturn:
@@ -267,7 +267,7 @@ def _mount_proc(target: str) -> None:
     for name in _kernels_own():
         flags = _PROC_FLAGS | syscalls.MS_RDONLY
         with contextlib.suppress(FileNotFoundError):
-            syscalls.bind(f"{target}/{name}", f"{target}/{name}", flags=flags)
+            syscalls.bind_mount(f"{target}/{name}", f"{target}/{name}", flags=flags)
 
 
 @functools.cache

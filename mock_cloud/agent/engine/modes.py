@@ -11,7 +11,7 @@ from typing import Final
 from mock_cloud.agent.engine import build, chain, files, interactive
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
-from mock_cloud.agent.engine.errors import Cancelled, EngineError, UsageError
+from mock_cloud.agent.engine.errors import Cancelled, EngineError, ModeUsageError
 from mock_cloud.wire.rpmfile import read_package, requirements
 from mock_cloud.wire.rpmheader import HeaderError
 
@@ -24,7 +24,7 @@ _SCRUBBED: Final = {
 }
 
 
-def perform(job: Job, buildroot: Buildroot) -> int:
+def perform_mode(job: Job, buildroot: Buildroot) -> int:
     """Do what the request's mode says; mock's exit code. Raises EngineError."""
     mode = _MODES[job.request.mode]
     if job.request.mode not in _QUIET_MODES:
@@ -35,7 +35,7 @@ def perform(job: Job, buildroot: Buildroot) -> int:
             return mode(job, buildroot)
         except EngineError as error:
             # Of a wrong use mock says so and finishes. A child of ours raises a plain EngineError.
-            if error.exit_code != UsageError.exit_code:
+            if error.exit_code != ModeUsageError.exit_code:
                 raise
             job.logs.critical(error.message)
             return error.exit_code
@@ -146,9 +146,9 @@ def _rebuild(job: Job, buildroot: Buildroot) -> int:
     if made_here:
         packages, spec = [_source_package(job, buildroot)], ""
     if not packages:
-        raise UsageError("No package specified to rebuild command.")
+        raise ModeUsageError("No package specified to rebuild command.")
     if len(packages) > 1 and spec:
-        raise UsageError("--spec argument only supported with single srpm.")
+        raise ModeUsageError("--spec argument only supported with single srpm.")
     clean = not made_here
     _build_packages(job, buildroot, packages, job.results, [], spec=spec, clean=clean)
     return 0
@@ -203,7 +203,7 @@ def _install_built(job: Job, buildroot: Buildroot, built: Sequence[str]) -> None
 def _source_package(job: Job, buildroot: Buildroot) -> str:
     """Make the source package of --spec and --sources; its path among the results."""
     if not job.request.spec:
-        raise UsageError("You must specify a spec file with --spec")
+        raise ModeUsageError("You must specify a spec file with --spec")
     spec = job.take_input(job.find_input(job.request.spec))
     sources = [*job.inputs_of("sources"), *job.inputs_of("source")]
     made: list[str] = []
@@ -223,7 +223,7 @@ def _buildsrpm(job: Job, buildroot: Buildroot) -> int:
 
 def _installdeps(job: Job, buildroot: Buildroot) -> int:
     if not job.request.args:
-        raise UsageError("You must specify an SRPM file with --installdeps")
+        raise ModeUsageError("You must specify an SRPM file with --installdeps")
     buildroot.init()
     paths = [job.take_input(job.find_input(name)) for name in job.request.args]
     build.check_source_packages(
@@ -244,7 +244,7 @@ def _package_words(job: Job) -> list[str]:
 
 def _install(job: Job, buildroot: Buildroot) -> int:
     if not job.request.args:
-        raise UsageError("You must specify a package list to install.")
+        raise ModeUsageError("You must specify a package list to install.")
     buildroot.init()
     words = _package_words(job)
     job.logs.info(f"installing package(s): {' '.join(job.request.args)}")
@@ -254,7 +254,7 @@ def _install(job: Job, buildroot: Buildroot) -> int:
 
 def _remove(job: Job, buildroot: Buildroot) -> int:
     if not job.request.args:
-        raise UsageError("You must specify a package list to remove.")
+        raise ModeUsageError("You must specify a package list to remove.")
     buildroot.init()
     job.logs.info(f"removing package(s): {' '.join(job.request.args)}")
     buildroot.run_packages(["remove", *job.request.args])
@@ -270,13 +270,13 @@ def _update(job: Job, buildroot: Buildroot) -> int:
 
 def _chain(job: Job, buildroot: Buildroot) -> int:
     if not job.request.args:
-        raise UsageError("You must specify an SRPM file with --chain")
+        raise ModeUsageError("You must specify an SRPM file with --chain")
     built: list[str] = []
 
     def build_one(package: str, results: str) -> None:
         _build_packages(job, buildroot, [package], results, built)
 
-    return chain.perform(job, buildroot, build_one)
+    return chain.perform_chain(job, buildroot, build_one)
 
 
 def _shell(job: Job, buildroot: Buildroot) -> int:
@@ -286,7 +286,7 @@ def _shell(job: Job, buildroot: Buildroot) -> int:
 
 def _chroot(job: Job, buildroot: Buildroot) -> int:
     if not job.request.args:
-        raise UsageError("You must specify a command to run with --chroot")
+        raise ModeUsageError("You must specify a command to run with --chroot")
     buildroot.init()
     return interactive.chroot(job, buildroot)
 

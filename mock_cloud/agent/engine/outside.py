@@ -22,14 +22,14 @@ _BLOCK: Final = 1 << 20
 
 def list_files(root: str, inside: str) -> list[str]:
     """Sorted names of the regular files in the directory `inside` of the chroot at `root`."""
-    with open_directory(root, inside) as directory, os.scandir(directory) as entries:
+    with open_chroot_directory(root, inside) as directory, os.scandir(directory) as entries:
         return sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
 
 
 def open_file(root: str, inside: str) -> int:
     """A descriptor for reading the regular file `inside` of the chroot. PackageError."""
     parent, name = os.path.split(inside)
-    with open_directory(root, parent) as parent_fd:
+    with open_chroot_directory(root, parent) as parent_fd:
         descriptor = os.open(name, _FILE, dir_fd=parent_fd)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -37,7 +37,7 @@ def open_file(root: str, inside: str) -> int:
     return descriptor
 
 
-def copy_out(root: str, inside: str, directory: str) -> str:
+def copy_file_out(root: str, inside: str, directory: str) -> str:
     """Copy the regular file `inside` of the chroot into `directory`, with its time of change.
 
     Returns the copy's path. PackageError if it is not a regular file.
@@ -58,11 +58,11 @@ def copy_out(root: str, inside: str, directory: str) -> str:
     return target
 
 
-def write_file(root: str, inside: str, data: bytes) -> None:
+def write_chroot_file(root: str, inside: str, data: bytes) -> None:
     """Make or replace the file `inside` of the chroot, root's and with mode 0644. PackageError."""
     parent, name = os.path.split(inside)
     new = f"{name}.mock-cloud"
-    with open_directory(root, parent, make=True) as directory:
+    with open_chroot_directory(root, parent, make=True) as directory:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new, dir_fd=directory)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -72,7 +72,7 @@ def write_file(root: str, inside: str, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def open_directory(root: str, inside: str, *, make: bool = False) -> Iterator[int]:
+def open_chroot_directory(root: str, inside: str, *, make: bool = False) -> Iterator[int]:
     """A descriptor of the directory `inside`, with `make` made if need be. PackageError."""
     descriptor = os.open(root, _DIRECTORY)
     try:

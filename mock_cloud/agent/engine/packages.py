@@ -101,7 +101,7 @@ class PackageManager:
 
     def _write_config(self, text: str) -> None:
         data = text.encode(errors="surrogateescape")
-        outside.write_file(self._chroot.root, "etc/dnf/dnf.conf", data)
+        outside.write_chroot_file(self._chroot.root, "etc/dnf/dnf.conf", data)
 
     def run(self, command: Sequence[str]) -> str:
         """One dnf command on the chroot; its output goes to root.log and comes back.
@@ -111,8 +111,8 @@ class PackageManager:
         self.was_run = True
         # rpm must not touch what is mounted there: mock's home for installations.
         macros = b"%_netsharedpath /proc:/sys\n"
-        outside.write_file(self._chroot.root, "installation-homedir/.rpmmacros", macros)
-        with outside.open_directory(self._chroot.root, _CACHE, make=True):
+        outside.write_chroot_file(self._chroot.root, "installation-homedir/.rpmmacros", macros)
+        with outside.open_chroot_directory(self._chroot.root, _CACHE, make=True):
             self.cache.prepare()
         self._fetch_metadata()
         with self.cache.written_beside() as scratch:
@@ -165,7 +165,7 @@ class PackageManager:
             sink(data)
             self.on_output()
 
-        code = processes.run(argv, place, take)
+        code = processes.run_command(argv, place, take)
         finish()
         self.on_end()
         text = b"".join(output).decode(errors="replace")

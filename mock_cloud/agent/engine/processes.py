@@ -126,7 +126,7 @@ def pretty(argv: Sequence[str]) -> str:
     return shlex.join(argv)
 
 
-def run(argv: Sequence[str], place: Place, sink: _Sink, *, timeout_s: float = 0.0) -> int:
+def run_command(argv: Sequence[str], place: Place, sink: _Sink, *, timeout_s: float = 0.0) -> int:
     """Run `argv`, hand stdout and stderr (one stream) to `sink`, return the exit status.
 
     A signal gives 256 - its number, which mock's exit with -N comes to. What the command left
@@ -159,9 +159,9 @@ def run(argv: Sequence[str], place: Place, sink: _Sink, *, timeout_s: float = 0.
 
 
 def capture(argv: Sequence[str], place: Place, *, timeout_s: float = 0.0) -> tuple[int, bytes]:
-    """As `run`, but returns (exit status, output)."""
+    """As `run_command`, but returns (exit status, output)."""
     parts: list[bytes] = []
-    code = run(argv, place, parts.append, timeout_s=timeout_s)
+    code = run_command(argv, place, parts.append, timeout_s=timeout_s)
     return code, b"".join(parts)
 
 

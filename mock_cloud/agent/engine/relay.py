@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mock_cloud.agent.engine import outside, processes
-from mock_cloud.agent.engine.input import Event, InputReader, Kind
+from mock_cloud.agent.engine.input import Event, InputKind, InputReader
 from mock_cloud.wire.terminal_log import STDERR, STDOUT
 
 Write = Callable[[int, bytes], None]
@@ -78,7 +78,7 @@ def on_terminal(
 
 def _open_terminal(root: str) -> tuple[int, int]:
     """Both sides, leader first, of a pseudo-terminal of the devpts in `root`."""
-    with outside.open_directory(root or "/", "dev/pts") as terminals:
+    with outside.open_chroot_directory(root or "/", "dev/pts") as terminals:
         flags = os.O_RDWR | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC
         leader = os.open("ptmx", flags, dir_fd=terminals)
         tiocsptlck, tiocgptn = 0x40045431, 0x80045430  # asm-generic/ioctls.h
@@ -125,11 +125,11 @@ def _relay(
 
 
 def _apply(event: Event, leader: int) -> None:
-    if event.kind is Kind.DATA:
+    if event.kind is InputKind.DATA:
         view = memoryview(event.data)
         while view:
             view = view[os.write(leader, view) :]
-    elif event.kind is Kind.RESIZE:
+    elif event.kind is InputKind.RESIZE:
         _set_size(leader, *event.size())
     else:
         os.write(leader, b"\x04")  # what a terminal makes an end of input of
@@ -218,8 +218,8 @@ def _relay_pipes(
         tick()
         if reader is not None and reader.descriptor in ready:
             for event in reader.read():
-                feed.waiting += event.data if event.kind is Kind.DATA else b""
-                feed.ended = feed.ended or event.kind is Kind.EOF
+                feed.waiting += event.data if event.kind is InputKind.DATA else b""
+                feed.ended = feed.ended or event.kind is InputKind.EOF
         if writable:
             feed.waiting = _offer(stdin, feed)
         if feed.ended and not feed.waiting and child.stdin and not child.stdin.closed:

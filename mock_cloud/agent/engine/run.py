@@ -29,7 +29,7 @@ _MESSAGE_MAX: Final = 4000
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
-def perform(workspace: str, job_id: str, directory: str, request: JobRequest) -> Status:
+def perform_request(workspace: str, job_id: str, directory: str, request: JobRequest) -> Status:
     """Do what `request` asks. Returns the final status, never raises."""
     signal.signal(signal.SIGTERM, lambda *_: _cancel(directory))
     terminal = TerminalWriter(
@@ -86,7 +86,7 @@ class _Chroot:
         """The mode, then what the controller keeps of the chroot: also after a failed build."""
         shadow = self._buildroot.shadow
         try:
-            code = modes.perform(self._job, self._buildroot)
+            code = modes.perform_mode(self._job, self._buildroot)
         except Cancelled:
             raise  # whoever stops a job does not wait for it
         except EngineError:

@@ -31,7 +31,7 @@ _EXIT_INFRASTRUCTURE: Final = 75
 
 
 @dataclass(slots=True)
-class Shadow:
+class ShadowPacker:
     """For one job, if its request has an order; else every method does nothing.
 
     `root` is the chroot's root as the node sees it, `uid` the build user's id in it.
@@ -84,7 +84,9 @@ class Shadow:
 
             def place() -> bytes:
                 owner = (self.uid, _group_of(self.uid))
-                shadow_tree.place(stream, order.tmpdir, order.removed, owner, whole=order.whole)
+                shadow_tree.place_shadow(
+                    stream, order.tmpdir, order.removed, owner, whole=order.whole
+                )
                 return json.dumps(shadow_tree.take_listing(order.tmpdir)).encode()
 
             answer = processes.call(processes.Place(root=self.root), place)
@@ -115,7 +117,7 @@ class Shadow:
 
             def pack() -> bytes:
                 packages = shadow_tree.find_rpmdb() if wanted else ""
-                shadow_tree.pack(stream, order.tmpdir, before, packages)
+                shadow_tree.pack_shadow(stream, order.tmpdir, before, packages)
                 return b""
 
             processes.call(place, pack)

@@ -65,7 +65,7 @@ def _digest_of(path: str) -> str:
         return ""
 
 
-def prepare(root: str, config: EngineConfig) -> None:
+def prepare_tree(root: str, config: EngineConfig) -> None:
     """Before the first package: directories, devices, the files dnf and scriptlets look for."""
     for name in (*_DIRECTORIES, *config.extra_chroot_dirs):
         os.makedirs(_inside(root, name), exist_ok=True)

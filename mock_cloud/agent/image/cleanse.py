@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator
 from typing import Final
 
-MACHINE_ID: Final = "/etc/machine-id"
+from mock_cloud.wire.text_places import MACHINE_ID
 
 FILES: Final = (
     "/etc/ssh/ssh_host_*",
@@ -57,7 +57,7 @@ KEPT: Final = ("/var/lib/cloud/seed",)
 """cloud-init keeps it too: an image may carry its data source there."""
 
 
-def cleanse(root: str = "/") -> list[str]:
+def cleanse_node(root: str = "/") -> list[str]:
     """Remove all of it below `root`; the paths removed, sorted, without `root`. OSError."""
     base = root.rstrip("/")
     removed = [_remove(path) for pattern in FILES for path in glob.iglob(base + pattern)]
@@ -69,7 +69,7 @@ def cleanse(root: str = "/") -> list[str]:
     return sorted(path[len(base) :] for path in removed)
 
 
-def seal(workspace: str, layers: str = "layers") -> None:
+def seal_node(workspace: str, layers: str = "layers") -> None:
     """Remove our own work, but for chroot layers, and bring everything to the disk.
 
     After this the agent can do nothing more than answer: its own files are gone. OSError.

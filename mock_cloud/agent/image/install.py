@@ -36,7 +36,9 @@ class InstallError(Exception):
     """Nothing could be installed; the message says why."""
 
 
-def install(order: InstallOrder, scratch: str, sink: _Sink, stopped: threading.Event) -> int:
+def install_packages(
+    order: InstallOrder, scratch: str, sink: _Sink, stopped: threading.Event
+) -> int:
     """Run dnf; what it prints goes to `sink`. dnf's exit status.
 
     `scratch` is a directory of our own that is made, and gone afterwards: dnf's cache and logs

@@ -19,7 +19,7 @@ from dataclasses import asdict, replace
 from typing import Final, NoReturn
 
 from mock_cloud.agent.engine import processes
-from mock_cloud.agent.engine.run import perform
+from mock_cloud.agent.engine.run import perform_request
 from mock_cloud.wire import syscalls
 from mock_cloud.wire.job_request import JobRequest
 from mock_cloud.wire.replies import Status, write_status
@@ -30,7 +30,7 @@ _EXIT_CANCELLED: Final = 7
 _EXIT_INFRASTRUCTURE: Final = 75
 
 
-def run(
+def run_first(
     workspace: str, job_id: str, directory: str, request: JobRequest, mounts: int | None = None
 ) -> NoReturn:
     """Be init: never returns, ends with status 0 once the final status stands.
@@ -61,7 +61,7 @@ def _supervise(
             os.close(mounts)
         # Only here: whoever forked us still looks into the /proc of the node.
         syscalls.unshare(syscalls.CLONE_NEWNS)
-        syscalls.make_private()
+        syscalls.make_mounts_private()
         syscalls.mount(
             "proc",
             "/proc",
@@ -93,7 +93,7 @@ def _run_engine(
 ) -> NoReturn:
     try:
         processes.declare_own_pid_namespace()
-        outcome = perform(workspace, job_id, directory, request)
+        outcome = perform_request(workspace, job_id, directory, request)
         os.write(writer, json.dumps(asdict(outcome)).encode())
     finally:
         os._exit(0)
@@ -202,7 +202,7 @@ def confine(workspace: str) -> None:
     resolver = _read_resolver()
     for path in (workspace, *_WRITABLE):
         if os.path.isdir(path):
-            syscalls.bind(path, path, recursive=True)
+            syscalls.bind_mount(path, path, recursive=True)
     for path in _SCRATCH:
         if os.path.isdir(path) and not os.path.islink(path) and not _holds(path, workspace):
             mode = stat.S_IMODE(os.stat(path).st_mode)

@@ -100,7 +100,7 @@ def _become_job(workspace: str, job_id: str, directory: str, request: JobRequest
         syscalls.unshare(_NAMESPACES)
         first = os.fork()
         if first == 0:
-            init.run(workspace, job_id, directory, request, mounts)
+            init.run_first(workspace, job_id, directory, request, mounts)
         replace_file(os.path.join(directory, "pid"), f"{first} {_start_time(first)}\n".encode())
         code = 0
     except OSError as error:

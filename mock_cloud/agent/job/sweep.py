@@ -24,7 +24,7 @@ _RECORDS: Final = ("layer.json", "chroot.json")
 _HEX: Final = frozenset("0123456789abcdef")
 
 
-def sweep(workspace: str, trees: Collection[str], *, owned: bool) -> None:
+def sweep_workspace(workspace: str, trees: Collection[str], *, owned: bool) -> None:
     """Of what is skipped, leave `trees`, the directories above them, and inputs. OSError.
 
     Inputs are compared with their digests whenever they are used. A node that is not `owned`

@@ -36,16 +36,16 @@ class DatabaseUnreadable(OSError):
 
 
 @dataclass(frozen=True, slots=True)
-class Database:
+class RpmDatabase:
     """Where the RPM database is (its directory, as the node names it) and its backend."""
 
     path: str
     backend: str
 
 
-def find_databases(root: str = "/") -> list[Database]:
+def find_databases(root: str = "/") -> list[RpmDatabase]:
     """The RPM databases of the system at `root`: none is another file by another name."""
-    found: dict[tuple[int, int], Database] = {}
+    found: dict[tuple[int, int], RpmDatabase] = {}
     for path in DATABASE_DIRS:
         for backend, name in BACKENDS.items():
             try:
@@ -54,7 +54,7 @@ def find_databases(root: str = "/") -> list[Database]:
                 continue
             status = os.fstat(fd)
             os.close(fd)
-            found.setdefault((status.st_dev, status.st_ino), Database(path, backend))
+            found.setdefault((status.st_dev, status.st_ino), RpmDatabase(path, backend))
     return list(found.values())
 
 
@@ -67,7 +67,7 @@ def iter_headers(root: str = "/") -> Iterator[bytes]:
         yield from read_database(root, database)
 
 
-def read_database(root: str, database: Database) -> Iterator[bytes]:
+def read_database(root: str, database: RpmDatabase) -> Iterator[bytes]:
     """Each header blob in `database`; nothing of a backend that is not read.
 
     The database and its write-ahead log are copied to a private directory first, so that

@@ -35,7 +35,7 @@ def in_own_namespace(work: Callable[[], T]) -> T:
     def run() -> None:
         try:
             syscalls.unshare(syscalls.CLONE_NEWNS)
-            syscalls.make_private()
+            syscalls.make_mounts_private()
             results.append(work())
         except BaseException as error:
             failures.append(error)

@@ -23,9 +23,9 @@ from mock_cloud.agent.measure.walk import Unreadable, errno_name
 class LiveFacts:
     """The parts of the evidence that only a running system has; empty by default."""
 
-    mounts: list[mounts.Mount] = field(default_factory=list)
+    mounts: list[mounts.MountEntry] = field(default_factory=list)
     namespaces: dict[str, dict[str, int]] = field(default_factory=lambda: {"init": {}, "self": {}})
-    processes: list[processes.Process] = field(default_factory=list)
+    processes: list[processes.MeasuredProcess] = field(default_factory=list)
     hidden_pids: list[int] = field(default_factory=list)
     kernel: dict[str, Any] | None = None
     sockets: list[list[str | int | None]] = field(default_factory=list)
@@ -87,7 +87,7 @@ _PROBES_MOST: Final = 1 << 19  # about half a second
 _BEYOND_LAST: Final = 4096
 
 
-def find_hidden(table: Iterable[mounts.Mount]) -> list[int]:
+def find_hidden(table: Iterable[mounts.MountEntry]) -> list[int]:
     """Pids that are in use but not in /proc. `table` says where control groups are mounted."""
     groups = [mount.point for mount in table if mount.fstype in ("cgroup", "cgroup2")]
     listed = procfs.list_pids()

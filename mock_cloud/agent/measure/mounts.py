@@ -33,7 +33,7 @@ _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
-class Mount:
+class MountEntry:
     """One line of mountinfo (proc(5)); `super_options` are the file system's own."""
 
     mount_id: int
@@ -58,12 +58,12 @@ class Mount:
         }
 
 
-def parse_mountinfo(text: str) -> list[Mount]:
+def parse_mountinfo(text: str) -> list[MountEntry]:
     """The mounts in `text`, in the order of the table. ValueError names a malformed line."""
     return [_parse_line(line) for line in text.split("\n") if line]
 
 
-def read_mounts(pid: int | str) -> list[Mount]:
+def read_mounts(pid: int | str) -> list[MountEntry]:
     """The mount table that process `pid` (or "self") sees. OSError, ValueError.
 
     From the kernel's own /proc and through no mount over a part of it: what lies there stands in
@@ -80,12 +80,12 @@ def read_mounts(pid: int | str) -> list[Mount]:
         os.close(root)
 
 
-def find_visible(mounts: Iterable[Mount]) -> dict[str, Mount]:
+def find_visible(mounts: Iterable[MountEntry]) -> dict[str, MountEntry]:
     """For each mount point that can be reached by its path: the mount that is on top there.
 
     A mount is hidden when another one lies over it or over a directory above it.
     """
-    visible: dict[str, Mount] = {}
+    visible: dict[str, MountEntry] = {}
     for mount in mounts:
         try:
             fd = os.open(mount.point, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -99,12 +99,12 @@ def find_visible(mounts: Iterable[Mount]) -> dict[str, Mount]:
     return visible
 
 
-def _parse_line(line: str) -> Mount:
+def _parse_line(line: str) -> MountEntry:
     left, separator, right = line.partition(" - ")
     before, after = left.split(" "), right.split(" ", 2)
     if not separator or len(before) < 6 or len(after) != 3:
         raise ValueError(f"mountinfo: malformed line {line!r}")
-    return Mount(
+    return MountEntry(
         mount_id=int(before[0]),
         parent_id=int(before[1]),
         root=_unescape(before[3]),

@@ -49,7 +49,7 @@ class _Worker:
     result_fd: int
 
 
-def run(
+def run_workers(
     roots: list[Root],
     batches: Iterable[list[Task]],
     *,

@@ -33,7 +33,7 @@ _LOADING: Final = re.compile(
 
 
 @dataclass(slots=True)
-class Process:
+class MeasuredProcess:
     """The protocol's facts on one process, in its own words (docs/protocol.md)."""
 
     pid: int
@@ -58,7 +58,9 @@ class Process:
         return asdict(self)
 
 
-def measure_processes(leave_out: frozenset[int], unreadable: list[Unreadable]) -> list[Process]:
+def measure_processes(
+    leave_out: frozenset[int], unreadable: list[Unreadable]
+) -> list[MeasuredProcess]:
     """All processes of /proc but the pids in `leave_out`.
 
     A process that ends meanwhile, or ended and waits to be reaped, runs nothing and is not
@@ -78,7 +80,7 @@ def measure_processes(leave_out: frozenset[int], unreadable: list[Unreadable]) -
 
 def _measure_steady(
     pid: int, digests: text.Digests, unreadable: list[Unreadable]
-) -> Process | None:
+) -> MeasuredProcess | None:
     """The same of one that may start another program meanwhile: then it is measured anew."""
     for _ in range(_TRIES):
         missed: list[Unreadable] = []
@@ -92,12 +94,12 @@ def _measure_steady(
 
 def measure_process(
     pid: int, digests: text.Digests, unreadable: list[Unreadable]
-) -> Process | None:
+) -> MeasuredProcess | None:
     """One process; None if no thread of it runs any more. ProcessLookupError: it ended."""
     status = procfs.parse_status(procfs.read_bounded(f"/proc/{pid}/status"))
     stat = procfs.read_bounded(f"/proc/{pid}/stat")
     kernel = procfs.is_kernel_thread(stat)
-    process = Process(
+    process = MeasuredProcess(
         pid, status.ppid, status.uid, status.gid, kernel, tracer=status.tracer,
         started=procfs.start_ticks(stat),
     )  # fmt: skip
@@ -128,7 +130,7 @@ def measure_process(
 
 
 def _measure_identity(
-    process: Process, at: int, digests: text.Digests, unreadable: list[Unreadable]
+    process: MeasuredProcess, at: int, digests: text.Digests, unreadable: list[Unreadable]
 ) -> None:
     """Executable, words, environment, root and namespaces of the thread `at`."""
     words = procfs.split_words(procfs.read_bounded(f"/proc/{at}/cmdline"))

@@ -101,7 +101,7 @@ def _measure(
     """Two rounds: all files but the big ones, as they are found; then the big, largest first."""
     output = pool.Output()
     walker = Walker(roots)
-    pool.run(
+    pool.run_workers(
         roots,
         walker.batches(),
         processes=processes,
@@ -115,13 +115,15 @@ def _measure(
         tasks: Iterator[list[Task]] = (
             [(number, directory, [name], [])] for _, number, directory, name in big
         )
-        pool.run(roots, tasks, processes=min(processes, len(big)), defer=False, output=output)
+        pool.run_workers(
+            roots, tasks, processes=min(processes, len(big)), defer=False, output=output
+        )
     return output
 
 
 def _system_roots(
     root: str,
-    table: list[mounts.Mount],
+    table: list[mounts.MountEntry],
     skip: frozenset[str],
     stack: ExitStack,
     facts: FileFacts,

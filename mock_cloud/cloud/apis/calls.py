@@ -67,7 +67,7 @@ class Diagnosis:
 _PASSING: Final = frozenset({Trouble.THROTTLED, Trouble.UNREACHED, Trouble.UNANSWERED})
 """Troubles after which the same request may succeed."""
 
-Judge = Callable[[Diagnosis], "Trouble | MockCloudError"]
+Classify = Callable[[Diagnosis], "Trouble | MockCloudError"]
 """An adapter's view on a diagnosis: what it means in this API, or the error to raise at once."""
 
 
@@ -103,7 +103,7 @@ class Calls:
     def __init__(
         self,
         service: str,
-        judge: Judge,
+        judge: Classify,
         *,
         breaker: Breaker | None = None,
         timeout_s: float = CALL_TIMEOUT_S,

@@ -27,13 +27,12 @@ from mock_cloud.cloud.apis.ec2_answers import (
     parse_instances,
 )
 from mock_cloud.cloud.apis.ec2_connection import Ec2Connection
-from mock_cloud.cloud.apis.ec2_examine import examine
-from mock_cloud.cloud.apis.ec2_failures import NotThere
+from mock_cloud.cloud.apis.ec2_examine import examine_ec2
 from mock_cloud.cloud.apis.ec2_groups import explain_groups
 from mock_cloud.cloud.apis.ec2_images import Ec2Images
 from mock_cloud.cloud.apis.ec2_leftovers import list_leftovers, remove_leftover
 from mock_cloud.cloud.apis.ec2_requests import filters, launch_parameters
-from mock_cloud.cloud.apis.texts import CloudIsOut, OutcomeUnknown
+from mock_cloud.cloud.apis.texts import CloudIsOut, NotThere, OutcomeUnknown
 from mock_cloud.cloud.provider import Finding
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 from mock_cloud.settings import Ec2Settings, Market, Remote
@@ -100,7 +99,7 @@ class Ec2Api:
         def check_image(image: str) -> str:
             return f"{self._image(image).architecture or 'of no known architecture'}"
 
-        return examine(self._connection, self._settings, node, check_image)
+        return examine_ec2(self._connection, self._settings, node, check_image)
 
     def launch(self, launch: Launch, offer: Offer) -> Instance:
         """See `CloudApi`. EC2 itself makes one instance of a token; what it repeats is checked."""

@@ -22,7 +22,7 @@ from mock_cloud.settings import Ec2Settings, NodeSettings
 _COUNTED: Final = ("pending", "running")
 
 
-def examine(
+def examine_ec2(
     connection: Ec2Connection,
     settings: Ec2Settings,
     node: NodeSettings,

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.cloud.apis.calls import Diagnosis, Judge, Trouble, refuse_credentials
-from mock_cloud.cloud.apis.texts import NoCapacity, QuotaReached
+from mock_cloud.cloud.apis.calls import Classify, Diagnosis, Trouble, refuse_credentials
+from mock_cloud.cloud.apis.texts import NoCapacity, NotThere, QuotaReached
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 
 _THROTTLED: Final = frozenset(
@@ -47,15 +47,11 @@ _CREDENTIALS: Final = frozenset(
 _IN_USE: Final = frozenset({"VolumeInUse", "DependencyViolation", "InvalidNetworkInterface.InUse"})
 
 
-class NotThere(CloudError):
-    """The API does not know the resource: not yet, or not any more."""
-
-
 class InUse(CloudError):
     """The resource can't be removed while another one needs it."""
 
 
-def make_judge(service: str, source: Callable[[], str], remote_file: Path) -> Judge:
+def make_judge(service: str, source: Callable[[], str], remote_file: Path) -> Classify:
     """EC2's judge. `source` says where the credentials of the last request came from."""
 
     def judge(diagnosis: Diagnosis) -> Trouble | MockCloudError:

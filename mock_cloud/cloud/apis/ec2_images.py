@@ -14,9 +14,9 @@ from typing import Final
 
 from mock_cloud.cloud.apis.ec2_answers import OddAnswer, items_at, text_at
 from mock_cloud.cloud.apis.ec2_connection import Ec2Connection
-from mock_cloud.cloud.apis.ec2_failures import InUse, NotThere
+from mock_cloud.cloud.apis.ec2_failures import InUse
 from mock_cloud.cloud.apis.ec2_requests import filters, numbered
-from mock_cloud.cloud.apis.texts import OutcomeUnknown, one_line
+from mock_cloud.cloud.apis.texts import NotThere, OutcomeUnknown, one_line
 from mock_cloud.cloud.images import OUR_TAGS, Image, ImageState
 
 _STATES: Final = {

@@ -10,9 +10,10 @@ from typing import Final
 from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, TAG_REMOTE, Instance, Leftover
 from mock_cloud.cloud.apis.ec2_answers import items_at, tagged_resources, text_at
 from mock_cloud.cloud.apis.ec2_connection import Ec2Connection
-from mock_cloud.cloud.apis.ec2_failures import InUse, NotThere
+from mock_cloud.cloud.apis.ec2_failures import InUse
 from mock_cloud.cloud.apis.ec2_requests import filters
 from mock_cloud.cloud.apis.tags import parse_tags
+from mock_cloud.cloud.apis.texts import NotThere
 from mock_cloud.cloud.images import TAG_OWNER
 
 

@@ -24,7 +24,7 @@ from mock_cloud.cloud.apis.adapter import (
     Leftover,
     Offer,
 )
-from mock_cloud.cloud.apis.calls import Calls, Diagnosis, Judge, Trouble, refuse_credentials
+from mock_cloud.cloud.apis.calls import Calls, Classify, Diagnosis, Trouble, refuse_credentials
 from mock_cloud.cloud.apis.generic_driver import Driver, find_driver_class, make_driver
 from mock_cloud.cloud.apis.tags import make_name, parse_name
 from mock_cloud.cloud.apis.texts import NoCapacity, QuotaReached
@@ -258,7 +258,7 @@ def _addresses(public: Sequence[object], private: Sequence[object]) -> dict[Reac
     return found
 
 
-def _judge_for(service: str, source: str) -> Judge:
+def _judge_for(service: str, source: str) -> Classify:
     """What can be said of failures of APIs that have no words in common."""
 
     def judge(diagnosis: Diagnosis) -> Trouble | MockCloudError:

@@ -29,10 +29,11 @@ from mock_cloud.cloud.apis.adapter import (
 from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S, Calls
 from mock_cloud.cloud.apis.openstack_addresses import FloatingAddresses
 from mock_cloud.cloud.apis.openstack_credentials import read_credentials
-from mock_cloud.cloud.apis.openstack_examine import examine
-from mock_cloud.cloud.apis.openstack_failures import Judge, NotThere, read_all, read_one, unwrap
+from mock_cloud.cloud.apis.openstack_examine import examine_openstack
+from mock_cloud.cloud.apis.openstack_failures import OpenStackClassifier, read_all, read_one, unwrap
 from mock_cloud.cloud.apis.openstack_images import OpenStackImages
 from mock_cloud.cloud.apis.openstack_servers import parse_server
+from mock_cloud.cloud.apis.texts import NotThere
 from mock_cloud.cloud.provider import Finding, look
 from mock_cloud.errors import ConfigError
 from mock_cloud.settings import NodeSettings, OpenStackSettings, Remote
@@ -53,7 +54,7 @@ class OpenStackApi:
     def __init__(
         self,
         calls: Calls,
-        judge: Judge,
+        judge: OpenStackClassifier,
         connect: _Connect,
         nodes: Mapping[str, NodeSettings],
         placement: OpenStackSettings,
@@ -81,7 +82,7 @@ class OpenStackApi:
 
     def examine(self, arch: str) -> Sequence[Finding]:
         """See `CloudApi.examine`."""
-        found = examine(self.calls, self._compute, self._nodes[arch])
+        found = examine_openstack(self.calls, self._compute, self._nodes[arch])
         if self._placement.networks and found[0].ok:
             found.append(look("networks", lambda: ", ".join(self._networks())))
         return found
@@ -267,7 +268,7 @@ def make_openstack_api(remote: Remote) -> OpenStackApi:
 
         return ServiceConnection(credentials, name, ATTEMPT_TIMEOUT_S)
 
-    judge = Judge(service, credentials.source)
+    judge = OpenStackClassifier(service, credentials.source)
     return OpenStackApi(Calls(service, judge), judge, connect, remote.nodes, settings)
 
 

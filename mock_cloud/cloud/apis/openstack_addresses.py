@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from mock_cloud.cloud.apis.adapter import TAG_LEASE, Instance, Leftover
 from mock_cloud.cloud.apis.calls import Calls
-from mock_cloud.cloud.apis.openstack_failures import NotThere, read_all
+from mock_cloud.cloud.apis.openstack_failures import read_all
 from mock_cloud.cloud.apis.tags import format_line, parse_line
-from mock_cloud.cloud.apis.texts import OutcomeUnknown
+from mock_cloud.cloud.apis.texts import NotThere, OutcomeUnknown
 from mock_cloud.errors import ConfigError
 
 KIND: Final = "floating IP"

@@ -11,13 +11,16 @@ from functools import partial
 from typing import Any
 
 from mock_cloud.cloud.apis.calls import Calls
-from mock_cloud.cloud.apis.openstack_failures import NotThere, read_one
+from mock_cloud.cloud.apis.openstack_failures import read_one
+from mock_cloud.cloud.apis.texts import NotThere
 from mock_cloud.cloud.provider import Finding, look
 from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.settings import NodeSettings
 
 
-def examine(calls: Calls, compute: Callable[[], Any], node: NodeSettings) -> list[Finding]:
+def examine_openstack(
+    calls: Calls, compute: Callable[[], Any], node: NodeSettings
+) -> list[Finding]:
     """Credentials with the quota first: without them nothing else is asked."""
     found = [look("credentials and quota", lambda: _quota(calls, compute))]
     if not found[0].ok:

@@ -9,17 +9,13 @@ from typing import Any, Final
 
 from mock_cloud.cloud.apis.calls import Diagnosis, Trouble, refuse_credentials
 from mock_cloud.cloud.apis.openstack_servers import NO_HOST
-from mock_cloud.cloud.apis.texts import CredentialsRefused, NoCapacity, QuotaReached
-from mock_cloud.errors import CloudError, ConfigError, MockCloudError
+from mock_cloud.cloud.apis.texts import CredentialsRefused, NoCapacity, NotThere, QuotaReached
+from mock_cloud.errors import ConfigError, MockCloudError
 
 _REFUSED_FOR_S: Final = 5.0
 
 
-class NotThere(CloudError):
-    """The service does not know what the path names."""
-
-
-class Judge:
+class OpenStackClassifier:
     """The judge, for `Calls`, of services whose credentials are from `source`.
 
     A refusal of credentials holds for some seconds: the clean-up that follows a failure must

@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mock_cloud.cloud.apis.calls import Calls
-from mock_cloud.cloud.apis.openstack_failures import NotThere, read_one
-from mock_cloud.cloud.apis.texts import OutcomeUnknown
+from mock_cloud.cloud.apis.openstack_failures import read_one
+from mock_cloud.cloud.apis.texts import NotThere, OutcomeUnknown
 from mock_cloud.cloud.images import OUR_TAGS, TAG_BAKE, TAG_MANIFEST, Image, ImageState
 from mock_cloud.errors import CloudError
 

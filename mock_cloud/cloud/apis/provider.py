@@ -29,7 +29,7 @@ from mock_cloud.cloud.apis.texts import (
     one_line,
     tail_of_console,
 )
-from mock_cloud.cloud.apis.userdata import injected_files, make_user_data
+from mock_cloud.cloud.apis.userdata import files_of_user_data, make_user_data
 from mock_cloud.cloud.apis.waiting import NodeSilent, wait_for_greeting, wait_until_running
 from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.cloud.owner import is_kin
@@ -265,7 +265,7 @@ class CloudProvider:
         return CreatedNode(
             NodeAddress(address, SSH_PORT, _LOGIN, bootstrap.host_key.public),
             made.instance.handle,
-            injected_files(bootstrap),
+            files_of_user_data(bootstrap),
             has_bootstrap_key=True,
             price_per_hour=self._price(order.arch, made.offer),
             kind=str(made.offer),

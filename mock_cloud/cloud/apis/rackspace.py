@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from mock_cloud.cloud.apis.adapter import Offer
 from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S, Calls
 from mock_cloud.cloud.apis.openstack import OpenStackApi
-from mock_cloud.cloud.apis.openstack_failures import Judge
+from mock_cloud.cloud.apis.openstack_failures import OpenStackClassifier
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Secret
 from mock_cloud.settings import NodeSettings, OpenStackSettings, RackspaceSettings, Remote
@@ -44,7 +44,7 @@ class RackspaceApi(OpenStackApi):
     def __init__(
         self,
         calls: Calls,
-        judge: Judge,
+        judge: OpenStackClassifier,
         make_driver: Callable[[], RackspaceNodeDriver],
         nodes: Mapping[str, NodeSettings],
         placement: OpenStackSettings,
@@ -71,7 +71,7 @@ def make_rackspace_api(remote: Remote) -> RackspaceApi:
     credentials = find_credentials(settings, str(remote.source), os.environ)
     service = f"Rackspace {settings.region.upper()}"
 
-    judge = Judge(service, credentials.source)
+    judge = OpenStackClassifier(service, credentials.source)
     return RackspaceApi(
         Calls(service, judge),
         judge,

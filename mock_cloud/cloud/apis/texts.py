@@ -72,3 +72,7 @@ class OutcomeUnknown(CloudError):
 
 class CloudIsOut(CloudError):
     """The API could not be asked: nothing was done by this call."""
+
+
+class NotThere(CloudError):
+    """The API does not know the resource: not yet, or not any more."""

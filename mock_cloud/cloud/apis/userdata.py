@@ -16,7 +16,7 @@ from mock_cloud.cloud.provider import Bootstrap, InjectedFile, InjectedType
 from mock_cloud.errors import CloudError
 from mock_cloud.model import Secret
 
-LIMIT_BYTES: Final = 4096
+USER_DATA_MAX_BYTES: Final = 4096
 """Some drivers put user-data into a URL, where servers take 8 KiB of it, base64 and escaped."""
 
 _HOST_KEY: Final = "/etc/ssh/ssh_host_ed25519_key"
@@ -26,7 +26,7 @@ def make_user_data(bootstrap: Bootstrap, *, expires_unix: float, now_unix: float
     """The ``#cloud-config`` (JSON is YAML) that gives a node its keys, its name and its end.
 
     The node powers itself off at `expires_unix`, rounded up to a minute: the timer is set at
-    birth, before anybody has connected. CloudError if it grows beyond `LIMIT_BYTES`.
+    birth, before anybody has connected. CloudError if it grows beyond `USER_DATA_MAX_BYTES`.
     """
     minutes = max(1, math.ceil((expires_unix - now_unix) / 60))
     config = {
@@ -45,12 +45,14 @@ def make_user_data(bootstrap: Bootstrap, *, expires_unix: float, now_unix: float
         "hostname": bootstrap.hostname,
     }
     text = b"#cloud-config\n" + json.dumps(config, separators=(",", ":")).encode() + b"\n"
-    if len(text) > LIMIT_BYTES:
-        raise CloudError(f"user-data of {len(text)} bytes: more than {LIMIT_BYTES} are not sent")
+    if len(text) > USER_DATA_MAX_BYTES:
+        raise CloudError(
+            f"user-data of {len(text)} bytes: more than {USER_DATA_MAX_BYTES} are not sent"
+        )
     return Secret(text)
 
 
-def injected_files(bootstrap: Bootstrap) -> Mapping[str, InjectedFile]:
+def files_of_user_data(bootstrap: Bootstrap) -> Mapping[str, InjectedFile]:
     """What cloud-init writes from that, where the image has neither these files nor root's keys.
 
     The public key's comment and mode are those of `KEY_GEN_TPL` in cc_ssh.py under systemd's

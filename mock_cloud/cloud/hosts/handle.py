@@ -11,7 +11,7 @@ from mock_cloud.wire.decode import decode_bytes, to_json
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HostPlace:
     """One host by its name in the remote's file, and the way to it when it was leased."""
 
     name: str
@@ -25,7 +25,7 @@ class Handle:
     The other places did not answer whether they took our claim; they are told that it is over.
     """
 
-    places: tuple[Place, ...]
+    places: tuple[HostPlace, ...]
     until_unix: float = field(metadata={"json": "until"})
 
     def __str__(self) -> str:

@@ -20,7 +20,7 @@ from typing import Final
 
 from mock_cloud.cloud.hosts.answers import Answer, Free, Taken, Unfit
 from mock_cloud.cloud.hosts.client import WIPE_TIMEOUT_S, HostUnusable, ask, find_host_key
-from mock_cloud.cloud.hosts.handle import Handle, Place, parse_handle
+from mock_cloud.cloud.hosts.handle import Handle, HostPlace, parse_handle
 from mock_cloud.cloud.hosts.route import Hop, find_route
 from mock_cloud.cloud.hosts.scripts import CHECK, CLAIM, LOOK, RELEASE, ROOM_KIB
 from mock_cloud.cloud.journal import Journal
@@ -56,7 +56,7 @@ _FORGOTTEN_S: Final = 3600.0
 class _Reached:
     """A host with the way to it found and the key to pin known."""
 
-    place: Place
+    place: HostPlace
     hops: tuple[Hop, ...] = ()
 
 
@@ -92,7 +92,7 @@ class HostsProvider:
         deadline = time.monotonic() + timeout_s
         taken: dict[str, Taken] = {}
         problems: list[str] = []
-        doubtful: tuple[Place, ...] = ()
+        doubtful: tuple[HostPlace, ...] = ()
         for host in self._candidates(order.arch):
             if time.monotonic() >= deadline:
                 problems.append(f"{host.name}: no time was left to ask it")
@@ -187,7 +187,7 @@ class HostsProvider:
         """See `Provider.console_tail`: nobody shows us a lent machine's console."""
         return ""
 
-    def _find_claims(self, lease_id: str) -> tuple[Place, ...]:
+    def _find_claims(self, lease_id: str) -> tuple[HostPlace, ...]:
         found = (node for node in self.list_nodes() if node.lease_id == lease_id)
         return tuple(place for node in found for place in parse_handle(node.handle).places)
 
@@ -199,7 +199,7 @@ class HostsProvider:
         failed = self._lately.failed()
         return sorted(hosts, key=lambda host: (failed.get(host.name, 0.0), -host.capacity))
 
-    def _leased_places(self) -> Iterable[Place]:
+    def _leased_places(self) -> Iterable[HostPlace]:
         for lease in Journal(self._state_dir).leases():
             if lease.provider == _NAME:
                 yield from parse_handle(lease.handle).places
@@ -219,7 +219,7 @@ def _reach(host: HostSettings) -> _Reached:
     route = find_route(host)
     key = find_host_key(host, route)
     address = NodeAddress(route.host, route.port, host.user, key, route.proxy, route.keys)
-    return _Reached(Place(host.name, address), route.hops)
+    return _Reached(HostPlace(host.name, address), route.hops)
 
 
 def _claim(reached: _Reached, order: NodeOrder, arch: str) -> Answer:
@@ -247,21 +247,21 @@ def _nothing_free(
     )
 
 
-def _find_place(host: HostSettings) -> Place | None:
+def _find_place(host: HostSettings) -> HostPlace | None:
     try:
         return _reach(host).place
     except MockCloudError:
         return None  # a host that cannot be reached runs nothing of ours that could be ended
 
 
-def _look(place: Place) -> Answer | None:
+def _look(place: HostPlace) -> Answer | None:
     try:
         return ask(place.address, LOOK)
     except MockCloudError:
         return None
 
 
-def _found(place: Place, claim: Taken) -> FoundNode:
+def _found(place: HostPlace, claim: Taken) -> FoundNode:
     until = time.time() + claim.left_s
     return FoundNode(
         claim.lease,

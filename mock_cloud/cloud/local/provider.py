@@ -69,7 +69,7 @@ class LocalProvider:
 
     def examine(self) -> list[Finding]:
         """See `Provider.examine`."""
-        return [] if self._settings is None else examine_machine(self._settings)
+        return [] if self._settings is None else examine_namespaces(self._settings)
 
     def quote(self, arch: str) -> float | None:
         """See `Provider.quote`: this machine is paid for."""
@@ -251,7 +251,7 @@ def _host_resolv_conf() -> str:
 _NAMESPACES: Final = ("mnt", "pid", "uts", "ipc", "net")
 
 
-def examine_machine(settings: LocalSettings) -> list[Finding]:
+def examine_namespaces(settings: LocalSettings) -> list[Finding]:
     """The image tree, root's rights, and what the kernel must have."""
     return [
         look("image", partial(_image, settings.image)),

@@ -146,11 +146,11 @@ def test_files_are_read_from_outside_without_following_links(tmp_path: Path) -> 
     root, out = str(tmp_path / "root"), tmp_path / "out"
     out.mkdir()
     assert outside.list_files(root, "/build/RPMS") == ["real.rpm"]
-    copied = outside.copy_out(root, "/build/RPMS/real.rpm", str(out))
+    copied = outside.copy_file_out(root, "/build/RPMS/real.rpm", str(out))
     assert Path(copied).read_text() == "real"
     for path in ("/build/RPMS/link.rpm", "/linked/passwd", "/no/such", "/build/RPMS"):
         with pytest.raises(PackageError):
-            outside.copy_out(root, path, str(out))
+            outside.copy_file_out(root, path, str(out))
     assert [path.name for path in out.iterdir()] == ["real.rpm"]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.logs import Logs
-from mock_cloud.agent.engine.shadow import Shadow
+from mock_cloud.agent.engine.shadow import ShadowPacker
 from mock_cloud.wire.job_request import JobRequest, MockRun, ShadowOrder
 from mock_cloud.wire.terminal_log import TerminalWriter
 
@@ -20,7 +20,7 @@ LOGS = "root/var/log"
 
 
 @pytest.fixture
-def shadow(tmp_path: Path) -> Iterator[Shadow]:
+def shadow(tmp_path: Path) -> Iterator[ShadowPacker]:
     """Of a chroot in `tmp_path`/root that an earlier job left, with a log."""
     if os.geteuid() != 0:
         pytest.skip("needs root to work in a chroot")
@@ -31,7 +31,7 @@ def shadow(tmp_path: Path) -> Iterator[Shadow]:
     with (tmp_path / "terminal").open("wb") as terminal:
         logs = Logs(TerminalWriter(terminal.fileno()), 1, show_output=False)
         job = Job(str(tmp_path), "1", str(tmp_path), request, logs)
-        made = Shadow(job, str(tmp_path / "root"), 0)
+        made = ShadowPacker(job, str(tmp_path / "root"), 0)
         yield made
         made.close()
 
@@ -43,7 +43,7 @@ def copied(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("may_be_replaced", [False, True])
 def test_a_log_goes_on_after_what_earlier_jobs_wrote(
-    shadow: Shadow, tmp_path: Path, may_be_replaced: bool
+    shadow: ShadowPacker, tmp_path: Path, may_be_replaced: bool
 ) -> None:
     shadow.begin(fresh=False, may_be_replaced=may_be_replaced)
     with (tmp_path / LOGS / "dnf.log").open("a") as log:
@@ -54,7 +54,7 @@ def test_a_log_goes_on_after_what_earlier_jobs_wrote(
 
 @pytest.mark.parametrize("lines", [1, 1000])
 def test_a_log_of_a_chroot_that_mock_made_anew_is_copied_whole(
-    shadow: Shadow, tmp_path: Path, lines: int
+    shadow: ShadowPacker, tmp_path: Path, lines: int
 ) -> None:
     """Also where it has outgrown the earlier one before anybody looks."""
     shadow.begin(fresh=False, may_be_replaced=True)

@@ -14,7 +14,7 @@ import pytest
 from mock_cloud.agent.engine.errors import ConfigurationError, EngineError
 from mock_cloud.agent.engine.mock.accounts import USER, write_accounts
 from mock_cloud.agent.engine.mock.config import chroot_digest, write_config
-from mock_cloud.agent.engine.mock.inputs import unpack
+from mock_cloud.agent.engine.mock.inputs import unpack_inputs
 from mock_cloud.agent.engine.mock.output import Filter
 from mock_cloud.wire.job_request import JOB_DIRECTORY, TUNNEL_PROXY, MockRun
 
@@ -185,6 +185,6 @@ def test_archives_stay_where_they_belong(tmp_path: Path, members: list[tarfile.T
             tar.addfile(info, io.BytesIO(b""))
     (tmp_path / "in").mkdir()
     with pytest.raises(EngineError) as caught:
-        unpack(str(tmp_path / "x.tar"), str(tmp_path / "in"))
+        unpack_inputs(str(tmp_path / "x.tar"), str(tmp_path / "in"))
     assert caught.value.exit_code == 75
     assert not (tmp_path / "out").exists()

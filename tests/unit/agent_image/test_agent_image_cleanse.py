@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mock_cloud.agent.image.cleanse import cleanse, seal
+from mock_cloud.agent.image.cleanse import cleanse_node, seal_node
 
 GOES = (
     "etc/ssh/ssh_host_ed25519_key",
@@ -49,13 +49,13 @@ def files(root: Path) -> set[str]:
 
 def test_only_what_is_one_nodes_own_goes(tmp_path: Path) -> None:
     root = tree(tmp_path, *GOES, *STAYS, "etc/machine-id")
-    removed = cleanse(str(root))
+    removed = cleanse_node(str(root))
     assert files(root) == {*STAYS, "etc/machine-id"}
     assert (root / "etc/machine-id").read_text() == ""
     assert "/etc/machine-id" in removed and "/var/lib/cloud/instances" in removed
     assert removed == sorted(removed) and all(path.startswith("/") for path in removed)
     assert (root / "var/log/audit").is_dir() and (root / "var/lib/cloud").is_dir()
-    assert cleanse(str(root)) == []
+    assert cleanse_node(str(root)) == []
 
 
 def test_a_link_goes_and_what_it_leads_to_stays(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_link_goes_and_what_it_leads_to_stays(tmp_path: Path) -> None:
     (root / "var/log/elsewhere").symlink_to(outside / "log")
     (root / "var/lib").mkdir()
     (root / "var/lib/cloud").symlink_to(outside)
-    cleanse(str(root))
+    cleanse_node(str(root))
     assert files(outside) == {"kept", "log/kept"}
     assert not list((root / "tmp").iterdir())
 
@@ -77,5 +77,5 @@ def test_of_the_workspace_only_layers_stay(tmp_path: Path) -> None:
         tmp_path, layer, "layers/abc/layer.json", "layers/abc.lock", "toolkit/d/ld.so", "order.log"
     )
     tree(tmp_path, "blobs/aa", "jobs/1/request.json")
-    seal(str(tmp_path))
+    seal_node(str(tmp_path))
     assert files(tmp_path) == {layer, "layers/abc/layer.json"}

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mock_cloud.agent.engine.input import FIFO, InputReader, Kind, send_data, send_resize
+from mock_cloud.agent.engine.input import FIFO, InputKind, InputReader, send_data, send_resize
 from mock_cloud.agent.job import runner
 from mock_cloud.agent.serve_jobs import JobFiles
 from mock_cloud.wire.decode import Malformed
 from mock_cloud.wire.replies import Status, read_status, write_status
 from mock_cloud.wire.terminal_log import (
-    RECORD_MAX,
     STDERR,
     STDOUT,
+    TERMINAL_RECORD_MAX,
     TerminalDecoder,
     TerminalError,
     TerminalWriter,
@@ -47,8 +47,11 @@ def test_the_terminal_survives_any_cuts(writes: list[tuple[int, bytes]], cuts: l
 def test_a_long_write_becomes_records_within_the_bound(tmp_path: Path) -> None:
     path = tmp_path / "terminal"
     with path.open("wb") as stream:
-        TerminalWriter(stream.fileno()).write(STDOUT, b"x" * (RECORD_MAX + 1))
-    assert [len(data) for _, data in TerminalDecoder().feed(path.read_bytes())] == [RECORD_MAX, 1]
+        TerminalWriter(stream.fileno()).write(STDOUT, b"x" * (TERMINAL_RECORD_MAX + 1))
+    assert [len(data) for _, data in TerminalDecoder().feed(path.read_bytes())] == [
+        TERMINAL_RECORD_MAX,
+        1,
+    ]
 
 
 @pytest.mark.parametrize("data", [b"\x03\0\0\0\1x", b"\1\0\1\0\1", b"hello"])
@@ -73,9 +76,9 @@ def test_input_arrives_in_order(tmp_path: Path) -> None:
     send_resize(str(tmp_path), 50, 70000, timeout_s=1)
     send_data(str(tmp_path), b"", eof=True, timeout_s=1)
     events = reader.read()
-    assert b"".join(event.data for event in events if event.kind is Kind.DATA) == data
+    assert b"".join(event.data for event in events if event.kind is InputKind.DATA) == data
     assert events[-2].size() == (50, 65535)
-    assert events[-1].kind is Kind.EOF
+    assert events[-1].kind is InputKind.EOF
     assert reader.read() == []
     reader.close()
     with pytest.raises(BrokenPipeError):

@@ -60,7 +60,7 @@ def test_the_older_place_and_links_inside_the_root(tmp_path: Path) -> None:
     _fill(_database(tmp_path, "real/rpm"), [b"x"])
     (tmp_path / "var/lib").mkdir(parents=True)
     (tmp_path / "var/lib/rpm").symlink_to("/real/rpm")  # absolute: of the root's, not ours
-    assert headers.find_databases(str(tmp_path)) == [headers.Database("/var/lib/rpm", "sqlite")]
+    assert headers.find_databases(str(tmp_path)) == [headers.RpmDatabase("/var/lib/rpm", "sqlite")]
     assert list(headers.iter_headers(str(tmp_path))) == [b"x"]
 
 

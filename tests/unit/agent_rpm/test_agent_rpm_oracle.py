@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.agent.measure.headers import iter_headers
-from mock_cloud.invocation.srpm import SrpmError, read_package
-from mock_cloud.signed.header import parse_header as parse_signed
+from mock_cloud.invocation.srpm import SrpmError, read_package_facts
+from mock_cloud.signed.header import parse_signed_header as parse_signed
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.signed.rpmfile import verify_rpm
 from mock_cloud.wire.rpmfile import read_file
@@ -75,7 +75,7 @@ def test_a_real_package_that_lacks_a_byte_is_truncated(path: Path, tmp_path: Pat
     copy = tmp_path / "cut.src.rpm"
     copy.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(SrpmError, match="truncated") as caught:
-        read_package(copy)
+        read_package_facts(copy)
     assert caught.value.exit_code == 40
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.signed.header import parse_header
+from mock_cloud.signed.header import parse_signed_header
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from tests.unit.attest.attest_builder import blob
 
@@ -35,7 +35,7 @@ def test_a_signature_of_the_future_says_what_the_clock_says(tmp_path: Path, days
     try:
         gpg(home, at, "--quick-generate-key", "x", "ed25519", "sign")
         keys = PackageKeys.parse([gpg(home, at, "--armor", "--export")])
-        header = parse_header(blob("tools"))
+        header = parse_signed_header(blob("tools"))
         packet = gpg(home, at, "--detach-sign", data=header.signed)
     finally:
         subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mock_cloud.attest.packages import FileFlag, Package, PackageFile, verify_package
 from mock_cloud.errors import ConfigError
-from mock_cloud.signed.header import parse_header
+from mock_cloud.signed.header import parse_signed_header
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.wire.rpmheader import HeaderError
 from mock_cloud.wire.rpmtags import Tag, Type
@@ -51,7 +51,7 @@ def file_of(package: Package, path: str) -> PackageFile:
 def test_a_signed_header_tells_its_package() -> None:
     package = verify_package(blob("tools"), keys())
     assert package.nevra == "tools-1.0-1.noarch"
-    assert package.sha256 == parse_header(blob("tools")).sha256
+    assert package.sha256 == parse_signed_header(blob("tools")).sha256
     assert package.signer in keys().certificates
 
 
@@ -121,7 +121,7 @@ def test_one_changed_bit_in_the_signed_region_is_refused() -> None:
     index, data = split(blob("tools"))
     at = data.index(b"bash")
     with pytest.raises(HeaderError, match="SHA256HEADER"):
-        parse_header(join(index, data[:at] + b"cash" + data[at + 4 :]))
+        parse_signed_header(join(index, data[:at] + b"cash" + data[at + 4 :]))
 
 
 def test_a_changed_region_with_a_matching_digest_is_still_unsigned() -> None:
@@ -171,7 +171,7 @@ HOSTILE: list[tuple[str, Callable[[], bytes]]] = [
 @pytest.mark.parametrize(("what", "make"), HOSTILE, ids=[what for what, _ in HOSTILE])
 def test_a_malformed_header_is_refused(what: str, make: Callable[[], bytes]) -> None:
     with pytest.raises(HeaderError):
-        parse_header(make())
+        parse_signed_header(make())
 
 
 @settings(max_examples=100, deadline=None)
@@ -197,7 +197,7 @@ def test_no_other_exception_escapes(data: st.DataObject) -> None:
 @given(st.binary(max_size=400))
 def test_no_other_exception_escapes_from_noise(noise: bytes) -> None:
     with pytest.raises(HeaderError):
-        parse_header(noise)
+        parse_signed_header(noise)
 
 
 def region(entries: list[tuple[int, int, bytes, int]]) -> bytes:

@@ -8,7 +8,7 @@ import json
 import pytest
 import yaml
 
-from mock_cloud.cloud.apis.userdata import LIMIT_BYTES, injected_files, make_user_data
+from mock_cloud.cloud.apis.userdata import USER_DATA_MAX_BYTES, files_of_user_data, make_user_data
 from mock_cloud.cloud.provider import Bootstrap
 from mock_cloud.errors import CloudError
 from mock_cloud.sshkeys import make_key_pair
@@ -20,7 +20,7 @@ def bootstrap() -> Bootstrap:
 
 
 def test_user_data_that_is_too_long_is_refused(bootstrap: Bootstrap) -> None:
-    long = Bootstrap(bootstrap.host_key, bootstrap.client_key, "n" * LIMIT_BYTES)
+    long = Bootstrap(bootstrap.host_key, bootstrap.client_key, "n" * USER_DATA_MAX_BYTES)
     with pytest.raises(CloudError, match="are not sent"):
         make_user_data(long, expires_unix=0, now_unix=0)
 
@@ -50,11 +50,11 @@ def test_the_birth_timer_is_rounded_up(bootstrap: Bootstrap, left_s: float, minu
 
 def test_user_data_hides_itself(bootstrap: Bootstrap) -> None:
     data = make_user_data(bootstrap, expires_unix=60, now_unix=0)
-    assert "PRIVATE" not in f"{data!r} {data} {injected_files(bootstrap)!r}"
+    assert "PRIVATE" not in f"{data!r} {data} {files_of_user_data(bootstrap)!r}"
 
 
 def test_injected_files(bootstrap: Bootstrap) -> None:
-    files = injected_files(bootstrap)
+    files = files_of_user_data(bootstrap)
     assert {path: (file.mode, file.content[-1:]) for path, file in files.items()} == {
         "/etc/hostname": (0o644, b"\n"),
         "/etc/ssh/ssh_host_ed25519_key": (0o600, b"\n"),

@@ -19,10 +19,10 @@ from mock_cloud.cloud.apis.ec2_answers import (
     parse_image,
     parse_instances,
 )
-from mock_cloud.cloud.apis.ec2_failures import InUse, NotThere, make_judge
+from mock_cloud.cloud.apis.ec2_failures import InUse, make_judge
 from mock_cloud.cloud.apis.ec2_groups import explain_rules, ssh_sources
 from mock_cloud.cloud.apis.ec2_requests import launch_parameters
-from mock_cloud.cloud.apis.texts import CredentialsRefused, NoCapacity, QuotaReached
+from mock_cloud.cloud.apis.texts import CredentialsRefused, NoCapacity, NotThere, QuotaReached
 from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Secret

@@ -2,15 +2,15 @@
 import pytest
 
 from mock_cloud.cloud.apis.calls import Diagnosis, Trouble
-from mock_cloud.cloud.apis.openstack_failures import Judge, NotThere
-from mock_cloud.cloud.apis.texts import CredentialsRefused, NoCapacity, QuotaReached
+from mock_cloud.cloud.apis.openstack_failures import OpenStackClassifier
+from mock_cloud.cloud.apis.texts import CredentialsRefused, NoCapacity, NotThere, QuotaReached
 from mock_cloud.errors import ConfigError, MockCloudError
 
 
 def judge(status: int, text: str) -> Trouble | MockCloudError:
     trouble = Trouble.UNANSWERED if status >= 500 else Trouble.REFUSED
     diagnosis = Diagnosis(trouble, text, status=status, is_credentials=status == 401)
-    return Judge("OpenStack at x", "cloud 'x' of /p")(diagnosis)
+    return OpenStackClassifier("OpenStack at x", "cloud 'x' of /p")(diagnosis)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.config.defaults import PLUGINS, default_config_opts
+from mock_cloud.config.defaults import PLUGIN_NAMES, default_config_opts
 from mock_cloud.config.repositories import KEY_PREFIX, add_repositories, make_portable
 from mock_cloud.errors import CommandLineError, ConfigError, MockCloudError, UnsupportedByEngine
 from mock_cloud.invocation.engines import PLUGINS as DECIDED
@@ -189,7 +189,7 @@ HONOURED, HARMLESS, REFUSED = (
 
 
 def test_every_plugin_was_decided() -> None:
-    assert {*PLUGINS, "remote"} == {*HONOURED, *HARMLESS, *REFUSED} == {*DECIDED}
+    assert {*PLUGIN_NAMES, "remote"} == {*HONOURED, *HARMLESS, *REFUSED} == {*DECIDED}
 
 
 _SOURCE_PACKAGE = ("--buildsrpm", "--spec=x", "--sources=y")

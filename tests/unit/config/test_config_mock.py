@@ -12,7 +12,7 @@ import jinja2
 import pytest
 
 from mock_cloud.config.chroots import load_config_opts
-from mock_cloud.config.defaults import PLUGIN_CONF, PLUGINS, default_config_opts
+from mock_cloud.config.defaults import PLUGIN_CONF, PLUGIN_NAMES, default_config_opts
 from mock_cloud.config.mock_engine import MockConfig, mock_config
 from mock_cloud.config.overrides import apply_command_line
 from mock_cloud.config.tunnel import read_sources
@@ -60,7 +60,7 @@ def test_every_option_of_mock_was_decided() -> None:
 
 
 def test_every_plugin_and_each_of_its_options_was_decided_once() -> None:
-    for name in PLUGINS:
+    for name in PLUGIN_NAMES:
         word, _, options = DECIDED[name][1].partition(": ")
         assert word in ("sent", "refused"), name
         for option in PLUGIN_CONF[f"{name}_opts"] if word == "sent" else ():

@@ -16,14 +16,14 @@ from mock_cloud.config.tunnel import (
     Source,
     Way,
     allow_list,
-    choose,
+    choose_way,
     read_mirrors,
     read_sources,
     rewrite,
     without_hosts,
 )
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
-from mock_cloud.repoproxy.allow import FILES_HOST, LISTS_HOST, End, Place
+from mock_cloud.repoproxy.allow import FILES_HOST, LISTS_HOST, AllowedPlace, End
 from mock_cloud.settings import RepoAccess
 from mock_cloud.wire.job_request import TUNNEL_PROXY
 
@@ -64,17 +64,17 @@ def source(options: str, **environment: str) -> Source:
     ],
 )
 def test_auto(options: str, auto: Way, shared: Way) -> None:
-    assert choose(source(options), AUTO, shares_network=False) is auto
-    assert choose(source(options), AUTO, shares_network=True) is shared
+    assert choose_way(source(options), AUTO, shares_network=False) is auto
+    assert choose_way(source(options), AUTO, shares_network=True) is shared
 
 
 def test_direct_and_tunnel_are_what_they_say() -> None:
     far, file = source("baseurl=http://far.example/"), source("baseurl=$where/r")
-    assert choose(far, DIRECT, shares_network=False) is Way.DIRECT
-    assert choose(far, TUNNEL, shares_network=True) is Way.TUNNEL
-    assert choose(file, TUNNEL, shares_network=True) is Way.TUNNEL
+    assert choose_way(far, DIRECT, shares_network=False) is Way.DIRECT
+    assert choose_way(far, TUNNEL, shares_network=True) is Way.TUNNEL
+    assert choose_way(file, TUNNEL, shares_network=True) is Way.TUNNEL
     with pytest.raises(UnsupportedByEngine, match="'r' is on this machine: file:///srv/r") as why:
-        choose(file, DIRECT, shares_network=False)
+        choose_way(file, DIRECT, shares_network=False)
     assert "repo_access" in str(why.value.hint)
 
 
@@ -92,7 +92,7 @@ def test_direct_and_tunnel_are_what_they_say() -> None:
 )
 def test_what_cannot_be_tunnelled_is_refused_by_name(options: str, named: str) -> None:
     with pytest.raises(UnsupportedByEngine, match=named):
-        choose(source(options), TUNNEL, shares_network=False)
+        choose_way(source(options), TUNNEL, shares_network=False)
 
 
 def test_a_proxy_of_the_environment_counts() -> None:
@@ -142,9 +142,9 @@ def test_what_a_repository_opens() -> None:
                  "gpgkey=https://k.example/K http://k.example/K file:///etc/K")  # fmt: skip
     allowed = allow_list([one], [])
     assert allowed.places == (
-        Place("a.example", 80, "/x/"),
-        Place("b.example", 81, "/"),
-        Place("k.example", 80, "/K", exact=True),
+        AllowedPlace("a.example", 80, "/x/"),
+        AllowedPlace("b.example", 81, "/"),
+        AllowedPlace("k.example", 80, "/K", exact=True),
     )
     assert allowed.ends == (End("c.example", 443), End("k.example", 443))
     assert allowed.directories == (Path("/srv/r"),)
@@ -165,7 +165,7 @@ def test_mirrors_of_a_metalink() -> None:
     assert text.count("<url") == 2 and '<hash type="sha256">aa</hash>' in text
     allowed = allow_list([], [given])
     assert allowed.ends == (End("m.example", 443, True),)
-    assert allowed.places == (Place("n.example", 80, "/f g/", public_only=True),)
+    assert allowed.places == (AllowedPlace("n.example", 80, "/f g/", public_only=True),)
     assert allowed.find(f"http://{LISTS_HOST}/r/metalink") == text.encode()
 
 

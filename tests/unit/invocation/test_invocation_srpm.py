@@ -10,19 +10,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mock_cloud.invocation.srpm import SrpmError, read_package
+from mock_cloud.invocation.srpm import SrpmError, read_package_facts
 
 Forge = Callable[..., bytes]
 
 
 def test_a_real_source_package(tiny: Mapping[str, Path]) -> None:
-    facts = read_package(tiny["source"])
+    facts = read_package_facts(tiny["source"])
     assert (facts.nvr, facts.arch, facts.source) == ("tiny-1.0-1", "noarch", True)
     assert facts.size_bytes == tiny["source"].stat().st_size
 
 
 def test_a_real_binary_package_is_not_a_source_package(tiny: Mapping[str, Path]) -> None:
-    assert not read_package(tiny["binary"]).source
+    assert not read_package_facts(tiny["binary"]).source
 
 
 def test_every_truncation_of_a_real_package_is_refused(
@@ -33,16 +33,16 @@ def test_every_truncation_of_a_real_package_is_refused(
     for size in (0, 1, 95, 96, 100, 200, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
         with pytest.raises(SrpmError):
-            read_package(path)
+            read_package_facts(path)
     path.write_bytes(whole)
-    assert read_package(path).name == "tiny"
+    assert read_package_facts(path).name == "tiny"
 
 
 def test_truncation_has_mocks_exit_code_for_it(tiny: Mapping[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "a.src.rpm"
     path.write_bytes(tiny["source"].read_bytes()[:-10])
     with pytest.raises(SrpmError, match="truncated") as caught:
-        read_package(path)
+        read_package_facts(path)
     assert caught.value.exit_code == 40
 
 
@@ -58,7 +58,7 @@ def test_hostile_header_texts_are_refused_in_one_safe_line(
     for field in ("name", "version", "release", "arch"):
         path.write_bytes(forge(**{field: name}))
         with pytest.raises(SrpmError) as caught:
-            read_package(path)
+            read_package_facts(path)
         assert caught.value.exit_code == 1
         assert caught.value.message.isprintable()
 
@@ -66,12 +66,12 @@ def test_hostile_header_texts_are_refused_in_one_safe_line(
 def test_a_forged_package_is_read_as_such(forge: Forge, tmp_path: Path) -> None:
     path = tmp_path / "a.src.rpm"
     path.write_bytes(forge(b"gtk+", b"1.0~rc1^git", b"2.fc43"))
-    assert read_package(path).nvr == "gtk+-1.0~rc1^git-2.fc43"
+    assert read_package_facts(path).nvr == "gtk+-1.0~rc1^git-2.fc43"
     path.write_bytes(forge(source=False))
-    assert not read_package(path).source
+    assert not read_package_facts(path).source
     path.write_bytes(forge(claimed=10_000))
     with pytest.raises(SrpmError, match="truncated"):
-        read_package(path)
+        read_package_facts(path)
 
 
 @pytest.mark.parametrize("count", [0x10000, 0xFFFFFFFF])
@@ -83,7 +83,7 @@ def test_absurd_lengths_are_refused_before_memory_is_taken(
     path = tmp_path / "a.src.rpm"
     path.write_bytes(data)
     with pytest.raises(SrpmError, match="too large"):
-        read_package(path)
+        read_package_facts(path)
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -98,7 +98,7 @@ def test_damaged_packages_are_read_or_refused(
     path = tmp_path / "a.src.rpm"
     path.write_bytes(data[: len(data) - cut])
     try:
-        facts = read_package(path)
+        facts = read_package_facts(path)
     except SrpmError as error:
         assert error.message.isprintable()
     else:

@@ -23,9 +23,9 @@ from mock_cloud.cli.toolkit import _to_json
 from mock_cloud.cloud.images import TAG_OWNER, Image, ImageState
 from mock_cloud.cloud.listing import NodeRow, Released
 from mock_cloud.cloud.provider import Finding
-from mock_cloud.launcher.standing import Standing
+from mock_cloud.launcher.standing import LauncherStatus
 from mock_cloud.session.imagelist import ImageRow
-from mock_cloud.session.imagelist import Standing as ImageStanding
+from mock_cloud.session.imagelist import ImageStatus as ImageStanding
 from mock_cloud.session.seen_manifests import Seen
 from mock_cloud.session.signing import read_signer
 from mock_cloud.session.tidying import Reaped
@@ -67,7 +67,7 @@ def _verdict() -> set[str]:
         ("reap", lambda: set(_rows(Reaped("r", (), problem="no answer"))[0])),
         ("image list", _image),
         ("known-good seen", lambda: _names(Seen)),
-        ("launcher status", lambda: _names(Standing)),
+        ("launcher status", lambda: _names(LauncherStatus)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -10,18 +10,18 @@ import pytest
 from mock_cloud.repoproxy.allow import (
     FILES_HOST,
     LISTS_HOST,
+    AllowedPlace,
     AllowList,
     End,
     LocalFile,
-    Place,
     allow_url,
     plain_path,
 )
 
-BASE = Place("repo.example", 8080, "/dist/1/")
-KEY = Place("repo.example", 80, "/keys/KEY", exact=True)
+BASE = AllowedPlace("repo.example", 8080, "/dist/1/")
+KEY = AllowedPlace("repo.example", 80, "/keys/KEY", exact=True)
 LIST = AllowList(
-    (BASE, KEY, Place("q.example", 80, "/r/", "token=1")),
+    (BASE, KEY, AllowedPlace("q.example", 80, "/r/", "token=1")),
     (End("secure.example", 443), End("list.example", 443, True)),
     (Path("/srv/repo"),),
     {"/fedora/metalink": b"list"},
@@ -106,8 +106,8 @@ def test_the_configurations_own_url_counts_more_than_a_lists() -> None:
 @pytest.mark.parametrize(
     ("url", "entry"),
     [
-        ("http://h/a/b", Place("h", 80, "/a/b/")),
-        ("http://u@[::1]:81/a%20b/?x", Place("::1", 81, "/a b/", "x")),
+        ("http://h/a/b", AllowedPlace("h", 80, "/a/b/")),
+        ("http://u@[::1]:81/a%20b/?x", AllowedPlace("::1", 81, "/a b/", "x")),
         ("https://h:444/a", End("h", 444)),
         ("http://h/../a", None),
         ("http://h:x/", None),

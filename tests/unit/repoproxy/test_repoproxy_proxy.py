@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.repoproxy import files, upstream
-from mock_cloud.repoproxy.allow import FILES_HOST, LISTS_HOST, AllowList, End, Place
+from mock_cloud.repoproxy.allow import FILES_HOST, LISTS_HOST, AllowedPlace, AllowList, End
 from mock_cloud.repoproxy.http1 import HEAD_MAX_BYTES
 from mock_cloud.repoproxy.proxy import RepoProxy
 from tests.lab.http import Fault, FileServer
@@ -193,7 +193,7 @@ def test_a_refusal_names_the_url() -> None:
 
 def test_http_is_passed_on_and_connections_are_used_again(tree: Path) -> None:
     with FileServer({"/r": tree}) as server:
-        place = Place("127.0.0.1", server.port, "/r/")
+        place = AllowedPlace("127.0.0.1", server.port, "/r/")
         proxied = Proxied(AllowList((place,)))
         data = (tree / "a.rpm").read_bytes()
         status, head, body = proxied.get(f"{server.url}/r/a.rpm", "Range: bytes=5-9")
@@ -221,7 +221,7 @@ def test_a_redirect_goes_to_the_client_who_is_judged_again(
         )
 
     server = serve(redirect)
-    proxied = Proxied(AllowList((Place("127.0.0.1", server.port, "/"),)))
+    proxied = Proxied(AllowList((AllowedPlace("127.0.0.1", server.port, "/"),)))
     status, head, _ = proxied.get(f"http://127.0.0.1:{server.port}/x")
     assert status == 302 and "location: http://127.0.0.1:1/admin" in head and "Cookie" not in head
     assert proxied.get("http://127.0.0.1:1/admin")[0] == 403
@@ -238,7 +238,7 @@ def test_only_known_headers_are_passed_on(
 
     server = serve(listen)
     url = f"http://127.0.0.1:{server.port}/r/x"
-    proxied = Proxied(AllowList((Place("127.0.0.1", server.port, "/r/"),)))
+    proxied = Proxied(AllowList((AllowedPlace("127.0.0.1", server.port, "/r/"),)))
     status, head, body = proxied.get(
         url, "Cookie: c", "X-Forwarded-For: 1", "Range: bytes=0-", "Proxy-Authorization: p"
     )
@@ -272,7 +272,7 @@ def test_mirrors_of_a_public_list_are_public(
     serve: Callable[[Callable[[socket.socket], None]], Server],
 ) -> None:
     server = serve(lambda connection: None)
-    allowed = AllowList((Place("127.0.0.1", server.port, "/", public_only=True),),
+    allowed = AllowList((AllowedPlace("127.0.0.1", server.port, "/", public_only=True),),
                         (End("localhost", server.port, public_only=True),))  # fmt: skip
     proxied = Proxied(allowed)
     assert proxied.get(f"http://127.0.0.1:{server.port}/x")[0] == 502
@@ -323,7 +323,7 @@ def test_closing_ends_who_waits_for_a_server(
     silent = threading.Event()
     server = serve(lambda connection: (silent.set(), connection.recv(1), connection.recv(1 << 16),
                                        connection.recv(1))[0])  # fmt: skip
-    proxied = Proxied(AllowList((Place("127.0.0.1", server.port, "/"),)))
+    proxied = Proxied(AllowList((AllowedPlace("127.0.0.1", server.port, "/"),)))
     with proxied.connection() as connection:
         connection.sendall(f"GET http://127.0.0.1:{server.port}/x HTTP/1.1\r\n\r\n".encode())
         assert silent.wait(10)

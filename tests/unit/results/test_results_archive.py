@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mock_cloud.errors import ResultError
-from mock_cloud.results.archive import unpack
+from mock_cloud.results.archive import unpack_archive
 from mock_cloud.wire.tree_archive import DEPTH_MAX, MEMBERS_MAX, Reader, TreeError, Writer
 from tests.tree_archives import END, MAGIC, UP, archive, blob, directory, file, link
 
@@ -54,7 +54,7 @@ def packed(top: Path) -> bytes:
 def test_directories_files_and_links_come_out(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     make_tree(tmp_path / "in")
-    unpack(put(tmp_path, packed(tmp_path / "in")), tmp_path / "out")
+    unpack_archive(put(tmp_path, packed(tmp_path / "in")), tmp_path / "out")
     was, tree = tmp_path / "in/tree", tmp_path / "out/tree"
     assert {path.name for path in tree.iterdir()} == {path.name for path in was.iterdir()}
     assert (tree / "file").read_bytes() == (tree / "hard").read_bytes() == b"data" * 400_000
@@ -109,14 +109,14 @@ def test_what_leads_out_or_is_no_archive_is_refused(tmp_path: Path, data: bytes)
     place = tmp_path / "place"
     place.mkdir()
     with pytest.raises(ResultError):
-        unpack(put(tmp_path, data), place / "out")
+        unpack_archive(put(tmp_path, data), place / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"archive", "place"}
     assert {path.name for path in place.iterdir()} == {"out"}
 
 
 def test_nothing_is_written_through_a_link_that_was_there_before(tmp_path: Path) -> None:
     """The directory is always a new one, but even if it were not."""
-    from mock_cloud.results.archive import open_directory
+    from mock_cloud.results.archive import open_result_directory
     from mock_cloud.wire.tree_unpack import Unpacker
 
     victim = tmp_path / "victim"
@@ -126,7 +126,7 @@ def test_nothing_is_written_through_a_link_that_was_there_before(tmp_path: Path)
         place.mkdir()
         (place / "link").symlink_to(victim)
         data = archive(directory(b"link", file(b"x"), directory(b"y")))
-        with open_directory(place) as descriptor:
+        with open_result_directory(place) as descriptor:
             if replace:  # the link makes way
                 Unpacker(replace=True).unpack(Reader(io.BytesIO(data)), descriptor)
                 assert not (place / "link").is_symlink()
@@ -154,7 +154,7 @@ def test_what_cannot_be_packed_is_named_and_the_rest_is_packed(tmp_path: Path) -
         ("it is a named pipe", True),
         ("No such file or directory", False),
     ]
-    unpack(put(tmp_path, stream.getvalue()), tmp_path / "out")
+    unpack_archive(put(tmp_path, stream.getvalue()), tmp_path / "out")
     assert (tmp_path / "out/top/kept").read_text() == "kept"
 
 
@@ -170,13 +170,13 @@ _PROBE = """
 import resource, sys
 from pathlib import Path
 from mock_cloud.errors import ResultError
-from mock_cloud.results.archive import unpack
+from mock_cloud.results.archive import unpack_archive
 limit = 1 << 30
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 assert resource.getrlimit(resource.RLIMIT_AS) == (limit, limit)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    unpack(Path(sys.argv[1]), Path(sys.argv[2]))
+    unpack_archive(Path(sys.argv[1]), Path(sys.argv[2]))
 except ResultError as error:
     print("refused:", error.message)
 print("grew", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
@@ -225,5 +225,7 @@ def test_any_bytes_are_unpacked_or_refused_and_nothing_else(
 ) -> None:
     place = tmp_path_factory.mktemp("any")
     with contextlib.suppress(ResultError):
-        unpack(put(place, data[: max(0, len(data) - cut)] if cut < 100 else data), place / "out")
+        unpack_archive(
+            put(place, data[: max(0, len(data) - cut)] if cut < 100 else data), place / "out"
+        )
     assert {path.name for path in place.iterdir()} <= {"archive", "out"}

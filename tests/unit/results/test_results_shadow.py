@@ -183,7 +183,7 @@ def test_only_what_changed_goes_to_the_node(shadow: ShadowDir, tmp_path: Path) -
     (node / "gone").write_text("gone")
     with (tmp_path / "in.tree").open("rb") as stream:
         owner = (os.geteuid(), os.getegid())
-        shadow_tree.place(stream, str(node), changes.removed, owner, whole=False)
+        shadow_tree.place_shadow(stream, str(node), changes.removed, owner, whole=False)
     assert everything(node) == {"new"}
     shadow.begin()  # and the command dies
     again = shadow.changes()

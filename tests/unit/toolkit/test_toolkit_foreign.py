@@ -36,12 +36,12 @@ def tree_of(*, libraries: bool = True, loader: bool = True, modules: tuple[str, 
 
 def test_no_python() -> None:
     with pytest.raises(InputError, match="have no /usr/bin/python3"):
-        foreign.gather(Tree(), HERE)
+        foreign.gather_foreign(Tree(), HERE)
 
 
 def test_a_python_of_another_architecture_is_refused() -> None:
     with pytest.raises(InputError, match=f"/usr/bin/python3.11 .* is not of {OTHER.name}"):
-        foreign.gather(tree_of(), OTHER)
+        foreign.gather_foreign(tree_of(), OTHER)
 
 
 def test_a_library_of_another_architecture_is_refused() -> None:
@@ -51,31 +51,31 @@ def test_a_library_of_another_architecture_is_refused() -> None:
     data[0x12:0x14] = OTHER.elf.to_bytes(2, "little")
     tree.add_file(libc, bytes(data), "x")
     with pytest.raises(InputError, match=rf"libc\.so\.6 .* is not of {HERE.name}"):
-        foreign.gather(tree, HERE)
+        foreign.gather_foreign(tree, HERE)
 
 
 def test_a_missing_library_is_named() -> None:
     with pytest.raises(InputError, match=r"/usr/bin/python3.11 needs libc\.so\.6"):
-        foreign.gather(tree_of(libraries=False), HERE)
+        foreign.gather_foreign(tree_of(libraries=False), HERE)
 
 
 def test_a_missing_loader_is_named() -> None:
     with pytest.raises(InputError, match=f"no loader {LOADER}"):
-        foreign.gather(tree_of(loader=False), HERE)
+        foreign.gather_foreign(tree_of(loader=False), HERE)
 
 
 def test_a_python_without_its_library_is_refused() -> None:
     with pytest.raises(InputError, match=r"no library for python3\.11"):
-        foreign.gather(tree_of(), HERE)
+        foreign.gather_foreign(tree_of(), HERE)
 
 
 def test_a_library_that_lacks_modules_is_refused() -> None:
     with pytest.raises(InputError, match="No module named"):
-        foreign.gather(tree_of(modules=("os",)), HERE)
+        foreign.gather_foreign(tree_of(modules=("os",)), HERE)
 
 
 def test_a_script_in_the_interpreter_s_place_is_refused() -> None:
     tree = tree_of()
     tree.add_file("usr/bin/python3.11", b"#!/bin/sh\n", "x")
     with pytest.raises(InputError, match="not an ELF object"):
-        foreign.gather(tree, HERE)
+        foreign.gather_foreign(tree, HERE)

@@ -26,7 +26,7 @@ def made_of(source: Path) -> dict[str, Any]:
     """As an index has it: through JSON."""
     absent = source.parent.parent / "libextra.so"
     found: dict[str, Any] = json.loads(
-        json.dumps(origin.describe([source], [source.parent], [absent]))
+        json.dumps(origin.describe_origin([source], [source.parent], [absent]))
     )
     return found
 

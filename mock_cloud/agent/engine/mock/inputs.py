@@ -77,11 +77,11 @@ def link_earlier(job: Job, owner: tuple[int, int]) -> None:
 def unpack_kit(job: Job, item: Input, directory: str) -> None:
     """mock's own code, into `directory`. EngineError (75)."""
     path = job.take_input(item, directory)
-    unpack(path, directory)
+    unpack_inputs(path, directory)
     os.unlink(path)
 
 
-def unpack(archive: str, directory: str) -> None:
+def unpack_inputs(archive: str, directory: str) -> None:
     """Directories, files and links of a tar; never outside `directory`. EngineError (75)."""
     try:
         with tarfile.open(archive) as tar:

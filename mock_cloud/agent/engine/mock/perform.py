@@ -22,7 +22,7 @@ from mock_cloud.agent.engine.mock.inputs import lay_out, link_earlier, unpack_ki
 from mock_cloud.agent.engine.mock.output import Filter
 from mock_cloud.agent.engine.mock.state import MockState
 from mock_cloud.agent.engine.relay import Program, on_pipes, on_terminal
-from mock_cloud.agent.engine.shadow import Shadow
+from mock_cloud.agent.engine.shadow import ShadowPacker
 from mock_cloud.agent.engine.space import SpaceWatch
 from mock_cloud.wire.job_request import (
     COPYOUT_NAME,
@@ -60,7 +60,7 @@ class MockEngine:
         self._run = run
         self._store = layers.LayerStore(job.workspace, job.id, job.request.layers)
         self._state = MockState(job.workspace, job.id, run.root, self._store, foreign=run.foreign)
-        self._shadow: Shadow | None = None
+        self._shadow: ShadowPacker | None = None
         self._cancelled = False
 
     def perform(self) -> int:
@@ -149,7 +149,7 @@ class MockEngine:
         Between the making of a chroot and its use mock cannot be stopped.
         """
         root = self._state.root
-        shadow = Shadow(self._job, root, self._run.chrootuid)
+        shadow = ShadowPacker(self._job, root, self._run.chrootuid)
         if self._state.is_kept:
             shadow.begin(fresh=False, may_be_replaced=True)  # mock cleans what it is told to
         elif self._job.request.mode not in _FRESH:
