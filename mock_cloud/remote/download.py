@@ -27,11 +27,15 @@ _AHEAD_PIECES: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """A result to fetch and who takes its bytes, from `offset` on."""
+    """A result to fetch and who takes its bytes, from `offset` on.
+
+    `is_checked`: who takes them compares their sha256 with the listed one.
+    """
 
     file: ResultFile
     write: Callable[[bytes], object]
     offset: int = 0
+    is_checked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class _Taker:
     def __init__(self, fetch: Fetch, where: object) -> None:
         self.fetch = fetch
         self._where = where
+        self._hashes = fetch.offset == 0 and not fetch.is_checked
         self._digest = hashlib.sha256()
 
     def pieces(self) -> Iterator[_Piece]:
@@ -66,13 +71,14 @@ class _Taker:
             if left < 0:
                 raise ResultError(f"{self._name()}: more bytes than announced")
             if body:
-                self._digest.update(body)
+                if self._hashes:
+                    self._digest.update(body)
                 self.fetch.write(body)
                 if progress:
                     progress(len(body))
         if left:
             raise ResultError(f"{self._name()}: {left} bytes are missing")
-        if piece.end == self.fetch.file.size_bytes and self.fetch.offset == 0:
+        if piece.end == self.fetch.file.size_bytes and self._hashes:
             self._check()
 
     def _check(self) -> None:
@@ -99,8 +105,8 @@ def fetch_results(
     """Fetch in order, without a round trip between files.
 
     ResultError when the bytes don't have the size and sha256 that were listed; the sha256 of
-    a fetch that starts at an offset is for the caller to check. What `write` raises comes
-    through, so that a full local disk stays what it is.
+    a fetch that starts at an offset, or `is_checked`, is for the caller to check. What `write`
+    raises comes through, so that a full local disk stays what it is.
     """
     total = sum(fetch.file.size_bytes - fetch.offset for fetch in wanted)
     takers = [_Taker(fetch, main.address) for fetch in wanted]

@@ -180,11 +180,8 @@ def prepare(line: CommandLine, opts: ConfigOpts, engine: Engine) -> Iterator[Wor
     `invocation.host_inputs`, `config.engine_config` and `config.mock_config` raise.
     """
     with contextlib.ExitStack() as stack:
-        if engine.uses_mock:
-            order, repositories, further = _mock(line, opts, engine)
-        else:
-            order, repositories, further = _chroot(line, opts)
-        files = host_inputs(line)
+        ask = _mock if engine.uses_mock else _chroot
+        order, repositories, further, files = ask(line, opts, engine)
         sent = [file for file in files if file.role in _SENT_ROLES]
         packed = [pack_file(file) for file in (*sent, *further) if file.role != "tree"]
         warnings = isolation_warnings(opts, line)
@@ -222,13 +219,13 @@ def prepare(line: CommandLine, opts: ConfigOpts, engine: Engine) -> Iterator[Wor
         )
 
 
-_Order = tuple[EngineConfig | MockOrder, Repositories, tuple[HostFile, ...]]
-"""For the engine, the repositories it will use, and files that go along."""
+_Order = tuple[EngineConfig | MockOrder, Repositories, tuple[HostFile, ...], list[HostFile]]
+"""For the engine, the repositories it will use, files that go along, and those of the line."""
 
 
-def _chroot(line: CommandLine, opts: ConfigOpts) -> _Order:
+def _chroot(line: CommandLine, opts: ConfigOpts, engine: Engine) -> _Order:
     config, keys = engine_config(opts, line)
-    return config, repositories_of(config), keys
+    return config, repositories_of(config), keys, host_inputs(line)
 
 
 def _mock(line: CommandLine, opts: ConfigOpts, engine: Engine) -> _Order:
@@ -241,7 +238,8 @@ def _mock(line: CommandLine, opts: ConfigOpts, engine: Engine) -> _Order:
     carrier = Carrier()
     config = mock_config(opts, line, carrier, code_travels=engine.kit is not None)
     kit = [] if engine.kit is None else [HostFile(KIT_NAME, "kit", engine.kit.path)]
-    argv = mock_words(line, host_inputs(line), carrier)
+    inputs = host_inputs(line)
+    argv = mock_words(line, inputs, carrier)
     if line.mode in PACKAGE_MANAGER_MODES:
         _check_bootstrap(line, opts)
     run = MockRun(
@@ -260,7 +258,7 @@ def _mock(line: CommandLine, opts: ConfigOpts, engine: Engine) -> _Order:
     files = (*config.repositories.keys, *carrier.files.values(), *kit)
     returning = [Returning(path, place in carrier.packages)
                  for place, path in carrier.returns.items()]  # fmt: skip
-    return MockOrder(run, config, tuple(returning)), repositories, files
+    return MockOrder(run, config, tuple(returning)), repositories, files, inputs
 
 
 def _cwd(line: CommandLine, carrier: Carrier) -> str:

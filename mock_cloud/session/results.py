@@ -240,7 +240,7 @@ def _complete(channel: TrustedChannel, job: str, file: ResultFile, log: LiveLog)
     from mock_cloud.remote.download import Fetch  # see `session.build`
 
     if log.offset < file.size_bytes:
-        channel.fetch(job, [Fetch(file, log.write, log.offset)])
+        channel.fetch(job, [Fetch(file, log.write, log.offset, is_checked=True)])
     log.verify(file.size_bytes, file.sha256)
 
 
@@ -282,7 +282,11 @@ def _fetch(
     for start in range(0, len(wanted), _AT_A_TIME):
         with ExitStack() as stack:
             fetches = [
-                Fetch(by_name[entry.name], stack.enter_context(staging.file(entry)).write)
+                Fetch(
+                    by_name[entry.name],
+                    stack.enter_context(staging.file(entry)).write,
+                    is_checked=True,
+                )
                 for entry in wanted[start : start + _AT_A_TIME]
             ]
             channel.fetch(job, fetches, progress)
