@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where AWS keys come from: the remote's file, the environment, the files of AWS's own tools.
 
-An own reader instead of botocore: that is 12 MiB for what is two INI files here. What it
-does not read (single sign-on, roles, processes) is named in the message, with the way around.
+Plain keys are read here: it takes two INI files, and botocore is 12 MiB. All other ways (single
+sign-on, roles, processes, an instance's profile) are botocore's where it is installed; where it is
+not, the message names what was found, and the way around.
 """
 
 from __future__ import annotations
 
 import configparser
+import importlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +17,18 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud import places
+from mock_cloud.cloud.apis.texts import one_line
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Secret
 from mock_cloud.settings import Ec2Settings
 
-_INDIRECT: Final = ("sso_session", "sso_start_url", "role_arn", "credential_process")
-_EXPORT: Final = 'eval "$(aws configure export-credentials --format env{})" gives keys for a while'
+_INDIRECT: Final = (
+    "sso_session", "sso_start_url", "role_arn", "credential_process", "web_identity_token_file",
+)  # fmt: skip
+_EXPORT: Final = (
+    "install botocore where mock-cloud is, which reads that; or"
+    ' eval "$(aws configure export-credentials --format env{})" gives keys for a while'
+)
 _SIZE_LIMIT: Final = 1 << 20
 
 
@@ -51,7 +59,8 @@ def find_keys(
     """The keys that count now: files are read each time, since tokens in them are renewed.
 
     In this order: the remote's file; AWS_ACCESS_KEY_ID and its companions, unless the remote's
-    file names a profile; the profile in ~/.aws. ConfigError, never with a key's text.
+    file names a profile; the profile in ~/.aws; whatever else botocore knows. ConfigError, never
+    with a key's text. What is asked for keys then (a program, an API) is given botocore's time.
     """
     if settings.access_key_id or settings.secret_access_key is not None:
         if not settings.access_key_id or settings.secret_access_key is None:
@@ -63,8 +72,8 @@ def find_keys(
         )
     if not settings.profile and environment.get("AWS_ACCESS_KEY_ID"):
         return _from_environment(environment)
-    profile = settings.profile or environment.get("AWS_PROFILE") or "default"
-    return _from_profile(profile, *_files(environment, home))
+    wanted = settings.profile or environment.get("AWS_PROFILE") or None
+    return _from_profile(wanted or "default", *_files(environment, home), wanted)
 
 
 def _from_environment(environment: Mapping[str, str]) -> AwsKeys:
@@ -87,10 +96,15 @@ def _files(environment: Mapping[str, str], home: Path | None) -> tuple[Path, Pat
     return Path(credentials).expanduser(), Path(config).expanduser()
 
 
-def _from_profile(profile: str, credentials: Path, config: Path) -> AwsKeys:
-    """The credentials file wins over the config file, where a section is ``profile NAME``."""
+def _from_profile(profile: str, credentials: Path, config: Path, wanted: str | None) -> AwsKeys:
+    """The credentials file wins over the config file, where a section is ``profile NAME``.
+
+    `wanted` is the profile if somebody named it. One that leads to keys elsewhere is followed by
+    botocore before plain keys count that stand there too: they are for the way.
+    """
     in_config = profile if profile == "default" else f"profile {profile}"
-    problems = []
+    plain: list[AwsKeys] = []
+    problems, indirect = [], ""
     for path, section in ((credentials, profile), (config, in_config)):
         values = _read_section(path, section)
         if values is None:
@@ -100,21 +114,63 @@ def _from_profile(profile: str, credentials: Path, config: Path) -> AwsKeys:
         )
         if key_id and secret:
             token = Secret(values.get("aws_session_token", "").encode())
-            return AwsKeys(key_id, Secret(secret.encode()), token, f"{path} [{section}]")
-        indirect = [name for name in _INDIRECT if name in values]
-        if indirect:
-            option = "" if profile == "default" else f" --profile {profile}"
-            raise ConfigError(
-                f"{path} [{section}] gives keys by {indirect[0]}, which is not read here",
-                hint=_EXPORT.format(option),
-            )
+            plain.append(AwsKeys(key_id, Secret(secret.encode()), token, f"{path} [{section}]"))
+        ways = [name for name in _INDIRECT if name in values]
+        if ways and not indirect:
+            indirect = f"{path} [{section}] gives keys by {ways[0]}, which is not read here"
         problems.append(f"{path} [{section}] has no keys")
+    found = None if plain and not indirect else _ask_botocore(wanted, credentials, config)
+    for keys in (found, *plain):
+        if keys is not None:
+            return keys
+    if indirect:
+        option = "" if profile == "default" else f" --profile {profile}"
+        raise ConfigError(indirect, hint=_EXPORT.format(option))
     if not problems:
         problems.append(f"no profile {profile!r} in {credentials} or {config}")
     raise ConfigError(
         f"no AWS credentials: {'; '.join(problems)}, and none in AWS_ACCESS_KEY_ID",
         hint="aws configure writes them; or set profile in [ec2] of the remote's file",
     )
+
+
+def _ask_botocore(profile: str | None, credentials: Path, config: Path) -> AwsKeys | None:
+    """Keys as AWS's own tools find them; None without botocore, and where it finds none.
+
+    Those of a role or a session end after an hour or so: who is refused then asks again.
+    """
+    try:
+        session_module = importlib.import_module("botocore.session")
+        errors = importlib.import_module("botocore.exceptions")
+    except ImportError:
+        return None
+    try:
+        session = session_module.Session(profile=profile)
+        session.set_config_variable("credentials_file", str(credentials))
+        session.set_config_variable("config_file", str(config))
+        found = session.get_credentials()
+        keys = None if found is None else found.get_frozen_credentials()
+    except errors.ProfileNotFound:
+        return None
+    except (errors.BotoCoreError, errors.ClientError, OSError, ValueError) as error:
+        # What a credential_process says may have a key in it.
+        is_programs = isinstance(error, errors.CredentialRetrievalError)
+        why = "its program failed" if is_programs else one_line(str(error))
+        where = f"profile {profile!r}" if profile else "its default profile"
+        problem = ConfigError(
+            f"no AWS credentials: {where}, as botocore reads it: {why}",
+            hint="aws sts get-caller-identity asks for the same keys; aws sso login renews them",
+        )
+    else:
+        if keys is None or found is None:
+            return None
+        return AwsKeys(
+            keys.access_key,
+            Secret(keys.secret_key.encode()),
+            Secret((keys.token or "").encode()),
+            f"{found.method}, by botocore",
+        )
+    raise problem
 
 
 def _read_section(path: Path, section: str) -> Mapping[str, str] | None:

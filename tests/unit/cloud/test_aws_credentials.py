@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,9 @@ region = eu-west-1
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # As where botocore is not installed; tests/component/test_aws_botocore.py has it.
+    monkeypatch.setitem(sys.modules, "botocore", None)
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws/credentials").write_text(CREDENTIALS)
     (tmp_path / ".aws/config").write_text(CONFIG)
