@@ -34,7 +34,9 @@ _LEFT_OUT = (
     "/usr/share/locale",
     "/usr/share/man",
     "/etc/cron",
+    "/etc/dpkg",
     "/etc/init.d",
+    "/var/lib/dpkg",
 )
 REPLACED_BY_OWN = frozenset(
     {
