@@ -101,6 +101,31 @@ class Sharing:
 
 
 @dataclass(frozen=True, slots=True)
+class LastVerdict:
+    """The verdict under which a node was last trusted: see docs/decisions/0094.
+
+    `sha256` is its own digest, `basis` the one of all that it rests on here, `boot_id` the node's.
+    `foreign` are the chroots in which code that nobody signed may have been root since then.
+    """
+
+    sha256: str = ""
+    measured_unix: float = 0.0
+    basis: str = ""
+    boot_id: str = ""
+    foreign: tuple[str, ...] = ()
+
+    def covers(self, chroot: str, *, made_anew: bool, now_unix: float, max_age_s: float) -> bool:
+        """Whether a command may rely on it to work in `chroot`, on the same basis.
+
+        Not where code that might have left its chroot could then reach another one, or one that is
+        `made_anew`.
+        """
+        is_young = 0 <= now_unix - self.measured_unix < max_age_s
+        own = not self.foreign or (self.foreign == (chroot,) and not made_anew)
+        return bool(self.sha256) and is_young and own
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """One row of the journal.
 
@@ -136,7 +161,7 @@ class Lease:
     injected: Mapping[str, InjectedFile] = field(default_factory=dict, repr=False)
     mounts: tuple[ExpectedMount, ...] = ()
     layers: Mapping[str, str] = field(default_factory=dict)
-    verdict_sha256: str = ""
+    verdict: LastVerdict = LastVerdict()
     has_bootstrap_key: bool = False
     next_host_key: NextHostKey | None = None
     arch: str = ""

@@ -10,7 +10,16 @@ from dataclasses import replace
 from types import TracebackType
 
 from mock_cloud.cloud.journal import Journal
-from mock_cloud.cloud.lease import Guest, Holder, Lease, LeaseState, NextHostKey, Sharing, releasing
+from mock_cloud.cloud.lease import (
+    Guest,
+    Holder,
+    LastVerdict,
+    Lease,
+    LeaseState,
+    NextHostKey,
+    Sharing,
+    releasing,
+)
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, Provider, host_key_files
 from mock_cloud.errors import CleanupError, CloudError, MockCloudError
 from mock_cloud.model import ClientKey, HostKey, KeyPair, NodeAddress, Secret
@@ -82,9 +91,9 @@ class LeasedNode:
         return self._lease.chroots
 
     @property
-    def verdict_sha256(self) -> str:
-        """The last verdict recorded for the node; empty if there is none."""
-        return self._lease.verdict_sha256
+    def verdict(self) -> LastVerdict:
+        """The last one recorded for the node; with an empty digest if there is none."""
+        return self._lease.verdict
 
     @property
     def builds(self) -> int:
@@ -202,9 +211,19 @@ class LeasedNode:
         """
         self._update(lambda lease: replace(lease, reserved=chroot))
 
-    def record_verdict(self, verdict_sha256: str) -> None:
-        """Note the verdict (hex digest) under which the node is trusted."""
-        self._update(lambda lease: replace(lease, verdict_sha256=verdict_sha256))
+    def record_verdict(self, verdict: LastVerdict) -> None:
+        """Note the verdict under which the node is trusted."""
+        self._update(lambda lease: replace(lease, verdict=verdict))
+
+    def note_foreign(self, chroot: str) -> None:
+        """Note, before it begins, that code which nobody signed may be root in `chroot`."""
+
+        def change(lease: Lease) -> Lease:
+            foreign = tuple(sorted({*lease.verdict.foreign, chroot}))
+            return replace(lease, verdict=replace(lease.verdict, foreign=foreign))
+
+        if chroot not in self._lease.verdict.foreign:
+            self._update(change)
 
     def find_end(self) -> str:
         """Why the node ended, if its cloud ended it and says so; else empty."""

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Final
 
-from mock_cloud.cloud.lease import Holder, Lease, LeaseState, NextHostKey, Sharing
+from mock_cloud.cloud.lease import Holder, LastVerdict, Lease, LeaseState, NextHostKey, Sharing
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
 from mock_cloud.model import HostKey, NodeAddress
 from mock_cloud.wire.decode import decode_bytes, to_json
@@ -17,12 +17,12 @@ from mock_cloud.wire.decode import decode_bytes, to_json
 _COLUMNS: Final = (
     "id", "remote", "owner", "provider", "settings", "state", "created_unix", "expires_unix",
     "idle_ttl_s", "idle_since_unix", "builds", "chroot", "chroots", "holder", "address",
-    "handle", "injected", "mounts", "layers", "verdict_sha256", "has_bootstrap_key",
+    "handle", "injected", "mounts", "layers", "verdict", "has_bootstrap_key",
     "next_host_key", "arch", "kind", "price_per_hour", "ended_unix", "end_attempts",
     "end_tried_unix", "end_problem", "reserved", "sharing",
 )  # fmt: skip
 
-VERSION: Final = 7
+VERSION: Final = 8
 """Of the table; a journal of another one is refused."""
 
 CREATE_TABLE: Final = """
@@ -46,7 +46,7 @@ CREATE TABLE lease (
     injected TEXT NOT NULL,
     mounts TEXT NOT NULL,
     layers TEXT NOT NULL,
-    verdict_sha256 TEXT NOT NULL,
+    verdict TEXT NOT NULL,
     has_bootstrap_key INTEGER NOT NULL,
     next_host_key TEXT,
     arch TEXT NOT NULL,
@@ -95,7 +95,7 @@ def to_row(lease: Lease) -> tuple[str | float | int | None, ...]:
         _dump_injected(lease.injected),
         json.dumps([[mount.point, mount.type] for mount in lease.mounts]),
         json.dumps(dict(lease.layers)),
-        lease.verdict_sha256,
+        to_json(lease.verdict).decode(),
         int(lease.has_bootstrap_key),
         _dump_next_key(lease.next_host_key),
         lease.arch,
@@ -133,7 +133,7 @@ def parse_row(row: sqlite3.Row) -> Lease:
             injected=parse_injected(row["injected"]),
             mounts=parse_mounts(row["mounts"]),
             layers=decode_bytes(dict[str, str], row["layers"]),
-            verdict_sha256=row["verdict_sha256"],
+            verdict=decode_bytes(LastVerdict, row["verdict"]),
             has_bootstrap_key=bool(row["has_bootstrap_key"]),
             next_host_key=_parse_next_key(row["next_host_key"]),
             arch=row["arch"],

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mock_cloud import __version__
 from mock_cloud.agent.measure.kernel import measure_kernel
 from mock_cloud.attest.booting import is_booting, is_hanging_up
 from mock_cloud.attest.check_files import InjectedFile
@@ -28,6 +29,7 @@ from mock_cloud.attest.packages import HeaderCache, verify_package
 from mock_cloud.attest.policy import Policy
 from mock_cloud.attest.verdict import NodeRefused, Verdict
 from mock_cloud.attest.verify import Binding, verify
+from mock_cloud.cloud.lease import LastVerdict
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.provider import InjectedFile as ProvidedFile
 from mock_cloud.cloud.provider import InjectedType, OnPhase
@@ -37,6 +39,7 @@ from mock_cloud.session.known_good import KnownGood
 from mock_cloud.signed.keys import UnsignedError
 from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
+from mock_cloud.wire.replies import Hello
 from mock_cloud.wire.rpmheader import HeaderError
 from mock_cloud.wire.terminal_text import escape
 
@@ -154,6 +157,8 @@ class Nature:
 class Measured:
     """One measurement of a node, packed as it came; `headers` by sha256, times in seconds."""
 
+    began_unix: float
+    boot_id: str
     nonce: str
     evidence: bytes
     parsed: Evidence
@@ -245,7 +250,7 @@ def _measure_anew(
     node.reload_sshd(agents)
     nonce = secrets.token_hex(32)
     hello = node.hello(nonce)
-    return _measure(node, archive, nonce, layers, hello.cpus, toolkit_s, time.monotonic() - started)
+    return _measure(node, archive, nonce, layers, hello, toolkit_s, time.monotonic() - started)
 
 
 def measure_again(
@@ -253,7 +258,7 @@ def measure_again(
 ) -> Measured:
     """Measure once more over the connection that there is, as `measure_node` did."""
     nonce = secrets.token_hex(32)
-    return _measure(node, archive, nonce, layers, node.hello(nonce).cpus, 0.0, 0.0)
+    return _measure(node, archive, nonce, layers, node.hello(nonce), 0.0, 0.0)
 
 
 def _measure(
@@ -261,15 +266,16 @@ def _measure(
     archive: Archive,
     nonce: str,
     layers: Collection[str],
-    processes: int,
+    hello: Hello,
     toolkit_s: float,
     login_s: float,
 ) -> Measured:
-    started = time.monotonic()
-    evidence = node.measure(nonce, skip=SKIP, trees=sorted(layers), processes=processes)
+    started, began_unix = time.monotonic(), time.time()
+    evidence = node.measure(nonce, skip=SKIP, trees=sorted(layers), processes=hello.cpus)
     timings = {"toolkit": toolkit_s, "login": login_s, "measure": time.monotonic() - started}
     parsed = parse_evidence(evidence)
-    return Measured(nonce, evidence, parsed, _fetch_headers(node, parsed, archive), timings)
+    headers = _fetch_headers(node, parsed, archive)
+    return Measured(began_unix, hello.boot_id, nonce, evidence, parsed, headers, timings)
 
 
 def bind(
@@ -361,8 +367,27 @@ def judge(
     archive.note_headers(
         known_good.manifest.sha256, [digest for digest, _size in measured.parsed.headers]
     )
-    leased.record_verdict(verdict.sha256)
+    leased.record_verdict(
+        LastVerdict(
+            verdict.sha256,
+            measured.began_unix,
+            find_basis(known_good, policy, binding.toolkit),
+            measured.boot_id,
+        )
+    )
     return Attested(proof, verdict)
+
+
+def find_basis(known_good: KnownGood, policy: Policy, toolkit: Toolkit) -> str:
+    """Digest (hex) of what verdicts rest on here, besides what shapes the node itself."""
+    basis = (
+        __version__,
+        known_good.manifest.sha256,
+        known_good.package_keys.fingerprint,
+        policy.name,
+        toolkit.digest,
+    )
+    return hashlib.sha256(json.dumps(basis).encode()).hexdigest()
 
 
 def own_kernel() -> KernelFacts:

@@ -132,13 +132,12 @@ def run(
 
 def _try_once(task: _Task, attempt: Attempt) -> int:
     """One attempt, with a node, a job and a staging directory of its own."""
-    from mock_cloud.remote.trusted import trust
     from mock_cloud.session.concluding import conclude, publish
     from mock_cloud.session.job import Run, perform_job, send_inputs, tunnel_for
     from mock_cloud.session.known_good import KnownGoods
     from mock_cloud.session.lease_care import cared_for, plan_care
     from mock_cloud.session.nodes import Site, lease, reach
-    from mock_cloud.session.verdicts import attest_aloud, join_aloud, look_again
+    from mock_cloud.session.verdicts import look_again, trust_aloud
 
     remote = attempt.remote
     engine = choose_engine(remote, task.program, task.console)
@@ -172,22 +171,12 @@ def _try_once(task: _Task, attempt: Attempt) -> int:
         with _left_as_found(leased):
             node = stack.enter_context(closing(reach(leased, remote, site)))
             # 3
-            layers: dict[str, str] = {}
-            if leased.beside:
-                channel = join_aloud(node, leased, remote, site, task.resultdir.path)
-            else:
-                attested = attest_aloud(
-                    node,
-                    leased,
-                    known,
-                    remote,
-                    site,
-                    task.resultdir.path,
-                    # Where several commands share a chroot, each verdict is kept.
-                    append=task.shadow is not None,
-                )
-                layers.update(attested.proof.layers)
-                channel = trust(node, attested.proof)
+            # Where several commands share a chroot, each verdict is kept.
+            append = bool(leased.beside) or task.shadow is not None
+            trusted = trust_aloud(
+                node, leased, known, remote, site, work, task.resultdir.path, append=append
+            )
+            channel = trusted.channel
             stack.enter_context(closing(channel))
             care = plan_care(remote.provider, leased)
             host_keys = stack.enter_context(cared_for(channel, leased, care, task.console))
@@ -202,7 +191,7 @@ def _try_once(task: _Task, attempt: Attempt) -> int:
             tunnel = stack.enter_context(tunnel_for(this))
         # 5
         attempt.has_begun = True
-        end = perform_job(this, layers, tunnel, shared=_lets_others_in(work, remote))
+        end = perform_job(this, dict(trusted.layers), tunnel, shared=_lets_others_in(work, remote))
         tunnel.close()
         with _left_as_found(leased, this.leave):
             # 6, 7

@@ -125,6 +125,8 @@ def perform_job(this: Run, layers: dict[str, str], tunnel: Tunnel, *, shared: bo
     if this.mirror.shadow is not None:
         this.mirror.shadow.directory.begin()
     try:
+        if this.work.runs_foreign_code:
+            this.leased.note_foreign(this.work.root)
         this.channel.start_job(this.job, request)
         if shared:
             this.leased.let_others_in(this.job)

@@ -3,25 +3,32 @@
 
 from __future__ import annotations
 
+import secrets
 import time
+from collections.abc import Mapping
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.attest.policy import standard
 from mock_cloud.attest.verdict import NodeRefused, reason_text
 from mock_cloud.cloud.leased import LeasedNode
-from mock_cloud.errors import AttestationRefused, MockCloudError
-from mock_cloud.remote.trusted import TrustedChannel, trust_held
+from mock_cloud.errors import AttestationRefused, MockCloudError, TransportError
+from mock_cloud.remote.trusted import TrustedChannel, trust, trust_held
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.results.ownlog import write_own_log
-from mock_cloud.session.attesting import Attested
+from mock_cloud.session.attesting import Attested, find_basis
 from mock_cloud.session.console import Console
 from mock_cloud.session.known_good import KnownGood
-from mock_cloud.session.nodes import Site, attest, reach
+from mock_cloud.session.lease_care import is_owned
+from mock_cloud.session.nodes import Site, attest, reach, shares_kernel
+from mock_cloud.session.request import Work
 from mock_cloud.session.results import ATTESTATION_LOG, ORDER_LOG
 from mock_cloud.settings import Remote, SecondLook
 from mock_cloud.wire.terminal_text import sanitize
 
+_MAX_AGE_S: Final = 120.0
 _REASONS_SHOWN: Final = 20
 
 
@@ -60,20 +67,82 @@ def attest_aloud(
     return attested
 
 
-def join_aloud(
-    node: UnverifiedNode, leased: LeasedNode, remote: Remote, site: Site, resultdir: Path
-) -> TrustedChannel:
-    """Rely on the verdict of the command that holds the node, and say so in the same places.
+def max_age_s(remote: Remote) -> float:
+    """So long after its measurement a verdict may be relied on by commands that come next.
 
-    Raises TransportError.
+    Unless the remote says so, only on nodes that nobody but us has: docs/decisions/0094.
     """
-    node.start_agent(site.toolkit)
-    channel = trust_held(node, leased.address.host_key, leased.verdict_sha256)
-    said = f"not measured again: beside job {leased.beside}, under its verdict"
-    text = f"{said}, sha256 {leased.verdict_sha256}\n"
-    write_own_log(resultdir / ATTESTATION_LOG, text, append=True)
-    site.console.info(f"remote {remote.name}: {said}")
-    return channel
+    if remote.attest.second_look is SecondLook.ALWAYS:
+        return 0.0
+    if remote.attest.verdict_max_age_s is not None:
+        return remote.attest.verdict_max_age_s
+    return _MAX_AGE_S if is_owned(remote.provider) and not shares_kernel(remote) else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """A node under a verdict: the way to send it things, and the layers that a job may reuse.
+
+    `attested` if it was measured for this command.
+    """
+
+    channel: TrustedChannel
+    layers: Mapping[str, str]
+    attested: Attested | None = None
+
+
+def trust_aloud(
+    node: UnverifiedNode,
+    leased: LeasedNode,
+    known: KnownGood,
+    remote: Remote,
+    site: Site,
+    work: Work,
+    resultdir: Path,
+    *,
+    append: bool,
+) -> Trusted:
+    """The node under a verdict, and that said as `attest_aloud` says it.
+
+    It is measured, but not beside another command, nor where the last one's verdict still holds.
+    Raises what `attest_aloud` does.
+    """
+    verdict = leased.verdict
+    if leased.beside or _still_holds(leased, known, remote, site, work):
+        node.start_agent(site.toolkit)
+        same_boot = node.hello(secrets.token_hex(32)).boot_id == verdict.boot_id
+        if same_boot:
+            channel = trust_held(node, leased.address.host_key, verdict.sha256)
+            said = f"the last command's verdict is {time.time() - verdict.measured_unix:.0f} s old"
+            if leased.beside:
+                said = f"beside job {leased.beside}, under its verdict"
+            text = f"not measured again: {said}"
+            whole = f"{text}, sha256 {verdict.sha256}\n"
+            write_own_log(resultdir / ATTESTATION_LOG, whole, append=append)
+            site.console.info(f"remote {remote.name}: {text}")
+            return Trusted(channel, {} if leased.beside else leased.layers)
+        if leased.beside:
+            raise TransportError(f"{leased.address}: the node has rebooted")
+    attested = attest_aloud(node, leased, known, remote, site, resultdir, append=append)
+    return Trusted(trust(node, attested.proof), attested.proof.layers, attested)
+
+
+def _still_holds(
+    leased: LeasedNode, known: KnownGood, remote: Remote, site: Site, work: Work
+) -> bool:
+    """Whether the last command's verdict is good for this one too; for what builds none is."""
+    verdict = leased.verdict
+    return (
+        not work.builds
+        and verdict.basis == find_basis(known, standard(), site.toolkit)
+        and not leased.has_bootstrap_key
+        and verdict.covers(
+            work.root,
+            made_anew=work.fresh or work.root not in leased.chroots,
+            now_unix=time.time(),
+            max_age_s=max_age_s(remote),
+        )
+    )
 
 
 def look_again(

@@ -31,6 +31,7 @@ from tests.lab.layout import Lab, default_lab, locked
 
 _RELEASE = "from mock_cloud.cli import main; raise SystemExit(main(['release', '--all']))"
 _SMALL = ("--chroot", "true")
+_RELIES = ", one verdict"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _measure(title: str, mocks: Sequence[Mock], rounds: int, once: Callable[[Moc
     for name, values in took.items():
         middle = statistics.median(values)
         print(
-            f"  {name:13} median {middle:6.2f}   min {min(values):6.2f}   max {max(values):6.2f}"
+            f"  {name:26} median {middle:6.2f}   min {min(values):6.2f}   max {max(values):6.2f}"
             f"   beyond local mock {middle - local:+6.2f}   {middle / local:5.2f}x"
         )
 
@@ -124,10 +125,16 @@ def _mocks(lab: Lab, place: Path, url: str) -> list[Mock]:
         ("local mock", (python, str(script)), (), mine),
         ("mock engine", launcher, remote, with_mock),
         ("chroot engine", launcher, remote, plain),
+        (f"mock engine{_RELIES}", launcher, remote, with_mock),
+        (f"chroot engine{_RELIES}", launcher, remote, plain),
     ):
         own = place / name
         own.mkdir()
         config = chroots.write(lab, own / "etc", repository_url=url)
+        if name.endswith(_RELIES):
+            remote_file = config.remote_file.read_text()
+            age = '[attest]\nverdict_max_age = "2m"'
+            config.remote_file.write_text(remote_file.replace("[attest]", age))
         _configure(own, config.path, script, user.pw_uid)
         options = ("--configdir", str(config.path), "-r", config.chroot(), *words)
         made.append(Mock(name, (*argv, *options), {**env, "XDG_STATE_HOME": str(own / "state")}))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.cloud.journal import Journal
-from mock_cloud.cloud.lease import Holder, LeaseState
+from mock_cloud.cloud.lease import Holder, LastVerdict, LeaseState
 from mock_cloud.cloud.listing import list_rows, release
 from mock_cloud.cloud.pool import acquire
 from mock_cloud.cloud.sweep import sweep
@@ -63,7 +63,7 @@ def test_a_released_node_is_warm_for_the_next(site: Site) -> None:
     with site.acquire("one") as first:
         first.record_layers({"/var/lib/mock-cloud/layers/k": "ab"})
         first.record_chroots(["one", "boot"])
-        first.record_verdict("cd")
+        first.record_verdict(LastVerdict("cd"))
         site.ssh(first, "touch /var/lib/mock/here")
     (before,) = list_rows(site.state_dir)
     with site.acquire("two") as second:
@@ -73,7 +73,7 @@ def test_a_released_node_is_warm_for_the_next(site: Site) -> None:
         assert second.client_key.reveal() == first.client_key.reveal()
         assert second.injected == first.injected and second.mounts == first.mounts
         assert second.layers == {"/var/lib/mock-cloud/layers/k": "ab"}
-        assert (second.verdict_sha256, second.builds, second.adopted) == ("cd", 2, False)
+        assert (second.verdict.sha256, second.builds, second.adopted) == ("cd", 2, False)
         assert "here" in site.ssh(second, "ls /var/lib/mock")
     (row,) = list_rows(site.state_dir)
     assert (row.state, row.chroots, row.holder_pid) == ("ready", ("boot", "one"), 0)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.cloud.journal import Journal
-from mock_cloud.cloud.lease import Lease, LeaseState
+from mock_cloud.cloud.lease import LastVerdict, Lease, LeaseState
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import ChrootLocked, CloudError
 from tests.component.cloud_nodes import Site, eventually
@@ -40,7 +40,7 @@ def holding(site: Site, place: Path, *, job: str = "job-1", shares: bool = False
 
     def hold() -> None:
         node = site.acquire("one", shares=shares)
-        node.record_verdict("ab")
+        node.record_verdict(LastVerdict("ab"))
         if job:
             node.let_others_in(job)
         (place / "ready").touch()
@@ -73,7 +73,7 @@ def joined(site: Site) -> Iterator[LeasedNode]:
 def test_a_command_that_shares_joins_the_one_at_work(site: Site, tmp_path: Path) -> None:
     other = holding(site, tmp_path / "other")
     with joined(site) as node:
-        assert (node.builds, node.verdict_sha256) == (1, "ab")
+        assert (node.builds, node.verdict.sha256) == (1, "ab")
         assert "uid=0" in site.ssh(node, "id")
         node.record_layers({"/guest": "bb"})
     lease = row(site)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -53,6 +53,14 @@ class Site(EngineSite):
         self.node.ask("input", job, "", True)
         ended = self.node.wait(job)
         assert ended.exit == 0, ended.stderr
+
+
+def kill_all(pids: Collection[int]) -> None:
+    for pid in pids:
+        with suppress(
+            ProcessLookupError
+        ):  # the init of its namespace was killed, and took it along
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +173,7 @@ def test_a_second_job_whose_engine_is_killed_leaves_nothing(site: Site) -> None:
     before = set(site.node.processes())
     second = site.start_cat(beside=first)
     mounts = site.node.mounts()
-    for pid in set(site.node.processes()) - before:
-        os.kill(pid, signal.SIGKILL)
+    kill_all(set(site.node.processes()) - before)
     eventually(lambda: site.node.ask("state", second) != "running")
     assert set(site.node.processes()) == before
     assert site.node.mounts() == mounts
@@ -181,8 +188,7 @@ def test_a_first_job_that_is_killed_leaves_the_second_one_at_work(site: Site) ->
     first = site.start_cat()
     victims = site.node.processes()
     second = site.start_shell("cat > /root/after; cat /root/after", beside=first)
-    for pid in victims:
-        os.kill(pid, signal.SIGKILL)
+    kill_all(victims)
     eventually(lambda: site.node.ask("state", first) == "vanished")
     site.node.ask("input", second, "at work", True)
     ended = site.node.wait(second)

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.cloud.journal import Journal
-from mock_cloud.cloud.lease import Guest, Holder, Lease, LeaseState, NextHostKey, Sharing
+from mock_cloud.cloud.lease import (
+    Guest,
+    Holder,
+    LastVerdict,
+    Lease,
+    LeaseState,
+    NextHostKey,
+    Sharing,
+)
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
 from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.model import HostKey, NodeAddress
@@ -38,7 +46,7 @@ def full_lease(lease_id: str = "a1", state: LeaseState = LeaseState.BUSY) -> Lea
         injected={"/etc/x": InjectedFile(InjectedType.FILE, 0o600, 1, 2, b"\0\xff")},
         mounts=(ExpectedMount("/", "overlay"),),
         layers={"/var/lib/mock-cloud/layers/k": "ab"},
-        verdict_sha256="cd",
+        verdict=LastVerdict("cd", 1.5, "b", "boot", ("root",)),
         arch="x86_64",
         kind="m7a.large eu-west-1b spot",
         price_per_hour=0.125,

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from mock_cloud.agent.engine import layers, processes
@@ -30,6 +32,7 @@ from mock_cloud.wire.job_request import (
     SCAN,
     SCAN_ARCHIVE,
     TREES,
+    Input,
     MockRun,
     can_travel,
     tunnel_url,
@@ -42,6 +45,10 @@ PYTHON_OPTIONS: Final = ("-s", "-E", "-B")
 NODES_MOCK: Final = "/usr/libexec/mock/mock"
 _PACKAGE_MANAGERS: Final = tuple(
     f"/usr/bin/{name}" for name in ("dnf-3", "dnf", "dnf5", "yum", "microdnf")
+)
+_RPM_MODULES: Final = (
+    "/usr/lib*/python3*/site-packages/rpm/__init__.py",
+    "/usr/lib/python3/dist-packages/rpm/__init__.py",
 )
 _INTERACTIVE: Final = ("shell", "chroot")
 _NAMED: Final = ("srpm", "spec", "source", "package", "copyin")
@@ -111,12 +118,13 @@ class MockEngine:
         for shown in (places.COPYOUT, places.HOME):
             os.chown(layout.inside(shown), run.chrootuid, gid)
         os.chown(job.results, run.chrootuid, gid)
-        plugin_dir = layout.inside(plugin_directory(bool(run.kit)))
         if run.kit:
-            unpack_kit(job, job.find_input(run.kit), layout.inside(places.KIT))
+            kit = self._take_kit(job.find_input(run.kit), layout)
+            layout = replace(layout, kit=kit)
         else:
+            plugin_dir = layout.inside(plugin_directory(has_kit=False))
             plugins.link_plugins(plugin_dir)
-        plugins.add_plugins(plugin_dir)
+            plugins.add_plugins(plugin_dir)
         lay_out(job, layout.inside(places.INPUTS), (run.chrootuid, gid))
         write_config(layout.inside(places.CONFIG), run, tunnel_url(job.request))
         self._state.check_cached(chroot_digest(run))
@@ -136,6 +144,24 @@ class MockEngine:
             for problem in gains.pack(os.path.join(job.results, GAINS_NAME)):
                 _, _, path = problem.path.removeprefix(layout.top).rpartition(f"/{TREES}/")
                 job.logs.warning(f"{path!a} does not go back: {problem.why}")
+
+    def _take_kit(self, item: Input, layout: places.Places) -> str:
+        """Where mock's own code is: a layer, but for a job beside another one, which keeps none."""
+        if self._job.request.beside:
+            kit = layout.inside(places.KIT)
+            self._unpack_kit(item, kit)
+            return kit
+        key = layers.key_of(kind="kit", archive=item.digest, plugins=plugins.digest())
+        found = self._store.find(key)
+        if found is not None:
+            return found
+        draft = self._store.draft(key)
+        self._unpack_kit(item, draft.root)
+        return self._store.keep(draft, key, "kit", revisions={}, requirements=[])
+
+    def _unpack_kit(self, item: Input, directory: str) -> None:
+        unpack_kit(self._job, item, directory)
+        plugins.add_plugins(os.path.join(directory, "mockbuild/plugins"))
 
     def _begin_gains(self, layout: places.Places) -> Gains:
         inside = [layout.inside(f"{places.HERE}/{name}") for name in self._run.returns]
@@ -166,7 +192,7 @@ class MockEngine:
         lacking = []
         if not os.path.exists(PYTHON):
             lacking.append("python3")
-        elif processes.capture([PYTHON, *PYTHON_OPTIONS, "-c", "import rpm"], processes.Place())[0]:
+        elif not _has_rpm_module():
             lacking.append("python3-rpm")
         if not any(map(os.path.exists, _PACKAGE_MANAGERS)):
             lacking.append("dnf")
@@ -257,6 +283,15 @@ class _Output:
         held = self._filter.finish()
         if held:
             self._terminal.write(self._stderr, held)
+
+
+def _has_rpm_module() -> bool:
+    """Whether python3 has rpm's bindings; it is only asked where they are not in a usual place."""
+    if any(glob.glob(pattern) for pattern in _RPM_MODULES):
+        return True
+    return not processes.capture([PYTHON, *PYTHON_OPTIONS, "-c", "import rpm"], processes.Place())[
+        0
+    ]
 
 
 def _environment(uid: int, gid: int) -> dict[str, str]:

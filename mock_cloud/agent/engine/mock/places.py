@@ -48,7 +48,8 @@ class Places:
     `top` appears as `HERE`, `results` at `shown_results` below it; `chroots` and `cache` go in
     place of /var/lib/mock and of mock's cache. What is written to the cache goes to
     `written_cache`, if that is not empty. `top`/private has the passwd and group to use. `joined`
-    is the root of the chroot that another job made, as mock sees it, if there is one.
+    is the root of the chroot that another job made, as mock sees it, if there is one. `kit` has
+    mock's own code, if that was sent.
     """
 
     top: str
@@ -58,6 +59,7 @@ class Places:
     cache: str
     written_cache: str
     joined: str = ""
+    kit: str = ""
 
     def inside(self, shown: str) -> str:
         """The node's path of what mock sees at `shown`, `HERE` or below."""
@@ -76,6 +78,9 @@ class Places:
             jail.Shown(self.results, self.shown_results, writable=True),
             jail.Shown(self.chroots, MOCK_LIBDIR, writable=True),
         ]
+        if self.kit:
+            os.makedirs(self.inside(KIT), exist_ok=True)
+            shown.append(jail.Shown(self.kit, KIT))
         shown += [
             jail.Shown(self.inside(f"{HERE}/private/{name}"), f"/etc/{name}") for name in _ACCOUNTS
         ]

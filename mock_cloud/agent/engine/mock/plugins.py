@@ -13,6 +13,8 @@ root of a user namespace has none of: to make a directory where one was removed 
 from __future__ import annotations
 
 import glob
+import hashlib
+import json
 import os
 from collections.abc import Iterator
 from typing import Final
@@ -82,6 +84,11 @@ def add_plugins(directory: str) -> None:
     for name, text in _PLUGINS.items():
         with open(os.path.join(directory, f"{name}.py"), "w", encoding="ascii") as stream:
             stream.write(text)
+
+
+def digest() -> str:
+    """sha256 (hex) of them all."""
+    return hashlib.sha256(json.dumps(_PLUGINS).encode()).hexdigest()
 
 
 def link_plugins(directory: str) -> None:
