@@ -54,13 +54,13 @@ def trust(node: UnverifiedNode, proof: TrustedNode) -> TrustedChannel:
 
 
 def trust_held(node: UnverifiedNode, host_key: HostKey, verdict_sha256: str) -> TrustedChannel:
-    """The same on a node that another command of this user attested, holds and works on now.
+    """The same on a node that another command of this user attested: docs/decisions/0070 and 0094.
 
-    `host_key` is the lease's, which none but this user's commands and the node have had; the node
-    can't be measured while a job runs: docs/decisions/0070. HostKeyMismatch.
+    That one works there now, or was the last one, not long ago. `host_key` is the lease's, which
+    none but this user's commands and the node have had. HostKeyMismatch.
     """
     if host_key != node.host_key or not verdict_sha256:
-        raise HostKeyMismatch(f"{node.address}: the connection is not to the node that is held")
+        raise HostKeyMismatch(f"{node.address}: the connection is not to the node of that verdict")
     return _open_gate(node, verdict_sha256)
 
 

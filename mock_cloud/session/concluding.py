@@ -22,7 +22,6 @@ from mock_cloud.wire.replies import JobEnd
 
 _LOGLESS_MODES: Final = ("shell", "clean")
 _PACKAGE_MANAGER_FAILED: Final = 30  # mock's YumError
-_BUILDING_MODES: Final = ("rebuild", "buildsrpm", "chain")
 
 
 def publish(this: Run, end: JobEnd, look_again: Callable[[], None]) -> None:
@@ -75,7 +74,7 @@ def conclude(this: Run, end: JobEnd) -> int:
     if this.work.line.mode == "clean":
         _remove_local_results(this)
     if end.exit is None:
-        if this.work.mode in _BUILDING_MODES:  # else the engine said so
+        if this.work.builds:  # else the engine said so
             this.site.console.info(f"Results and/or logs in: {this.mirror.resultdir.path}")
         raise TransportError(
             f"{this.leased.address}: the job vanished from the node without an exit status",

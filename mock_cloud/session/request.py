@@ -49,6 +49,7 @@ KIT_NAME: Final = "mock.tar.gz"
 
 _SENT_ROLES: Final = ("srpm", "spec", "package")
 _SOURCE_ROLES: Final = ("source", "sources")
+_BUILDING_MODES: Final = ("rebuild", "buildsrpm", "chain")
 _FRESH_MODES: Final = ("rebuild", "buildsrpm", "init", "calculatedeps")
 
 
@@ -115,6 +116,11 @@ class Work:
     def blobs(self) -> list[Blob]:
         """What is sent, each once."""
         return list({blob.digest: blob for _, blob in self.packed}.values())
+
+    @property
+    def builds(self) -> bool:
+        """Whether it makes packages."""
+        return self.mode in _BUILDING_MODES
 
     @property
     def fresh(self) -> bool:

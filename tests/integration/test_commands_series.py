@@ -19,7 +19,7 @@ from tests.lab.layout import Lab
 pytestmark = pytest.mark.lab
 
 MEASURED = "node trusted (tier 1)"
-RELIED = "not measured again after the last command"
+RELIED = "not measured again: the last command's verdict is"
 
 
 def say_max_age(user: User, age: str) -> None:
@@ -68,16 +68,21 @@ def test_each_says_whose_verdict_it_is(user: User, tmp_path: Path) -> None:
     )
 
 
-def test_after_foreign_code_a_chroot_made_anew_is_measured_for(
-    user: User, plain_srpm: Path, tmp_path: Path
-) -> None:
-    relied(user.mock("--chroot", "true"))
-    assert relied(user.mock("--no-clean", "--resultdir", tmp_path, plain_srpm))
-    assert not relied(user.mock("--resultdir", tmp_path, plain_srpm))
-    assert relied(user.mock("--resultdir", tmp_path, plain_srpm)), "no foreign code ran in between"
+def test_after_foreign_code_a_chroot_made_anew_is_measured_for(user: User) -> None:
+    user.mock("--init").expect()
+    assert relied(user.mock("--init")), "no foreign code ran since"
+    assert relied(user.mock("--chroot", "true"))
+    assert not relied(user.mock("--init"))
     assert relied(user.mock("--chroot", "true"))
     assert relied(user.mock("--clean"))
     assert not relied(user.mock("--no-clean", "--init")), "another chroot of the same name"
+
+
+def test_a_build_is_always_measured_for(user: User, plain_srpm: Path, tmp_path: Path) -> None:
+    user.mock("--init").expect()
+    for words in (("--no-clean",), ()):
+        assert not relied(user.mock(*words, "--resultdir", tmp_path, plain_srpm))
+    assert relied(user.mock("--no-clean", "--installdeps", plain_srpm))
 
 
 def test_another_chroot_is_measured_for_after_foreign_code(user: User) -> None:
@@ -97,22 +102,23 @@ def test_after_a_reboot_the_node_is_measured(user: User) -> None:
     assert not relied(user.mock("--chroot", "true"))
 
 
-def test_with_other_keys_the_node_is_measured(user: User, lab: Lab) -> None:
+def test_with_other_keys_the_node_is_measured(lone_mock: User, lab: Lab) -> None:
+    user = lone_mock
+    say_max_age(user, "1h")
     text = user.config.remote_file.read_text()
     line = next(line for line in text.splitlines() if line.startswith("package_keys"))
     keys = user.place / "packages.asc"
     keys.write_bytes(Path(line.split('"')[1]).read_bytes())
     user.config.remote_file.write_text(text.replace(line, f'package_keys = ["{keys}"]'))
-    user.mock("--clean").expect()
     user.mock("--init").expect()
     assert relied(user.mock("--chroot", "true"))
     keys.write_bytes(keys.read_bytes() + lab.foreign_key.read_bytes())
     assert not relied(user.mock("--chroot", "true"))
 
 
-def test_what_happens_in_between_is_found_at_the_next_measurement(make_user: MakeUser) -> None:
+def test_what_happens_in_between_is_found_at_the_next_measurement(lone_mock: User) -> None:
     """What relying on a verdict gives up, and that it does not last."""
-    user = make_user("series-tampered")
+    user = lone_mock
     say_max_age(user, "1h")
     user.mock("--init").expect()
     init = node_facts(user).init
@@ -124,12 +130,10 @@ def test_what_happens_in_between_is_found_at_the_next_measurement(make_user: Mak
     assert refused.code == 77 and "/usr/bin/ls" in refused.stdout + refused.stderr
 
 
-@pytest.mark.parametrize("words", [(), ("second_look",)])
-def test_lent_and_local_nodes_are_measured_for_each_command(
-    make_user: MakeUser, words: tuple[str, ...]
-) -> None:
-    user = make_user("series-default")
-    if words:
+@pytest.mark.parametrize("second_look", [False, True])
+def test_a_local_node_is_measured_for_each_command(lone_mock: User, second_look: bool) -> None:
+    user = lone_mock
+    if second_look:
         say_max_age(user, "1h")
         text = user.config.remote_file.read_text()
         user.config.remote_file.write_text(
