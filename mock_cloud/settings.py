@@ -331,7 +331,7 @@ class AttestSettings:
     `manifest_max_age_s` ago; `revocations` are files that one of them signed, besides those that
     lie beside the manifest. `package_keys` are files with armoured OpenPGP certificates, of which
     one must have signed each RPM header. `verdict_max_age_s` is how long commands may rely on the
-    verdict of an earlier one: see `session.verdicts.max_age_s`.
+    verdict of an earlier one; the default depends on the provider.
     `unsafe_containers` lets nodes be containers, whose hosts are not measured; for `local`, whose
     nodes are containers of this machine, it changes nothing.
     """
@@ -351,14 +351,14 @@ class AttestSettings:
         tuple[Path, ...], Setting("OpenPGP certificates of the distribution's packages")
     ]
     verdict_max_age_s: Annotated[
-        float | None,
+        float,
         Setting(
             "how long commands that build nothing may rely on one verdict, such as 2m; 0: each one"
             " measures the node (default 2m; 0 for lent machines and local nodes)",
             0.0,
             _HOUR_S,
         ),
-    ] = None
+    ] = 0.0
     second_look: Annotated[
         SecondLook, Setting("always: measure the node again after each build (default: never)")
     ] = SecondLook.NEVER

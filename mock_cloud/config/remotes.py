@@ -33,6 +33,9 @@ from mock_cloud.wire.terminal_text import printable
 _SECRET_ARGUMENT: Final = re.compile(r"key|secret|pass|token|credential", re.IGNORECASE)
 """Arguments of drivers that are secrets; with some drivers ``key`` is all there is."""
 
+_OWN_NODES_S: Final = 120.0
+"""So long a verdict is relied on where a cloud gives nodes to nobody else: docs/decisions/0094."""
+
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
@@ -114,7 +117,13 @@ def read_remote(name: str, path: Path, *, to_end: bool = False) -> Remote:
         name=name,
         provider=provider,
         arches=_arches(document, hosts, nodes),
-        attest=AttestSettings(**{"manifest": None, **document.tables["attest"]}),
+        attest=AttestSettings(
+            **{
+                "manifest": None,
+                "verdict_max_age_s": _OWN_NODES_S if provider in CLOUDS else 0.0,
+                **document.tables["attest"],
+            }
+        ),
         lease=lease,
         build=BuildSettings(**document.tables.get("build", {})),
         toolkit=_toolkit(document),

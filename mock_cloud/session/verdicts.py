@@ -21,14 +21,12 @@ from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.session.attesting import Attested, find_basis
 from mock_cloud.session.console import Console
 from mock_cloud.session.known_good import KnownGood
-from mock_cloud.session.lease_care import is_owned
-from mock_cloud.session.nodes import Site, attest, reach, shares_kernel
+from mock_cloud.session.nodes import Site, attest, reach
 from mock_cloud.session.request import Work
 from mock_cloud.session.results import ATTESTATION_LOG, ORDER_LOG
 from mock_cloud.settings import Remote, SecondLook
 from mock_cloud.wire.terminal_text import sanitize
 
-_MAX_AGE_S: Final = 120.0
 _REASONS_SHOWN: Final = 20
 
 
@@ -65,18 +63,6 @@ def attest_aloud(
         f" and verified in {time.monotonic() - started:.1f} s"
     )
     return attested
-
-
-def max_age_s(remote: Remote) -> float:
-    """So long after its measurement a verdict may be relied on by commands that come next.
-
-    Unless the remote says so, only on nodes that nobody but us has: docs/decisions/0094.
-    """
-    if remote.attest.second_look is SecondLook.ALWAYS:
-        return 0.0
-    if remote.attest.verdict_max_age_s is not None:
-        return remote.attest.verdict_max_age_s
-    return _MAX_AGE_S if is_owned(remote.provider) and not shares_kernel(remote) else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +120,14 @@ def _still_holds(
     verdict = leased.verdict
     return (
         not work.builds
+        and remote.attest.second_look is SecondLook.NEVER
         and verdict.basis == find_basis(known, standard(), site.toolkit)
         and not leased.has_bootstrap_key
         and verdict.covers(
             work.root,
             made_anew=work.fresh or work.root not in leased.chroots,
             now_unix=time.time(),
-            max_age_s=max_age_s(remote),
+            max_age_s=remote.attest.verdict_max_age_s,
         )
     )
 
