@@ -156,12 +156,6 @@ class CleanupError(MockCloudError):
     exit_code = EXIT_INFRASTRUCTURE
 
 
-class Interrupted(MockCloudError):
-    """The user pressed Ctrl-C or a signal asked us to stop."""
-
-    exit_code = EXIT_INTERRUPTED
-
-
 @dataclass(frozen=True, slots=True)
 class Reason:
     """Why a node was refused: a stable code, the subject, and the facts.

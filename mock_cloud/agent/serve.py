@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from mock_cloud.agent import serve_facts
 from mock_cloud.agent.blobs import Blobs
+from mock_cloud.agent.serve_hardening import HOST_KEY_KINDS, LEASE_KINDS, NodeCare
 from mock_cloud.agent.serve_launch import Launcher, serve_launches
-from mock_cloud.agent.serve_lease import HOST_KEY_KINDS, LEASE_KINDS, NodeCare
 from mock_cloud.agent.serve_trust import Gate
 from mock_cloud.agent.serve_wire import (
     Answers,

@@ -16,7 +16,7 @@ from mock_cloud.agent.image.install import InstallError, install_packages
 from mock_cloud.agent.serve_wire import Failure
 from mock_cloud.wire.decode import Malformed, decode_bytes
 from mock_cloud.wire.frames import FrameHeader
-from mock_cloud.wire.install_order import InstallOrder
+from mock_cloud.wire.orders import InstallOrder
 
 _Send = Callable[[FrameHeader, bytes], None]
 

@@ -48,10 +48,6 @@ class PackageFacts:
     source: bool
     size_bytes: int
 
-    @property
-    def nvr(self) -> str:
-        return f"{self.name}-{self.version}-{self.release}"
-
 
 def read_package_facts(path: Path) -> PackageFacts:
     """The facts of the RPM file at `path`.

@@ -16,7 +16,7 @@ from mock_cloud.errors import MockCloudError, RemoteCommandError
 from mock_cloud.model import KeyPair, Secret
 from mock_cloud.remote.channel import AgentChannel
 from mock_cloud.wire.decode import encode
-from mock_cloud.wire.timer_order import Ending, Order
+from mock_cloud.wire.orders import DeadmanOrder, Ending
 
 _ANSWER_S: Final = 60.0
 _NOTHING: Final = Secret(b"")
@@ -38,7 +38,7 @@ def arm_timer(lease_id: str, life_s: int, grace_s: int, *, power_off: bool) -> R
     Its end is `power_off`, or else what a lent machine gets: everything of ours is removed.
     """
     ending = Ending.POWEROFF if power_off else Ending.WIPE
-    return Request("lease", encode(Order(lease_id, life_s, grace_s, ending)))
+    return Request("lease", encode(DeadmanOrder(lease_id, life_s, grace_s, ending)))
 
 
 def replace_host_key(pair: KeyPair) -> Request:

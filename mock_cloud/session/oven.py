@@ -34,7 +34,7 @@ from mock_cloud.session.nodes import Site, attest, nature, shares_kernel
 from mock_cloud.settings import Remote
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.wire.decode import to_json
-from mock_cloud.wire.install_order import KEYS_MARK, InstallOrder
+from mock_cloud.wire.orders import KEYS_MARK, InstallOrder
 from mock_cloud.wire.terminal_text import sanitize
 
 _LINES_SHOWN: Final = 20

@@ -180,7 +180,7 @@ def ask_harmless(agent: Agent) -> None:
 def ask_on_own_node(agent: Agent) -> None:
     """What changes a node: jobs, the dead-man timer, the host key, packages."""
     from mock_cloud.wire.decode import to_json
-    from mock_cloud.wire.install_order import InstallOrder
+    from mock_cloud.wire.orders import InstallOrder
 
     agent.ask("reload", keep=[])
     agent.ask("host_key", _PRIVATE, public="ssh-ed25519 AAAA self-test\n")

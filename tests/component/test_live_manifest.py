@@ -42,7 +42,7 @@ from mock_cloud.session.known_good import (
 from mock_cloud.settings import AttestSettings
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.wire.decode import to_json
-from mock_cloud.wire.install_order import InstallOrder
+from mock_cloud.wire.orders import InstallOrder
 from tests.component.cloud_nodes import Site
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab

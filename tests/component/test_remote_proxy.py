@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.cloud.hosts.answers import Free
-from mock_cloud.cloud.hosts.client import ask
+from mock_cloud.cloud.hosts.client import Free, ask
 from mock_cloud.errors import ConfigError, ConnectionLost, HostKeyMismatch, TransportError
 from mock_cloud.model import HostKey, NodeAddress, UserKeys
 from mock_cloud.remote.connect import connect

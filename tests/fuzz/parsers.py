@@ -25,7 +25,7 @@ from mock_cloud.cloud import rows
 from mock_cloud.cloud.apis import ec2_answers, openstack_servers
 from mock_cloud.cloud.apis.calls import library_errors
 from mock_cloud.cloud.apis.clouds_yaml import _clouds
-from mock_cloud.cloud.hosts.answers import AnswerError, parse_answer
+from mock_cloud.cloud.hosts.client import AnswerError, parse_answer
 from mock_cloud.cloud.hosts.handle import parse_handle
 from mock_cloud.cloud.local.plan import NodePlan
 from mock_cloud.config.handover import HANDOVER_VERSION, parse_handover
@@ -40,13 +40,13 @@ from mock_cloud.signed.header import parse_signed_header
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.rpmfile import read_unverified
 from mock_cloud.sshkeys import make_key_pair
-from mock_cloud.wire import install_order, job_request, replies
+from mock_cloud.wire import job_request, orders, replies
 from mock_cloud.wire.decode import Malformed, decode_bytes, load_json
 from mock_cloud.wire.frames import FrameError, encode_frame, read_frame
+from mock_cloud.wire.orders import DeadmanOrder
 from mock_cloud.wire.records import encode_records
 from mock_cloud.wire.rpmheader import MAGIC, HeaderError
 from mock_cloud.wire.terminal_text import clean
-from mock_cloud.wire.timer_order import Order
 from tests.unit.attest import attest_builder as good
 
 Errors = tuple[type[Exception], ...]
@@ -179,7 +179,7 @@ _JOB = job_request.JobRequest(
 
 
 def _parsed_order(data: bytes) -> object:
-    return decode_bytes(Order, data)
+    return decode_bytes(DeadmanOrder, data)
 
 
 def _journal(data: bytes) -> object:
@@ -300,8 +300,8 @@ PARSERS: dict[str, Parser] = {
         (Malformed,),
     ),
     "install-order": Parser(
-        lambda data: decode_bytes(install_order.InstallOrder, data),
-        asdict(install_order.InstallOrder(["bash"], "conf", {"a": "b"})),
+        lambda data: decode_bytes(orders.InstallOrder, data),
+        asdict(orders.InstallOrder(["bash"], "conf", {"a": "b"})),
         (Malformed,),
     ),
     "timer-order": Parser(

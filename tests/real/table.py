@@ -20,13 +20,13 @@ from mock_cloud.agent.measure import headers
 from mock_cloud.attest.check_packages import READABLE
 from mock_cloud.attest.packages import read_files
 from mock_cloud.errors import ConfigError
-from mock_cloud.rpm_bindings import find_rpm
 from mock_cloud.signed.header import SignedHeader, parse_signed_header
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.openpgp import OpenPgpError, parse_signature, read_packets
 from mock_cloud.signed.rpmfile import read_unverified
 from mock_cloud.wire import rpmfile
 from tests.lab.layout import repository_root
+from tests.rpm_bindings import find_rpm
 
 GOOD, NO_KEY, UNSIGNED, REFUSED = "good", "no key", "unsigned", "refused"
 _SUMMARY: Final = 1004

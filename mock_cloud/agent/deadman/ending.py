@@ -18,7 +18,7 @@ from typing import Final
 from mock_cloud.wire import syscalls
 from mock_cloud.wire.layout import MOCK_LIBDIR
 from mock_cloud.wire.orderlog import OrderLog
-from mock_cloud.wire.timer_order import Ending
+from mock_cloud.wire.orders import Ending
 
 _MOCK_CACHE: Final = "/var/cache/mock"
 _CLEAN_S: Final = 20.0

@@ -14,7 +14,7 @@ from typing import Final
 from mock_cloud.agent.serve_wire import Failure, own_command
 from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.layout import DEADMAN
-from mock_cloud.wire.timer_order import ORDER_MAX_BYTES, Order
+from mock_cloud.wire.orders import ORDER_MAX_BYTES, DeadmanOrder
 
 _BEAT_EVERY_S: Final = 0.5
 _ANSWER_S: Final = 5.0
@@ -47,7 +47,7 @@ class Line:
         except OSError:
             self.close()  # there is none, or no longer
 
-    def order(self, order: Order) -> None:
+    def order(self, order: DeadmanOrder) -> None:
         """Have the timer take `order`, started if there is none. Failure with its reason."""
         try:
             answer = self._ask(order)
@@ -65,13 +65,13 @@ class Line:
         if beats is not None:
             beats.close()
 
-    def _ask_started(self, order: Order) -> bytes:
+    def _ask_started(self, order: DeadmanOrder) -> bytes:
         try:
             return self._ask(order)
         except OSError as error:
             raise Failure("deadman", f"the timer did not start: {error}") from error
 
-    def _ask(self, order: Order) -> bytes:
+    def _ask(self, order: DeadmanOrder) -> bytes:
         with self._connect() as line:
             line.settimeout(_ANSWER_S)
             line.send(to_json(order))

@@ -21,7 +21,7 @@ from mock_cloud.agent.deadman.ending import end_node
 from mock_cloud.agent.deadman.line import BEAT, SOCKET, socket_address
 from mock_cloud.wire.decode import decode_bytes
 from mock_cloud.wire.layout import DEADMAN
-from mock_cloud.wire.timer_order import ORDER_MAX_BYTES, Order
+from mock_cloud.wire.orders import ORDER_MAX_BYTES, DeadmanOrder
 
 
 # When a node must end: pure decisions, on seconds of a clock that only the node reads.
@@ -35,12 +35,12 @@ class OrderRefused(ValueError):
 class Timer:
     """Armed by an order; later orders for the same lease renew or shorten it. `now` in seconds."""
 
-    def __init__(self, order: Order, now: float) -> None:
+    def __init__(self, order: DeadmanOrder, now: float) -> None:
         self.order = order
         self._ends_at = now + order.life_s
         self._heard_at = now
 
-    def renew(self, order: Order, now: float) -> None:
+    def renew(self, order: DeadmanOrder, now: float) -> None:
         """Take a later order. OrderRefused if it is for another lease: this one is not over."""
         if order.lease != self.order.lease:
             raise OrderRefused(
@@ -209,7 +209,7 @@ class _Watch:
         """Take an order; what to answer: nothing but a dot, or why it was refused."""
         now = now_s()
         try:
-            order = decode_bytes(Order, message)
+            order = decode_bytes(DeadmanOrder, message)
             if self.timer is None:
                 self.timer = Timer(order, now)
             else:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from mock_cloud.agent.measure.headers import BACKENDS, find_databases
-from mock_cloud.wire.install_order import KEYS_MARK, InstallOrder
+from mock_cloud.wire.orders import KEYS_MARK, InstallOrder
 
 PROGRAMS: Final = ("/usr/bin/dnf5", "/usr/bin/dnf-3", "/usr/bin/dnf")
 _RPM: Final = "/usr/bin/rpm"

@@ -22,7 +22,6 @@ from mock_cloud.wire import syscalls
 RESOLVE_NO_XDEV: Final = 0x01
 RESOLVE_NO_MAGICLINKS: Final = 0x02
 RESOLVE_NO_SYMLINKS: Final = 0x04
-RESOLVE_BENEATH: Final = 0x08
 RESOLVE_IN_ROOT: Final = 0x10
 
 _SYS_OPENAT2: Final = 437  # the same on every architecture but alpha

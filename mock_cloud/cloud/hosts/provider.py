@@ -18,8 +18,16 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.cloud.hosts.answers import Answer, Free, Taken, Unfit
-from mock_cloud.cloud.hosts.client import WIPE_TIMEOUT_S, HostUnusable, ask, find_host_key
+from mock_cloud.cloud.hosts.client import (
+    WIPE_TIMEOUT_S,
+    Answer,
+    Free,
+    HostUnusable,
+    Taken,
+    Unfit,
+    ask,
+    find_host_key,
+)
 from mock_cloud.cloud.hosts.handle import Handle, HostPlace, parse_handle
 from mock_cloud.cloud.hosts.route import Hop, find_route
 from mock_cloud.cloud.hosts.scripts import CHECK, CLAIM, LOOK, RELEASE, ROOM_KIB

@@ -14,14 +14,14 @@ import pytest
 from mock_cloud.agent.deadman.ending import empty
 from mock_cloud.agent.deadman.process import OrderRefused, Timer
 from mock_cloud.wire.decode import Malformed, decode, to_json
-from mock_cloud.wire.timer_order import Ending, Order
+from mock_cloud.wire.orders import DeadmanOrder, Ending
 
 RAW = {"lease": "a1", "life_s": 100, "grace_s": 10, "ending": "poweroff"}
-ORDER = Order("a1", 100, 10, Ending.POWEROFF)
+ORDER = DeadmanOrder("a1", 100, 10, Ending.POWEROFF)
 
 
 def test_an_order_survives_its_way() -> None:
-    assert decode(Order, json.loads(to_json(ORDER))) == ORDER
+    assert decode(DeadmanOrder, json.loads(to_json(ORDER))) == ORDER
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,13 @@ def test_an_order_survives_its_way() -> None:
 )
 def test_what_is_no_order_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(Malformed):
-        decode(Order, RAW | change)
+        decode(DeadmanOrder, RAW | change)
 
 
 @pytest.mark.parametrize("raw", [None, [], "order", {}])
 def test_only_an_object_is_an_order(raw: Any) -> None:
     with pytest.raises(Malformed):
-        decode(Order, raw)
+        decode(DeadmanOrder, raw)
 
 
 def test_silence_for_the_grace_is_the_end() -> None:
@@ -71,10 +71,10 @@ def test_signs_of_life_move_the_grace_but_never_the_end_of_the_lease() -> None:
 
 def test_an_order_renews_and_shortens() -> None:
     timer = Timer(ORDER, 1000.0)
-    timer.renew(Order("a1", 300, 200, Ending.WIPE), 1050.0)
+    timer.renew(DeadmanOrder("a1", 300, 200, Ending.WIPE), 1050.0)
     assert timer.find_due(1249.0) is None
     assert timer.order.ending is Ending.WIPE
-    timer.renew(Order("a1", 1, 200, Ending.WIPE), 1060.0)
+    timer.renew(DeadmanOrder("a1", 1, 200, Ending.WIPE), 1060.0)
     assert timer.find_due(1060.9) is None
     assert timer.find_due(1061.0) == "the lease is over"
 
@@ -82,7 +82,7 @@ def test_an_order_renews_and_shortens() -> None:
 def test_another_lease_has_to_wait_for_the_end_of_this_one() -> None:
     timer = Timer(ORDER, 1000.0)
     with pytest.raises(OrderRefused, match="leased as a1, for 6 s more"):
-        timer.renew(Order("b2", 1, 1, Ending.POWEROFF), 1004.0)
+        timer.renew(DeadmanOrder("b2", 1, 1, Ending.POWEROFF), 1004.0)
     assert timer.find_due(1005.5) is None
     assert timer.order == ORDER
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mock_cloud.wire.decode import Malformed, decode_bytes, to_json
-from mock_cloud.wire.install_order import InstallOrder
+from mock_cloud.wire.orders import InstallOrder
 
 ORDER = InstallOrder(["mock", "rpm-build"], "[main]\n", {"key": "-----BEGIN"}, "43", True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from mock_cloud.cloud.hosts.answers import AnswerError, Free, Taken, Unfit, parse_answer
+from mock_cloud.cloud.hosts.client import AnswerError, Free, Taken, Unfit, parse_answer
 
 
 def test_the_three_answers() -> None:

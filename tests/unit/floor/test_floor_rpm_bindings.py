@@ -18,7 +18,7 @@ def load(*packages: Path, system: Path) -> str:
     path = [*map(str, packages), str(repository_root())]
     script = (
         f"import sys; sys.path[:0] = {path!r}\n"
-        "from mock_cloud import rpm_bindings\n"
+        "from tests import rpm_bindings\n"
         f"print(rpm_bindings.load([{str(system)!r}]))"
     )
     argv = [sys.executable, "-I", "-c", script]
