@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -20,27 +19,13 @@ from tests.component.openstack_parts import (
     json_fault,
     make_launch,
     make_remote,
-    run_mimic,
 )
 from tests.lab.clouds.faults import Exchange, Request, Response, html_502, reset_after
 
-pytest.importorskip("mimic", reason="mimic is not installed")
+pytest_plugins = ["tests.component.mimic_fixtures"]
 
 ME = "me@here:0/0123abcd"
 CREATE = "POST /servers"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mimic]:
-    with run_mimic(tmp_path_factory.mktemp("mimic")) as mimic:
-        yield mimic
-
-
-@pytest.fixture
-def mimic(server: Mimic) -> Iterator[Mimic]:
-    server.proxy.calls.clear()
-    yield server
-    server.proxy.faults.clear()
 
 
 @pytest.fixture

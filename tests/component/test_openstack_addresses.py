@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import count
 
 import pytest
@@ -21,28 +20,14 @@ from tests.component.openstack_parts import (
     make_api,
     make_launch,
     make_remote,
-    run_mimic,
 )
 from tests.lab.clouds.faults import html_502, swallow
 
-pytest.importorskip("mimic", reason="mimic is not installed")
+pytest_plugins = ["tests.component.mimic_fixtures"]
 
 FLOATING = OpenStackSettings(floating_ip_pool="public")
 CREATE = "POST /v2.0/floatingips"
 tenants = (str(number) for number in count(200_000))
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mimic]:
-    with run_mimic(tmp_path_factory.mktemp("mimic")) as mimic:
-        yield mimic
-
-
-@pytest.fixture
-def mimic(server: Mimic) -> Iterator[Mimic]:
-    yield server
-    server.network.floating.clear()
-    server.proxy.faults.clear()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Iterator
 from itertools import count
 
 import pytest
@@ -23,30 +22,16 @@ from tests.component.openstack_parts import (
     json_fault,
     make_api,
     make_launch,
-    run_mimic,
 )
 from tests.lab.clouds.faults import html_502, reset_after, swallow, too_many_requests
 
-pytest.importorskip("mimic", reason="mimic is not installed")
+pytest_plugins = ["tests.component.mimic_fixtures"]
 
 TOKENS = "POST /identity/v2.0/tokens"
 CREATE = "POST /servers"
 LIST = "GET /servers/detail"
 
 tenants = (str(number) for number in count(100_000))
-
-
-@pytest.fixture(scope="module")
-def mimic_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mimic]:
-    with run_mimic(tmp_path_factory.mktemp("mimic")) as server:
-        yield server
-
-
-@pytest.fixture
-def mimic(mimic_server: Mimic) -> Iterator[Mimic]:
-    mimic_server.proxy.calls.clear()
-    yield mimic_server
-    mimic_server.proxy.faults.clear()
 
 
 @pytest.fixture
