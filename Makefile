@@ -25,7 +25,7 @@ PEER_TESTS := tests/peers tests/component/test_mock_engine.py tests/unit/config 
 	tests/integration/test_agreement.py::test_source_packages_of_other_rpms_end_alike
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab demo demo-ec2 demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-component test-clouds test-commands test-slow test-peers agreement cases lint type bench size rpm man clean
+.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-component test-clouds test-commands test-slow test-peers agreement cases lint type bench size rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ $(VENV)/.stamp: pyproject.toml setup.py | prepare
 
 lab: venv ## pack the lab's RPM distribution and its node image
 	@$(BIN)/python -m tests.lab build --dir $(LAB)
+
+lab-today: venv ## the same of today's generation: rpm 6, dnf5, systemd; in a tree of Debian testing
+	@$(BIN)/python -m tests.lab build --today --dir $(LAB)
 
 demo: lab ## build a package on an attested local node, then show a refusal
 	@$(BIN)/python -m tests.lab demo --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')

@@ -7,11 +7,12 @@ import argparse
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from mock_cloud.errors import MockCloudError
 from tests.lab import steps
-from tests.lab.layout import Lab, default_lab, foreign_lab, locked
+from tests.lab.layout import Lab, default_lab, foreign_lab, locked, today_lab
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -24,7 +25,10 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("title")
     step.add_argument("command", nargs="+")
     build = verbs.add_parser("build", help="make the distribution and the node's tree")
-    build.add_argument("--arch", help="another architecture's, of Debian's packages, with qemu")
+    which = build.add_mutually_exclusive_group()
+    which.add_argument("--arch", help="another architecture's, of Debian's packages, with qemu")
+    which.add_argument("--today", action="store_true", help="today's generation, with systemd")
+    verbs.add_parser("pack", help="the distribution and the tree alone, inside of today's system")
     demo = verbs.add_parser("demo", help="build a package on an attested node; refuse another")
     demo.add_argument("--srpm", type=Path, help="the user's own, instead of GNU hello")
     verbs.add_parser("demo-stop", help="end what the demonstration left running")
@@ -37,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     cloud = verbs.add_parser("cloud", help="run a cloud of local nodes until interrupted")
     cloud.add_argument("name", choices=("ec2", "openstack"))
     cloud.add_argument("--etc", type=Path, help="where mock's configuration and a remote go")
+    cloud.add_argument("--today", action="store_true", help="of virtual machines, with systemd")
     for verb in verbs.choices.values():  # before or after the verb, as people type it
         verb.add_argument("--dir", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
@@ -53,6 +58,27 @@ def _build(lab: Lab) -> None:
     for what, make in parts:
         with steps.step(what), locked(lab):
             make(lab)
+
+
+def _build_kind(lab: Lab, options: argparse.Namespace) -> None:
+    if options.arch:
+        from tests.lab.foreign import emulated
+
+        with emulated(options.arch):
+            _build(foreign_lab(lab, options.arch))
+    elif options.today:
+        from tests.lab import today
+
+        today.build(today_lab(lab))
+    else:
+        _build(lab)
+
+
+def _pack(lab: Lab) -> None:
+    from tests.lab import dist, node
+
+    dist.build(lab)
+    node.build(lab)
 
 
 def _serve(lab: Lab, port: int, etc: Path, hours: float | None) -> None:
@@ -78,13 +104,10 @@ def _perform(lab: Lab, options: argparse.Namespace) -> None:
         case "step":
             with steps.step(f"{options.title} ({lab.log(options.log)})"):
                 steps.run_logged(options.command, lab.log(options.log))
-        case "build" if options.arch:
-            from tests.lab.foreign import emulated
-
-            with emulated(options.arch):
-                _build(foreign_lab(lab, options.arch))
         case "build":
-            _build(lab)
+            _build_kind(lab, options)
+        case "pack":
+            _pack(replace(lab, is_today=True))
         case "demo" | "demo-stop":
             from tests.lab import demo
 
@@ -101,7 +124,8 @@ def _perform(lab: Lab, options: argparse.Namespace) -> None:
             from tests.lab.clouds import serve
 
             etc = options.etc or lab.root / "etc" / options.name
-            serve.serve(options.name, lab, etc.absolute())
+            kind = today_lab(lab) if options.today else lab
+            serve.serve(options.name, kind, etc.absolute())
         case "serve":
             etc = options.etc or lab.root / "etc" / "mock"
             _serve(lab, options.port, etc.absolute(), options.hours)

@@ -12,7 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import dist, own
+from tests.lab import dist, keys, own
 from tests.lab.layout import RELEASES, Lab
 from tests.lab.prepare import is_debian
 
@@ -23,7 +23,7 @@ config_opts['lab_group'] = 'buildsys-build'
 config_opts['chroot_setup_cmd'] = 'install @SETUP@'
 config_opts['dist'] = 'lab{{ releasever }}'
 config_opts['extra_chroot_dirs'] = ['/run/lock']
-config_opts['package_manager'] = 'dnf4'
+config_opts['package_manager'] = '@MANAGER@'
 config_opts['use_bootstrap'] = False
 @DBPATH@
 config_opts['dnf.conf'] = \"\"\"
@@ -42,7 +42,7 @@ user_agent={{ user_agent }}
 [lab]
 name=Lab Linux {{ releasever }}
 baseurl=@BASEURL@/{{ releasever }}
-gpgkey=file://@KEY@
+gpgkey=@KEYS@
 skip_if_unavailable=False
 \"\"\"
 """
@@ -136,10 +136,13 @@ def write(lab: Lab, path: Path, *, repository_url: str) -> ConfigDirectory:
     template = template.replace("@DBPATH@", _DBPATH if is_debian() else "")
     setup = " ".join(buildroot_words(lab, "@{{ lab_group }}"))
     template = template.replace("@SETUP@", setup)
+    template = template.replace("@MANAGER@", "dnf5" if lab.is_today else "dnf4")
     files = {
         "site-defaults.cfg": _SITE_DEFAULTS,
         "chroot-aliases.cfg": _ALIASES,
-        "templates/lab.tpl": template.replace("@KEY@", str(lab.package_key)),
+        "templates/lab.tpl": template.replace(
+            "@KEYS@", " ".join(f"file://{key}" for key in keys.package_keys(lab))
+        ),
         "remotes.d/local.toml": _REMOTE.format(
             arch=arch,
             tree=lab.tree,

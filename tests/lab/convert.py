@@ -78,10 +78,13 @@ class Converter:
     architecture. Methods may be called from several threads.
     """
 
-    def __init__(self, closure: debian.Closure, *, machine: str, scratch: Path) -> None:
+    def __init__(
+        self, closure: debian.Closure, *, machine: str, scratch: Path, has_systemd: bool = False
+    ) -> None:
         self._closure = closure
         self._machine = machine
         self._scratch = scratch
+        self._has_systemd = has_systemd
 
     def convert(self, name: str, release: int) -> Package:
         package = self._closure.packages[name]
@@ -156,7 +159,7 @@ class Converter:
         return place / "root"
 
     def _made_by_scripts(self, package: DebianPackage, entries: dict[str, Entry]) -> list[Entry]:
-        made = list(own.extra_files(package.name))
+        made = list(own.extra_files(package.name, has_systemd=self._has_systemd))
         for path in entries:
             for where, name in debian.alternatives().get(path, ()):
                 if _packed(where):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mock_cloud.process import run
 from mock_cloud.toolkit.machines import find_machine
-from tests.lab import cloudpackages, debian, debs, foreign, keys, own, seeds
+from tests.lab import debian, debs, foreign, generations, keys, own, seeds
 from tests.lab.convert import Converter
 from tests.lab.layout import RELEASES, Lab, code_digest, stamp_matches
 from tests.lab.prepare import is_debian
@@ -21,6 +21,7 @@ from tests.lab.rpmspec import Package, spec_text, stage
 
 _MODULES = (
     *("convert", "debian", "debs", "dist", "keys", "own", "rpmspec", "seeds"),
+    *("generations", "today/packages", "today/seeds"),
     *("cloudpackages", "clouds/guest/dmidecode", "clouds/guest/init", "clouds/guest/shutdown"),
 )
 SOURCE_DATE_EPOCH = 1_700_000_000
@@ -58,16 +59,16 @@ def build_rpm(package: Package, work: Path, out: Path, arch: str) -> Path:
 
 
 def _makers(
-    closure: debian.Closure, scratch: Path, machine: str
+    closure: debian.Closure, scratch: Path, lab: Lab
 ) -> list[tuple[int, Callable[[], Package]]]:
     """(first release it is in, how to make it) for every package of both releases."""
-    converter = Converter(closure, machine=machine, scratch=scratch)
+    generation = generations.of(lab)
+    converter = Converter(
+        closure, machine=lab.arch, scratch=scratch, has_systemd=generation.has_systemd
+    )
     makers: list[tuple[int, Callable[[], Package]]] = [
-        (1, lambda: own.filesystem(machine)),
-        (1, lambda: own.rpm_config(find_machine(machine).triplet)),
-        (1, own.rpm_build),
-        (1, own.node),
-        (1, cloudpackages.cloud),
+        (1, lambda package=package: package)  # type: ignore[misc]
+        for package in generation.own(lab.arch)
     ]
     for number in RELEASES:
         names = closure.packages if number == 1 else seeds.RENEWED
@@ -95,7 +96,7 @@ def build(lab: Lab) -> bool:
         from tests.lab import fedora  # another family of machines, its own packages
 
         return fedora.build(lab)
-    closure = choose(lab, seeds.SEEDS)
+    closure = choose(lab, generations.of(lab).seeds)
     key = input_key(closure, lab)
     if stamp_matches(lab.dist / "key", key):
         return False
@@ -107,7 +108,8 @@ def build(lab: Lab) -> bool:
     _pack(closure, lab, fresh)
     for number in RELEASES:
         index(fresh / str(number), build_group(lab))
-    shutil.copyfile(lab.package_key, fresh / lab.package_key.name)
+    for key_file in keys.package_keys(lab):
+        shutil.copyfile(key_file, fresh / key_file.name)
     (fresh / "key").write_text(key)
     retired = lab.work / "retired"
     if lab.dist.exists():
@@ -132,7 +134,9 @@ def _packages(lab: Lab) -> dict[str, debian.DebianPackage]:
     """Debian's packages to choose from, by name."""
     if lab.is_foreign:
         return foreign.fetch(lab)
-    return debian.installed(find_machine(lab.arch).debian) | debs.fetch(lab, seeds.FETCHED)
+    return debian.installed(find_machine(lab.arch).debian) | debs.fetch(
+        lab, generations.of(lab).fetched
+    )
 
 
 def build_group(lab: Lab) -> tuple[str, ...]:
@@ -143,7 +147,7 @@ def build_group(lab: Lab) -> tuple[str, ...]:
 def _pack(closure: debian.Closure, lab: Lab, fresh: Path) -> None:
     scratch = lab.work / "build"
     debs.unpack(lab, closure.packages)
-    makers = _makers(closure, lab.work / "pristine", lab.arch)
+    makers = _makers(closure, lab.work / "pristine", lab)
     if lab.is_foreign:
         makers.append((1, lambda: foreign.emulator(lab.arch)))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -163,7 +167,7 @@ def _pack(closure: debian.Closure, lab: Lab, fresh: Path) -> None:
             for number, package in packages
         ]
         made = [(number, future.result()) for number, future in futures]
-    keys.sign(lab, [path for _, path in made])
+    keys.sign_all(lab, [path for _, path in made])
     renewed = {*seeds.RENEWED, "lab-release"}
     for number, path in made:
         if number == 1 and path.name.rsplit("-", 2)[0] not in renewed:

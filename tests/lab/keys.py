@@ -12,10 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mock_cloud.process import run
-from tests.lab.layout import Lab
+from tests.lab import generations
+from tests.lab.layout import KEY_NAME, SECOND_KEY_NAME, Lab
 
 LAB_USER = "Lab Distribution <lab@lab.invalid>"
+SECOND_USER = "Lab Distribution, second key <lab2@lab.invalid>"
 FOREIGN_USER = "Somebody Else <else@foreign.invalid>"
+_USERS = {KEY_NAME: LAB_USER, SECOND_KEY_NAME: SECOND_USER}
 
 
 @contextmanager
@@ -37,17 +40,21 @@ def gnupg_home(lab: Lab) -> Iterator[dict[str, str]]:
 
 
 def ensure_keys(lab: Lab) -> None:
-    """Make both key pairs and export their public parts, where that is not done yet."""
-    wanted = {lab.package_key: LAB_USER, lab.foreign_key: FOREIGN_USER}
+    """Make the key pairs and export their public parts, where that is not done yet."""
+    own = dict(zip(package_keys(lab), generations.of(lab).key_kinds, strict=True))
+    wanted = {
+        **{place: (_USERS[place.name], kind) for place, kind in own.items()},
+        lab.foreign_key: (FOREIGN_USER, "rsa3072"),
+    }
     if all(place.is_file() for place in wanted):
         return
     with gnupg_home(lab) as env:
-        for place, user in wanted.items():
+        for place, (user, kind) in wanted.items():
             if place.is_file():
                 continue
             make = ["gpg", "--batch", "--quiet", "--passphrase", "", "--pinentry-mode", "loopback"]
             run(
-                [*make, "--quick-generate-key", user, "rsa3072", "sign", "never"],
+                [*make, "--quick-generate-key", user, kind, "sign", "never"],
                 timeout_s=120,
                 extra_env=env,
             )
@@ -55,6 +62,18 @@ def ensure_keys(lab: Lab) -> None:
             partial = place.with_suffix(".part")
             partial.write_bytes(text)
             partial.replace(place)
+
+
+def package_keys(lab: Lab) -> tuple[Path, ...]:
+    """The public halves of the keys that each package of the distribution is signed with."""
+    both = (lab.package_key, lab.second_key)
+    return both[: len(generations.of(lab).key_kinds)]
+
+
+def sign_all(lab: Lab, packages: Sequence[Path]) -> None:
+    """Sign RPM files in place with each of the distribution's keys."""
+    for place in package_keys(lab):
+        sign(lab, packages, _USERS[place.name])
 
 
 def sign(lab: Lab, packages: Sequence[Path], user: str = LAB_USER) -> None:

@@ -16,6 +16,7 @@ from mock_cloud.errors import MockCloudError
 
 RELEASES = (1, 2)
 KEY_NAME = "RPM-GPG-KEY-lab.asc"
+SECOND_KEY_NAME = "RPM-GPG-KEY-lab-2.asc"
 FOREIGN_KEY_NAME = "RPM-GPG-KEY-foreign.asc"
 
 
@@ -27,11 +28,13 @@ class LabError(MockCloudError):
 class Lab:
     """The directories below the lab's root (`.lab` by default; absolute).
 
-    `arch` is RPM's word for what its packages and nodes are.
+    `arch` is RPM's word for what its packages and nodes are, `is_today` whether they are of
+    today's generation (`generations`).
     """
 
     root: Path
     arch: str = field(default_factory=platform.machine)
+    is_today: bool = False
 
     @property
     def is_foreign(self) -> bool:
@@ -66,6 +69,11 @@ class Lab:
         return self.keys / KEY_NAME
 
     @property
+    def second_key(self) -> Path:
+        """Of a distribution whose packages are signed twice."""
+        return self.keys / SECOND_KEY_NAME
+
+    @property
     def foreign_key(self) -> Path:
         return self.keys / FOREIGN_KEY_NAME
 
@@ -94,6 +102,11 @@ def default_lab() -> Lab:
 def foreign_lab(lab: Lab, arch: str) -> Lab:
     """The lab of another architecture, which lies inside of `lab`."""
     return Lab(lab.root / arch, arch)
+
+
+def today_lab(lab: Lab) -> Lab:
+    """The lab of today's generation, which lies inside of `lab`."""
+    return Lab(lab.root / "today", is_today=True)
 
 
 def code_digest(modules: Iterable[str]) -> str:

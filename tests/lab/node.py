@@ -6,15 +6,19 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
 from mock_cloud.process import run
-from tests.lab import foreign, own, seeds
+from tests.lab import foreign, generations, own, seeds
+from tests.lab.keys import package_keys
 from tests.lab.layout import Lab, code_digest, stamp_matches
 from tests.lab.prepare import is_debian
+from tests.lab.today import settle
 
 _MODULES = ("node",)
+_SYSTEMD_MODULES = ("today/boot", "today/settle")
 _DNF_TIMEOUT_S = 600.0
 _DATABASES = ("var/lib/rpm/rpmdb.sqlite", "usr/lib/sysimage/rpm/rpmdb.sqlite")
 
@@ -38,13 +42,13 @@ varsdir={state}/none
 [lab]
 name=lab
 baseurl={baseurl}
-gpgkey=file://{key}
+gpgkey={keys}
 enabled=1
 """
 
 
 def install(
-    root: Path, *, baseurl: str, key: Path, packages: tuple[str, ...], arch: str = ""
+    root: Path, *, baseurl: str, keys: Iterable[Path], packages: tuple[str, ...], arch: str = ""
 ) -> None:
     """dnf --installroot with signatures checked; `root` is made. Needs root.
 
@@ -59,7 +63,12 @@ def install(
             (state / ".rpmmacros").write_text("%_dbpath /var/lib/rpm\n")
         home = {"HOME": directory}
         (state / "dnf.conf").write_text(
-            _DNF_CONF.format(state=state, notes=_NOTES, baseurl=baseurl, key=key)
+            _DNF_CONF.format(
+                state=state,
+                notes=_NOTES,
+                baseurl=baseurl,
+                keys=" ".join(f"file://{key}" for key in keys),
+            )
         )
         dnf = ["dnf", "-q", "-y", "-c", str(state / "dnf.conf"), "--installroot", str(root)]
         dnf += [f"--forcearch={arch}"] if arch else []
@@ -68,7 +77,11 @@ def install(
             timeout_s=_DNF_TIMEOUT_S,
             extra_env=home,
         )
-        run(["rpm", "--root", str(root), "-e", "gpg-pubkey"], timeout_s=60, extra_env=home)
+        run(
+            ["rpm", "--root", str(root), "-e", "--allmatches", "gpg-pubkey"],
+            timeout_s=60,
+            extra_env=home,
+        )
     shutil.rmtree(root / _NOTES.lstrip("/"))
 
 
@@ -88,7 +101,7 @@ def _packages(lab: Lab) -> tuple[str, ...]:
     if lab.is_foreign:
         return (*seeds.NODE, foreign.EMULATOR)
     if is_debian():
-        return seeds.NODE
+        return generations.of(lab).node
     from tests.lab import fedora
 
     return fedora.NODE
@@ -96,7 +109,8 @@ def _packages(lab: Lab) -> tuple[str, ...]:
 
 def build(lab: Lab) -> bool:
     """Make `lab.tree` unless it is there for the same distribution; returns whether it was made."""
-    key = (lab.dist / "key").read_text() + code_digest(_MODULES)
+    modules = (*_MODULES, *(_SYSTEMD_MODULES if generations.of(lab).has_systemd else ()))
+    key = (lab.dist / "key").read_text() + code_digest(modules)
     stamp = lab.tree.parent / "key"
     if stamp_matches(stamp, key):
         return False
@@ -113,11 +127,13 @@ def make_tree(lab: Lab, tree: Path, packages: tuple[str, ...]) -> None:
     install(
         fresh,
         baseurl=f"file://{lab.release(1)}",
-        key=lab.package_key,
+        keys=package_keys(lab),
         packages=packages,
         arch=lab.arch if lab.is_foreign else "",
     )
     if not is_debian():
         (fresh / "etc/ssh/sshd_config").write_text(own.SSHD_CONFIG)
     _settle(fresh)
+    if generations.of(lab).has_systemd:
+        settle.with_systemd(fresh)
     fresh.rename(tree)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from mock_cloud.process import run
@@ -64,7 +65,7 @@ def _base_files() -> tuple[Entry, ...]:
     )
 
 
-def extra_files(name: str) -> tuple[Entry, ...]:
+def extra_files(name: str, *, has_systemd: bool = False) -> tuple[Entry, ...]:
     """What the maintainer scripts of package `name` would leave behind."""
     if name == "base-files":
         return _base_files()
@@ -73,7 +74,7 @@ def extra_files(name: str) -> tuple[Entry, ...]:
     if name == "libpam-runtime":
         return tuple(
             file(f"/etc/pam.d/common-{kind}", text, flag="%config(noreplace)")
-            for kind, text in _PAM.items()
+            for kind, text in (_machine_pam() if has_systemd else _PAM).items()
         )
     if name == "openssh-server":
         return (directory("/run/sshd"),)
@@ -82,10 +83,33 @@ def extra_files(name: str) -> tuple[Entry, ...]:
     return ()
 
 
-def _account_files() -> tuple[Entry, ...]:
+def _machine_pam() -> dict[str, str]:
+    """As pam-auth-update(8) wrote them here, systemd's sessions included."""
+    return {kind: Path(f"/etc/pam.d/common-{kind}").read_text() for kind in _PAM}
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """The texts of /etc/passwd and /etc/group."""
+
+    passwd: str
+    group: str
+
+
+def fixed_accounts() -> Accounts:
+    """Those that every Debian has, and what the packages of a node without systemd need."""
     passwd = (_BASE_PASSWD / "passwd.master").read_text().replace("root:*:", "root:x:") + _USERS
-    passwd = passwd.replace(":*:", ":x:")
     group = (_BASE_PASSWD / "group.master").read_text().replace(":*:", ":x:") + _LOCAL_GROUPS
+    return Accounts(passwd.replace(":*:", ":x:"), group)
+
+
+def machine_accounts() -> Accounts:
+    """Those of this machine, where its packages' scripts and sysusers.d(5) made them."""
+    return Accounts(Path("/etc/passwd").read_text(), Path("/etc/group").read_text())
+
+
+def _account_files(accounts: Accounts) -> tuple[Entry, ...]:
+    passwd, group = accounts.passwd, accounts.group
     # "*" and not "!": sshd without PAM takes "!" for a locked account, key or not.
     shadow = "".join(f"{line.split(':')[0]}:*:19000:0:99999:7:::\n" for line in passwd.splitlines())
     gshadow = "".join(f"{line.split(':')[0]}:*::\n" for line in group.splitlines())
@@ -102,7 +126,7 @@ def _account_files() -> tuple[Entry, ...]:
     )
 
 
-def filesystem(machine: str) -> Package:
+def filesystem(machine: str, accounts: Accounts) -> Package:
     """Directories, the merged-/usr links and the account files; everything else requires it."""
     entries = [directory(path, _MODES.get(path, 0o755)) for path in sorted(DIRECTORIES)]
     entries += [
@@ -111,7 +135,7 @@ def filesystem(machine: str) -> Package:
         if path in ("/bin", "/sbin", "/lib", "/lib64")
     ]
     entries += [link("/var/run", "/run"), link("/var/lock", "/run/lock")]
-    entries += _account_files()
+    entries += _account_files(accounts)
     summary = "Directories, links and accounts that everything else stands on"
     return Package("filesystem", "12", "1.lab1", machine, summary, tuple(entries))
 
@@ -205,10 +229,10 @@ Subsystem sftp internal-sftp
 """
 
 
-def node() -> Package:
+def node(sshd_config: str) -> Package:
     """What turns a tree into a node: sshd's configuration, and directories."""
     entries = (
-        file("/etc/ssh/sshd_config", SSHD_CONFIG, 0o600),
+        file("/etc/ssh/sshd_config", sshd_config, 0o600),
         directory("/root/.ssh", 0o700),
         directory("/etc/yum.repos.d"),
         directory("/var/lib/mock"),

@@ -21,12 +21,12 @@ def is_debian() -> bool:
     return Path("/var/lib/dpkg/status").is_file() and shutil.which("apt-get") is not None
 
 
-_TEST_TOOLS = ("e2fsprogs", "python3-setuptools", "strace")
+TEST_TOOLS = ("e2fsprogs", "python3-setuptools", "strace")
 
 
 def wanted() -> tuple[str, ...]:
     """Every Debian package that the lab and the tests need installed."""
-    return tuple(sorted({*seeds.TOOLS, *seeds.SEEDS, *_TEST_TOOLS} - {*seeds.FETCHED}))
+    return tuple(sorted({*seeds.TOOLS, *seeds.SEEDS, *TEST_TOOLS} - {*seeds.FETCHED}))
 
 
 def missing() -> tuple[str, ...]:

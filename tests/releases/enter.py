@@ -64,11 +64,13 @@ def start(
     directory: str = "/root",
     binds: Mapping[Path, str] | None = None,
     environment: Mapping[str, str] | None = None,
+    dies_with_caller: bool = False,
 ) -> subprocess.Popen[bytes]:
     """A process of `argv` in the tree `root`, in its `directory`; needs root.
 
     `binds` are directories of this machine and where the tree has them; both are made. The
-    environment is a login's, and `environment`.
+    environment is a login's, and `environment`. `dies_with_caller`: with the thread that calls
+    this, which is to be the main one (prctl(2), PR_SET_PDEATHSIG).
     """
     pairs = [
         word for here, there in (binds or {}).items() for word in (str(here), there.lstrip("/"))
@@ -83,6 +85,7 @@ def start(
     namespaces = ["--mount", "--propagation", "private", "--pid", "--ipc", "--uts", "--fork"]
     return subprocess.Popen(
         [
+            *(("setpriv", "--pdeathsig", "KILL") if dies_with_caller else ()),
             "unshare",
             *namespaces,
             "--kill-child",

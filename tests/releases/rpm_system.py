@@ -174,7 +174,7 @@ def make_tree(lab: Lab, root: Path) -> Path:
     with locked(lab):
         repositories = build_repositories(lab)
     node.install(
-        root, baseurl=f"file://{repositories}/baseos", key=lab.package_key, packages=_SYSTEM
+        root, baseurl=f"file://{repositories}/baseos", keys=(lab.package_key,), packages=_SYSTEM
     )
     key = "RPM-GPG-KEY-lab-1-primary"
     files = {

@@ -19,6 +19,7 @@ from tests.lab.clouds.proxy import Calls, Proxy, ask_upstream
 from tests.lab.clouds.remotes import write_private
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab, LabError
+from tests.lab.today.system import system_tree
 
 Self = TypeVar("Self", bound="Cloud")
 
@@ -48,7 +49,8 @@ class Cloud:
     To be made in the main thread: its backend dies with the thread that starts it.
 
     `pending_s` is how long an instance is pending at least. With `early_sshd` nodes start sshd as
-    systemd would, before cloud-init's last stages; without it when those are done.
+    systemd would, before cloud-init's last stages; without it when those are done. With a lab of
+    today's generation nodes are virtual machines, and `clock` is the time that new ones have.
     """
 
     def __init__(self, lab: Lab) -> None:
@@ -57,6 +59,7 @@ class Cloud:
         self.proxy = Proxy(self.name, self.act)
         self.pending_s = 0.0
         self.early_sshd = False
+        self.clock = ""
         self.image_id = ""
         self.stock_images: set[str] = set()
         self._disks: dict[str, Path] = {}
@@ -127,7 +130,8 @@ class Cloud:
             host = self.site.network.host_address
             self.repository = stack.enter_context(FileServer({"/dist": self.lab.dist}, host=host))
             stack.callback(self.remove_machines)
-            images.write_manifest(self.lab, stock, self.manifest)
+            if not self.lab.is_today:  # nobody signs for a stock image; it is baked from
+                images.write_manifest(self.lab, stock, self.manifest)
             self.image_id = self.register("lab-stock")
             self._disks[self.image_id] = stock.disk
             self.stock_images.add(self.image_id)
@@ -165,6 +169,11 @@ class Cloud:
     def drop_disk(self, image: str) -> None:
         if image in self._disks and image not in self.stock_images:
             self._disks.pop(image).unlink()
+
+    @property
+    def system(self) -> Path | None:
+        """The tree with QEMU, where nodes are virtual machines."""
+        return system_tree(self.lab) if self.lab.is_today else None
 
     def node_environment(self) -> dict[str, str]:
         """Of the first process of a node: what a boot loader would say."""

@@ -236,6 +236,8 @@ class Ec2Cloud(Cloud):
                 user_data, describe(instance, port, key), must_use_token=required, hop_limit=hops
             ),
             {**self.node_environment(), **firmware(name)},
+            system=self.system,
+            clock=self.clock,
         )
         self.site.boot(name, boot)
 

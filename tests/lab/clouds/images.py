@@ -17,6 +17,7 @@ from mock_cloud.session.baking import make_signed_manifest
 from tests.lab import manifest, node, seeds
 from tests.lab.clouds.machine import DMI_DIRECTORY
 from tests.lab.layout import Lab, code_digest, stamp_matches
+from tests.lab.today import disk as today_disk
 
 DISK_GIB = 8
 INIT_COMMAND = ("/usr/bin/python3", "-IS", "/sbin/init")
@@ -40,13 +41,17 @@ class StockImage:
 def build(lab: Lab) -> StockImage:
     """Make the image unless it is there for the same distribution."""
     image = StockImage(lab.root / "cloud")
-    key = (lab.dist / "key").read_text() + code_digest(("node", "clouds/images"))
+    makers = ("today/boot", "today/disk", "today/settle") if lab.is_today else ()
+    key = (lab.dist / "key").read_text() + code_digest(("node", "clouds/images", *makers))
     if stamp_matches(image.root / "key", key):
         return image
     shutil.rmtree(image.root, ignore_errors=True)
     image.root.mkdir(parents=True)
-    node.make_tree(lab, image.tree, seeds.CLOUD_NODE)
-    make_disk(image.tree, image.disk)
+    if lab.is_today:
+        today_disk.make_disk(lab, lab.tree, image.disk)
+    else:
+        node.make_tree(lab, image.tree, seeds.CLOUD_NODE)
+        make_disk(image.tree, image.disk)
     (image.root / "key").write_text(key)
     return image
 

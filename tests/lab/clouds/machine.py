@@ -45,13 +45,17 @@ _OLD_ROOT = "/mnt"
 class MachinePlan:
     """What the process is told. `disk` is an ext4 image below `directory`, the node's own.
 
-    `environment` is the first process's, as a kernel command line would set it.
+    `environment` is the first process's, as a kernel command line would set it. With a `system`,
+    the tree that has QEMU, the node is a virtual machine; `clock` is what it takes for the time
+    (QEMU's -rtc base).
     """
 
     directory: str
     disk: str
     port: Port
     environment: Mapping[str, str]
+    system: str = ""
+    clock: str = ""
 
     def to_line(self) -> bytes:
         return json.dumps(asdict(self)).encode() + b"\n"
@@ -199,7 +203,12 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the lab
     plan = MachinePlan.parse(commands.readline())
     try:
-        Hypervisor(plan).run()
+        if plan.system:
+            from tests.lab.clouds.vm import VirtualMachine  # it stands on this module
+
+            VirtualMachine(plan).run()
+        else:
+            Hypervisor(plan).run()
     except (OSError, CommandFailed) as error:
         report("failed", why=str(error))
         return 1

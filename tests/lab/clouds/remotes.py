@@ -24,11 +24,11 @@ images = ["{image}"]
 sizes = ["{size}"]
 
 [attest]
-manifest = "{manifest}"
 manifest_keys = ["{manifest_key}"]
 package_keys = ["{package_key}"]
+"""
+_STOCK = """manifest = "{manifest}"
 unsafe_containers = true
-
 """
 
 
@@ -39,12 +39,13 @@ def remote(cloud: Cloud, provider: str, size: str, table: dict[str, str]) -> str
         arch=platform.machine(),
         image=cloud.image_id,
         size=size,
-        manifest=cloud.manifest,
         manifest_key=cloud.lab.manifest_key,
         package_key=cloud.lab.package_key,
     )
+    if not cloud.lab.is_today:
+        text += _STOCK.format(manifest=cloud.manifest)
     lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]  # strings are TOML's
-    return text + "\n".join([f"[{provider}]", *lines]) + "\n"
+    return text + "\n".join([f"\n[{provider}]", *lines]) + "\n"
 
 
 def clouds_yaml(auth_url: str, auth: dict[str, str], region: str) -> str:

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The own packages of today's generation: presets, boot files, macros for specs."""
+
+from __future__ import annotations
+
+from tests.lab.rpmspec import Package, file, link
+
+# As in Fedora's and EL's cloud images, cloud-init's drop-ins included.
+SSHD_CONFIG = """\
+Include /etc/ssh/sshd_config.d/*.conf
+PermitRootLogin prohibit-password
+AuthorizedKeysFile .ssh/authorized_keys
+KbdInteractiveAuthentication no
+UsePAM yes
+X11Forwarding no
+PrintMotd no
+Subsystem sftp internal-sftp
+"""
+
+# The services of Fedora's cloud images as far as Debian has them. What is not named stays off.
+_PRESETS = """\
+enable NetworkManager.service
+enable NetworkManager-dispatcher.service
+enable NetworkManager-wait-online.service
+enable chrony.service
+enable cloud-config.service
+enable cloud-final.service
+enable cloud-init-local.service
+enable cloud-init-main.service
+enable cloud-init-network.service
+enable cloud-init.service
+enable dbus-broker.service
+enable dbus.socket
+enable fstrim.timer
+enable getty@.service
+enable logrotate.timer
+enable remote-fs.target
+enable ssh.service
+enable systemd-resolved.service
+enable systemd-timesyncd.service
+enable polkit.service
+enable e2scrub_all.timer
+"""
+
+_CLOUD_CFG = """\
+# Fedora's: cloud-init writes for NetworkManager.
+system_info:
+  network: {renderers: [network-manager]}
+  default_user: {name: cloud-user, lock_passwd: true, shell: /bin/bash}
+"""
+
+
+def system() -> Package:
+    """What a distribution decides for its images: which services run, how the machine boots."""
+    entries = (
+        file("/usr/lib/systemd/system-preset/80-lab.preset", _PRESETS),
+        file("/usr/lib/systemd/system-preset/85-lab-others.preset", "disable *\n"),
+        file("/etc/cloud/cloud.cfg.d/50_lab.cfg", _CLOUD_CFG),
+        link("/etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf"),
+    )
+    return Package(
+        "lab-system", "1", "1.lab1", "noarch", "What an image of the lab decides", entries,
+        requires=("filesystem", "lab-node", "systemd"),
+    )  # fmt: skip
+
+
+def systemd_macros() -> Package:
+    """Macros for units, after systemd's documentation of packaging (daemon(7))."""
+    macros = r"""%_unitdir %{_prefix}/lib/systemd/system
+%_userunitdir %{_prefix}/lib/systemd/user
+%_presetdir %{_prefix}/lib/systemd/system-preset
+%_tmpfilesdir %{_prefix}/lib/tmpfiles.d
+%_sysusersdir %{_prefix}/lib/sysusers.d
+%_udevrulesdir %{_prefix}/lib/udev/rules.d
+%systemd_post() if [ -x /usr/bin/systemctl ]; then systemctl --no-reload preset %{?*} || :; fi
+%systemd_preun() if [ $1 -eq 0 ] && [ -x /usr/bin/systemctl ]; then \
+systemctl --no-reload disable --now %{?*} || :; fi
+%systemd_postun() %{nil}
+%systemd_postun_with_restart() if [ $1 -ge 1 ] && [ -d /run/systemd/system ]; then \
+systemctl try-restart %{?*} || :; fi
+"""
+    entries = (file("/usr/lib/rpm/macros.d/macros.systemd", macros),)
+    return Package(
+        "systemd-rpm-macros", "1", "1.lab1", "noarch", "Macros for units", entries,
+        requires=("filesystem", "rpm-common"),
+    )  # fmt: skip
