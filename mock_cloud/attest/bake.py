@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from mock_cloud.attest import runtime
 from mock_cloud.attest.accounts import Accounts
 from mock_cloud.attest.check_packages import read_installed
 from mock_cloud.attest.differences import check_differences
@@ -107,7 +108,11 @@ def make_manifest(
     covered = tuple(f"{rule.point}/" for rule in mounts if not set(rule.types) & set(DISK_TYPES))
     if choices.booted:
         covered = ()
-    files = [fact for fact in facts if not fact.path.startswith(covered)]
+    files = [
+        fact
+        for fact in facts
+        if not fact.path.startswith(covered) or runtime.is_generated(fact.path)
+    ]
     entries = tuple(_entries(files, signed, volatile, evidence.texts, booted=choices.booted))
     reasons = [
         *installed.reasons,

@@ -3,7 +3,7 @@
 
 Much of /var/lib/cloud is run by root at the next boot: scripts, handlers. So places stand here
 with what they hold, and those for code hold nothing. An instance's id is part of the paths: one
-component of harmless letters. Names are of cloud-init 22 to 25 (cloudinit/helpers.py `Paths`,
+component of harmless letters. Names are of cloud-init 22 to 26 (cloudinit/helpers.py `Paths`,
 cloudinit/stages.py, cloudinit/cmd/main.py).
 """
 
@@ -28,6 +28,7 @@ class Shape(Enum):
     NOTE = "note"
     """A file of a line: who did something, and when."""
     LINK = "link"
+    SOCKET = "socket"
 
 
 _ID: Final = "[A-Za-z0-9][A-Za-z0-9_-]{0,127}"
@@ -50,11 +51,18 @@ _SHAPES: Final = tuple(
         (f"{STATE_DIR}/instances/{_ID}/(?:vendor2?-)?cloud-config\\.txt", Shape.DATA),
         (f"{STATE_DIR}/instances/{_ID}/(?:datasource|network-config\\.json|obj\\.pkl)", Shape.DATA),
         (f"{STATE_DIR}/instances/{_ID}/boot-finished", Shape.DATA),
-        (f"{RUN_DIR}(?:/(?:sem|tmp))?", Shape.DIRECTORY),
+        (f"{RUN_DIR}(?:/(?:sem|share|tmp))?", Shape.DIRECTORY),
+        (f"{RUN_DIR}/share/(?:local|network|config|final)(?:-return)?\\.sock", Shape.SOCKET),
         (f"{RUN_DIR}/(?:cloud-id|network-config\\.json|result\\.json|status\\.json)", Shape.LINK),
-        (f"{RUN_DIR}/(?:cloud-id-[a-z0-9-]+|enabled|ds-identify\\.log)", Shape.DATA),
+        (
+            f"{RUN_DIR}/(?:cloud-id-[a-z0-9-]+|enabled|(?:cloud-init-generator|ds-identify)\\.log)",
+            Shape.DATA,
+        ),
         (f"{RUN_DIR}/(?:combined-cloud-config|instance-data(?:-sensitive)?)\\.json", Shape.DATA),
-        (f"{RUN_DIR}/(?:\\.instance-id|sem/{_SEMAPHORE})", Shape.NOTE),
+        (
+            f"{RUN_DIR}/(?:\\.instance-id|\\.ds-identify\\.result|\\.skip-network|sem/{_SEMAPHORE})",
+            Shape.NOTE,
+        ),
     )
 )
 _TARGETS: Final = {

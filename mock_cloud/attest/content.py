@@ -92,6 +92,22 @@ _UDEV: Final = re.compile(
     f'ATTR\\{{address\\}}=="{_MAC}", NAME="{INTERFACE}"'
 )
 
+# systemd-update-done(8); cloudinit/net/network_manager.py, NM_IPV6_ADDR_GEN_CONF;
+# cloudinit/distros/parsers/networkmanager_conf.py; cloudinit/ssh_util.py; tools/ds-identify.
+_UPDATED: Final = "(?:# [ -~]{1,200}\n){1,4}TIMESTAMP_NSEC=[0-9]{1,20}\n"
+_WRITTEN: Final = {
+    "/etc/.updated": _UPDATED,
+    "/var/.updated": _UPDATED,
+    "/etc/NetworkManager/conf.d/30-cloud-init-ip6-addr-gen-mode.conf": (
+        "(?:#[ -~]*\n)*\\[\\.config\\]\n  enable=nm-version-min:1\\.40\n"
+        "\\[connection\\.30-cloud-init-ip6-addr-gen-mode\\]\n"
+        "(?: *#[ -~]*\n)*  ipv6\\.addr-gen-mode=[0-3]\n+"
+    ),
+    "/etc/NetworkManager/conf.d/99-cloud-init.conf": ("(?:#[ -~]*\n)*\n?\\[main\\]\ndns = none\n+"),
+    "/etc/ssh/sshd_config.d/50-cloud-init.conf": "(?:PasswordAuthentication no\n)?",
+    "/run/cloud-init/cloud.cfg": "datasource_list: \\[ [A-Za-z0-9]+(?:, [A-Za-z0-9]+)* \\]\n",
+}
+
 Table = Mapping[str, Mapping[str, str]]
 _TABLES: Final[Mapping[str, Table]] = {
     "/etc/NetworkManager/system-connections": _NM,
@@ -129,6 +145,12 @@ def is_resolv_conf(path: str, text: bytes) -> bool:
         if not fits:
             return False
     return bool(text)
+
+
+def is_written_text(path: str, text: bytes) -> bool:
+    """What systemd or cloud-init writes there on a first boot: nothing that could be chosen."""
+    pattern = _WRITTEN.get(path)
+    return pattern is not None and re.fullmatch(pattern, _ascii(text)) is not None
 
 
 def is_network_configuration(path: str, text: bytes) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from mock_cloud.attest import runtime
 from mock_cloud.attest.accounts import Accounts
 from mock_cloud.attest.bake import SSHD_PROGRAMS, BakeChoices, make_manifest
 from mock_cloud.attest.check_login import find_role
@@ -116,7 +117,8 @@ def make_live_manifest(
 
 
 def _image_files(evidence: Evidence, node: LiveNode) -> Iterator[FileFact]:
-    """The node's files, without our own and what was put there for it; for an image, its disk's."""
+    """The node's files, without our own and what was put there for it; for an image, its disk's
+    and what each boot writes anew."""
     scratch = tuple(
         f"{mount.point}/" for mount in evidence.mounts
         if mount.point != "/" and mount.type not in DISK_TYPES and not node.is_machine
@@ -124,7 +126,8 @@ def _image_files(evidence: Evidence, node: LiveNode) -> Iterator[FileFact]:
     ours = tuple(f"{path}/" for path in _OUR_DIRS)
     for fact in evidence.files:
         path = fact.path
-        if not (path in node.own or path in _OUR_DIRS or path.startswith((*scratch, *ours))):
+        is_scratch = path.startswith(scratch) and not runtime.is_generated(path)
+        if not (path in node.own or path in _OUR_DIRS or path.startswith(ours) or is_scratch):
             yield fact
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What may vary on a machine that runs: logs, and the state that systemd and daemons keep in /run.
+"""What may vary on a machine that runs, or on instances of an image: logs, and daemons' state.
 
 A manifest of such a machine must hold at the next login, when systemd-logind has written down a
-session more, and after a daemon was started anew. Whatever is not named here is pinned as found.
-Names are of systemd 249 to 257 (src/core/unit.c, src/login, src/journal, src/udev).
+session more, and after a daemon was started anew. Whatever `runtime` does not name is pinned as
+found.
 """
 
 from __future__ import annotations
@@ -11,41 +11,43 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from mock_cloud.attest import runtime
 from mock_cloud.attest.evidence import Evidence
 from mock_cloud.attest.files import FileFact
 from mock_cloud.attest.volatile import VolatileKind, VolatileRule, fits, text_rules
 
 _BOOTED: Final = "/run/systemd/system"
 """Where this is, systemd is the first process: sd_booted(3)."""
-_STATE: Final = (
-    "/run/log/journal",
-    *(
-        f"/run/systemd/{name}"
-        for name in (
-            "ask-password", "dynamic-uid", "inhibit", "journal", "machines", "netif", "propagate",
-            "seats", "sessions", "units", "users",
-        )
-    ),
-    "/run/udev/data",
-    "/run/udev/links",
-    "/run/udev/tags",
-    "/run/udev/watch",
-    "/run/user/0/systemd/units",
-)  # fmt: skip
 
 
 def machine_rules(evidence: Evidence) -> tuple[VolatileRule, ...]:
     """The rules for this machine, of what `evidence` shows to be there."""
-    kinds = VolatileKind
-    rules = [VolatileRule("/var/log", kinds.STATE)]
-    if any(fact.path == _BOOTED for fact in evidence.files):
-        rules += (VolatileRule(path, kinds.STATE) for path in _STATE)
-        rules.append(VolatileRule("/run/systemd/transient", kinds.SCOPES))
-        rules.append(VolatileRule("/run/udev/queue", kinds.DATA))
-        rules.append(VolatileRule("/var/lib/systemd/random-seed", kinds.DATA))
-        rules += text_rules(of_instances=False)
+    rules = [VolatileRule("/var/log", VolatileKind.STATE)]
+    if is_booted_by_systemd(evidence):
+        rules += systemd_rules(of_instances=False)
     rules += _pid_files(evidence)
     return tuple(dict.fromkeys(rules))
+
+
+def image_rules(evidence: Evidence) -> tuple[VolatileRule, ...]:
+    """The rules for instances of the image that this node of it runs."""
+    if is_booted_by_systemd(evidence):
+        return systemd_rules(of_instances=True)
+    return text_rules(of_instances=True)
+
+
+def is_booted_by_systemd(evidence: Evidence) -> bool:
+    return any(fact.path == _BOOTED for fact in evidence.files)
+
+
+def systemd_rules(*, of_instances: bool) -> tuple[VolatileRule, ...]:
+    """What systemd and the daemons it starts write, on a machine or on instances of an image."""
+    return (
+        VolatileRule("/var/log", VolatileKind.STATE),
+        *(VolatileRule(path, VolatileKind.RUNTIME) for path in runtime.PLACES),
+        VolatileRule("/run/systemd/transient", VolatileKind.SCOPES),
+        *text_rules(of_instances=of_instances),
+    )
 
 
 def chosen_rule(evidence: Evidence, path: str) -> VolatileRule:

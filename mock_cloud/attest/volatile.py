@@ -15,11 +15,17 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Final
 
-from mock_cloud.attest import cloudinit, content
+from mock_cloud.attest import cloudinit, content, runtime
 from mock_cloud.attest.cloudinit import Shape
 from mock_cloud.attest.files import FileFact, Text, is_normal
 from mock_cloud.wire.layout import WORKSPACE
-from mock_cloud.wire.text_places import GRUBENV, MACHINE_ID, NETWORK_PLACES, RESOLVER_FILES
+from mock_cloud.wire.text_places import (
+    GRUBENV,
+    MACHINE_ID,
+    NETWORK_PLACES,
+    RESOLVER_FILES,
+    WRITTEN_FILES,
+)
 
 MIB: Final = 1 << 20
 
@@ -51,9 +57,12 @@ class VolatileKind(Enum):
     MACHINE_ID = "machine-id"
     GRUBENV = "grubenv"
     RESOLV_CONF = "resolv.conf"
+    WRITTEN = "written"
     NETWORK = "network"
     """As DATA, and a text of that kind and no other: `content`. Below one of its directories
     cloud-init's configuration of an interface."""
+    RUNTIME = "runtime"
+    """One of the places of `runtime`, and what stands there by name; other names have no rule."""
     STAMPS = "stamps"
     """systemd's directory of time stamps of timers: empty files, of any owner."""
 
@@ -90,6 +99,7 @@ _WHOLE: Final = (
     VolatileKind.SCOPES,
     VolatileKind.CLOUD_INIT,
     VolatileKind.NETWORK,
+    VolatileKind.RUNTIME,
     VolatileKind.STAMPS,
 )
 _TRANSIENT: Final = "/run/systemd/transient"
@@ -103,7 +113,7 @@ _SCOPE: Final = re.compile(f"{_TRANSIENT}/session-c?[0-9]{{1,12}}\\.scope")
 _BESIDE_RPMDB: Final = tuple(
     f"{place}/{name}"
     for place in ("/usr/lib/sysimage/rpm", "/var/lib/rpm")
-    for name in (".rpm.lock", "rpmdb.sqlite-shm", "rpmdb.sqlite-wal")
+    for name in (".keyring.lock", ".rpm.lock", "rpmdb.sqlite-shm", "rpmdb.sqlite-wal")
 )
 # What lies in places of CODE and is none: the invocation of each unit of root's user manager, the
 # seed that a boot leaves for the next one, and what opening the package database makes.
@@ -118,7 +128,9 @@ _PLACES: Final = {
     VolatileKind.MACHINE_ID: (MACHINE_ID,),
     VolatileKind.GRUBENV: (GRUBENV,),
     VolatileKind.RESOLV_CONF: RESOLVER_FILES,
+    VolatileKind.WRITTEN: WRITTEN_FILES,
     VolatileKind.NETWORK: tuple(NETWORK_PLACES),
+    VolatileKind.RUNTIME: runtime.PLACES,
     VolatileKind.STAMPS: (_STAMPS,),
 }
 _ACLS: Final = ("system.posix_acl_access", "system.posix_acl_default")
@@ -126,8 +138,10 @@ _ACLS: Final = ("system.posix_acl_access", "system.posix_acl_default")
 # Read as code, or deciding what is: nothing here may vary without standing in the manifest.
 CODE: Final = (
     "/usr", "/bin", "/sbin", "/lib", "/lib64", "/boot", "/efi", "/opt", "/root", "/home", "/srv",
-    "/etc", "/run/binfmt.d", "/run/credentials", "/run/environment.d", "/run/modprobe.d",
-    "/run/modules-load.d", "/run/sysctl.d", "/run/systemd/generator",
+    "/etc", "/run/NetworkManager/conf.d", "/run/NetworkManager/system-connections",
+    "/run/binfmt.d", "/run/confexts", "/run/credentials", "/run/environment.d", "/run/extensions",
+    "/run/initramfs", "/run/modprobe.d", "/run/modules-load.d", "/run/sysctl.d",
+    "/run/systemd/generator",
     "/run/systemd/generator.early", "/run/systemd/generator.late", "/run/systemd/network",
     "/run/systemd/system", "/run/systemd/system.control", "/run/systemd/transient",
     "/run/systemd/user", "/run/sysusers.d", "/run/tmpfiles.d", "/run/udev/rules.d", "/run/user",
@@ -207,8 +221,23 @@ def _cloud_init(fact: FileFact) -> bool:
             return _pidfile(fact)
         case Shape.LINK:
             return cloudinit.is_own_link(fact)
+        case Shape.SOCKET:
+            return _socket(fact)
         case None:
             return False
+
+
+def _runtime(fact: FileFact) -> bool:
+    shape = runtime.find_shape(fact.path)
+    return shape is not None and _RUNTIME[shape](fact)
+
+
+def _inaccessible(fact: FileFact) -> bool:
+    return fact.type != "l" and fact.uid == 0 and fact.mode == 0 and not fact.without_label().xattrs
+
+
+def _own_link(fact: FileFact) -> bool:
+    return fact.type == "l" and fact.uid == 0 and runtime.is_own_target(fact.value or "")
 
 
 def _stamps(fact: FileFact) -> bool:
@@ -217,10 +246,19 @@ def _stamps(fact: FileFact) -> bool:
     return _STAMP.fullmatch(fact.path) is not None and _log(fact) and fact.size_bytes == 0
 
 
+_RUNTIME: Final[dict[runtime.Shape, Callable[[FileFact], bool]]] = {
+    runtime.Shape.DIRECTORY: _directory,
+    runtime.Shape.STATE: _state,
+    runtime.Shape.DATA: _data,
+    runtime.Shape.SOCKET: _socket,
+    runtime.Shape.INACCESSIBLE: _inaccessible,
+    runtime.Shape.LINK: _own_link,
+}
 _CONTENT: Final[dict[VolatileKind, Callable[[str, bytes], bool]]] = {
     VolatileKind.MACHINE_ID: content.is_machine_id,
     VolatileKind.GRUBENV: content.is_grubenv,
     VolatileKind.RESOLV_CONF: content.is_resolv_conf,
+    VolatileKind.WRITTEN: content.is_written_text,
     VolatileKind.NETWORK: content.is_network_configuration,
 }
 _PREDICATES: Final[dict[VolatileKind, Callable[[FileFact], bool]]] = {
@@ -234,6 +272,7 @@ _PREDICATES: Final[dict[VolatileKind, Callable[[FileFact], bool]]] = {
     VolatileKind.STATE: _state,
     VolatileKind.SCOPES: _scopes,
     VolatileKind.CLOUD_INIT: _cloud_init,
+    VolatileKind.RUNTIME: _runtime,
     VolatileKind.STAMPS: _stamps,
     **dict.fromkeys(_CONTENT, _data),
 }
@@ -252,11 +291,14 @@ class Volatile:
         found = self._exact.get(path)
         if found is not None or not self._below:
             return found
-        while path:
-            found = self._below.get(path)
-            if found is not None:
+        above = path
+        while above:
+            found = self._below.get(above)
+            if found is not None and (
+                found.kind is not VolatileKind.RUNTIME or runtime.find_shape(path)
+            ):
                 return found
-            path = path.rpartition("/")[0]
+            above = above.rpartition("/")[0]
         return None
 
 
@@ -326,6 +368,7 @@ def text_rules(*, of_instances: bool) -> tuple[VolatileRule, ...]:
     kinds = VolatileKind
     own = (
         VolatileRule(MACHINE_ID, kinds.MACHINE_ID),
+        *(VolatileRule(path, kinds.WRITTEN) for path in WRITTEN_FILES),
         *(VolatileRule(path, kinds.NETWORK) for path in NETWORK_PLACES),
     )
     return (

@@ -10,7 +10,7 @@ from typing import Final
 
 from mock_cloud.attest.accounts import Accounts, parse_accounts
 from mock_cloud.attest.live import LiveNode, make_live_manifest
-from mock_cloud.attest.machine import chosen_rule, machine_rules
+from mock_cloud.attest.machine import chosen_rule, image_rules, machine_rules
 from mock_cloud.attest.manifest import SAME_AS_CONTROLLER, ImageManifest
 from mock_cloud.attest.policy import standard
 from mock_cloud.attest.volatile import cloud_init_rules, text_rules
@@ -187,7 +187,7 @@ class Oven:
             base,
             name=self.name,
             created=self.created,
-            volatile=cloud_init_rules() + text_rules(of_instances=True),
+            volatile=cloud_init_rules() + image_rules(measured.parsed),
         )
 
     def _live(self, measured: Measured, *, is_machine: bool = False) -> LiveNode:

@@ -22,7 +22,16 @@ RESOLVER_FILES: Final = (
     "/run/systemd/resolve/resolv.conf",
     "/run/systemd/resolve/stub-resolv.conf",
 )
-TEXT_FILES: Final = (MACHINE_ID, GRUBENV, *RESOLVER_FILES)
+WRITTEN_FILES: Final = (
+    "/etc/.updated",
+    "/etc/NetworkManager/conf.d/30-cloud-init-ip6-addr-gen-mode.conf",
+    "/etc/NetworkManager/conf.d/99-cloud-init.conf",
+    "/etc/ssh/sshd_config.d/50-cloud-init.conf",
+    "/run/cloud-init/cloud.cfg",
+    "/var/.updated",
+)
+"""What systemd and cloud-init write on a first boot, in few words."""
+TEXT_FILES: Final = (MACHINE_ID, GRUBENV, *RESOLVER_FILES, *WRITTEN_FILES)
 
 INTERFACE: Final = "[A-Za-z0-9][A-Za-z0-9_.-]{0,14}"
 # Names are cloud-init's own: cloudinit/net/{network_manager,sysconfig,networkd}.py.

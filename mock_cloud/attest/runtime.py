@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What systemd and a distribution's daemons keep while a machine runs, name by name.
+
+An instance of an image has no file in /run that anybody could have signed. So each name stands
+here with what it may be; a name that does not is unknown, and refused. Places that are read as
+code or as configuration (units, generators, rules, drop-ins, sysexts) do not stand here.
+
+Names are of systemd 249 to 262 (src/core, src/login, src/journal, src/udev, src/resolve,
+tmpfiles.d), NetworkManager 1.36 to 1.58 (src/core/nm-config.c, src/core/dhcp), chrony 4,
+dracut 112, dhcpcd 10, logrotate 3, sudo 1.9.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Final
+
+PLACES: Final = (
+    "/run", "/tmp", "/var/cache/dnf", "/var/cache/libdnf5", "/var/lib/NetworkManager",  # noqa: S108
+    "/var/lib/chrony", "/var/lib/dhcpcd", "/var/lib/logrotate", "/var/lib/private",
+    "/var/lib/sudo", "/var/lib/systemd", "/var/spool/anacron", "/var/tmp",  # noqa: S108
+)  # fmt: skip
+"""Below these the names are; what else lies there has no shape."""
+
+GENERATED: Final = (
+    "/run/systemd/generator", "/run/systemd/generator.early", "/run/systemd/generator.late",
+    "/run/tmpfiles.d",
+)  # fmt: skip
+"""Code that a boot writes anew, and the same each time: pinned, for an image too."""
+
+
+class Shape(Enum):
+    """What may stand at a place."""
+
+    DIRECTORY = "directory"
+    """Root's, not for others to write."""
+    STATE = "state"
+    """Data, sockets and directories, of any owner."""
+    DATA = "data"
+    SOCKET = "socket"
+    INACCESSIBLE = "inaccessible"
+    """systemd's nodes that cover what a service may not see: nobody may open them."""
+    LINK = "link"
+    """To a device, or to a socket beside it."""
+
+
+_UUID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_WORD: Final = "[A-Za-z0-9@:_.\\\\-]{1,200}"
+_BOOT: Final = "[0-9a-f]{32}"
+# src/basic/tmpfile-util.c: temporary names of what is renamed a moment later.
+_BELOW: Final = "(?:/.*)?"
+_SYSTEMD_STATE: Final = "|".join((
+    "ask-password", "ask-password-block", "dynamic-uid", "home", "incoming", "inhibit", "journal",
+    "machines", "netif", "oom", "propagate", "quotacheck", "report", "seats", "sessions", "sleep",
+    "timesync", "units", "unit-root", "userdb", "users",
+))  # fmt: skip
+_SYSTEMD_DIRECTORIES: Final = "|".join((
+    "", "/dissect-root", "/ephemeral-trees", "/generator(?:\\.early|\\.late)?", "/inaccessible",
+    "/mount-rootfs", "/report\\.sign", "/shutdown", "/stub", "/system", "/system\\.control",
+    "/transient", "/user",
+))  # fmt: skip
+_SHAPES: Final = tuple(
+    (re.compile(pattern), shape)
+    for pattern, shape in (
+        (f"/run/systemd(?:{_SYSTEMD_DIRECTORIES})", Shape.DIRECTORY),
+        (f"/run/systemd/(?:{_SYSTEMD_STATE}){_BELOW}", Shape.STATE),
+        ("/run/systemd/resolve(?:\\.hook|/netif(?:/[0-9]+)?|/dns-delegate)?", Shape.STATE),
+        (f"/run/systemd/(?:resolve|resolve\\.hook)/io\\.systemd\\.{_WORD}", Shape.STATE),
+        (f"/run/systemd/io\\.systemd?\\.{_WORD}", Shape.SOCKET),
+        ("/run/systemd/(?:notify|private|cgroups-agent|fsck\\.progress)", Shape.SOCKET),
+        ("/run/systemd/(?:show-status|default-hostname|first-boot|machine-id)", Shape.DATA),
+        ("/run/systemd/(?:container|veritysetup\\.rng|reboot-param)", Shape.DATA),
+        ("/run/systemd/shutdown/scheduled", Shape.DATA),
+        ("/run/systemd/inaccessible/(?:reg|dir|chr|blk|fifo|sock)", Shape.INACCESSIBLE),
+        ("/run/(?:credentials|initramfs|lock|log|mount|udev|user|varlink)", Shape.DIRECTORY),
+        ("/run/varlink/registry", Shape.DIRECTORY),
+        (f"/run/varlink/registry/io\\.systemd\\.{_WORD}", Shape.LINK),
+        (f"/run/udev/(?:data|links|tags|watch){_BELOW}", Shape.STATE),
+        ("/run/udev/(?:control|io\\.systemd\\.Udev)", Shape.SOCKET),
+        ("/run/udev/queue", Shape.DATA),
+        ("/run/udev/static_node-tags(?:/[a-z0-9-]+)?", Shape.DIRECTORY),
+        (f"/run/udev/static_node-tags/[a-z0-9-]+/{_WORD}", Shape.LINK),
+        (f"/run/(?:blkid|chrony|chrony-dhcp|lock|log/journal|sudo|dhcpcd|agetty\\.reload){_BELOW}",
+         Shape.STATE),
+        ("/run/initramfs/(?:\\.need_shutdown|log|state|initrd-switch-root-.*)", Shape.DATA),
+        ("/run/dbus(?:/containers)?|/run/sendsigs\\.omit\\.d|/run/sshd|/run/motd\\.d",
+         Shape.DIRECTORY),
+        ("/run/dbus/system_bus_socket|/run/initctl|/run/ssh-unix-local/socket", Shape.SOCKET),
+        ("/run/ssh-unix-local", Shape.DIRECTORY),
+        ("/run/shm", Shape.LINK),
+        ("/run/(?:utmp|nologin|motd\\.dynamic|cron\\.reboot|auditd\\.state)", Shape.DATA),
+        ("/run/[a-z][a-z0-9_-]{0,30}(?:/[a-z][a-z0-9_-]{0,30})?\\.pid", Shape.DATA),
+        ("/run/NetworkManager(?:/(?:conf\\.d|devices|proxy|system-connections))?",
+         Shape.DIRECTORY),
+        ("/run/NetworkManager/(?:devices/[0-9]+|nm-dhcp-.*\\.conf|dhcp-.*\\.conf)", Shape.DATA),
+        ("/run/user/0(?:/systemd(?:/(?:inaccessible|generator(?:\\.early|\\.late)?))?)?",
+         Shape.DIRECTORY),
+        ("/run/user/0/systemd/(?:units|propagate)" + _BELOW, Shape.STATE),
+        (f"/run/user/0/systemd/(?:private|notify|io\\.systemd\\.{_WORD})", Shape.SOCKET),
+        ("/run/user/0/systemd/inaccessible/(?:reg|dir|chr|blk|fifo|sock)", Shape.INACCESSIBLE),
+        ("/run/user/0/bus", Shape.SOCKET),
+        ("/run/user/0/gnupg(?:/S\\.[a-z.-]{1,40})?", Shape.STATE),
+        (f"(?:/tmp|/var/tmp)/systemd-private-{_BOOT}-{_WORD}(?:/tmp)?", Shape.DIRECTORY),
+        ("/tmp/\\.(?:X11|ICE|XIM|font)-unix", Shape.DIRECTORY),  # noqa: S108
+        ("/var/lib/systemd(?:/(?:coredump|ephemeral-trees|linger|pstore))?", Shape.DIRECTORY),
+        (f"/var/lib/systemd/(?:backlight|rfkill|network){_BELOW}", Shape.STATE),
+        ("/var/lib/systemd/(?:random-seed|credential\\.secret|timesync/clock)", Shape.STATE),
+        ("/var/lib/systemd/tpm2-srk-public-key\\.[a-z]{3,6}", Shape.DATA),
+        ("/var/lib/NetworkManager/(?:secret_key|timestamps|seen-bssids|NetworkManager\\.state)",
+         Shape.DATA),
+        (f"/var/lib/NetworkManager/(?:internal|dhclient)-{_UUID}-{_WORD}\\.lease", Shape.DATA),
+        (f"/var/lib/(?:chrony|dhcpcd|logrotate|sudo)(?:/{_WORD})?", Shape.STATE),
+        ("/var/lib/private|/var/spool/anacron", Shape.DIRECTORY),
+        ("/var/spool/anacron/cron\\.(?:daily|weekly|monthly)", Shape.DATA),
+        (f"/var/cache/(?:dnf|libdnf5){_BELOW}", Shape.STATE),
+    )
+)  # fmt: skip
+_TARGETS: Final = re.compile(
+    "/dev/[A-Za-z0-9/_.:-]{1,200}|(?:\\.\\./)+systemd/(?:[a-z]+/)?io\\.systemd\\.[A-Za-z.]{1,100}"
+)
+
+
+def find_shape(path: str) -> Shape | None:
+    """What may be at `path`; None for a name that no daemon is known to have."""
+    for pattern, shape in _SHAPES:
+        if pattern.fullmatch(path):
+            return shape
+    return None
+
+
+def is_own_target(target: str) -> bool:
+    """Whether a link leads to a device or a socket, as udev's and systemd's own do."""
+    return _TARGETS.fullmatch(target) is not None and "/../" not in target.lstrip("./")
+
+
+def is_generated(path: str) -> bool:
+    """Whether this is code that each boot writes anew."""
+    return path in GENERATED or path.startswith(tuple(f"{one}/" for one in GENERATED))
