@@ -8,6 +8,7 @@ BIN    := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -q --progress $@
 SRPM   ?=
 MINUTES ?= 5
+TIMES  ?= 1
 # Fresh systems for test-releases, and what they download.
 RELEASES ?= /var/cache/mock-cloud-releases
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' mock_cloud/__init__.py)
@@ -25,7 +26,7 @@ PEER_TESTS := tests/peers tests/component/test_mock_engine.py tests/unit/config 
 	tests/integration/test_agreement.py::test_source_packages_of_other_rpms_end_alike
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-component test-clouds test-commands test-slow test-peers agreement cases lint type bench size rpm man clean
+.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-component test-clouds test-commands test-slow test-peers agreement cases lint type bench size rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +88,9 @@ test-peers: lab ## the tests with programs that call mock, and docs/peers.md: MO
 		$(foreach peer,$(filter-out MOCK,$(PEERS)),$(if $($(peer)),MOCK_CLOUD_TEST_$(peer)=$(abspath $($(peer))))) \
 		$(PYTEST) -rs -m 'slow or not slow' $(PEER_TESTS); code=$$?; \
 		$(foreach peer,$(PEERS),$(if $($(peer)),,echo "test-peers: not given: $(peer)=";)) exit $$code
+
+test-systemd: lab lab-today ## machines with systemd in QEMU: TIMES (1) of each boot, tampers, and docs/systemd.md
+	@MOCK_CLOUD_WRITE_SYSTEMD=1 MOCK_CLOUD_SYSTEMD_TIMES=$(TIMES) $(PYTEST) -m slow tests/systemd
 
 attack: lab ## attack controller and node, all of it, and write the tables in docs/
 	@MOCK_CLOUD_WRITE_ATTACKS=1 $(PYTEST) -m 'slow or not slow' tests/attack

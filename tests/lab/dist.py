@@ -21,8 +21,12 @@ from tests.lab.rpmspec import Package, spec_text, stage
 
 _MODULES = (
     *("convert", "debian", "debs", "dist", "keys", "own", "rpmspec", "seeds"),
-    *("generations", "today/packages", "today/seeds"),
+    "generations",
     *("cloudpackages", "clouds/guest/dmidecode", "clouds/guest/init", "clouds/guest/shutdown"),
+)
+_TODAY_MODULES = (
+    *("today/packages", "today/seeds", "today/macros/macros.cmake"),
+    *("today/macros/macros.python", "today/macros/macros.systemd"),
 )
 SOURCE_DATE_EPOCH = 1_700_000_000
 _RPMBUILD_TIMEOUT_S = 300.0
@@ -83,6 +87,7 @@ def _makers(
 def input_key(closure: debian.Closure, lab: Lab) -> str:
     """What the distribution's content depends on, as one hex digest."""
     modules = (*_MODULES, "foreign") if lab.is_foreign else _MODULES
+    modules = (*modules, *_TODAY_MODULES) if lab.is_today else modules
     names = "\n".join(package.identity for package in closure.packages.values())
     return hashlib.sha256(f"{names}\n{code_digest(modules)}".encode()).hexdigest()
 

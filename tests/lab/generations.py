@@ -47,13 +47,14 @@ def _classic_packages(machine: str) -> tuple[Package, ...]:
 
 
 def _today_packages(machine: str) -> tuple[Package, ...]:
+    macros = packages.macros()
     return (
         own.filesystem(machine, own.machine_accounts()),
-        own.rpm_config(find_machine(machine).triplet),
+        own.rpm_config(find_machine(machine).triplet, tuple(one.name for one in macros)),
         own.rpm_build(),
         own.node(packages.SSHD_CONFIG),
         packages.system(),
-        packages.systemd_macros(),
+        *macros,
     )
 
 

@@ -110,11 +110,16 @@ def today_lab(lab: Lab) -> Lab:
 
 
 def code_digest(modules: Iterable[str]) -> str:
-    """sha256 hex over the named modules of this package: what a step's result depends on."""
+    """sha256 hex over the named modules of this package: what a step's result depends on.
+
+    A name with a suffix is another file's.
+    """
     here = Path(__file__).parent
     total = hashlib.sha256()
     for name in sorted(modules):
-        total.update(name.encode() + b"\0" + (here / f"{name}.py").read_bytes())
+        place = here / name
+        place = place if place.suffix else place.with_suffix(".py")
+        total.update(name.encode() + b"\0" + place.read_bytes())
     return total.hexdigest()
 
 

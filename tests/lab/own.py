@@ -175,8 +175,11 @@ _DEBUG_PACKAGE = """\
 """
 
 
-def rpm_config(triplet: str) -> Package:
-    """Debian's rpm made to behave as on RPM distributions; `triplet` is the multiarch name."""
+def rpm_config(triplet: str, requires: tuple[str, ...] = ()) -> Package:
+    """Debian's rpm made to behave as on RPM distributions; `triplet` is the multiarch name.
+
+    `requires` are other packages of macros.
+    """
     macros = f"""\
 # Debian's own rpm keeps its database in the caller's home directory.
 %_dbpath /var/lib/rpm
@@ -193,7 +196,7 @@ def rpm_config(triplet: str) -> Package:
     entries = (file("/usr/lib/rpm/macros.d/macros.lab", macros),)
     return Package(
         "lab-rpm-config", "1", "1.lab1", "noarch", "Macros that specs expect", entries,
-        requires=("filesystem", "rpm-common"),
+        requires=("filesystem", "rpm-common", *requires),
         provides=("redhat-rpm-config", "system-rpm-config"),
     )  # fmt: skip
 

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.lab.rpmspec import Package, file, link
+
+_MACROS = Path(__file__).parent / "macros"
 
 # As in Fedora's and EL's cloud images, cloud-init's drop-ins included.
 SSHD_CONFIG = """\
@@ -64,23 +68,20 @@ def system() -> Package:
     )  # fmt: skip
 
 
-def systemd_macros() -> Package:
-    """Macros for units, after systemd's documentation of packaging (daemon(7))."""
-    macros = r"""%_unitdir %{_prefix}/lib/systemd/system
-%_userunitdir %{_prefix}/lib/systemd/user
-%_presetdir %{_prefix}/lib/systemd/system-preset
-%_tmpfilesdir %{_prefix}/lib/tmpfiles.d
-%_sysusersdir %{_prefix}/lib/sysusers.d
-%_udevrulesdir %{_prefix}/lib/udev/rules.d
-%systemd_post() if [ -x /usr/bin/systemctl ]; then systemctl --no-reload preset %{?*} || :; fi
-%systemd_preun() if [ $1 -eq 0 ] && [ -x /usr/bin/systemctl ]; then \
-systemctl --no-reload disable --now %{?*} || :; fi
-%systemd_postun() %{nil}
-%systemd_postun_with_restart() if [ $1 -ge 1 ] && [ -d /run/systemd/system ]; then \
-systemctl try-restart %{?*} || :; fi
-"""
-    entries = (file("/usr/lib/rpm/macros.d/macros.systemd", macros),)
+def macros() -> tuple[Package, ...]:
+    """What specs of RPM distributions expect for units, Python and CMake, written for the lab."""
+    return (
+        _macros("systemd-rpm-macros", "systemd", ()),
+        _macros("python-rpm-macros", "python", ("python3-rpm-macros", "pyproject-rpm-macros")),
+        _macros("cmake-rpm-macros", "cmake", ()),
+    )
+
+
+def _macros(name: str, kind: str, provides: tuple[str, ...]) -> Package:
+    entries = (
+        file(f"/usr/lib/rpm/macros.d/macros.{kind}", (_MACROS / f"macros.{kind}").read_text()),
+    )
     return Package(
-        "systemd-rpm-macros", "1", "1.lab1", "noarch", "Macros for units", entries,
-        requires=("filesystem", "rpm-common"),
+        name, "1", "1.lab1", "noarch", f"Macros of specs: {kind}", entries,
+        requires=("filesystem", "rpm-common"), provides=provides,
     )  # fmt: skip

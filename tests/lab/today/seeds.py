@@ -33,7 +33,10 @@ SYSTEM = (
 # The system's tools that run the machines and make their disks; none of them is packed.
 TOOLS = ("fdisk", "mtools", "ovmf", "qemu-system-x86")
 
-SEEDS = tuple(sorted({*seeds.BASE, *seeds.PACKAGING, *seeds.DEVELOPMENT, *SYSTEM, "dnf5"}))
+# What specs of today ask for besides.
+BUILDING = ("cmake", "dnf5", "python3-pip")
+
+SEEDS = tuple(sorted({*seeds.BASE, *seeds.PACKAGING, *seeds.DEVELOPMENT, *SYSTEM, *BUILDING}))
 
 # As Fedora's cloud images: dnf5, no dnf of the generation before.
 NODE = tuple(

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One cloud of machines and one baked image for all tests of this directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.clouds.ec2 import Ec2Cloud
+from tests.lab.layout import Lab, today_lab
+from tests.lab.today import system
+from tests.systemd.fleet import Fleet, FleetNode, make_fleet
+
+
+@pytest.fixture(scope="session")
+def fleet(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    pytest.importorskip("moto", reason="moto is not installed")
+    obstacle = system.find_obstacle()
+    if obstacle is not None:
+        pytest.skip(f"machines with systemd: {obstacle}")
+    today = today_lab(lab)
+    if not (today.dist / "key").is_file():
+        pytest.skip("machines with systemd: there is no lab of today's generation: make lab-today")
+    place = tmp_path_factory.mktemp("fleet")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("home", "state", "cache"):
+            (place / name).mkdir()
+        patch.setenv("HOME", str(place / "home"))
+        patch.setenv("XDG_STATE_HOME", str(place / "state"))
+        patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+        cloud = Ec2Cloud(today)
+        cloud.prepare()
+        with cloud:
+            yield make_fleet(cloud, place)
+
+
+@pytest.fixture(scope="session")
+def machine(fleet: Fleet) -> Iterator[FleetNode]:
+    """A node of the image, which each test leaves as it found it."""
+    with fleet.node() as node:
+        yield node

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A cloud of machines with systemd, an image baked in it, and nodes that are attested by it."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mock_cloud.attest import NodeRefused
+from mock_cloud.cloud.leased import LeasedNode
+from mock_cloud.config import load_remote
+from mock_cloud.errors import Reason, TransportError
+from mock_cloud.session.attesting import Archive, Attested
+from mock_cloud.session.console import Console
+from mock_cloud.session.imaging import BakeOrder, bake_image
+from mock_cloud.session.known_good import KnownGood, read_package_keys
+from mock_cloud.session.nodes import Site, attest, connect_leased, lease
+from mock_cloud.session.oven import Wanted
+from mock_cloud.session.toolkits import find_toolkit
+from mock_cloud.settings import Remote
+from tests.lab.clouds.ec2 import Ec2Cloud
+from tests.lab.clouds.machines import Machine
+from tests.lab.manifest import signing_key
+
+_BOOT_S = 1200.0
+_ARCH = "x86_64"
+_TABLE = """
+boot_timeout = "20m"
+
+[lease]
+idle_ttl = 0
+"""
+
+
+@dataclass(frozen=True)
+class FleetNode:
+    """One leased machine. Each `attest` connects anew, as each command does."""
+
+    fleet: Fleet
+    leased: LeasedNode
+
+    @property
+    def machine(self) -> Machine:
+        return self.fleet.cloud.node(self.leased.handle)
+
+    def attest(self) -> Attested:
+        """The verdict by the image's manifest. NodeRefused."""
+        node = connect_leased(self.leased, self.fleet.remote)
+        try:
+            return attest(node, self.leased, self.fleet.known, self.fleet.remote, self.fleet.site)
+        finally:
+            node.close()
+
+    def refusals(self) -> tuple[Reason, ...]:
+        """Why it is refused; nothing if it is trusted."""
+        try:
+            self.attest()
+        except NodeRefused as refused:
+            assert refused.verdict.reason_count == len(refused.verdict.reasons)
+            return refused.verdict.reasons
+        return ()
+
+    def do(self, script: str, *, status: int | None = 0) -> str:
+        """What root's `script` on the machine prints, by OpenSSH's own client, host key pinned."""
+        state = self.fleet.site.archive.state_dir
+        known = state / "known_hosts"
+        host = self.leased.address.host
+        known.write_text(f"{host} {self.leased.address.host_key}\n")
+        argv = ["ssh", "-F", "none", "-i", str(state / "keys" / self.leased.lease_id)]
+        for option in ("BatchMode=yes", "StrictHostKeyChecking=yes", f"UserKnownHostsFile={known}"):
+            argv += ["-o", option]
+        argv += [f"root@{host}", "sh", "-s"]
+        done = subprocess.run(
+            argv, input=script, capture_output=True, text=True, timeout=_BOOT_S, check=False
+        )
+        assert status is None or done.returncode == status, done.stdout + done.stderr
+        return done.stdout
+
+    def reboot(self) -> None:
+        """By systemd, until sshd answers in the new boot."""
+        before = self.do("cat /proc/sys/kernel/random/boot_id")
+        self.do("systemctl reboot", status=None)
+        self._wait(before)
+
+    def power_cycle(self, clock: str) -> None:
+        """Off by the power button, and on again with another time (QEMU's -rtc base)."""
+        before = self.do("cat /proc/sys/kernel/random/boot_id")
+        machine = self.machine
+        machine.stop()
+        machine.clock = clock
+        machine.start()
+        self._wait(before)
+
+    def _wait(self, boot_id: str) -> None:
+        deadline_s = time.monotonic() + _BOOT_S
+        while True:
+            try:
+                connect_leased(self.leased, self.fleet.remote).close()
+                if self.do("cat /proc/sys/kernel/random/boot_id", status=None) not in ("", boot_id):
+                    return
+            except TransportError:
+                if time.monotonic() > deadline_s:
+                    raise
+            time.sleep(2)
+
+
+@dataclass
+class Fleet:
+    """The cloud, the remote whose image was baked in it, and that image's manifest."""
+
+    cloud: Ec2Cloud
+    remote: Remote
+    site: Site
+    known: KnownGood
+
+    @contextmanager
+    def node(self) -> Iterator[FleetNode]:
+        """A new machine of the image."""
+        with lease(self.remote, "(systemd)", self.site, arch=_ARCH, fresh=True) as leased:
+            try:
+                yield FleetNode(self, leased)
+            finally:
+                leased.destroy()
+
+
+def make_fleet(cloud: Ec2Cloud, place: Path) -> Fleet:
+    """Bake an image of the stock image that nobody signed for, as a user does it first."""
+    config = cloud.write_config(place / "etc")
+    file = config.path / "remotes.d/ec2.toml"
+    with file.open("a") as stream:
+        stream.write(_TABLE)
+    console = Console()
+    remote = load_remote("ec2", config.path)
+    key = place / "image-key"
+    key.touch(0o600)
+    key.write_bytes(signing_key(cloud.lab))
+    order = BakeOrder(
+        arch=_ARCH,
+        wanted=Wanted((), (f"{cloud.repository_url}/1",)),
+        sign_key=key,
+        output=place / "image.dsse.json",
+        accept_unverified_base=True,
+    )
+    baked = bake_image(order, remote, console)
+    text = file.read_text().replace(cloud.image_id, baked.handle)
+    file.write_text(text.replace("[attest]\n", f'[attest]\nmanifest = "{baked.output}"\n'))
+    remote = load_remote("ec2", config.path)
+    keys = read_package_keys(remote.attest.package_keys)
+    archive = Archive(place / "cache", place / "state")
+    site = Site(archive, find_toolkit(remote, _ARCH, console), console)
+    return Fleet(cloud, remote, site, KnownGood(baked.manifest, keys))
+
+
+def count(reasons: tuple[Reason, ...]) -> Counter[str]:
+    return Counter(reason.code for reason in reasons)

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Machines that nobody touched are trusted: new ones, rebooted ones, and those of another day."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from tests.systemd.fleet import Fleet, FleetNode
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+TIMES = int(os.environ.get("MOCK_CLOUD_SYSTEMD_TIMES", "1"))
+"""How often each is done; `make test-systemd TIMES=` sets it."""
+_DAY_S = 86400
+
+
+def _shown(node: FleetNode) -> list[str]:
+    return [str(reason) for reason in node.refusals()]
+
+
+@pytest.mark.parametrize("number", range(TIMES))
+def test_a_new_machine(fleet: Fleet, number: int) -> None:
+    with fleet.node() as node:
+        assert not _shown(node)
+        assert not _shown(node), "a second look"
+
+
+@pytest.mark.parametrize("number", range(TIMES))
+def test_a_reboot(machine: FleetNode, number: int) -> None:
+    machine.reboot()
+    assert not _shown(machine)
+
+
+@pytest.mark.parametrize("days", range(1, TIMES + 1))
+def test_another_day(machine: FleetNode, days: int) -> None:
+    """Timers that are due run as the machine starts."""
+    then = time.gmtime(time.time() + days * _DAY_S)
+    machine.power_cycle(time.strftime("%Y-%m-%dT%H:%M:%S", then))
+    today = machine.do("date -u +%F").strip()
+    assert today == time.strftime("%Y-%m-%d", then)
+    machine.do("systemctl start logrotate fstrim systemd-tmpfiles-clean")
+    assert not _shown(machine)
