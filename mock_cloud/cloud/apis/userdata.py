@@ -19,18 +19,26 @@ from mock_cloud.model import Secret
 USER_DATA_MAX_BYTES: Final = 4096
 """Some drivers put user-data into a URL, where servers take 8 KiB of it, base64 and escaped."""
 
+# bootcmd runs before sysinit.target where cloud-init is as Debian has it: without logind, systemd's
+# shutdown does at once what it is to do later (systemctl-logind.c: "proceeding with immediate
+# shutdown"). cloud-init's power_state sets the timer anew as the boot ends.
+_TIMER: Final = (
+    "[ -d /run/systemd/system ] && ! systemctl -q is-active systemd-logind"
+    " || exec shutdown -P +{minutes}"
+)
 _HOST_KEY: Final = "/etc/ssh/ssh_host_ed25519_key"
 
 
 def make_user_data(bootstrap: Bootstrap, *, expires_unix: float, now_unix: float) -> Secret:
     """The ``#cloud-config`` (JSON is YAML) that gives a node its keys, its name and its end.
 
-    The node powers itself off at `expires_unix`, rounded up to a minute: the timer is set at
-    birth, before anybody has connected. CloudError if it grows beyond `USER_DATA_MAX_BYTES`.
+    The node powers itself off at `expires_unix`, rounded up to a minute: the timer is set before
+    anybody has connected, as early as it can be. CloudError if it grows beyond `USER_DATA_MAX_BYTES`.
     """
     minutes = max(1, math.ceil((expires_unix - now_unix) / 60))
     config = {
-        "bootcmd": [["shutdown", "-P", f"+{minutes}"]],
+        "bootcmd": [["sh", "-c", _TIMER.format(minutes=minutes)]],
+        "power_state": {"mode": "poweroff", "delay": f"+{minutes}", "condition": True},
         # No default user: it would be one with sudo and without a password. (Up to 23.x cloud-init
         # warns of an empty list, as its schema forgot what its manual says.)
         "users": [],

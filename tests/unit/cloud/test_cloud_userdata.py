@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -45,7 +47,34 @@ def test_user_data_is_cloud_config(bootstrap: Bootstrap) -> None:
 def test_the_birth_timer_is_rounded_up(bootstrap: Bootstrap, left_s: float, minutes: int) -> None:
     data = make_user_data(bootstrap, expires_unix=1e9 + left_s, now_unix=1e9)
     config = yaml.safe_load(data.reveal())
-    assert config["bootcmd"] == [["shutdown", "-P", f"+{minutes}"]]
+    (early,) = config["bootcmd"]
+    assert early[:2] == ["sh", "-c"]
+    assert early[2].endswith(f" || exec shutdown -P +{minutes}")
+    late = {"mode": "poweroff", "delay": f"+{minutes}", "condition": True}
+    assert config["power_state"] == late
+
+
+@pytest.mark.parametrize(
+    ("booted", "logind", "is_set"), [(False, False, True), (True, True, True), (True, False, False)]
+)
+def test_no_timer_is_set_that_would_end_the_node_at_once(
+    bootstrap: Bootstrap, tmp_path: Path, booted: bool, logind: bool, is_set: bool
+) -> None:
+    """Without logind systemd's shutdown(8) does at once what it is to do later."""
+    (command,) = yaml.safe_load(make_user_data(bootstrap, expires_unix=60, now_unix=0).reveal())[
+        "bootcmd"
+    ]
+    for name, text in (
+        ("systemctl", f"exit {0 if logind else 3}"),
+        ("shutdown", f'echo "$@" > {tmp_path}/called'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    where = tmp_path if booted else tmp_path / "nowhere"
+    script = command[2].replace("/run/systemd/system", str(where))
+    path = f"{tmp_path}:/usr/bin:/bin"
+    subprocess.run(["sh", "-c", script], env={"PATH": path}, check=is_set, timeout=30)
+    assert (tmp_path / "called").exists() is is_set
 
 
 def test_user_data_hides_itself(bootstrap: Bootstrap) -> None:
