@@ -17,12 +17,12 @@ from mock_cloud.attest.check_packages import read_installed
 from mock_cloud.attest.differences import check_differences
 from mock_cloud.attest.evidence import Evidence
 from mock_cloud.attest.expectations import (
-    DISK_TYPES,
     Invocation,
     MountRule,
     ProgramRule,
     SocketRule,
     default_mounts,
+    is_on_disk,
 )
 from mock_cloud.attest.files import FileFact
 from mock_cloud.attest.kernel import KernelFacts
@@ -105,7 +105,7 @@ def make_manifest(
     rules = _unique((*sshd_only_rules(), *choices.volatile))
     volatile = Volatile(rules)
     mounts = _unique((*default_mounts(), *choices.mounts))
-    covered = tuple(f"{rule.point}/" for rule in mounts if not set(rule.types) & set(DISK_TYPES))
+    covered = tuple(f"{rule.point}/" for rule in mounts if not is_on_disk(rule.point, rule.types))
     if choices.booted:
         covered = ()
     files = [

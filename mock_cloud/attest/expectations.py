@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, ClassVar, Final
@@ -37,6 +38,12 @@ class MountRule:
 
 
 DISK_TYPES: Final = ("ext4", "xfs", "btrfs")
+_BOOT_POINTS: Final = ("/boot", "/boot/efi", "/efi")
+
+
+def is_on_disk(point: str, types: Iterable[str]) -> bool:
+    """Whether what is mounted there belongs to an image: a disk's file system, or an ESP's."""
+    return bool({*DISK_TYPES, *(("vfat",) if point in _BOOT_POINTS else ())} & set(types))
 
 
 def default_mounts() -> tuple[MountRule, ...]:
@@ -46,6 +53,7 @@ def default_mounts() -> tuple[MountRule, ...]:
         "/sys": ("sysfs",),
         "/sys/fs/cgroup": ("cgroup2", "tmpfs"),
         "/sys/fs/bpf": ("bpf",),
+        "/sys/fs/fuse/connections": ("fusectl",),
         "/sys/fs/pstore": ("pstore",),
         "/sys/fs/selinux": ("selinuxfs",),
         "/sys/firmware/efi/efivars": ("efivarfs",),
@@ -62,7 +70,7 @@ def default_mounts() -> tuple[MountRule, ...]:
         "/run": ("tmpfs",),
         "/tmp": ("tmpfs",),  # noqa: S108
     }
-    disk = [MountRule(point, DISK_TYPES) for point in ("/boot", "/boot/efi")]
+    disk = [MountRule(point, (*DISK_TYPES, "vfat")) for point in _BOOT_POINTS]
     return (
         MountRule("/", (*DISK_TYPES, "overlay"), may_bind=True),
         *disk,

@@ -19,13 +19,13 @@ from mock_cloud.attest.bake import SSHD_PROGRAMS, BakeChoices, make_manifest
 from mock_cloud.attest.check_login import find_role
 from mock_cloud.attest.evidence import Evidence, Mount, Process, Socket
 from mock_cloud.attest.expectations import (
-    DISK_TYPES,
     Invocation,
     MountRule,
     ProgramRule,
     SocketRule,
     default_mounts,
     is_interpreter,
+    is_on_disk,
 )
 from mock_cloud.attest.files import FileFact
 from mock_cloud.attest.kernel import KernelFacts
@@ -121,7 +121,7 @@ def _image_files(evidence: Evidence, node: LiveNode) -> Iterator[FileFact]:
     and what each boot writes anew."""
     scratch = tuple(
         f"{mount.point}/" for mount in evidence.mounts
-        if mount.point != "/" and mount.type not in DISK_TYPES and not node.is_machine
+        if not (mount.point == "/" or is_on_disk(mount.point, [mount.type]) or node.is_machine)
     )  # fmt: skip
     ours = tuple(f"{path}/" for path in _OUR_DIRS)
     for fact in evidence.files:

@@ -17,9 +17,10 @@ from enum import Enum
 from typing import Final
 
 PLACES: Final = (
-    "/run", "/tmp", "/var/cache/dnf", "/var/cache/libdnf5", "/var/lib/NetworkManager",  # noqa: S108
+    "/run", "/tmp", "/var/tmp",  # noqa: S108
+    "/var/cache/dnf", "/var/cache/ldconfig", "/var/cache/libdnf5", "/var/lib/NetworkManager",
     "/var/lib/chrony", "/var/lib/dhcpcd", "/var/lib/logrotate", "/var/lib/private",
-    "/var/lib/sudo", "/var/lib/systemd", "/var/spool/anacron", "/var/tmp",  # noqa: S108
+    "/var/lib/sudo", "/var/lib/systemd", "/var/spool/anacron",
 )  # fmt: skip
 """Below these the names are; what else lies there has no shape."""
 
@@ -113,6 +114,7 @@ _SHAPES: Final = tuple(
         (f"/var/lib/(?:chrony|dhcpcd|logrotate|sudo)(?:/{_WORD})?", Shape.STATE),
         ("/var/lib/private|/var/spool/anacron", Shape.DIRECTORY),
         ("/var/spool/anacron/cron\\.(?:daily|weekly|monthly)", Shape.DATA),
+        ("/var/cache/ldconfig/aux-cache", Shape.DATA),
         (f"/var/cache/(?:dnf|libdnf5){_BELOW}", Shape.STATE),
     )
 )  # fmt: skip

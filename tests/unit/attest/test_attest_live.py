@@ -9,6 +9,7 @@ import pytest
 
 from mock_cloud.attest.evidence import parse_evidence
 from mock_cloud.attest.live import LiveNode, make_live_manifest
+from mock_cloud.attest.machine import image_rules
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.attest.vouched import Vouched
@@ -134,3 +135,41 @@ def test_a_name_cannot_write_to_the_terminal() -> None:
     node = Node().boot()
     node.add_file("/opt/\x1b[2J", sha256("x"))
     assert not any("\x1b" in line for line in make(node)[1].lines())
+
+
+@pytest.mark.parametrize("point", ["/boot/efi", "/efi", "/boot"])
+def test_what_is_on_the_esp_belongs_to_the_image(point: str) -> None:
+    node = Node().boot()
+    node.top["mounts"].append(mount(point, "vfat", 9))
+    for directory in (point, f"{point}/EFI"):
+        if directory not in node.files:
+            node.add_directory(directory, mode=0o700)
+    node.add_file(f"{point}/EFI/BOOTX64.EFI", sha256("loader"), mode=0o700)
+    made, _ = make(node)
+    judge(node, image=made)
+    node.files[f"{point}/EFI/BOOTX64.EFI"][6] = sha256("another loader")
+    assert codes(node, made) == {"file.digest"}
+    node.files[f"{point}/EFI/BOOTX64.EFI"][6] = sha256("loader")
+    node.add_file(f"{point}/EFI/EVIL.EFI", sha256("evil"), mode=0o700)
+    assert codes(node, made) == {"file.unknown"}
+
+
+def test_what_a_boot_writes_anew_belongs_to_the_image() -> None:
+    node = Node().boot()
+    node.top["mounts"].append(mount("/run", "tmpfs", 9))
+    for path in ("/run/systemd", "/run/systemd/system", "/run/systemd/generator"):
+        node.add_directory(path)
+    node.add_file("/run/systemd/generator/-.mount", sha256("root"))
+    live = LiveNode(ACCOUNTS, toolkit(), frozenset(INJECTED))
+    evidence = parse_evidence(node.to_bytes())
+    made, vouched = make_live_manifest(
+        evidence, node.blobs, keys(), live, None, name="live", created="now",
+        volatile=image_rules(evidence),
+    )  # fmt: skip
+    assert any(fact.path == "/run/systemd/generator/-.mount" for fact in vouched.files)
+    judge(node, image=made)
+    node.files["/run/systemd/generator/-.mount"][6] = sha256("another root")
+    assert codes(node, made) == {"file.digest"}
+    node.files["/run/systemd/generator/-.mount"][6] = sha256("root")
+    node.add_file("/run/systemd/system/evil.service", sha256("evil"))
+    assert codes(node, made) == {"file.unknown"}
