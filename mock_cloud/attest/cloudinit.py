@@ -32,7 +32,9 @@ class Shape(Enum):
 
 
 _ID: Final = "[A-Za-z0-9][A-Za-z0-9_-]{0,127}"
-_SEMAPHORE: Final = r"(?:config_[a-z0-9_]{1,64}(?:\.once)?|consume_data)"
+_SEMAPHORE: Final = (
+    r"(?:config_[a-z0-9_]{1,64}(?:\.once)?|apply_network_config(?:\.once)?|consume_data)"
+)
 _PIECES: Final = r"(?:user|vendor)-data2?\.txt(?:\.i)?"
 _DATA_NAMES: Final = (
     "instance-id|previous-(?:datasource|hostname|instance-id)|python-version|result\\.json|"
@@ -68,7 +70,7 @@ _SHAPES: Final = tuple(
 _TARGETS: Final = {
     f"{STATE_DIR}/instance": f"(?:{STATE_DIR}|\\.)/instances/{_ID}",
     f"{RUN_DIR}/cloud-id": f"{RUN_DIR}/cloud-id-[a-z0-9-]+",
-    f"{RUN_DIR}/network-config.json": f"{STATE_DIR}/instances/{_ID}/network-config\\.json",
+    f"{RUN_DIR}/network-config.json": f"{STATE_DIR}/instances?(?:/{_ID})?/network-config\\.json",
     f"{RUN_DIR}/result.json": "\\.\\./\\.\\./var/lib/cloud/data/result\\.json",
     f"{RUN_DIR}/status.json": "\\.\\./\\.\\./var/lib/cloud/data/status\\.json",
 }

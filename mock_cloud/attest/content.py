@@ -47,15 +47,30 @@ _NM_ADDRESSES: Final = {
     "dns-search": _SEARCH, "route-metric": _NUMBER, "ignore-auto-dns": _BOOLEAN,
     "addr-gen-mode": "eui64|stable-privacy|default", "never-default": _BOOLEAN,
 }  # fmt: skip
+_UUID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _NM: Final = {
     "connection": {
-        "id": f"cloud-init {INTERFACE}", "uuid": "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+        "id": f"cloud-init {INTERFACE}", "uuid": _UUID,
         "autoconnect-priority": _NUMBER, "type": "ethernet", "interface-name": INTERFACE,
     },
     "user": {"org\\.freedesktop\\.NetworkManager\\.origin": "cloud-init"},
     "ethernet": {"mac-address": _MAC, "mtu": _NUMBER},
     "ipv4": _NM_ADDRESSES,
     "ipv6": _NM_ADDRESSES,
+}  # fmt: skip
+# NetworkManager's own of the loopback interface, since 1.42.
+_NM_LOOPBACK: Final = {
+    "connection": {
+        "id": "lo", "uuid": _UUID, "type": "loopback", "interface-name": "lo",
+        "autoconnect": _BOOLEAN, "timestamp": _NUMBER,
+    },
+    "loopback": {"mtu": _NUMBER},
+    "ipv4": {"address1": "127\\.0\\.0\\.1/8", "method": "manual"},
+    "ipv6": {
+        "addr-gen-mode": "eui64|stable-privacy|default", "address1": "::1/128", "method": "manual",
+    },
+    "proxy": {},
+    ".nmmeta": {"(?:nm-generated|volatile|external)": _BOOLEAN},
 }  # fmt: skip
 _NETWORKD_DHCP: Final = {
     "Use(?:DNS|MTU|NTP|Domains|Hostname|Routes)": _BOOLEAN, "RouteMetric": _NUMBER,
@@ -113,6 +128,7 @@ _TABLES: Final[Mapping[str, Table]] = {
     "/etc/NetworkManager/system-connections": _NM,
     "/etc/sysconfig/network-scripts": _IFCFG,
     "/etc/systemd/network": _NETWORKD,
+    "/run/NetworkManager/system-connections": _NM_LOOPBACK,
 }
 
 
@@ -167,7 +183,7 @@ def is_network_configuration(path: str, text: bytes) -> bool:
 def _follows(text: bytes, table: Table) -> bool:
     keys = table.get("")
     for line in _lines(text):
-        section = re.fullmatch(r"\[([A-Za-z0-9]+)\]", line)
+        section = re.fullmatch(r"\[(\.?[A-Za-z0-9]+)\]", line)
         if section:
             keys = table.get(section[1])
             if keys is None:

@@ -37,19 +37,20 @@ class Shape(Enum):
     DIRECTORY = "directory"
     """Root's, not for others to write."""
     STATE = "state"
-    """Data, sockets and directories, of any owner."""
+    """Data, sockets and directories of any owner; links to what lies beside them, to devices and to
+    systemd's own sockets."""
     DATA = "data"
     SOCKET = "socket"
     INACCESSIBLE = "inaccessible"
     """systemd's nodes that cover what a service may not see: nobody may open them."""
-    LINK = "link"
-    """To a device, or to a socket beside it."""
 
 
 _UUID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _WORD: Final = "[A-Za-z0-9@:_.\\\\-]{1,200}"
 _BOOT: Final = "[0-9a-f]{32}"
 # src/basic/tmpfile-util.c: temporary names of what is renamed a moment later.
+_SOCKET: Final = "io\\.systemd?\\.[A-Za-z][A-Za-z0-9.]{0,80}(?:/[a-z]{1,20})?"
+_SOCKET_DIRECTORIES: Final = "(?:journal|machine|report|resolve|resolve\\.hook)/"
 _BELOW: Final = "(?:/.*)?"
 _SYSTEMD_STATE: Final = "|".join((
     "ask-password", "ask-password-block", "dynamic-uid", "home", "incoming", "inhibit", "journal",
@@ -67,29 +68,33 @@ _SHAPES: Final = tuple(
         (f"/run/systemd(?:{_SYSTEMD_DIRECTORIES})", Shape.DIRECTORY),
         (f"/run/systemd/(?:{_SYSTEMD_STATE}){_BELOW}", Shape.STATE),
         ("/run/systemd/resolve(?:\\.hook|/netif(?:/[0-9]+)?|/dns-delegate)?", Shape.STATE),
-        (f"/run/systemd/(?:resolve|resolve\\.hook)/io\\.systemd\\.{_WORD}", Shape.STATE),
-        (f"/run/systemd/io\\.systemd?\\.{_WORD}", Shape.SOCKET),
+        (f"/run/(?:user/0/)?systemd/(?:{_SOCKET_DIRECTORIES})?{_SOCKET}", Shape.STATE),
+        ("/run/(?:user/0/)?systemd/(?:machine|report)", Shape.DIRECTORY),
         ("/run/systemd/(?:notify|private|cgroups-agent|fsck\\.progress)", Shape.SOCKET),
-        ("/run/systemd/(?:show-status|default-hostname|first-boot|machine-id)", Shape.DATA),
+        ("/run/systemd/(?:show-status|default-hostname|first-boot|systemd-units-load)", Shape.DATA),
         ("/run/systemd/(?:container|veritysetup\\.rng|reboot-param)", Shape.DATA),
         ("/run/systemd/shutdown/scheduled", Shape.DATA),
         ("/run/systemd/inaccessible/(?:reg|dir|chr|blk|fifo|sock)", Shape.INACCESSIBLE),
-        ("/run/(?:credentials|initramfs|lock|log|mount|udev|user|varlink)", Shape.DIRECTORY),
-        ("/run/varlink/registry", Shape.DIRECTORY),
-        (f"/run/varlink/registry/io\\.systemd\\.{_WORD}", Shape.LINK),
-        (f"/run/udev/(?:data|links|tags|watch){_BELOW}", Shape.STATE),
-        ("/run/udev/(?:control|io\\.systemd\\.Udev)", Shape.SOCKET),
+        ("/run/(?:credentials|initramfs|lock|log|mount|udev|user)", Shape.DIRECTORY),
+        ("/run/(?:user/0/)?varlink(?:/registry)?", Shape.DIRECTORY),
+        (f"/run/(?:user/0/)?varlink/registry/{_SOCKET}", Shape.STATE),
+        (f"/run/credentials/{_WORD}", Shape.STATE),
+        ("/run/fsck(?:/[a-z0-9-]{1,40}\\.lock)?", Shape.STATE),
+        (f"/run/udev/(?:data|links|links\\.lock|tags|watch){_BELOW}", Shape.STATE),
+        ("/run/udev/(?:control|io\\.systemd\\.Udev)", Shape.STATE),
         ("/run/udev/queue", Shape.DATA),
         ("/run/udev/static_node-tags(?:/[a-z0-9-]+)?", Shape.DIRECTORY),
-        (f"/run/udev/static_node-tags/[a-z0-9-]+/{_WORD}", Shape.LINK),
+        (f"/run/udev/static_node-tags/[a-z0-9-]+/{_WORD}", Shape.STATE),
         (f"/run/(?:blkid|chrony|chrony-dhcp|lock|log/journal|sudo|dhcpcd|agetty\\.reload){_BELOW}",
          Shape.STATE),
-        ("/run/initramfs/(?:\\.need_shutdown|log|state|initrd-switch-root-.*)", Shape.DATA),
+        ("/run/initramfs/(?:\\.need_shutdown|state)", Shape.DATA),
+        ("/run/initramfs/(?:cmdline\\.d|log(?:/private)?|systemd(?:/[a-z-]{1,40})?)",
+         Shape.DIRECTORY),
         ("/run/dbus(?:/containers)?|/run/sendsigs\\.omit\\.d|/run/sshd|/run/motd\\.d",
          Shape.DIRECTORY),
         ("/run/dbus/system_bus_socket|/run/initctl|/run/ssh-unix-local/socket", Shape.SOCKET),
         ("/run/ssh-unix-local", Shape.DIRECTORY),
-        ("/run/shm", Shape.LINK),
+        ("/run/shm", Shape.STATE),
         ("/run/(?:utmp|nologin|motd\\.dynamic|cron\\.reboot|auditd\\.state)", Shape.DATA),
         ("/run/[a-z][a-z0-9_-]{0,30}(?:/[a-z][a-z0-9_-]{0,30})?\\.pid", Shape.DATA),
         ("/run/NetworkManager(?:/(?:conf\\.d|devices|proxy|system-connections))?",
@@ -98,7 +103,7 @@ _SHAPES: Final = tuple(
         ("/run/user/0(?:/systemd(?:/(?:inaccessible|generator(?:\\.early|\\.late)?))?)?",
          Shape.DIRECTORY),
         ("/run/user/0/systemd/(?:units|propagate)" + _BELOW, Shape.STATE),
-        (f"/run/user/0/systemd/(?:private|notify|io\\.systemd\\.{_WORD})", Shape.SOCKET),
+        ("/run/user/0/systemd/(?:private|notify)", Shape.SOCKET),
         ("/run/user/0/systemd/inaccessible/(?:reg|dir|chr|blk|fifo|sock)", Shape.INACCESSIBLE),
         ("/run/user/0/bus", Shape.SOCKET),
         ("/run/user/0/gnupg(?:/S\\.[a-z.-]{1,40})?", Shape.STATE),
@@ -119,7 +124,8 @@ _SHAPES: Final = tuple(
     )
 )  # fmt: skip
 _TARGETS: Final = re.compile(
-    "/dev/[A-Za-z0-9/_.:-]{1,200}|(?:\\.\\./)+systemd/(?:[a-z]+/)?io\\.systemd\\.[A-Za-z.]{1,100}"
+    f"(?:-?[0-9]{{1,6}}:)?/dev/[A-Za-z0-9/_.:-]{{1,200}}|"  # src/udev/udev-node.c: with a priority
+    f"(?:/run/(?:user/0/)?|(?:\\.\\./)+)(?:systemd|udev)/(?:{_SOCKET_DIRECTORIES})?{_SOCKET}"
 )
 
 

@@ -24,6 +24,7 @@ from mock_cloud.wire.text_places import (
     MACHINE_ID,
     NETWORK_PLACES,
     RESOLVER_FILES,
+    RUN_MACHINE_ID,
     WRITTEN_FILES,
 )
 
@@ -125,7 +126,7 @@ _NO_CODE: Final = (
 _PLACES: Final = {
     VolatileKind.CLOUD_INIT: cloudinit.PLACES,
     VolatileKind.SCOPES: (_TRANSIENT,),
-    VolatileKind.MACHINE_ID: (MACHINE_ID,),
+    VolatileKind.MACHINE_ID: (MACHINE_ID, RUN_MACHINE_ID),
     VolatileKind.GRUBENV: (GRUBENV,),
     VolatileKind.RESOLV_CONF: RESOLVER_FILES,
     VolatileKind.WRITTEN: WRITTEN_FILES,
@@ -248,11 +249,10 @@ def _stamps(fact: FileFact) -> bool:
 
 _RUNTIME: Final[dict[runtime.Shape, Callable[[FileFact], bool]]] = {
     runtime.Shape.DIRECTORY: _directory,
-    runtime.Shape.STATE: _state,
+    runtime.Shape.STATE: lambda fact: _state(fact) or _own_link(fact),
     runtime.Shape.DATA: _data,
     runtime.Shape.SOCKET: _socket,
     runtime.Shape.INACCESSIBLE: _inaccessible,
-    runtime.Shape.LINK: _own_link,
 }
 _CONTENT: Final[dict[VolatileKind, Callable[[str, bytes], bool]]] = {
     VolatileKind.MACHINE_ID: content.is_machine_id,
@@ -313,7 +313,9 @@ def fits(rule: VolatileRule, fact: FileFact, texts: Mapping[str, bytes] | None =
     if rule.kind is VolatileKind.NETWORK and fact.path == rule.path:
         return _directory(fact)
     text = (texts or {}).get(fact.path)
-    if text is None or not _data(fact) or hashlib.sha256(text).hexdigest() != fact.value:
+    # Daemons that are not root keep theirs in /run.
+    is_plain = _data(fact) or (fact.path.startswith("/run/") and _log(fact))
+    if text is None or not is_plain or hashlib.sha256(text).hexdigest() != fact.value:
         return False
     return says(fact.path, text)
 
@@ -368,6 +370,7 @@ def text_rules(*, of_instances: bool) -> tuple[VolatileRule, ...]:
     kinds = VolatileKind
     own = (
         VolatileRule(MACHINE_ID, kinds.MACHINE_ID),
+        VolatileRule(RUN_MACHINE_ID, kinds.MACHINE_ID),
         *(VolatileRule(path, kinds.WRITTEN) for path in WRITTEN_FILES),
         *(VolatileRule(path, kinds.NETWORK) for path in NETWORK_PLACES),
     )

@@ -14,6 +14,8 @@ TEXT_MAX: Final = 16 << 10
 TEXTS_MAX: Final = 64
 
 MACHINE_ID: Final = "/etc/machine-id"
+RUN_MACHINE_ID: Final = "/run/machine-id"
+"""Mounted over the other one until a first boot has written that."""
 GRUBENV: Final = "/boot/grub2/grubenv"
 RESOLVER_FILES: Final = (
     "/etc/resolv.conf",
@@ -31,7 +33,7 @@ WRITTEN_FILES: Final = (
     "/var/.updated",
 )
 """What systemd and cloud-init write on a first boot, in few words."""
-TEXT_FILES: Final = (MACHINE_ID, GRUBENV, *RESOLVER_FILES, *WRITTEN_FILES)
+TEXT_FILES: Final = (MACHINE_ID, RUN_MACHINE_ID, GRUBENV, *RESOLVER_FILES, *WRITTEN_FILES)
 
 INTERFACE: Final = "[A-Za-z0-9][A-Za-z0-9_.-]{0,14}"
 # Names are cloud-init's own: cloudinit/net/{network_manager,sysconfig,networkd}.py.
@@ -40,11 +42,12 @@ NETWORK_PLACES: Final = {
     "/etc/sysconfig/network-scripts": f"ifcfg-{INTERFACE}",
     "/etc/systemd/network": f"10-cloud-init-{INTERFACE}\\.network",
     "/etc/udev/rules.d": "70-persistent-net\\.rules",
+    "/run/NetworkManager/system-connections": "lo\\.nmconnection",
 }
-"""Directories that cloud-init writes an interface's configuration into, and how it calls it."""
+"""Directories of an interface's configuration, and what cloud-init and NetworkManager call it."""
 
 
 def is_network_file(directory: str, name: str) -> bool:
-    """Whether cloud-init would have written a file of this name there."""
+    """Whether cloud-init or NetworkManager would have written a file of this name there."""
     pattern = NETWORK_PLACES.get(directory)
     return pattern is not None and re.fullmatch(pattern, name) is not None

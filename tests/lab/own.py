@@ -76,6 +76,9 @@ def extra_files(name: str, *, has_systemd: bool = False) -> tuple[Entry, ...]:
             file(f"/etc/pam.d/common-{kind}", text, flag="%config(noreplace)")
             for kind, text in (_machine_pam() if has_systemd else _PAM).items()
         )
+    if name == "chrony":  # a copy of its example, made by ucf(1)
+        text = Path("/etc/chrony/chrony.conf").read_text()
+        return (file("/etc/chrony/chrony.conf", text, flag="%config(noreplace)"),)
     if name == "openssh-server":
         return (directory("/run/sshd"),)
     if name == "bash":  # as on RPM distributions; Debian's sh is dash

@@ -47,7 +47,8 @@ enable e2scrub_all.timer
 """
 
 _CLOUD_CFG = """\
-# Fedora's: cloud-init writes for NetworkManager.
+# Fedora's: cloud-init writes for NetworkManager, and configures no apt.
+cloud_config_modules: [set_passwords, timezone, runcmd]
 system_info:
   network: {renderers: [network-manager]}
   default_user: {name: cloud-user, lock_passwd: true, shell: /bin/bash}

@@ -29,6 +29,33 @@ UDEV = "/etc/udev/rules.d/70-persistent-net.rules"
 UPDATED, SSHD = "/etc/.updated", "/etc/ssh/sshd_config.d/50-cloud-init.conf"
 GEN_MODE = "/etc/NetworkManager/conf.d/30-cloud-init-ip6-addr-gen-mode.conf"
 DNS, CLOUD_CFG = "/etc/NetworkManager/conf.d/99-cloud-init.conf", "/run/cloud-init/cloud.cfg"
+LOOPBACK = "/run/NetworkManager/system-connections/lo.nmconnection"
+LOOPBACK_TEXT = """\
+[connection]
+id=lo
+uuid=7a1966fc-00a1-439a-bbce-c65c9130e42e
+type=loopback
+interface-name=lo
+timestamp=1795983354
+
+[loopback]
+
+[ipv4]
+address1=127.0.0.1/8
+method=manual
+
+[ipv6]
+addr-gen-mode=default
+address1=::1/128
+method=manual
+
+[proxy]
+
+[.nmmeta]
+nm-generated=true
+volatile=true
+external=true
+"""
 UPDATED_TEXT = """\
 # This file was created by systemd-update-done. Its only
 # purpose is to hold a timestamp of the time this directory
@@ -121,6 +148,7 @@ GOOD = [
     (IFCFG, IFCFG_TEXT),
     (NETWORKD, NETWORKD_TEXT),
     (UDEV, UDEV_TEXT),
+    (LOOPBACK, LOOPBACK_TEXT),
     (UPDATED, UPDATED_TEXT),
     (SSHD, "PasswordAuthentication no\n"),
     (SSHD, ""),
@@ -130,6 +158,10 @@ GOOD = [
     (CLOUD_CFG, "datasource_list: [ Ec2, None ]\n"),
 ]  # fmt: skip
 BAD = [
+    (LOOPBACK, LOOPBACK_TEXT.replace("127.0.0.1/8", "10.0.0.1/8")),
+    (LOOPBACK, LOOPBACK_TEXT.replace("type=loopback", "type=vpn")),
+    (LOOPBACK, LOOPBACK_TEXT.replace("[proxy]\n", "[proxy]\npac-url=http://evil/\n")),
+    (LOOPBACK, LOOPBACK_TEXT.replace("method=manual", "method=manual\ndns=1.1.1.1;", 1)),
     (UPDATED, UPDATED_TEXT + "evil\n"),
     (UPDATED, UPDATED_TEXT.replace("=1", "=$(id)")),
     (SSHD, "PasswordAuthentication yes\n"),
