@@ -79,11 +79,11 @@ def extra_files(name: str, *, has_systemd: bool = False) -> tuple[Entry, ...]:
     if name == "chrony":  # a copy of its example, made by ucf(1)
         text = Path("/etc/chrony/chrony.conf").read_text()
         return (file("/etc/chrony/chrony.conf", text, flag="%config(noreplace)"),)
-    if name == "openssh-server":
-        return (directory("/run/sshd"),)
-    if name == "bash":  # as on RPM distributions; Debian's sh is dash
-        return (link("/usr/bin/sh", "bash"),)
-    return ()
+    plain = {
+        "openssh-server": (directory("/run/sshd"),),
+        "bash": (link("/usr/bin/sh", "bash"),),  # as on RPM distributions; Debian's sh is dash
+    }
+    return plain.get(name, ())
 
 
 def _machine_pam() -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.attest import Signer
+from mock_cloud.attest.envelope import Signer
 from mock_cloud.session.baking import make_signed_manifest
 from tests.lab.keys import package_keys
 from tests.lab.layout import Lab, today_lab
