@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 
 from tests.real.table import find_place, read_rows
-from tests.rpm_bindings import HINT, find_rpm
+from mock_cloud.rpm_bindings import HINT, find_rpm
 
 
 def main() -> int:

@@ -26,7 +26,7 @@ from mock_cloud.signed.openpgp import OpenPgpError, parse_signature, read_packet
 from mock_cloud.signed.rpmfile import read_unverified
 from mock_cloud.wire import rpmfile
 from tests.lab.layout import repository_root
-from tests.rpm_bindings import find_rpm
+from mock_cloud.rpm_bindings import find_rpm
 
 GOOD, NO_KEY, UNSIGNED, REFUSED = "good", "no key", "unsigned", "refused"
 _SUMMARY: Final = 1004

@@ -22,7 +22,7 @@ from mock_cloud.wire import rpmfile
 from mock_cloud.wire.rpmheader import Header, HeaderError
 from mock_cloud.wire.rpmtags import Tag, Type
 from tests.lab.layout import repository_root
-from tests.rpm_bindings import HINT, find_rpm
+from mock_cloud.rpm_bindings import HINT, find_rpm
 
 REGIONS = {Tag.HEADERIMAGE, Tag.HEADERSIGNATURES, Tag.HEADERIMMUTABLE}
 MERGED = {*range(257, 300), 1046, 5090, 5091}
