@@ -15,9 +15,10 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.machinery import PathFinder
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 _DEBIAN: Final = "/usr/lib/python3/dist-packages"  # which Python's own `site` knows nothing of
+_BEGIN: Final = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
 HINT: Final = "install python3-rpm, and run mock-cloud with the Python that it is for"
 
 
@@ -28,6 +29,33 @@ def find_rpm() -> ModuleType | None:
     Nothing may depend on it: a caller goes on without, and says with `HINT` what is then not done.
     """
     return load((*site.getsitepackages(["/usr"]), _DEBIAN))
+
+
+def takes_a_key(armoured: bytes) -> bool | None:
+    """Whether rpm takes one of the certificates in a file, by its own rules.
+
+    None without rpm, and for a file that is not armoured. What rpm does not take here, dnf on a
+    node of the same age does not take either.
+    """
+    rpm, certificates = find_rpm(), split_armour(armoured)
+    if rpm is None or not certificates:
+        return None
+    rpm.setVerbosity(rpm.RPMLOG_CRIT)  # it would say on stderr why not
+    return any(import_key(rpm, rpm.keyring(), one) for one in certificates)
+
+
+def split_armour(data: bytes) -> list[bytes]:
+    """The armoured certificates in a file, each with its first line."""
+    return [_BEGIN + one for one in data.split(_BEGIN)[1:]]
+
+
+def import_key(rpm: ModuleType, ring: Any, armoured: bytes) -> bool:
+    """Whether `ring`, rpm's, took the certificate."""
+    try:
+        ring.addKey(rpm.pubkey(armoured))
+    except (ValueError, rpm.error):
+        return False
+    return True
 
 
 def load(system: Iterable[str]) -> ModuleType | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ from mock_cloud.config.remotes import list_remotes, load_remote
 from mock_cloud.errors import ConfigError, MockCloudError
 from mock_cloud.model import Toolkit
 from mock_cloud.places import MOCK_CONFIG_DIR, find_shipped
+from mock_cloud.rpm_bindings import takes_a_key
 from mock_cloud.session.engine import toolkits_dir
 from mock_cloud.session.known_good import KnownGoods, expiry_text
 from mock_cloud.session.state import state_dir
@@ -124,4 +125,11 @@ def _known_good(remote: Remote, arch: str) -> Finding:
         f" {one.manifest.created}, {expiry_text(one, now_unix)}"
         for one in known.signed.values()
     )
-    return Finding(what, True, found, "; ".join(known.warnings))
+    return Finding(what, True, found, "; ".join((*known.warnings, *_not_taken(remote))))
+
+
+def _not_taken(remote: Remote) -> Iterator[str]:
+    """Files of package keys with which this machine's rpm, if it has one, would verify nothing."""
+    for path in remote.attest.package_keys:
+        if takes_a_key(path.read_bytes()) is False:
+            yield f"this machine's rpm takes no key of {path}, so dnf may not on a node"

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import sys
 
-from tests.real.table import find_place, read_rows
 from mock_cloud.rpm_bindings import HINT, find_rpm
+from tests.real.table import find_place, read_rows
 
 
 def main() -> int:

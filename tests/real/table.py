@@ -13,20 +13,19 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from mock_cloud.agent.measure import headers
 from mock_cloud.attest.check_packages import READABLE
 from mock_cloud.attest.packages import read_files
 from mock_cloud.errors import ConfigError
+from mock_cloud.rpm_bindings import find_rpm, import_key, split_armour
 from mock_cloud.signed.header import SignedHeader, parse_signed_header
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.openpgp import OpenPgpError, parse_signature, read_packets
 from mock_cloud.signed.rpmfile import read_unverified
 from mock_cloud.wire import rpmfile
 from tests.lab.layout import repository_root
-from mock_cloud.rpm_bindings import find_rpm
 
 GOOD, NO_KEY, UNSIGNED, REFUSED = "good", "no key", "unsigned", "refused"
 _SUMMARY: Final = 1004
@@ -192,7 +191,7 @@ class Rpm:
             return
         ring = self._rpm.keyring()
         for name, data in keys.items():
-            taken = [_import(self._rpm, ring, _BEGIN + one) for one in data.split(_BEGIN)[1:]]
+            taken = [import_key(self._rpm, ring, one) for one in split_armour(data)]
             self.keys[name] = GOOD if any(taken) else REFUSED
         self._transactions = self._rpm.TransactionSet("/")
         self._transactions.setKeyring(ring)
@@ -223,11 +222,3 @@ class Rpm:
         tags = ("rsaheader", "dsaheader")
         is_signed = found is None or any(found[tag] for tag in tags)
         return GOOD if is_signed else UNSIGNED
-
-
-def _import(rpm: ModuleType, ring: Any, armoured: bytes) -> bool:
-    try:
-        ring.addKey(rpm.pubkey(armoured))
-    except (ValueError, rpm.error):
-        return False
-    return True

@@ -17,12 +17,12 @@ import pytest
 
 from mock_cloud.agent.engine import packages
 from mock_cloud.attest.packages import SHA256, PackageFile, read_files
+from mock_cloud.rpm_bindings import HINT, find_rpm
 from mock_cloud.signed.rpmfile import read_unverified
 from mock_cloud.wire import rpmfile
 from mock_cloud.wire.rpmheader import Header, HeaderError
 from mock_cloud.wire.rpmtags import Tag, Type
 from tests.lab.layout import repository_root
-from mock_cloud.rpm_bindings import HINT, find_rpm
 
 REGIONS = {Tag.HEADERIMAGE, Tag.HEADERSIGNATURES, Tag.HEADERIMMUTABLE}
 MERGED = {*range(257, 300), 1046, 5090, 5091}
