@@ -9,7 +9,9 @@ cloudinit/stages.py, cloudinit/cmd/main.py).
 
 from __future__ import annotations
 
+import posixpath
 import re
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
@@ -82,6 +84,16 @@ def find_shape(path: str) -> Shape | None:
         if pattern.fullmatch(path):
             return shape
     return None
+
+
+def has_finished(files: Iterable[FileFact]) -> bool:
+    """Whether cloud-init's last stage is over on this instance, or there is no cloud-init."""
+    facts = {fact.path: fact for fact in files if fact.path.startswith(f"{STATE_DIR}/")}
+    link = facts.get(f"{STATE_DIR}/instance")
+    if link is None or link.value is None:
+        return not facts
+    instance = posixpath.join(STATE_DIR, link.value)
+    return f"{posixpath.normpath(instance)}/boot-finished" in facts
 
 
 def is_own_link(fact: FileFact) -> bool:

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
 
 from mock_cloud.attest.accounts import Accounts, parse_accounts
+from mock_cloud.attest.cloudinit import has_finished
 from mock_cloud.attest.live import LiveNode, make_live_manifest
 from mock_cloud.attest.machine import chosen_rule, image_rules, machine_rules
 from mock_cloud.attest.manifest import SAME_AS_CONTROLLER, ImageManifest
@@ -39,6 +41,7 @@ from mock_cloud.wire.terminal_text import sanitize
 
 _LINES_SHOWN: Final = 20
 _TAIL_BYTES: Final = 4096
+_PAUSE_S: Final = 3.0
 _DNF_CONF: Final = "[main]\nbest=1\ninstall_weak_deps=0\n"
 
 
@@ -79,7 +82,7 @@ class Oven:
         whoever wants to go on vouches for it. AttestationRefused unless `is_accepted`.
         """
         self.console.phase(f"remote {self.remote.name}: measuring an image that has no manifest")
-        measured = measure_node(self.node, self.site.toolkit, self.site.archive)
+        measured = self._measure_booted()
         manifest, vouched = self._manifest(measured, None)
         lines = list(vouched.lines())
         self._show(f"nothing but this measurement speaks for {len(lines)} facts", lines)
@@ -92,6 +95,17 @@ class Oven:
                 "--accept-unverified-base goes on without",
             )
         return manifest, self._judge(measured, manifest).proof
+
+    def _measure_booted(self) -> Measured:
+        """A measurement after the boot's end: what runs until then must not run for good."""
+        measured = measure_node(self.node, self.site.toolkit, self.site.archive)
+        patience_s = self.remote.cloud.boot_timeout_s if self.remote.cloud else 0.0
+        deadline_s = time.monotonic() + patience_s
+        while not has_finished(measured.parsed.files) and time.monotonic() < deadline_s:
+            self.console.phase(f"remote {self.remote.name}: waiting for the end of the node's boot")
+            time.sleep(_PAUSE_S)
+            measured = measure_again(self.node, self.site.archive)
+        return measured
 
     def adopt_machine(self, may_vary: Sequence[str]) -> tuple[ImageManifest, Vouched]:
         """A manifest of this machine as it runs, and what whoever signs it vouches for.

@@ -180,6 +180,7 @@ PROVIDES: dict[str, tuple[str, ...]] = {
     "xz-utils": ("xz",),
     "zlib1g-dev": ("zlib-devel",),
     "createrepo-c": ("createrepo_c",),
+    "dnf5": ("dnf5-plugins",),  # Debian has them in one package
     "gnupg": ("gnupg2",),
     "openssh-client": ("openssh-clients",),
     "procps": ("procps-ng",),

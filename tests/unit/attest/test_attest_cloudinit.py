@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mock_cloud.attest.bake import BakeChoices, make_manifest
+from mock_cloud.attest.cloudinit import has_finished
 from mock_cloud.attest.evidence import parse_evidence
 from mock_cloud.attest.kernel import parse_kernel
 from mock_cloud.attest.manifest import ImageManifest, manifest_to_json, parse_manifest
@@ -187,3 +188,14 @@ def test_a_place_of_its_own_kind_only() -> None:
 
 def test_the_rules_survive_a_manifest() -> None:
     assert parse_manifest(manifest_to_json(image())).volatile == image().volatile
+
+
+def test_the_end_of_its_last_stage(node: Node) -> None:
+    files = parse_evidence(node.to_bytes()).files
+    assert has_finished(files)
+    del node.files[f"{INSTANCE}/boot-finished"]
+    assert not has_finished(parse_evidence(node.to_bytes()).files)
+    other = f"{CLOUD}/instances/i-before"
+    node.add_file(f"{other}/boot-finished", sha256("of the image's maker"))
+    assert not has_finished(parse_evidence(node.to_bytes()).files)
+    assert has_finished(parse_evidence(Node().to_bytes()).files), "no cloud-init at all"

@@ -282,6 +282,8 @@ KERNEL = [
     (37, kernel(modules_sysfs=["kernel", "overlay"]), "kernel.module-hidden"),
     (37, kernel(tainted=4096), "kernel.tainted"),
     (38, kernel(bpf_programs=[[9, "kprobe", "evil", "aa"]]), "kernel.bpf"),
+    (38, kernel(bpf_programs=[[9, 2, "", "f7d8ec7a0f8e77ef"]]), "kernel.bpf"),
+    (38, kernel(bpf_programs=[[9, 12, "1,", "f7d8ec7a0f8e77ef"]]), "kernel.bpf"),
     (39, kernel(kprobes=["ffffffff81 k sys_read"]), "kernel.kprobe"),
     (40, kernel(kexec_loaded=1), "kernel.kexec"),
     (40, kernel(livepatches=["evil"]), "kernel.livepatch"),
@@ -419,6 +421,12 @@ def test_the_strict_policy_misses_documentation() -> None:
     node = Node().boot()
     del node.files["/usr/share/doc/tools.txt"]
     assert codes(refused(node, policy=strict())) == {"file.missing"}
+
+
+def test_a_filter_of_a_socket_is_no_program_of_the_kernel() -> None:
+    node = Node().boot()
+    node.top["kernel"]["bpf_programs"].append([9, 1, "", "f7d8ec7a0f8e77ef"])
+    judge(node)
 
 
 def test_no_reference_for_the_kernel_refuses() -> None:
