@@ -65,12 +65,17 @@ def _base_files() -> tuple[Entry, ...]:
     )
 
 
+_FIXED: dict[str, tuple[Entry, ...]] = {
+    "bash": (link("/usr/bin/sh", "bash"),),  # as on RPM distributions; Debian's sh is dash
+    "libc-bin": (file("/etc/ld.so.cache", "", flag="%ghost"),),
+    "openssh-server": (directory("/run/sshd"),),
+}
+
+
 def extra_files(name: str, *, has_systemd: bool = False) -> tuple[Entry, ...]:
     """What the maintainer scripts of package `name` would leave behind."""
     if name == "base-files":
         return _base_files()
-    if name == "libc-bin":
-        return (file("/etc/ld.so.cache", "", flag="%ghost"),)
     if name == "libpam-runtime":
         return tuple(
             file(f"/etc/pam.d/common-{kind}", text, flag="%config(noreplace)")
@@ -79,11 +84,7 @@ def extra_files(name: str, *, has_systemd: bool = False) -> tuple[Entry, ...]:
     if name == "chrony":  # a copy of its example, made by ucf(1)
         text = Path("/etc/chrony/chrony.conf").read_text()
         return (file("/etc/chrony/chrony.conf", text, flag="%config(noreplace)"),)
-    plain = {
-        "openssh-server": (directory("/run/sshd"),),
-        "bash": (link("/usr/bin/sh", "bash"),),  # as on RPM distributions; Debian's sh is dash
-    }
-    return plain.get(name, ())
+    return _FIXED.get(name, ())
 
 
 def _machine_pam() -> dict[str, str]:

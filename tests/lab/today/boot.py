@@ -16,7 +16,7 @@ LOADER = "boot/efi/EFI/BOOT/BOOTX64.EFI"
 _TIMEOUT_S = 900.0
 _FSTAB = f"""\
 UUID={ROOT_UUID} / ext4 defaults 0 1
-UUID={ESP_ID} /boot/efi vfat umask=0077,shortname=winnt 0 2
+UUID={ESP_ID} /boot/efi vfat umask=0077,shortname=winnt,x-systemd.device-timeout=15min 0 2
 """
 _EARLY = f"search --no-floppy --fs-uuid --set=root {ROOT_UUID}\nset prefix=($root)/boot/grub2\n"
 # As of Fedora's cloud images.
