@@ -62,11 +62,13 @@ def measure(checkout: Path) -> Iterator[tuple[str, str]]:
     for one in twice:
         yield f"  {one}", _MAY_STAND_TWICE.get(one, "")
     with tempfile.TemporaryDirectory() as scratch:
-        build = _Command(checkout, Path(scratch), "mock_cloud.launcher", *_build(Path(scratch)))
+        build = Program(
+            checkout, Path(scratch), "mock_cloud.launcher", *make_refused_build(Path(scratch))
+        )
         loaded = {*_LOADED.findall(build.run({"PYTHONPROFILEIMPORTTIME": "1"}))}
         yield "modules loaded by `mock --remote`", str(len(loaded))
         yield "`mock --remote` until it looks for the package", f"{build.seconds():.2f} s"
-        nodes = _Command(checkout, Path(scratch), "mock_cloud.cli", "nodes")
+        nodes = Program(checkout, Path(scratch), "mock_cloud.cli", "nodes")
         yield "`mock-cloud nodes`", f"{nodes.seconds():.2f} s"
 
 
@@ -86,7 +88,8 @@ def public_names(module: Path) -> Iterator[str]:
         )
 
 
-def _build(home: Path) -> tuple[str, ...]:
+def make_refused_build(home: Path) -> tuple[str, ...]:
+    """The words of a build on a local remote, both written below `home`; its package is missing."""
     remotes = home / "mock/remotes.d"
     remotes.mkdir(parents=True)
     (remotes / "here.toml").write_text(_REMOTE)
@@ -94,7 +97,7 @@ def _build(home: Path) -> tuple[str, ...]:
     return "--remote", "here", "-r", str(home / "r.cfg"), "--rebuild", "/nonexistent.src.rpm"
 
 
-class _Command:
+class Program:
     """One of the programs, with a home of its own."""
 
     def __init__(self, checkout: Path, home: Path, module: str, *words: str) -> None:

@@ -8,7 +8,6 @@ import ipaddress
 import socket
 import threading
 from contextlib import suppress
-from types import TracebackType
 from typing import Final
 
 from mock_cloud.repoproxy.allow import AllowedPlace, End
@@ -91,12 +90,7 @@ class Upstreams:
     def __enter__(self) -> Upstreams:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def ask(

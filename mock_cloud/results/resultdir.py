@@ -6,7 +6,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from types import TracebackType
 
 from mock_cloud.errors import ResultDirError
 from mock_cloud.results.livelog import LiveLog
@@ -52,12 +51,7 @@ class ResultDir:
     def __enter__(self) -> ResultDir:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def check_logs(self, names: Iterable[str]) -> None:

@@ -10,9 +10,7 @@ from mock_cloud.model import Toolkit
 from mock_cloud.session.console import Console
 from mock_cloud.session.state import cache_dir
 from mock_cloud.settings import EngineChoice, Remote
-from mock_cloud.toolkit.machines import own_arch
 from mock_cloud.toolkit.mock_kit import MockKit, MockProgram, pack_mock
-from mock_cloud.toolkit.pack import toolkit_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +50,9 @@ def find_toolkit(remote: Remote, arch: str, console: Console) -> Toolkit:
     be had costs nothing. Raises ConfigError, InputError, toolkit.packages.PackagesRefused and
     PackagesUnavailable.
     """
+    from mock_cloud.toolkit.machines import own_arch  # see `session.build`
+    from mock_cloud.toolkit.pack import toolkit_for
+
     if arch != own_arch():
         console.phase(f"remote {remote.name}: the toolkit for {arch}")
     toolkit = toolkit_for(toolkits_dir(), arch, remote.toolkit)

@@ -42,16 +42,23 @@ def keep(gathered: Contents, index: Path, more: Mapping[str, Any]) -> Toolkit:
             name: [one.mode, one.size_bytes, one.sha256] for name, one in toolkit.files.items()
         },
     }
+    write_with_index(toolkit.archive, archive, index, facts)
+    return toolkit
+
+
+def write_with_index(
+    path: Path, data: bytes, index: Path, facts: Mapping[str, Any], what: str = "the toolkit"
+) -> None:
+    """Write what was packed, and then the index that makes it count. ConfigError."""
     try:
         index.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(toolkit.archive, archive, 0o600)
+        replace_file(path, data, 0o600)
         replace_file(index, json.dumps(facts).encode(), 0o600)
     except OSError as error:
         raise ConfigError(
-            f"the toolkit cannot be kept in {index.parent}: {error.strerror}",
+            f"{what} cannot be kept in {index.parent}: {error.strerror}",
             hint="choose a cache directory that you can write to",
         ) from error
-    return toolkit
 
 
 def find(

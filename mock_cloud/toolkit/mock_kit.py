@@ -20,7 +20,6 @@ from mock_cloud.errors import ConfigError
 from mock_cloud.process import CommandFailed
 from mock_cloud.toolkit import archive, origin
 from mock_cloud.wire.decode import load_json
-from mock_cloud.wire.files import replace_file
 
 _FORMAT: Final = "mock-cloud/mock-kit/3"
 _PROBE: Final = Path(__file__).with_name("mock_probe.py")
@@ -114,15 +113,7 @@ def _pack(index: Path, script: Path, python: Path) -> MockKit:
         "origin": origin.describe_origin([*sources, python], {path.parent for path in sources}),
     }
     kit = _kit(index, facts)
-    try:
-        index.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(kit.path, packed, 0o600)
-        replace_file(index, json.dumps(facts).encode(), 0o600)
-    except OSError as error:
-        raise ConfigError(
-            f"mock's kit cannot be kept in {index.parent}: {error.strerror}",
-            hint="choose a cache directory that you can write to",
-        ) from error
+    archive.write_with_index(kit.path, packed, index, facts, "mock's kit")
     return kit
 
 

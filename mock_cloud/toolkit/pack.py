@@ -25,13 +25,13 @@ from mock_cloud.settings import ToolkitSettings
 from mock_cloud.toolkit import archive
 from mock_cloud.toolkit.machines import Machine, find_machine, own_arch
 from mock_cloud.toolkit.origin import PACKAGE, base_python
-from mock_cloud.toolkit.packages import PackageSet, SignedPackage, check_dates
 from mock_cloud.wire.decode import load_json
 from mock_cloud.wire.files import replace_file
 
 # Most builds find their toolkit: what packs is loaded where one is packed.
 if TYPE_CHECKING:
     from mock_cloud.toolkit.contents import Contents
+    from mock_cloud.toolkit.packages import PackageSet, SignedPackage
     from mock_cloud.toolkit.prove import Proof
 
 PACKAGES_MAX_AGE_S: Final = 7 * 86400.0
@@ -75,6 +75,9 @@ def pack_packages(
     for. A cached archive's digest is checked; `refresh` fetches in any case. Raises ConfigError,
     packages.PackagesUnavailable, packages.PackagesRefused, prove.ToolkitBroken, InputError.
     """
+    from mock_cloud.toolkit import foreign
+    from mock_cloud.toolkit.packages import check_dates
+
     machine = find_machine(arch)
     index = cache_dir / f"packages-{machine.name}-{_key(source)}.json"
     cached = None if refresh else archive.find(index, whole=True)
@@ -84,8 +87,6 @@ def pack_packages(
     dates = _read_dates(seen)
     fetched = _fetch(machine, source)
     check_dates(fetched.dates, dates)
-    from mock_cloud.toolkit import foreign
-
     gathered = foreign.gather_foreign(fetched.tree, machine)
     gathered.inputs += fetched.inputs
     gathered.listed |= {path.parent for path in fetched.inputs}
@@ -113,6 +114,7 @@ def toolkit_for(cache_dir: Path, arch: str, source: ToolkitSettings) -> Toolkit:
 
 def list_packed(cache_dir: Path) -> Iterator[PackedToolkit]:
     """The toolkits in the cache that are up to date."""
+    from mock_cloud.toolkit.packages import SignedPackage
     from mock_cloud.toolkit.prove import Proof
 
     for index in sorted(cache_dir.glob("*.json")):

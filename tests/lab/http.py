@@ -15,7 +15,6 @@ from email.utils import formatdate
 from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, cast
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")  # RFC 9110, 14.1.2: one range, from a start
@@ -168,12 +167,7 @@ class FileServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             for fault in self._faults:
                 fault.lifted.set()

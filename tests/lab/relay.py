@@ -15,7 +15,6 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from types import TracebackType
 
 _CHUNK_BYTES = 256 << 10
 _SOCKET_BUFFER_BYTES = 8 << 20
@@ -82,12 +81,7 @@ class Relay:
         self._start(self._accept, "accept")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closing = True
         self.thaw()
         with suppress(OSError):

@@ -11,7 +11,6 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from mock_cloud.model import HostKey, KeyPair, NodeAddress
 from mock_cloud.sshkeys import make_key_pair
@@ -91,12 +90,7 @@ class Sshd:
         self._await_listener()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self) -> None:

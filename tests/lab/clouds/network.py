@@ -16,7 +16,6 @@ import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 
 from mock_cloud.process import CommandFailed, run
 from mock_cloud.wire import syscalls
@@ -93,12 +92,7 @@ class Network:
         self.close()
         raise LabError("no free network of 198.18.0.0/15, or no bridge and veth in this kernel")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a command loads: no library, and none of our rooms, that it has no use for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.lab.layout import repository_root
+from tests.size import Program, make_refused_build
+
+
+def loaded(place: Path, module: str, *words: str) -> set[str]:
+    """Names of all modules that the command imports."""
+    program = Program(repository_root(), place, module, *words)
+    said = program.run({"PYTHONPROFILEIMPORTTIME": "1"})
+    return set(re.findall(r"^import time:.*\| +([\w.]+)$", said, re.M))
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> set[str]:
+    """Of a build on a local remote whose package is not there."""
+    return loaded(tmp_path, "mock_cloud.launcher", *make_refused_build(tmp_path))
+
+
+def test_a_refused_build_loads_no_ssh_no_verdicts_and_no_clouds(refused: set[str]) -> None:
+    assert {"mock_cloud.session.build", "mock_cloud.config.remotes"} <= refused
+    rooms = ("remote", "attest", "signed", "agent", "cloud.apis", "cloud.hosts", "cloud.local")
+    ours = tuple(f"mock_cloud.{room}." for room in rooms)
+    assert [name for name in refused if name.startswith(ours)] == []
+    assert not {"paramiko", "libcloud", "cryptography", "yaml", "shtab", "rpm"} & refused
+
+
+def test_a_command_loads_the_rules_of_its_engine(refused: set[str]) -> None:
+    assert "mock_cloud.config.engine" in refused
+    assert not {"mock_cloud.config.mock_engine", "mock_cloud.invocation.mock_words"} & refused
+
+
+def test_nodes_loads_no_templates_and_no_clouds(tmp_path: Path) -> None:
+    found = loaded(tmp_path, "mock_cloud.cli", "nodes")
+    assert "mock_cloud.cloud.listing" in found
+    assert not {"jinja2", "paramiko", "libcloud", "cryptography", "mock_cloud.cli.image"} & found
