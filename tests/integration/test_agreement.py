@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.results.sameness import VOLATILE_TAGS, find_differences
+from mock_cloud.comparison.levels import VOLATILE_TAGS, compare_packages
 from tests import squash
 from tests.agreement import (
     case_packages,
@@ -219,7 +220,7 @@ def test_packages_agree(
     for engine in remotes:
         assert built[engine].keys() == built["local"].keys()
         found = [
-            (name, find_differences(data, built[engine][name]))
+            (name, _find_differences(data, built[engine][name]))
             for name, data in sorted(built["local"].items())
         ]
         outcomes.append(compare.judge(source, engine, found, KNOWN))
@@ -247,11 +248,15 @@ def test_source_packages_of_other_rpms_end_alike(
         built = _packages(remotes[engine].place(build.name) / "results")
         assert built.keys() == expected.keys()
         for name, data in expected.items():
-            assert find_differences(data, built[name]) == ()
+            assert _find_differences(data, built[name]) == ()
 
 
 def _errors(observed: Observation) -> list[str]:
     return [line for line in observed.messages if line.startswith("ERROR")]
+
+
+def _find_differences(left: bytes, right: bytes) -> tuple[str, ...]:
+    return compare_packages(io.BytesIO(left), io.BytesIO(right)).differences
 
 
 def _packages(results: Path) -> dict[str, bytes]:
