@@ -16,6 +16,8 @@ EXIT_USAGE = 50  # mock's own: wrong usage of a mode
 EXIT_LOCKED = 60  # mock's own: the buildroot is in use
 EXIT_RESULTDIR = 70  # mock's own: the resultdir cannot be used
 EXIT_INFRASTRUCTURE = 75  # ours: retryable, nothing is wrong with the package
+EXIT_DIFFERENT = 1  # ours, where packages are compared: they are not the same
+EXIT_DISAGREED = 76  # ours: two builders made different packages of one source
 EXIT_SIGPIPE = 141  # mock's own: nobody reads the output any more
 EXIT_REFUSED = 77  # ours: attestation refused the node
 
