@@ -33,6 +33,7 @@ HANDOVER_VERSION = 2
 SESSION = "mock-cloud-session"
 # Plugins that work on finished packages and logs; the others look into the chroot.
 CONTROLLER_PLUGINS = ("sign", "compress_logs")
+PROVENANCE = "remote_provenance.json"
 LOCAL_MODES = ("debugconfig", "debugconfigexpand", "listchroots")
 ENTRY_POINT = ["options", "args", "config_opts", "commands", "buildroot"]
 REPORT_MAX_BYTES = 1 << 20
@@ -123,7 +124,8 @@ class Takeover:
     def _perform(self, mode, config_opts):
         with memory_file("handover") as handover, memory_file("report") as report:
             write_all(handover, encode(self._handover(mode, config_opts)))
-            return self._run_session(handover, report), read_report(report)
+            words = [str(handover), str(report)]
+            return self._run_session(words, handover, report), read_report(report)
 
     def _handover(self, mode, config_opts):
         config = plain_options(config_opts)
@@ -140,12 +142,12 @@ class Takeover:
             "config_opts": config,
         }
 
-    def _run_session(self, handover, report):
+    def _run_session(self, words, *descriptors):
         user = invoking_user(self.buildroot.uid_manager)
         # As mock found it, with the SSH agent's socket that it removed for the chroot's sake.
         environ = dict(self.buildroot.uid_manager.unprivEnviron)
         environ.update(HOME=user.pw_dir, USER=user.pw_name, LOGNAME=user.pw_name)
-        argv = [*self._session(environ), str(handover), str(report)]
+        argv = [*self._session(environ), *words]
         libc = ctypes.CDLL(None)
 
         def last_steps():
@@ -161,7 +163,7 @@ class Takeover:
                     user=user.pw_uid,
                     group=user.pw_gid,
                     extra_groups=os.getgrouplist(user.pw_name, user.pw_gid),
-                    pass_fds=(handover, report),
+                    pass_fds=descriptors,
                     preexec_fn=last_steps,  # noqa: PLW1509  calls into libc only
                 )
             except (OSError, subprocess.SubprocessError) as error:
@@ -204,6 +206,14 @@ class Takeover:
             getLog().info("Running createrepo on binary rpms in resultdir")
             with self.buildroot.uid_manager:
                 util.createrepo(config_opts, place)
+        if packages and (wanted or sign or self._hooks("process_logs")):
+            self._renew(options, place)
+
+    def _renew(self, options, place):
+        """What the plugins did here is signed for, too: see mock_cloud.session.renewing."""
+        if os.path.exists(os.path.join(place, PROVENANCE)):
+            configdir = [options.configdir] if options.configdir else []
+            self._run_session(["renew", self.name, place, *configdir])
 
     def _hooks(self, stage):
         hooks = self.plugins._hooks.get(stage, ())

@@ -422,6 +422,39 @@ class BuildSettings:
     ] = "/chroot_tmpdir"
 
 
+class ProvenanceChoice(Enum):
+    """Whether a signed provenance is written beside the packages."""
+
+    AUTO = "auto"
+    """But for Koji's builder: its wrapperRPM fails on each file that it does not know."""
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenanceSettings:
+    """Table [provenance]: what is signed of a build that left packages, and by which key.
+
+    `key` is an OpenSSH ed25519 key's file, or the public half of one that the SSH agent holds;
+    None: this user's own, made when it is first needed. `names`: what the user typed may stand in
+    it as it is, with names of this machine, of users and paths.
+    """
+
+    write: Annotated[
+        ProvenanceChoice,
+        Setting("auto, always or never: sign what was built, beside the packages (default: auto)"),
+    ] = ProvenanceChoice.AUTO
+    key: Annotated[
+        Path | None, Setting("OpenSSH ed25519 key that signs it (default: one is made)")
+    ] = None
+    evidence: Annotated[
+        bool, Setting("false: no remote_evidence.zip beside it (default: true)")
+    ] = True
+    names: Annotated[
+        bool, Setting("true: names and paths of this machine may stand in it (default: false)")
+    ] = False
+
+
 @dataclass(frozen=True, slots=True)
 class ToolkitSettings:
     """Table [toolkit]: where signed packages for nodes of another architecture come from.
@@ -456,6 +489,7 @@ class Remote:
     lease: LeaseLimits = field(default_factory=LeaseLimits)
     build: BuildSettings = field(default_factory=BuildSettings)
     toolkit: ToolkitSettings = field(default_factory=ToolkitSettings)
+    provenance: ProvenanceSettings = field(default_factory=ProvenanceSettings)
     fallback: _Names = ()
     budget: Budget | None = None
     local: LocalSettings | None = None

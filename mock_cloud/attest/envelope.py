@@ -37,6 +37,10 @@ class NeedsPassphrase(ConfigError):
     """A private key is encrypted, and no passphrase was given."""
 
 
+class WrongKeys(ConfigError):
+    """None of the given keys is one that the envelope says it is signed with."""
+
+
 def _base64(limit: int) -> By:
     """How bytes are read that stand as at most `limit` characters of base64."""
 
@@ -137,7 +141,7 @@ class _Envelope:
 def sign_statement(
     predicate_type: str, subject: Mapping[str, str], predicate: object, signer: Signer
 ) -> bytes:
-    """The envelope with one signature. `subject` maps one name to its sha256 (hex)."""
+    """The envelope with one signature. `subject` maps names to their sha256 (hex)."""
     statement = _statement(predicate_type, subject, predicate)
     return _add(_Envelope(json_bytes(statement), {}), signer)
 
@@ -169,7 +173,7 @@ def open_statement(
     statement of this type, whose subject and predicate the caller has to compare.
 
     Raises AttestationRefused: ``manifest.no-keys``, ``.malformed``, ``.signature``, ``.revoked``,
-    ``.threshold``. ConfigError if the signers it names are all others than `public_keys`: then
+    ``.threshold``. WrongKeys if the signers it names are all others than `public_keys`: then
     these are the wrong keys, or somebody else's manifest.
     """
     # 1
@@ -253,7 +257,7 @@ def _check_signatures(
     verifiers = {name: _public_key(key) for name, key in keys.items()}
     named = ", ".join(sorted(envelope.signatures))[:300]
     if envelope.signatures and not envelope.signatures.keys() & keys.keys():
-        raise ConfigError(
+        raise WrongKeys(
             f"the {what} is signed by {named!a}, and manifest_keys are {', '.join(sorted(keys))}",
             hint="manifest_keys names the wrong key, or manifest somebody else's manifest;"
             " ssh-keygen -l -f FILE shows a key's fingerprint",
@@ -293,5 +297,5 @@ def _public_key(key: HostKey) -> Ed25519PublicKey:
     """
     head = len(_ALGORITHM).to_bytes(4, "big") + _ALGORITHM.encode() + _KEY_SIZE.to_bytes(4, "big")
     if not key.blob.startswith(head) or len(key.blob) != len(head) + _KEY_SIZE:
-        raise ConfigError(f"a manifest key is not ed25519: {key.algorithm}")
+        raise ConfigError(f"the key {key.fingerprint} is not ed25519 but {key.algorithm}")
     return Ed25519PublicKey.from_public_bytes(key.blob[len(head) :])

@@ -25,6 +25,7 @@ from mock_cloud.settings import (
     LocalSettings,
     NodeSettings,
     OpenStackSettings,
+    ProvenanceSettings,
     RackspaceSettings,
     Setting,
     ToolkitSettings,
@@ -112,6 +113,7 @@ TABLES: Final[Tables] = {
     "attest": _keys(AttestSettings),
     "lease": _keys(LeaseLimits),
     "build": _keys(BuildSettings),
+    "provenance": _keys(ProvenanceSettings),
     "toolkit": _keys(ToolkitSettings),
 }
 

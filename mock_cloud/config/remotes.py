@@ -25,6 +25,7 @@ from mock_cloud.settings import (
     LeaseLimits,
     LocalSettings,
     NodeSettings,
+    ProvenanceSettings,
     Remote,
     ToolkitSettings,
 )
@@ -127,6 +128,7 @@ def read_remote(name: str, path: Path, *, to_end: bool = False) -> Remote:
         lease=lease,
         build=BuildSettings(**document.tables.get("build", {})),
         toolkit=_toolkit(document),
+        provenance=ProvenanceSettings(**document.tables.get("provenance", {})),
         fallback=document.tables["remote"].get("fallback", ()),
         budget=None if budget is None else Budget(**budget),
         local=LocalSettings(**document.tables["local"]) if provider == "local" else None,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Logs that the controller itself writes into a resultdir: the verdict, the node's order log."""
+"""Files that the controller itself writes into a resultdir: verdict, order log, provenance."""
 
 from __future__ import annotations
 
@@ -28,3 +28,28 @@ def write_own_log(path: Path, text: str, *, append: bool = False) -> None:
             log.write(text.encode(errors="backslashreplace"))
     except OSError as error:
         raise ResultError(f"cannot write {path}: {error.strerror}") from error
+
+
+@as_owner()
+def write_own_file(path: Path, data: bytes) -> None:
+    """Put `data` at `path`, whole or not at all, in place of what is there. ResultError."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            new.unlink()
+        with open(create(new, os.O_WRONLY | os.O_NOFOLLOW | os.O_EXCL), "wb") as stream:  # noqa: PTH123
+            stream.write(data)
+        new.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise ResultError(f"cannot write {path}: {error.strerror}") from error
+
+
+@as_owner()
+def remove_own_file(path: Path) -> None:
+    """Remove it, if it is there. ResultError."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ResultError(f"cannot remove {path}: {error.strerror}") from error

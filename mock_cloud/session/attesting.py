@@ -64,14 +64,6 @@ _HANG_UP_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Attested:
-    """A node that was found trustworthy, and why."""
-
-    proof: TrustedNode
-    verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True)
 class Archive:
     """Where header blobs are cached and evidence with its verdict is kept."""
 
@@ -155,7 +147,10 @@ class Nature:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One measurement of a node, packed as it came; `headers` by sha256, times in seconds."""
+    """One measurement of a node, packed as it came; `headers` by sha256, times in seconds.
+
+    `taken_unix` is when it was complete, by this machine's clock.
+    """
 
     began_unix: float
     boot_id: str
@@ -164,6 +159,17 @@ class Measured:
     parsed: Evidence
     headers: Mapping[str, bytes]
     timings_s: Mapping[str, float]
+    taken_unix: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """A node that was found trustworthy, and why: `measured` under `binding` gave the verdict."""
+
+    proof: TrustedNode
+    verdict: Verdict
+    measured: Measured
+    binding: Binding
 
 
 def attest_node(
@@ -275,7 +281,9 @@ def _measure(
     timings = {"toolkit": toolkit_s, "login": login_s, "measure": time.monotonic() - started}
     parsed = parse_evidence(evidence)
     headers = _fetch_headers(node, parsed, archive)
-    return Measured(began_unix, hello.boot_id, nonce, evidence, parsed, headers, timings)
+    return Measured(
+        began_unix, hello.boot_id, nonce, evidence, parsed, headers, timings, time.time()
+    )
 
 
 def bind(
@@ -375,7 +383,7 @@ def judge(
             measured.boot_id,
         )
     )
-    return Attested(proof, verdict)
+    return Attested(proof, verdict, measured, binding)
 
 
 def find_basis(known_good: KnownGood, policy: Policy, toolkit: Toolkit) -> str:

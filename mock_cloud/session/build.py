@@ -132,14 +132,16 @@ def run(
 
 def _try_once(task: _Task, attempt: Attempt) -> int:
     """One attempt, with a node, a job and a staging directory of its own."""
+    from mock_cloud.session.builders import without_flagged
     from mock_cloud.session.concluding import conclude, publish
     from mock_cloud.session.job import Run, perform_job, send_inputs, tunnel_for
     from mock_cloud.session.known_good import KnownGoods
     from mock_cloud.session.lease_care import cared_for, plan_care
     from mock_cloud.session.nodes import Site, lease, reach
+    from mock_cloud.session.provenance import plan_record
     from mock_cloud.session.verdicts import look_again, trust_aloud
 
-    remote = attempt.remote
+    remote = without_flagged(attempt.remote)
     engine = choose_engine(remote, task.program, task.console)
     arch = choose_arch(task.opts, remote.arches, emulated=engine.uses_mock)
     site = Site.of_user(task.console, remote, arch)
@@ -152,6 +154,7 @@ def _try_once(task: _Task, attempt: Attempt) -> int:
             other = stack.enter_context(prepare(work.line, task.opts, engine))
             work = other.with_shadow_of(work)
         _check_access(work, remote)
+        record = plan_record(work, remote, task.console)
         # 2
         leased = stack.enter_context(
             lease(
@@ -177,6 +180,7 @@ def _try_once(task: _Task, attempt: Attempt) -> int:
                 node, leased, known, remote, site, work, task.resultdir.path, append=append
             )
             channel = trusted.channel
+            record.attested = trusted.attested
             stack.enter_context(closing(channel))
             care = plan_care(remote.provider, leased)
             host_keys = stack.enter_context(cared_for(channel, leased, care, task.console))
@@ -184,7 +188,7 @@ def _try_once(task: _Task, attempt: Attempt) -> int:
             job = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
             this = Run(
                 work, task.destination, remote, site, leased, channel, host_keys, mirror, job,
-                task.on_results,
+                record.noting(task.on_results),
             )  # fmt: skip
             # 4
             send_inputs(this)
@@ -199,6 +203,7 @@ def _try_once(task: _Task, attempt: Attempt) -> int:
             publish(this, end, lambda: look_again(node, leased, known, remote, site, results))
             # 8
             code = conclude(this, end)
+            record.write(this, known)
         this.leave()
         return code
 

@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from mock_cloud.config.handover import MAX_BYTES, Handover, parse_handover
 from mock_cloud.config.remotes import load_remote
@@ -15,9 +16,17 @@ from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.session.console import Console
 from mock_cloud.toolkit.mock_kit import MockProgram
 
+_RENEW: Final = "renew"
+
 
 def run(words: list[str], console: Console) -> int:
-    """Perform it; mock's exit code. MockCloudError, Stopped."""
+    """Perform it; mock's exit code. MockCloudError, Stopped.
+
+    With ``renew REMOTE DIRECTORY`` and perhaps a configuration directory: sign what was built once
+    more, after mock's own plugins have worked on it.
+    """
+    if words[:1] == [_RENEW] and len(words) in (3, 4):
+        return _renew(*words[1:], console=console)
     if len(words) != 2 or not all(word.isdecimal() for word in words):
         raise CommandLineError(
             "mock-cloud-session is started by mock's plugin", hint="run mock --remote NAME"
@@ -41,6 +50,15 @@ def run(words: list[str], console: Console) -> int:
         lambda directory, placed: _report(target, directory, placed),
         MockProgram(handover.script, handover.python),
     )
+
+
+def _renew(name: str, place: str, configdir: str = "", *, console: Console) -> int:
+    from mock_cloud.session.renewing import renew_provenance  # as below
+
+    renew_provenance(
+        Path(place), load_remote(name, Path(configdir) if configdir else None), console
+    )
+    return 0
 
 
 def _check_mode(handover: Handover, mode: str) -> None:

@@ -39,10 +39,30 @@ _MAKERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class KnownGood:
-    """A manifest whose signature was checked, and the keys that must have signed packages."""
+    """A manifest whose signature was checked, and the keys that must have signed packages.
+
+    `signers` are fingerprints of the keys that signed the manifest; both are empty for one that was
+    just made here.
+    """
 
     manifest: ImageManifest
     package_keys: PackageKeys
+    signers: frozenset[str] = frozenset()
+    sources: KnownGoodSources | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownGoodSources:
+    """The files that a known-good set was read from, as they were then.
+
+    `envelope` is the signed manifest, of which `threshold` of `keys` are the signatures;
+    `package_keys` are the certificates.
+    """
+
+    envelope: bytes
+    keys: tuple[HostKey, ...]
+    threshold: int
+    package_keys: tuple[bytes, ...]
 
 
 class KnownGoods:
@@ -64,11 +84,17 @@ class KnownGoods:
         paths = set(self._of_host.values()) or {self._default}
         named = [_named(remote, path) for path in paths]
         reader = ManifestReader(remote, state_dir(), remember=remember)
-        keys = read_package_keys(remote.attest.package_keys)
-        self.signed = {path: reader.read(path) for path in named}
-        self._sets: dict[Path | None, KnownGood] = {
-            path: KnownGood(one.manifest, keys) for path, one in self.signed.items()
-        }
+        certificates = read_certificates(remote.attest.package_keys)
+        keys = PackageKeys.parse(certificates, [str(path) for path in remote.attest.package_keys])
+        self.signed: dict[Path, SignedManifest] = {}
+        self._sets: dict[Path | None, KnownGood] = {}
+        for path in named:
+            envelope = read_file(path, "the manifest")
+            self.signed[path] = signed = reader.accept(envelope, path)
+            sources = KnownGoodSources(
+                envelope, reader.keys, remote.attest.manifest_threshold, certificates
+            )
+            self._sets[path] = KnownGood(signed.manifest, keys, signed.signers, sources)
         self.warnings = (*reader.warnings, *_expiry_warnings(self.signed))
         """What whoever builds is to be told, one line each."""
 
@@ -104,7 +130,7 @@ class ManifestReader:
         self._remember = remember
         self._seen = SeenManifests(state_dir)
         self._settings = remote.attest
-        self._keys = read_manifest_keys(remote)
+        self.keys = read_manifest_keys(remote)
         was_used = (state_dir / "verdicts").exists()
         self.warnings: tuple[str, ...] = ()
         if was_used and not self._seen.newest():
@@ -115,10 +141,13 @@ class ManifestReader:
 
     def read(self, path: Path) -> SignedManifest:
         """The manifest in `path`, accepted. ConfigError, AttestationRefused."""
+        return self.accept(read_file(path, "the manifest"), path)
+
+    def accept(self, envelope: bytes, path: Path) -> SignedManifest:
+        """The same of what was read from `path`."""
         settings, now_unix = self._settings, time.time()
-        envelope = read_file(path, "the manifest")
         wanted = Acceptance(
-            self._keys,
+            self.keys,
             settings.manifest_threshold,
             settings.manifest_max_age_s,
             self._revocations(path),
@@ -136,11 +165,11 @@ class ManifestReader:
         found = {}
         for path in self._settings.revocations:
             envelope = _read_small(path)
-            found[envelope] = verify_revocation(envelope, self._keys)
+            found[envelope] = verify_revocation(envelope, self.keys)
         beside = map(_read_small, sorted(manifest.parent.glob(f"*{REVOCATION_SUFFIX}")))
         for envelope in (*beside, *self._seen.revocations()):
             with suppress(ConfigError):
-                found[envelope] = verify_revocation(envelope, self._keys)
+                found[envelope] = verify_revocation(envelope, self.keys)
         if self._remember:
             self._seen.remember_revocations(found)
         return tuple(found.values())
@@ -184,8 +213,12 @@ def expiry_text(signed: SignedManifest, now_unix: float) -> str:
 
 def read_package_keys(paths: Sequence[Path]) -> PackageKeys:
     """The pinned certificates in the files at `paths`. ConfigError that names a file."""
-    found = [read_file(path, "the package key") for path in paths]
-    return PackageKeys.parse(found, [str(path) for path in paths])
+    return PackageKeys.parse(read_certificates(paths), [str(path) for path in paths])
+
+
+def read_certificates(paths: Sequence[Path]) -> tuple[bytes, ...]:
+    """What the files at `paths` hold. ConfigError that names a file."""
+    return tuple(read_file(path, "the package key") for path in paths)
 
 
 def read_public_key(path: Path) -> HostKey:

@@ -19,6 +19,7 @@ from mock_cloud.remote.trusted import TrustedChannel, trust, trust_held
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.session.attesting import Attested, find_basis
+from mock_cloud.session.builders import note_refused
 from mock_cloud.session.console import Console
 from mock_cloud.session.known_good import KnownGood
 from mock_cloud.session.nodes import Site, attest, reach
@@ -49,6 +50,7 @@ def attest_aloud(
         attested = attest(node, leased, known, remote, site)
     except NodeRefused as refused:
         _tell_refusal(refused, node, resultdir, site)
+        note_refused(site.console, remote, leased, reason_text(refused.reasons[0]))
         raise
     write_own_log(resultdir / ATTESTATION_LOG, attested.verdict.to_text(), append=append)
     if remote.attest.unsafe_containers:
@@ -151,6 +153,7 @@ def look_again(
             attest(node, leased, known, remote, site, agents=(first.agent_pid,))
         except NodeRefused as refused:
             _tell_refusal(refused, node, resultdir, site)
+            note_refused(site.console, remote, leased, reason_text(refused.reasons[0]))
             raise
     site.console.info(f"remote {remote.name}: the node is unchanged after the build")
 

@@ -70,16 +70,23 @@ class PackageKeys:
     """Certificates, one of which must have signed each RPM header.
 
     `certificates` are fingerprints of primary keys. `fingerprint` names the set: what was checked
-    with another set must be checked again.
+    with another set must be checked again. `at_unix` is the time by which keys and signatures are
+    in force; None: now.
     """
 
     certificates: tuple[str, ...]
     pinned: tuple[PinnedKey, ...] = field(repr=False)
     fingerprint: str
+    at_unix: float | None = None
 
     @classmethod
     def parse(
-        cls, armoured: Sequence[bytes], names: Sequence[str] = (), *, any_will_do: bool = False
+        cls,
+        armoured: Sequence[bytes],
+        names: Sequence[str] = (),
+        *,
+        any_will_do: bool = False,
+        at_unix: float | None = None,
     ) -> PackageKeys:
         """From armoured or binary certificates, several in one file too. ConfigError.
 
@@ -99,7 +106,7 @@ class PackageKeys:
         for certificate in (one for _, file in files for one in file):
             merged.setdefault(certificate.fingerprint, certificate).add(certificate)
         pinned = {name: tuple(one.keys()) for name, one in sorted(merged.items())}
-        now = time.time()
+        now = time.time() if at_unix is None else at_unix
         for label, file in files:
             keys = [key for one in file for key in pinned[one.fingerprint]]
             if all(key.why_not(now) for key in keys):
@@ -116,6 +123,7 @@ class PackageKeys:
             tuple(pinned),
             tuple(key for keys in pinned.values() for key in keys),
             hashlib.sha256(told.encode()).hexdigest(),
+            at_unix,
         )
 
     def verify(self, header: SignedHeader) -> str:
@@ -140,7 +148,8 @@ class PackageKeys:
 
     def _verify(self, signatures: Sequence[bytes], data: bytes, kind: KeyKind) -> str:
         """The certificate of the first signature that is good. UnsignedError."""
-        now, why, tried = time.time(), "", 0
+        now = time.time() if self.at_unix is None else self.at_unix
+        why, tried = "", 0
         for packets in signatures:
             try:
                 for body in _signature_bodies(packets):

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
 import struct
 import tempfile
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,11 +18,12 @@ from typing import Any
 
 from mock_cloud.attest.accounts import parse_accounts
 from mock_cloud.attest.capabilities import xattr_of_text
-from mock_cloud.attest.envelope import Signer
+from mock_cloud.attest.envelope import Signer, Statement
 from mock_cloud.attest.evidence import parse_evidence
 from mock_cloud.attest.manifest import json_bytes, manifest_to_json, parse_manifest
 from mock_cloud.attest.packages import verify_package
 from mock_cloud.attest.revocation import Revocation, sign_revocation, verify_revocation
+from mock_cloud.attest.validity import Validity, sign_manifest
 from mock_cloud.cloud import rows
 from mock_cloud.cloud.apis import ec2_answers, openstack_servers
 from mock_cloud.cloud.apis.calls import library_errors
@@ -28,11 +31,28 @@ from mock_cloud.cloud.apis.clouds_yaml import _clouds
 from mock_cloud.cloud.hosts.client import AnswerError, parse_answer
 from mock_cloud.cloud.hosts.handle import parse_handle
 from mock_cloud.cloud.local.plan import NodePlan
+from mock_cloud.comparison.contents import read_contents
 from mock_cloud.config.handover import HANDOVER_VERSION, parse_handover
 from mock_cloud.config.remotes import read_remote
 from mock_cloud.errors import AttestationRefused, ConfigError, MockCloudError, ResultError
 from mock_cloud.invocation.srpm import read_package_facts
+from mock_cloud.ledger.entries import FIRST, BrokenChain, EventKind, LedgerEntry, LedgerEvent
+from mock_cloud.ledger.ratings import read_rules
+from mock_cloud.ledger.store import export, read_export
 from mock_cloud.model import HostKey
+from mock_cloud.provenance.grounds import Grounds, recompute, write_grounds
+from mock_cloud.provenance.requirements import read_requirements
+from mock_cloud.provenance.statement import (
+    Asked,
+    Attestation,
+    Descriptor,
+    Node,
+    PackageDigests,
+    Provenance,
+    Used,
+    _parse,
+    sign_provenance,
+)
 from mock_cloud.remote.channel import remote_error
 from mock_cloud.repoproxy.http1 import BadRequest, parse_head
 from mock_cloud.results.names import check_manifest
@@ -41,11 +61,11 @@ from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.rpmfile import read_unverified
 from mock_cloud.sshkeys import make_key_pair
 from mock_cloud.wire import job_request, orders, replies
-from mock_cloud.wire.decode import Malformed, decode_bytes, load_json
+from mock_cloud.wire.decode import Malformed, decode, decode_bytes, load_json
 from mock_cloud.wire.frames import FrameError, encode_frame, read_frame
 from mock_cloud.wire.orders import DeadmanOrder
 from mock_cloud.wire.records import encode_records
-from mock_cloud.wire.rpmheader import MAGIC, HeaderError
+from mock_cloud.wire.rpmheader import MAGIC, Header, HeaderError
 from mock_cloud.wire.terminal_text import clean
 from tests.unit.attest import attest_builder as good
 
@@ -187,7 +207,69 @@ def _journal(data: bytes) -> object:
     return rows.parse_injected(text), rows.parse_mounts('[["/", "ext4"]]')
 
 
+_DIGEST = "ab" * 32
+_CHAIN = [
+    LedgerEntry(
+        1, FIRST, LedgerEvent(EventKind.BUILT, "host:a", 1, job="j", files={"a.rpm": _DIGEST})
+    ),
+]
+_CHAIN.append(
+    LedgerEntry(2, _CHAIN[0].sha256, LedgerEvent(EventKind.FLAGGED, "host:a", 2, reason="odd"))
+)
+_STATEMENT = json.loads(base64.b64decode(json.loads(sign_provenance(
+    Provenance(
+        {"a.rpm": _DIGEST}, {"build.log": _DIGEST}, Asked("rebuild", "c", ("--with=x",)),
+        Used("0", "mock", _DIGEST, {"dist": ".x"},
+             Node("host:a", "r", "ssh", "", "x86_64", "ada", "SHA256:x"),
+             Attestation(1, "standard", _DIGEST, _DIGEST, "m", _DIGEST, (), (), _DIGEST, ()),
+             {"a.rpm": PackageDigests(_DIGEST, _DIGEST)}, {"a.rpm": 1, "build.log": 1}),
+        (Descriptor("a.src.rpm", "", {"sha256": _DIGEST}, {"role": "srpm"}),), "j", 1, 2,
+    ),
+    _SIGNER,
+))["payload"]))  # fmt: skip
+_CPIO = b"".join(
+    b"070701%08x%08x" % (1, mode) + b"00000000" * 4 + b"%08x" % len(data) + b"00000000" * 4
+    + b"%08x%08x" % (len(name) + 1, 0) + name + bytes(1 + -(111 + len(name)) % 4)
+    + data + bytes(-len(data) % 4)
+    for name, mode, data in ((b"./a", 0o100644, b"text"), (b"TRAILER!!!", 0, b""))
+)  # fmt: skip
+
+
+def _grounds() -> bytes:
+    node = good.Node().boot()
+    now = int(time.time())
+    manifest = sign_manifest(good.manifest(), Validity("t", now, now, now + 9), _SIGNER)
+    keys = ((good.DATA / "distribution.asc").read_bytes(),)
+    grounds = Grounds(
+        "standard", now, {}, good.binding(), node.to_bytes(), node.blobs, manifest, (_KEY.public,),
+        1, keys,
+    )  # fmt: skip
+    return write_grounds(grounds, good.judge(node)[1])
+
+
+def _statement(data: bytes) -> object:
+    value = decode(Statement, load_json(data))  # as open_statement has it
+    return _parse(value, frozenset({_SIGNER.public.fingerprint}))
+
+
 PARSERS: dict[str, Parser] = {
+    "provenance": Parser(_statement, _STATEMENT, (Malformed,)),
+    "grounds": Parser(recompute, _grounds(), (Malformed, AttestationRefused, ConfigError)),
+    "payload": Parser(
+        lambda data: read_contents(Header(b"", {}), io.BytesIO(data)), _CPIO, (HeaderError,)
+    ),
+    "ledger": Parser(read_export, export(_CHAIN), (BrokenChain,)),
+    "policy": Parser(
+        _file(read_requirements),
+        b'tier = 1\nremotes = ["r"]\n[expires]\nx = 2026-01-01\n'.replace(
+            b"x =", f'"SHA256:{"A" * 43}" ='.encode()
+        ),
+        (ConfigError,),
+        by_lines=True,
+    ),
+    "rules": Parser(
+        _file(read_rules), b"refusals = 1\n[proven]\ndays = 2\n", (ConfigError,), by_lines=True
+    ),
     "frame": Parser(
         lambda data: read_frame(io.BytesIO(data)),
         encode_frame({"id": 1, "op": "hello", "nonce": "n"}, b"body"),

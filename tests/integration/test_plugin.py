@@ -129,6 +129,10 @@ def test_a_chroots_file_enables_it_and_mocks_own_plugins_finish(
         assert len([package for package in packages if package.startswith(name)]) == 2
     assert {"root.log.gz", "build.log.gz", "state.log.gz", "repodata"} <= names
     assert {path.owner() for path in results.glob("*.rpm")} == {mock.user.pw_name}
+    # Signed for are the files as mock's own plugins left them.
+    command = str(mock.place / "bin/mock-cloud")
+    ended = mock.as_user(command, "verify", str(results)).expect()
+    assert ended.stdout.startswith("verified: 4 packages")
     who, *signed = (mock.place / "results/signed").read_text().splitlines()
     assert int(who) == mock.user.pw_uid
     assert set(signed) == {str(results / name) for name in packages}

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two builds of one source by two builders: do they agree, and what the ledger is told of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.comparison.pairs import Compared, compare_builds
+from mock_cloud.errors import InputError
+from mock_cloud.ledger.entries import EventKind, LedgerEntry, LedgerEvent
+from mock_cloud.ledger.store import Ledger
+from mock_cloud.model import HostKey
+from mock_cloud.provenance.requirements import Requirements
+from mock_cloud.provenance.statement import Provenance, ProvenanceRefused
+from mock_cloud.provenance.verification import verify_results
+
+_REASON_MAX: Final = 2000
+_SOURCES: Final = ("srpm", "spec", "source", "sources")
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Two builds that were verified, and how their packages compare."""
+
+    left: Provenance
+    right: Provenance
+    compared: tuple[Compared, ...]
+
+    @property
+    def agree(self) -> bool:
+        """Whether all packages do, at L0 or L1."""
+        return all(one.agrees for one in self.compared)
+
+    @property
+    def kind(self) -> EventKind:
+        return EventKind.AGREED if self.agree else EventKind.DISAGREED
+
+    def differences(self) -> str:
+        """What differs, in short."""
+        wrong = [one for one in self.compared if not one.agrees]
+        return "; ".join(f"{one.package}: {', '.join(one.sameness.differences)}" for one in wrong)
+
+
+def judge_builds(first: Path, second: Path, keys: Sequence[HostKey]) -> Audit:
+    """Compare two directories of results, each of which is verified before.
+
+    ProvenanceRefused for one that is not what it says; InputError unless both are builds of one
+    source in one way, by two builders.
+    """
+    try:
+        left, right = (verify_results(place, keys, Requirements(), time.time()).signed.provenance
+                       for place in (first, second))  # fmt: skip
+    except ProvenanceRefused as refused:
+        refused.hint = "mock-cloud verify says all that is wrong with a directory"
+        raise
+    _check_comparable(left, right)
+    return Audit(left, right, tuple(compare_builds(first, [second])))
+
+
+def note_audit(ledger: Ledger, audit: Audit) -> list[LedgerEntry]:
+    """An entry of each side. InputError if this very pair is in the ledger."""
+    return ledger.decide(lambda earlier: _events(earlier, audit))
+
+
+def _check_comparable(left: Provenance, right: Provenance) -> None:
+    if left.used.node.builder == right.used.node.builder:
+        raise InputError(f"both were built by {left.used.node.builder}: it cannot judge itself")
+    sources = [
+        {one.digest["sha256"] for one in side.dependencies
+         if one.annotations.get("role") in _SOURCES and "sha256" in one.digest}
+        for side in (left, right)
+    ]  # fmt: skip
+    if not sources[0] or sources[0] != sources[1]:
+        raise InputError("they were not built of one source package")
+    if (left.asked, left.used.macros) != (right.asked, right.used.macros):
+        raise InputError("they were not built in one way: options, chroot or macros differ")
+
+
+def _events(earlier: Sequence[LedgerEntry], audit: Audit) -> list[LedgerEvent]:
+    now = int(time.time())
+    reason = audit.differences()[:_REASON_MAX]
+    events = [
+        LedgerEvent(
+            audit.kind, mine.used.node.builder, now, job=mine.job,
+            other=other.used.node.builder, reason=reason, files=dict(mine.results),
+        )
+        for mine, other in ((audit.left, audit.right), (audit.right, audit.left))
+    ]  # fmt: skip
+    seen = {(one.event.builder, one.event.job, one.event.other) for one in earlier
+            if one.event.kind in (EventKind.AGREED, EventKind.DISAGREED)}  # fmt: skip
+    if all((one.builder, one.job, one.other) in seen for one in events):
+        raise InputError("this comparison is in the ledger already")
+    return events

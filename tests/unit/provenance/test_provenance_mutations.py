@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`mock-cloud verify` accepts honest results and refuses each that was spoiled in one way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.cli import main
+from tests.mutations.cases import ALL, Case
+from tests.mutations.honest import can_build, make_results
+
+pytestmark = pytest.mark.skipif(not can_build(), reason="needs rpmbuild")
+
+
+def test_honest_results_are_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = make_results(tmp_path / "results")
+    assert main(results.argv()) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("verified: 2 packages, built on an attested node (tier 1) at ")
+    assert "verdict: recomputed from the evidence: the same\n" in out
+    assert main([*results.argv(), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["verified"], found["recomputed"], found["owner"]) == (True, True, "ada")
+
+
+@pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
+def test_spoiled_results_are_refused(
+    case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = make_results(tmp_path / "results")
+    case.spoil(results)
+    assert main([*results.argv(), "--json"]) == case.code
+    said = capsys.readouterr()
+    if case.code != 77:
+        assert case.reason in said.err
+        return
+    found = json.loads(said.out)
+    assert found["verified"] is False
+    assert any(code.startswith(case.reason) and (not case.subject or subject == case.subject)
+               for code, subject, _, _ in found["reasons"]), found  # fmt: skip
+
+
+def test_names_of_the_cases_are_different() -> None:
+    assert len({case.name for case in ALL}) == len(ALL) >= 40
