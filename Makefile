@@ -26,7 +26,7 @@ PEER_TESTS := tests/peers tests/component/test_mock_engine.py tests/unit/config 
 	tests/integration/test_agreement.py::test_source_packages_of_other_rpms_end_alike
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-component test-clouds test-commands test-slow test-peers agreement cases lint type bench size rpm man clean
+.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-verify test-component test-clouds test-commands test-slow test-peers agreement cases lint type bench size rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ demo-ec2: lab ## the same on an instance of EC2's API, with cloud-init and an ad
 
 # Three at once: most of them wait for something much of the time. What needs no lab fills the time
 # until there is one. Each prints whole lines. With CI=true also the quick part on the newest release.
+demo-trust: lab ## build twice, by two builders; verify elsewhere; what differs is flagged
+	@$(BIN)/python -m tests.lab demo-trust --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
+
 test: venv ## lint, types and all tests but the slow ones
 	@$(MAKE) --no-print-directory -j3 \
 		lab type test-unit lint test-commands test-component test-clouds
@@ -100,6 +103,9 @@ fuzz: venv ## spoil the input of every parser of foreign bytes, for MINUTES (5)
 
 test-real-data: venv ## what rpm and we say of real distributions' signatures, a table: REAL=directory
 	@$(if $(REAL),MOCK_CLOUD_TEST_PACKAGES=$(abspath $(REAL))) $(BIN)/python -m tests.real
+
+test-verify: venv ## spoiled results and what mock-cloud verify says of each, a table
+	@$(BIN)/python -m tests.mutations
 
 agreement: lab ## compare with a real mock, scenario by scenario, and write docs/agreement.md
 	@MOCK_CLOUD_WRITE_AGREEMENT=1 $(PYTEST) -m slow -k 'not case' tests/integration/test_agreement.py

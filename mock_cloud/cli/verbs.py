@@ -17,7 +17,7 @@ from mock_cloud.session.ending import end_well
 
 VERBS: Final = (
     "setup", "doctor", "attest", "nodes", "release", "reap", "known-good", "image", "toolkit",
-    "launcher", "completion",
+    "verify", "compare", "trust", "duplicate", "launcher", "completion",
 )  # fmt: skip
 _NEED_ALL: Final = ("completion",)
 
@@ -30,6 +30,9 @@ examples:
   mock-cloud nodes --json         the nodes held in your name
   mock-cloud release --all        give them all back now
   mock-cloud reap --all           end what commands that died left behind
+  mock-cloud verify RESULTDIR     check a finished build's provenance
+  mock-cloud compare A B          whether two resultdirs are the same build
+  mock-cloud trust list           builders, their ratings and flags
 
 mock -r CONFIG --remote NAME foo.src.rpm builds; see mock-cloud-mock(1).
 """

@@ -32,6 +32,8 @@ def _parser() -> argparse.ArgumentParser:
     demo = verbs.add_parser("demo", help="build a package on an attested node; refuse another")
     demo.add_argument("--srpm", type=Path, help="the user's own, instead of GNU hello")
     verbs.add_parser("demo-stop", help="end what the demonstration left running")
+    demo_trust = verbs.add_parser("demo-trust", help="two builders, compared; results verified")
+    demo_trust.add_argument("--srpm", type=Path, help="the user's own, instead of GNU hello")
     demo_ec2 = verbs.add_parser("demo-ec2", help="the same on an instance of EC2's API")
     demo_ec2.add_argument("--srpm", type=Path, help="the user's own, instead of GNU hello")
     serve = verbs.add_parser("serve", help="serve the distribution over HTTP until interrupted")
@@ -94,6 +96,20 @@ def _serve(lab: Lab, port: int, etc: Path, hours: float | None) -> None:
             signal.sigwait({signal.SIGINT, signal.SIGTERM, signal.SIGALRM})
 
 
+def _demonstrate(lab: Lab, options: argparse.Namespace) -> None:
+    from tests.lab import demo, demo_ec2, demo_trust
+
+    match options.verb:
+        case "demo":
+            demo.perform(lab, options.srpm, lab.root / "demo")
+        case "demo-stop":
+            demo.stop(lab, lab.root / "demo")
+        case "demo-trust":
+            demo_trust.perform(lab, options.srpm, lab.root / "demo-trust")
+        case _:
+            demo_ec2.perform(lab, options.srpm)
+
+
 def _perform(lab: Lab, options: argparse.Namespace) -> None:
     """Do what the verb says; imports are late, since `prepare` runs before there is a lab."""
     match options.verb:
@@ -108,18 +124,8 @@ def _perform(lab: Lab, options: argparse.Namespace) -> None:
             _build_kind(lab, options)
         case "pack":
             _pack(replace(lab, is_today=True))
-        case "demo" | "demo-stop":
-            from tests.lab import demo
-
-            place = lab.root / "demo"
-            if options.verb == "demo":
-                demo.perform(lab, options.srpm, place)
-            else:
-                demo.stop(lab, place)
-        case "demo-ec2":
-            from tests.lab import demo_ec2
-
-            demo_ec2.perform(lab, options.srpm)
+        case "demo" | "demo-stop" | "demo-trust" | "demo-ec2":
+            _demonstrate(lab, options)
         case "cloud":
             from tests.lab.clouds import serve
 

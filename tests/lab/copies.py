@@ -32,9 +32,13 @@ def find_program(tree: Path, name: str) -> str:
 def change_a_byte(tree: Path, copy: Path, victim: str) -> None:
     """Make `copy` of `tree` in which the last byte of the file `victim` is another."""
     copy_tree(tree, copy)
-    place = copy / victim
-    data = bytearray(place.read_bytes())
+    change_last_byte(copy / victim)
+
+
+def change_last_byte(path: Path) -> None:
+    """Of a file, whose times stay as they are."""
+    data = bytearray(path.read_bytes())
     data[-1] ^= 1
-    facts = place.stat()
-    place.write_bytes(data)
-    os.utime(place, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    facts = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))

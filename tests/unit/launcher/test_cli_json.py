@@ -20,10 +20,13 @@ from mock_cloud.attest.verdict import Verdict
 from mock_cloud.cli import main
 from mock_cloud.cli.reap import _rows
 from mock_cloud.cli.toolkit import _to_json
+from mock_cloud.cli.trust import _to_json as _builder_to_json
 from mock_cloud.cloud.images import TAG_OWNER, Image, ImageState
 from mock_cloud.cloud.listing import NodeRow, Released
 from mock_cloud.cloud.provider import Finding
 from mock_cloud.launcher.standing import LauncherStatus
+from mock_cloud.ledger.entries import LedgerEntry
+from mock_cloud.ledger.ratings import Builder
 from mock_cloud.session.imagelist import ImageRow
 from mock_cloud.session.imagelist import ImageStatus as ImageStanding
 from mock_cloud.session.seen_manifests import Seen
@@ -32,6 +35,7 @@ from mock_cloud.session.tidying import Reaped
 from mock_cloud.toolkit.machines import own_arch
 from mock_cloud.toolkit.prove import Proof
 from tests.lab.layout import repository_root
+from tests.mutations.honest import PACKAGES, can_build, make_results
 
 PAGE = (repository_root() / "docs/json.md").read_text()
 
@@ -68,6 +72,8 @@ def _verdict() -> set[str]:
         ("image list", _image),
         ("known-good seen", lambda: _names(Seen)),
         ("launcher status", lambda: _names(LauncherStatus)),
+        ("trust list", lambda: set(_builder_to_json(Builder("host:a", 1)))),
+        ("trust show", lambda: _names(LedgerEntry)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -85,6 +91,20 @@ def test_a_manifests_fields_are_documented(
     assert main(["known-good", "show", str(file), "--key", f"{key}.pub", "--json"]) == 0
     shown: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert _documented("known-good show") == set(shown)
+
+
+def test_the_fields_of_builds_are_documented(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not can_build():
+        pytest.skip("needs rpmbuild")
+    results = make_results(tmp_path / "results")
+    assert main([*results.argv(), "--json"]) == 0
+    assert _documented("verify") == set(json.loads(capsys.readouterr().out))
+    package = str(results.path(PACKAGES[0]))
+    assert main(["compare", "--json", package, package]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert _documented("compare") == set(row)
 
 
 def test_a_toolkits_fields_are_documented(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`mock-cloud duplicate`: build twice, on two builders' nodes, and publish what they agree on."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mock_cloud.cli.verify import own_keys, read_verify_keys
+from mock_cloud.config.remotes import load_remote
+from mock_cloud.errors import CommandLineError
+from mock_cloud.invocation.parser import parse_command_line
+from mock_cloud.ledger.store import Ledger
+from mock_cloud.session.console import Console
+from mock_cloud.session.duplicates import DuplicateOrder, build_twice
+from mock_cloud.session.own_key import find_signer
+from mock_cloud.session.state import state_dir
+from mock_cloud.settings import ProvenanceChoice
+
+if TYPE_CHECKING:
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_MODES: Final = ("rebuild", "buildsrpm")
+
+
+def add_parser(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "duplicate",
+        help="build twice, by two builders, and publish what they agree on",
+        description="Build the same on two remotes at once, compare the packages, and move them to"
+        " the resultdir only if they agree (L0 or L1). If not, both are kept apart there, both"
+        " builders are flagged, and the exit status is 76. Exit status of a build that fails alike"
+        " on both: mock's own.",
+        epilog="example: mock-cloud duplicate --remote alpha --remote beta --resultdir results --"
+        " -r fedora-43-x86_64 hello-2.12-1.src.rpm",
+    )
+    parser.add_argument("--remote", action="append", required=True, metavar="REMOTE",
+                        help="twice: where to build")  # fmt: skip
+    parser.add_argument("--judge", default="", metavar="REMOTE",
+                        help="where to build once more if they do not agree")  # fmt: skip
+    parser.add_argument("--resultdir", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--keys", type=Path, action="append", metavar="FILE",
+                        help="public keys that may sign (default: your own)")  # fmt: skip
+    parser.add_argument("words", nargs="+", metavar="WORD", help="mock's words, after --")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    remotes = arguments.remote
+    if len(remotes) != 2 or len({*remotes, arguments.judge}) != 3:
+        raise CommandLineError("two different remotes are wanted, and another one as a judge")
+    line = parse_command_line(arguments.words, os.environ)
+    if line.mode not in _MODES:
+        raise CommandLineError(f"--{line.mode}: only packages can be compared")
+    if line.resultdir is not None or line.remote is not None:
+        raise CommandLineError("--resultdir and --remote belong before the --")
+    configdir = Path(line.configdir) if line.configdir else None
+    for name in filter(None, (*remotes, arguments.judge)):
+        remote = load_remote(name, configdir)
+        if remote.provenance.write is ProvenanceChoice.NEVER or not remote.provenance.evidence:
+            raise CommandLineError(f"remote {name}: duplicates need its provenance and evidence")
+        if arguments.keys is None:
+            find_signer(remote, console)  # two commands at once would make one each
+    keys = [key for path in arguments.keys or own_keys() for key in read_verify_keys(path)]
+    order = DuplicateOrder(
+        tuple(arguments.words), (remotes[0], remotes[1]), arguments.resultdir.absolute(),
+        arguments.judge,
+    )  # fmt: skip
+    return build_twice(order, Ledger(state_dir()), keys, console)
