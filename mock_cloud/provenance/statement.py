@@ -28,6 +28,9 @@ from mock_cloud.wire.decode import (
 
 PROVENANCE_NAME: Final = "remote_provenance.json"
 EVIDENCE_NAME: Final = "remote_evidence.zip"
+KEY_NAME: Final = "provenance-key"
+"""The user's own key in the state directory; its public half is beside it, with .pub at the end."""
+
 PREDICATE: Final = "https://slsa.dev/provenance/v1"
 BUILD_TYPE: Final = "urn:mock-cloud:build-type:mock:v1"
 PROVENANCE_MAX: Final = 32 << 20

@@ -5,19 +5,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
 
 from mock_cloud.attest.envelope import Signer
 from mock_cloud.errors import ConfigError
+from mock_cloud.provenance.statement import KEY_NAME
 from mock_cloud.session.console import Console
 from mock_cloud.session.signing import read_signer
 from mock_cloud.session.state import state_dir
 from mock_cloud.settings import Remote
 from mock_cloud.sshkeys import make_key_pair
 from mock_cloud.wire.files import replace_file
-
-KEY_NAME: Final = "provenance-key"
-"""In the state directory; the public half is beside it, with .pub after its name."""
 
 
 def find_signer(remote: Remote, console: Console) -> Signer:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,20 @@ def test_spoiled_results_are_refused(
 
 def test_names_of_the_cases_are_different() -> None:
     assert len({case.name for case in ALL}) == len(ALL) >= 40
+
+
+@pytest.mark.parametrize("verb", ["verify", "compare"])
+def test_neither_clouds_nor_ssh_are_loaded(verb: str, tmp_path: Path) -> None:
+    results = make_results(tmp_path / "results")
+    words = (
+        results.argv() if verb == "verify" else ["compare", str(results.place), str(results.place)]
+    )
+    script = (
+        "import sys; from mock_cloud.cli import main; code = main(sys.argv[1:]);"
+        "print(*sorted({'paramiko', 'libcloud', 'mock_cloud.remote', 'mock_cloud.cloud'}"
+        " & sys.modules.keys())); raise SystemExit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == ""

@@ -13,8 +13,9 @@ import pytest
 
 from mock_cloud.cli.verify import own_keys, read_verify_keys
 from mock_cloud.errors import ConfigError
+from mock_cloud.provenance.statement import KEY_NAME
 from mock_cloud.session.console import Console
-from mock_cloud.session.own_key import KEY_NAME, find_signer
+from mock_cloud.session.own_key import find_signer
 from mock_cloud.settings import AttestSettings, ProvenanceSettings, Remote
 
 FINDER = """
