@@ -57,11 +57,11 @@ demo-stop: ## end what make demo left running
 demo-ec2: lab ## the same on an instance of EC2's API, with cloud-init and an address of its own
 	@$(BIN)/python -m tests.lab demo-ec2 --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
 
-# Three at once: most of them wait for something much of the time. What needs no lab fills the time
-# until there is one. Each prints whole lines. With CI=true also the quick part on the newest release.
 demo-trust: lab ## build twice, by two builders; verify elsewhere; what differs is flagged
 	@$(BIN)/python -m tests.lab demo-trust --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
 
+# Three at once: most of them wait for something much of the time. What needs no lab fills the time
+# until there is one. Each prints whole lines. With CI=true also the quick part on the newest release.
 test: venv ## lint, types and all tests but the slow ones
 	@$(MAKE) --no-print-directory -j3 \
 		lab type test-unit lint test-commands test-component test-clouds
