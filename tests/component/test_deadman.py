@@ -155,12 +155,12 @@ from mock_cloud.model import HostKey, NodeAddress, Secret
 from mock_cloud.remote.care import arm_timer
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import trust
-from mock_cloud.toolkit import pack
+from mock_cloud.toolkit.pack import pack_toolkit
 from tests.component.remote_parts import make_proof
 host, port, key, client, cache = sys.argv[1:]
 address = NodeAddress(host, int(port), "root", HostKey.parse(key))
 node = connect(address, Secret(Path(client).read_bytes()), deadline_s=10, silence_timeout_s=2)
-node.start_agent(pack(Path(cache)))
+node.start_agent(pack_toolkit(Path(cache)))
 trust(node, make_proof(node.host_key)).care(arm_timer("a1", 600, 2, power_off=True))
 print("armed", flush=True)
 time.sleep(600)
