@@ -32,6 +32,10 @@ _ARCH = "x86_64"
 _TABLE = """
 boot_timeout = "20m"
 
+[build]
+connect_timeout = "5m"
+silence_timeout = "15m"
+
 [lease]
 idle_ttl = 0
 """
