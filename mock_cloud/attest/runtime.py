@@ -100,7 +100,7 @@ _SHAPES: Final = tuple(
         ("/run/NetworkManager(?:/(?:conf\\.d|devices|proxy|system-connections))?",
          Shape.DIRECTORY),
         ("/run/NetworkManager/(?:devices/[0-9]+|nm-dhcp-.*\\.conf|dhcp-.*\\.conf)", Shape.DATA),
-        ("/run/user/0(?:/systemd(?:/(?:inaccessible|generator(?:\\.early|\\.late)?))?)?",
+        ("/run/user/0(?:/systemd(?:/(?:inaccessible|transient|generator(?:\\.early|\\.late)?))?)?",
          Shape.DIRECTORY),
         ("/run/user/0/systemd/(?:units|propagate)" + _BELOW, Shape.STATE),
         ("/run/user/0/systemd/(?:private|notify)", Shape.SOCKET),

@@ -35,7 +35,7 @@ _REFUSALS: Final = 2
 _REFUSED_PAUSE_S: Final = 5.0
 """OpenSSH 9.8 and later owes who is refused 5 s for each time, and from 15 s on turns it away:
 PerSourcePenalties in sshd_config(5). So two tries in a row are free, and others are 5 s apart."""
-_CHANNEL_TIMEOUT_S: Final = 30.0
+_CHANNEL_TIMEOUT_S: Final = 90.0
 
 
 class _AuthenticationRefused(TransportError):

@@ -24,7 +24,8 @@ DOWNLOAD_BYTES_PER_S: Final = 300_000_000
 OnConnection = Callable[[paramiko.Channel, tuple[str, int], tuple[str, int]], None]
 
 LOOPBACK: Final = "127.0.0.1"
-_OPEN_TIMEOUT_S: Final = 30.0
+_OPEN_TIMEOUT_S: Final = 90.0
+"""Before it answers a first login, sshd waits for systemd to start the user's manager."""
 _JOIN_TIMEOUT_S: Final = 5.0
 _WATCH_TICK_S: Final = 0.25
 
