@@ -293,14 +293,15 @@ def test_a_bootstrap_chroot_is_kept_for_the_next_build(site: MockSite) -> None:
     assert site.run("clean", "--scrub=all", "-q").exit == 0
 
 
-def test_a_node_without_the_bindings_of_rpm_says_so(site: MockSite) -> None:
+def test_a_node_without_the_bindings_of_rpm_says_so(site: MockSite, tmp_path: Path) -> None:
     root = Path(f"/proc/{site.node._process.pid}/root")
     (module,) = root.glob("usr/lib/python3*/*-packages/rpm")
-    aside = module.rename(module.with_name("rpm.aside"))
+    aside = shutil.copytree(module, tmp_path / "rpm")
+    shutil.rmtree(module)
     try:
         ended = site.shell("true")
     finally:
-        aside.rename(module)
+        shutil.copytree(aside, module)
     assert ended.exit == 3
     assert ended.stderr == "ERROR: the node has no python3-rpm, which the mock engine needs\n"
 
