@@ -65,7 +65,7 @@ _AS_USER: Final = "XDG_RUNTIME_DIR=/run/user/0"
 _NM_DNS: Final = "[connection]\\nid=cloud-init eth9\\ntype=ethernet\\n[ipv4]\\ndns=1.1.1.1;\\n"
 _PATTERN: Final = "/proc/sys/kernel/core_pattern"
 _PRELOAD: Final = "LD_PRELOAD=/usr/lib/x86_64-linux-gnu/libz.so.1"
-_PRIVATE_TMP: Final = "$(ls -d /tmp/systemd-private-*-chrony.service-*/tmp)"
+_PRIVATE_TMP: Final = "$(ls -d /tmp/systemd-private-*/tmp | head -n 1)"
 
 FILES: Final = (
     _written("22", "unit in /etc", "/etc/systemd/system/evil.service", _UNIT),
@@ -131,7 +131,7 @@ FILES: Final = (
         _SCRIPT,
         "file.volatile",
     ),
-    _written("25", "udev rule in /etc", "/etc/udev/rules.d/99-evil.rules", _RULE),
+    _written("25", "udev rule in /etc", "/etc/udev/rules.d/99-evil.rules", _RULE, "file.volatile"),
     _written("25", "udev rule in /run", "/run/udev/rules.d/99-evil.rules", _RULE),
     _written(
         "25",
@@ -183,7 +183,8 @@ FILES: Final = (
         "NetworkManager connection in /run",
         "/run/NetworkManager/system-connections/evil.nmconnection",
         "[vpn]\\n",
-        mode="0600",
+        "file.volatile",
+        "0600",
     ),
     _written(
         "47",
@@ -238,13 +239,12 @@ FILES: Final = (
         "file.digest",
     ),
     _written("18", "sshd drop-in", "/etc/ssh/sshd_config.d/evil.conf", "PermitRootLogin yes\\n"),
-    _written(
+    _changed(
         "18",
         "sshd drop-in under cloud-init's name",
         "/etc/ssh/sshd_config.d/50-cloud-init.conf",
-        "PasswordAuthentication yes\\n",
+        "echo PermitRootLogin yes >> $f",
         "file.volatile",
-        "0600",
     ),
     _changed(
         "19",
@@ -361,10 +361,10 @@ RUNNING: Final = (
     Tamper(
         "15",
         "LD_PRELOAD in a service's environment, by the manager",
-        f"systemctl set-environment {_PRELOAD}; systemctl restart chrony",
+        f"systemctl set-environment {_PRELOAD}; systemctl restart systemd-resolved",
         "process.environment",
-        "chronyd",
-        "systemctl unset-environment LD_PRELOAD; systemctl restart chrony",
+        "systemd-resolved",
+        "systemctl unset-environment LD_PRELOAD; systemctl restart systemd-resolved",
     ),
     Tamper(
         "33",
