@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.lab.clouds.openstack_identity import COMPUTE
+from tests.lab.keys import package_keys
 
 if TYPE_CHECKING:
     from tests.lab.clouds.cloud import Cloud
@@ -25,7 +26,7 @@ sizes = ["{size}"]
 
 [attest]
 manifest_keys = ["{manifest_key}"]
-package_keys = ["{package_key}"]
+package_keys = {package_keys}
 """
 _STOCK = """manifest = "{manifest}"
 unsafe_containers = true
@@ -40,7 +41,7 @@ def remote(cloud: Cloud, provider: str, size: str, table: dict[str, str]) -> str
         image=cloud.image_id,
         size=size,
         manifest_key=cloud.lab.manifest_key,
-        package_key=cloud.lab.package_key,
+        package_keys=json.dumps([str(key) for key in package_keys(cloud.lab)]),
     )
     if not cloud.lab.is_today:
         text += _STOCK.format(manifest=cloud.manifest)
