@@ -51,6 +51,7 @@ _BOOT: Final = "[0-9a-f]{32}"
 # src/basic/tmpfile-util.c: temporary names of what is renamed a moment later.
 _SOCKET: Final = "io\\.systemd?\\.[A-Za-z][A-Za-z0-9.]{0,80}(?:/[a-z]{1,20})?"
 _SOCKET_DIRECTORIES: Final = "(?:journal|machine|report|resolve|resolve\\.hook)/"
+_GNUPG: Final = "S\\.[a-z.-]{1,40}"
 _BELOW: Final = "(?:/.*)?"
 _SYSTEMD_STATE: Final = "|".join((
     "ask-password", "ask-password-block", "dynamic-uid", "home", "incoming", "inhibit", "journal",
@@ -106,7 +107,8 @@ _SHAPES: Final = tuple(
         ("/run/user/0/systemd/(?:private|notify)", Shape.SOCKET),
         ("/run/user/0/systemd/inaccessible/(?:reg|dir|chr|blk|fifo|sock)", Shape.INACCESSIBLE),
         ("/run/user/0/bus", Shape.SOCKET),
-        ("/run/user/0/gnupg(?:/S\\.[a-z.-]{1,40})?", Shape.STATE),
+        (f"/run/user/0/gnupg(?:/(?:{_GNUPG}|d\\.[a-z0-9]{{20,30}}(?:/{_GNUPG})?))?", Shape.STATE),
+        ("/run/dnf(?:/rpmtransaction\\.lock)?", Shape.STATE),
         (f"(?:/tmp|/var/tmp)/systemd-private-{_BOOT}-{_WORD}(?:/tmp)?", Shape.DIRECTORY),
         ("/tmp/\\.(?:X11|ICE|XIM|font)-unix", Shape.DIRECTORY),  # noqa: S108
         ("/var/lib/systemd(?:/(?:coredump|ephemeral-trees|linger|pstore))?", Shape.DIRECTORY),
