@@ -50,7 +50,6 @@ from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.job_request import SCAN
 from mock_cloud.wire.rpmheader import HeaderError
 
-_BUILDING: Final = ("rebuild", "buildsrpm", "chain")
 _INPUTS: Final = ("srpm", "spec", "source", "sources", "package", "built", "gpgkey")
 _NOTED_MAX: Final = 500
 """Packages of one build that stand in the ledger."""
@@ -198,9 +197,8 @@ def plan_record(work: Work, remote: Remote, console: Console) -> Record:
     is_wanted = choice is ProvenanceChoice.ALWAYS or (
         choice is ProvenanceChoice.AUTO and not is_kojis(work.line)
     )
-    builds = work.mode in _BUILDING
-    signer = find_signer(remote, console) if is_wanted and builds else None
-    return Record(signer, remote, console, builds)
+    signer = find_signer(remote, console) if is_wanted and work.builds else None
+    return Record(signer, remote, console, work.builds)
 
 
 def _grounds(attested: Attested, known: KnownGood) -> bytes:
