@@ -44,7 +44,7 @@ def systemd_rules(*, of_instances: bool) -> tuple[VolatileRule, ...]:
     """What systemd and the daemons it starts write, on a machine or on instances of an image."""
     return (
         VolatileRule("/var/log", VolatileKind.STATE),
-        *(VolatileRule(path, VolatileKind.RUNTIME) for path in runtime.PLACES),
+        *(VolatileRule(path, VolatileKind.RUNTIME) for path in runtime.RUNTIME_PLACES),
         VolatileRule("/run/systemd/transient", VolatileKind.SCOPES),
         *text_rules(of_instances=of_instances),
     )

@@ -131,7 +131,7 @@ _PLACES: Final = {
     VolatileKind.RESOLV_CONF: RESOLVER_FILES,
     VolatileKind.WRITTEN: WRITTEN_FILES,
     VolatileKind.NETWORK: tuple(NETWORK_PLACES),
-    VolatileKind.RUNTIME: runtime.PLACES,
+    VolatileKind.RUNTIME: runtime.RUNTIME_PLACES,
     VolatileKind.STAMPS: (_STAMPS,),
 }
 _ACLS: Final = ("system.posix_acl_access", "system.posix_acl_default")
@@ -229,7 +229,7 @@ def _cloud_init(fact: FileFact) -> bool:
 
 
 def _runtime(fact: FileFact) -> bool:
-    shape = runtime.find_shape(fact.path)
+    shape = runtime.find_allowed(fact.path)
     return shape is not None and _RUNTIME[shape](fact)
 
 
@@ -247,12 +247,12 @@ def _stamps(fact: FileFact) -> bool:
     return _STAMP.fullmatch(fact.path) is not None and _log(fact) and fact.size_bytes == 0
 
 
-_RUNTIME: Final[dict[runtime.Shape, Callable[[FileFact], bool]]] = {
-    runtime.Shape.DIRECTORY: _directory,
-    runtime.Shape.STATE: lambda fact: _state(fact) or _own_link(fact),
-    runtime.Shape.DATA: _data,
-    runtime.Shape.SOCKET: _socket,
-    runtime.Shape.INACCESSIBLE: _inaccessible,
+_RUNTIME: Final[dict[runtime.Allowed, Callable[[FileFact], bool]]] = {
+    runtime.Allowed.DIRECTORY: _directory,
+    runtime.Allowed.STATE: lambda fact: _state(fact) or _own_link(fact),
+    runtime.Allowed.DATA: _data,
+    runtime.Allowed.SOCKET: _socket,
+    runtime.Allowed.INACCESSIBLE: _inaccessible,
 }
 _CONTENT: Final[dict[VolatileKind, Callable[[str, bytes], bool]]] = {
     VolatileKind.MACHINE_ID: content.is_machine_id,
@@ -295,7 +295,7 @@ class Volatile:
         while above:
             found = self._below.get(above)
             if found is not None and (
-                found.kind is not VolatileKind.RUNTIME or runtime.find_shape(path)
+                found.kind is not VolatileKind.RUNTIME or runtime.find_allowed(path)
             ):
                 return found
             above = above.rpartition("/")[0]
