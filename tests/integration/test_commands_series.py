@@ -85,6 +85,7 @@ def test_a_build_is_always_measured_for(user: User, plain_srpm: Path, tmp_path: 
     assert relied(user.mock("--no-clean", "--installdeps", plain_srpm))
 
 
+@pytest.mark.slow
 def test_another_chroot_is_measured_for_after_foreign_code(user: User) -> None:
     relied(user.mock("--chroot", "true"))
     other = replace(user, options=(*user.options, "--uniqueext", "other"))
@@ -102,6 +103,7 @@ def test_after_a_reboot_the_node_is_measured(user: User) -> None:
     assert not relied(user.mock("--chroot", "true"))
 
 
+@pytest.mark.slow
 def test_with_other_keys_the_node_is_measured(lone_mock: User, lab: Lab) -> None:
     user = lone_mock
     say_max_age(user, "1h")

@@ -58,6 +58,7 @@ def test_what_both_agree_on_is_published(two: User, plain_srpm: Path, tmp_path: 
     assert rows["local:local"]["agreements"] == rows["local:other"]["agreements"] == 1
 
 
+@pytest.mark.slow
 def test_a_build_that_fails_on_both_fails(two: User, failing_srpm: Path, tmp_path: Path) -> None:
     ended = duplicate(two, tmp_path / "r", failing_srpm)
     assert ended.code == two.mock("--resultdir", tmp_path / "one", failing_srpm).code != 0
