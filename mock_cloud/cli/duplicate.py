@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mock_cloud.cli.verify import own_keys, read_verify_keys
+from mock_cloud.cli.verify import find_verify_keys
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.errors import CommandLineError
 from mock_cloud.invocation.parser import parse_command_line
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             raise CommandLineError(f"remote {name}: duplicates need its provenance and evidence")
         if arguments.keys is None:
             find_signer(remote, console)  # two commands at once would make one each
-    keys = [key for path in arguments.keys or own_keys() for key in read_verify_keys(path)]
+    keys = find_verify_keys(arguments.keys)
     order = DuplicateOrder(
         tuple(arguments.words), (remotes[0], remotes[1]), arguments.resultdir.absolute(),
         arguments.judge,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mock_cloud import places
-from mock_cloud.cli.verify import own_keys, read_verify_keys
+from mock_cloud.cli.verify import find_verify_keys
 from mock_cloud.errors import EXIT_DIFFERENT, EXIT_REFUSED, ConfigError, InputError
 from mock_cloud.ledger.entries import FLAGS, BrokenChain, EventKind, LedgerEntry, LedgerEvent
 from mock_cloud.ledger.ratings import Builder, Rating, rate, read_rules
@@ -101,11 +101,13 @@ def _list(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.json:
         print(json.dumps([_to_json(one) for one in builders], indent=2))
         return 0
-    rows = [("BUILDER", "RATING", "BUILDS", "AGREED", "DISAGREED", "REFUSED", "FLAGS")]
+    rows: list[tuple[str, ...]] = [
+        ("BUILDER", "RATING", "BUILDS", "AGREED", "DISAGREED", "REFUSED", "FLAGS")
+    ]
     for one in builders:
         flags = " ".join(str(number) for number in one.flags)
         counts = (one.builds, one.agreements, one.disagreements, one.refusals)
-        rows.append((one.name, one.rating.value, *map(str, counts), flags))  # type: ignore[arg-type]
+        rows.append((one.name, one.rating.value, *map(str, counts), flags))
     print_table(rows)
     return 0
 
@@ -155,7 +157,7 @@ def _print_entry(entry: LedgerEntry) -> None:
 
 
 def _record(arguments: argparse.Namespace, console: Console) -> int:
-    keys = [key for path in arguments.keys or own_keys() for key in read_verify_keys(path)]
+    keys = find_verify_keys(arguments.keys)
     audit = judge_builds(arguments.first, arguments.second, keys)
     entries = note_audit(_ledger(), audit)
     if audit.agree:

@@ -50,7 +50,7 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    keys = [key for path in arguments.keys or own_keys() for key in read_verify_keys(path)]
+    keys = find_verify_keys(arguments.keys)
     wanted = Requirements() if arguments.policy is None else read_requirements(arguments.policy)
     try:
         verified = verify_results(arguments.path, keys, wanted, time.time())
@@ -67,10 +67,16 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def find_verify_keys(named: Sequence[Path] | None) -> list[HostKey]:
+    """The keys in the files that --keys named, else this user's own. ConfigError."""
+    return [key for path in named or (_own_key(),) for key in read_verify_keys(path)]
+
+
 def read_verify_keys(path: Path) -> list[HostKey]:
     """OpenSSH public keys, one a line; blank lines and comments are passed over. ConfigError."""
     try:
-        data = path.read_bytes()[: _KEYS_MAX + 1]
+        with path.open("rb") as stream:
+            data = stream.read(_KEYS_MAX + 1)
         lines = [line.strip() for line in data.decode("ascii").splitlines()]
         found = [HostKey.parse(line) for line in lines if line and not line.startswith("#")]
     except OSError as error:
@@ -85,7 +91,7 @@ def read_verify_keys(path: Path) -> list[HostKey]:
     return found
 
 
-def own_keys() -> Sequence[Path]:
+def _own_key() -> Path:
     """The file of this user's own public key. ConfigError if there is none."""
     own = places.state_home() / "mock-cloud" / f"{KEY_NAME}.pub"
     if not own.exists():
@@ -93,7 +99,7 @@ def own_keys() -> Sequence[Path]:
             "no key to verify with, and you have none of your own",
             hint="--keys names the .pub file of whoever signed",
         )
-    return (own,)
+    return own
 
 
 def _print_refused(refused: ProvenanceRefused, path: Path) -> None:

@@ -110,6 +110,6 @@ def check_chain(bodies: Iterable[bytes]) -> Iterator[LedgerEntry]:
         if entry.number != number:
             raise BrokenChain(f"the ledger's entry {number} is missing: {entry.number} is there")
         if entry.previous != previous:
-            raise BrokenChain(f"the ledger's entry {number} does not check_chain the one before it")
+            raise BrokenChain(f"the ledger's entry {number} does not follow the one before it")
         yield entry
         number, previous = number + 1, entry.sha256

@@ -175,7 +175,7 @@ def _try_once(task: _Task, attempt: Attempt) -> int:
             node = stack.enter_context(closing(reach(leased, remote, site)))
             # 3
             # Where several commands share a chroot, each verdict is kept.
-            append = bool(leased.beside) or task.shadow is not None
+            append = task.shadow is not None
             trusted = trust_aloud(
                 node, leased, known, remote, site, work, task.resultdir.path, append=append
             )

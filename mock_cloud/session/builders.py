@@ -65,9 +65,8 @@ def without_flagged(remote: Remote) -> Remote:
     return replace(remote, hosts=hosts)
 
 
-def note(console: Console, kind: EventKind, builder: str, **facts: object) -> None:
+def note(console: Console, event: LedgerEvent) -> None:
     """An entry in the ledger; where it cannot be written, a warning."""
-    event = LedgerEvent(kind, builder, int(time.time()), **facts)  # type: ignore[arg-type]
     try:
         Ledger(state_dir()).append(event)
     except MockCloudError as error:
@@ -76,4 +75,5 @@ def note(console: Console, kind: EventKind, builder: str, **facts: object) -> No
 
 def note_refused(console: Console, remote: Remote, leased: LeasedNode, reason: str) -> None:
     """The node was refused, and why, in short."""
-    note(console, EventKind.REFUSED, name_builder(remote, leased), reason=reason[:_REASON_MAX])
+    builder, now_unix = name_builder(remote, leased), int(time.time())
+    note(console, LedgerEvent(EventKind.REFUSED, builder, now_unix, reason=reason[:_REASON_MAX]))

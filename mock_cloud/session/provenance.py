@@ -20,7 +20,7 @@ from mock_cloud.attest.verdict import NOT_PROVEN, TIER
 from mock_cloud.cloud.hosts.handle import host_name
 from mock_cloud.errors import MockCloudError, ResultError
 from mock_cloud.invocation.koji import is_kojis
-from mock_cloud.ledger.entries import EventKind
+from mock_cloud.ledger.entries import EventKind, LedgerEvent
 from mock_cloud.provenance.files import digest_files, digest_package, read_sizes
 from mock_cloud.provenance.grounds import Grounds, write_grounds
 from mock_cloud.provenance.statement import (
@@ -111,7 +111,10 @@ class Record:
         with as_owner():
             files = digest_files(place, list(packages)[:_NOTED_MAX])
         builder = name_builder(self.remote, this.leased)
-        note(self.console, EventKind.BUILT, builder, job=this.job, files=files)
+        now_unix = int(time.time())
+        note(
+            self.console, LedgerEvent(EventKind.BUILT, builder, now_unix, job=this.job, files=files)
+        )
 
     def _write(
         self, this: Run, known: KnownGood, place: Path, names: Sequence[str], signer: Signer

@@ -106,7 +106,8 @@ def trust_aloud(
                 said = f"beside job {leased.beside}, under its verdict"
             text = f"not measured again: {said}"
             whole = f"{text}, sha256 {verdict.sha256}\n"
-            write_own_log(resultdir / ATTESTATION_LOG, whole, append=append)
+            # Beside the verdict itself, where that was written to the same place.
+            write_own_log(resultdir / ATTESTATION_LOG, whole, append=True)
             site.console.info(f"remote {remote.name}: {text}")
             return Trusted(channel, {} if leased.beside else leased.layers)
         if leased.beside:

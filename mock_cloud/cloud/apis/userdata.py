@@ -32,8 +32,9 @@ _HOST_KEY: Final = "/etc/ssh/ssh_host_ed25519_key"
 def make_user_data(bootstrap: Bootstrap, *, expires_unix: float, now_unix: float) -> Secret:
     """The ``#cloud-config`` (JSON is YAML) that gives a node its keys, its name and its end.
 
-    The node powers itself off at `expires_unix`, rounded up to a minute: the timer is set before
-    anybody has connected, as early as it can be. CloudError beyond `USER_DATA_MAX_BYTES`.
+    The node powers itself off at `expires_unix`, rounded up to a minute, or later by as long as it
+    took to boot: the timer is set before anybody has connected, as early as it can be. CloudError
+    beyond `USER_DATA_MAX_BYTES`.
     """
     minutes = max(1, math.ceil((expires_unix - now_unix) / 60))
     config = {

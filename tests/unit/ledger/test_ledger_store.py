@@ -134,6 +134,19 @@ CHANGES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+def test_it_is_said_which_entry_does_not_follow(tmp_path: Path) -> None:
+    for name in ("ours", "theirs"):
+        (tmp_path / name).mkdir()
+    ours, theirs = (Ledger(tmp_path / name) for name in ("ours", "theirs"))
+    for number in range(3):
+        ours.append(built(job=str(number)))
+        theirs.append(built(job=f"other-{number}"))
+    mixed = [*ours.read()[:2], theirs.read()[2]]
+    with pytest.raises(BrokenChain) as caught:
+        read_export(export(mixed))
+    assert caught.value.message == "the ledger's entry 3 does not follow the one before it"
+
+
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_ledger_that_was_changed_is_refused(tmp_path: Path, name: str) -> None:
     ledger = Ledger(tmp_path)

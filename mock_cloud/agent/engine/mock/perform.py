@@ -289,9 +289,9 @@ def _has_rpm_module() -> bool:
     """Whether python3 has rpm's bindings; it is only asked where they are not in a usual place."""
     if any(glob.glob(pattern) for pattern in _RPM_MODULES):
         return True
-    return not processes.capture([PYTHON, *PYTHON_OPTIONS, "-c", "import rpm"], processes.Place())[
-        0
-    ]
+    argv = [PYTHON, *PYTHON_OPTIONS, "-c", "import rpm"]
+    status, _ = processes.capture(argv, processes.Place())
+    return status == 0
 
 
 def _environment(uid: int, gid: int) -> dict[str, str]:
