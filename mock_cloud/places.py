@@ -39,6 +39,20 @@ def password_home() -> Path | None:
         return None
 
 
+def caller_uid(environ: Mapping[str, str] = os.environ) -> int | None:
+    """The user for whom sudo or consolehelper made this process root's; None if it did not.
+
+    consolehelper's goes before sudo's, as in mock (setup_uid_manager in its uid.py).
+    """
+    if os.geteuid() != 0:
+        return None
+    for name in ("USERHELPER_UID", "SUDO_UID"):
+        text = environ.get(name, "")
+        if text.isdecimal() and int(text):
+            return int(text)
+    return None
+
+
 def config_home(environ: Mapping[str, str] = os.environ) -> Path:
     """``$XDG_CONFIG_HOME``, else ``~/.config``."""
     return _base("XDG_CONFIG_HOME", ".config", environ)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +26,7 @@ from mock_cloud.invocation.engines import PLUGINS, SETTINGS, chroot_engine
 from mock_cloud.invocation.hostfiles import HostFile, find_package_file
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.invocation.support import USE_MOCK, check_supported
+from mock_cloud.places import caller_uid
 from mock_cloud.wire.dnf_conf import dnf_variables
 from mock_cloud.wire.job_request import EngineConfig
 from mock_cloud.wire.terminal_text import printable
@@ -189,12 +189,7 @@ def build_user(opts: ConfigOpts) -> int:
     # mock refuses to run as root unless sudo or consolehelper says for whom, and builds with
     # that user's id. Root itself building (in a container, say) must not become root there.
     uid = read_number(opts, "chrootuid", DEFAULT_CHROOTUID)
-    if uid:
-        return uid
-    for name in ("SUDO_UID", "USERHELPER_UID"):
-        if os.environ.get(name, "").isdecimal() and int(os.environ[name]):
-            return int(os.environ[name])
-    return DEFAULT_CHROOTUID
+    return uid or caller_uid() or DEFAULT_CHROOTUID
 
 
 def _more_buildreqs(opts: ConfigOpts) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ from pprint import pformat
 from typing import Final, NoReturn
 
 from mock_cloud import __version__
-from mock_cloud.config.chroots import find_config_file, load_config_opts, user_home
+from mock_cloud.config.chroots import find_config_file
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.config.overrides import apply_command_line
 from mock_cloud.config.paths import locate_paths
@@ -24,6 +24,7 @@ from mock_cloud.config.values import read_option, read_text
 from mock_cloud.errors import CommandLineError, ConfigError, MockCloudError
 from mock_cloud.invocation.model import MOCK_VERSION, CommandLine
 from mock_cloud.invocation.parser import parse_command_line
+from mock_cloud.launcher.caller import home_of_caller, load_of_caller
 from mock_cloud.launcher.real import become_mock, has_plugin, without_our_words
 from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.session.console import Console
@@ -171,7 +172,8 @@ def _with_mock(
         real.become_local(plugin_on=True)
     if not asked and real.plugged and _is_sudo():
         real.become(*plugin_words())
-    if not asked and not find_config_file(line.config_name, _configdir(line), user_home()).exists():
+    file = find_config_file(line.config_name, _configdir(line), home_of_caller())
+    if not asked and not file.exists():
         real.become()  # it says so in its own words, and builds nothing
     try:
         opts, name = _configured(line, *(["remote"] if real.plugged else []))
@@ -204,7 +206,7 @@ def _configdir(line: CommandLine) -> Path:
 
 def _configured(line: CommandLine, *plugins: str) -> tuple[ConfigOpts, str | None]:
     """The configuration with the command line's changes, and the remote that is chosen."""
-    found = load_config_opts(line.config_name, _configdir(line), plugins=plugins)
+    found = load_of_caller(line.config_name, _configdir(line), plugins)
     apply_command_line(found, line)
     return found, choose_remote(line, found)
 
@@ -273,7 +275,7 @@ def debug_config(opts: ConfigOpts, *, expanded: bool) -> str:
 
 def list_chroots(config_path: Path, home: Path | None = None) -> str:
     """The chroot configurations of `config_path` and of the user, with their descriptions."""
-    home = home if home is not None else user_home()
+    home = home if home is not None else home_of_caller()
     special = {"site-defaults.cfg", "chroot-aliases.cfg"}
     lines = [f"{'config name':<34} description\n", "Global configs:\n"]
     for path in sorted(config_path.glob("*.cfg")):
@@ -287,7 +289,7 @@ def list_chroots(config_path: Path, home: Path | None = None) -> str:
 
 def _describe(path: Path, config_path: Path, home: Path) -> str:
     try:
-        opts = load_config_opts(str(path), config_path, home=home)
+        opts = load_of_caller(str(path), config_path, home=home)
         description = read_text(opts, "description")
     except (ConfigError, CommandLineError):
         description = "error during parsing the config file"

@@ -44,7 +44,7 @@ def configuration_may_choose(words: Sequence[str]) -> bool:
 def _home() -> str:
     """Where mock looks for the user's files: sudo's caller's, and never $HOME."""
     uid = os.getuid()
-    caller = os.environ.get("SUDO_UID", "") or os.environ.get("USERHELPER_UID", "")
+    caller = os.environ.get("USERHELPER_UID", "") or os.environ.get("SUDO_UID", "")
     if uid == 0 and caller.isdecimal():
         uid = int(caller)
     try:

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.places import caller_uid
+
 FILE_MODE: Final = 0o644
 _DIRECTORY_MODE: Final = 0o755
 
@@ -25,15 +27,10 @@ _DIRECTORY_MODE: Final = 0o755
 def find_owner() -> tuple[int, int] | None:
     """(uid, gid) of the user that sudo or consolehelper acts for; None where it is this process's.
 
-    The group is mock's, as in mock (setup_uid_manager in its uid.py), or else the user's own.
+    The group is mock's, as in mock, or else the user's own.
     """
-    if os.geteuid() != 0:
-        return None
-    for name in ("USERHELPER_UID", "SUDO_UID"):
-        text = os.environ.get(name, "")
-        if text.isdecimal() and int(text):
-            return int(text), _group()
-    return None
+    uid = caller_uid()
+    return None if uid is None else (uid, _group())
 
 
 def _group() -> int:
