@@ -48,8 +48,7 @@ class Outcome:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.releases", description=__doc__)
-    cache = Path("/var/cache/mock-cloud-releases")
-    parser.add_argument("--cache", type=Path, default=cache, help=f"default: {cache}")
+    parser.add_argument("--cache", type=Path, default=trees.CACHE, help=f"default: {trees.CACHE}")
     parser.add_argument("--quick", action="store_true", help="the units and a build on the newest")
     parser.add_argument("--command", action="append", help="instead of README's; may be repeated")
     parser.add_argument("--keep", action="store_true", help="leave the systems in the cache")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -104,3 +105,29 @@ def start(
         stderr=subprocess.STDOUT,
         env=env,
     )
+
+
+@dataclass(frozen=True)
+class System:
+    """A tree, in which each command is entered anew, in `directory`; its output goes to `log`."""
+
+    root: Path
+    directory: str
+    log: Path
+    binds: Mapping[Path, str] = field(default_factory=dict)
+
+    def run(self, command: str) -> str:
+        """The output of root's shell command; AssertionError with it where the command fails."""
+        with self.log.open("w+b") as output:
+            process = start(
+                self.root,
+                ["sh", "-ec", command],
+                output=output,
+                directory=self.directory,
+                binds=self.binds,
+            )
+            status = process.wait()
+            output.seek(0)
+            text = output.read().decode(errors="replace")
+        assert status == 0, f"{command}: exit status {status}\n{text[-4000:]}"
+        return text

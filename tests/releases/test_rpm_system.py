@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,8 @@ from mock_cloud import __version__
 from mock_cloud.process import run
 from tests.lab import dist, rpmspec
 from tests.lab.layout import Lab, repository_root
-from tests.releases import enter, rpm_system, trees
+from tests.releases import rpm_system, trees
+from tests.releases.enter import System
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -25,32 +25,6 @@ _SITE = "/usr/lib/python3/dist-packages"
 # What installing anything leaves: databases, caches and logs of rpm and dnf, the loader's cache.
 _NOTED = ("/proc", "/sys", "/dev", "/run", "/root", "/tmp", "/var/lib/rpm", "/var/lib/dnf",
           "/var/cache", "/var/log", "/var/tmp", "/srv", "/etc/ld.so.cache")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class System:
-    """A running system's tree, in which each command is entered anew."""
-
-    root: Path
-    binds: dict[Path, str]
-    log: Path
-
-    def run(self, command: str) -> str:
-        """The output of a shell command in the clone; the test fails where it does."""
-        with self.log.open("w+b") as output:
-            process = enter.start(
-                self.root, ["sh", "-ec", command], output=output, directory=_CLONE, binds=self.binds
-            )
-            status = process.wait()
-            output.seek(0)
-            text = output.read().decode(errors="replace")
-        assert status == 0, f"{command}: exit status {status}\n{text[-4000:]}"
-        return text
-
-    def listing(self) -> set[str]:
-        """All paths but those of `_NOTED`."""
-        pruned = " -o ".join(f"-path {place}" for place in _NOTED)
-        return set(self.run(f"find / \\( {pruned} \\) -prune -o -print").splitlines())
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +38,14 @@ def system(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Syste
     trees.share_network(root)
     clone = ["git", "clone", "--quiet", "--no-local", str(repository_root())]
     run([*clone, str(root / _CLONE.lstrip("/"))], timeout_s=120)
-    yield System(root, {repositories: rpm_system.REPOSITORIES}, place / "output")
+    yield System(root, _CLONE, place / "output", {repositories: rpm_system.REPOSITORIES})
     shutil.rmtree(root)
+
+
+def _listing(system: System) -> set[str]:
+    """All its paths but those of `_NOTED`."""
+    pruned = " -o ".join(f"-path {place}" for place in _NOTED)
+    return set(system.run(f"find / \\( {pruned} \\) -prune -o -print").splitlines())
 
 
 def test_the_demonstration_installs_with_dnf_alone(system: System) -> None:
@@ -98,11 +78,11 @@ def test_mock_cloud_is_installed_upgraded_and_removed(
     shutil.copy(mock, system.root / "root/mock.rpm")
     system.run("dnf -y --nogpgcheck install /root/mock.rpm python3-setuptools")
     system.run("python3 -c 'import mockbuild.plugins, mockbuild.util'")
-    before = system.listing()
+    before = _listing(system)
 
     system.run("make rpm; cp -r build/rpm/RPMS /root/first")
     system.run("dnf -y --nogpgcheck install /root/first/noarch/*.rpm")
-    installed = system.listing() - before
+    installed = _listing(system) - before
     assert f"{_SITE}/mockbuild/plugins/remote.py" in installed
     assert system.run("mock-cloud --version") == f"mock-cloud {__version__}\n"
     login = "sh -lc 'command -v mock; mock --version'"
@@ -130,10 +110,10 @@ def test_mock_cloud_is_installed_upgraded_and_removed(
     )
     assert {line.partition(".")[0] for line in versions.split()} == {"2"}
     assert system.run("cat /etc/mock/remotes.d/mine.toml") == "mine\n"
-    assert installed - system.listing() == set()
+    assert installed - _listing(system) == set()
 
     system.run("rm /etc/mock/remotes.d/mine.toml; dnf -y remove 'mock-cloud*'")
-    assert {path for path in system.listing() - before if "mock" in path} == set()
+    assert {path for path in _listing(system) - before if "mock" in path} == set()
 
 
 def test_its_commands_are_those_of_an_rpm_system(system: System) -> None:

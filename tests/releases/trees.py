@@ -16,6 +16,7 @@ from mock_cloud.process import CommandFailed, run
 from tests.lab.layout import LabError
 
 SUITES = {"bookworm": "Debian 12", "trixie": "Debian 13", "forky": "Debian testing"}
+CACHE = Path("/var/cache/mock-cloud-releases")
 NEWEST = "forky"  # the newest Python, rpm and dnf
 
 # What README asks for: the rest is installed by the commands under test.
