@@ -464,4 +464,43 @@ CONFIGURATION = (
     ),
 )  # fmt: skip
 
-ALL = (*SOURCES, *REQUIREMENTS, *MACROS, *SURROUNDINGS, *RESULTS, *CONFIGURATION)
+SCRIPTS = (
+    case(
+        "words of scripts", "as anda and CI scripts call it",
+        "what a job does not need is no obstacle: an empty --umount, its own architecture, a "
+        "setting that no package uses",
+        step("--umount"),
+        step("--forcearch", "x86_64", "--init"),
+        step("--config-opts", "external_buildrequires=True", "--init"),
+        step("--config-opts", "external_buildrequires=True", *_RESULTS, "<plain>"),
+        step("--print-root-path"),
+        before=_INIT,
+    ),
+    case(
+        "packages are downloaded", "as ros_buildfarm calls it",
+        "the package manager writes into the caller's directory, or the one that is named",
+        step("--dnf-cmd", "--", "install", "-y", "--downloadonly", "--downloaddir=.", "psmisc"),
+        step("--dnf-cmd", "--", "install", "-y", "--downloadonly",
+             "--downloaddir=<scratch>/named", "psmisc"),
+        before=_INIT,
+        prepare="mkdir named",
+    ),
+)  # fmt: skip
+
+LAYERS = (
+    case(
+        "files of packages are changed in place", "the kernel's overlayfs.rst",
+        "names of one file stay that, and who has it open sees what is written",
+        chroot("f=/usr/bin/gunzip; stat -c %h $f; i=$(stat -c %i $f); echo '# end' >> $f; "
+               "test $i = $(stat -c %i $f) && echo the same number; "
+               "tail -n 1 /usr/bin/uncompress; cmp $f /usr/bin/uncompress"),
+        chroot("f=/usr/bin/automake; exec 3< $f; echo '# end' >> $f; "
+               "tail -n 1 <&3; tail -n 1 $f"),
+        chroot("d=/usr/share/automake-1.16; mv $d $d.old && mkdir $d && ls -A $d && "
+               "mv $d.old $d/old && "
+               "ls $d; rm -r $d && mkdir $d && ls -A $d"),
+        before=_INIT,
+    ),
+)  # fmt: skip
+
+ALL = (*SOURCES, *REQUIREMENTS, *MACROS, *SURROUNDINGS, *RESULTS, *CONFIGURATION, *SCRIPTS, *LAYERS)

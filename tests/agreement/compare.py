@@ -20,6 +20,7 @@ _VOLATILE = (
     (r"\d+ minutes \d+ seconds", "N minutes N seconds"),
     (r"\d+\.\d+ s\b", "N s"),
     (r"Leftover process \d+ (.*) signal \d+: .*", r"Leftover process N \1 signal N"),
+    (r"/root//(?=builddir)", "/root/"),
     (r"/var/tmp/mock-chain-[\w.-]+", "<localrepo>"),
     (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[,.]?\d*", "TIME"),
 )

@@ -29,6 +29,7 @@ _IN_WORDS: Final = (
 """What mock says until it refuses, and the one line that refuses, on either side."""
 _REFUSED = ("bad arguments", "unknown options", "configuration", "spec and sources")
 _CHAINS = ("chain", "chain fails", "chain, partly", "chain, recursive")
+_CASES_OF_CHAINS = ("requirements by a macro that a requirement brings",)
 
 COMMON: Final = (
     Difference(
@@ -55,12 +56,32 @@ COMMON: Final = (
         "stderr \\+INFO: remote local: .*",
     ),
     Difference(
-        "The verdict and the node's order log are beside mock's own logs.",
-        "files \\+.*remote_(attestation|order)\\.log",
+        "The verdict, the node's order log and the signed provenance are beside mock's own logs.",
+        "(files \\+.*remote_(attestation\\.log|order\\.log|evidence\\.zip|provenance\\.json)"
+        "|stderr \\+INFO: made the key that signs what is built, .*)",
     ),
     Difference(
         "mock lists the installed packages for the first package of a command only.",
-        "(files \\+.*installed_pkgs\\.log|stderr \\+(Start|Finish): Outputting list of .*)",
+        "(files \\+.*installed_pkgs\\.log"
+        "|(stderr|.*state\\.log) \\+(Start|Finish): Outputting list of .*)",
+        engines=("chroot",),
+    ),
+)
+
+_CHAIN_DIFFERENCES: Final = (
+    Difference(
+        "In a chain mock stops telling states on the terminal at its first package. This engine "
+        "does not.",
+        "stderr \\+(Start|Finish): (run|clean chroot|chroot init"
+        "|(build phase|build setup|rpmbuild).*)",
+        scenarios=(*_CHAINS, *_CASES_OF_CHAINS),
+        engines=("chroot",),
+    ),
+    Difference(
+        "The logs of the chroot's making are beside the packages. mock leaves them in the result "
+        "directory of a chroot that has its process id in its name.",
+        "files \\+(repo|other)/results/lab-1-x86_64/(build|root|state|hw_info)\\.log",
+        scenarios=(*_CHAINS, *_CASES_OF_CHAINS),
         engines=("chroot",),
     ),
 )
@@ -109,21 +130,7 @@ PARTICULAR: Final = (
         scenarios=("left processes",),
         engines=("chroot",),
     ),
-    Difference(
-        "In a chain mock stops telling states on the terminal at its first package. This engine "
-        "does not.",
-        "stderr \\+(Start|Finish): (run|clean chroot|chroot init"
-        "|(build phase|build setup|rpmbuild).*)",
-        scenarios=_CHAINS,
-        engines=("chroot",),
-    ),
-    Difference(
-        "The logs of the chroot's making are beside the packages. mock leaves them in the result "
-        "directory of a chroot that has its process id in its name.",
-        "files \\+(repo|other)/results/lab-1-x86_64/(build|root|state|hw_info)\\.log",
-        scenarios=_CHAINS,
-        engines=("chroot",),
-    ),
+    *_CHAIN_DIFFERENCES,
     Difference(
         "--rootdir is refused by name: the chroot is on the node, and this engine has one place "
         "for it.",
@@ -165,6 +172,7 @@ DETAILS: Final = (
 """What is looked at in the cases only."""
 
 CASES: Final = (
+    *_CHAIN_DIFFERENCES,
     Difference(
         "What this machine can tell is refused before a node is leased, in words of our own. The "
         "exit codes are mock's.",
@@ -188,5 +196,28 @@ CASES: Final = (
         "stdout [-+]c[-rw]{9} root:(root|tty) \\d+:\\d+ (tty|urandom)",
         scenarios=("what is in /dev",),
         engines=("mock",),
+    ),
+    Difference(
+        "A warning says that the chroot is not in the directory that is printed.",
+        "stderr \\+WARNING: the chroot is on the remote's node.*",
+        scenarios=("words of scripts",),
+    ),
+    Difference(
+        "--umount needs no node: nothing stays mounted there between commands.",
+        f"stderr (-{_RUN}|\\+INFO: --umount: .*)",
+        scenarios=("words of scripts",),
+    ),
+    Difference(
+        "This engine has no package manager commands: refused by name.",
+        "(exit (-0|\\+50)|stderr .*|files -.*|stdout .*)",
+        scenarios=("packages are downloaded",),
+        engines=("chroot",),
+    ),
+    Difference(
+        "A file of a layer is copied when it is first written to: its other names keep the old "
+        "one, and so does who had it open to read (the kernel's overlayfs.rst).",
+        "(exit (-0|\\+1)|stdout [-+].*)",
+        scenarios=("files of packages are changed in place",),
+        engines=("chroot",),
     ),
 )
