@@ -88,6 +88,12 @@ class CloudError(MockCloudError):
     retryable = True
 
 
+class JournalError(CloudError):
+    """This machine's journal of leases cannot be used now; nothing is wrong with a node."""
+
+    retryable = False
+
+
 class ChrootGone(CloudError):
     """The node on which a chroot lived has ended, and what was done in the chroot is lost."""
 
@@ -103,6 +109,10 @@ class TransportError(MockCloudError):
 
 class ConnectionLost(TransportError):
     """The connection ended or the peer went silent past its deadline."""
+
+
+class NodeGone(TransportError):
+    """The node has ended or was started anew: no connection leads to its job any more."""
 
 
 class ForwardingRefused(TransportError):
@@ -142,8 +152,12 @@ class ResultError(MockCloudError):
     exit_code = EXIT_INFRASTRUCTURE
 
 
-class LocalDiskFull(ResultError):
-    """The local disk has no room for results or logs; nothing is wrong with the node."""
+class LocalResultError(ResultError):
+    """Results or logs cannot be written here; nothing is wrong with the node."""
+
+
+class LocalDiskFull(LocalResultError):
+    """The local disk has no room for results or logs."""
 
 
 class ResultDirError(MockCloudError):

@@ -306,7 +306,8 @@ class LeaseLimits:
     """Table [lease]. Times in seconds. `idle_ttl_s` 0: give the node back at once.
 
     `max_ttl_s` is a node's whole life. A warm node is used again only while half of that is
-    left, so that every build has at least so long.
+    left, so that every build has at least so long. `grace_s` is how long a node with a job on it,
+    or with results that nobody has fetched, stays when no controller is heard of.
     """
 
     idle_ttl_s: Annotated[
@@ -315,6 +316,10 @@ class LeaseLimits:
     max_ttl_s: Annotated[
         float, Setting("a node's whole life, such as 4h (default 4h)", 60.0, 7 * _DAY_S)
     ] = 4 * 3600.0
+    grace_s: Annotated[
+        float,
+        Setting("how long a build waits for a lost controller (default 1h)", 1.0, 7 * _DAY_S),
+    ] = 3600.0
     max_nodes: Annotated[int, Setting("how many nodes at a time (default 2)", 1, 100)] = 2
     max_builds: Annotated[
         int, Setting("how many jobs one node may do (default 50)", 1, 100_000)

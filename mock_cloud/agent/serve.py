@@ -299,10 +299,13 @@ class Server:
         return JobFiles(self._workspace, job_id(request.header["job"]))
 
     def _job_start(self, request: _Request) -> FrameHeader:
+        from mock_cloud.agent.job import runner
+
         job = job_id(request.header["job"])
-        self._care.before_job()
-        self._log.write("job-start", job)
-        self._launcher.start(job, request.body)
+        if not runner.has_started(self._workspace, job, request.body):
+            self._care.before_job()
+            self._log.write("job-start", job)
+            self._launcher.start(job, request.body)
         return {}
 
     def _job_follow(self, request: _Request) -> FrameHeader | None:

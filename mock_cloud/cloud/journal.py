@@ -28,7 +28,7 @@ from mock_cloud.cloud.rows import (
     parse_row,
     to_row,
 )
-from mock_cloud.errors import CloudError, ConfigError
+from mock_cloud.errors import ConfigError, JournalError
 from mock_cloud.sqlite_file import OtherVersion, make_private, opened, transaction
 
 _LOST_KEPT_S: Final = 30 * 86400.0
@@ -75,7 +75,7 @@ class Journal:
                 " are gone remove the file",
             ) from error
         except sqlite3.OperationalError as error:
-            raise CloudError(
+            raise JournalError(
                 f"the lease journal {self.path} cannot be used: {error}",
                 hint="check the directory's permissions and free space, then try again",
             ) from error

@@ -225,6 +225,25 @@ class LeasedNode:
         if chroot not in self._lease.verdict.foreign:
             self._update(change)
 
+    @property
+    def is_known_gone(self) -> bool:
+        """Whether the provider says that the node does not run. One that cannot say so says no."""
+        try:
+            return not self._provider.is_running(self._lease.id, self._lease.handle)
+        except MockCloudError:
+            return False
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other command works on the node now. JournalError."""
+        lease = self._journal.find(self._lease.id)
+        guests = () if lease is None else lease.sharing.guests
+        return not self.beside and not any(guest.holder.alive for guest in guests)
+
+    def forsake(self) -> None:
+        """Do no more for the lease: its row says what it said last, and its times end the node."""
+        self._given_back = True
+
     def find_end(self) -> str:
         """Why the node ended, if its cloud ended it and says so; else empty."""
         return self._provider.find_end(self._lease.handle)

@@ -19,7 +19,14 @@ import paramiko
 from mock_cloud.errors import MockCloudError, RemoteCommandError, ToolkitFailed, TransportError
 from mock_cloud.remote.link import WINDOW_MAX_BYTES, Link
 from mock_cloud.remote.outbox import Outbox, TooSlow
-from mock_cloud.wire.frames import HEADER_MAX, FrameError, FrameHeader, encode_frame, read_frame
+from mock_cloud.wire.frames import (
+    HEADER_MAX,
+    FrameCut,
+    FrameError,
+    FrameHeader,
+    encode_frame,
+    read_frame,
+)
 from mock_cloud.wire.terminal_text import clean
 
 _TICK_S: Final = 0.25
@@ -231,13 +238,18 @@ class AgentChannel:
                 size, before = stream.taken_bytes - before, stream.taken_bytes
                 header, body = frame
                 self._dispatch(header, body, len(body) + _HEADER_COST * (size - len(body)))
-            if self.failure is None:  # else we closed it: there is no status to wait for
-                self._fail(self._why_ended())
+            self._ended()
+        except FrameCut:
+            self._ended()
         except (paramiko.SSHException, EOFError, OSError) as error:
             self._fail(self._link.lost(error))
         except Exception as error:  # the edge: without a reader, whoever waits would wait in vain
             self._fail(self._why_garbled(error))
             self._link.release(self._channel)
+
+    def _ended(self) -> None:
+        if self.failure is None:  # else we closed it: there is no status to wait for
+            self._fail(self._why_ended())
 
     def _dispatch(self, header: FrameHeader, body: bytes, cost: int) -> None:
         """Give a frame to its call. FrameError for one that answers nothing."""

@@ -65,7 +65,7 @@ class Forward:
     sshd forwards nothing.
     """
 
-    def __init__(self, link: Link, serve: Callable[[ForwardedStream], None]) -> None:
+    def __init__(self, link: Link, serve: Callable[[ForwardedStream], None], port: int = 0) -> None:
         self._link = link
         self._serve = serve
         self._changed = threading.Condition()
@@ -76,7 +76,7 @@ class Forward:
         self._dispatcher = threading.Thread(target=self._dispatch, name="tunnel", daemon=True)
         self._dispatcher.start()
         try:
-            self.port = link.listen(self._take)
+            self.port = link.listen(self._take, port)
         except BaseException:
             self._end()
             raise

@@ -95,15 +95,15 @@ class Link:
             raise self.lost(error) from error
         return channel
 
-    def listen(self, take: OnConnection) -> int:
-        """Have the node's sshd listen on its loopback; the port that it took.
+    def listen(self, take: OnConnection, port: int = 0) -> int:
+        """Have the node's sshd listen on its loopback; the port that it took, or `port`.
 
         `take` is called by paramiko's thread with the channel of each connection that comes.
         ForwardingRefused if sshd does not do so, ConnectionLost.
         """
         try:
             with self._guarded("it forwarded no port in time"):
-                port = self._transport.request_port_forward(LOOPBACK, 0, take)
+                port = self._transport.request_port_forward(LOOPBACK, port, take)
         except (EOFError, OSError) as error:
             raise self.lost(error) from error
         except paramiko.SSHException as error:

@@ -113,9 +113,9 @@ class TrustedChannel:
                 raise self._agent.protocol_error(f"reach: {error}") from error
         return found
 
-    def forward(self, serve: Callable[[ForwardedStream], None]) -> Forward:
+    def forward(self, serve: Callable[[ForwardedStream], None], port: int = 0) -> Forward:
         """A port of the node's loopback whose connections `serve` gets. See `forward.Forward`."""
-        return Forward(self._link, serve)
+        return Forward(self._link, serve, port)
 
     def send_blobs(self, blobs: Sequence[Blob], progress: Progress | None = None) -> int:
         """Send those that the node lacks; the number of bytes sent. See `upload.send_blobs`."""

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.errors import LocalDiskFull, ResultError
+from mock_cloud.errors import LocalDiskFull, LocalResultError
 
 RESERVE_BYTES: Final = 16 << 20
 """Left free for logs that still grow."""
@@ -25,7 +25,7 @@ def disk_of(path: Path) -> Path:
 
 
 def check_space(path: Path, wanted_bytes: int) -> None:
-    """Raise ResultError naming the disk unless `wanted_bytes` fit on that of `path`."""
+    """Raise LocalResultError naming the disk unless `wanted_bytes` fit on that of `path`."""
     try:
         facts = os.statvfs(path)
     except OSError as error:
@@ -39,14 +39,14 @@ def check_space(path: Path, wanted_bytes: int) -> None:
         )
 
 
-def translate(error: OSError, path: Path) -> ResultError:
-    """A ResultError for a failed operation on `path`, which names a full disk as such."""
+def translate(error: OSError, path: Path) -> LocalResultError:
+    """A LocalResultError for a failed operation on `path`, which names a full disk as such."""
     if error.errno in _FULL:
         return LocalDiskFull(
             f"the disk {disk_of(path.parent)} is full: cannot write {path}",
             hint="make room or choose another --resultdir, then build again",
         )
-    return ResultError(f"cannot write {path}: {error.strerror}")
+    return LocalResultError(f"cannot write {path}: {error.strerror}")
 
 
 def sync_directory(descriptor: int) -> None:

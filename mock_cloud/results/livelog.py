@@ -78,6 +78,15 @@ class LiveLog:
     def closed(self) -> bool:
         return self._descriptor < 0
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file is still what stands at its path: somebody may have removed it."""
+        try:
+            there = self.path.lstat()
+        except OSError:
+            return False
+        return os.path.samestat(there, os.fstat(self._descriptor))
+
     def write(self, data: bytes, offset: int | None = None) -> None:
         """Append `data`, which starts at `offset` of the node's log (default: what is next).
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from mock_cloud.errors import ResultError
+from mock_cloud.results.disk import translate
 from mock_cloud.results.owner import as_owner, create
 
 
@@ -15,7 +15,7 @@ from mock_cloud.results.owner import as_owner, create
 def write_own_log(path: Path, text: str, *, append: bool = False) -> None:
     """Write `text` to a new file at `path`, or with `append` to the end of the one that is there.
 
-    Never through a link: one in its place makes way. ResultError.
+    Never through a link: one in its place makes way. LocalResultError.
     """
     flags = os.O_WRONLY | os.O_NOFOLLOW
     flags |= os.O_APPEND if append and not path.is_symlink() else os.O_EXCL
@@ -27,12 +27,12 @@ def write_own_log(path: Path, text: str, *, append: bool = False) -> None:
         with open(descriptor, "wb") as log:  # noqa: PTH123  a descriptor
             log.write(text.encode(errors="backslashreplace"))
     except OSError as error:
-        raise ResultError(f"cannot write {path}: {error.strerror}") from error
+        raise translate(error, path) from error
 
 
 @as_owner()
 def write_own_file(path: Path, data: bytes) -> None:
-    """Put `data` at `path`, whole or not at all, in place of what is there. ResultError."""
+    """Put `data` at `path`, whole or not at all, in place of what is there. LocalResultError."""
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -43,13 +43,13 @@ def write_own_file(path: Path, data: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             new.unlink()
-        raise ResultError(f"cannot write {path}: {error.strerror}") from error
+        raise translate(error, path) from error
 
 
 @as_owner()
 def remove_own_file(path: Path) -> None:
-    """Remove it, if it is there. ResultError."""
+    """Remove it, if it is there. LocalResultError."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise ResultError(f"cannot remove {path}: {error.strerror}") from error
+        raise translate(error, path) from error

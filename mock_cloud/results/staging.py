@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.errors import ResultError
+from mock_cloud.errors import LocalResultError, ResultError
 from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.results.disk import check_space, sync_directory, translate
 from mock_cloud.results.livelog import LiveLog
@@ -49,6 +49,21 @@ class StagedFile:
             self._digest.update(view[:written])
             self.offset += written
             view = view[written:]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it arrived, and as it was listed."""
+        entry = self.entry
+        return self.offset == entry.size_bytes and self._digest.hexdigest() == entry.sha256
+
+    def restart(self) -> None:
+        """Forget what arrived: it is fetched anew. LocalResultError."""
+        try:
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            os.ftruncate(self._descriptor, 0)
+        except OSError as error:
+            raise translate(error, self.path) from error
+        self.offset, self._digest = 0, hashlib.sha256()
 
     def verify(self) -> None:
         """Raise ResultError unless size and sha256 are those listed; then flush to disk."""
@@ -88,6 +103,7 @@ class Staging:
     @as_owner()
     def __enter__(self) -> Staging:
         try:
+            make_directories(self.resultdir)  # it was there; somebody may have removed it
             self.path.mkdir(mode=0o700)
         except FileExistsError as error:
             raise ResultError(f"another attempt uses {self.path}") from error
@@ -175,12 +191,14 @@ class Staging:
     def _check_target(self, name: str) -> None:
         target = self.resultdir / name
         if target.is_dir() and not target.is_symlink():
-            raise ResultError(f"{target} is a directory", hint="remove or rename it")
+            raise LocalResultError(f"{target} is a directory", hint="remove or rename it")
         parent = target.parent
         if parent != self.resultdir and (
             parent.is_symlink() or (parent.exists() and not parent.is_dir())
         ):
-            raise ResultError(f"{parent} is not a directory of its own", hint="remove or rename it")
+            raise LocalResultError(
+                f"{parent} is not a directory of its own", hint="remove or rename it"
+            )
 
     def _remove_earlier(self) -> None:
         for path in self.resultdir.glob("*.rpm"):

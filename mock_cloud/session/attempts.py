@@ -15,6 +15,7 @@ from mock_cloud.errors import (
     EXIT_INFRASTRUCTURE,
     CloudError,
     ConfigError,
+    JournalError,
     MockCloudError,
     UnsupportedByEngine,
 )
@@ -86,7 +87,7 @@ def _without_node(
     attempt: Attempt, first: Remote, earlier: MockCloudError | None, error: MockCloudError
 ) -> MockCloudError:
     """The error to raise if no remote has a node: the first one's. Raises what no ladder helps."""
-    if isinstance(error, CloudError):
+    if isinstance(error, CloudError) and not isinstance(error, JournalError):
         return earlier or error
     # A fallback that is not fit for this build is one that has no node for it.
     if earlier is not None and isinstance(error, (ConfigError, UnsupportedByEngine)):

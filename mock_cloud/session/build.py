@@ -19,7 +19,13 @@ from mock_cloud.config.arches import choose_arch
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.config.stages import is_needless
-from mock_cloud.errors import LocalDiskFull, MockCloudError, ResultDirError, TransportError
+from mock_cloud.errors import (
+    JournalError,
+    LocalResultError,
+    MockCloudError,
+    ResultDirError,
+    TransportError,
+)
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.results.resultdir import ResultDir
 from mock_cloud.session.attempts import Attempt, Plan, perform
@@ -133,8 +139,8 @@ def run(
 def _try_once(task: _Task, attempt: Attempt) -> int:
     """One attempt, with a node, a job and a staging directory of its own."""
     from mock_cloud.session.builders import without_flagged
-    from mock_cloud.session.concluding import conclude, publish
-    from mock_cloud.session.job import Run, perform_job, send_inputs, tunnel_for
+    from mock_cloud.session.concluding import finish
+    from mock_cloud.session.job import Run, perform_job, send_inputs, tunnelled
     from mock_cloud.session.known_good import KnownGoods
     from mock_cloud.session.lease_care import cared_for, plan_care
     from mock_cloud.session.nodes import Site, lease, reach
@@ -182,30 +188,31 @@ def _try_once(task: _Task, attempt: Attempt) -> int:
             channel = trusted.channel
             record.attested = trusted.attested
             stack.enter_context(closing(channel))
-            care = plan_care(remote.provider, leased)
+            care = plan_care(remote.provider, leased, remote.lease.grace_s)
             host_keys = stack.enter_context(cared_for(channel, leased, care, task.console))
             mirror = stack.enter_context(_mirrored(task))
             job = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
             this = Run(
-                work, task.destination, remote, site, leased, channel, host_keys, mirror, job,
-                record.noting(task.on_results),
+                work, task.destination, remote, site, leased, node, channel, care, host_keys,
+                mirror, job, record.noting(task.on_results),
             )  # fmt: skip
+            stack.enter_context(closing(this))
             # 4
             send_inputs(this)
-            tunnel = stack.enter_context(tunnel_for(this))
+            tunnel = stack.enter_context(tunnelled(this))
         # 5
         attempt.has_begun = True
         end = perform_job(this, dict(trusted.layers), tunnel, shared=_lets_others_in(work, remote))
         tunnel.close()
         with _left_as_found(leased, this.leave):
-            # 6, 7
+            # 6 to 8
             results = task.resultdir.path
-            publish(this, end, lambda: look_again(node, leased, known, remote, site, results))
-            # 8
-            code = conclude(this, end)
-            record.write(this, known)
-        this.leave()
-        return code
+            return finish(
+                this,
+                end,
+                lambda _: look_again(this.node, leased, known, remote, site, results),
+                lambda: record.write(this, known),
+            )
 
 
 @contextmanager
@@ -227,15 +234,19 @@ def _mirrored(task: _Task) -> closing[Mirror]:
 
 @contextmanager
 def _left_as_found(leased: LeasedNode, leave: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Where no job runs, a warm node outlives a command that ends for reasons of this machine.
+    """Where no job runs, a node outlives what is wrong with this machine; a warm one, Ctrl-C too.
 
     `leave` is called before it does.
     """
     try:
         yield
-    except (Stopped, LocalDiskFull, ResultDirError):
+    except Stopped:
         leave()
         leased.spared = leased.builds > 1
+        raise
+    except (JournalError, LocalResultError, ResultDirError):
+        leave()
+        leased.spared = True
         raise
 
 

@@ -12,9 +12,11 @@ from mock_cloud.errors import (
     EXIT_INFRASTRUCTURE,
     CloudError,
     InputError,
+    JournalError,
     MockCloudError,
     TransportError,
 )
+from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.session.copyout import bring_back, unpack_copyout
 from mock_cloud.session.job import Run
 from mock_cloud.session.results import collect
@@ -22,76 +24,130 @@ from mock_cloud.wire.replies import JobEnd
 
 _LOGLESS_MODES: Final = ("shell", "clean")
 _PACKAGE_MANAGER_FAILED: Final = 30  # mock's YumError
+_NOTE_TRIES: Final = 3
 
 
-def publish(this: Run, end: JobEnd, look_again: Callable[[], None]) -> None:
-    """Bring results here; `look_again` may still object. Raises ResultError, TransportError."""
-    line, console = this.work.line, this.site.console
-    if line.mode not in _LOGLESS_MODES:
-        placed = collect(
-            this.channel,
-            this.job,
-            this.mirror,
-            this.destination,
-            console,
-            look_again,
-            logs_only=end.exit in (None, EXIT_INFRASTRUCTURE),
-            has_plugins=this.work.uses_mock,
-        )
-        this.on_results(this.mirror.resultdir.path, placed)
-    shadow = this.mirror.shadow
-    if shadow is not None and end.exit not in (None, EXIT_INFRASTRUCTURE):
-        shadow.collect(this.channel, this.job, end, console)
-    if this.work.returning and end.exit not in (None, EXIT_INFRASTRUCTURE):
-        try:
-            bring_back(
-                this.channel, this.job, this.work.returning, this.mirror.resultdir.path, console
-            )
-        except InputError:
-            this.leased.spared = True  # as below
-            raise
-    if line.mode == "copyout" and this.work.copyout is not None and end.exit in (0, 1):
-        try:
-            # 1: some of it could not be copied, and mock copies the rest.
-            unpack_copyout(
-                this.channel, this.job, this.work.args, this.work.copyout, whole=end.exit == 0
-            )
-        except InputError:
-            this.leased.spared = True  # the user's mistake must not cost the chroot
-            raise
+def finish(
+    this: Run, end: JobEnd, look_again: Callable[[TrustedChannel], None], sign: Callable[[], None]
+) -> int:
+    """Bring the results here before anything else; then note what lives on the node.
 
-
-def conclude(this: Run, end: JobEnd) -> int:
-    """Note what lives on the node now; say how it went; mock's exit code.
-
-    TransportError or CloudError where the node, not the package, was at fault.
+    `look_again` may object to results, `sign` is called once they are in place. mock's exit code,
+    or TransportError or CloudError where the node, not the package, was at fault. ResultError,
+    LocalResultError: the results are still on the node.
     """
-    this.note_chroots(end)
-    if this.mirror.shadow is not None:
-        this.leased.reserve(this.mirror.shadow.reserved_after(this.work, end))
-    with suppress(MockCloudError):  # the results are here; the directory goes with the node
-        this.channel.forget(this.job)
+    is_nodes_fault = end.exit in (None, EXIT_INFRASTRUCTURE)
+    try:
+        _publish(this, end, look_again, is_nodes_fault=is_nodes_fault)
+    except BaseException:
+        this.mirror.say_last(arrived=False)
+        raise
+    this.mirror.say_last(arrived=True)
+    if not is_nodes_fault:
+        sign()
     if this.work.line.mode == "clean":
         _remove_local_results(this)
-    if end.exit is None:
-        if this.work.builds:  # else the engine said so
-            this.site.console.info(f"Results and/or logs in: {this.mirror.resultdir.path}")
-        raise TransportError(
-            f"{this.leased.address}: the job vanished from the node without an exit status",
-            hint="it was killed there, for memory perhaps; build again, or on a larger node",
-        )
-    if end.exit == EXIT_INFRASTRUCTURE:
-        raise CloudError(
-            f"{this.leased.address}: {end.message}",
-            hint="nothing is wrong with the package: give the node more room, build again",
-        )
+    _leave_node(this, end)
+    if is_nodes_fault:
+        raise _fault(this, end)
     if end.exit == _PACKAGE_MANAGER_FAILED and not this.work.line.online:
         this.site.console.warning(
             "--offline: packages come from the node's own cache, and a new node has none: run this"
             " once without --offline, and again on the node that is kept then ([lease] idle_ttl);"
             " nothing is cached from repositories with gpgcheck=0"
         )
-    return end.exit
+    return end.exit or 0
+
+
+def _publish(
+    this: Run, end: JobEnd, look_again: Callable[[TrustedChannel], None], *, is_nodes_fault: bool
+) -> None:
+    """Bring results here; `look_again` may still object. Raises ResultError, TransportError."""
+    work, console, place = this.work, this.site.console, this.mirror.resultdir.path
+    if work.line.mode not in _LOGLESS_MODES:
+        placed = collect(
+            this.lasting,
+            this.job,
+            this.mirror,
+            this.destination,
+            console,
+            lambda: this.lasting(look_again),
+            logs_only=is_nodes_fault,
+            has_plugins=work.uses_mock,
+        )
+        this.on_results(place, placed)
+    if is_nodes_fault:
+        return
+    shadow = this.mirror.shadow
+    if shadow is not None:
+        this.lasting(lambda channel: shadow.collect(channel, this.job, end, console))
+    try:
+        if work.returning:
+            this.lasting(
+                lambda channel: bring_back(channel, this.job, work.returning, place, console)
+            )
+        copyout = work.copyout
+        if work.line.mode == "copyout" and copyout is not None and end.exit in (0, 1):
+            # 1: some of it could not be copied, and mock copies the rest.
+            this.lasting(
+                lambda channel: unpack_copyout(
+                    channel, this.job, work.args, copyout, whole=end.exit == 0
+                )
+            )
+    except InputError:
+        this.leased.spared = True  # the user's mistake must not cost the chroot
+        raise
+
+
+def _leave_node(this: Run, end: JobEnd) -> None:
+    """Note what lives on the node now, and give it back.
+
+    The results are here: what fails here costs a warning, and the node at most.
+    """
+    console = this.site.console
+    for tries_left in reversed(range(_NOTE_TRIES)):
+        try:
+            this.leased.record_layers(end.layers)  # that may be reused; none if the job vanished
+            this.note_chroots(end)
+            if this.mirror.shadow is not None:
+                this.leased.reserve(this.mirror.shadow.reserved_after(this.work, end))
+            break
+        except JournalError as error:  # each waits for its lock a while
+            if not tries_left:
+                console.warning(f"the node is left as it is: {error.message}")
+                this.leased.forsake()
+                return
+        except CloudError as error:
+            console.warning(error.message)
+            this.leased.forsake()
+            return
+    with suppress(MockCloudError):  # whoever uses the node next removes it, and sets its timer
+        this.channel.forget(this.job)
+        this.rest()
+    if end.exit in (None, EXIT_INFRASTRUCTURE):
+        return
+    try:
+        this.leave()
+        this.host_keys.settle()
+        this.close()
+        this.leased.release(keep=True)
+    except MockCloudError as error:
+        console.warning(f"the node was not given back: {error.message}")
+        this.leased.forsake()
+
+
+def _fault(this: Run, end: JobEnd) -> TransportError | CloudError:
+    if end.exit is None:
+        if this.work.builds:  # else the engine said so
+            this.site.console.info(f"Results and/or logs in: {this.mirror.resultdir.path}")
+        return TransportError(
+            f"{this.leased.address}: the job vanished from the node without an exit status",
+            hint="it was killed there, for memory perhaps; build again, or on a larger node",
+        )
+    return CloudError(
+        f"{this.leased.address}: {end.message}",
+        hint="nothing is wrong with the package: give the node more room, build again",
+    )
 
 
 def _remove_local_results(this: Run) -> None:

@@ -3,29 +3,36 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import (
+    ConnectionLost,
     ForwardingRefused,
-    LocalDiskFull,
+    JournalError,
     MockCloudError,
+    NodeGone,
     RemoteCommandError,
+    TransportError,
 )
+from mock_cloud.remote.channel import AgentEnded
 from mock_cloud.remote.trusted import TrustedChannel
+from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.session.interrupts import Stopped
 from mock_cloud.session.keyboard import passed_on
-from mock_cloud.session.lease_care import HostKeys, is_owned
-from mock_cloud.session.nodes import Site
+from mock_cloud.session.lease_care import Care, HostKeys, is_owned, timer
+from mock_cloud.session.nodes import Site, connect_leased
 from mock_cloud.session.repo_tunnel import Tunnel, open_tunnel
 from mock_cloud.session.request import MockOrder, Work
 from mock_cloud.session.results import Destination, Mirror
+from mock_cloud.session.verdicts import trust_again
 from mock_cloud.settings import Remote
 from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.replies import JobEnd
@@ -38,24 +45,123 @@ _SHELL_BEGINS: Final = b"Start: shell\n"
 """The engine's line just before the shell has the terminal."""
 _DRAIN_ALL_S: Final = 600.0
 
+_FIRST_TRY_S: Final = 3.0
+_LONGEST_TRY_S: Final = 30.0
+_STEADY_S: Final = 60.0
+_UNSTEADY_MAX: Final = 10
+"""Connections in a row that lasted for less than `_STEADY_S`: with more of them nothing gets on."""
+
+_T = TypeVar("_T")
 OnResults = Callable[[Path, tuple[Path, ...]], None]
 """Told the directory of results and the files that arrived in it, once they are in place."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
-    """One job on one trusted node: everything its steps share."""
+    """One job on one trusted node: everything its steps share.
+
+    `node` and `channel` are the way there; `lasting` makes a new one when it is lost. `close` is
+    idempotent.
+    """
 
     work: Work
     destination: Destination
     remote: Remote
     site: Site
     leased: LeasedNode
+    node: UnverifiedNode
     channel: TrustedChannel
+    care: Care | None
     host_keys: HostKeys
     mirror: Mirror
     job: str
     on_results: OnResults
+    tunnel: Tunnel | None = None
+    reached_at: float = 0.0
+    unsteady: int = 0
+
+    def close(self) -> None:
+        """End the connection. What runs on the node goes on."""
+        self.channel.close()
+        self.node.close()
+
+    def lasting(self, act: Callable[[TrustedChannel], _T]) -> _T:
+        """What `act` returns; after a lost connection it is called with the next one.
+
+        Another connection to the same node is tried for as long as that may live. Raises what lost
+        the connection where the node is known to be gone, and all else that `act` does.
+        """
+        while True:
+            try:
+                return act(self.channel)
+            except (ConnectionLost, AgentEnded) as error:
+                self._reach_again(error)
+
+    def _reach_again(self, error: TransportError) -> None:
+        """Connect anew, or raise `error`. HostKeyMismatch, NodeGone."""
+        now = time.monotonic()
+        self.unsteady = 0 if now - self.reached_at > _STEADY_S else self.unsteady + 1
+        if self._is_deaf or self.unsteady > _UNSTEADY_MAX:
+            raise error
+        until_unix, console = self._waits_until(), self.site.console
+        if not self.leased.is_known_gone:
+            console.done()
+            at = time.strftime("%H:%M", time.localtime(until_unix))
+            console.warning(f"{error.message}; it is tried again until {at}")
+        self.close()
+        try_s = _FIRST_TRY_S
+        while not self._connect(try_s):
+            left_s = until_unix - time.time()
+            if left_s <= 0 or self.leased.is_known_gone:
+                raise error
+            console.phase(f"remote {self.remote.name}: {self.leased.address} cannot be reached")
+            time.sleep(min(left_s, try_s * random.uniform(0.5, 1.0)))  # noqa: S311  no secret
+            try_s = min(2 * try_s, _LONGEST_TRY_S)
+        took_s = time.monotonic() - now
+        self.reached_at = time.monotonic()
+        console.info(f"remote {self.remote.name}: reached again after {took_s:.0f} s")
+
+    @property
+    def _is_deaf(self) -> bool:
+        """Whether what is sent to the job could be lost with a line, and nobody would know."""
+        return self.work.line.mode == "shell" and self.work.pty is None
+
+    def _waits_until(self) -> float:
+        """When the node will have ended, if nobody reaches it: its own timer counts from now on."""
+        if self.care is None:
+            return self.leased.expires_unix
+        return min(self.leased.expires_unix, time.time() + self.care.grace_s)
+
+    def _connect(self, within_s: float) -> bool:
+        """Whether the node is reached, and is the one that was attested."""
+        try:
+            node = connect_leased(self.leased, self.remote, within_s)
+        except TransportError as error:
+            if not error.retryable:
+                raise
+            return False
+        try:
+            channel = trust_again(node, self.leased, self.site, alone=self._takes_over())
+            if channel is None:
+                raise NodeGone(f"{self.leased.address}: the node has been started anew")
+            if self.tunnel is not None:
+                self.tunnel.renew(channel)
+        except NodeGone:
+            node.close()
+            raise
+        except (TransportError, RemoteCommandError):
+            node.close()
+            return False
+        except BaseException:
+            node.close()
+            raise
+        self.node, self.channel = node, channel
+        self.host_keys.go_on_with(channel)
+        return True
+
+    def _takes_over(self) -> bool:
+        """Whether what is left of the former connection is ended: its sshd may hold our port."""
+        return self.tunnel is not None and self.tunnel.port > 0 and self.leased.is_alone
 
     def leave(self) -> None:
         """Leave the node to the commands beside this one. The last one tidies up.
@@ -80,6 +186,11 @@ class Run:
             self.leased.add_layers(end.layers)
         return True
 
+    def rest(self) -> None:
+        """The job is over: the node waits for nobody longer than an idle one does."""
+        if self.care is not None:
+            self.channel.care(timer(self.leased, self.care, idle=True))
+
     def note_chroots(self, end: JobEnd) -> None:
         """Journal which chroots live on the node now."""
         root = self.work.root
@@ -96,19 +207,29 @@ def send_inputs(this: Run) -> None:
     def progress(count: int) -> None:
         nonlocal sent
         sent += count
-        console.progress(f"remote {this.remote.name}: sending {sent >> 20} of {total >> 20} MiB")
+        done = min(sent, total)  # what was on its way when a line was lost is sent again
+        console.progress(f"remote {this.remote.name}: sending {done >> 20} of {total >> 20} MiB")
 
-    this.channel.send_blobs(this.work.blobs, progress)
+    this.lasting(lambda channel: channel.send_blobs(this.work.blobs, progress))
     console.done()
 
 
-def tunnel_for(this: Run) -> closing[Tunnel]:
+@contextmanager
+def tunnelled(this: Run) -> Iterator[Tunnel]:
     """The way to the repositories, if the job needs any. Spares a node whose sshd forwards none."""
     repositories = this.work.repositories
-    if not this.work.needs_repositories:
-        return closing(Tunnel(repositories))
     try:
-        return closing(open_tunnel(this.channel, repositories, this.remote, this.site.console))
+        if this.work.needs_repositories:
+            this.tunnel = this.lasting(
+                lambda channel: open_tunnel(channel, repositories, this.remote, this.site.console)
+            )
+        else:
+            this.tunnel = Tunnel(repositories)
+        try:
+            yield this.tunnel
+        finally:
+            this.tunnel.close()
+            this.tunnel = None
     except ForwardingRefused:
         this.leased.spared = this.leased.builds > 1
         raise
@@ -119,30 +240,49 @@ def perform_job(this: Run, layers: dict[str, str], tunnel: Tunnel, *, shared: bo
 
     `layers` is what the verdict lets it reuse. `shared`: other commands may work beside it.
     """
+    with cancelling(this):
+        _start(this, layers, tunnel, shared=shared)
+        return follow_job(this)
+
+
+def _start(this: Run, layers: dict[str, str], tunnel: Tunnel, *, shared: bool) -> None:
     order = this.work.request(layers, this.destination.path, tunnel)
     order = replace(order, owned=is_owned(this.remote.provider), beside=this.leased.beside)
     request = to_json(order)
     if this.mirror.shadow is not None:
         this.mirror.shadow.directory.begin()
-    try:
-        if this.work.runs_foreign_code:
-            this.leased.note_foreign(this.work.root)
-        this.channel.start_job(this.job, request)
-        if shared:
+    if this.work.runs_foreign_code:
+        this.leased.note_foreign(this.work.root)
+    this.lasting(lambda channel: channel.start_job(this.job, request))
+    if shared:
+        try:
             this.leased.let_others_in(this.job)
-        with _keyboard(this):
-            left_s = this.leased.expires_unix - time.time() + _PAST_EXPIRY_S
-            end = this.channel.follow_job(
-                this.job, {}, this.mirror.take, within_s=max(left_s, _PAST_EXPIRY_S)
+        except JournalError as error:  # nobody is let in, then
+            this.site.console.warning(error.message)
+
+
+def follow_job(this: Run) -> JobEnd:
+    """Follow the job to its end, from where its logs are here."""
+    with _keyboard(this):
+        left_s = this.leased.expires_unix - time.time() + _PAST_EXPIRY_S
+        return this.lasting(
+            lambda channel: channel.follow_job(
+                this.job,
+                this.mirror.offsets(),
+                this.mirror.take,
+                within_s=max(left_s, _PAST_EXPIRY_S),
             )
+        )
+
+
+@contextmanager
+def cancelling(this: Run) -> Iterator[None]:
+    """Whoever stops the block stops the job."""
+    try:
+        yield
     except Stopped as stopped:
-        _cancel(this, keep_logs=True, keep_chroot=stopped.number != signal.SIGINT)
+        _cancel(this, keep_chroot=stopped.number != signal.SIGINT)
         raise
-    except LocalDiskFull:
-        _cancel(this, keep_logs=False)
-        raise
-    this.leased.record_layers(end.layers)  # all that may be reused; none if the job vanished
-    return end
 
 
 @contextmanager
@@ -152,7 +292,8 @@ def _keyboard(this: Run) -> Iterator[None]:
         return
 
     def send(data: bytes, eof: bool) -> None:
-        this.channel.job_input(this.job, data, eof=eof)
+        with suppress(ConnectionLost, AgentEnded):  # what is typed into a dead line is lost
+            this.channel.job_input(this.job, data, eof=eof)
 
     def resize(rows: int, columns: int) -> None:
         this.channel.resize(this.job, rows, columns)
@@ -180,13 +321,13 @@ def _keyboard(this: Run) -> Iterator[None]:
             console.set_raw(False)
 
 
-def _cancel(this: Run, *, keep_logs: bool, keep_chroot: bool = False) -> None:
+def _cancel(this: Run, *, keep_chroot: bool = False) -> None:
     """Stop the job and take the rest of its logs. A warm node that confirms it is clean stays."""
     console = this.site.console
     console.warning("stopping the job on the node")
 
     def keep(name: str, offset: int, data: bytes) -> None:
-        if keep_logs and name != "terminal":  # who stopped it has read enough
+        if name != "terminal":  # who stopped it has read enough
             this.mirror.take(name, offset, data)
 
     try:

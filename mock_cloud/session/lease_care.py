@@ -41,12 +41,14 @@ class Care:
 
     `close_metadata` changes the node's own routing, so it is for nodes of ours only.
     `replace_host_key` at once; `renew_host_key` after foreign code ran (docs/decisions/0057).
+    `grace_s` is how long its jobs wait for a controller that is not heard of.
     """
 
     power_off: bool
     close_metadata: bool
     replace_host_key: bool
     renew_host_key: bool
+    grace_s: float = 0.0
 
 
 def is_owned(provider: str) -> bool:
@@ -54,8 +56,8 @@ def is_owned(provider: str) -> bool:
     return provider not in _LENT
 
 
-def plan_care(provider: str, leased: LeasedNode) -> Care | None:
-    """What a node of `provider` needs; None if nothing."""
+def plan_care(provider: str, leased: LeasedNode, grace_s: float = 0.0) -> Care | None:
+    """What a node of `provider` needs; None if nothing. `grace_s`: see `Care`."""
     if provider in _OF_THIS_MACHINE:
         return None
     is_ours = is_owned(provider)
@@ -64,6 +66,7 @@ def plan_care(provider: str, leased: LeasedNode) -> Care | None:
         close_metadata=is_ours,
         replace_host_key=is_ours and leased.has_bootstrap_key,
         renew_host_key=is_ours,
+        grace_s=grace_s,
     )
 
 
@@ -81,7 +84,7 @@ def cared_for(
     if care is None:
         yield keys
         return
-    requests = [_timer(leased, care)]
+    requests = [timer(leased, care)]
     if care.close_metadata:
         requests.append(close_metadata())
     if care.replace_host_key:
@@ -130,6 +133,10 @@ class HostKeys:
         self._leased.destroy()
         return False
 
+    def go_on_with(self, channel: TrustedChannel) -> None:
+        """The node is reached over another connection from now on."""
+        self._channel = channel
+
     def stop(self) -> None:
         """End what is still being done."""
         if self._proof is not None:
@@ -152,14 +159,16 @@ class HostKeys:
         self.settle()
 
 
-def _timer(leased: LeasedNode, care: Care) -> Request:
+def timer(leased: LeasedNode, care: Care, *, idle: bool = False) -> Request:
+    """When the node ends by itself. `idle`: no job of it waits for a controller any more."""
     life_s = int(leased.expires_unix - time.time())
     if life_s <= 0:
         raise CloudError(
             f"lease {leased.lease_id} expired before its node was ready",
             hint="run the command again; raise [lease] max_ttl if nodes take so long",
         )
-    grace_s = max(_GRACE_LEAST_S, int(leased.idle_ttl_s) + _GRACE_SLACK_S)
+    least_s = 0.0 if idle else care.grace_s
+    grace_s = max(_GRACE_LEAST_S, int(max(leased.idle_ttl_s, least_s)) + _GRACE_SLACK_S)
     return arm_timer(leased.lease_id, life_s, grace_s, power_off=care.power_off)
 
 

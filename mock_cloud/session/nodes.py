@@ -141,10 +141,15 @@ def reach(leased: LeasedNode, remote: Remote, site: Site) -> UnverifiedNode:
         raise
 
 
-def connect_leased(leased: LeasedNode, remote: Remote) -> UnverifiedNode:
-    """With the key that the node was being given, if any, else the one it had: both are ours."""
+def connect_leased(
+    leased: LeasedNode, remote: Remote, within_s: float | None = None
+) -> UnverifiedNode:
+    """With the key that the node was being given, if any, else the one it had: both are ours.
+
+    Within `within_s` seconds, by default the remote's `connect_timeout`.
+    """
     options = {
-        "deadline_s": remote.build.connect_timeout_s,
+        "deadline_s": remote.build.connect_timeout_s if within_s is None else within_s,
         "silence_timeout_s": remote.build.silence_timeout_s,
     }
     coming = leased.next_host_key

@@ -32,6 +32,7 @@ from mock_cloud.wire.reach import find_reached
 
 if TYPE_CHECKING:
     from mock_cloud.remote.trusted import TrustedChannel
+    from mock_cloud.repoproxy.proxy import RepoProxy
 
 _LOOK_S: Final = 3.0
 _LIST_S: Final = 20.0
@@ -52,9 +53,18 @@ class Tunnel:
         self.port = 0
         self._tunnelled: Sequence[Source] = ()
         self._stack = ExitStack()
+        self._proxy: RepoProxy | None = None
 
     def close(self) -> None:
         self._stack.close()
+
+    def renew(self, channel: TrustedChannel) -> None:
+        """Open the same port over another connection to the node, if there is one. TransportError.
+
+        The former connection's is closed with that.
+        """
+        if self._proxy is not None:
+            self._stack.callback(channel.forward(self._proxy.serve, self.port).close)
 
     def rewritten(self, text: str) -> str:
         """A dnf.conf with the same repositories, led through the tunnel if there is one."""
@@ -71,6 +81,7 @@ class Tunnel:
             stack.callback(forward.close)
             stack.callback(proxy.close)  # first, so that nobody waits for a server
             self.port = forward.port
+            self._proxy = proxy
             self._tunnelled = tunnelled
             self._stack = stack.pop_all()
         self.repositories = replace(

@@ -14,11 +14,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.paths import chain_results
-from mock_cloud.errors import InputError, ResultError
+from mock_cloud.errors import (
+    InputError,
+    LocalResultError,
+    MockCloudError,
+    ResultDirError,
+    ResultError,
+)
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.results.archive import unpack_archive, unpack_into
 from mock_cloud.results.livelog import LiveLog
@@ -26,13 +32,13 @@ from mock_cloud.results.names import ManifestEntry, is_kind_of_result
 from mock_cloud.results.owner import as_owner
 from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.results.resultdir import ResultDir
-from mock_cloud.results.staging import Staging
+from mock_cloud.results.staging import StagedFile, Staging
 from mock_cloud.session.console import Console
 from mock_cloud.session.request import Work
 from mock_cloud.session.shadow import Shadow
 from mock_cloud.wire.job_request import COPYOUT_NAME, GAINS_NAME, SCAN, SCAN_ARCHIVE, SHADOW_ARCHIVE
 from mock_cloud.wire.replies import ResultFile
-from mock_cloud.wire.terminal_log import STDOUT, TerminalDecoder, TerminalError
+from mock_cloud.wire.terminal_log import STDERR, STDOUT, TerminalDecoder, TerminalError
 from mock_cloud.wire.terminal_text import Sanitizer, printable, sanitize
 
 if TYPE_CHECKING:
@@ -41,6 +47,19 @@ if TYPE_CHECKING:
 ATTESTATION_LOG: Final = "remote_attestation.log"
 ORDER_LOG: Final = "remote_order.log"
 _AT_A_TIME: Final = 64
+_LAST_LINES: Final = re.compile(rb"^INFO: (?:Done\(|Results and/or logs in: ).*\n?", re.MULTILINE)
+"""What mock says when results are there, which they are not before they were fetched."""
+_NEXT: Final = re.compile(rb"^INFO: Start\(", re.MULTILINE)
+"""The next package of several begins."""
+_T = TypeVar("_T")
+
+
+class Lasting(Protocol):
+    """Calls `act` with the channel to the node, again with the next one where a line is lost."""
+
+    def __call__(self, act: Callable[[TrustedChannel], _T]) -> _T: ...
+
+
 _STRANGERS_SHOWN: Final = 5
 _METADATA: Final = re.compile(r"[0-9a-f]{32,128}-[a-z_]+\.\w+(\.\w+)?")
 
@@ -117,14 +136,26 @@ class Mirror:
         """Told each record of the terminal's, stream and bytes, before it is shown."""
         self._decoder = TerminalDecoder()
         self._shown = {stream: Sanitizer() for stream in (1, 2)}
+        self._held: list[tuple[int, bytes]] = []
+        self._problem: MockCloudError | None = None
 
     def take(self, name: str, offset: int, data: bytes) -> None:
-        """What `follow_job` calls. ResultError for a name or a stream that is refused."""
+        """What `follow_job` calls. ResultError for a name or a stream that is refused.
+
+        A log that cannot be written here goes on growing on the node, and is completed from there.
+        """
         if name == "terminal":
             self._shown_bytes = offset + len(data)
             self._show(data)
-        else:
-            self.log(name).write(data, offset)
+            return
+        try:
+            log = self.log(name)
+            if log.offset >= offset:  # else it could not be written before
+                log.write(data, offset)
+        except (LocalResultError, ResultDirError) as error:
+            if self._problem is None:
+                self._problem = error
+                self._console.warning(f"{error.message}; the job goes on")
 
     def offsets(self) -> dict[str, int]:
         """How much of each log is here, for `follow_job` to go on from."""
@@ -144,20 +175,35 @@ class Mirror:
                 self.live[name] = self.resultdir.log(name)
         return self.live[name]
 
+    def say_last(self, *, arrived: bool) -> None:
+        """Print what was held back; the lines that speak of results only if those `arrived`."""
+        held, self._held = self._held, []
+        for stream, text in held:
+            self._print(stream, text if arrived else _LAST_LINES.sub(b"", text))
+
     def _show(self, data: bytes) -> None:
         try:
             records = self._decoder.feed(data)
         except TerminalError as error:
             raise ResultError(f"the node's terminal stream is malformed: {error}") from error
         for stream, text in records:
-            if self.on_output is not None:
-                self.on_output(stream, text)
-            if stream == STDOUT and (self._raw or not sys.stdout.isatty()):
-                self._console.output(text)
-            elif stream == STDOUT:
-                self._console.output(self._shown[stream].feed(text).encode())
-            else:
-                self._console.text(self._shown[stream].feed(text))
+            if not self._raw and stream == STDERR:
+                if self._held and _NEXT.search(text):
+                    self.say_last(arrived=True)
+                if self._held or _LAST_LINES.search(text):
+                    self._held.append((stream, text))
+                    continue
+            self._print(stream, text)
+
+    def _print(self, stream: int, text: bytes) -> None:
+        if self.on_output is not None:
+            self.on_output(stream, text)
+        if stream == STDOUT and (self._raw or not sys.stdout.isatty()):
+            self._console.output(text)
+        elif stream == STDOUT:
+            self._console.output(self._shown[stream].feed(text).encode())
+        else:
+            self._console.text(self._shown[stream].feed(text))
 
 
 @contextmanager
@@ -170,7 +216,7 @@ def open_results(destination: Destination) -> Iterator[ResultDir]:
 
 
 def collect(
-    channel: TrustedChannel,
+    lasting: Lasting,
     job: str,
     mirror: Mirror,
     destination: Destination,
@@ -187,7 +233,7 @@ def collect(
     half written. Live logs are completed and verified in place. Earlier results stay as they were
     unless all arrived and `before_publishing` did not object. ResultError, TransportError.
     """
-    listed = channel.results(job)
+    listed = lasting(lambda channel: channel.results(job))
     whole = [
         file
         for file in listed
@@ -198,16 +244,16 @@ def collect(
     for file in whole:
         is_shadows = mirror.shadow is not None and mirror.shadow.is_log(file.name)
         log = mirror.log(file.name) if is_shadows else mirror.live.get(file.name)
-        if log is None:
+        if log is None or not log.is_in_place:
             rest.append(file)
         else:
-            _complete(channel, job, file, log)
+            _complete(lasting, job, file, log)
     if has_plugins:
         rest = _without_strangers(rest, console, chain=bool(destination.packages))
     with Staging(mirror.resultdir.path, job, packages=destination.packages) as staging:
         wanted = staging.accept(rest)
         total = sum(entry.size_bytes for entry in wanted)
-        _fetch(channel, job, rest, wanted, staging, _Progress(console, total))
+        _fetch(lasting, job, rest, wanted, staging, _Progress(console, total))
         scans = [entry.name for entry in wanted if Path(entry.name).name == SCAN_ARCHIVE]
         for number, name in enumerate(scans):  # tried here, so that a bad one is not half there
             unpack_archive(staging.path / name, staging.path / f".scan-{number}")
@@ -220,7 +266,11 @@ def collect(
     placed = tuple(path for path in placed if path.name != SCAN_ARCHIVE)
     console.done()
     order_log = destination.path / ORDER_LOG
-    write_own_log(order_log, sanitize(channel.order_log()))
+    try:
+        write_own_log(order_log, sanitize(lasting(lambda channel: channel.order_log())))
+    except MockCloudError as error:  # the results are there
+        console.warning(error.message)
+        return placed
     return (*placed, order_log)
 
 
@@ -235,12 +285,16 @@ def _remove_old_metadata(directory: Path, placed: Sequence[Path]) -> None:
             path.unlink()
 
 
-def _complete(channel: TrustedChannel, job: str, file: ResultFile, log: LiveLog) -> None:
+def _complete(lasting: Lasting, job: str, file: ResultFile, log: LiveLog) -> None:
     """Fetch what of a log is not here yet. ResultError if all of it is not what the node lists."""
     from mock_cloud.remote.download import Fetch  # see `session.build`
 
     if log.offset < file.size_bytes:
-        channel.fetch(job, [Fetch(file, log.write, log.offset, is_checked=True)])
+        lasting(
+            lambda channel: channel.fetch(
+                job, [Fetch(file, log.write, log.offset, is_checked=True)]
+            )
+        )
     log.verify(file.size_bytes, file.sha256)
 
 
@@ -269,24 +323,34 @@ class _Progress:
 
 
 def _fetch(
-    channel: TrustedChannel,
+    lasting: Lasting,
     job: str,
     listed: Sequence[ResultFile],
     wanted: Sequence[ManifestEntry],
     staging: Staging,
     progress: _Progress,
 ) -> None:
+    """Each from where it is, should a line be lost; one that arrived damaged once more."""
     from mock_cloud.remote.download import Fetch
 
     by_name = {file.name: file for file in listed}
+
+    def fetch(channel: TrustedChannel, files: Sequence[StagedFile]) -> None:
+        fetches = [
+            Fetch(by_name[file.entry.name], file.write, file.offset, is_checked=True)
+            for file in files
+        ]
+        channel.fetch(job, fetches, progress)
+
     for start in range(0, len(wanted), _AT_A_TIME):
         with ExitStack() as stack:
-            fetches = [
-                Fetch(
-                    by_name[entry.name],
-                    stack.enter_context(staging.file(entry)).write,
-                    is_checked=True,
-                )
+            files = [
+                stack.enter_context(staging.file(entry))
                 for entry in wanted[start : start + _AT_A_TIME]
             ]
-            channel.fetch(job, fetches, progress)
+            lasting(lambda channel, files=files: fetch(channel, files))  # type: ignore[misc]
+            damaged = [file for file in files if not file.is_whole]
+            for file in damaged:
+                file.restart()
+            if damaged:
+                lasting(lambda channel, files=damaged: fetch(channel, files))  # type: ignore[misc]

@@ -14,7 +14,7 @@ from typing import Final
 from mock_cloud.attest.policy import standard
 from mock_cloud.attest.verdict import NodeRefused, reason_text
 from mock_cloud.cloud.leased import LeasedNode
-from mock_cloud.errors import AttestationRefused, MockCloudError, TransportError
+from mock_cloud.errors import AttestationRefused, ConnectionLost, MockCloudError, NodeGone
 from mock_cloud.remote.trusted import TrustedChannel, trust, trust_held
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.results.ownlog import write_own_log
@@ -97,10 +97,8 @@ def trust_aloud(
     """
     verdict = leased.verdict
     if leased.beside or _still_holds(leased, known, remote, site, work):
-        node.start_agent(site.toolkit)
-        same_boot = node.hello(secrets.token_hex(32)).boot_id == verdict.boot_id
-        if same_boot:
-            channel = trust_held(node, leased.address.host_key, verdict.sha256)
+        channel = trust_again(node, leased, site)
+        if channel is not None:
             said = f"the last command's verdict is {time.time() - verdict.measured_unix:.0f} s old"
             if leased.beside:
                 said = f"beside job {leased.beside}, under its verdict"
@@ -111,9 +109,27 @@ def trust_aloud(
             site.console.info(f"remote {remote.name}: {text}")
             return Trusted(channel, {} if leased.beside else leased.layers)
         if leased.beside:
-            raise TransportError(f"{leased.address}: the node has rebooted")
+            raise NodeGone(f"{leased.address}: the node has rebooted")
     attested = attest_aloud(node, leased, known, remote, site, resultdir, append=append)
     return Trusted(trust(node, attested.proof), attested.proof.layers, attested)
+
+
+def trust_again(
+    node: UnverifiedNode, leased: LeasedNode, site: Site, *, alone: bool = False
+) -> TrustedChannel | None:
+    """A node under the verdict that its lease has; None if it was started anew since.
+
+    `alone`: other connections that run an agent of ours are ended. Never while others may know the
+    private half of its host key: ConnectionLost.
+    """
+    if leased.has_bootstrap_key:
+        raise ConnectionLost(f"{leased.address}: the node has no host key of its own yet")
+    node.start_agent(site.toolkit)
+    if node.hello(secrets.token_hex(32)).boot_id != leased.verdict.boot_id:
+        return None
+    if alone:
+        node.reload_sshd()
+    return trust_held(node, leased.address.host_key, leased.verdict.sha256)
 
 
 def _still_holds(

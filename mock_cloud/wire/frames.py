@@ -31,6 +31,10 @@ class FrameError(ValueError):
     """The peer sent something that is not a frame within the bounds."""
 
 
+class FrameCut(FrameError):
+    """The stream ended inside a frame: whoever sent it, or the line, broke off."""
+
+
 class _Reader(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
@@ -55,14 +59,14 @@ def read_frame(
     if not lengths:
         return None
     if len(lengths) < _LENGTHS.size:
-        raise FrameError("the stream ended inside a frame")
+        raise FrameCut("the stream ended inside a frame")
     header_size, body_size = _LENGTHS.unpack(lengths)
     if header_size > header_max or body_size > BODY_MAX:
         raise FrameError(f"frame too large: header {header_size}, body {body_size} bytes")
     text = stream.read(header_size)
     body = stream.read(body_size) if body_size else b""
     if len(text) < header_size or len(body) < body_size:
-        raise FrameError("the stream ended inside a frame")
+        raise FrameCut("the stream ended inside a frame")
     try:
         header = load_json(text)
     except Malformed as error:

@@ -134,7 +134,7 @@ def gather(channel: TrustedChannel, resultdir: Path, *packages: str, plugins: bo
         closing(Mirror(opened, Console(0), raw=False)) as mirror,
     ):
         collect(
-            channel, "j1", mirror, destination, Console(0), lambda: None,
+            lambda act: act(channel), "j1", mirror, destination, Console(0), lambda: None,
             has_plugins=plugins,
         )  # fmt: skip
 

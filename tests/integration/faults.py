@@ -192,6 +192,11 @@ def eventually(condition: Callable[[], object], timeout_s: float = 300.0) -> Non
         time.sleep(0.005)
 
 
+def wait_in(log: Path, words: str) -> None:
+    """Fails if `words` do not come to stand in the file in time."""
+    eventually(lambda: log.exists() and words in log.read_text(errors="replace"))
+
+
 def node_directories(user: User) -> list[Path]:
     """One for each node that exists, whatever the journal says."""
     place = user.place / "state/mock-cloud/nodes"

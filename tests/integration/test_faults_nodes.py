@@ -53,11 +53,6 @@ def node_init(user: User) -> int:
 VICTIMS: dict[str, tuple[Callable[[User], int], str]] = {
     "its first process": (node_init, "the connection is lost"),
     "its supervisor": (lambda user: node_facts(user).supervisor.pid, "the connection is lost"),
-    "the connection's sshd": (
-        lambda user: find_process(user, "root@notty"),
-        "the connection is lost",
-    ),
-    "the agent": (lambda user: find_process(user, "main.py serve"), "the agent ended with"),
     "the job's first process": (
         lambda user: find_process(user, "main.py launch", parent=node_init(user)),
         "the job vanished",
@@ -70,8 +65,6 @@ VICTIMS: dict[str, tuple[Callable[[User], int], str]] = {
     [
         "its first process",
         pytest.param("its supervisor", marks=pytest.mark.slow),
-        pytest.param("the connection's sshd", marks=pytest.mark.slow),
-        "the agent",
         "the job's first process",
     ],
 )
@@ -94,13 +87,25 @@ def test_killed_at_work(
     check_gone(lone_mock)
 
 
-def test_frozen_at_work(lone_mock: User, plain_srpm: Path, earlier: Earlier) -> None:
+@pytest.mark.parametrize(
+    ("victim", "number", "says"),
+    [
+        ("main.py serve", signal.SIGKILL, "the agent ended with"),
+        pytest.param("root@notty", signal.SIGKILL, "is lost", marks=pytest.mark.slow),
+        pytest.param("root@notty", signal.SIGSTOP, "sent nothing for 2 s", marks=pytest.mark.slow),
+    ],
+)
+def test_what_serves_us_is_lost(
+    lone_mock: User, short_srpm: Path, tmp_path: Path, victim: str, number: int, says: str
+) -> None:
+    """The job is none of it: the node is reached again."""
     write_remote(lone_mock, "local", build__silence_timeout='"2s"')
-    with Command(lone_mock, "--resultdir", earlier.path, plain_srpm) as run:
-        run.wait_for("Start: installing minimal buildroot")
-        os.kill(find_process(lone_mock, "root@notty"), signal.SIGSTOP)
-        check_failure(run.ended(20), 75, "root@127.", "sent nothing for 2 s")
-    check_gone(lone_mock)
+    with Command(lone_mock, "--resultdir", tmp_path / "results", short_srpm) as run:
+        run.wait_for("Start: rpmbuild")
+        os.kill(find_process(lone_mock, victim), number)
+        ended = run.ended().expect()
+    assert says in ended.stderr and "reached again after" in ended.stderr
+    assert len(list((tmp_path / "results").glob("*.rpm"))) == 2
 
 
 def make_warm(user: User) -> Path:

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Lines that break under a build: the node goes on, and is reached again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.cloud.journal import Journal
+from tests.integration.conftest import User
+from tests.integration.faults import Command, wait_in, write_remote
+from tests.lab import srpm
+from tests.lab.relay import Direction, Relay
+from tests.lab.srpm import Recipe
+
+pytestmark = pytest.mark.lab
+_MIB = 1 << 20
+
+
+@pytest.fixture(scope="session")
+def short_srpm(lab_srpm: Callable[[Recipe], Path]) -> Path:
+    """%build takes five seconds."""
+    return lab_srpm(srpm.sleeping(5))
+
+
+@pytest.fixture(scope="session")
+def noise_srpm(lab_srpm: Callable[[Recipe], Path]) -> Path:
+    """Its package holds 64 MiB that are not compressed."""
+    return lab_srpm(
+        srpm.toy(
+            "toy-noise",
+            preamble="BuildArch: noarch\n%global _binary_payload w.ufdio\n",
+            install="head -c 64M /dev/urandom > %{buildroot}%{_datadir}/toy-noise/noise",
+        )
+    )
+
+
+@pytest.fixture
+def line(lone_mock: User) -> Iterator[Relay]:
+    """The way to the user's node, which is warm."""
+    write_remote(lone_mock, "local", build__silence_timeout='"3s"')
+    lone_mock.cloud("attest", "local", "--configdir", lone_mock.config.path).expect()
+    journal = Journal(lone_mock.place / "state/mock-cloud")
+    with journal.transaction() as books:
+        (lease,) = books.leases()
+        assert lease.address is not None
+        first, second, *rest = lease.address.host.split(".")
+        beside = ".".join((first, str((int(second) + 128) % 256), *rest))
+        here = (beside, lease.address.port)
+        relay = Relay((lease.address.host, lease.address.port), listen=here)
+        books.write(replace(lease, address=replace(lease.address, host=here[0])))
+    with relay:
+        yield relay
+        lone_mock.release()
+
+
+def check_whole(results: Path, user: User, lease: str) -> None:
+    """All of one build is there, once, and its node is as warm as before."""
+    assert list(results.glob("*.src.rpm")) and len(list(results.glob("*.rpm"))) == 2
+    assert not list(results.glob(".mock-cloud*"))
+    (row,) = user.nodes()
+    assert (row["lease"], row["state"]) == (lease, "ready")
+
+
+def lease_of(user: User) -> str:
+    (row,) = user.nodes()
+    return str(row["lease"])
+
+
+@pytest.mark.parametrize("way", ["reset", "silent"])
+def test_in_the_build(
+    lone_mock: User, line: Relay, short_srpm: Path, tmp_path: Path, way: str
+) -> None:
+    """No gap and no duplicate in the logs, and one build."""
+    lease, results = lease_of(lone_mock), tmp_path / "results"
+    with Command(lone_mock, "--resultdir", results, short_srpm) as run:
+        wait_in(results / "build.log", "tick 2")
+        if way == "reset":
+            line.refuse()
+            line.cut()
+        else:
+            line.freeze()
+        run.wait_for("it is tried again until")
+        line.refuse(False)
+        line.thaw()
+        run.wait_for("reached again after")
+        ended = run.ended().expect()
+    if way == "silent":
+        assert "the node sent nothing for 3 s" in ended.stderr
+    ticks = re.findall(r"^tick \d+$", (results / "build.log").read_text(), re.MULTILINE)
+    assert ticks == [f"tick {number}" for number in range(1, 6)]
+    assert ended.stderr.count("Start: rpmbuild") == 1
+    check_whole(results, lone_mock, lease)
+
+
+def test_while_results_come(
+    lone_mock: User, line: Relay, noise_srpm: Path, tmp_path: Path
+) -> None:
+    """Cut twice, and one bit flipped: each time the rest is fetched, and no more."""
+    lease, results = lease_of(lone_mock), tmp_path / "results"
+    with Command(lone_mock, "--resultdir", results, noise_srpm) as run:
+        run.wait_for("Start: rpmbuild")
+        before = line.moved_bytes(Direction.DOWN)
+        line.cut_after(20 * _MIB, Direction.DOWN)
+        run.wait_for("it is tried again until")
+        line.corrupt_after(20 * _MIB, Direction.DOWN)
+        ended = run.ended().expect()
+    assert ended.stderr.count("reached again after") == 2
+    assert line.moved_bytes(Direction.DOWN) - before < 100 * _MIB
+    check_whole(results, lone_mock, lease)
+
+
+def test_while_sources_go(lone_mock: User, line: Relay, large_srpm: Path, tmp_path: Path) -> None:
+    lease, results = lease_of(lone_mock), tmp_path / "results"
+    size, before = large_srpm.stat().st_size, line.moved_bytes(Direction.UP)
+    assert size > 100 * _MIB
+    with Command(lone_mock, "--resultdir", results, large_srpm) as run:
+        run.wait_for("node trusted")
+        line.cut_after(100 * _MIB, Direction.UP)
+        ended = run.ended().expect()
+    assert ended.stderr.count("reached again after") == 1
+    assert line.moved_bytes(Direction.UP) - before < size + 16 * _MIB
+    check_whole(results, lone_mock, lease)
