@@ -97,9 +97,7 @@ def test_in_the_build(
     check_whole(results, lone_mock, lease)
 
 
-def test_while_results_come(
-    lone_mock: User, line: Relay, noise_srpm: Path, tmp_path: Path
-) -> None:
+def test_while_results_come(lone_mock: User, line: Relay, noise_srpm: Path, tmp_path: Path) -> None:
     """Cut twice, and one bit flipped: each time the rest is fetched, and no more."""
     lease, results = lease_of(lone_mock), tmp_path / "results"
     with Command(lone_mock, "--resultdir", results, noise_srpm) as run:
