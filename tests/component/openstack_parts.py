@@ -19,6 +19,7 @@ from mock_cloud.cloud.apis.openstack import OpenStackApi
 from mock_cloud.cloud.apis.openstack_connection import ServiceConnection
 from mock_cloud.cloud.apis.openstack_credentials import parse_credentials
 from mock_cloud.cloud.apis.openstack_failures import OpenStackClassifier
+from mock_cloud.cloud.apis.openstack_identity import make_token_source
 from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.model import Secret
 from mock_cloud.settings import (
@@ -107,13 +108,14 @@ def make_api(
             },
         )
     )
+    identity = make_token_source(credentials, ATTEMPT_S)
     service = "OpenStack at lab"
     judge = OpenStackClassifier(service, SOURCE)
     calls = Calls(service, judge, breaker=Breaker(), timeout_s=timeout_s)
     return OpenStackApi(
         calls,
         judge,
-        lambda name: ServiceConnection(credentials, name, ATTEMPT_S),
+        lambda name: ServiceConnection(credentials, identity, name, ATTEMPT_S),
         NODES,
         placement or OpenStackSettings(),
     )

@@ -3,30 +3,41 @@
 
 Files and order as in openstacksdk (openstack/config/loader.py), but for the current directory: a
 package's checkout is no place to be told where passwords go. OS_CLIENT_CONFIG_FILE can name it.
+JSON is read as YAML, which it is.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from mock_cloud import places
 from mock_cloud.errors import ConfigError
 
 _FILE_MAX_BYTES: Final = 1 << 20
 
-_SUFFIXES: Final = (".yaml", ".yml")
+_SUFFIXES: Final = (".yaml", ".yml", ".json")
 _SITE: Final = Path("/etc/openstack")
+_XDG_SITE: Final = "/etc/xdg"  # XDG_CONFIG_DIRS where it is not set
 
 
 @dataclass(frozen=True, slots=True)
 class CloudEntry:
-    """One cloud's keys, those of its table ``auth`` among them; `source` for messages."""
+    """One cloud's keys, those of its table ``auth`` among them; `source` for messages.
+
+    `name` is the entry's in `file`; both are empty where the variables are the entry. `secure` is
+    the file of its secrets, if there is one, `vendors` that of the profiles it may refer to.
+    """
 
     source: str
     values: Mapping[str, object]
+    name: str = ""
+    file: Path | None = None
+    secure: Path | None = None
+    vendors: Path | None = None
 
     def __repr__(self) -> str:
         return f"CloudEntry({self.source})"  # the values have passwords among them
@@ -40,7 +51,8 @@ def find_entry(cloud: str, environ: Mapping[str, str], config_home: Path) -> Clo
     wanted = cloud or environ.get("OS_CLOUD", "")
     if not wanted and "OS_AUTH_URL" in environ:
         return _from_environment(environ)
-    path = _find_file("clouds", environ.get("OS_CLIENT_CONFIG_FILE", ""), config_home)
+    directories = _directories(environ, config_home)
+    path = _find_file("clouds", environ.get("OS_CLIENT_CONFIG_FILE", ""), directories)
     if path is None:
         raise ConfigError(
             "there are no credentials for OpenStack: "
@@ -49,7 +61,7 @@ def find_entry(cloud: str, environ: Mapping[str, str], config_home: Path) -> Clo
                 if wanted
                 else "no OS_CLOUD, no OS_AUTH_URL"
             )
-            + f" in {config_home}/openstack or {_SITE}",
+            + f" in {' or '.join(map(str, directories))}",
             hint="fetch clouds.yaml from the cloud's own pages into ~/.config/openstack",
         )
     clouds = _clouds(path)
@@ -63,10 +75,21 @@ def find_entry(cloud: str, environ: Mapping[str, str], config_home: Path) -> Clo
             + ("" if wanted else "; name one as [openstack] cloud or OS_CLOUD"),
         )
     values = _flat(clouds[wanted])
-    secure = _find_file("secure", environ.get("OS_CLIENT_SECURE_FILE", ""), config_home)
+    secure = _find_file("secure", environ.get("OS_CLIENT_SECURE_FILE", ""), directories)
     if secure is not None:
         values |= _flat(_clouds(secure).get(wanted, {}))
-    return CloudEntry(f"cloud {wanted!r} of {path}", values)
+    vendors = _find_file("clouds-public", "", directories)
+    return CloudEntry(f"cloud {wanted!r} of {path}", values, wanted, path, secure, vendors)
+
+
+def _directories(environ: Mapping[str, str], config_home: Path) -> list[Path]:
+    """Where the files are looked for, in this order: the user's own, then the site's."""
+    sites = (environ.get("XDG_CONFIG_DIRS") or _XDG_SITE).split(":")
+    own = config_home / "openstack"
+    plain = places.home(environ) / ".config/openstack"
+    found = [own, plain] if "XDG_CONFIG_HOME" in environ else [own]
+    found += [Path(site) / "openstack" for site in sites if site.startswith("/")]
+    return list(dict.fromkeys([*found, _SITE]))
 
 
 def _from_environment(environ: Mapping[str, str]) -> CloudEntry:
@@ -78,10 +101,10 @@ def _from_environment(environ: Mapping[str, str]) -> CloudEntry:
     return CloudEntry("the OS_* environment variables", values)
 
 
-def _find_file(stem: str, named: str, config_home: Path) -> Path | None:
+def _find_file(stem: str, named: str, directories: Sequence[Path]) -> Path | None:
     if named:
         return Path(named)
-    for place in (config_home / "openstack", _SITE):
+    for place in directories:
         for suffix in _SUFFIXES:
             path = place / f"{stem}{suffix}"
             if path.exists():

@@ -11,11 +11,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from itertools import product
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -37,6 +36,9 @@ from mock_cloud.cloud.apis.texts import NotThere
 from mock_cloud.cloud.provider import Finding, look
 from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.settings import NodeSettings, OpenStackSettings, Remote
+
+if TYPE_CHECKING:
+    from mock_cloud.cloud.apis.openstack_identity import TokenSource
 
 _CONSOLE_LINES: Final = 200
 _USABLE: Final = (InstanceState.PENDING, InstanceState.RUNNING)
@@ -257,16 +259,18 @@ def make_openstack_api(remote: Remote) -> OpenStackApi:
     settings = remote.cloud
     if not isinstance(settings, OpenStackSettings):
         raise ConfigError(f"remote {remote.name} has no table [openstack]")
-    credentials = read_credentials(settings.cloud)
-    if settings.region:
-        credentials = replace(credentials, region=settings.region)
-    host = urlsplit(credentials.auth_url).netloc
+    credentials = read_credentials(settings.cloud, settings.region)
+    host = urlsplit(credentials.auth_url).netloc or settings.cloud
     service = f"OpenStack at {host}" + (f" ({credentials.region})" if credentials.region else "")
+    tokens: list[TokenSource] = []  # one, once it is needed: it imports libcloud
 
     def connect(name: str) -> Any:
         from mock_cloud.cloud.apis.openstack_connection import ServiceConnection
+        from mock_cloud.cloud.apis.openstack_identity import make_token_source
 
-        return ServiceConnection(credentials, name, ATTEMPT_TIMEOUT_S)
+        if not tokens:
+            tokens.append(make_token_source(credentials, ATTEMPT_TIMEOUT_S))
+        return ServiceConnection(credentials, tokens[0], name, ATTEMPT_TIMEOUT_S)
 
     judge = OpenStackClassifier(service, credentials.source)
     return OpenStackApi(Calls(service, judge), judge, connect, remote.nodes, settings)

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who we are to an OpenStack cloud: the keys of a clouds.yaml entry, understood."""
+"""Who we are to an OpenStack cloud: the keys of a clouds.yaml entry, understood.
+
+Passwords, tokens and application credentials are read here. What an entry says beyond that is left
+to openstacksdk where it is installed, and is refused by its name where it is not: a password that
+is an identity provider's must not be sent to Keystone as a user's of its own.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +14,51 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from mock_cloud import places
 from mock_cloud.cloud.apis.clouds_yaml import CloudEntry, find_entry
+from mock_cloud.cloud.apis.openstack_sdk import load_by_sdk
 from mock_cloud.errors import ConfigError
 from mock_cloud.invocation.names import expand_home
 from mock_cloud.model import Secret
 
-SERVICES: Final = ("compute", "network")
-"""The services that a node is made with, by their type in the catalog."""
+SERVICES: Final = ("compute", "network", "image")
+"""The services that are used, by their type in the catalog."""
 
 _INTERFACES: Final = ("public", "internal", "admin")
 _VERSIONED: Final = re.compile(r"(.*?)/v(2\.0|3)/*")
 
 
 class Method(Enum):
-    """How to authenticate, best first: the first one whose secret is there is taken."""
+    """How to authenticate: what ``auth_type`` says, else the first whose secret is there."""
 
     APPLICATION_CREDENTIAL = auto()
     TOKEN = auto()
     PASSWORD = auto()
+    OPENSTACKSDK = auto()
+    """In a way that openstacksdk knows."""
+
+
+_METHODS: Final = {
+    "v3applicationcredential": Method.APPLICATION_CREDENTIAL,
+    "token": Method.TOKEN,
+    "v3token": Method.TOKEN,
+    "password": Method.PASSWORD,
+    "v3password": Method.PASSWORD,
+    "v2password": Method.PASSWORD,
+}
+"""keystoneauth's names of what is known here."""
+
+_SECRETS: Final = {
+    Method.APPLICATION_CREDENTIAL: ("application_credential_secret",),
+    Method.TOKEN: ("token", "auth_token"),
+    Method.PASSWORD: ("password",),
+}
+
+_BEYOND: Final = ("profile", "cloud", "auth_methods", "passcode", "trust_id", "system_scope")
+"""Keys that change what the others mean, or to whom a secret goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +87,8 @@ class OpenStackCredentials:
     """All that is needed to reach a cloud's services. `source` names where it was found.
 
     `auth_url` is without the version, `identity_version` 2 or 3. `user` is the application
-    credential's owner where `credential` has only a name.
+    credential's owner where `credential` has only a name. `sdk` is openstacksdk's reading of the
+    same entry (a CloudRegion) where `method` says so; `secret` is empty then.
     """
 
     source: str
@@ -74,22 +103,69 @@ class OpenStackCredentials:
     interface: str = "public"
     ca_file: Path | None = None
     services: Mapping[str, ServiceChoice] = field(default_factory=dict)
+    sdk: Any = field(default=None, repr=False)
 
 
 def read_credentials(
-    cloud: str, *, environ: Mapping[str, str] | None = None, home: Path | None = None
+    cloud: str,
+    region: str = "",
+    *,
+    environ: Mapping[str, str] | None = None,
+    home: Path | None = None,
 ) -> OpenStackCredentials:
     """The credentials of `cloud`, an entry of clouds.yaml; empty: what the environment says.
 
-    ConfigError names the place and what is missing there.
+    `region` goes before the entry's own. ConfigError names the place and what is missing there.
     """
     environ = os.environ if environ is None else environ
     config = places.config_home(environ) if home is None else home / ".config"
-    return parse_credentials(find_entry(cloud, environ, config))
+    entry = find_entry(cloud, environ, config)
+    beyond = find_beyond(entry)
+    if not beyond:
+        return parse_credentials(entry, region)
+    sdk = load_by_sdk(entry, region)
+    if sdk is None:
+        raise ConfigError(
+            f"{entry.source}: {beyond} is not known to mock-cloud itself",
+            hint="install openstacksdk where mock-cloud is, which knows it; or use an application "
+            "credential: openstack application credential create",
+        )
+    keys = _Keys(CloudEntry(entry.source, sdk.config))
+    keys.refuse_unverified()
+    auth = sdk.config.get("auth")
+    return OpenStackCredentials(
+        source=f"{entry.source}, by openstacksdk",
+        auth_url=str((auth or {}).get("auth_url") or ""),
+        method=Method.OPENSTACKSDK,
+        secret=Secret(b""),
+        region=keys.text("region_name"),
+        interface=_interface(keys),
+        ca_file=_ca_file(keys),
+        services=_services(keys),
+        sdk=sdk,
+    )
 
 
-def parse_credentials(entry: CloudEntry) -> OpenStackCredentials:
-    """The credentials that an entry holds. ConfigError."""
+def find_beyond(entry: CloudEntry) -> str:
+    """What of an entry is left to openstacksdk, as its message names it; empty: nothing."""
+    values = entry.values
+    kind = values.get("auth_type") or values.get("auth_plugin") or ""
+    if kind and kind not in _METHODS:
+        return f"auth_type {kind}"
+    for key in _BEYOND:
+        if values.get(key):
+            return f"the key {key}"
+    regions = values.get("regions") or []
+    if not isinstance(regions, list) or not all(isinstance(one, str) for one in regions):
+        return "the table regions"
+    return "a list as region_name" if isinstance(values.get("region_name"), list) else ""
+
+
+def parse_credentials(entry: CloudEntry, region: str = "") -> OpenStackCredentials:
+    """The credentials that an entry holds, if it has nothing that `find_beyond` finds.
+
+    ConfigError.
+    """
     keys = _Keys(entry)
     keys.refuse_unverified()
     auth_url, version = _auth_url(keys)
@@ -105,16 +181,10 @@ def parse_credentials(entry: CloudEntry) -> OpenStackCredentials:
         credential=Identity(
             keys.text("application_credential_id"), keys.text("application_credential_name")
         ),
-        region=keys.text("region_name"),
+        region=_region(keys, region),
         interface=_interface(keys),
         ca_file=_ca_file(keys),
-        services={
-            service: ServiceChoice(
-                keys.text(f"{service}_service_name"),
-                keys.text(f"{service}_endpoint_override").rstrip("/"),
-            )
-            for service in SERVICES
-        },
+        services=_services(keys),
     )
     _refuse_incomplete(keys, credentials)
     return credentials
@@ -155,6 +225,17 @@ class _Keys:
             return found
         return self.identity("project", id_key="tenant_id", name_key="tenant_name")
 
+    def regions(self) -> list[str]:
+        """Those of the list ``regions``, else of ``region_name``, which may have commas."""
+        listed = self._values.get("regions")
+        if isinstance(listed, list) and listed:
+            return [str(one) for one in listed]
+        return [one.strip() for one in self.text("region_name").split(",") if one.strip()]
+
+    def is_flag(self, name: str) -> bool:
+        """Whether a key is true or false, as YAML or the environment say it."""
+        return str(self._values.get(name, True)).lower() in ("true", "false", "0", "1")
+
     def refuse_unverified(self) -> None:
         """An API whose certificate is not checked is anyone's: it would be told the password."""
         verify = self._values.get("verify", True)
@@ -194,15 +275,35 @@ def _auth_url(keys: _Keys) -> tuple[str, int]:
 
 
 def _secret(keys: _Keys) -> tuple[Method, Secret]:
-    for method, name in (
-        (Method.APPLICATION_CREDENTIAL, "application_credential_secret"),
-        (Method.TOKEN, "token"),
-        (Method.PASSWORD, "password"),
-    ):
-        value = keys.text(name)
+    kind = keys.text("auth_type", "auth_plugin")
+    methods = [_METHODS[kind]] if kind else list(_SECRETS)
+    for method in methods:
+        value = keys.text(*_SECRETS[method])
         if value:
             return method, Secret(value.encode())
+    if kind:
+        raise keys.missing(f"{_SECRETS[methods[0]][0]} (auth_type is {kind})")
     raise keys.missing("a secret (application_credential_secret, token or password)")
+
+
+def _services(keys: _Keys) -> Mapping[str, ServiceChoice]:
+    return {
+        service: ServiceChoice(
+            keys.text(f"{service}_service_name"),
+            keys.text(f"{service}_endpoint_override").rstrip("/"),
+        )
+        for service in SERVICES
+    }
+
+
+def _region(keys: _Keys, wanted: str) -> str:
+    """The region wanted, else the entry's; of several the first. ConfigError if it is not there."""
+    known = keys.regions()
+    if wanted and len(known) > 1 and wanted not in known:
+        raise ConfigError(
+            f"{keys.source} has no region {wanted!r}", hint=f"its regions: {', '.join(known)}"
+        )
+    return wanted or (known[0] if known else "")
 
 
 def _interface(keys: _Keys) -> str:
@@ -216,13 +317,15 @@ def _interface(keys: _Keys) -> str:
 
 
 def _ca_file(keys: _Keys) -> Path | None:
-    name = keys.text("cacert")
-    if not name:
-        return None
-    path = Path(expand_home(name))
-    if not path.is_file():
-        raise ConfigError(f"{keys.source}: there is no file {path} (cacert)")
-    return path
+    for key in ("cacert", "verify"):
+        name = "" if keys.is_flag(key) else keys.text(key)
+        if not name:
+            continue
+        path = Path(expand_home(name))
+        if not path.is_file():
+            raise ConfigError(f"{keys.source}: there is no file {path} ({key})")
+        return path
+    return None
 
 
 def _refuse_incomplete(keys: _Keys, credentials: OpenStackCredentials) -> None:

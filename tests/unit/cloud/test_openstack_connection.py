@@ -5,8 +5,9 @@ import pytest
 from libcloud.common.openstack_identity import OpenStackServiceCatalog
 
 from mock_cloud.cloud.apis.clouds_yaml import CloudEntry
-from mock_cloud.cloud.apis.openstack_connection import ServiceConnection, authentication
+from mock_cloud.cloud.apis.openstack_connection import ServiceConnection
 from mock_cloud.cloud.apis.openstack_credentials import OpenStackCredentials, parse_credentials
+from mock_cloud.cloud.apis.openstack_identity import authentication
 from mock_cloud.errors import ConfigError
 
 
@@ -86,10 +87,21 @@ CATALOG = [
 ]
 
 
+class Known:
+    """An identity that has its token already."""
+
+    def token(self) -> str:
+        return "t"
+
+    def catalog(self) -> OpenStackServiceCatalog:
+        return OpenStackServiceCatalog(CATALOG, "3.x_password")
+
+    def clear_cached_auth_context(self) -> None:
+        pass
+
+
 def endpoint(service: str = "compute", **changes: object) -> str:
-    connection = ServiceConnection(credentials(**changes), service, 5.0)
-    connection.service_catalog = OpenStackServiceCatalog(CATALOG, "3.x_password")
-    return connection.get_endpoint()
+    return ServiceConnection(credentials(**changes), Known(), service, 5.0).get_endpoint()
 
 
 def test_a_region_that_is_not_there_lists_those_that_are() -> None:
@@ -116,9 +128,10 @@ def test_the_network_services_version_is_in_its_paths() -> None:
 
 def test_a_clouds_own_authority_is_its_alone(tmp_path: Any) -> None:
     (tmp_path / "ca.pem").write_text("x")
-    own = ServiceConnection(credentials(cacert=str(tmp_path / "ca.pem")), "compute", 5.0)
+    ca_file = str(tmp_path / "ca.pem")
+    own = ServiceConnection(credentials(cacert=ca_file), Known(), "compute", 5.0)
     own.connect()
-    other = ServiceConnection(credentials(), "compute", 5.0)
+    other = ServiceConnection(credentials(), Known(), "compute", 5.0)
     other.connect()
     assert own.connection.verification == str(tmp_path / "ca.pem")
     assert other.connection.verification not in (False, own.connection.verification)

@@ -8,6 +8,7 @@ from mock_cloud.cloud.apis.openstack_credentials import (
     Identity,
     Method,
     OpenStackCredentials,
+    find_beyond,
     parse_credentials,
 )
 from mock_cloud.errors import ConfigError
@@ -91,6 +92,54 @@ def test_application_credentials_go_before_a_password() -> None:
 
 def test_a_token_goes_before_a_password() -> None:
     assert parse(token="t").method is Method.TOKEN
+
+
+def test_no_secret_is_sent_but_that_of_the_type() -> None:
+    """(openstacksdk fails where there are two.)"""
+    more = {"token": "t", "application_credential_id": "i", "application_credential_secret": "s"}
+    found = parse(auth_type="v3password", **more)
+    assert (found.method, found.secret.reveal()) == (Method.PASSWORD, b"hidden")
+    assert parse(auth_type="v3token", **more).secret.reveal() == b"t"
+    found = parse(auth_type="v3applicationcredential", **more)
+    assert (found.method, found.secret.reveal()) == (Method.APPLICATION_CREDENTIAL, b"s")
+
+
+@pytest.mark.parametrize(
+    ("changes", "beyond"),
+    [
+        ({"auth_type": "v3oidcpassword"}, "auth_type v3oidcpassword"),
+        ({"auth_plugin": "v3multifactor"}, "auth_type v3multifactor"),
+        ({"auth_type": "none"}, "auth_type none"),
+        ({"auth_type": "V3Password"}, "auth_type V3Password"),
+        ({"profile": "vexxhost"}, "the key profile"),
+        ({"passcode": "123456"}, "the key passcode"),
+        ({"regions": [{"name": "n"}]}, "the table regions"),
+        ({"regions": {"name": "n"}}, "the table regions"),
+        ({"region_name": ["n"]}, "a list as region_name"),
+        ({"regions": ["n"], "auth_type": "password"}, ""),
+    ],
+)
+def test_what_is_left_to_openstacksdk(changes: dict[str, object], beyond: str) -> None:
+    assert find_beyond(CloudEntry("cloud 'x' of /p", {**PASSWORD, **changes})) == beyond
+
+
+def test_regions() -> None:
+    def region(wanted: str = "", **changes: object) -> str:
+        return parse_credentials(CloudEntry("c", {**PASSWORD, **changes}), wanted).region
+
+    assert region(regions=["b", "a"]) == "b"
+    assert region("a", regions=["b", "a"]) == "a"
+    assert region(region_name="b,a") == "b"
+    with pytest.raises(ConfigError, match="no region 'c'"):
+        region("c", region_name="b, a")
+
+
+def test_verify_may_name_the_authority(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("x")
+    assert parse(verify=str(tmp_path / "ca.pem")).ca_file == tmp_path / "ca.pem"
+    assert parse(verify="true").ca_file is None
+    with pytest.raises(ConfigError, match=r"no file /nonexistent \(verify\)"):
+        parse(verify="/nonexistent")
 
 
 @pytest.mark.parametrize(
