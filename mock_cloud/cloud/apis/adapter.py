@@ -103,6 +103,10 @@ class CloudApi(Protocol):
     @property
     def calls(self) -> Calls: ...
 
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the API itself makes at most one instance of a token."""
+
     def offers(self, arch: str) -> Sequence[Offer]:
         """All ways to get a node of `arch` that the remote's file allows, best first."""
 
@@ -119,7 +123,14 @@ class CloudApi(Protocol):
         """Make the instance, or adopt the one that an earlier call of this token made.
 
         Of several with one token the oldest is kept. After any failure that leaves the outcome
-        open the caller calls again with the same token or terminates by tag.
+        open the caller looks with `find_made`, calls again with the same token or terminates by
+        tag.
+        """
+
+    def find_made(self, launch: Launch) -> Sequence[Instance]:
+        """Those instances of this launch that may be used, the oldest first.
+
+        One that is being made need not show yet, where the API has no tokens.
         """
 
     def complete(self, instance: Instance) -> None:

@@ -27,6 +27,9 @@ T = TypeVar("T")
 ATTEMPT_TIMEOUT_S: Final = 20.0
 """For the driver's `timeout`: how long the API may be silent within one request."""
 
+CREATE_TIMEOUT_S: Final = 120.0
+"""The same for a request that makes a node: some APIs ask half a dozen others before they answer."""
+
 CALL_TIMEOUT_S: Final = 60.0
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 15.0
@@ -97,7 +100,8 @@ def breaker_of(service: str) -> Breaker:
 class Calls:
     """Makes the requests of one adapter. `service` names the API in messages, with its region.
 
-    `count` is how many requests were made. `timeout_s` bounds a call with all its retries.
+    `count` is how many requests were made. `timeout_s` bounds a call with all its retries,
+    `create_timeout_s` the silence of a request that makes a node.
     """
 
     def __init__(
@@ -107,8 +111,10 @@ class Calls:
         *,
         breaker: Breaker | None = None,
         timeout_s: float = CALL_TIMEOUT_S,
+        create_timeout_s: float = CREATE_TIMEOUT_S,
     ) -> None:
         self.service = service
+        self._create_timeout_s = create_timeout_s
         self.count = 0
         self._judge = judge
         self._breaker = breaker if breaker is not None else breaker_of(service)
@@ -127,6 +133,20 @@ class Calls:
             yield
         finally:
             self._on_phase = before
+
+    @contextmanager
+    def creating(self, connection: Any) -> Iterator[None]:
+        """Within the block libcloud's `connection` waits as long as making a node may take.
+
+        What is given up too early is made all the same, and paid for.
+        """
+        before = connection.timeout
+        # As requests takes it: to connect, and to be answered.
+        _set_timeout(connection, (before or ATTEMPT_TIMEOUT_S, self._create_timeout_s))
+        try:
+            yield
+        finally:
+            _set_timeout(connection, before)
 
     def read(self, what: str, request: Callable[[], T]) -> T:
         """A request that changes nothing: repeated whatever happened, until the deadline.
@@ -264,6 +284,14 @@ def library_errors() -> tuple[type[Exception], ...]:
         TypeError,
         ValueError,
     )
+
+
+def _set_timeout(connection: Any, timeout_s: float | tuple[float, float] | None) -> None:
+    """For what libcloud's `connection` asks next, whether or not it has connected yet."""
+    connection.timeout = timeout_s
+    http = getattr(connection, "connection", None)
+    if http is not None:
+        http.session.timeout = timeout_s
 
 
 def forbid_own_retries(driver: Any) -> None:

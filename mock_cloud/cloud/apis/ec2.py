@@ -44,6 +44,8 @@ _NOT_ENDED: Final = ("pending", "running", "stopping", "stopped")
 class Ec2Api:
     """See `CloudApi`. One region, as one remote's file describes it; the rest as in `Calls`."""
 
+    has_tokens = True
+
     def __init__(
         self,
         settings: Ec2Settings,
@@ -125,6 +127,15 @@ class Ec2Api:
         if not made:
             raise CloudError(f"{self.calls.service} says that it made an instance, and shows none")
         return made[0]
+
+    def find_made(self, launch: Launch) -> Sequence[Instance]:
+        """See `CloudApi`."""
+        found = [
+            item.instance
+            for item in self._list(launch.tags[TAG_LEASE])
+            if item.token in (launch.token, "")
+        ]
+        return sorted(found, key=lambda instance: (instance.created_unix, instance.handle))
 
     def complete(self, instance: Instance) -> None:
         """See `CloudApi`: EC2 gives an instance all it gets when it makes it."""
@@ -217,12 +228,7 @@ class Ec2Api:
 
     def _adopt(self, launch: Launch) -> Instance | None:
         """The oldest instance of this token; younger ones are terminated. None if none shows."""
-        found = [
-            item.instance
-            for item in self._list(launch.tags[TAG_LEASE])
-            if item.token in (launch.token, "")
-        ]
-        found.sort(key=lambda instance: (instance.created_unix, instance.handle))
+        found = self.find_made(launch)
         for duplicate in found[1:]:
             self.terminate(duplicate.handle)
         return found[0] if found else None

@@ -10,8 +10,8 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from functools import cached_property, partial
 from itertools import product
 from typing import Any, Final
@@ -57,6 +57,8 @@ class _NotThere(CloudError):
 class LibcloudApi:
     """See `CloudApi`. `owner` is who asks: see `names`."""
 
+    has_tokens = False
+
     def __init__(self, settings: LibcloudSettings, remote: Remote, owner: str) -> None:
         self._settings = settings
         self._remote = remote
@@ -95,7 +97,7 @@ class LibcloudApi:
         """See `CloudApi.launch`."""
         name = make_name(launch)
         if launch.token in self._asked:
-            made = self._adopt(name)
+            made = self._adopt(launch)
             if made is not None:
                 return made
         arguments = self._driver.arguments(launch)
@@ -105,13 +107,20 @@ class LibcloudApi:
         self._asked.add(launch.token)
         return self.calls.change(
             "create node",
-            lambda: self._parse(
-                self._driver.library.create_node(name=name, size=size, image=image, **arguments),
-                name,
-            ),
+            lambda: self._create(name, {"size": size, "image": image, **arguments}),
             repeatable=False,
             is_single=False,
         )
+
+    def find_made(self, launch: Launch) -> Sequence[Instance]:
+        """See `CloudApi.find_made`."""
+        name, driver = make_name(launch), self._driver.library
+        named = self.calls.read(
+            "list nodes",
+            lambda: [self._parse(node, name) for node in driver.list_nodes() if node.name == name],
+        )
+        made = [item for item in named if item.state in _USABLE]
+        return sorted(made, key=lambda item: (item.created_unix, item.handle))
 
     def complete(self, instance: Instance) -> None:
         """See `CloudApi.complete`: nothing that all drivers could."""
@@ -162,15 +171,16 @@ class LibcloudApi:
         )
         return [instance for instance in found if instance.tags]
 
-    def _adopt(self, name: str) -> Instance | None:
-        """What an earlier call made: the oldest of that name; the others are destroyed."""
+    def _create(self, name: str, arguments: Mapping[str, object]) -> Instance:
         driver = self._driver.library
-        named = self.calls.read(
-            "list nodes",
-            lambda: [self._parse(node, name) for node in driver.list_nodes() if node.name == name],
-        )
-        made = [item for item in named if item.state in _USABLE]
-        made.sort(key=lambda item: (item.created_unix, item.handle))
+        connection = getattr(driver, "connection", None)
+        patience = nullcontext() if connection is None else self.calls.creating(connection)
+        with patience:
+            return self._parse(driver.create_node(name=name, **arguments), name)
+
+    def _adopt(self, launch: Launch) -> Instance | None:
+        """What an earlier call made: the oldest of that name; the others are destroyed."""
+        made = self.find_made(launch)
         for duplicate in made[1:]:
             self.terminate(duplicate.handle)
         return made[0] if made else None

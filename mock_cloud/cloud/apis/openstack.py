@@ -53,6 +53,8 @@ class OpenStackApi:
     `judge` is that of `calls`. `placement` says where nodes go.
     """
 
+    has_tokens = False
+
     def __init__(
         self,
         calls: Calls,
@@ -97,12 +99,18 @@ class OpenStackApi:
                 return made
         body = {"server": self._server(launch, offer)}
         self._asked.add(launch.token)
-        answer = self.calls.change(
-            "create server",
-            lambda: unwrap(self._compute().request("/servers", method="POST", data=body), "server"),
-            repeatable=False,
-        )
+        answer = self.calls.change("create server", lambda: self._create(body), repeatable=False)
         return Instance(str(answer["id"]), InstanceState.PENDING, tags=dict(launch.tags))
+
+    def find_made(self, launch: Launch) -> Sequence[Instance]:
+        """See `CloudApi.find_made`."""
+        lease = launch.tags[TAG_LEASE]
+        made = [
+            item
+            for item in self._list(launch.name, is_whole=True)
+            if item.tags[TAG_LEASE] == lease and item.state in _USABLE
+        ]
+        return sorted(made, key=lambda item: (item.created_unix, item.handle))
 
     def complete(self, instance: Instance) -> None:
         """See `CloudApi.complete`: a floating address, where one is wanted."""
@@ -171,15 +179,14 @@ class OpenStackApi:
         """The same cloud's images."""
         return OpenStackImages(self.calls, self._service)
 
+    def _create(self, body: Mapping[str, object]) -> dict[str, Any]:
+        compute = self._compute()
+        with self.calls.creating(compute):
+            return unwrap(compute.request("/servers", method="POST", data=body), "server")
+
     def _adopt(self, launch: Launch) -> Instance | None:
         """What an earlier call of this launch made: the oldest of it; the others are deleted."""
-        lease = launch.tags[TAG_LEASE]
-        made = [
-            item
-            for item in self._list(launch.name, is_whole=True)
-            if item.tags[TAG_LEASE] == lease and item.state in _USABLE
-        ]
-        made.sort(key=lambda item: (item.created_unix, item.handle))
+        made = self.find_made(launch)
         for duplicate in made[1:]:
             self.terminate(duplicate.handle)
         return made[0] if made else None

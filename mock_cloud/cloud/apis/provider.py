@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -30,7 +30,13 @@ from mock_cloud.cloud.apis.texts import (
     tail_of_console,
 )
 from mock_cloud.cloud.apis.userdata import files_of_user_data, make_user_data
-from mock_cloud.cloud.apis.waiting import NodeSilent, wait_for_greeting, wait_until_running
+from mock_cloud.cloud.apis.waiting import (
+    LOOK_FOR_S,
+    NodeSilent,
+    wait_for_greeting,
+    wait_for_made,
+    wait_until_running,
+)
 from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.cloud.owner import is_kin
 from mock_cloud.cloud.provider import (
@@ -55,19 +61,34 @@ _LIVING: Final = (InstanceState.PENDING, InstanceState.RUNNING)
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """An instance that exists by now, and what it was made from."""
+    """An instance that exists by now, and what it was made from.
+
+    `is_repeated`: it was asked for twice, and nobody knows what the first call made.
+    """
 
     instance: Instance
     offer: Offer
+    launch: Launch
+    is_repeated: bool
 
 
 class CloudProvider:
-    """The provider of one remote whose nodes come from `api`. `owner` is who asks."""
+    """The provider of one remote whose nodes come from `api`. `owner` is who asks.
+
+    `look_for_s` is how long it looks for an instance whose order was not answered.
+    """
 
     def __init__(
-        self, api: CloudApi, settings: CloudSettings, remote: Remote, *, owner: str
+        self,
+        api: CloudApi,
+        settings: CloudSettings,
+        remote: Remote,
+        *,
+        owner: str,
+        look_for_s: float = LOOK_FOR_S,
     ) -> None:
         self._owner = owner
+        self._look_for_s = look_for_s
         self._api = api
         self._settings = settings
         self._remote = remote
@@ -108,6 +129,7 @@ class CloudProvider:
                 try:
                     with self._undoing(order.lease_id, made.instance.handle):
                         address = self._wait(made, deadline, on_phase)
+                        self._end_twins(made)
                 except NodeSilent as silent:
                     silent_nodes += 1
                     if silent_nodes == _TRIES or time.monotonic() >= deadline:
@@ -212,7 +234,7 @@ class CloudProvider:
             token = f"{order.lease_id}-{number}-{index}"
             on_phase(f"asking {self._api.calls.service} for {offer}")
             try:
-                return _Made(self._launch_one(Launch(name, token, user_data, tags), offer), offer)
+                return self._launch_one(Launch(name, token, user_data, tags), offer, on_phase)
             except NoCapacity as none:
                 lacking[offer] = none.message
                 on_phase(f"no {offer} to be had")
@@ -222,15 +244,31 @@ class CloudProvider:
             hint=f"add zones or sizes to {self._remote.source}, or try again later",
         )
 
-    def _launch_one(self, launch: Launch, offer: Offer) -> Instance:
+    def _launch_one(self, launch: Launch, offer: Offer, on_phase: OnPhase) -> _Made:
         try:
-            return self._api.launch(launch, offer)
+            return _Made(self._api.launch(launch, offer), offer, launch, is_repeated=False)
         except OutcomeUnknown as unknown:
-            # Whatever the first call did: the token makes this one find it.
             try:
-                return self._api.launch(launch, offer)
+                if not self._api.has_tokens:
+                    late = wait_for_made(self._api, launch, self._look_for_s, on_phase)
+                    if late is not None:
+                        return _Made(late, offer, launch, is_repeated=False)
+                # Whatever the first call did: the token makes this one find it.
+                again = self._api.launch(launch, offer)
+                return _Made(again, offer, launch, is_repeated=not self._api.has_tokens)
             except (ConfigError, CloudIsOut) as error:  # which say that nothing was done
                 raise unknown from error
+
+    def _end_twins(self, made: _Made) -> None:
+        """Of an order that was repeated: end what the first call made after all.
+
+        What it makes later still goes with the lease, by its tags.
+        """
+        if made.is_repeated:
+            with suppress(MockCloudError):
+                for twin in self._api.find_made(made.launch):
+                    if twin.handle != made.instance.handle:
+                        self._api.terminate(twin.handle)
 
     def _wait(self, made: _Made, deadline: float, on_phase: OnPhase) -> str:
         """The address at which the node's sshd answers."""

@@ -8,7 +8,7 @@ import socket
 import time
 from typing import Final
 
-from mock_cloud.cloud.apis.adapter import CloudApi, Instance, InstanceState
+from mock_cloud.cloud.apis.adapter import CloudApi, Instance, InstanceState, Launch
 from mock_cloud.cloud.apis.texts import NoCapacity, one_line
 from mock_cloud.cloud.provider import OnPhase
 from mock_cloud.errors import CloudError
@@ -23,6 +23,8 @@ _CONNECT_TIMEOUT_S: Final = 2.0
 """TCP repeats what was dropped after 1, 3 and 7 s: while a node boots, a new try is sooner."""
 _UNKNOWN_GRACE_S: Final = 30.0
 """How long an API may not know what it has just made: EC2 promises nothing, it is seconds."""
+LOOK_FOR_S: Final = 60.0
+"""How long an instance may take to show whose order was not answered."""
 _SHORTEST_POLL_S: Final = 0.5
 _LONGEST_POLL_S: Final = 4.0
 _LOOK_AGAIN_S: Final = 10.0
@@ -31,6 +33,26 @@ _OVER: Final = (InstanceState.FAILED, InstanceState.ENDED, InstanceState.STOPPED
 
 class NodeSilent(CloudError):
     """The instance runs, and no sshd answered in time: another one may."""
+
+
+def wait_for_made(
+    api: CloudApi, launch: Launch, timeout_s: float, on_phase: OnPhase
+) -> Instance | None:
+    """The instance of a launch that was not answered, once it shows; None if it does not in time.
+
+    An API may go on with what it does not answer: whoever orders again at once has two.
+    """
+    began = time.monotonic()
+    on_phase(f"{api.calls.service} did not answer: looking for {launch.name} for {timeout_s:g} s")
+    while True:
+        made = api.find_made(launch)
+        if made:
+            for twin in made[1:]:
+                api.terminate(twin.handle)
+            return made[0]
+        if time.monotonic() >= began + timeout_s:
+            return None
+        _sleep(time.monotonic() - began, began + timeout_s)
 
 
 def wait_until_running(

@@ -62,10 +62,10 @@ def answer(status: int, body: str, content_type: str, **headers: str) -> Fault:
     return lambda exchange: response
 
 
-def html_502() -> Fault:
+def html_502(status: int = 502) -> Fault:
     """What a load balancer says whose servers are gone."""
     text = "<html><head><title>502 Bad Gateway</title></head><body><h1>502</h1></body></html>"
-    return answer(502, text, "text/html")
+    return answer(status, text, "text/html")
 
 
 def too_many_requests(retry_after_s: int) -> Fault:
