@@ -122,12 +122,13 @@ class Market(Enum):
 class NodeSettings:
     """Table [node.ARCH]: what to ask a cloud for, best first; all pairs are tried in order.
 
-    `images` and `sizes` are the API's own ids. `price_per_hour` is in the budget's currency; None
-    takes what the API or libcloud's tables tell. `manifest` overrides [attest] manifest.
+    `images` and `sizes` are the API's own ids; on OpenStack also ``name:PATTERN``. `price_per_hour`
+    is in the budget's currency; None takes what the API or libcloud's tables tell. `manifest`
+    overrides [attest] manifest.
     """
 
-    images: Annotated[_Names, Setting("ids of images, best first")]
-    sizes: Annotated[_Names, Setting("ids of sizes, best first")]
+    images: Annotated[_Names, Setting("ids of images, or name:PATTERN, best first")]
+    sizes: Annotated[_Names, Setting("ids of sizes, or name:NAME, best first")]
     price_per_hour: Annotated[
         float | None,
         Setting("price of a node for one hour, if the API does not tell", 0.0, 10_000.0),
@@ -176,7 +177,8 @@ class OpenStackSettings:
     """Table [openstack]. `cloud` is an entry of clouds.yaml; empty: OS_CLOUD or OS_* variables.
 
     `networks` are ids or names. With `floating_ip_pool` each node gets an address of that external
-    network, which is given back with the node.
+    network, which is given back with the node. `volume_gib` > 0 has nodes boot from a volume that
+    ends with them, as flavors without a disk need.
     """
 
     cloud: Annotated[
@@ -196,6 +198,9 @@ class OpenStackSettings:
     config_drive: Annotated[
         bool, Setting("true: give nodes their data on a drive, where there is no metadata service")
     ] = False
+    volume_gib: Annotated[
+        int, Setting("size of a volume to boot from in GiB (default 0: none)", 0, 16 << 10)
+    ] = 0
     reach: _Reach = Reach.PUBLIC
     boot_timeout_s: _BootTimeout = 300.0
 

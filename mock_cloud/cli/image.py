@@ -167,6 +167,8 @@ def _share(arguments: argparse.Namespace, console: Console) -> int:
     image = shared.image
     whom = "everybody" if image.is_public else " ".join(image.sharing) or "nobody"
     console.info(f"image {image.handle} is shared with {whom}")
+    if shared.acceptance:
+        console.info(shared.acceptance)
     for path in shared.files:
         print(path)
     return 0

@@ -63,6 +63,8 @@ class ImageStore(Protocol):
 
     service: str
     """What messages call the API."""
+    acceptance: str
+    """What those an image is shared with must do before they see it; empty: nothing."""
 
     def create(self, instance: str, name: str, tags: Mapping[str, str]) -> str:
         """Start to make an image of an instance's disk, consistently; the image's handle.

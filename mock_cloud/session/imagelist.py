@@ -148,10 +148,14 @@ def _manifests_here(remote: Remote, directory: Path) -> Iterator[_Here]:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """An image as it is shared now, and the files that its users need."""
+    """An image as it is shared now, and the files that its users need.
+
+    `acceptance` says what they must do besides; empty: nothing.
+    """
 
     image: Image
     files: tuple[Path, ...]
+    acceptance: str = ""
 
 
 def share_image(
@@ -192,7 +196,8 @@ def share_image(
     files = () if export is None else _export(row, row.path, remote, export)
     if accounts or public:
         store.share(handle, accounts, public=public)
-    return Shared(store.find(handle) or row.image, files)
+    image = store.find(handle) or row.image
+    return Shared(image, files, store.acceptance.format(image=handle) if image.sharing else "")
 
 
 def _export(row: ImageRow, path: Path, remote: Remote, directory: Path) -> tuple[Path, ...]:

@@ -93,6 +93,7 @@ def make_api(
     placement: OpenStackSettings | None = None,
     *,
     timeout_s: float = 3.0,
+    create_timeout_s: float = ATTEMPT_S,
 ) -> OpenStackApi:
     """The adapter as the product makes it, for an account of its own, but for shorter waits."""
     credentials = parse_credentials(
@@ -111,7 +112,9 @@ def make_api(
     identity = make_token_source(credentials, ATTEMPT_S)
     service = "OpenStack at lab"
     judge = OpenStackClassifier(service, SOURCE)
-    calls = Calls(service, judge, breaker=Breaker(), timeout_s=timeout_s)
+    calls = Calls(
+        service, judge, breaker=Breaker(), timeout_s=timeout_s, create_timeout_s=create_timeout_s
+    )
     return OpenStackApi(
         calls,
         judge,

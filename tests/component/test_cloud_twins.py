@@ -93,7 +93,8 @@ def _with_address(exchange: Exchange) -> Response:
 
 
 def _openstack(mimic: Mimic) -> Cloud:
-    return make_api(mimic, next(tenants)), OpenStackSettings()
+    api = make_api(mimic, next(tenants), create_timeout_s=CREATE_TIMEOUT_S)
+    return api, OpenStackSettings()
 
 
 def _rackspace(mimic: Mimic) -> Cloud:

@@ -12,9 +12,12 @@ import pytest
 
 from mock_cloud.cloud.apis.adapter import TAG_LEASE, InstanceState
 from mock_cloud.cloud.apis.openstack import OpenStackApi
+from mock_cloud.cloud.apis.provider import CloudProvider
 from mock_cloud.cloud.apis.texts import CredentialsRefused, NoCapacity, OutcomeUnknown, QuotaReached
+from mock_cloud.cloud.provider import Bootstrap, CreatedNode, NodeOrder
 from mock_cloud.errors import CloudError, ConfigError
-from mock_cloud.settings import OpenStackSettings
+from mock_cloud.settings import OpenStackSettings, Reach
+from mock_cloud.sshkeys import make_key_pair
 from tests.component.openstack_parts import (
     SOURCE,
     Mimic,
@@ -22,6 +25,7 @@ from tests.component.openstack_parts import (
     json_fault,
     make_api,
     make_launch,
+    make_remote,
 )
 from tests.lab.clouds.faults import html_502, reset_after, swallow, too_many_requests
 
@@ -224,6 +228,58 @@ def test_a_quota_is_named_and_not_asked_for_again(mimic: Mimic, api: OpenStackAp
         api.launch(make_launch(), api.offers("x86_64")[0])
     assert not caught.value.retryable
     assert mimic.proxy.calls.count(CREATE) == 1
+
+
+def _create(api: OpenStackApi, *, reach: Reach = Reach.PRIVATE) -> CreatedNode:
+    settings = OpenStackSettings(reach=reach)
+    return CloudProvider(api, settings, make_remote(settings), owner="me@here:0").create(
+        NodeOrder("a1b2c3", "lab", "me@here:0", "x86_64", time.time() + 600),
+        Bootstrap(make_key_pair(), make_key_pair().public, "mock-cloud-a1b2c3"),
+        timeout_s=20.0,
+        on_handle=lambda _: None,
+        on_phase=lambda _: None,
+    )
+
+
+def test_a_smaller_size_may_fit_where_a_larger_one_does_not(
+    mimic: Mimic, api: OpenStackApi
+) -> None:
+    message = "Quota exceeded for cores: Requested 8, but already used 20 of 20 cores"
+    fault = json_fault(403, {"forbidden": {"code": 403, "message": message}})
+    asked = []
+
+    def look(exchange):  # type: ignore[no-untyped-def]
+        asked.append(json.loads(exchange.request.body)["server"]["flavorRef"])
+        return fault(exchange)
+
+    mimic.proxy.faults.add(look, CREATE, times=2)
+    with pytest.raises(QuotaReached, match="already used 20 of 20 cores") as caught:
+        _create(api)
+    assert asked == ["2", "3"]
+    assert not caught.value.retryable
+
+
+def test_a_quota_of_ports_ends_the_list(mimic: Mimic, api: OpenStackApi) -> None:
+    fault = {"forbidden": {"code": 403, "message": "Maximum number of ports exceeded"}}
+    mimic.proxy.faults.add(json_fault(403, fault), CREATE)
+    with pytest.raises(QuotaReached, match="Maximum number of ports exceeded"):
+        _create(api)
+    assert mimic.proxy.calls.count(CREATE) == 1
+
+
+def test_a_running_server_without_the_wanted_address_is_not_waited_for(
+    mimic: Mimic, api: OpenStackApi
+) -> None:
+    """It is known when it is ACTIVE; the wait for it used to last as long as a boot may."""
+
+    def private(body: dict) -> None:  # type: ignore[type-arg]
+        body["server"]["addresses"] = {"net": [{"version": 4, "addr": "10.1.2.3"}]}
+
+    mimic.proxy.faults.add(altered(private), "GET /servers/test-*", times=None)
+    with pytest.raises(ConfigError, match=r"no public address; it has private 10\.1\.2\.3") as no:
+        _create(api, reach=Reach.PUBLIC)
+    assert 'reach = "private"' in str(no.value.hint)
+    assert api.list_tagged() == []
 
 
 def test_a_server_in_error_has_its_fault_for_a_reason(mimic: Mimic, api: OpenStackApi) -> None:

@@ -133,10 +133,11 @@ class CloudApi(Protocol):
         One that is being made need not show yet, where the API has no tokens.
         """
 
-    def complete(self, instance: Instance) -> None:
+    def complete(self, instance: Instance) -> bool:
         """Give an instance what its API attaches only once it exists, such as an address.
 
-        Asked while it lacks the address that is wanted, again and again. Idempotent.
+        Asked while it lacks the address that is wanted, again and again. Idempotent. Whether there
+        is anything of that kind that it may yet get.
         """
 
     def find(self, handle: str) -> Instance | None:

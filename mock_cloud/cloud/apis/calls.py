@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, TypeVar
 
+from mock_cloud import __version__
 from mock_cloud.cloud.apis.texts import CloudIsOut, CredentialsRefused, OutcomeUnknown, one_line
 from mock_cloud.cloud.provider import OnPhase
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
@@ -28,7 +29,7 @@ ATTEMPT_TIMEOUT_S: Final = 20.0
 """For the driver's `timeout`: how long the API may be silent within one request."""
 
 CREATE_TIMEOUT_S: Final = 120.0
-"""The same for a request that makes a node: some APIs ask half a dozen others before they answer."""
+"""The same for a request that makes a node: some APIs ask many others before they answer."""
 
 CALL_TIMEOUT_S: Final = 60.0
 _FIRST_PAUSE_S: Final = 0.25
@@ -65,6 +66,7 @@ class Diagnosis:
     status: int = 0
     retry_after_s: float = 0.0
     is_credentials: bool = False
+    is_certificate: bool = False
 
 
 _PASSING: Final = frozenset({Trouble.THROTTLED, Trouble.UNREACHED, Trouble.UNANSWERED})
@@ -294,9 +296,13 @@ def _set_timeout(connection: Any, timeout_s: float | tuple[float, float] | None)
         http.session.timeout = timeout_s
 
 
-def forbid_own_retries(driver: Any) -> None:
-    """Keep libcloud from repeating requests of `driver`, whatever its environment variable says."""
+def make_ours(driver: Any) -> None:
+    """Have libcloud's `driver` say who asks, and never repeat a request by itself.
+
+    It would where its environment variable says so.
+    """
     driver.connection.retryCls = Once
+    driver.connection.user_agent_append(f"mock-cloud/{__version__}")
 
 
 def refuse_credentials(diagnosis: Diagnosis, service: str, source: str) -> CredentialsRefused:
@@ -346,7 +352,7 @@ def _by_network(error: OSError) -> Diagnosis:
     from urllib3.exceptions import NewConnectionError
 
     if isinstance(error, SSLError):
-        return Diagnosis(Trouble.REFUSED, _certificate_text(error))
+        return Diagnosis(Trouble.REFUSED, _certificate_text(error), is_certificate=True)
     if isinstance(error, ConnectTimeout):
         return Diagnosis(Trouble.UNREACHED, "no connection in time")
     if isinstance(error, Timeout):

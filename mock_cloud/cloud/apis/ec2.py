@@ -137,8 +137,9 @@ class Ec2Api:
         ]
         return sorted(found, key=lambda instance: (instance.created_unix, instance.handle))
 
-    def complete(self, instance: Instance) -> None:
+    def complete(self, instance: Instance) -> bool:
         """See `CloudApi`: EC2 gives an instance all it gets when it makes it."""
+        return False
 
     def find(self, handle: str) -> Instance | None:
         """See `CloudApi`."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from mock_cloud.cloud.apis.aws_credentials import AwsKeys, find_keys
-from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S, Breaker, Calls, forbid_own_retries
+from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S, Breaker, Calls, make_ours
 from mock_cloud.cloud.apis.ec2_answers import OddAnswer, parse_error, text_at
 from mock_cloud.cloud.apis.ec2_failures import make_judge
 from mock_cloud.cloud.apis.texts import CredentialsRefused
@@ -156,7 +156,7 @@ def _make_driver(settings: Ec2Settings, remote_file: Path, keys: AwsKeys, timeou
     driver.region_name = settings.region  # what the signature is for
     driver.connection.request_path = endpoint.path
     driver.connection.responseCls = _make_response_class(ec2.EC2Response)
-    forbid_own_retries(driver)
+    make_ours(driver)
     return driver
 
 

@@ -44,6 +44,8 @@ _CREDENTIALS: Final = frozenset(
         "UnrecognizedClientException",
     }
 )
+_BY_FAMILY: Final = frozenset({"VcpuLimitExceeded", "InstanceLimitExceeded"})
+"""Limits of a family of sizes, counted in vCPUs, and of on-demand and spot apart."""
 _IN_USE: Final = frozenset({"VolumeInUse", "DependencyViolation", "InvalidNetworkInterface.InUse"})
 
 
@@ -69,7 +71,11 @@ def _find_error(code: str, text: str, remote_file: Path) -> MockCloudError | Non
     if code in _NO_CAPACITY:
         return NoCapacity(text)
     if code.endswith(("LimitExceeded", "LimitsExceeded", "QuotaExceeded")):
-        return QuotaReached(text, hint="ask for more in AWS's Service Quotas, or end nodes")
+        return QuotaReached(
+            text,
+            hint="ask for more in AWS's Service Quotas, or end nodes",
+            is_of_size=code in _BY_FAMILY,
+        )
     if code in _IN_USE:
         return InUse(text)
     if code.endswith(".NotFound") or code == "InvalidInstanceID.Malformed":

@@ -29,6 +29,8 @@ _STATES: Final = {
 class Ec2Images:
     """See `ImageStore`. One region's images."""
 
+    acceptance = ""
+
     def __init__(self, connection: Ec2Connection) -> None:
         self._connection = connection
         self.service = connection.calls.service

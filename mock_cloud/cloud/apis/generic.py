@@ -122,8 +122,9 @@ class LibcloudApi:
         made = [item for item in named if item.state in _USABLE]
         return sorted(made, key=lambda item: (item.created_unix, item.handle))
 
-    def complete(self, instance: Instance) -> None:
+    def complete(self, instance: Instance) -> bool:
         """See `CloudApi.complete`: nothing that all drivers could."""
+        return False
 
     def find(self, handle: str) -> Instance | None:
         """See `CloudApi.find`."""
@@ -276,7 +277,8 @@ def _judge_for(service: str, source: str) -> Classify:
         if diagnosis.is_credentials:
             return refuse_credentials(diagnosis, service, source)
         if diagnosis.trouble is Trouble.REFUSED and "quota" in lowered:
-            return QuotaReached(f"{service}: {diagnosis.text}")
+            # In whose words nobody knows: a smaller size may do.
+            return QuotaReached(f"{service}: {diagnosis.text}", is_of_size=True)
         if diagnosis.status == 404:
             return _NotThere(f"{service}: {diagnosis.text}")
         if any(word in lowered for word in ("capacity", "no valid host", "out of stock")):

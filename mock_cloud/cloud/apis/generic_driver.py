@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mock_cloud.cloud.apis.adapter import Launch
-from mock_cloud.cloud.apis.calls import forbid_own_retries
+from mock_cloud.cloud.apis.calls import make_ours
 from mock_cloud.cloud.apis.texts import one_line
 from mock_cloud.errors import ConfigError
 from mock_cloud.settings import LibcloudSettings, Scalar
@@ -125,7 +125,7 @@ def make_driver(settings: LibcloudSettings, environ: Mapping[str, str], source: 
             hint="libcloud's documentation of the driver has its arguments",
         ) from None  # its text may have the arguments in it
     if getattr(library, "connection", None) is not None:
-        forbid_own_retries(library)
+        make_ours(library)
     return check_driver(library, settings, source)
 
 

@@ -11,12 +11,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
-from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
-from uuid import UUID
 
 from mock_cloud.cloud.apis.adapter import (
     TAG_LEASE,
@@ -29,11 +26,13 @@ from mock_cloud.cloud.apis.adapter import (
 from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S, Calls
 from mock_cloud.cloud.apis.openstack_addresses import FloatingAddresses
 from mock_cloud.cloud.apis.openstack_credentials import read_credentials
+from mock_cloud.cloud.apis.openstack_examine import OpenStackExamination
 from mock_cloud.cloud.apis.openstack_failures import OpenStackClassifier, read_all, read_one, unwrap
 from mock_cloud.cloud.apis.openstack_images import OpenStackImages
+from mock_cloud.cloud.apis.openstack_names import OpenStackNames
 from mock_cloud.cloud.apis.openstack_servers import parse_server
 from mock_cloud.cloud.apis.texts import NotThere
-from mock_cloud.cloud.provider import Finding, look
+from mock_cloud.cloud.provider import Finding
 from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.settings import NodeSettings, OpenStackSettings, Remote
 
@@ -70,6 +69,7 @@ class OpenStackApi:
         self._nodes = nodes
         self._placement = placement
         self._asked: set[str] = set()
+        self._names = OpenStackNames(calls, self._service)
         self._floating = FloatingAddresses(
             calls, lambda: self._service("network"), placement.floating_ip_pool
         )
@@ -86,10 +86,7 @@ class OpenStackApi:
 
     def examine(self, arch: str) -> Sequence[Finding]:
         """See `CloudApi.examine`."""
-        found = examine_openstack(self.calls, self._compute, self._nodes[arch])
-        if self._placement.networks and found[0].ok:
-            found.append(look("networks", lambda: ", ".join(self._networks())))
-        return found
+        return self._examination().examine(self._nodes[arch])
 
     def launch(self, launch: Launch, offer: Offer) -> Instance:
         """See `CloudApi.launch`."""
@@ -112,10 +109,12 @@ class OpenStackApi:
         ]
         return sorted(made, key=lambda item: (item.created_unix, item.handle))
 
-    def complete(self, instance: Instance) -> None:
+    def complete(self, instance: Instance) -> bool:
         """See `CloudApi.complete`: a floating address, where one is wanted."""
-        if self._placement.floating_ip_pool:
+        is_wanted = bool(self._placement.floating_ip_pool)
+        if is_wanted:
             self._floating.attach(instance)
+        return is_wanted
 
     def find(self, handle: str) -> Instance | None:
         """See `CloudApi.find`."""
@@ -173,11 +172,18 @@ class OpenStackApi:
     def explain_silence(self, handle: str) -> str:
         """See `CloudApi.explain_silence`."""
         groups = ", ".join(self._placement.security_groups) or "default"
+        with suppress(ConfigError, CloudError):
+            said = self._examination().explain_groups()
+            if said:
+                return said
         return f"do its security groups ({groups}) admit this machine to port 22?"
 
     def images(self) -> OpenStackImages:
         """The same cloud's images."""
         return OpenStackImages(self.calls, self._service)
+
+    def _examination(self) -> OpenStackExamination:
+        return OpenStackExamination(self.calls, self._service, self._placement, self._floating)
 
     def _create(self, body: Mapping[str, object]) -> dict[str, Any]:
         compute = self._compute()
@@ -214,42 +220,35 @@ class OpenStackApi:
         """The object ``server`` of a request to create one."""
         server: dict[str, object] = {
             "name": launch.name,
-            "imageRef": offer.image,
-            "flavorRef": offer.size,
+            "flavorRef": self._names.flavor(offer.size),
             "metadata": dict(launch.tags),
             "user_data": base64.b64encode(launch.user_data.reveal()).decode(),
         }
+        image = self._names.image(offer.image)
+        if self._placement.volume_gib:
+            server["block_device_mapping_v2"] = [
+                {
+                    "boot_index": 0,
+                    "uuid": image,
+                    "source_type": "image",
+                    "destination_type": "volume",
+                    "volume_size": self._placement.volume_gib,
+                    "delete_on_termination": True,
+                }
+            ]
+        else:
+            server["imageRef"] = image
         if offer.zone:
             server["availability_zone"] = offer.zone
         if self._placement.networks:
-            server["networks"] = [{"uuid": network} for network in self._networks()]
+            networks = self._names.networks(self._placement.networks)
+            server["networks"] = [{"uuid": network} for network in networks]
         if self._placement.security_groups:
             groups = self._placement.security_groups
             server["security_groups"] = [{"name": group} for group in groups]
         if self._placement.config_drive:
             server["config_drive"] = True
         return server
-
-    def _networks(self) -> list[str]:
-        """The ids of the networks wanted, which may be named by id or by name. ConfigError."""
-        wanted = self._placement.networks
-        if all(map(_is_uuid, wanted)):
-            return list(wanted)
-        known = self.calls.read(
-            "list networks",
-            lambda: read_all(self._service("network"), "/v2.0/networks", "networks", {}),
-        )
-        ids = []
-        for name in wanted:
-            found = [str(net["id"]) for net in known if name in (net.get("id"), net.get("name"))]
-            if len(found) != 1:
-                near = get_close_matches(name, [str(net.get("name")) for net in known])
-                raise ConfigError(
-                    f"{self.calls.service}: {len(found) or 'no'} networks are called {name!r}",
-                    hint=f"near names: {', '.join(near)}" if near else "name it by its id",
-                )
-            ids += found
-        return ids
 
     def _compute(self) -> Any:
         return self._service("compute")
@@ -281,68 +280,3 @@ def make_openstack_api(remote: Remote) -> OpenStackApi:
 
     judge = OpenStackClassifier(service, credentials.source)
     return OpenStackApi(Calls(service, judge), judge, connect, remote.nodes, settings)
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
-
-
-# Whether an OpenStack cloud has what a remote's file names, asked without making anything.
-# Paths and keys: the Compute API reference, "Images", "Flavors", "Limits", "Availability zones".
-def examine_openstack(
-    calls: Calls, compute: Callable[[], Any], node: NodeSettings
-) -> list[Finding]:
-    """Credentials with the quota first: without them nothing else is asked."""
-    found = [look("credentials and quota", lambda: _quota(calls, compute))]
-    if not found[0].ok:
-        return found
-    for kind, handles in (("image", node.images), ("flavor", node.sizes)):
-        found += [
-            look(f"{kind} {handle}", partial(_named, calls, compute, kind, handle))
-            for handle in handles
-        ]
-    return found
-
-
-def _quota(calls: Calls, compute: Callable[[], Any]) -> str:
-    limits = calls.read("read limits", lambda: read_one(compute(), "/limits", "limits"))
-    absolute = limits.get("absolute")
-    counts = absolute if isinstance(absolute, dict) else {}
-    told = []
-    for name, used, most in (
-        ("servers", "totalInstancesUsed", "maxTotalInstances"),
-        ("cores", "totalCoresUsed", "maxTotalCores"),
-        ("MiB of memory", "totalRAMUsed", "maxTotalRAMSize"),
-    ):
-        now, limit = counts.get(used), counts.get(most)
-        if not isinstance(now, int) or not isinstance(limit, int) or limit < 0:
-            continue  # -1 is "no limit"
-        if now >= limit:
-            raise CloudError(
-                f"{now} of {limit} {name} are in use", hint="end servers, or ask for more quota"
-            )
-        told.append(f"{now} of {limit} {name} in use")
-    return ", ".join(told) or "accepted; the API tells no limit"
-
-
-def _named(calls: Calls, compute: Callable[[], Any], kind: str, handle: str) -> str:
-    """What the API says of an image or a flavor by its id."""
-    try:
-        answer = calls.read(
-            f"show {kind} {handle}", lambda: read_one(compute(), f"/{kind}s/{handle}", kind)
-        )
-    except NotThere as error:
-        raise ConfigError(f"there is no {kind} {handle}", hint=error.hint) from error
-    words = [str(answer.get("name", ""))]
-    if kind == "image":
-        status = str(answer.get("status", ""))
-        if status.upper() != "ACTIVE":
-            raise ConfigError(f"image {handle} is {status or 'of no known state'}, not active")
-        words.append(status.lower())
-    else:
-        words += [f"{answer.get('vcpus', '?')} vCPUs", f"{answer.get('ram', '?')} MiB"]
-    return ", ".join(words)

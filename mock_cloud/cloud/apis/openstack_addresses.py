@@ -43,7 +43,7 @@ class FloatingAddresses:
             self._put(ours[0].handle, port_id)
             return
         body = {
-            "floating_network_id": self._find_pool(),
+            "floating_network_id": self.find_pool(),
             "port_id": port_id,
             "description": format_line(instance.tags, _DESCRIPTION_LIMIT),
         }
@@ -84,7 +84,7 @@ class FloatingAddresses:
             repeatable=True,
         )
 
-    def _find_pool(self) -> str:
+    def find_pool(self) -> str:
         """The external network that the pool is, by name or id. ConfigError."""
         if not self._pool_id:
             pools = self._list("/v2.0/networks", "networks", **{"router:external": "True"})

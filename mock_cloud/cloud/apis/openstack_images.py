@@ -7,6 +7,7 @@ properties of the image.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +18,7 @@ from mock_cloud.cloud.apis.calls import Calls
 from mock_cloud.cloud.apis.openstack_failures import read_one
 from mock_cloud.cloud.apis.texts import NotThere, OutcomeUnknown
 from mock_cloud.cloud.images import OUR_TAGS, TAG_BAKE, TAG_MANIFEST, Image, ImageState
-from mock_cloud.errors import CloudError
+from mock_cloud.errors import CloudError, ConfigError
 
 _STATES: Final = {
     "queued": ImageState.PENDING,
@@ -26,6 +27,9 @@ _STATES: Final = {
     "uploading": ImageState.PENDING,
     "active": ImageState.AVAILABLE,
 }
+_FOR_ALL: Final = ("public", "community")
+_PROJECT: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f-]{36}|[0-9]{1,20}")
+"""Keystone's ids; some clouds number their projects. A name is accepted by Glance, to no use."""
 _PATCH: Final = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
 _PAGES_MAX: Final = 200
 _STOP_TIMEOUT_S: Final = 120.0
@@ -37,6 +41,8 @@ _Connect = Callable[[str], Any]
 
 class OpenStackImages:
     """See `ImageStore`."""
+
+    acceptance = "their projects list it after openstack image set --accept {image}"
 
     def __init__(self, calls: Calls, connect: _Connect) -> None:
         self._calls = calls
@@ -71,23 +77,22 @@ class OpenStackImages:
             found = self._get(f"/v2/images/{handle}", f"show image {handle}")
         except NotThere:
             return None
-        return self._with_members(_parse(found))
+        return self._with_members(found)
 
     def list(self) -> Sequence[Image]:
         """See `ImageStore.list`. Properties are anybody's word: they only say what to show."""
-        found: list[Image] = []
+        found: list[Mapping[str, Any]] = []
         path = "/v2/images?limit=200"
         for _ in range(_PAGES_MAX):
             page = self._get(path, "list images")
             images = page.get("images")
             if not isinstance(images, list) or not all(isinstance(one, dict) for one in images):
                 raise CloudError(f"{self.service}: the list of images is not one")
-            found += map(_parse, images)
+            found += images
             path = str(page.get("next") or "")
             if not path:
                 break
-        ours = [one for one in found if {TAG_BAKE, TAG_MANIFEST} & one.tags.keys()]
-        return [self._with_members(image) for image in ours]
+        return [self._with_members(one) for one in found if {TAG_BAKE, TAG_MANIFEST} & one.keys()]
 
     def tag(self, handle: str, tags: Mapping[str, str], *, remove: Sequence[str] = ()) -> None:
         """See `ImageStore.tag`."""
@@ -100,15 +105,25 @@ class OpenStackImages:
         self._patch(handle, changes)
 
     def share(self, handle: str, accounts: Sequence[str], *, public: bool) -> None:
-        """See `ImageStore.share`. `accounts` are ids of projects, which must accept the image.
+        """See `ImageStore.share`. `accounts` are ids of projects.
 
         For everybody it becomes a community image, which its owner may do without being
-        the cloud's administrator.
+        the cloud's administrator. One that is for everybody needs no members, and takes none.
         """
+        for account in accounts:
+            if not _PROJECT.fullmatch(account):
+                raise ConfigError(
+                    f"{self.service}: {account!r} is not the id of a project",
+                    hint="its members see it with: openstack project show -c id -f value NAME",
+                )
         there = self._get(f"/v2/images/{handle}", f"show image {handle}")
+        visibility = there.get("visibility")
         wanted = "community" if public else "shared"
-        if there.get("visibility") not in (wanted, "public", "community"):
+        if visibility not in (wanted, *_FOR_ALL):
             self._patch(handle, [{"op": "replace", "path": "/visibility", "value": wanted}])
+            visibility = wanted
+        if visibility in _FOR_ALL:
+            return
         members = self._members(handle)
         for account in accounts:
             if account not in members:
@@ -149,8 +164,10 @@ class OpenStackImages:
         )
         return str(server.get("status"))
 
-    def _with_members(self, image: Image) -> Image:
-        if not image.tags or image.is_public:
+    def _with_members(self, raw: Mapping[str, Any]) -> Image:
+        """Of images that are private or for everybody Glance refuses to tell the members."""
+        image = _parse(raw)
+        if not image.tags or raw.get("visibility") != "shared":
             return image
         return replace(image, sharing=self._members(image.handle))
 
@@ -158,7 +175,7 @@ class OpenStackImages:
         """The projects an image is shared with; none if only its owner is told."""
         try:
             answer = self._get(f"/v2/images/{handle}/members", f"list the members of {handle}")
-        except NotThere:
+        except (NotThere, ConfigError):
             return ()
         members = answer.get("members")
         if not isinstance(members, list):
@@ -199,6 +216,6 @@ def _parse(raw: Mapping[str, Any]) -> Image:
         str(raw.get("name") or ""),
         _STATES.get(str(raw.get("status")), ImageState.FAILED),
         {key: value for key, value in tags.items() if isinstance(value, str)},
-        is_public=raw.get("visibility") in ("public", "community"),
+        is_public=raw.get("visibility") in _FOR_ALL,
         reason=str(raw.get("status")),
     )

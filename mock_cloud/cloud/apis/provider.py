@@ -25,6 +25,7 @@ from mock_cloud.cloud.apis.texts import (
     CloudIsOut,
     NoCapacity,
     OutcomeUnknown,
+    QuotaReached,
     cloud_init_complaints,
     one_line,
     tail_of_console,
@@ -227,6 +228,7 @@ class CloudProvider:
             TAG_REMOTE: order.remote,
             TAG_EXPIRES: str(int(order.expires_unix)),
         }
+        quota: QuotaReached | None = None
         for index, offer in enumerate(self._api.offers(order.arch)):
             if offer in lacking:
                 continue
@@ -238,10 +240,19 @@ class CloudProvider:
             except NoCapacity as none:
                 lacking[offer] = none.message
                 on_phase(f"no {offer} to be had")
+            except QuotaReached as reached:
+                if not reached.is_of_size:
+                    raise
+                quota = reached
+                lacking[offer] = reached.message
+                on_phase(f"no {offer} within the quota")
+        text = f"{self._api.calls.service} has no {order.arch} node now: " + "; ".join(
+            f"{offer}: {reason}" for offer, reason in lacking.items()
+        )
+        if quota is not None:
+            raise QuotaReached(text, hint=quota.hint, is_of_size=True)
         raise NoCapacity(
-            f"{self._api.calls.service} has no {order.arch} node now: "
-            + "; ".join(f"{offer}: {reason}" for offer, reason in lacking.items()),
-            hint=f"add zones or sizes to {self._remote.source}, or try again later",
+            text, hint=f"add zones or sizes to {self._remote.source}, or try again later"
         )
 
     def _launch_one(self, launch: Launch, offer: Offer, on_phase: OnPhase) -> _Made:

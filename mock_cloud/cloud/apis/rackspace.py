@@ -15,7 +15,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 from mock_cloud.cloud.apis.adapter import Offer
-from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S, Calls
+from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S, Calls, make_ours
 from mock_cloud.cloud.apis.openstack import OpenStackApi
 from mock_cloud.cloud.apis.openstack_failures import OpenStackClassifier
 from mock_cloud.errors import ConfigError
@@ -115,10 +115,12 @@ def _make_driver(
             hint=f"there are: {', '.join(name.upper() for name in near)}",
         )
     endpoint = settings.endpoint.rstrip("/").removesuffix("/v2.0")
-    return RenewingDriver(  # type: ignore[no-untyped-call]
+    driver = RenewingDriver(  # type: ignore[no-untyped-call]
         credentials.username,
         credentials.api_key.reveal().decode(),
         region=region,
         timeout=ATTEMPT_TIMEOUT_S,
         ex_force_auth_url=endpoint or None,
     )
+    make_ours(driver)
+    return driver

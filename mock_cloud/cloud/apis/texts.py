@@ -61,9 +61,17 @@ class NoCapacity(CloudError):
 
 
 class QuotaReached(CloudError):
-    """The account's own limit, by its name. No other offer helps, and neither does waiting."""
+    """The account's own limit, by its name. Waiting does not help.
+
+    `is_of_size`: it is one of processors, memory or the like, so that a smaller size may fit, or
+    one that is counted apart. Else no other offer helps.
+    """
 
     retryable = False
+
+    def __init__(self, message: str, *, hint: str | None = None, is_of_size: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.is_of_size = is_of_size
 
 
 class OutcomeUnknown(CloudError):

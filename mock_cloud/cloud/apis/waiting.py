@@ -6,12 +6,13 @@ from __future__ import annotations
 import random
 import socket
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from mock_cloud.cloud.apis.adapter import CloudApi, Instance, InstanceState, Launch
 from mock_cloud.cloud.apis.texts import NoCapacity, one_line
 from mock_cloud.cloud.provider import OnPhase
-from mock_cloud.errors import CloudError
+from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.model import SSH_PORT
 from mock_cloud.settings import Reach
 
@@ -25,6 +26,8 @@ _UNKNOWN_GRACE_S: Final = 30.0
 """How long an API may not know what it has just made: EC2 promises nothing, it is seconds."""
 LOOK_FOR_S: Final = 60.0
 """How long an instance may take to show whose order was not answered."""
+_ADDRESS_GRACE_S: Final = 3.0
+"""How long a running instance may lack an address while it has another: EC2's listings lag."""
 _SHORTEST_POLL_S: Final = 0.5
 _LONGEST_POLL_S: Final = 4.0
 _LOOK_AGAIN_S: Final = 10.0
@@ -61,18 +64,22 @@ def wait_until_running(
     """The instance once it runs and has an address of `reach`, with that address.
 
     `deadline` is of time.monotonic. CloudError with the API's own reason as soon as it can't
-    run any more.
+    run any more. ConfigError if it runs and has other addresses than `reach` asks for.
     """
     began = time.monotonic()
+    running_s = 0.0
     told = ""
     while True:
         instance = api.find(handle)
         if instance is not None:
             address = check_alive(instance).addresses.get(reach, "")
-            if instance.state is InstanceState.RUNNING and address:
-                return instance, address
-            if not address:
-                api.complete(instance)
+            if instance.state is InstanceState.RUNNING:
+                if address:
+                    return instance, address
+                running_s = running_s or time.monotonic()
+            may_come = bool(address) or api.complete(instance) or not running_s
+            if not may_come and instance.addresses and _is_past(running_s + _ADDRESS_GRACE_S):
+                raise _unreachable(handle, reach, instance.addresses)
             state = instance.state.value
         elif time.monotonic() >= began + _UNKNOWN_GRACE_S:
             raise CloudError(f"{handle}: {api.calls.service} does not know what it has just made")
@@ -146,6 +153,15 @@ def _read_greeting(connection: socket.socket, until: float) -> str:
     return "it does not greet as an SSH server does"
 
 
+def _unreachable(handle: str, reach: Reach, addresses: Mapping[Reach, str]) -> ConfigError:
+    others = ", ".join(f"{kind.value} {address}" for kind, address in addresses.items())
+    return ConfigError(
+        f"{handle} runs and has no {reach.value} address; it has {others}",
+        hint=f'if this machine reaches that, set reach = "{next(iter(addresses)).value}" in the '
+        "remote's file; else give nodes such an address (a subnet, floating_ip_pool)",
+    )
+
+
 def _not_running(
     api: CloudApi, handle: str, state: str, reach: Reach, waited_s: float
 ) -> CloudError:
@@ -156,6 +172,10 @@ def _not_running(
             hint="does its subnet give it one? Else set reach in the remote's file",
         )
     return CloudError(text, hint=f"look at {api.calls.service}, or raise boot_timeout")
+
+
+def _is_past(moment_s: float) -> bool:
+    return time.monotonic() >= moment_s
 
 
 def _sleep(waited_s: float, deadline: float) -> None:

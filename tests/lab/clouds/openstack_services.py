@@ -49,7 +49,7 @@ class ImageService:
             "name": name,
             "owner": owner,
             "status": "active",
-            "visibility": "shared",
+            "visibility": "private",  # as Nova's snapshots are
             "created_at": _now(),
             "updated_at": _now(),
             "container_format": "bare",
@@ -107,6 +107,9 @@ class ImageService:
         return answer(200, self.images[image])
 
     def _member(self, request: Request, image: str, words: list[str]) -> Response:
+        if self.images[image]["visibility"] != "shared":
+            words_of_glance = "<html><body>Only shared images have members.<br /></body></html>"
+            return Response(403, words_of_glance.encode(), {"Content-Type": "text/html"})
         members = self._members[image]
         if not words and request.method == "POST":
             member = str(read(request).get("member", ""))
