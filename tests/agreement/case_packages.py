@@ -88,7 +88,7 @@ def recipes() -> dict[str, Recipe]:
             "toy-levels",
             rest="%generate_buildrequires\necho zlib-devel\n"
             "if test -e /usr/include/zlib.h; then echo gettext; fi\n",
-            build="ls /usr/include/zlib.h /usr/bin/msgfmt",
+            build="ls /usr/include/zlib.h /usr/bin/msgfmt 2>&1",
         ),
         "dynamic_missing": _noarch(
             "toy-dynamic-missing", rest="%generate_buildrequires\necho 'lab-no-such-package > 3'\n"
