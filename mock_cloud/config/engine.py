@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from mock_cloud.config.access import Accesses, without_login, without_secret_variables
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.config.isolation import check_isolation
 from mock_cloud.config.paths import locate_paths
-from mock_cloud.config.repositories import add_repositories, make_portable
+from mock_cloud.config.repositories import Portable, add_repositories, make_portable
 from mock_cloud.config.stages import needs_plugin, needs_setting
 from mock_cloud.config.values import (
     read_flag,
@@ -23,7 +24,7 @@ from mock_cloud.config.values import (
 )
 from mock_cloud.errors import CommandLineError, ConfigError, UnsupportedByEngine
 from mock_cloud.invocation.engines import PLUGINS, SETTINGS, chroot_engine
-from mock_cloud.invocation.hostfiles import HostFile, find_package_file
+from mock_cloud.invocation.hostfiles import find_package_file
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.invocation.support import USE_MOCK, check_supported
 from mock_cloud.places import caller_uid
@@ -36,11 +37,11 @@ DEFAULT_CHROOTUID: Final = 1000
 DEFAULT_CHROOTGID: Final = 135
 """The gid that Fedora's setup package reserves for mock (its uidgid file)."""
 
-_PROXIES: Final = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
+PROXIES: Final = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
 
 
-def engine_config(opts: ConfigOpts, line: CommandLine) -> tuple[EngineConfig, tuple[HostFile, ...]]:
-    """What the node needs to know, and the key files that go with it (role gpgkey).
+def engine_config(opts: ConfigOpts, line: CommandLine) -> tuple[EngineConfig, Portable]:
+    """What the node needs to know, and its dnf.conf with what stays here of it.
 
     `opts` are loaded and changed by `apply_command_line`. Raises UnsupportedByEngine naming
     what the chroot engine lacks, ConfigError for what is wrong.
@@ -52,11 +53,14 @@ def engine_config(opts: ConfigOpts, line: CommandLine) -> tuple[EngineConfig, tu
     target_arch = read_text(opts, "target_arch")
     releasever = read_text(opts, "releasever")
     dnf_vars = read_texts(opts, "dnf_vars")
+    variables = dnf_variables(releasever, target_arch, dnf_vars)
     portable = make_portable(
         add_repositories(_dnf_conf(opts), line.repos),
-        dnf_variables(releasever, target_arch, dnf_vars),
+        variables,
         line.enable_disable_repos,
+        accesses=Accesses(variables, proxy_environ(opts)),
     )
+    dnf_vars = without_secret_variables(dnf_vars, portable.accesses, [portable.text])
     plugins = read_option(opts, "plugin_conf")
     config = EngineConfig(
         root=locate_paths(opts).root,
@@ -110,7 +114,7 @@ def engine_config(opts: ConfigOpts, line: CommandLine) -> tuple[EngineConfig, tu
             plugins["package_state_enable"] and plugins["package_state_opts"].get("installed_pkgs")
         ),
     )
-    return config, portable.keys
+    return config, portable
 
 
 def shows_output(opts: ConfigOpts, line: CommandLine) -> bool:
@@ -180,8 +184,15 @@ def _environment(opts: ConfigOpts) -> dict[str, str]:
     # mock takes proxies from its own environment too; this machine's mean nothing on a node.
     environment = read_texts(opts, "environment")
     environment["HOME"] = read_text(opts, "chroothome")
-    environment.update({name: read_text(opts, name) for name in _PROXIES if read_text(opts, name)})
-    return environment
+    environment.update({name: read_text(opts, name) for name in PROXIES if read_text(opts, name)})
+    # With a password it is for this machine's own requests (`proxy_environ`).
+    return {name: value for name, value in environment.items() if without_login(value) == value}
+
+
+def proxy_environ(opts: ConfigOpts) -> dict[str, str]:
+    """The proxies by which this machine reaches others: the configuration's, else its own."""
+    configured = {name: read_text(opts, name) for name in PROXIES if read_text(opts, name)}
+    return {**os.environ, **configured}
 
 
 def build_user(opts: ConfigOpts) -> int:

@@ -15,8 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from mock_cloud.config.access import (
+    has_secret,
+    secret_words,
+    without_login,
+    without_secret_variables,
+)
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
-from mock_cloud.config.engine import build_user, shows_output
+from mock_cloud.config.engine import PROXIES, build_user, shows_output
 from mock_cloud.config.isolation import check_isolation
 from mock_cloud.config.mock_plugins import portable_plugins, refuse
 from mock_cloud.config.mock_repositories import PortableRepositories, portable_repositories
@@ -33,7 +39,6 @@ from mock_cloud.wire.job_request import JOB_DIRECTORY
 
 _BOOTSTRAP: Final = "bootstrap_"
 _CARRIED: Final = mock_engine(SETTINGS, "carried")
-_PROXIES: Final = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
 _ELSEWHERE: Final = ("dnf.conf", "offline_local_repository", "plugin_conf")
 _IMAGE_FILES: Final = ("oci-archive", "docker-archive")
 _IMAGE_DIRECTORIES: Final = ("oci", "dir")
@@ -93,6 +98,7 @@ def mock_config(
     for name in differing:
         _carry_option(name, opts, raw, carrier, found)
     repositories = portable_repositories(opts, line, carrier)
+    _hide_secrets(found, repositories)
     found["plugin_conf"] = portable_plugins(
         raw["plugin_conf"], read_option(opts, "plugin_conf"), carrier, warnings,
         code_travels=code_travels, hermetic=bool(line.hermetic_build),
@@ -110,6 +116,33 @@ def mock_config(
         repositories=repositories,
         warnings=tuple(warnings),
     )
+
+
+def _hide_secrets(found: dict[str, Any], repositories: PortableRepositories) -> None:
+    """Take out what repositories need on this machine alone. ConfigError for what cannot be.
+
+    Options of a user's own, which a dnf.conf takes its passwords from, are needed no longer.
+    """
+    for name in PROXIES:
+        if without_login(str(found.get(name) or "")) != str(found.get(name) or ""):
+            del found[name]
+    if "environment" in found:
+        environment = found["environment"].items()
+        found["environment"] = {k: v for k, v in environment if without_login(str(v)) == str(v)}
+    texts = repositories.texts.values()
+    if "dnf_vars" in found:
+        found["dnf_vars"] = without_secret_variables(
+            found["dnf_vars"], repositories.accesses, texts
+        )
+    words = secret_words(repositories.accesses.found.values())
+    for name, value in list(found.items()):
+        if not has_secret(value, words):
+            continue
+        if _base(name) in SETTINGS:
+            raise ConfigError(
+                f"config_opts[{name!r}] has a repository's password in it, which goes to no node"
+            )
+        del found[name]
 
 
 def read_logging(opts: ConfigOpts, configdir: Path) -> str:
@@ -203,7 +236,7 @@ def _without_our_proxies(environment: Any, raw: Mapping[str, Any]) -> Any:
     return {
         name: value
         for name, value in environment.items()
-        if name not in _PROXIES or raw.get(name) or value != os.environ.get(name)
+        if name not in PROXIES or raw.get(name) or value != os.environ.get(name)
     }
 
 

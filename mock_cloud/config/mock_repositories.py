@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.config.access import Accesses
 from mock_cloud.config.defaults import ConfigOpts
+from mock_cloud.config.engine import proxy_environ
 from mock_cloud.config.repositories import (
     KEY_PREFIX,
     Keys,
@@ -45,10 +47,14 @@ class PortableRepositories:
     variables: Mapping[str, str]
     switches: Sequence[tuple[str, str]]
     keys: tuple[HostFile, ...]
+    accesses: Accesses
 
     def of_chroot(self, environment: Mapping[str, str]) -> Repositories:
         """The chroot's own, to find ways to them."""
-        return Repositories(self.texts[self.own], self.variables, self.switches, environment)
+        return Repositories(
+            self.texts[self.own], self.variables, self.switches, environment,
+            tuple(self.accesses.found.values()), self.accesses.environ,
+        )  # fmt: skip
 
     @property
     def are_signed(self) -> bool:
@@ -92,12 +98,13 @@ def portable_repositories(
         read_text(opts, "releasever"), read_text(opts, "target_arch"), read_texts(opts, "dnf_vars")
     )
     keys = Keys(variables)
+    accesses = Accesses(variables, proxy_environ(opts))
     texts: dict[str, str] = {}
     for arch in _repository_arches(opts):
         text = add_repositories(_rendered(opts, arch), line.repos)
         if here:
             text = text.replace(f"file://{here}", _STAND_IN)
-        texts[arch] = make_portable(text, variables, line.enable_disable_repos, keys).text
+        texts[arch] = make_portable(text, variables, line.enable_disable_repos, keys, accesses).text
     return PortableRepositories(
         texts=texts,
         own=read_text(opts, "repo_arch"),
@@ -105,6 +112,7 @@ def portable_repositories(
         variables=variables,
         switches=line.enable_disable_repos,
         keys=tuple(keys.files.values()),
+        accesses=accesses,
     )
 
 

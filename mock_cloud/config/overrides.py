@@ -20,6 +20,7 @@ from mock_cloud.invocation.names import expand_home
 from mock_cloud.wire.decode import load_json
 from mock_cloud.wire.terminal_text import printable
 
+ENTITLEMENTS: Final = Path("/etc/pki/entitlement")
 _WORDS: Final = {
     "true": True, "True": True, "false": False, "False": False, "none": None, "None": None,
 }  # fmt: skip
@@ -50,8 +51,23 @@ def _apply(opts: ConfigOpts, line: CommandLine) -> None:
     if "root" not in opts:
         raise ConfigError("the configuration has no config_opts['root']")
     _apply_cleanup(opts, line)
+    _apply_subscription(opts)
     if "unique-ext" in opts:
         opts["root"] = f"{opts['root']}-{opts['unique-ext']}"
+
+
+def _apply_subscription(opts: ConfigOpts) -> None:
+    """The id of this machine's entitlement, as mock's `subscription_redhat_init` finds it."""
+    if not opts["redhat_subscription_required"] or "redhat_subscription_key_id" in opts:
+        return
+    keys = sorted(path.name for path in ENTITLEMENTS.glob("*-key.pem"))
+    if not keys:
+        raise ConfigError(
+            f"config_opts['redhat_subscription_required'] is set, and {ENTITLEMENTS} has no key:"
+            " this machine is not subscribed",
+            hint="subscription-manager register",
+        )
+    opts["redhat_subscription_key_id"] = keys[0].partition("-")[0]
 
 
 def _apply_hermetic(opts: ConfigOpts, line: CommandLine) -> None:

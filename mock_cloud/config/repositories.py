@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from mock_cloud.config.access import Accesses, without_login
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
 from mock_cloud.invocation.hostfiles import HostFile
 from mock_cloud.invocation.names import find_name_problem
@@ -32,20 +34,13 @@ KEY_PREFIX: Final = "file://@GPGKEYS@/"
 KEY_MAX_BYTES: Final = 1 << 20
 
 
-# Certificates and passwords of this machine: what they open is not the node's to know.
-_REFUSED_OPTIONS: Final = (
-    "sslcacert", "sslclientcert", "sslclientkey", "proxy_sslcacert", "proxy_sslclientcert",
-    "proxy_sslclientkey", "password", "proxy_password", "include",
-)  # fmt: skip
-_URL_OPTIONS: Final = ("baseurl", "mirrorlist", "metalink")
-
-
 @dataclass(frozen=True, slots=True)
 class Portable:
-    """A dnf.conf without paths of this machine, and the keys it refers to by name."""
+    """A dnf.conf without paths and secrets of this machine, and the keys it refers to by name."""
 
     text: str
     keys: tuple[HostFile, ...]
+    accesses: Accesses = field(compare=False)
 
 
 @contextmanager
@@ -67,10 +62,11 @@ def add_repositories(text: str, baseurls: Iterable[str]) -> str:
     for url in baseurls:
         if not url or printable(url) != url or any(character.isspace() for character in url):
             raise ConfigError(f"--addrepo {printable(url)!r} is no URL")
-        name = _repository_id(url, taken)
+        shown = without_login(url)
+        name = _repository_id(shown, taken)
         taken.add(name)
         options = {
-            "name": url, "baseurl": url, "enabled": 1, "skip_if_unavailable": 0,
+            "name": shown, "baseurl": url, "enabled": 1, "skip_if_unavailable": 0,
             "metadata_expire": 0, "gpgcheck": 0, "cost": 1, "best": 1, "module_hotfixes": "true",
         }  # fmt: skip
         text += f"\n\n[{name}]\n" + "".join(f"{k}={v}\n" for k, v in options.items())
@@ -100,13 +96,15 @@ def make_portable(
     variables: Mapping[str, str],
     switches: Sequence[tuple[str, str]],
     keys: Keys | None = None,
+    accesses: Accesses | None = None,
 ) -> Portable:
     """`text` with `file://` keys renamed to KEY_PREFIX + name, and those keys' files.
 
-    Options of repositories that stay disabled are left alone. `keys` are those of texts before,
-    whose names are taken. Raises UnsupportedByEngine for certificates or passwords that only this
-    machine has, ConfigError for a missing key or a text that is no dnf.conf. Repositories of
-    this machine are `config.tunnel`'s to deal with.
+    Secrets are taken out of it, those of repositories that stay disabled too; other options of
+    these are left alone. `keys` and `accesses` are those of texts before, whose names are taken.
+    Raises UnsupportedByEngine for what this machine would have to fetch and cannot, ConfigError for
+    a missing key or a text that is no dnf.conf. Repositories that have no secrets are
+    `config.tunnel`'s to deal with.
     """
     with reading_dnf_conf():
         main = parse_dnf_conf(text).get(MAIN, {})
@@ -117,31 +115,20 @@ def make_portable(
             hint="put reposdir=/dev/null into [main]",
         )
     for name, options in ((MAIN, main), *((one.id, one.own) for one in enabled)):
-        _refuse_local(name, options, variables)
+        if options.get("include"):
+            raise UnsupportedByEngine(
+                f"[{name}] in dnf.conf sets include, whose file stays on this machine"
+            )
     checked = {one.section for one in enabled if _wants_key(one)}
     keys = keys or Keys(variables)
+    accesses = accesses or Accesses(variables, os.environ)
     considered = {MAIN, *(one.section for one in enabled)}
-    return Portable(_rewrite(text, keys, considered, checked), tuple(keys.files.values()))
+    text = accesses.take(text, enabled)
+    return Portable(_rewrite(text, keys, considered, checked), tuple(keys.files.values()), accesses)
 
 
 def _wants_key(repository: RepoSection) -> bool:
     return repository.is_set("gpgcheck") or repository.is_set("repo_gpgcheck")
-
-
-def _refuse_local(name: str, options: Mapping[str, str], variables: Mapping[str, str]) -> None:
-    for option in _REFUSED_OPTIONS:
-        if options.get(option):
-            raise UnsupportedByEngine(
-                f"[{name}] in dnf.conf sets {option}, which stays on this machine",
-                hint=f"disable it: --disablerepo={name}" if name != "main" else None,
-            )
-    for option in _URL_OPTIONS:
-        for url in re.split(r"[\s,]+", expand(options.get(option, ""), variables)):
-            if urlsplit(url).password is not None:
-                raise UnsupportedByEngine(
-                    f"repository {name!r} has a password in its {option}",
-                    hint=f"disable it: --disablerepo={name}",
-                )
 
 
 class Keys:

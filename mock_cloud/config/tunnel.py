@@ -10,17 +10,19 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote, urlsplit
 
+from mock_cloud.config.access import proxy_rule
 from mock_cloud.config.repositories import reading_dnf_conf
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
+from mock_cloud.network import DEFAULT_PORTS, Certificates, Proxy
+from mock_cloud.repoproxy.access import Access
 from mock_cloud.repoproxy.allow import (
-    DEFAULT_PORTS,
     FILES_HOST,
     LISTS_HOST,
     AllowedPlace,
@@ -40,6 +42,9 @@ from mock_cloud.wire.dnf_conf import (
 from mock_cloud.wire.job_request import TUNNEL_PROXY
 from mock_cloud.wire.terminal_text import printable
 
+if TYPE_CHECKING:
+    from mock_cloud.repoproxy.repository import ServedRepository
+
 MIRRORS_MAX: Final = 1000
 _LIST_OPTIONS: Final = ("mirrorlist", "metalink")
 _METALINK_URL: Final = re.compile(r"<url\b[^<>]*>\s*([^<>\s]+)\s*</url>")
@@ -48,28 +53,36 @@ _METALINK_END: Final = "repodata/repomd.xml"
 
 @dataclass(frozen=True, slots=True)
 class Repositories:
-    """A dnf.conf with all that says what it means: dnf's variables, switches and environment."""
+    """A dnf.conf with all that says what it means: dnf's variables, switches and environment.
+
+    `accesses` are repositories that this machine fetches, for which the text has stand-ins.
+    `environ` has the proxies by which this machine reaches others.
+    """
 
     text: str
     variables: Mapping[str, str]
     switches: Sequence[Sequence[str]] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    accesses: tuple[Access, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """An enabled repository: where it is had from, variables expanded.
 
-    `lists` are (option, URL) of mirror lists, `keys` URLs of keys that dnf may fetch. `proxy` is
-    what it is configured to go through, by itself or by the environment; empty if by nothing.
+    `lists` are (option, URL) of mirror lists, `keys` URLs of keys that dnf may fetch. `has_proxy`:
+    it is configured to go through one, by itself or for its chroot. `find_proxy` says by which one
+    this machine reaches a URL of it.
     """
 
     id: str
     baseurls: tuple[str, ...]
     lists: tuple[tuple[str, str], ...]
     keys: tuple[str, ...]
-    proxy: str
+    has_proxy: bool
     verifies: bool
+    find_proxy: Callable[[str], Proxy | None] = field(compare=False)
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -117,7 +130,7 @@ def choose_way(source: Source, access: RepoAccess, *, shares_network: bool) -> W
 
     UnsupportedByEngine for one that has no such way.
     """
-    files = [url for url in source.urls if _is_file(url)]
+    files = [url for url in source.urls if is_file(url)]
     if access is RepoAccess.DIRECT:
         if files:
             raise UnsupportedByEngine(
@@ -127,13 +140,14 @@ def choose_way(source: Source, access: RepoAccess, *, shares_network: bool) -> W
         return Way.DIRECT
     if not source.urls:
         return Way.DIRECT
-    others = [url for url in source.urls if not _is_file(url)]
+    others = [url for url in source.urls if not is_file(url)]
     if access is RepoAccess.AUTO and not files:
         is_ours = any(_is_own(url) for url in others)
         foreign = any(allow_url(url) is None for url in others)
-        if source.proxy or foreign or not others or shares_network:
+        if foreign or not others or shares_network:
             return Way.DIRECT
-        if not is_ours:
+        # A proxy is this machine's: on a node its address means another one, or none.
+        if not (is_ours or source.has_proxy):
             return Way.ASKED
     _check_fit(source, others)
     return Way.TUNNEL
@@ -147,7 +161,7 @@ def _check_fit(source: Source, urls: Iterable[str]) -> None:
                 hint="define the variable in config_opts['dnf_vars']",
             )
     for url in source.urls:
-        if _is_file(url) and _file_path(url).parent == _file_path(url):
+        if is_file(url) and file_path(url).parent == file_path(url):
             raise UnsupportedByEngine(
                 f"repository {source.id!r} would be all of this machine",
                 hint="name the directory that has repodata/ in it",
@@ -157,11 +171,6 @@ def _check_fit(source: Source, urls: Iterable[str]) -> None:
             raise UnsupportedByEngine(
                 f"repository {source.id!r} cannot be tunnelled: {printable(url)}",
                 hint="http, https and file URLs can be",
-            )
-        if source.proxy:
-            raise UnsupportedByEngine(
-                f"repository {source.id!r} has a proxy of its own, and cannot be tunnelled",
-                hint='say repo_access = "auto" or "direct" in the [build] table of the remote',
             )
 
 
@@ -189,28 +198,42 @@ def rewrite(repositories: Repositories, tunnelled: Iterable[Source]) -> str:
     return rewrite_options(repositories.text, change)
 
 
-def allow_list(tunnelled: Iterable[Source], lists: Iterable[MirrorList]) -> AllowList:
-    """What the repositories `tunnelled` open, `lists` being all of their mirror lists."""
+def allow_list(
+    tunnelled: Iterable[Source],
+    lists: Iterable[MirrorList],
+    repositories: Iterable[ServedRepository] = (),
+) -> AllowList:
+    """What the repositories `tunnelled` open, `lists` being all of their mirror lists.
+
+    And `repositories`, which are fetched by this machine.
+    """
+    tunnelled = tuple(tunnelled)
+    by_id = {source.id: source for source in tunnelled}
     entries: list[AllowedPlace | End | None] = []
     directories: list[Path] = []
     for source in tunnelled:
-        directories += [_file_path(url) for url in source.baseurls if _is_file(url)]
-        entries += [allow_url(url) for url in source.baseurls if not _is_file(url)]
-        entries += [allow_url(url, exact=True) for url in source.keys]
+        directories += [file_path(url) for url in source.baseurls if is_file(url)]
+        urls = [url for url in source.baseurls if not is_file(url)]
+        entries += [allow_url(url, proxy=source.find_proxy(url)) for url in urls]
+        entries += [allow_url(url, exact=True, proxy=source.find_proxy(url)) for url in source.keys]
     documents = {}
     for one in lists:
         text, mirrors = read_mirrors(one)
         path = unquote(urlsplit(_list_url(one.repository, one.option)).path)
         documents[path] = text.encode()
-        directories += [_file_path(url) for url in mirrors if _is_file(url)]
+        directories += [file_path(url) for url in mirrors if is_file(url)]
+        find = by_id[one.repository].find_proxy if one.repository in by_id else lambda _url: None
         entries += [
-            allow_url(url, public_only=one.is_public) for url in mirrors if not _is_file(url)
+            allow_url(url, public_only=one.is_public, proxy=find(url))
+            for url in mirrors
+            if not is_file(url)
         ]
     return AllowList(
         tuple(dict.fromkeys(one for one in entries if isinstance(one, AllowedPlace))),
         tuple(dict.fromkeys(one for one in entries if isinstance(one, End))),
         tuple(dict.fromkeys(directories)),
         documents,
+        tuple(repositories),
     )
 
 
@@ -284,17 +307,29 @@ def _source(section: RepoSection, repositories: Repositories) -> Source:
             raise ConfigError(f"repository {name!r}: {printable(url)} is no URL") from error
     # What stands for something else leads nowhere, from here or from there (RFC 6761, 6.4).
     baseurls = [url for url in baseurls if not _end(url)[0].endswith(".invalid")]
-    proxy = expand(section.get("proxy"), variables)
     schemes = {_scheme(url) for url in (*baseurls, *(url for _, url in lists))}
-    if not proxy and any(repositories.environment.get(f"{one}_proxy") for one in schemes):
-        proxy = "the environment's"
+    own = expand(section.get("proxy"), variables)
+    chroots = any(repositories.environment.get(f"{one}_proxy") for one in schemes)
     return Source(
         id=name,
         baseurls=tuple(baseurls),
         lists=tuple(lists),
         keys=tuple(word for word in words("gpgkey") if _scheme(word) in DEFAULT_PORTS),
-        proxy="" if proxy == "_none_" else proxy,
+        has_proxy=own not in ("", "_none_") or (not own and chroots),
         verifies=section.is_set("sslverify", default=True),
+        find_proxy=proxy_rule(section, variables, repositories.environ),
+    )
+
+
+def plain_access(source: Source) -> Access:
+    """The same repository for this machine's own requests, without secrets."""
+    return Access(
+        id=source.id,
+        name="plain",
+        baseurls=tuple(url for url in source.baseurls if not is_file(url)),
+        lists=tuple(pair for pair in source.lists if not is_file(pair[1])),
+        certificates=Certificates(verifies=source.verifies),
+        find_proxy=source.find_proxy,
     )
 
 
@@ -302,7 +337,8 @@ def _scheme(url: str) -> str:
     return url.partition("://")[0].lower() if "://" in url else ""
 
 
-def _is_file(url: str) -> bool:
+def is_file(url: str) -> bool:
+    """Whether a URL of a dnf.conf is a path of this machine."""
     return url.startswith("/") or url.lower().startswith("file:")
 
 
@@ -312,8 +348,8 @@ def _is_mirror(url: str) -> bool:
 
 def _is_tree(url: str) -> bool:
     """Whether it is a directory of this machine, and not all of it."""
-    is_plain = "$" not in url and _is_file(url)
-    return is_plain and _file_path(url) != Path("/")
+    is_plain = "$" not in url and is_file(url)
+    return is_plain and file_path(url) != Path("/")
 
 
 def _end(url: str) -> tuple[str, int]:
@@ -333,7 +369,7 @@ def _is_own(url: str) -> bool:
     return address.is_loopback or address.is_link_local or address.is_unspecified
 
 
-def _file_path(url: str) -> Path:
+def file_path(url: str) -> Path:
     """The absolute path of a file URL, as dnf reads it: percent escapes decoded."""
     path = url if url.startswith("/") else urlsplit(url).path
     return Path(os.path.normpath("/" + unquote(path).lstrip("/")))
@@ -341,9 +377,9 @@ def _file_path(url: str) -> Path:
 
 def _file_url(word: str) -> str:
     """What stands for a file URL on the node; empty if it is none."""
-    if not _is_file(word):
+    if not is_file(word):
         return ""
-    return f"http://{FILES_HOST}{quote(str(_file_path(word)))}/"
+    return f"http://{FILES_HOST}{quote(str(file_path(word)))}/"
 
 
 def _list_url(repository: str, option: str) -> str:

@@ -6,8 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes, urlsplit
+
+from mock_cloud.network import DEFAULT_PORTS, Proxy
+
+if TYPE_CHECKING:
+    from mock_cloud.repoproxy.repository import ServedRepository
 
 FILES_HOST: Final = "files.mock-cloud.invalid"
 """Stands for this machine's own files: ``http://HOST/PATH`` is ``file:///PATH`` (RFC 6761, 6.4)."""
@@ -15,7 +20,6 @@ LISTS_HOST: Final = "lists.mock-cloud.invalid"
 """Has the mirror lists, as this machine fetched them."""
 
 _HOST_MAX: Final = 253  # RFC 1035, 2.3.4, as text
-DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class AllowedPlace:
     query: str = ""
     exact: bool = False
     public_only: bool = False
+    proxy: Proxy | None = None
 
     def covers(self, host: str, port: int, path: str, query: str) -> bool:
         if (host, port, query) != (self.host, self.port, self.query):
@@ -46,6 +51,7 @@ class End:
     host: str
     port: int
     public_only: bool = False
+    proxy: Proxy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +64,18 @@ class LocalFile:
 
 @dataclass(frozen=True, slots=True)
 class AllowList:
-    """All that may be reached; empty by default. `documents` are by their decoded path."""
+    """All that may be reached; empty by default. `documents` are by their decoded path.
+
+    Each of `repositories` has a host of its own, and may have files at other URLs.
+    """
 
     places: tuple[AllowedPlace, ...] = ()
     ends: tuple[End, ...] = ()
     directories: tuple[Path, ...] = ()
     documents: Mapping[str, bytes] = field(default_factory=dict)
+    repositories: tuple[ServedRepository, ...] = ()
 
-    def find(self, url: str) -> AllowedPlace | LocalFile | bytes | None:
+    def find(self, url: str) -> AllowedPlace | LocalFile | ServedRepository | bytes | None:
         """What an absolute http URL leads to; None if it is not allowed, or no such URL."""
         try:
             parts = urlsplit(url)
@@ -80,6 +90,9 @@ class AllowList:
             return self.documents.get(path) if port == 80 and not parts.query else None
         if host == FILES_HOST:
             return self._local_file(path) if port == 80 and not parts.query else None
+        for repository in self.repositories:
+            if host == repository.access.host:
+                return repository if port == 80 and not parts.query else None
         covering = (one for one in self.places if one.covers(host, port, path, parts.query))
         # The configuration's own URL counts more than a list's that names the same.
         return min(covering, key=lambda one: one.public_only, default=None)
@@ -124,11 +137,11 @@ def plain_path(raw: str) -> str | None:
 
 
 def allow_url(
-    url: str, *, exact: bool = False, public_only: bool = False
+    url: str, *, exact: bool = False, public_only: bool = False, proxy: Proxy | None = None
 ) -> AllowedPlace | End | None:
     """The entry for an http or https URL of a configuration; None if it is neither.
 
-    An https URL opens its whole host and port.
+    An https URL opens its whole host and port. `proxy` is the way there.
     """
     try:
         parts = urlsplit(url)
@@ -140,7 +153,7 @@ def allow_url(
         return None
     host = plain_host(parts.hostname)
     if parts.scheme == "https":
-        return End(host, port, public_only)
+        return End(host, port, public_only, proxy)
     if not exact:
         path = path.rstrip("/") + "/"
-    return AllowedPlace(host, port, path, parts.query, exact, public_only)
+    return AllowedPlace(host, port, path, parts.query, exact, public_only, proxy)

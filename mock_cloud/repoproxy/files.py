@@ -28,6 +28,12 @@ def send_file(client: Client, request: ProxyRequest, file: LocalFile) -> None:
     except OSError:
         client.answer(HTTPStatus.NOT_FOUND, "no such file", body=body)
         return
+    send_open(client, request, descriptor)
+
+
+def send_open(client: Client, request: ProxyRequest, descriptor: int) -> None:
+    """The same with an open regular file, which is closed."""
+    body = request.method == "GET"
     with os.fdopen(descriptor, "rb", buffering=0) as stream:
         facts = os.fstat(descriptor)
         wanted = find_range(request.headers.get("range", ""), facts.st_size)

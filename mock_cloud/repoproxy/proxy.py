@@ -2,8 +2,8 @@
 """The proxy that a node's dnf is given: a door that is closed but for what a list allows.
 
 It knows GET and HEAD of http URLs, CONNECT for https, this machine's directories under
-`allow.FILES_HOST` and mirror lists under `allow.LISTS_HOST`. Redirects go to the client, whose next
-request is judged again.
+`allow.FILES_HOST`, mirror lists under `allow.LISTS_HOST`, and repositories that this machine
+fetches (`repository`). Other redirects go to the client, whose next request is judged again.
 """
 
 from __future__ import annotations
@@ -18,11 +18,17 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
-from mock_cloud.repoproxy.allow import AllowedPlace, AllowList, LocalFile
+from mock_cloud.repoproxy.access import Scope
+from mock_cloud.repoproxy.allow import AllowedPlace, AllowList, LocalFile, plain_host
 from mock_cloud.repoproxy.files import send_file
 from mock_cloud.repoproxy.http1 import BadRequest, Client, ProxyRequest, Stream
-from mock_cloud.repoproxy.upstream import Dialer, Upstreams
+from mock_cloud.repoproxy.metadata import Listed, Unfetched
+from mock_cloud.repoproxy.repository import ServedRepository, place_of
+from mock_cloud.repoproxy.upstream import Dialer, Server, Upstreams, proxy_problem, reason_of
+from mock_cloud.wire.job_request import REASONS_URL
 
+_REASONS_MAX: Final = 20
+_REASON_MAX: Final = 500
 _BLOCK_BYTES: Final = 256 << 10
 _TICK_S: Final = 30.0
 _SILENCE_S: Final = 120.0
@@ -53,6 +59,7 @@ class RepoProxy:
     ) -> None:
         self._allowed = allowed
         self._warn = warn
+        self._reasons: list[str] = []
         self._times = {"idle_s": idle_s, "head_s": head_s, "send_s": send_s}
         self._dialer = Dialer()
 
@@ -82,32 +89,74 @@ class RepoProxy:
         if request is None:
             return False
         if request.method == "CONNECT":
-            self._tunnel(client, request)
+            self._tunnel(client, upstreams, request)
             return False
         if request.method not in ("GET", "HEAD"):
             raise BadRequest(HTTPStatus.METHOD_NOT_ALLOWED, "only GET, HEAD and CONNECT")
-        body = request.method == "GET"
+        return self._answer(client, upstreams, request) and request.keeps_alive
+
+    def _answer(self, client: Client, upstreams: Upstreams, request: ProxyRequest) -> bool:
+        """Answer GET or HEAD. Whether the client's connection is still good."""
         found = self._allowed.find(request.target)
+        if request.target == REASONS_URL:
+            found = "".join(f"{line}\n" for line in self._reasons).encode()
+        if isinstance(found, AllowedPlace):
+            return self._fetch(client, upstreams, request, found)
+        if isinstance(found, ServedRepository):
+            return self._serve_repository(client, upstreams, request, found)
         if found is None:
-            self._refuse(client, request.target, body=body)
-        elif isinstance(found, LocalFile):
+            return self._serve_elsewhere(client, upstreams, request)
+        if isinstance(found, LocalFile):
             send_file(client, request, found)
-        elif isinstance(found, AllowedPlace):
-            return self._fetch(client, upstreams, request, found) and request.keeps_alive
         else:
             client.start(HTTPStatus.OK, {"Content-Type": "text/plain"}, len(found))
-            if body:
+            if request.method == "GET":
                 client.send(found)
-        return request.keeps_alive
+        return True
 
     def _refuse(self, client: Client, url: str, *, body: bool = True) -> None:
-        self._warn(f"the node asked for what no enabled repository has, and was refused: {url}")
+        self._say(f"the node asked for what no enabled repository has, and was refused: {url}")
         client.answer(HTTPStatus.FORBIDDEN, "not a repository of this build", body=body)
 
     def _fail(self, client: Client, url: str, error: Exception, *, body: bool = True) -> None:
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        self._warn(f"this machine cannot fetch {url}: {why}")
+        why = reason_of(error) or type(error).__name__
+        self._say(f"this machine cannot fetch {url}: {why}")
         client.answer(HTTPStatus.BAD_GATEWAY, f"the controller cannot fetch it: {why}", body=body)
+
+    def _say(self, text: str) -> None:
+        if len(self._reasons) < _REASONS_MAX and text not in self._reasons:
+            self._reasons.append(text[:_REASON_MAX])
+        self._warn(text)
+
+    def _serve_elsewhere(self, client: Client, upstreams: Upstreams, request: ProxyRequest) -> bool:
+        """Send what a repository's metadata has at another place, or refuse it."""
+        place = place_of(request.target)
+        for repository in self._allowed.repositories if place else ():
+            with suppress(Unfetched):  # then it is not known to have this
+                listed = repository.find(place, upstreams)
+                if listed is not None:
+                    return self._serve_repository(client, upstreams, request, repository, listed)
+        self._refuse(client, request.target, body=request.method == "GET")
+        return True
+
+    def _serve_repository(
+        self, client: Client, upstreams: Upstreams, request: ProxyRequest,
+        repository: ServedRepository, listed: Listed | None = None,
+    ) -> bool:  # fmt: skip
+        """Whether the client's connection is still good."""
+        try:
+            if listed is None:
+                repository.answer(client, request, upstreams)
+            else:
+                repository.send(client, request, listed, upstreams)
+        except Unfetched as error:
+            name = repository.access.id
+            where = urlsplit(request.target).path.lstrip("/")
+            self._say(f"repository {name!r}: {where}: {error}")
+            if error.cut:
+                return False
+            client.answer(HTTPStatus(error.status), str(error), body=request.method == "GET")
+        return True
 
     def _fetch(
         self, client: Client, upstreams: Upstreams, request: ProxyRequest, place: AllowedPlace
@@ -120,7 +169,11 @@ class RepoProxy:
         }
         body = request.method == "GET"
         try:
-            answer = upstreams.ask(place, request.method, target, headers)
+            scope = Scope.PUBLIC if place.public_only else Scope.ANY
+            server = Server(place.host, place.port, scope, place.proxy)
+            answer = upstreams.ask(server, request.method, target, headers)
+            if place.proxy is not None and answer.status == 407:
+                raise OSError(proxy_problem(place.proxy, answer.status, place.host))
         except (OSError, http.client.HTTPException) as error:
             upstreams.close()
             self._fail(client, request.target, error, body=body)
@@ -138,10 +191,22 @@ class RepoProxy:
             return False  # the client sees that it is cut
         return left == 0
 
-    def _tunnel(self, client: Client, request: ProxyRequest) -> None:
+    def _find_end(self, host: str, port: int, upstreams: Upstreams) -> Server | None:
+        end = self._allowed.find_end(host, port)
+        if end is not None:
+            scope = Scope.PUBLIC if end.public_only else Scope.ANY
+            return Server(end.host, end.port, scope, end.proxy)
+        for repository in self._allowed.repositories:
+            with suppress(Unfetched):
+                found = repository.find_end(plain_host(host), port, upstreams)
+                if found is not None:
+                    return found
+        return None
+
+    def _tunnel(self, client: Client, upstreams: Upstreams, request: ProxyRequest) -> None:
         host, _, port = request.target.rpartition(":")
         number = int(port) if port.isascii() and port.isdecimal() and len(port) <= 5 else 0
-        end = self._allowed.find_end(host.strip("[]"), number)
+        end = self._find_end(host.strip("[]"), number, upstreams)
         if end is None:
             self._refuse(client, f"https://{request.target}")
             return

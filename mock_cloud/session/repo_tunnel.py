@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from mock_cloud.config.access import check_access
 from mock_cloud.config.tunnel import (
     MirrorList,
     Repositories,
@@ -18,13 +18,18 @@ from mock_cloud.config.tunnel import (
     Way,
     allow_list,
     choose_way,
+    file_path,
+    is_file,
+    plain_access,
     read_sources,
     rewrite,
     without_hosts,
 )
 from mock_cloud.errors import CloudError
+from mock_cloud.repoproxy.access import Access
 from mock_cloud.repoproxy.allow import FILES_HOST, LISTS_HOST, AllowList
 from mock_cloud.session.console import Console
+from mock_cloud.session.state import cache_dir
 from mock_cloud.settings import Remote
 from mock_cloud.wire.dnf_conf import dnf_variables
 from mock_cloud.wire.job_request import EngineConfig
@@ -32,10 +37,12 @@ from mock_cloud.wire.reach import find_reached
 
 if TYPE_CHECKING:
     from mock_cloud.remote.trusted import TrustedChannel
+    from mock_cloud.repoproxy.cache import RepositoryCache
     from mock_cloud.repoproxy.proxy import RepoProxy
+    from mock_cloud.repoproxy.repository import ServedRepository
 
 _LOOK_S: Final = 3.0
-_LIST_S: Final = 20.0
+_CACHE: Final = "repositories"
 _LIST_MAX_BYTES: Final = 4 << 20
 _WARNINGS_MAX: Final = 10
 _SHOWN: Final = 300
@@ -71,10 +78,13 @@ class Tunnel:
         return rewrite(replace(self.repositories, text=text), self._tunnelled)
 
     def _open(self, channel: TrustedChannel, tunnelled: Sequence[Source], console: Console) -> None:
-        allowed = allow_list(tunnelled, [one for each in tunnelled for one in _fetch_lists(each)])
         with ExitStack() as stack:
-            from mock_cloud.repoproxy.proxy import RepoProxy  # few builds need one
+            from mock_cloud.repoproxy.cache import trim  # few builds need these
+            from mock_cloud.repoproxy.proxy import RepoProxy
 
+            lists = [one for each in tunnelled for one in _fetch_lists(each)]
+            allowed = allow_list(tunnelled, lists, _served(self.repositories, tunnelled))
+            stack.callback(trim, cache_dir() / _CACHE)
             proxy = RepoProxy(allowed, _Warnings(console).say)
             stack.callback(proxy.close)
             forward = channel.forward(proxy.serve)
@@ -104,6 +114,8 @@ def plan_ways(repositories: Repositories, remote: Remote) -> dict[Source, Way]:
     """
     from mock_cloud.session.nodes import shares_kernel  # see `session.build`
 
+    for one in repositories.accesses:
+        check_access(one, remote.build.repo_access)
     access, shared = remote.build.repo_access, shares_kernel(remote)
     return {
         source: choose_way(source, access, shares_network=shared)
@@ -120,8 +132,8 @@ def open_tunnel(
     ours = set(_reached_only_here(channel, asked)) if asked else set()
     tunnelled = [one for one, way in ways.items() if way is Way.TUNNEL or one in ours]
     tunnel = Tunnel(repositories)
-    if tunnelled:
-        names = ", ".join(source.id for source in tunnelled)
+    if tunnelled or repositories.accesses:
+        names = ", ".join([*(x.id for x in repositories.accesses), *(x.id for x in tunnelled)])
         console.info(f"remote {remote.name}: reached through this machine: {names}")
         tunnel._open(channel, tunnelled, console)
     return tunnel
@@ -132,14 +144,16 @@ def _reached_only_here(channel: TrustedChannel, asked: Sequence[Source]) -> list
     ends = list(dict.fromkeys(end for source in asked for end in source.ends))
     theirs = dict(zip(ends, channel.find_reached(ends, _LOOK_S), strict=True))
     lost = [source for source in asked if not any(theirs[end] for end in source.ends)]
+    proxied = [one for one in lost if any(one.find_proxy(url) for url in one.urls)]
+    lost = [source for source in lost if source not in proxied]
     ends = list(dict.fromkeys(end for source in lost for end in source.ends))
     mine = dict(zip(ends, find_reached(ends, _LOOK_S), strict=True))
-    return [source for source in lost if any(mine[end] for end in source.ends)]
+    return proxied + [source for source in lost if any(mine[end] for end in source.ends)]
 
 
 def _environment(repositories: Repositories, allowed: AllowList) -> dict[str, str]:
     """dnf's, without words of no_proxy that would keep it from the tunnel."""
-    hosts = {FILES_HOST, LISTS_HOST}
+    hosts = {FILES_HOST, LISTS_HOST} | {one.access.host for one in allowed.repositories}
     hosts |= {one.host for one in allowed.places} | {one.host for one in allowed.ends}
     return {
         name: without_hosts(value, hosts) if name.lower() == "no_proxy" else value
@@ -150,49 +164,54 @@ def _environment(repositories: Repositories, allowed: AllowList) -> dict[str, st
 def _fetch_lists(source: Source) -> Iterable[MirrorList]:
     for option, url in source.lists:
         try:
-            text, final = _fetch(url, verify=source.verifies)
+            text, final = _fetch(source, url)
         except (OSError, ValueError) as error:
             raise CloudError(
                 f"the {option} of repository {source.id!r} cannot be had: {url}: {error}",
                 hint="it was fetched on this machine, for a node that does not reach it",
             ) from error
-        is_own = url.startswith("/") or url.lower().startswith("file:")
-        is_public = not is_own and (_is_public(url) or _is_public(final))
-        yield MirrorList(source.id, option, text, is_public, is_own)
+        is_public = not is_file(url) and (_is_public(url) or _is_public(final))
+        yield MirrorList(source.id, option, text, is_public, is_file(url))
 
 
-def _fetch(url: str, *, verify: bool) -> tuple[str, str]:
-    """The text of a mirror list, and the URL that it came from in the end."""
-    import ssl
-    import urllib.request
+def _fetch(source: Source, url: str) -> tuple[str, str]:
+    """The text of a mirror list, and the URL that it came from in the end. OSError, ValueError."""
+    if is_file(url):
+        with file_path(url).open("rb") as stream:
+            data, final = stream.read(_LIST_MAX_BYTES + 1), url
+    else:
+        from mock_cloud.repoproxy.fetch import fetch
 
-    context = ssl.create_default_context()
-    if not verify:  # the configuration's own wish
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-    )
-    address = f"file://{url}" if url.startswith("/") else url
-    with opener.open(address, timeout=_LIST_S) as answer:
-        data: bytes = answer.read(_LIST_MAX_BYTES + 1)
-        if len(data) > _LIST_MAX_BYTES:
-            raise ValueError(f"it has more than {_LIST_MAX_BYTES} bytes")
-        return data.decode("utf-8", "replace"), str(answer.geturl())
+        data, final = fetch(plain_access(source), url, _LIST_MAX_BYTES)
+    if len(data) > _LIST_MAX_BYTES:
+        raise ValueError(f"it has more than {_LIST_MAX_BYTES} bytes")
+    return data.decode("utf-8", "replace"), final
 
 
 def _is_public(url: str) -> bool:
     """Whether the URL's host has an address of the internet."""
-    from mock_cloud.repoproxy.upstream import is_public
+    from mock_cloud.repoproxy.upstream import is_public_name
 
     host = urlsplit(url).hostname
-    if not host:
-        return False
+    return bool(host) and is_public_name(str(host))
+
+
+def _served(repositories: Repositories, tunnelled: Sequence[Source]) -> list[ServedRepository]:
+    """The repositories that this machine fetches, and those of which it knows what they list."""
+    from mock_cloud.repoproxy.repository import ServedRepository
+
+    plain = [plain_access(one) for one in tunnelled]
+    accesses = (*repositories.accesses, *(one for one in plain if one.baseurls or one.lists))
+    return [ServedRepository(one, _cache_of(one)) for one in accesses]
+
+
+def _cache_of(access: Access) -> RepositoryCache | None:
+    from mock_cloud.repoproxy.cache import RepositoryCache
+
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        return RepositoryCache(cache_dir() / _CACHE, access.identity)
     except OSError:
-        return True  # unknown: what it names must be public
-    return any(is_public(str(address[0])) for *_, address in found)
+        return None  # a full disk, say: it is fetched each time
 
 
 class _Warnings:

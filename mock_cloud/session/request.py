@@ -230,8 +230,13 @@ _Order = tuple[EngineConfig | MockOrder, Repositories, tuple[HostFile, ...], lis
 
 
 def _chroot(line: CommandLine, opts: ConfigOpts, engine: Engine) -> _Order:
-    config, keys = engine_config(opts, line)
-    return config, repositories_of(config), keys, host_inputs(line)
+    config, portable = engine_config(opts, line)
+    repositories = replace(
+        repositories_of(config),
+        accesses=tuple(portable.accesses.found.values()),
+        environ=portable.accesses.environ,
+    )
+    return config, repositories, portable.keys, host_inputs(line)
 
 
 def _mock(line: CommandLine, opts: ConfigOpts, engine: Engine) -> _Order:

@@ -64,6 +64,9 @@ When dnf is run, the node puts its own loopback and the request's `tunnel_port` 
 that nothing that is kept depends on the port. Without a tunnel it leads nowhere (RFC 6761, 6.4).
 """
 
+REASONS_URL: Final = "http://reasons.mock-cloud.invalid/"
+"""At the controller's proxy: what could not be fetched so far, and why, a line each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Input:

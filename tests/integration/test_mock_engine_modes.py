@@ -275,7 +275,6 @@ def test_a_chroot_that_is_kept_mounted_is_kept(user: User) -> None:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("config_opts['redhat_subscription_required'] = True", "redhat_subscription_required"),
         ("config_opts['plugin_conf']['lvm_root_enable'] = True", "lvm_root"),
         ("config_opts['nspawn_args'] += ['--bind=/srv']", "--bind=/srv"),
         ("config_opts['copy_host_users'] = ['me']", "copy_host_users"),

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import re
 import socket
+import ssl
 import threading
 import urllib.parse
 from collections import deque
@@ -32,13 +35,17 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One request as it was answered. `sent_bytes` counts the body, `start` is its offset."""
+    """One request as it was answered. `sent_bytes` counts the body, `start` is its offset.
+
+    `authorization` is the header's value.
+    """
 
     method: str
     path: str
     status: int
     sent_bytes: int
     start: int = 0
+    authorization: str = ""
 
 
 @dataclass(slots=True)
@@ -59,6 +66,26 @@ class _Server(ThreadingHTTPServer):
         self.owner = owner
         self.connections: set[socket.socket] = set()
         super().__init__(address, _Handler)
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        connection, address = super().get_request()
+        if self.owner.context is not None:  # the handshake is the thread's that serves it
+            connection = self.owner.context.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
+        return connection, address
+
+    def finish_request(self, request: object, client_address: object) -> None:
+        if isinstance(request, ssl.SSLSocket):
+            try:
+                request.settimeout(_Handler.timeout)
+                request.do_handshake()
+            except OSError:  # what comes unread would have the alert lost on its way
+                request.shutdown(socket.SHUT_WR)
+                while os.read(request.fileno(), 1 << 16):
+                    pass
+                raise
+        super().finish_request(request, client_address)  # type: ignore[arg-type]
 
     def process_request(self, request: object, client_address: object) -> None:
         self.connections.add(cast(socket.socket, request))
@@ -90,6 +117,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         owner = self.server.owner
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
+        wanted = owner.login and "Basic " + base64.b64encode(owner.login.encode()).decode()
+        if wanted and self.headers.get("Authorization") != wanted:
+            self._refuse(path, 401)
+            return
+        if owner.redirects.get(path):
+            self._refuse(path, 302, owner.redirects[path])
+            return
         fault = owner.take_fault(path)
         if fault is not None and fault.kind is Fault.HANG:
             fault.lifted.wait()
@@ -105,10 +139,15 @@ class _Handler(BaseHTTPRequestHandler):
             with place.open("rb") as stream:
                 self._send(path, place, stream, body, fault is not None)
 
-    def _refuse(self, path: str, status: int) -> None:
+    def _refuse(self, path: str, status: int, location: str = "") -> None:
         text = f"{status}\n".encode()
-        self.server.owner.note(Access(self.command, path, status, 0))
+        said = self.headers.get("Authorization", "")
+        self.server.owner.note(Access(self.command, path, status, 0, authorization=said))
         self.send_response(status)
+        if location:
+            self.send_header("Location", location)
+        if status == 401:
+            self.send_header("WWW-Authenticate", 'Basic realm="lab"')
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         if self.command != "HEAD":
@@ -131,7 +170,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         length = (end - start) // (2 if truncated else 1) if body else 0
         # Noted before the last byte leaves: a test may look as soon as its client is done.
-        self.server.owner.note(Access(self.command, path, status, length, start))
+        said = self.headers.get("Authorization", "")
+        self.server.owner.note(Access(self.command, path, status, length, start, said))
         stream.seek(start)
         self.wfile.flush()
         while length > 0:
@@ -147,13 +187,18 @@ class FileServer:
     """Serves directories below URL prefixes from `host`, as a context manager.
 
     `mounts` maps a prefix such as ``/dist`` to a directory. `port` 0 takes a free one. Leaving
-    the block closes every connection and joins every thread.
+    the block closes every connection and joins every thread. With a `context` it speaks TLS, with a
+    `login` (``user:password``) it answers nobody else. `redirects` are by path.
     """
 
     def __init__(
-        self, mounts: Mapping[str, Path], *, port: int = 0, host: str = "127.0.0.1"
-    ) -> None:
+        self, mounts: Mapping[str, Path], *, port: int = 0, host: str = "127.0.0.1",
+        context: ssl.SSLContext | None = None, login: str = "",
+    ) -> None:  # fmt: skip
         self._host = host
+        self.context = context
+        self.login = login
+        self.redirects: dict[str, str] = {}
         self._mounts = {prefix.rstrip("/"): place.absolute() for prefix, place in mounts.items()}
         self._lock = threading.Lock()
         self._accesses: deque[Access] = deque(maxlen=_REMEMBERED)
@@ -184,7 +229,7 @@ class FileServer:
 
     @property
     def url(self) -> str:
-        return f"http://{self._host}:{self.port}"
+        return f"http{'s' if self.context else ''}://{self._host}:{self.port}"
 
     def accesses(self, prefix: str = "/") -> tuple[Access, ...]:
         """Requests so far, oldest first, whose path starts with `prefix`."""

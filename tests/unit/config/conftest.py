@@ -12,7 +12,7 @@ from mock_cloud.config.chroots import load_config_opts
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.engine import engine_config
 from mock_cloud.config.overrides import apply_command_line
-from mock_cloud.invocation.hostfiles import HostFile
+from mock_cloud.config.repositories import Portable
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.wire.job_request import EngineConfig
 
@@ -60,7 +60,7 @@ class Etc:
         apply_command_line(opts, line)
         return opts
 
-    def render(self, *argv: str) -> tuple[EngineConfig, tuple[HostFile, ...]]:
+    def render(self, *argv: str) -> tuple[EngineConfig, Portable]:
         line = parse_command_line(["-r", "small", *(argv or ["--init"])], {})
         return engine_config(self.load(*argv), line)
 

@@ -27,8 +27,8 @@ def repositories(text: str) -> configparser.ConfigParser:
 
 
 def test_keys_are_renamed_and_returned(etc: Any) -> None:
-    config, keys = etc.render()
-    assert [(key.name, key.role, key.path) for key in keys] == [
+    config, portable = etc.render()
+    assert [(key.name, key.role, key.path) for key in portable.keys] == [
         ("KEY-7", "gpgkey", etc.path / "keys/KEY-7"),
         ("KEY-old", "gpgkey", etc.path / "keys/KEY-old"),
     ]
@@ -131,30 +131,6 @@ def test_added_repositories_follow_the_others(etc: Any) -> None:
             add_repositories(MAIN, [bad])
 
 
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        ("[r]\nbaseurl=http://u:p@h/\n", "password"),
-        ("[r]\nbaseurl=http://h/\nsslclientkey=/k\n", "sslclientkey"),
-        ("[r]\nbaseurl=http://h/\nsslcacert=/k\n", "sslcacert"),
-        ("[r]\nbaseurl=http://h/\npassword=x\n", "password"),
-    ],
-)
-def test_what_stays_on_this_machine_is_refused_unless_disabled(text: str, named: str) -> None:
-    with pytest.raises(UnsupportedByEngine, match=named):
-        make_portable(MAIN + text, {}, ())
-    with pytest.raises(UnsupportedByEngine, match=named):
-        make_portable(MAIN + text + "enabled=0\n", {}, [("--enablerepo", "r")])
-    portable = make_portable(MAIN + text, {}, [("--disablerepo", "*")])
-    assert portable.text == MAIN + text
-
-
-def test_secrets_never_appear_in_the_refusal() -> None:
-    with pytest.raises(UnsupportedByEngine) as caught:
-        make_portable(MAIN + "[r]\nbaseurl=http://u:hunter2@h/\n", {}, ())
-    assert "hunter2" not in f"{caught.value.message} {caught.value.hint}"
-
-
 @pytest.mark.parametrize("text", ["no section\n", "[main]\ngpgcheck=1\n", "[main]\nreposdir=\n"])
 def test_a_dnf_conf_that_is_none_or_takes_the_machines_repositories(text: str) -> None:
     with pytest.raises(ConfigError):
@@ -217,7 +193,6 @@ def test_harmless_plugins_are_not(etc: Any, name: str) -> None:
         "['plugin_conf']['mount_opts']['dirs'].append(('/dev/x', '/b', 'ext4', ''))",
         "['plugin_conf']['package_state_opts']['available_pkgs'] = True",
         "['hostname'] = 'h'",
-        "['redhat_subscription_required'] = True",
         "['module_enable'] = ['perl']",
         "['rpm_command'] = '/opt/rpm'",
         "['dnf4_avoid_opts'] = {'builddep': ['--allowerasing']}",

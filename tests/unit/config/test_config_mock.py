@@ -189,7 +189,7 @@ def test_a_chroot_that_is_kept_mounted_is_on_the_disk(portable: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("config_opts['redhat_subscription_required'] = True", "redhat_subscription_required"),
+        ("config_opts['redhat_subscription_required'] = True", "not subscribed"),
         ("config_opts['backup_on_clean'] = True", "backup_on_clean"),
         ("config_opts['createrepo_on_rpms'] = True", "createrepo_on_rpms"),
         ("config_opts['copy_host_users'] = ['me']", "copy_host_users"),
@@ -208,7 +208,8 @@ def test_a_chroot_that_is_kept_mounted_is_on_the_disk(portable: Any) -> None:
          "/dev/sda"),
         ("config_opts['macrofile'] = '/no/macros'", "/no/macros"),
         ("config_opts['bootstrap_image'] = 'dir:/no/image'", "/no/image"),
-        ("config_opts['dnf.conf'] += '[l]\\nbaseurl=http://l\\npassword=sesame\\n'", "password"),
+        ("config_opts['dnf.conf'] += '[l]\\nbaseurl=http://l\\nusername=me\\npassword=sesame\\n'\n"
+         "config_opts['macros']['%x'] = 'sesame'", "password"),
         ("config_opts['plugin_conf']['site_enable'] = True\n"
          "config_opts['plugin_conf']['site_opts'] = {'key': ['/etc/passwd']}", "/etc/passwd"),
         ("config_opts['thing'] = object()", "thing"),

@@ -55,7 +55,7 @@ def source(options: str, **environment: str) -> Source:
         ("baseurl=$where/r", Way.TUNNEL, Way.TUNNEL),
         ("mirrorlist=file:///srv/m", Way.TUNNEL, Way.TUNNEL),
         ("metalink = /srv/m", Way.TUNNEL, Way.TUNNEL),
-        ("baseurl=http://localhost/\nproxy=http://p:1", Way.DIRECT, Way.DIRECT),
+        ("baseurl=http://far.example/\nproxy=http://p:1", Way.TUNNEL, Way.DIRECT),
         ("baseurl=http://far.example/\nproxy=_none_", Way.ASKED, Way.DIRECT),
         ("baseurl=ftp://far.example/", Way.DIRECT, Way.DIRECT),
         ("baseurl=http:///nowhere", Way.DIRECT, Way.DIRECT),
@@ -82,7 +82,6 @@ def test_direct_and_tunnel_are_what_they_say() -> None:
     ("options", "named"),
     [
         ("baseurl=ftp://far.example/", "ftp://"),
-        ("baseurl=http://far.example/\nproxy=http://p:1", "proxy"),
         ("baseurl=http://far.example/$what/", r"\$what"),
         ("baseurl=http://far.example/../x", r"\.\."),
         ("baseurl=file:///srv/$what", r"\$what"),
@@ -96,9 +95,17 @@ def test_what_cannot_be_tunnelled_is_refused_by_name(options: str, named: str) -
 
 
 def test_a_proxy_of_the_environment_counts() -> None:
-    assert source("baseurl=http://h/", http_proxy="http://p:1").proxy
-    assert not source("baseurl=https://h/", http_proxy="http://p:1").proxy
-    assert not source("baseurl=http://h/\nproxy=_none_", http_proxy="http://p:1").proxy
+    assert source("baseurl=http://h/", http_proxy="http://p:1").has_proxy
+    assert not source("baseurl=https://h/", http_proxy="http://p:1").has_proxy
+    assert not source("baseurl=http://h/\nproxy=_none_", http_proxy="http://p:1").has_proxy
+
+
+def test_what_is_open_is_reached_by_the_repositorys_proxy() -> None:
+    one = source("baseurl=http://a.example/x https://b.example/\nproxy=http://u:p@p.example:81")
+    allowed = allow_list([one], [])
+    proxies = [entry.proxy for entry in (*allowed.places, *allowed.ends)]
+    assert [str(proxy) for proxy in proxies] == ["p.example:81"] * 2
+    assert proxies[0] is not None and proxies[0].login is not None
 
 
 def test_only_enabled_ones_count_and_a_url_must_be_one() -> None:

@@ -203,6 +203,7 @@ def test_http_is_passed_on_and_connections_are_used_again(tree: Path) -> None:
         lost = f"GET {server.url}/r/nothing HTTP/1.1\r\n\r\n".encode()
         answers = proxied.ask(one + head + lost + one)
         assert [int(part[:3]) for part in answers.split(b"HTTP/1.1 ")[1:]] == [206, 200, 404, 206]
+        assert len(server.accesses()) == 5
         with server.fault("/r", Fault.TRUNCATED):
             _, head, body = proxied.get(f"{server.url}/r/a.rpm")
         assert f"content-length: {len(data)}" in head.lower() and len(body) < len(data)

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How this machine reaches servers: proxies, authorities and certificates, names and passwords.
+
+One rule for all of it, which docs/networks.md has for users.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
+
+from mock_cloud.errors import ConfigError
+from mock_cloud.model import Secret
+
+if TYPE_CHECKING:
+    import ssl
+
+BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
+"""Variables of the environment that name files with authorities."""
+_PROXY_SCHEMES: Final = ("http", "https")
+_PROXY_PORT: Final = 1080  # curl's, and so dnf's, where the URL has none
+DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A name and a password for HTTP's Basic scheme (RFC 7617)."""
+
+    user: str
+    password: Secret
+
+    @property
+    def header(self) -> str:
+        """The value of Authorization or Proxy-Authorization."""
+        pair = f"{self.user}:".encode() + self.password.reveal()
+        return "Basic " + base64.b64encode(pair).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """PEM files for TLS: `authorities` instead of this machine's, `client` with `key` to show."""
+
+    authorities: Path | None = None
+    client: Path | None = None
+    key: Path | None = None
+    verifies: bool = True
+
+    def without_client(self) -> Certificates:
+        """The same for a server that is not to see who this is."""
+        return replace(self, client=None, key=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy; `scheme` is how it is spoken to itself."""
+
+    scheme: str
+    host: str
+    port: int
+    login: Login | None = None
+    certificates: Certificates = Certificates()
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def split_login(url: str) -> tuple[str, Login | None]:
+    """`url` without the name and password before its host, and these, decoded. ValueError."""
+    parts = urlsplit(url)
+    userinfo, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, None
+    user, _, password = userinfo.partition(":")
+    login = Login(unquote(user), Secret(unquote(password).encode()))
+    return parts._replace(netloc=host).geturl(), login
+
+
+def parse_proxy(text: str, what: str) -> Proxy:
+    """A proxy's URL, or its host and port alone. ConfigError that begins with `what`."""
+    try:
+        url, login = split_login(text if "://" in text else f"http://{text}")
+        parts = urlsplit(url)
+        port = parts.port or _PROXY_PORT
+    except ValueError as error:
+        raise ConfigError(f"{what} is no URL of a proxy") from error
+    if parts.scheme not in _PROXY_SCHEMES or not parts.hostname:
+        raise ConfigError(
+            f"{what} is no proxy that can be used from here: {parts.scheme}://",
+            hint="http:// and https:// proxies can be",
+        )
+    return Proxy(parts.scheme, parts.hostname, port, login)
+
+
+def find_proxy(url: str, environ: Mapping[str, str] = os.environ) -> Proxy | None:
+    """The proxy that the environment has for `url`. ConfigError for one that is none."""
+    parts = urlsplit(url)
+    port = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
+    if is_exempt(parts.hostname or "", port, environ):
+        return None
+    for name in (f"{parts.scheme}_proxy", "all_proxy"):
+        # In a CGI program HTTP_PROXY is a header of whoever asks (CVE-2016-1000110).
+        upper = "" if name == "http_proxy" and "REQUEST_METHOD" in environ else name.upper()
+        for variable in (name, upper):
+            if environ.get(variable):
+                return parse_proxy(environ[variable], variable)
+            if variable in environ:  # empty: none
+                return None
+    return None
+
+
+def is_exempt(host: str, port: int, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether no_proxy says that no proxy is used for this host and port."""
+    words = environ.get("no_proxy", environ.get("NO_PROXY", ""))
+    return any(_names(word, host.lower().rstrip("."), port) for word in re.split(r"[\s,]+", words))
+
+
+def _names(word: str, host: str, port: int) -> bool:
+    """Whether a word of no_proxy means the host: a name or what ends so, an address or network."""
+    if word == "*":
+        return True
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(word, strict=False)
+    except ValueError:
+        pass
+    found = re.fullmatch(r"(?:\*?\.)?(\[[^\]]*\]|[^:\[\]]+)\.?(?::(\d+))?", word.lower())
+    if found is None or (found[2] and int(found[2]) != port):
+        return False
+    name = found[1].strip("[]")
+    return host == name or host.endswith(f".{name}")
+
+
+def tls_context(
+    certificates: Certificates = Certificates(), environ: Mapping[str, str] = os.environ
+) -> ssl.SSLContext:
+    """For connections to servers. ConfigError names the file that cannot be used.
+
+    Without `authorities` those of this machine count, and those of each file that one of
+    `BUNDLES` names.
+    """
+    import ssl
+
+    context = ssl.create_default_context()
+    if certificates.authorities is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        _load(context, certificates.authorities, "authorities")
+    else:
+        for variable in BUNDLES:
+            if environ.get(variable):
+                _load(context, Path(environ[variable]), variable)
+    if not certificates.verifies:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if certificates.client is not None:
+        try:
+            context.load_cert_chain(certificates.client, certificates.key, password=_no_password)
+        except (OSError, ValueError) as error:
+            where = certificates.key or certificates.client
+            raise ConfigError(
+                f"the client certificate {certificates.client} with the key {where} cannot be"
+                f" used: {_reason(error)}",
+            ) from error
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password, which nobody is asked for here")
+
+
+def _load(context: ssl.SSLContext, path: Path, what: str) -> None:
+    try:
+        if path.is_dir():
+            context.load_verify_locations(capath=path)
+        else:
+            context.load_verify_locations(cafile=path)
+    except OSError as error:
+        raise ConfigError(
+            f"{what}: {path} has no authorities that can be used: {_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    reason = getattr(error, "reason", None)  # OpenSSL's word for it
+    return str(reason or getattr(error, "strerror", None) or error)
