@@ -7,6 +7,7 @@ One rule for all of it, which docs/networks.md has for users.
 from __future__ import annotations
 
 import base64
+import hashlib
 import ipaddress
 import os
 import re
@@ -18,9 +19,11 @@ from urllib.parse import unquote, urlsplit
 
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Secret
+from mock_cloud.wire.layout import CA_BUNDLES
 
 if TYPE_CHECKING:
     import ssl
+    import urllib.request
 
 BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
 """Variables of the environment that name files with authorities."""
@@ -132,7 +135,7 @@ def _names(word: str, host: str, port: int) -> bool:
     found = re.fullmatch(r"(?:\*?\.)?(\[[^\]]*\]|[^:\[\]]+)\.?(?::(\d+))?", word.lower())
     if found is None or (found[2] and int(found[2]) != port):
         return False
-    name = found[1].strip("[]")
+    name = found[1].strip("[].")
     return host == name or host.endswith(f".{name}")
 
 
@@ -167,6 +170,52 @@ def tls_context(
                 f" used: {_reason(error)}",
             ) from error
     return context
+
+
+def authorities_file(directory: Path, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """One file with all that `tls_context` trusts, for libraries that take one; None: their own.
+
+    It is made in `directory`, called by its contents, if it is not the system's alone. ConfigError,
+    OSError.
+    """
+    system = next((Path(path) for path in CA_BUNDLES if Path(path).is_file()), None)
+    named = [(name, Path(environ[name])) for name in BUNDLES if environ.get(name)]
+    if not named:
+        return system
+    tls_context(environ=environ)  # says what is wrong with one
+    parts = [path.read_bytes() for path in (system, *(path for _, path in named))
+             if path is not None and path.is_file()]  # fmt: skip
+    data = b"\n".join(parts)
+    path = directory / f"authorities-{hashlib.sha256(data).hexdigest()[:32]}.pem"
+    if not path.exists():
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = directory / f".authorities-{os.getpid()}"
+        draft.write_bytes(data)
+        draft.rename(path)
+    return path
+
+
+def build_opener(environ: Mapping[str, str] = os.environ) -> urllib.request.OpenerDirector:
+    """urllib's, by this module's rules. Requests raise what urllib raises, and ConfigError."""
+    import urllib.request
+
+    class Proxied(urllib.request.BaseHandler):
+        handler_order = 100  # before those that connect; ask for the way of each redirect too
+
+        def http_open(self, request: urllib.request.Request) -> None:
+            proxy = find_proxy(request.full_url, environ)
+            if proxy is not None:
+                request.set_proxy(str(proxy), "http")
+                if proxy.login is not None:
+                    request.add_unredirected_header("Proxy-Authorization", proxy.login.header)
+
+        https_open = http_open
+
+    return urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),
+        Proxied(),
+        urllib.request.HTTPSHandler(context=tls_context(environ=environ)),
+    )
 
 
 def _no_password() -> str:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,8 +125,42 @@ def converse(
     return Ended(child.returncode, *streams)
 
 
+def hear(
+    argv: Sequence[str], is_enough: Callable[[bytes], bool], *, timeout_s: float, most_bytes: int
+) -> tuple[bytes, bytes]:
+    """What a command says on stdout until it is enough, and on stderr; then it is ended.
+
+    Its stdin stays open and empty meanwhile, for one that leads to somebody who speaks first.
+    Raises as `converse` does.
+    """
+    try:
+        child = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CommandFailed(argv, "cannot start", str(error)) from error
+    try:
+        return _read_both(child, argv, time.monotonic() + timeout_s, most_bytes, is_enough)
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # its children too; it is not reaped yet
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        for stream in (child.stdin, child.stdout, child.stderr):
+            if stream is not None:
+                stream.close()
+
+
 def _read_both(
-    child: subprocess.Popen[bytes], argv: Sequence[str], deadline: float, most: int
+    child: subprocess.Popen[bytes],
+    argv: Sequence[str],
+    deadline: float,
+    most: int,
+    is_enough: Callable[[bytes], bool] = lambda _: False,
 ) -> tuple[bytes, bytes]:
     found = {"stdout": bytearray(), "stderr": bytearray()}
     with selectors.DefaultSelector() as selector:
@@ -145,4 +179,6 @@ def _read_both(
                 found[key.data] += data
                 if len(found[key.data]) > most:
                     raise CommandFailed(argv, f"printed more than {most} bytes", "")
+            if is_enough(bytes(found["stdout"])):
+                break
     return bytes(found["stdout"]), bytes(found["stderr"])

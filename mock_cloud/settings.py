@@ -88,6 +88,19 @@ _BootTimeout = Annotated[
 _Reach = Annotated[
     Reach, Setting("address to connect to: public, private or ipv6 (default: public)")
 ]
+_Jump = Annotated[
+    str, Setting("host of ssh_config to reach nodes through, as ssh -J has it (default: none)")
+]
+REACH_WORDS: Final = ("address", "port", "instance", "region")
+"""What may stand in braces in `reach_command`."""
+_ReachCommand = Annotated[
+    tuple[str, ...],
+    Setting(
+        "command whose stdin and stdout lead to a node's sshd, with {address}, {port},"
+        " {instance}, {region}",
+        kind="reach_command",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +171,8 @@ class Ec2Settings:
         Market, Setting("on-demand, spot or spot-first (default: on-demand)", is_asked=True)
     ] = Market.ON_DEMAND
     reach: _Reach = Reach.PUBLIC
+    jump: _Jump = ""
+    reach_command: _ReachCommand = ()
     volume_gib: Annotated[
         int, Setting("size of the root volume in GiB (default: the image's)", 0, 16 << 10)
     ] = 0
@@ -202,6 +217,8 @@ class OpenStackSettings:
         int, Setting("size of a volume to boot from in GiB (default 0: none)", 0, 16 << 10)
     ] = 0
     reach: _Reach = Reach.PUBLIC
+    jump: _Jump = ""
+    reach_command: _ReachCommand = ()
     boot_timeout_s: _BootTimeout = 300.0
 
 
@@ -218,6 +235,8 @@ class RackspaceSettings:
         Secret | None, Setting("API key; the file must then be readable by nobody else")
     ] = None
     reach: _Reach = Reach.PUBLIC
+    jump: _Jump = ""
+    reach_command: _ReachCommand = ()
     boot_timeout_s: _BootTimeout = 300.0
 
 
@@ -244,6 +263,8 @@ class LibcloudSettings:
     ] = field(default_factory=dict)
     locations: Annotated[_Names, Setting("ids of locations, best first")] = ()
     reach: _Reach = Reach.PUBLIC
+    jump: _Jump = ""
+    reach_command: _ReachCommand = ()
     boot_timeout_s: _BootTimeout = 300.0
 
 

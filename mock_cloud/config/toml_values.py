@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from mock_cloud.invocation.names import expand_home
 from mock_cloud.model import HostKey, Secret
-from mock_cloud.settings import Scalar
+from mock_cloud.settings import REACH_WORDS, Scalar
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _UNIT_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -59,6 +59,16 @@ def words(raw: Any, base: Path) -> tuple[str, ...]:
 def strings(raw: Any, base: Path) -> tuple[str, ...]:
     """A non-empty list of non-empty strings."""
     return tuple(text(item, base) for item in _list(raw))
+
+
+def reach_command(raw: Any, base: Path) -> tuple[str, ...]:
+    """A command as a list, in whose words the words of REACH_WORDS may stand in braces."""
+    words = strings(raw, base)
+    for name in re.findall(r"\{(\w*)\}", " ".join(words)):
+        if name not in REACH_WORDS:
+            known = ", ".join(f"{{{word}}}" for word in REACH_WORDS)
+            raise Refused(f"{{{name}}} is none of {known}")
+    return words
 
 
 def flag(raw: Any, _: Path) -> bool:

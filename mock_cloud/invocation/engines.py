@@ -163,7 +163,7 @@ SETTINGS: Final[_Table] = {
     "dev_loop_count": ("judged: no more loop devices than mock's default",
                        "left: a job makes no devices"),
     "dnf.conf": ("judged: see `config.repositories`",
-                 "carried: expanded; keys go along, certificates and passwords are refused"),
+                 "carried: expanded; keys go along, certificates and passwords stay here"),
     "dnf4_avoid_opts": ("fixed: options are left out as mock leaves them out", "sent"),
     "dnf4_builddep_opts": ("", "sent"),
     "dnf4_command": (_COMMAND, "sent"),

@@ -19,6 +19,7 @@ from mock_cloud import __version__
 from mock_cloud.errors import CommandLineError, InputError
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.invocation.names import find_name_problem
+from mock_cloud.network import build_opener, find_proxy
 from mock_cloud.session.console import Console
 from mock_cloud.wire.terminal_text import printable
 
@@ -83,7 +84,7 @@ def _fetch_once(url: str, directory: Path, console: Console) -> Path:
 
     request = _request(url)
     try:
-        with urllib.request.urlopen(request, timeout=_SILENCE_S) as response:  # noqa: S310
+        with build_opener().open(request, timeout=_SILENCE_S) as response:
             path = directory / _name(response, url)
             _store(response, path, console)
             return path
@@ -95,10 +96,12 @@ def _fetch_once(url: str, directory: Path, console: Console) -> Path:
             f"cannot fetch {_without_password(url)}: the server says"
             f" {error.code} {printable(error.reason)}"
         ) from error
-    except urllib.error.URLError as error:
-        raise _Passing(printable(str(error.reason))) from error
     except (OSError, http.client.HTTPException) as error:
-        raise _Passing(printable(str(error) or type(error).__name__)) from error
+        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+        proxy = find_proxy(url)
+        raise _Passing(
+            f"{f'the proxy {proxy}: ' if proxy else ''}{printable(str(reason))}"
+        ) from error
 
 
 def _request(url: str) -> urllib.request.Request:

@@ -17,7 +17,9 @@ from mock_cloud.toolkit.tree import Tree
 PACKAGE_MAX_BYTES: Final = 128 << 20
 FETCH_TIMEOUT_S: Final = 600.0
 UNPACK_TIMEOUT_S: Final = 120.0
-_PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY")
+_PROXIES: Final = (
+    "http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
+)  # fmt: skip
 
 
 class PackagesRefused(MockCloudError):

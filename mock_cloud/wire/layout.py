@@ -20,3 +20,9 @@ LAUNCH: Final = "launch"
 DEADMAN: Final = "deadman"
 """The dead-man timer, which ends the node when its lease is over, see `agent.deadman`; also its
 directory in the workspace."""
+
+CA_BUNDLES: Final = (
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/ssl/ca-bundle.pem",
+)

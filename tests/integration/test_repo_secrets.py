@@ -56,9 +56,10 @@ def configure(user: User, server: FileServer, firm: Authority, client: Issued) -
     lines = []
     for line in template.read_text().splitlines():
         if line.startswith("baseurl="):
+            place = client.certificate.parent
             lines += [
                 f"baseurl={server.url}/dist/{{{{ releasever }}}}", f"sslcacert={firm.path}",
-                f"sslclientcert={client.certificate.parent}/{{{{ redhat_subscription_key_id }}}}.pem",
+                f"sslclientcert={place}/{{{{ redhat_subscription_key_id }}}}.pem",
                 f"sslclientkey={client.key}", f"username={USER}", "password={{ firm_password }}",
             ]  # fmt: skip
         else:

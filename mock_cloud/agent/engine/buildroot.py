@@ -21,14 +21,10 @@ from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.packages import PackageManager
 from mock_cloud.agent.engine.shadow import ShadowPacker
 from mock_cloud.wire.job_request import EngineConfig, tunnel_url
+from mock_cloud.wire.layout import CA_BUNDLES
 
 _BUILD_DIRS = ("RPMS", "SPECS", "SRPMS", "SOURCES", "BUILD", "BUILDROOT", "originals")
 _KEPT_IN_HOME = ("SOURCES", ".bash_history", ".bashrc")
-CA_BUNDLES = (
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/ssl/ca-bundle.pem",
-)
 _BASE_FIELDS = (
     "root", "target_arch", "package_manager", "dnf_conf", "chroot_setup_cmd", "releasever",
     "dnf_vars", "dnf_common_opts", "dnf_disable_plugins", "other_common_opts",

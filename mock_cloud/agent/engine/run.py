@@ -21,6 +21,7 @@ from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import Cancelled, EngineError, NoSpace
 from mock_cloud.agent.engine.logs import Logs
 from mock_cloud.agent.engine.mock.perform import MockEngine
+from mock_cloud.agent.engine.reasons import note_reasons
 from mock_cloud.wire.job_request import JobRequest
 from mock_cloud.wire.replies import KEEP_CHROOT, Status, write_status
 from mock_cloud.wire.terminal_log import TerminalWriter
@@ -56,6 +57,8 @@ def perform_request(workspace: str, job_id: str, directory: str, request: JobReq
         message = f"internal error: {error!r}"
         logs.error(message)
         logs.debug(traceback.format_exc())
+    if code:
+        note_reasons(job)
     job.discard_inputs()
     logs.close()
     trees = engine.trees() if engine else {}

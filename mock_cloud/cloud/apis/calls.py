@@ -7,13 +7,14 @@ text of a failed request is shown, only of answers: requests name the URL, which
 
 from __future__ import annotations
 
+import functools
 import random
 import ssl
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final, TypeVar
 
@@ -22,6 +23,8 @@ from mock_cloud.cloud.apis.texts import CloudIsOut, CredentialsRefused, OutcomeU
 from mock_cloud.cloud.provider import OnPhase
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 from mock_cloud.model import utc_text
+from mock_cloud.network import authorities_file, find_proxy
+from mock_cloud.places import cache_home
 
 T = TypeVar("T")
 
@@ -188,6 +191,7 @@ class Calls:
         *,
         is_single: bool = True,
     ) -> T:
+        _trust_own_authorities()
         deadline = time.monotonic() + self._timeout_s
         tries, may_be_done = 0, not is_single
         while True:
@@ -288,6 +292,19 @@ def library_errors() -> tuple[type[Exception], ...]:
     )
 
 
+@functools.cache
+def _trust_own_authorities() -> None:
+    """Have libcloud trust what this machine trusts, and not certifi's list. ConfigError."""
+    import libcloud.security
+
+    try:
+        found = authorities_file(cache_home() / "mock-cloud")
+    except OSError as error:
+        raise ConfigError(f"no file can be made of authorities: {error}") from error
+    if found is not None:
+        libcloud.security.CA_CERTS_PATH = str(found)
+
+
 def _set_timeout(connection: Any, timeout_s: float | tuple[float, float] | None) -> None:
     """For what libcloud's `connection` asks next, whether or not it has connected yet."""
     connection.timeout = timeout_s
@@ -346,7 +363,14 @@ def _by_status(status: int, text: str, wish_s: float) -> Diagnosis:
 
 
 def _by_network(error: OSError) -> Diagnosis:
-    """For requests' errors, which are OSErrors, and those below them."""
+    """For requests' errors, which are OSErrors, and those below them; with the proxy's name."""
+    found = _without_proxy(error)
+    url = getattr(getattr(error, "request", None), "url", None)
+    proxy = find_proxy(str(url)) if url else None
+    return replace(found, text=f"through the proxy {proxy}: {found.text}") if proxy else found
+
+
+def _without_proxy(error: OSError) -> Diagnosis:
     from requests.exceptions import ConnectionError as NoConnection
     from requests.exceptions import ConnectTimeout, SSLError, Timeout
     from urllib3.exceptions import NewConnectionError

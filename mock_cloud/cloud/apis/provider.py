@@ -38,6 +38,7 @@ from mock_cloud.cloud.apis.waiting import (
     wait_for_made,
     wait_until_running,
 )
+from mock_cloud.cloud.apis.way import check_way, find_way
 from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.cloud.owner import is_kin
 from mock_cloud.cloud.provider import (
@@ -97,6 +98,8 @@ class CloudProvider:
     def examine(self) -> list[Finding]:
         """See `Provider.examine`; at the end what a node costs."""
         found: list[Finding] = []
+        if self._settings.jump or self._settings.reach_command:
+            found.append(look("way to nodes", self._check_way))
         for arch in self._remote.arches:
             found += self._api.examine(arch)
             if all(finding.ok for finding in found):
@@ -119,6 +122,7 @@ class CloudProvider:
         on_phase: OnPhase,
     ) -> CreatedNode:
         """See `Provider.create`. A node that boots but never answers is replaced once."""
+        check_way(self._settings, self._remote.source)
         deadline = time.monotonic() + timeout_s
         silent_nodes = 0
         lacking: dict[Offer, str] = {}
@@ -290,7 +294,8 @@ class CloudProvider:
         )
         on_phase(f"{handle} boots at {address}")
         try:
-            wait_for_greeting(self._api, handle, address, deadline=deadline)
+            way = find_way(self._settings, address, handle)
+            wait_for_greeting(self._api, handle, address, way, deadline=deadline)
         except NodeSilent as silent:
             raise self._with_console(silent, handle) from silent
         return address
@@ -303,16 +308,21 @@ class CloudProvider:
             text = ""
         lines = cloud_init_complaints(text) or tail_of_console(text, lines=5).splitlines()
         shown = "".join(f"\n  console: {line}" for line in lines)
-        hint = self._api.explain_silence(handle) or (
-            "does its security group admit this machine to port 22, and has the image cloud-init?"
-        )
+        if self._settings.jump or self._settings.reach_command:
+            hint = "does jump or reach_command lead to port 22 there, and has the image cloud-init?"
+        else:
+            hint = self._api.explain_silence(handle) or (
+                "does its security group admit this machine to port 22, and has the image"
+                " cloud-init?"
+            )
         return NodeSilent(f"{silent.message}{shown}", hint=hint)
 
     def _created(
         self, order: NodeOrder, bootstrap: Bootstrap, made: _Made, address: str
     ) -> CreatedNode:
+        way = find_way(self._settings, address, made.instance.handle)
         return CreatedNode(
-            NodeAddress(address, SSH_PORT, _LOGIN, bootstrap.host_key.public),
+            NodeAddress(address, SSH_PORT, _LOGIN, bootstrap.host_key.public, way),
             made.instance.handle,
             files_of_user_data(bootstrap),
             has_bootstrap_key=True,
@@ -335,6 +345,11 @@ class CloudProvider:
             return "the API does not tell"
         currency = "USD" if budget is None else budget.currency
         return f"at most {price:.4g} {currency} an hour for a node"
+
+    def _check_way(self) -> str:
+        check_way(self._settings, self._remote.source)
+        jump = self._settings.jump
+        return f"through {jump}" if jump else f"by {self._settings.reach_command[0]}"
 
     def _node(self, arch: str) -> NodeSettings:
         return self._remote.nodes[arch]

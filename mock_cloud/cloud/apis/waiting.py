@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mock_cloud.cloud.apis.adapter import CloudApi, Instance, InstanceState, Launch
@@ -14,10 +14,13 @@ from mock_cloud.cloud.apis.texts import NoCapacity, one_line
 from mock_cloud.cloud.provider import OnPhase
 from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.model import SSH_PORT
+from mock_cloud.process import CommandFailed, hear
 from mock_cloud.settings import Reach
+from mock_cloud.wire.terminal_text import clean
 
 _GREETING: Final = b"SSH-2.0-"
 _GREETING_LIMIT: Final = 8192  # RFC 4253, 4.2: lines before it are allowed
+_SAID_LIMIT: Final = 64 << 10
 _GREETING_TIMEOUT_S: Final = 10.0
 _GREETING_PAUSE_S: Final = 0.2
 _CONNECT_TIMEOUT_S: Final = 2.0
@@ -108,14 +111,17 @@ def check_alive(instance: Instance) -> Instance:
     return instance
 
 
-def wait_for_greeting(api: CloudApi, handle: str, address: str, *, deadline: float) -> None:
+def wait_for_greeting(
+    api: CloudApi, handle: str, address: str, way: Sequence[str] = (), *, deadline: float
+) -> None:
     """Return once `address` greets as an SSH server does. NodeSilent at the deadline.
 
-    Now and then the API is asked whether the instance still runs: CloudError if it does not.
+    `way` is a command that leads there. Now and then the API is asked whether the instance still
+    runs: CloudError if it does not.
     """
     began = looked = time.monotonic()
     while True:
-        problem = find_greeting_problem(address, deadline)
+        problem = find_greeting_problem(address, deadline, way)
         if not problem:
             return
         now = time.monotonic()
@@ -129,9 +135,11 @@ def wait_for_greeting(api: CloudApi, handle: str, address: str, *, deadline: flo
         time.sleep(min(_GREETING_PAUSE_S, deadline - now))
 
 
-def find_greeting_problem(address: str, deadline: float) -> str:
+def find_greeting_problem(address: str, deadline: float, way: Sequence[str] = ()) -> str:
     """What hindered an SSH server at `address` from greeting; empty if it did."""
     timeout_s = max(0.1, min(_GREETING_TIMEOUT_S, deadline - time.monotonic()))
+    if way:
+        return _find_problem_of_way(way, timeout_s + _CONNECT_TIMEOUT_S)
     try:
         patience_s = min(timeout_s, _CONNECT_TIMEOUT_S)
         with socket.create_connection((address, SSH_PORT), patience_s) as connection:
@@ -141,10 +149,24 @@ def find_greeting_problem(address: str, deadline: float) -> str:
         return error.strerror or str(error)
 
 
+def _find_problem_of_way(way: Sequence[str], timeout_s: float) -> str:
+    try:
+        heard, said = hear(way, _has_greeting, timeout_s=timeout_s, most_bytes=_SAID_LIMIT)
+    except CommandFailed as error:
+        return f"{way[0]}: {one_line(clean(error.output.encode()) or str(error), 300)}"
+    if _has_greeting(heard):
+        return ""
+    return f"{way[0]}: {one_line(clean(said[-_GREETING_LIMIT:]), 300) or 'it ended without a word'}"
+
+
+def _has_greeting(seen: bytes) -> bool:
+    return any(line.startswith(_GREETING) for line in seen[:_GREETING_LIMIT].split(b"\n"))
+
+
 def _read_greeting(connection: socket.socket, until: float) -> str:
     seen = b""
     while len(seen) < _GREETING_LIMIT and time.monotonic() < until:
-        if any(line.startswith(_GREETING) for line in seen.split(b"\n")):
+        if _has_greeting(seen):
             return ""
         data = connection.recv(1024)
         if not data:

@@ -84,6 +84,12 @@ def find_route(host: HostSettings) -> Route:
         raise ConfigError(f"host {host.name}: {error.message}", hint=error.hint) from error
 
 
+def find_jump(jump: str, host: str, port: int) -> tuple[str, ...]:
+    """The way to `host` through jump hosts, as ``ssh -J`` names them. ConfigError."""
+    beyond = _Place(host, None, {"hostname": (host,), "port": (str(port),), "proxyjump": (jump,)})
+    return _hops(beyond, 0)[-1].argv
+
+
 def quote_command(argv: tuple[str, ...]) -> str:
     """A command as the value of OpenSSH's ProxyCommand."""
     return shlex.join(argv).replace("%", "%%")

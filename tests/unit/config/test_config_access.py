@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from mock_cloud.agent.engine.repos import parse_repositories
 from mock_cloud.config import overrides
 from mock_cloud.config.access import Accesses, check_access, has_secret, without_secret_variables
+from mock_cloud.config.chroots import load_config_opts
 from mock_cloud.config.defaults import default_config_opts
 from mock_cloud.config.repositories import Portable, add_repositories, make_portable
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
+from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.repoproxy.access import Access
 from mock_cloud.settings import RepoAccess
 from mock_cloud.wire.job_request import TUNNEL_PROXY
@@ -169,6 +172,28 @@ def test_secrets_in_other_options_are_found() -> None:
     words = {"hunter22", "abc"}
     assert has_secret({"a": ["x hunter22 y"]}, words) and has_secret("abc", words)
     assert not has_secret({"abcd": ("abcd", 7, None)}, words)
+
+
+def test_mocks_own_configuration_of_rhel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """rhel-9 of mock-core-configs as it is: three repositories, one certificate."""
+    source = os.environ.get("MOCK_CLOUD_TEST_MOCK_SOURCE")
+    if not source:
+        pytest.skip("needs a mock checkout: set MOCK_CLOUD_TEST_MOCK_SOURCE")
+    (tmp_path / "17-key.pem").touch()
+    monkeypatch.setattr(overrides, "ENTITLEMENTS", tmp_path)
+    line = parse_command_line(["-r", "rhel-9-x86_64", "--init"], {})
+    opts = load_config_opts(
+        "rhel-9-x86_64", Path(source) / "mock-core-configs/etc/mock", home=tmp_path
+    )
+    overrides.apply_command_line(opts, line)
+    # What the files are called that have the keys is distribution-gpg-keys' matter.
+    text = opts["dnf.conf"].replace("gpgkey = file:///", "gpgkey = http://keys.example/")
+    made = make_portable(text, {"releasever": "9", "basearch": "x86_64"}, ())
+    found = list(made.accesses.found.values())
+    assert [one.name for one in found] == ["baseos", "appstream", "codeready-builder"]
+    assert {str(one.certificates.client) for one in found} == {"/etc/pki/entitlement/17.pem"}
+    assert found[0].baseurls == ("https://cdn.redhat.com/content/dist/rhel9/9/x86_64/baseos/os/",)
+    assert "entitlement" not in made.text and "cdn.redhat.com" not in made.text
 
 
 def test_the_id_of_an_entitlement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

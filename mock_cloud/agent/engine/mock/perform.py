@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Final
 
 from mock_cloud.agent.engine import layers, processes
-from mock_cloud.agent.engine.buildroot import CA_BUNDLES
 from mock_cloud.agent.engine.chain import remove_earlier
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import Cancelled, ConfigurationError
@@ -37,6 +36,7 @@ from mock_cloud.wire.job_request import (
     can_travel,
     tunnel_url,
 )
+from mock_cloud.wire.layout import CA_BUNDLES
 from mock_cloud.wire.terminal_log import STDERR
 from mock_cloud.wire.tree_archive import Writer
 
