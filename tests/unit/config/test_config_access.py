@@ -187,7 +187,7 @@ def test_mocks_own_configuration_of_rhel(tmp_path: Path, monkeypatch: pytest.Mon
     )
     overrides.apply_command_line(opts, line)
     # What the files are called that have the keys is distribution-gpg-keys' matter.
-    text = opts["dnf.conf"].replace("gpgkey = file:///", "gpgkey = http://keys.example/")
+    text = opts["dnf.conf"].replace("file:///usr", "http://keys.example/usr")
     made = make_portable(text, {"releasever": "9", "basearch": "x86_64"}, ())
     found = list(made.accesses.found.values())
     assert [one.name for one in found] == ["baseos", "appstream", "codeready-builder"]
