@@ -31,15 +31,17 @@ _BLOCK_BYTES: Final = 1 << 20
 KINDS: Final = {"sha": "sha1"} | {f"sha{bits}": f"sha{bits}" for bits in (1, 224, 256, 384, 512)}
 """Kinds of checksums as metadata calls them, and hashlib."""
 
-_DATA: Final = re.compile(rb"<data\b([^>]*)>(.*?)</data\s*>", re.DOTALL)
+# Bounded, and none passes the next "<": otherwise each would be tried from each place to the end.
+_DATA: Final = re.compile(rb"<data\b([^<>]{0,4096})>")
+_DATA_END: Final = b"</data"
 _PACKAGE_END: Final = b"</package>"
 _CHECKSUM: Final = re.compile(
-    rb'<checksum\b[^>]*?\btype="(\w{1,16})"[^>]*>\s*([0-9a-fA-F]{32,128})\s*<'
+    rb'<checksum\b[^<>]{0,256}?\btype="(\w{1,16})"[^<>]{0,256}>\s{0,99}([0-9a-fA-F]{32,128})\s{0,99}<'
 )
-_LOCATION: Final = re.compile(rb"<location\b([^>]*?)/?>")
-_ATTRIBUTE: Final = re.compile(rb'([\w:.-]+)\s*=\s*(?:"([^"]*)"|\'([^\']*)\')')
-_SIZE: Final = re.compile(rb"<size>\s*(\d{1,15})\s*</size>")
-_PACKAGE_SIZE: Final = re.compile(rb'<size\b[^>]*?\bpackage="(\d{1,15})"')
+_LOCATION: Final = re.compile(rb"<location\b([^<>]{0,4096})>")
+_ATTRIBUTE: Final = re.compile(rb'([\w:.-]{1,64})\s{0,9}=\s{0,9}(?:"([^"]*)"|\'([^\']*)\')')
+_SIZE: Final = re.compile(rb"<size>\s{0,99}(\d{1,15})\s{0,99}</size>")
+_PACKAGE_SIZE: Final = re.compile(rb'<size\b[^<>]{0,256}?\bpackage="(\d{1,15})"')
 _METALINK_HASH: Final = re.compile(r'<hash\s+type="sha256"\s*>\s*([0-9a-fA-F]{64})\s*<')
 _METALINK_URL: Final = re.compile(r"<url\b[^<>]*>\s*([^<>\s]+)\s*</url>")
 
@@ -87,9 +89,10 @@ def parse_repomd(data: bytes) -> dict[str, Listed]:
     if b"<repomd" not in data[:4096]:
         raise Unfetched("repodata/repomd.xml is not repository metadata")
     found = {}
-    for match in _DATA.finditer(data):
-        kind = _attributes(match[1]).get("type", "")
-        listed = _listed(match[2], _SIZE)
+    for part in data.split(_DATA_END):
+        head = _DATA.search(part)
+        listed = _listed(part[head.end() :], _SIZE) if head else None
+        kind = _attributes(head[1]).get("type", "") if head else ""
         if kind and listed is not None:
             found[kind] = listed
     return found

@@ -55,6 +55,7 @@ from mock_cloud.provenance.statement import (
 )
 from mock_cloud.remote.channel import remote_error
 from mock_cloud.repoproxy.http1 import BadRequest, parse_head
+from mock_cloud.repoproxy.metadata import Unfetched, parse_repomd, read_primary
 from mock_cloud.results.names import check_manifest
 from mock_cloud.signed.header import parse_signed_header
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
@@ -252,6 +253,13 @@ def _statement(data: bytes) -> object:
     return _parse(value, frozenset({_SIGNER.public.fingerprint}))
 
 
+_LISTED = (
+    b'<checksum type="sha256">' + b"0" * 64 + b'</checksum><size>7</size><size package="7"/>'
+    b'<location xml:base="http://e/" href="repodata/p%20q.xml.gz"/>'
+)
+_REPOMD = b'<repomd><data type="primary">' + _LISTED + b"</data></repomd>"
+_PRIMARY = b"<metadata>" + (b'<package type="rpm">' + _LISTED + b"</package>") * 2 + b"</metadata>"
+
 PARSERS: dict[str, Parser] = {
     "provenance": Parser(_statement, _STATEMENT, (Malformed,)),
     "grounds": Parser(recompute, _grounds(), (Malformed, AttestationRefused, ConfigError)),
@@ -374,6 +382,17 @@ PARSERS: dict[str, Parser] = {
         parse_head,
         b"GET http://127.0.0.1/dist/repodata/repomd.xml HTTP/1.1\r\nHost: x",
         (BadRequest,),
+    ),
+    "repomd": Parser(parse_repomd, _REPOMD, (Unfetched,)),
+    "primary": Parser(
+        lambda data: list(read_primary(io.BytesIO(data), "primary.xml.gz")),
+        gzip.compress(_PRIMARY, mtime=0),
+        (Unfetched,),
+    ),
+    "primary-text": Parser(
+        lambda data: [one.url("http://h/") for one in read_primary(io.BytesIO(data), "p.xml")],
+        _PRIMARY,
+        (Unfetched, ValueError),
     ),
     # What the agent is told: a node is as careful with its controller.
     "job-request": Parser(
