@@ -233,7 +233,7 @@ SETTINGS: Final[_Table] = {
     "priorities.conf": (_YUM, "sent"),
     "qemu_user_static_mapping": ("harmless: nodes are of the chroot's own architecture", "sent"),
     "recursion_limit": ("harmless: of mock's own process", "sent"),
-    "redhat_subscription_required": ("accepted: this machine's entitlement is used here",
+    "redhat_subscription_required": ("judged: this machine's entitlement is used here",
                                      "left: this machine's entitlement is used here"),
     "releasever": ("honoured", "sent"),
     "remote": ("", "left: this package's own"),
