@@ -26,7 +26,7 @@ PEER_TESTS := tests/peers tests/component/test_mock_engine.py tests/unit/config 
 	tests/integration/test_agreement.py::test_source_packages_of_other_rpms_end_alike
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-verify test-component test-clouds test-commands test-slow test-peers agreement cases lint type bench size rpm man clean
+.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-verify test-component test-clouds test-commands test-slow test-reach test-peers agreement cases lint type bench size rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,12 @@ test-commands: lab ## the tests of whole commands, with local nodes
 
 test-slow: lab ## the rare, long tests
 	@$(PYTEST) -m slow
+
+test-reach: lab ## repositories with secrets, proxies, bastions: what docs/networks.md says
+	@$(PYTEST) -m 'slow or not slow' tests/unit/repoproxy tests/unit/floor/test_floor_network.py \
+		tests/unit/config/test_config_access.py tests/unit/config/test_config_tunnel.py \
+		tests/component/test_cloud_ways.py tests/component/test_remote_forward.py \
+		tests/integration/test_repo_secrets.py tests/integration/test_repo_access.py
 
 test-peers: lab ## the tests with programs that call mock, and docs/peers.md: MOCK=checkout KOJI= RPKG= TITO= COPR= DLRN=
 	@MOCK_CLOUD_WRITE_PEERS=1 $(if $(MOCK),MOCK_CLOUD_TEST_MOCK=$(abspath $(MOCK))/mock/py/mock.py \

@@ -43,8 +43,8 @@ _OWN_OPTIONS: Final = (
 """Options that name secrets or files of this machine: they stand in no text for a node."""
 _WAY_OPTIONS: Final = (*URL_OPTIONS, "proxy", "proxy_auth_method", "proxy_sslverify", "sslverify")
 _SECRET_OPTIONS: Final = ("username", "password", "proxy_username", "proxy_password")
-_TELLING: Final = 6
-"""From this length on a word in a text is a password and no accident."""
+_TELLING: Final = 10
+"""From this length on a word in a text is a password and no accident, as "centos" may be."""
 _COMMENT: Final = re.compile(
     rf"^[#;][ \t]*(?:(?:{'|'.join(_OWN_OPTIONS)})[ \t]*=|.*://[^/\s]*@).*\n?", re.MULTILINE
 )
@@ -109,6 +109,12 @@ class Accesses:
 def without_login(text: str) -> str:
     """`text` without the names and passwords of URLs in it."""
     return _LOGIN.sub(r"\1", text)
+
+
+def without_logins(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment` without what has a name and password in a URL."""
+    texts = {name: str(value) for name, value in environment.items()}
+    return {name: environment[name] for name, text in texts.items() if without_login(text) == text}
 
 
 def needs_this_machine(section: RepoSection) -> bool:

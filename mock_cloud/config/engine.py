@@ -6,10 +6,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from mock_cloud.config.access import Accesses, without_login, without_secret_variables
+from mock_cloud.config.access import (
+    Accesses,
+    has_secret,
+    secret_words,
+    without_logins,
+    without_secret_variables,
+)
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.config.isolation import check_isolation
 from mock_cloud.config.paths import locate_paths
@@ -115,6 +122,10 @@ def engine_config(opts: ConfigOpts, line: CommandLine) -> tuple[EngineConfig, Po
             plugins["package_state_enable"] and plugins["package_state_opts"].get("installed_pkgs")
         ),
     )
+    words = secret_words(portable.accesses.found.values())
+    for name, value in asdict(config).items() if words else ():
+        if name != "dnf_conf" and has_secret(value, words):
+            raise ConfigError(f"{name} has a repository's password in it, which goes to no node")
     return config, portable
 
 
@@ -187,7 +198,7 @@ def _environment(opts: ConfigOpts) -> dict[str, str]:
     environment["HOME"] = read_text(opts, "chroothome")
     environment.update({name: read_text(opts, name) for name in PROXIES if read_text(opts, name)})
     # With a password it is for this machine's own requests (`proxy_environ`).
-    return {name: value for name, value in environment.items() if without_login(value) == value}
+    return without_logins(environment)
 
 
 def proxy_environ(opts: ConfigOpts) -> dict[str, str]:

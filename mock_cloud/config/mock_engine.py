@@ -19,6 +19,7 @@ from mock_cloud.config.access import (
     has_secret,
     secret_words,
     without_login,
+    without_logins,
     without_secret_variables,
 )
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
@@ -127,8 +128,7 @@ def _hide_secrets(found: dict[str, Any], repositories: PortableRepositories) -> 
         if without_login(str(found.get(name) or "")) != str(found.get(name) or ""):
             del found[name]
     if "environment" in found:
-        environment = found["environment"].items()
-        found["environment"] = {k: v for k, v in environment if without_login(str(v)) == str(v)}
+        found["environment"] = without_logins(found["environment"])
     texts = repositories.texts.values()
     if "dnf_vars" in found:
         found["dnf_vars"] = without_secret_variables(

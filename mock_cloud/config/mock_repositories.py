@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.config.access import Accesses
+from mock_cloud.config.access import Accesses, without_logins
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.engine import proxy_environ
 from mock_cloud.config.repositories import (
@@ -50,9 +50,9 @@ class PortableRepositories:
     accesses: Accesses
 
     def of_chroot(self, environment: Mapping[str, str]) -> Repositories:
-        """The chroot's own, to find ways to them."""
+        """The chroot's own, to find ways to them; proxies with passwords are none of its."""
         return Repositories(
-            self.texts[self.own], self.variables, self.switches, environment,
+            self.texts[self.own], self.variables, self.switches, without_logins(environment),
             tuple(self.accesses.found.values()), self.accesses.environ,
         )  # fmt: skip
 

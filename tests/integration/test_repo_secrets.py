@@ -119,7 +119,7 @@ def node_places(machine: Volunteers) -> list[Path]:
     return [root / name for name in ("var", "etc", "root", "tmp", "run", "dev/shm", "home", "srv")]
 
 
-@pytest.mark.parametrize("engine", ["chroot", "mock"])
+@pytest.mark.parametrize("engine", ["chroot", pytest.param("mock", marks=pytest.mark.slow)])
 def test_a_build_from_a_repository_with_secrets(
     make_user_of: MakeUser, volunteers: Volunteers, vault: FileServer, firm: Authority,  # noqa: F811
     client: Issued, plain_srpm: Path, tmp_path: Path, engine: str,
@@ -148,6 +148,7 @@ def test_a_build_from_a_repository_with_secrets(
     assert [one.path for one in vault.accesses() if one.status != 200] == []
 
 
+@pytest.mark.slow
 def test_what_the_server_refuses_is_said(
     make_user_of: MakeUser, volunteers: Volunteers, vault: FileServer, firm: Authority,  # noqa: F811
     client: Issued,

@@ -169,9 +169,9 @@ def test_files_are_looked_at_before_a_node_is_leased(tmp_path: Path) -> None:
 
 
 def test_secrets_in_other_options_are_found() -> None:
-    words = {"hunter22", "abc"}
-    assert has_secret({"a": ["x hunter22 y"]}, words) and has_secret("abc", words)
-    assert not has_secret({"abcd": ("abcd", 7, None)}, words)
+    words = {"correct-horse", "centos"}
+    assert has_secret({"a": ["x correct-horse y"]}, words) and has_secret("centos", words)
+    assert not has_secret({"root": ("centos-9-x86_64", 7, None)}, words)
 
 
 def test_mocks_own_configuration_of_rhel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import configparser
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -257,3 +258,24 @@ def test_proxies_of_the_configuration_reach_the_build(etc: Any) -> None:
     assert environment["http_proxy"] == "http://p:1"
     assert environment["HOME"] == "/builddir"
     assert environment["LANG"] == default_config_opts()["environment"]["LANG"]
+
+
+SECRET_REPOSITORY = (
+    "config_opts['dnf.conf'] += '[l]\\nbaseurl=http://l\\nusername=me\\n"
+    "password={{ our_password }}\\n'\nconfig_opts['our_password'] = 'correct-horse'\n"
+    "config_opts['https_proxy'] = 'http://u:correct-horse@p:1'\n"
+)
+
+
+def test_no_secret_of_a_repository_is_in_what_a_node_is_told(etc: Any) -> None:
+    base = (etc.path / "small.cfg").read_text()
+    etc.write("small.cfg", base + SECRET_REPOSITORY)
+    config, portable = etc.render()
+    assert "correct-horse" not in str(asdict(config)) and "[l]" in config.dnf_conf
+    (access,) = portable.accesses.found.values()
+    assert str(access.find_proxy("https://l/")) == "p:1"
+    etc.write(
+        "small.cfg", base + SECRET_REPOSITORY + "config_opts['macros']['%x'] = 'correct-horse'"
+    )
+    with pytest.raises(ConfigError, match="macros has a repository's password"):
+        etc.render()

@@ -22,6 +22,7 @@ from mock_cloud.invocation.engines import PLUGIN_OPTIONS, SETTINGS
 from mock_cloud.invocation.engines import PLUGINS as DECIDED
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.wire.job_request import JOB_DIRECTORY
+from tests.unit.config.test_config_engine import SECRET_REPOSITORY
 
 INPUTS = f"{JOB_DIRECTORY}/inputs"
 DOCUMENT = Path(__file__).parents[3] / "docs/mock-engine.md"
@@ -335,3 +336,15 @@ def test_a_lock_file_that_is_none(etc: Any, tmp_path: Path, lock: str, says: str
         opts = load_config_opts(line.config_name, etc.path, home=etc.home)
         with pytest.raises(CommandLineError, match=expected):
             apply_command_line(opts, line)
+
+
+def test_no_secret_of_a_repository_is_in_what_a_node_is_told(portable: Any) -> None:
+    config = portable.config(
+        SECRET_REPOSITORY + "config_opts['environment']['x_proxy'] = 'http://u:correct-horse@p:1'\n"
+        "config_opts['dnf_vars'] = {'unused': 'v'}\n"
+    )
+    environment = {"http_proxy": "http://u:correct-horse@p:1", "A": "b"}
+    given = config.repositories.of_chroot(environment)
+    assert given.environment == {"A": "b"} and len(given.accesses) == 1
+    assert "correct-horse" not in config.to_json(lambda text: text, given.environment)
+    assert "correct-horse" not in config.to_json()
