@@ -111,6 +111,11 @@ def without_login(text: str) -> str:
     return _LOGIN.sub(r"\1", text)
 
 
+def names_secrets(text: str) -> bool:
+    """Whether a dnf.conf, well-formed or not, may have a password in it."""
+    return "password" in text.lower() or _LOGIN.search(text) is not None
+
+
 def without_logins(environment: Mapping[str, str]) -> dict[str, str]:
     """`environment` without what has a name and password in a URL."""
     texts = {name: str(value) for name, value in environment.items()}

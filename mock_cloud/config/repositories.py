@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
-from mock_cloud.config.access import Accesses, without_login
+from mock_cloud.config.access import Accesses, names_secrets, without_login
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
 from mock_cloud.invocation.hostfiles import HostFile
 from mock_cloud.invocation.names import find_name_problem
@@ -44,12 +44,13 @@ class Portable:
 
 
 @contextmanager
-def reading_dnf_conf() -> Iterator[None]:
-    """ConfigError for a text that is no dnf.conf."""
+def reading_dnf_conf(text: str = "") -> Iterator[None]:
+    """ConfigError for a text that is no dnf.conf; it quotes no line of a `text` with secrets."""
     try:
         yield
     except DnfConfError as error:
-        raise ConfigError(f"config_opts['dnf.conf'] is no dnf.conf: {error}") from error
+        why = str(error).partition(":")[0] if names_secrets(text) else str(error)
+        raise ConfigError(f"config_opts['dnf.conf'] is no dnf.conf: {why}") from None
 
 
 def add_repositories(text: str, baseurls: Iterable[str]) -> str:
@@ -57,7 +58,7 @@ def add_repositories(text: str, baseurls: Iterable[str]) -> str:
 
     ConfigError for a URL with characters that would end its line.
     """
-    with reading_dnf_conf():
+    with reading_dnf_conf(text):
         taken = set(parse_dnf_conf(text))
     for url in baseurls:
         if not url or printable(url) != url or any(character.isspace() for character in url):
@@ -106,7 +107,7 @@ def make_portable(
     a missing key or a text that is no dnf.conf. Repositories that have no secrets are
     `config.tunnel`'s to deal with.
     """
-    with reading_dnf_conf():
+    with reading_dnf_conf(text):
         main = parse_dnf_conf(text).get(MAIN, {})
         enabled = read_repositories(text, variables, switches)
     if not main.get("reposdir"):

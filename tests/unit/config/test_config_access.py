@@ -100,6 +100,17 @@ def test_no_secret_stands_in_the_text_for_a_node(text: str) -> None:
     assert "hunter22" not in disabled.text and not disabled.accesses.found
 
 
+@pytest.mark.parametrize("line", ["password hunter22", " hunter22", "[password hunter22"])
+def test_a_line_that_is_none_is_not_quoted_where_there_are_passwords(line: str) -> None:
+    text = f"{MAIN}\n[r]\nbaseurl=http://u:p@h/\n# x\n{line}\n"
+    with pytest.raises(ConfigError, match=r"line \d") as caught:
+        portable(text)
+    assert "hunter22" not in caught.value.message
+    with pytest.raises(ConfigError, match=r"line \d") as caught:
+        add_repositories(MAIN + text, ["http://h/"])
+    assert "hunter22" not in caught.value.message
+
+
 def test_addrepo_with_a_password() -> None:
     text = add_repositories("", ["https://u:hunter22@h/r"])
     made = portable(text)
