@@ -26,7 +26,7 @@ PEER_TESTS := tests/peers tests/component/test_mock_engine.py tests/unit/config 
 	tests/integration/test_agreement.py::test_source_packages_of_other_rpms_end_alike
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-verify test-component test-clouds test-commands test-slow test-reach test-peers agreement cases lint type bench size rpm man clean
+.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-verify test-component test-clouds test-commands test-slow test-reach test-peers agreement cases codes lint type bench size rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,6 +112,9 @@ test-real-data: venv ## what rpm and we say of real distributions' signatures, a
 
 test-verify: venv ## spoiled results and what mock-cloud verify says of each, a table
 	@$(BIN)/python -m tests.mutations
+
+codes: venv ## write the lists of codes in docs/, from the table that explains them
+	@MOCK_CLOUD_WRITE_CODES=1 $(PYTEST) -q tests/unit/attest/test_attest_documented.py
 
 agreement: lab ## compare with a real mock, scenario by scenario, and write docs/agreement.md
 	@MOCK_CLOUD_WRITE_AGREEMENT=1 $(PYTEST) -m slow -k 'not case' tests/integration/test_agreement.py

@@ -187,6 +187,11 @@ class Reason:
     found: str = ""
 
 
+def explaining(reason: Reason) -> str:
+    """The command that says what a reason's code means."""
+    return f"what it means: mock-cloud attest --explain {reason.code}"
+
+
 class AttestationRefused(MockCloudError):
     """The node's evidence does not satisfy the policy. Never retried on that node."""
 

@@ -55,6 +55,10 @@ class RepoAccess(Enum):
     """By itself where it can; through this machine what only this machine reaches."""
 
 
+POLICIES: Final = ("standard", "strict")
+"""Policies that every installation has."""
+
+
 class SecondLook(Enum):
     """Whether the node is measured again after the build, before results are published."""
 
@@ -362,7 +366,8 @@ class AttestSettings:
     `manifest_max_age_s` ago; `revocations` are files that one of them signed, besides those that
     lie beside the manifest. `package_keys` are files with armoured OpenPGP certificates, of which
     one must have signed each RPM header. `verdict_max_age_s` is how long commands may rely on the
-    verdict of an earlier one; the default depends on the provider.
+    verdict of an earlier one; the default depends on the provider. `policy` is a name of
+    `POLICIES`, or the path of a file; it may make what stands beside it stricter.
     `unsafe_containers` lets nodes be containers, whose hosts are not measured; for `local`, whose
     nodes are containers of this machine, it changes nothing.
     """
@@ -390,6 +395,12 @@ class AttestSettings:
             _HOUR_S,
         ),
     ] = 0.0
+    policy: Annotated[
+        str,
+        Setting(
+            "rules of a verdict: standard, strict or a file (default: standard)", kind="policy"
+        ),
+    ] = "standard"
     second_look: Annotated[
         SecondLook, Setting("always: measure the node again after each build (default: never)")
     ] = SecondLook.NEVER

@@ -67,7 +67,7 @@ class FileCheck:
     ) -> None:
         self._layers = frozenset(layers)
         self._known = known
-        self._policy = policy
+        self._may_miss = policy.may_miss
         self._toolkit_root = toolkit.node_dir
         tools = toolkit_facts(toolkit)
         self._tool_dirs = _parents(tools, _TOOLKITS)
@@ -154,7 +154,7 @@ class FileCheck:
                     yield Reason(f"{code}.missing", path, describe_file(self.code[path]), "absent")
             elif not (
                 path in silent
-                or self._known.may_miss(path, self._policy.may_miss)
+                or self._known.may_miss(path, self._may_miss)
                 or path.startswith(unmeasured)
             ):
                 yield Reason("file.missing", path, describe_file(self.code[path]), "absent")

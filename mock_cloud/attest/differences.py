@@ -91,10 +91,16 @@ def _is_open(want: FileFact, fact: FileFact, signed: Signed) -> bool:
     return (
         path in signed.exempt
         and fact.type == "f"
-        and not (want.mode | fact.mode) & _EXECUTE
         and not path.startswith(_CONFIGURES)
-        and not _CODE_NAME.fullmatch(path)
+        and not is_code(want)
+        and not is_code(fact)
     )
+
+
+def is_code(fact: FileFact) -> bool:
+    """Whether this is a program, a library or a script, by its mode or its name."""
+    has_name = _CODE_NAME.fullmatch(fact.path) is not None
+    return fact.type == "f" and (bool(fact.mode & _EXECUTE) or has_name)
 
 
 def _find_gain(want: FileFact, fact: FileFact, signed: Signed) -> str:

@@ -113,16 +113,17 @@ def kernel_to_json(facts: KernelFacts) -> dict[str, Any]:
     }
 
 
-def check_kernel(found: KernelFacts, expected: KernelFacts, *, strictly: bool) -> Iterator[Reason]:
+def check_kernel(
+    found: KernelFacts, expected: KernelFacts, *, may_warn: bool = True
+) -> Iterator[Reason]:
     """Reasons why `found` is not the kernel state that `expected` allows.
 
-    `strictly` also asks for lockdown, enforced module signatures and Yama's ptrace scope, and for
-    a kernel that never warned.
+    Unless it `may_warn`, the kernel must never have printed a warning.
     """
     for name, code in _EQUAL.items():
         if getattr(found, name) != getattr(expected, name):
             yield _differs(code, name, expected, found)
-    yield from check_taints(_bits(found.tainted), _bits(expected.tainted or 0), strictly=strictly)
+    yield from check_taints(_bits(found.tainted), _bits(expected.tainted or 0), may_warn=may_warn)
     if found.core_pattern != expected.core_pattern:
         yield _differs("kernel.core-pattern", "core_pattern", expected, found)
     if found.kexec_loaded not in (None, 0):
@@ -135,8 +136,6 @@ def check_kernel(found: KernelFacts, expected: KernelFacts, *, strictly: bool) -
                 continue
             yield Reason(code, extra, f"not among the expected {name}", "present")
     yield from _unlinked(found, expected)
-    if strictly:
-        yield from _hardening(found)
 
 
 def _is_socket_filter(program: str) -> bool:
@@ -169,14 +168,17 @@ def _unlinked(found: KernelFacts, expected: KernelFacts) -> Iterator[Reason]:
             yield Reason("kernel.module-hidden", name, "in /sys/module too", "only listed")
 
 
-def _hardening(found: KernelFacts) -> Iterator[Reason]:
-    lockdown = str(found.lockdown or "none")
-    if "[none]" in lockdown or lockdown == "none":
-        yield Reason("kernel.lockdown", "lockdown", "integrity or confidentiality", lockdown)
-    if found.module_sig_enforce not in (1, "1", "Y"):
+def check_hardening(
+    found: KernelFacts, *, lockdown: bool, module_signatures: bool, ptrace_scope: bool
+) -> Iterator[Reason]:
+    """Those protections of the kernel that are wanted and off."""
+    locked = str(found.lockdown or "none")
+    if lockdown and ("[none]" in locked or locked == "none"):
+        yield Reason("kernel.lockdown", "lockdown", "integrity or confidentiality", locked)
+    if module_signatures and found.module_sig_enforce not in (1, "1", "Y"):
         shown = str(found.module_sig_enforce)
         yield Reason("kernel.module-signatures", "module_sig_enforce", "enforced", shown)
-    if not isinstance(found.ptrace_scope, int) or found.ptrace_scope < 1:
+    if ptrace_scope and (not isinstance(found.ptrace_scope, int) or found.ptrace_scope < 1):
         yield Reason("kernel.yama", "ptrace_scope", "1 or more", str(found.ptrace_scope))
 
 
@@ -241,15 +243,15 @@ _TAINTS: Final = {
 _UNKNOWN: Final = Taint("?", "unknown to this version of mock-cloud", Meaning.CODE)
 
 
-def check_taints(found: int, expected: int, *, strictly: bool) -> Iterator[Reason]:
+def check_taints(found: int, expected: int, *, may_warn: bool) -> Iterator[Reason]:
     """``kernel.tainted`` for code, ``kernel.broken`` for failures, one a bit.
 
-    Bits that are `expected` pass. Events pass too, unless `strictly`: see `describe_events`.
+    Bits that are `expected` pass. Events pass too, if it `may_warn`: see `describe_events`.
     """
     for taint, where in _set_bits(found & ~expected):
         if taint.meaning is Meaning.BROKEN:
             yield Reason("kernel.broken", where, "a sound kernel", f"{taint.text}; {_REBOOT}")
-        elif taint.meaning is Meaning.CODE or strictly:
+        elif taint.meaning is Meaning.CODE or not may_warn:
             yield Reason("kernel.tainted", where, "not set", f"{taint.text}; {_REBOOT}")
 
 

@@ -17,7 +17,7 @@ from mock_cloud.attest.files import SELINUX, FileFact
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.packages import FileFlag, Package, PackageFile, VerifyFlag
 from mock_cloud.attest.policy import Absence
-from mock_cloud.attest.volatile import Volatile
+from mock_cloud.attest.volatile import Volatile, VolatileRule
 
 _LINKS_MAX = 40  # as the kernel's own MAXSYMLINKS
 
@@ -73,8 +73,10 @@ class KnownFiles:
             yield Absence.LANGUAGE
 
 
-def compile_known_good(packages: Iterable[Package], manifest: ImageManifest) -> KnownFiles:
-    """The known-good set of verified `packages` under `manifest`."""
+def compile_known_good(
+    packages: Iterable[Package], manifest: ImageManifest, varying: Iterable[VolatileRule] = ()
+) -> KnownFiles:
+    """The known-good set of verified `packages` under `manifest`. `varying` adds to its rules."""
     entries = {fact.path: fact for fact in manifest.entries}
     signed = read_packages(packages, manifest.accounts, manifest.entries)
     return KnownFiles(
@@ -83,7 +85,7 @@ def compile_known_good(packages: Iterable[Package], manifest: ImageManifest) -> 
         pinned=frozenset(entries),
         absent=frozenset(manifest.absent),
         labels=dict(manifest.labels),
-        volatile=Volatile(manifest.volatile),
+        volatile=Volatile((*manifest.volatile, *varying)),
     )
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mock_cloud.attest.manifest import json_bytes
-from mock_cloud.errors import AttestationRefused, Reason
+from mock_cloud.attest.policy import TIER
+from mock_cloud.errors import AttestationRefused, Reason, explaining
 from mock_cloud.wire.terminal_text import escape
 
 _SCHEMA: Final = "mock-cloud/verdict/1"
-TIER: Final = 1
 REASONS_MAX: Final = 1000
 NOT_PROVEN: Final = (
     "that the kernel does not lie about what was measured",
@@ -34,6 +34,7 @@ class Verdict:
 
     trusted: bool
     policy: str
+    policy_sha256: str
     host_key: str
     nonce: str
     evidence_sha256: str
@@ -58,6 +59,7 @@ class Verdict:
                 "tier": TIER,
                 "trusted": self.trusted,
                 "policy": self.policy,
+                "policy_sha256": self.policy_sha256,
                 "host_key": self.host_key,
                 "nonce": self.nonce,
                 "evidence_sha256": self.evidence_sha256,
@@ -78,7 +80,7 @@ class Verdict:
         """For people, one fact a line, ending with a line feed; node texts are escaped."""
         lines = [
             f"verdict: {'trusted' if self.trusted else 'REFUSED'} (tier {TIER}, software-measured)",
-            f"policy: {escape(self.policy)}",
+            f"policy: {escape(self.policy)} sha256 {self.policy_sha256}",
             f"host key: {self.host_key}",
             f"nonce: {escape(self.nonce)}",
             f"evidence: sha256 {self.evidence_sha256}",
@@ -90,6 +92,8 @@ class Verdict:
         ]
         if self.reason_count > len(self.reasons):
             lines.append(f"refused: {self.reason_count - len(self.reasons)} more reasons")
+        if self.reasons:
+            lines.append(explaining(self.reasons[0]))
         lines += [f"not proven: {one}" for one in NOT_PROVEN]
         return "\n".join(lines) + "\n"
 

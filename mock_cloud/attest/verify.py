@@ -8,23 +8,24 @@ are the caller's business.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Final
 
 from mock_cloud.attest.check_files import FileCheck, InjectedFile
 from mock_cloud.attest.check_login import LoginCheck
 from mock_cloud.attest.check_packages import check_allowed, read_installed
+from mock_cloud.attest.check_policy import check_forbidden, check_vouched, describe_allowed
 from mock_cloud.attest.check_running import ProcessCheck, check_machine, check_mounts, check_sockets
 from mock_cloud.attest.evidence import Evidence, EvidenceError, parse_evidence
 from mock_cloud.attest.expectations import MountRule, ProgramRule, SocketRule
 from mock_cloud.attest.helpers import check_helpers
-from mock_cloud.attest.kernel import KernelFacts, check_kernel, describe_warnings
+from mock_cloud.attest.kernel import KernelFacts, check_hardening, check_kernel, describe_warnings
 from mock_cloud.attest.knowngood import compile_known_good
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.packages import HeaderCache
-from mock_cloud.attest.policy import Check, Policy
-from mock_cloud.attest.verdict import REASONS_MAX, TIER, NodeRefused, Verdict
+from mock_cloud.attest.policy import MAY_SKIP, TIER, Policy
+from mock_cloud.attest.verdict import REASONS_MAX, NodeRefused, Verdict
 from mock_cloud.errors import Reason
 from mock_cloud.model import _SEAL, HostKey, SshdReload, Toolkit, TrustedNode
 from mock_cloud.signed.keys import PackageKeys
@@ -92,7 +93,8 @@ def verify(
      7. Every listening socket is expected.
      8. The kernel's state is the reference's.
      9. Every layer of ours is unchanged; only those may be reused.
-    10. The proof is bound to the host key of the channel.
+    10. What the policy forbids is not there, and what it asks of the manifest is.
+    11. The proof is bound to the host key of the channel.
 
     The evidence may be parsed already. `headers` are blobs by their sha256 (hex), as evidence
     names them. `package_keys` are armoured OpenPGP certificates. With a `cache`, headers whose
@@ -119,10 +121,14 @@ def verify(
         raise NodeRefused(verdict) from error
     # 3
     installed = read_installed(evidence, headers, keys, cache, manifest)
-    known = compile_known_good(installed.packages, manifest)
+    varying = [rule for one in policy.allowed for rule in one.files()]
+    known = compile_known_good(installed.packages, manifest, varying)
+    programs, sockets = manifest.programs + binding.programs, manifest.sockets + binding.sockets
+    programs += tuple(rule for one in policy.allowed for rule in one.programs())
+    sockets += tuple(rule for one in policy.allowed for rule in one.sockets())
     files = FileCheck(known, policy, binding.injected, binding.toolkit, binding.layers)
     found = chain(
-        _freshness(evidence, policy, binding),
+        _freshness(evidence, binding),
         installed.reasons,
         check_allowed(installed.packages, manifest),
         # 4
@@ -130,28 +136,21 @@ def verify(
         # 5
         check_mounts(evidence, manifest.mounts if binding.mounts is None else binding.mounts),
         # 6
-        () if binding.unsafe_container or binding.kernel is not None else check_machine(evidence),
-        ProcessCheck(
-            files.code, manifest.programs + binding.programs, binding.toolkit, binding.user
-        ).reasons(evidence),
-        LoginCheck(
-            binding.reload,
-            manifest.programs + binding.programs,
-            manifest.sockets + binding.sockets,
-            binding.toolkit,
-            binding.user,
-        ).reasons(evidence, shared_network=binding.kernel is not None),
-        # 7
-        check_sockets(
-            evidence,
-            manifest.sockets + binding.sockets,
-            shared_network=binding.kernel is not None,
+        () if _may_be_container(policy, binding) else check_machine(evidence),
+        ProcessCheck(files.code, programs, binding.toolkit, binding.user).reasons(evidence),
+        LoginCheck(binding.reload, programs, sockets, binding.toolkit, binding.user).reasons(
+            evidence, shared_network=binding.kernel is not None
         ),
+        # 7
+        check_sockets(evidence, sockets, shared_network=binding.kernel is not None),
         # 8
         _kernel(evidence, manifest, policy, binding),
         check_helpers(evidence.helpers, unsafe_container=binding.unsafe_container),
         # 9
         _layers(evidence, binding),
+        # 10
+        check_vouched(known, policy),
+        check_forbidden(evidence, installed.packages, policy),
     )
     try:
         reasons = tuple(islice(found, REASONS_MAX))
@@ -162,22 +161,26 @@ def verify(
         raise NodeRefused(verdict) from error
     if reasons:
         raise NodeRefused(verdict)
-    # 10
+    # 11
     layers = {path: digest for path, digest in binding.layers.items() if path in evidence.trees}
     return TrustedNode(binding.host_key, verdict.sha256, TIER, layers, _SEAL), verdict
 
 
-def _freshness(evidence: Evidence, policy: Policy, binding: Binding) -> Iterator[Reason]:
+def _freshness(evidence: Evidence, binding: Binding) -> Iterator[Reason]:
     if not binding.nonce or evidence.nonce != binding.nonce:
         yield Reason("evidence.nonce", "nonce", binding.nonce, evidence.nonce[:200])
     if sorted(evidence.skip) != sorted(binding.skip):
         asked, done = (" ".join(sorted(one))[:400] for one in (binding.skip, evidence.skip))
         yield Reason("evidence.skip", "skip", asked, done)
     for path in evidence.skip:
-        if not any(
-            path == allowed or path.startswith(f"{allowed}/") for allowed in policy.may_skip
-        ):
+        if not any(path == allowed or path.startswith(f"{allowed}/") for allowed in MAY_SKIP):
             yield Reason("evidence.skip", path, "measured", "left out")
+
+
+def _may_be_container(policy: Policy, binding: Binding) -> bool:
+    if binding.kernel is not None:
+        return True  # of the controller's own
+    return binding.unsafe_container and policy.rules.containers
 
 
 def _kernel(
@@ -195,8 +198,20 @@ def _kernel(
     elif evidence.kernel is None:
         yield Reason("kernel.unknown", "kernel", "its state", "not measured")
     else:
-        strictly = Check.HARDENING in policy.checks
-        yield from check_kernel(evidence.kernel, reference, strictly=strictly)
+        rules = policy.rules
+        modules = {one.module for one in policy.allowed if one.module}
+        allowed = replace(
+            reference,
+            modules=reference.modules | modules,
+            modules_sysfs=reference.modules_sysfs | modules,
+        )
+        yield from check_kernel(evidence.kernel, allowed, may_warn=rules.kernel_warnings)
+        yield from check_hardening(
+            evidence.kernel,
+            lockdown=rules.lockdown,
+            module_signatures=rules.module_signatures,
+            ptrace_scope=rules.ptrace_scope,
+        )
 
 
 def _kernel_reference(manifest: ImageManifest, binding: Binding) -> KernelFacts | None:
@@ -239,11 +254,13 @@ def _verdict(
             notes += describe_warnings(evidence.kernel, reference)
     if binding.unsafe_container:
         notes.append(_UNSAFE_CONTAINER)
+    notes += describe_allowed(policy)
     if not manifest.labels:
         notes.append("SELinux labels were not compared: the manifest has none")
     return Verdict(
         trusted=not reasons,
         policy=policy.name,
+        policy_sha256=policy.sha256,
         host_key=binding.host_key.fingerprint,
         nonce=binding.nonce,
         evidence_sha256=evidence.sha256 if evidence else "",

@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mock_cloud.attest.reason_codes import explanations, find_near
 from mock_cloud.attest.verdict import NodeRefused, Verdict
 from mock_cloud.config.remotes import load_remote
-from mock_cloud.errors import InputError
+from mock_cloud.errors import CommandLineError, InputError
 from mock_cloud.session.attesting import Archive
 from mock_cloud.session.console import Console
 from mock_cloud.session.nodes import look_at_node
 from mock_cloud.session.state import cache_dir, state_dir
 from mock_cloud.wire.records import unpack
+from mock_cloud.wire.terminal_text import printable
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -26,18 +29,25 @@ def add_parser(verbs: Verbs) -> None:
         "attest",
         help="attest a node and explain the verdict; no build",
         description="Take a node of the remote, attest it, say why it is trusted or refused, and"
-        " give it back. Nothing of a package is sent. Exit status 0 trusted, 77 refused.",
-        epilog="example: mock-cloud attest local --json",
+        " give it back. Nothing of a package is sent. Exit status 0 trusted, 77 refused. Or explain"
+        " a code of a refusal; that needs no remote.",
+        epilog="examples: mock-cloud attest local --json; mock-cloud attest --explain file.digest",
     )
-    parser.add_argument("name", metavar="NAME", help="the remote")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("name", nargs="?", metavar="NAME", help="the remote")
+    what.add_argument("--explain", metavar="CODE", help="what CODE means, and what to do")
+    what.add_argument("--list-codes", action="store_true", help="all codes that a refusal can have")
     parser.add_argument("--arch", default="", help="the node's (default: the remote's first)")
-    parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
     parser.add_argument("--evidence", metavar="FILE", type=Path, help="write the evidence here")
     parser.add_argument("--configdir", metavar="DIR", type=Path, help="instead of /etc/mock")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
+    if arguments.explain is not None or arguments.list_codes:
+        _explain(arguments.explain, as_json=arguments.json)
+        return 0
     remote = load_remote(arguments.name, arguments.configdir)
     verdict = look_at_node(remote, console, arguments.configdir, arch=arguments.arch)
     if arguments.evidence is not None:
@@ -51,6 +61,26 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if not verdict.trusted:
         return NodeRefused.exit_code
     return 0
+
+
+def _explain(code: str | None, *, as_json: bool) -> None:
+    """The page of `code`, or a line of each code there is. CommandLineError: there is no such."""
+    found = [one for one in explanations() if code in (None, one.code)]
+    if code is not None and not found:
+        near = ", ".join(find_near(code))
+        raise CommandLineError(
+            f"no refusal has the code {printable(code)!r}",
+            hint=f"there are: {near}" if near else "mock-cloud attest --list-codes lists all",
+        )
+    if as_json:
+        rows = [asdict(one) for one in found]
+        print(json.dumps(rows if code is None else rows[0], indent=2))
+    elif code is not None:
+        print(found[0].to_text())
+    else:
+        width = max(len(one.code) for one in found)
+        for one in found:
+            print(f"{one.code:{width}}  {one.seen}")
 
 
 def _print(verdict: Verdict, *, as_json: bool) -> None:

@@ -125,6 +125,7 @@ def without_files(tables: Tables) -> Tables:
     """
     plain: dict[checks.ValueCheck, checks.ValueCheck] = {
         checks.file: checks.path, checks.directory: checks.path, checks.files: checks.paths,
+        checks.policy: checks.text,
     }  # fmt: skip
 
     def unchecked(keys: Mapping[str, Key]) -> dict[str, Key]:

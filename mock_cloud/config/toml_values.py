@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from mock_cloud.invocation.names import expand_home
 from mock_cloud.model import HostKey, Secret
-from mock_cloud.settings import REACH_WORDS, Scalar
+from mock_cloud.settings import POLICIES, REACH_WORDS, Scalar
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _UNIT_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -229,6 +229,11 @@ def file(raw: Any, base: Path) -> Path:
     if mode & stat.S_IWOTH:
         raise Refused(f"{path} is writable by everybody")
     return path
+
+
+def policy(raw: Any, base: Path) -> str:
+    """The name of a policy that every installation has, or the path of such a file."""
+    return raw if raw in POLICIES else str(file(raw, base))
 
 
 def files(raw: Any, base: Path) -> tuple[Path, ...]:

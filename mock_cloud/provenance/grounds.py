@@ -22,7 +22,7 @@ from typing import Annotated, Any, Final
 from mock_cloud.attest.check_files import InjectedFile
 from mock_cloud.attest.expectations import MountRule, ProgramRule, SocketRule
 from mock_cloud.attest.kernel import kernel_to_json, parse_kernel
-from mock_cloud.attest.policy import Policy, standard, strict
+from mock_cloud.attest.policy import parse_policy
 from mock_cloud.attest.validity import verify_manifest
 from mock_cloud.attest.verdict import Verdict
 from mock_cloud.attest.verify import Binding, verify
@@ -50,7 +50,6 @@ _DAMAGED: Final = (
     zipfile.BadZipFile, zlib.error, struct.error, ValueError, OSError, EOFError, RuntimeError,
 )  # fmt: skip
 """What zipfile raises for bytes that are no zip file, or a damaged one."""
-_POLICIES: Final = {one.name: one for one in (standard(), strict())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class _Toolkit:
 class _Facts:
     """`grounds.json`: `attest.verify.Binding`, and what else `verify` was called with."""
 
-    policy: str
+    policy: Any
     at_unix: float
     timings_s: dict[str, float]
     host_key: HostKey
@@ -90,11 +89,13 @@ class _Facts:
 class Grounds:
     """What a verdict rests on. `at_unix` is when it was made, by the controller's clock.
 
+    `policy` is an object that `attest.policy` reads.
+
     `evidence` is packed, `headers` are blobs by their sha256 (hex), `package_keys` certificates as
     they were read; of `manifest_keys`, `manifest_threshold` must have signed the `manifest`.
     """
 
-    policy: str
+    policy: Any
     at_unix: float
     timings_s: Mapping[str, float]
     binding: Binding
@@ -180,18 +181,12 @@ def recompute(data: bytes) -> Recomputed:
         grounds.headers,
         manifest.manifest,
         keys,
-        _policy(grounds.policy),
+        parse_policy(grounds.policy),
         grounds.binding,
         timings_s=grounds.timings_s,
     )
     toolkit = grounds.binding.toolkit.digest
     return Recomputed(verdict, manifest.signers, keys.certificates, toolkit, grounds.at_unix)
-
-
-def _policy(name: str) -> Policy:
-    if name not in _POLICIES:
-        raise Malformed(f"no policy is called {name[:80]!a}")
-    return _POLICIES[name]
 
 
 class _Headers(Mapping[str, bytes]):

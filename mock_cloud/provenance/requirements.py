@@ -10,6 +10,7 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+from mock_cloud.attest.policy import BUILT_IN
 from mock_cloud.errors import ConfigError, Reason
 from mock_cloud.model import DAY_S, utc_text
 from mock_cloud.provenance.statement import SignedProvenance
@@ -24,6 +25,9 @@ _SIZE_MAX: Final = 1 << 20
 _CLOCK_TOLERANCE_S: Final = DAY_S
 _LIMITS: Final = Limits(text=4096, items=1000, surrogates=False)
 
+PolicyName = Annotated[
+    str, matching(f"{'|'.join(BUILT_IN)}|[0-9a-f]{{64}}", "a policy's name, or its digest")
+]
 Fingerprint = Annotated[str, matching(r"SHA256:[A-Za-z0-9+/]{43}", "an SSH key's fingerprint")]
 
 
@@ -31,7 +35,8 @@ Fingerprint = Annotated[str, matching(r"SHA256:[A-Za-z0-9+/]{43}", "an SSH key's
 class Requirements:
     """Empty lists ask for nothing. `expires` are Unix times from which a key signs no more.
 
-    `revoked` keys never did. `max_age_days` counts from the end of the build; 0: any age.
+    `policies` are names of those that this version has, or digests: one of them must have judged
+    the node. `revoked` keys never did. `max_age_days` counts from the end of the build; 0: any age.
     One of
     `manifest_signers` must have signed the node's manifest, and nobody but `package_keys`
     (fingerprints of OpenPGP certificates) its packages. `evidence`: the verdict must be
@@ -42,6 +47,7 @@ class Requirements:
     max_age_days: Annotated[float, within(0, 100_000)] = 0.0
     evidence: bool = True
     resigned: bool = False
+    policies: tuple[PolicyName, ...] = ()
     remotes: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
     manifest_signers: tuple[Fingerprint, ...] = ()
@@ -66,7 +72,9 @@ class Requirements:
             yield Reason("provenance.age", "finishedOn", f"{self.max_age_days:g} days", age)
         if attested.tier < self.tier:
             yield Reason("provenance.tier", "tier", str(self.tier), str(attested.tier))
+        policies = [BUILT_IN[one]().sha256 if one in BUILT_IN else one for one in self.policies]
         for code, subject, wanted, found in (
+            ("provenance.policy", "policySha256", policies, (attested.policy_sha256,)),
             ("provenance.remote", "remote", self.remotes, (node.remote,)),
             ("provenance.owner", "owner", self.owners, (node.owner,)),
             ("provenance.manifest-signer", "manifestSigners", self.manifest_signers,

@@ -89,6 +89,7 @@ class Attestation:
 
     tier: Annotated[int, within(1, 3)]
     policy: str
+    policy_sha256: Sha256 = field(metadata={"json": "policySha256"})
     verdict: Sha256
     evidence: Annotated[str, matching(r"([0-9a-f]{64})?", "a digest")]
     manifest: str

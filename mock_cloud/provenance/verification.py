@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mock_cloud.attest.verdict import TIER
+from mock_cloud.attest.policy import TIER
 from mock_cloud.errors import AttestationRefused, ConfigError, Reason
 from mock_cloud.model import DAY_S, HostKey
 from mock_cloud.provenance.files import check_files
@@ -134,6 +134,7 @@ def _disagreements(found: Recomputed, provenance: Provenance) -> Iterator[Reason
         ("verdict", stated.verdict, verdict.sha256),
         ("tier", str(stated.tier), str(TIER)),
         ("policy", stated.policy, verdict.policy),
+        ("policySha256", stated.policy_sha256, verdict.policy_sha256),
         ("hostKey", node.host_key, verdict.host_key),
         ("manifest", stated.manifest, verdict.manifest),
         ("manifestSha256", stated.manifest_sha256, verdict.manifest_sha256),

@@ -26,7 +26,6 @@ from mock_cloud.attest.evidence import Evidence, parse_evidence
 from mock_cloud.attest.expectations import MountRule, SocketRule
 from mock_cloud.attest.kernel import KernelFacts, parse_kernel
 from mock_cloud.attest.packages import HeaderCache, verify_package
-from mock_cloud.attest.policy import Policy
 from mock_cloud.attest.verdict import NodeRefused, Verdict
 from mock_cloud.attest.verify import Binding, verify
 from mock_cloud.cloud.lease import LastVerdict
@@ -177,7 +176,6 @@ def attest_node(
     leased: LeasedNode,
     toolkit: Toolkit,
     known_good: KnownGood,
-    policy: Policy,
     archive: Archive,
     *,
     nature: Nature,
@@ -206,7 +204,7 @@ def attest_node(
             nature=nature,
         )
         try:
-            return judge(leased, measured, known_good, policy, archive, binding, packages)
+            return judge(leased, measured, known_good, archive, binding, packages)
         except NodeRefused as refused:
             closing = is_hanging_up(refused.verdict)
             patience_s = _HANG_UP_S if closing else nature.boot_s
@@ -348,7 +346,6 @@ def judge(
     leased: LeasedNode,
     measured: Measured,
     known_good: KnownGood,
-    policy: Policy,
     archive: Archive,
     binding: Binding,
     checked: HeaderCache | None = None,
@@ -363,7 +360,7 @@ def judge(
             measured.headers,
             known_good.manifest,
             known_good.package_keys,
-            policy,
+            known_good.policy,
             binding,
             cache=checked,
             timings_s=measured.timings_s,
@@ -379,20 +376,20 @@ def judge(
         LastVerdict(
             verdict.sha256,
             measured.began_unix,
-            find_basis(known_good, policy, binding.toolkit),
+            find_basis(known_good, binding.toolkit),
             measured.boot_id,
         )
     )
     return Attested(proof, verdict, measured, binding)
 
 
-def find_basis(known_good: KnownGood, policy: Policy, toolkit: Toolkit) -> str:
+def find_basis(known_good: KnownGood, toolkit: Toolkit) -> str:
     """Digest (hex) of what verdicts rest on here, besides what shapes the node itself."""
     basis = (
         __version__,
         known_good.manifest.sha256,
         known_good.package_keys.fingerprint,
-        policy.name,
+        known_good.policy.sha256,
         toolkit.digest,
     )
     return hashlib.sha256(json.dumps(basis).encode()).hexdigest()

@@ -34,6 +34,7 @@ from mock_cloud.session.console import Console
 from mock_cloud.session.engine import Engine, choose_engine
 from mock_cloud.session.fetching import fetched
 from mock_cloud.session.interrupts import Stopped
+from mock_cloud.session.policies import tightened
 from mock_cloud.session.repo_tunnel import plan_ways
 from mock_cloud.session.request import Work, prepare
 from mock_cloud.session.results import (
@@ -99,6 +100,7 @@ def run(
         console.info(f"--{line.mode}: nothing stays mounted on a node between commands")
         return 0
     configdir = Path(line.configdir) if line.configdir else None
+    remote = tightened(remote)
     engine = choose_engine(remote, program, console)
     choose_arch(opts, remote.arches, emulated=engine.uses_mock)
     with ExitStack() as stack:
@@ -123,7 +125,7 @@ def run(
         )
         plan = Plan(
             is_repeatable=work.fresh or line.mode == "chain",
-            load=lambda name: load_remote(name, configdir),
+            load=lambda name: tightened(load_remote(name, configdir)),
             between=resultdir.restart_logs,
             console=console,
         )

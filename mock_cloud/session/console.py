@@ -15,7 +15,13 @@ import time
 from collections.abc import Sequence
 from typing import TextIO
 
-from mock_cloud.errors import InputError, MockCloudError, UsageError
+from mock_cloud.errors import (
+    AttestationRefused,
+    InputError,
+    MockCloudError,
+    UsageError,
+    explaining,
+)
 from mock_cloud.wire.terminal_text import printable
 
 QUIET, NORMAL, VERBOSE = 0, 1, 2
@@ -70,12 +76,14 @@ class Console:
             self._line(f"Finish: {state}")
 
     def failure(self, error: MockCloudError) -> None:
-        """One line that says what and where, and one that says what to do next."""
+        """What failed and where; what to do next; of a refusal, the command that explains it."""
         # As mock has it: for what was asked, not for what an engine lacks.
         level = "CRITICAL" if isinstance(error, (UsageError, InputError)) else "ERROR"
         self._line(f"{level}: {error.message}")
         if error.hint:
             self._line(f"       {error.hint}")
+        if isinstance(error, AttestationRefused) and error.reasons:
+            self._line(f"       {explaining(error.reasons[0])}")
 
     def text(self, text: str) -> None:
         """Text of the node's terminal, already made harmless; it ends its own lines."""

@@ -10,17 +10,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.policy import Policy, standard
 from mock_cloud.attest.revocation import REVOCATION_MAX_BYTES, Revocation, verify_revocation
 from mock_cloud.attest.validity import Acceptance, SignedManifest, accept_manifest
 from mock_cloud.cloud.hosts.handle import host_name
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import DAY_S, HostKey, utc_text
+from mock_cloud.session.policies import find_policy
 from mock_cloud.session.seen_manifests import SeenManifests
 from mock_cloud.session.state import state_dir
 from mock_cloud.settings import Remote
@@ -41,13 +43,14 @@ _MAKERS: Final = {
 class KnownGood:
     """A manifest whose signature was checked, and the keys that must have signed packages.
 
-    `signers` are fingerprints of the keys that signed the manifest; both are empty for one that was
-    just made here.
+    `signers` are fingerprints of the keys that signed the manifest. One that was just made here has
+    none, no `sources`, and the standard `policy`.
     """
 
     manifest: ImageManifest
     package_keys: PackageKeys
     signers: frozenset[str] = frozenset()
+    policy: Policy = field(default_factory=standard)
     sources: KnownGoodSources | None = None
 
 
@@ -86,6 +89,7 @@ class KnownGoods:
         reader = ManifestReader(remote, state_dir(), remember=remember)
         certificates = read_certificates(remote.attest.package_keys)
         keys = PackageKeys.parse(certificates, [str(path) for path in remote.attest.package_keys])
+        policy = find_policy(remote.attest)
         self.signed: dict[Path, SignedManifest] = {}
         self._sets: dict[Path | None, KnownGood] = {}
         for path in named:
@@ -94,7 +98,7 @@ class KnownGoods:
             sources = KnownGoodSources(
                 envelope, reader.keys, remote.attest.manifest_threshold, certificates
             )
-            self._sets[path] = KnownGood(signed.manifest, keys, signed.signers, sources)
+            self._sets[path] = KnownGood(signed.manifest, keys, signed.signers, policy, sources)
         self.warnings = (*reader.warnings, *_expiry_warnings(self.signed))
         """What whoever builds is to be told, one line each."""
 

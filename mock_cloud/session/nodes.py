@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.attest.policy import standard
 from mock_cloud.attest.verdict import NodeRefused, Verdict
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.pool import acquire
@@ -25,6 +24,7 @@ from mock_cloud.session.console import Console
 from mock_cloud.session.engine import find_toolkit
 from mock_cloud.session.known_good import KnownGood, KnownGoods
 from mock_cloud.session.lease_care import cared_for, plan_care
+from mock_cloud.session.policies import tightened
 from mock_cloud.session.tidying import tidied
 from mock_cloud.settings import Remote
 
@@ -198,7 +198,6 @@ def attest(
         leased,
         site.toolkit,
         known,
-        standard(),
         site.archive,
         nature=nature(remote, _boot_s(leased, remote), agents),
         on_phase=tell,
@@ -225,6 +224,7 @@ def look_at_node(
     remote: Remote, console: Console, configdir: Path | None = None, *, arch: str = ""
 ) -> Verdict:
     """Lease, attest and give back a node; the verdict, trusted or refused."""
+    remote = tightened(remote)
     arch = node_arch(remote, arch)
     site = Site.of_user(console, remote, arch)
     known_goods = KnownGoods(remote, arch)

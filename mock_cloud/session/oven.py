@@ -14,7 +14,6 @@ from mock_cloud.attest.cloudinit import has_finished
 from mock_cloud.attest.live import LiveNode, make_live_manifest
 from mock_cloud.attest.machine import chosen_rule, image_rules, machine_rules
 from mock_cloud.attest.manifest import SAME_AS_CONTROLLER, ImageManifest
-from mock_cloud.attest.policy import standard
 from mock_cloud.attest.volatile import cloud_init_rules, text_rules
 from mock_cloud.attest.vouched import Vouched
 from mock_cloud.cloud.leased import LeasedNode
@@ -243,7 +242,7 @@ class Oven:
         left = {path: file for path, file in binding.injected.items() if path in there}
         known = KnownGood(manifest, self.keys)
         return judge(
-            self.leased, measured, known, standard(), self.site.archive,
+            self.leased, measured, known, self.site.archive,
             replace(binding, injected=left),
         )  # fmt: skip
 

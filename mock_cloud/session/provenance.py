@@ -15,8 +15,8 @@ from urllib.parse import quote, urlencode
 
 from mock_cloud import __version__
 from mock_cloud.attest.envelope import Signer
-from mock_cloud.attest.policy import standard
-from mock_cloud.attest.verdict import NOT_PROVEN, TIER
+from mock_cloud.attest.policy import TIER, policy_to_json
+from mock_cloud.attest.verdict import NOT_PROVEN
 from mock_cloud.cloud.hosts.handle import host_name
 from mock_cloud.errors import MockCloudError, ResultError
 from mock_cloud.invocation.koji import is_kojis
@@ -182,7 +182,8 @@ class Record:
         attested = self.attested
         return Attestation(
             tier=TIER,
-            policy=attested.verdict.policy if attested else standard().name,
+            policy=known.policy.name,
+            policy_sha256=known.policy.sha256,
             verdict=attested.verdict.sha256 if attested else this.leased.verdict.sha256,
             evidence=hashlib.sha256(evidence).hexdigest() if evidence else "",
             manifest=known.manifest.name,
@@ -211,7 +212,7 @@ def _grounds(attested: Attested, known: KnownGood) -> bytes:
         return b""
     measured = attested.measured
     grounds = Grounds(
-        policy=attested.verdict.policy,
+        policy=policy_to_json(known.policy),
         at_unix=measured.taken_unix,
         timings_s=measured.timings_s,
         binding=attested.binding,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.attest.policy import standard
 from mock_cloud.attest.verdict import NodeRefused, reason_text
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import AttestationRefused, ConnectionLost, MockCloudError, NodeGone
@@ -140,7 +139,7 @@ def _still_holds(
     return (
         not work.builds
         and remote.attest.second_look is SecondLook.NEVER
-        and verdict.basis == find_basis(known, standard(), site.toolkit)
+        and verdict.basis == find_basis(known, site.toolkit)
         and not leased.has_bootstrap_key
         and verdict.covers(
             work.root,

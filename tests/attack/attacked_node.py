@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.attest.policy import standard
 from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.model import Toolkit
@@ -41,7 +40,7 @@ class AttackedNode:
         node = connect(self.leased.address, self.leased.client_key, deadline_s=30)
         try:
             return attest_node(
-                node, self.leased, self.toolkit, self.known, standard(), archive,
+                node, self.leased, self.toolkit, self.known, archive,
                 nature=self.nature,
             )  # fmt: skip
         finally:

@@ -14,7 +14,6 @@ import pytest
 from mock_cloud.attest.accounts import parse_accounts
 from mock_cloud.attest.live import LiveNode, make_live_manifest
 from mock_cloud.attest.manifest import ImageManifest
-from mock_cloud.attest.policy import standard
 from mock_cloud.attest.validity import verify_manifest
 from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.attest.vouched import Vouched
@@ -91,7 +90,7 @@ class Oven:
             binding = replace(
                 binding, injected={p: f for p, f in binding.injected.items() if p in own}
             )
-        return judge(self.leased, self.measured, known, standard(), self.archive, binding)
+        return judge(self.leased, self.measured, known, self.archive, binding)
 
     def manifest(self, *, based: bool = True) -> tuple[ImageManifest, Vouched]:
         files = self.node.accounts()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mock_cloud.attest.envelope import sign_statement
+from mock_cloud.attest.policy import Allowed, policy_to_json, standard
 from mock_cloud.attest.validity import Validity, sign_manifest
 from mock_cloud.provenance.grounds import write_grounds
 from mock_cloud.provenance.statement import PREDICATE
@@ -166,6 +167,12 @@ def _without_member(results: Results, start: str) -> bytes:
             one: archive.read(one) for one in archive.namelist() if not one.startswith(start)
         }
     return _zip(**members)
+
+
+def _lax() -> Any:
+    """The standard policy, that lets a module be there."""
+    mine = (Allowed("mine", "I say so", module="rootkit"),)
+    return policy_to_json(replace(standard(), allowed=mine))
 
 
 def _facts(results: Results, **changes: Any) -> bytes:
@@ -338,7 +345,11 @@ LIES: Final = (
          "evidence.refused"),
     Case("a verdict after the build", lambda r: r.keep(_facts(r, at_unix=time.time() + 86400)),
          "evidence.disagrees", "time"),
-    Case("an unknown policy", lambda r: r.keep(_facts(r, policy="lenient")), "evidence.unusable"),
+    Case("no policy", lambda r: r.keep(_facts(r, policy="lenient")), "evidence.unusable"),
+    Case("laxer rules under the same name", lambda r: r.keep(_facts(r, policy=_lax())), "evidence.disagrees",
+         "policySha256"),
+    Case("another policy's digest", lambda r: r.sign_with(policy_sha256="0" * 64), "evidence.disagrees",
+         "policySha256"),
     Case("evidence that is no zip file", lambda r: r.keep(b"evidence"), "evidence.unusable"),
     Case("a member more", lambda r: r.keep(_with_member(r, "../evil", b"")), "evidence.unusable"),
     Case("a signed bomb of 4 GiB", lambda r: r.keep(_bomb()), "evidence.unusable"),
@@ -379,6 +390,7 @@ POLICIES: Final = (
         r.provenance(), started_unix=int(time.time()) - 200000, finished_unix=int(time.time()) - 190000))),
         "provenance.age"),
     Case("policy: another remote", _policy('remotes = ["release"]'), "provenance.remote"),
+    Case("policy: nodes by strict rules", _policy('policies = ["strict"]'), "provenance.policy"),
     Case("policy: another owner", _policy('owners = ["grace"]'), "provenance.owner"),
     Case("policy: another signer of manifests", _policy(
         f'manifest_signers = ["{fingerprint("stranger")}"]'), "provenance.manifest-signer"),

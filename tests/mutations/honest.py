@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mock_cloud.attest.envelope import Signer
+from mock_cloud.attest.policy import policy_to_json, standard
 from mock_cloud.attest.validity import Validity, sign_manifest
 from mock_cloud.attest.verdict import NOT_PROVEN, Verdict
 from mock_cloud.provenance.files import (
@@ -103,7 +104,7 @@ def grounds(node: attest.Node | None = None) -> Grounds:
     """Of an honest node, or of `node`."""
     node = node or attest.Node().boot()
     return Grounds(
-        policy="standard",
+        policy=policy_to_json(standard()),
         at_unix=time.time() - 60,
         timings_s={},
         binding=attest.binding(),
@@ -167,7 +168,8 @@ class Results:
         now = int(time.time())
         attestation = Attestation(
             tier=1,
-            policy="standard",
+            policy=verdict.policy,
+            policy_sha256=verdict.policy_sha256,
             verdict=verdict.sha256,
             evidence=hashlib.sha256(self.evidence.read_bytes()).hexdigest(),
             manifest=verdict.manifest,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from mock_cloud.attest.kernel import parse_kernel
 from mock_cloud.attest.knowngood import read_packages
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.packages import HeaderCache, Package, verify_package
-from mock_cloud.attest.policy import Policy, standard
+from mock_cloud.attest.policy import Policy, standard, strict
 from mock_cloud.attest.verdict import Verdict
 from mock_cloud.attest.verify import Binding, verify
 from mock_cloud.model import HostKey, SshdReload, Toolkit, ToolkitFile, TrustedNode
@@ -336,6 +337,11 @@ def judge(
         bound or binding(),
         cache=_CACHE,
     )
+
+
+def unlabelled_strict() -> Policy:
+    """The strict policy, but for SELinux labels: the test's image has none."""
+    return replace(strict(), rules=replace(strict().rules, labels=False))
 
 
 Spoil = Callable[[Node], None]

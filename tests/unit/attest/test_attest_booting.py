@@ -17,7 +17,7 @@ PYTHON = Reason("process.unknown", "pid 70 /usr/bin/python3", "a program that ma
 
 def refused(*reasons: Reason) -> Verdict:
     return Verdict(
-        False, "standard", "", "", "", "", "", reasons=reasons, reason_count=len(reasons)
+        False, "standard", "", "", "", "", "", "", reasons=reasons, reason_count=len(reasons)
     )
 
 

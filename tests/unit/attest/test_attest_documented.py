@@ -1,22 +1,36 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""docs/troubleshooting.md has an entry for each code of a refusal, and none for any other."""
+"""Each code of a refusal is explained, and no other; docs/ say the same of them as the command."""
 
 from __future__ import annotations
 
 import ast
+import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from mock_cloud.attest.reason_codes import (
+    NODE_SECTIONS,
+    RESULT_SECTIONS,
+    explanations,
+    to_markdown,
+)
+from mock_cloud.cli import main
 from tests.lab.layout import repository_root
 
 PACKAGE = repository_root() / "mock_cloud"
-PAGE = repository_root() / "docs/troubleshooting.md"
+DOCS = repository_root() / "docs"
+_BEGIN = "<!-- codes: written by `make codes` -->\n"
+_END = "<!-- end of codes -->\n"
 _SUBJECTS = (
     "agent|base|connection|evidence|file|kernel|layer|login|manifest|mount|node|package|policy"
-    "|process|socket|toolkit"
+    "|process|provenance|result|socket|toolkit"
 )
 _CODE = re.compile(rf"(?:{_SUBJECTS})\.[a-z]+(?:-[a-z]+)*")
+_NO_CODES = {"evidence.jsonl"}  # a file
 _OF_FILES = ("file", "toolkit")
 # What `f"{code}.{what}"` in check_files is made of.
 _OF_DIFFERENCES = ("digest", "target", "device", "capabilities", "xattr")
@@ -41,19 +55,67 @@ def _constants(path: Path) -> Iterator[str]:
 
 
 def _codes() -> set[str]:
-    modules = [
-        path for place in ("attest", "session", "remote") for path in PACKAGE.glob(f"{place}/*.py")
-    ]
-    return {code for path in modules for code in _constants(path)}
+    places = ("attest", "session", "remote", "provenance")
+    modules = [path for place in places for path in PACKAGE.glob(f"{place}/*.py")]
+    modules = [path for path in modules if path.name != "reason_codes.py"]
+    return {code for path in modules for code in _constants(path)} - _NO_CODES
 
 
-def _entries() -> list[str]:
-    """The codes in the first column of the page's tables."""
-    rows = re.findall(r"^\| ((?:`[a-z.-]+`(?:, )?)+) \|", PAGE.read_text(), re.M)
-    return [code for row in rows for code in re.findall(r"`([a-z.-]+)`", row) if "." in code]
+def test_each_code_is_explained_and_each_explanation_has_a_code() -> None:
+    explained = [one.code for one in explanations()]
+    assert len(explained) == len(set(explained)), "two explanations of one code"
+    assert set(explained) == _codes()
 
 
-def test_each_code_has_an_entry_and_each_entry_a_code() -> None:
-    entries = _entries()
-    assert len(entries) == len(set(entries)), "two entries of one code"
-    assert set(entries) == _codes()
+def test_each_explanation_is_short_and_whole() -> None:
+    for one in explanations():
+        for text in (one.seen, one.means, one.do):
+            assert text and len(text) <= 240, (one.code, text)
+            assert "|" not in text and not text.endswith("."), (one.code, text)
+
+
+@pytest.mark.parametrize(
+    ("page", "sections"),
+    [("troubleshooting.md", NODE_SECTIONS), ("verify.md", RESULT_SECTIONS)],
+)
+def test_the_documents_have_the_same_table(page: str, sections: tuple[str, ...]) -> None:
+    path = DOCS / page
+    before, begin, rest = path.read_text().partition(_BEGIN)
+    table, end, after = rest.partition(_END)
+    assert begin and end, f"{path} has no place for the codes"
+    wanted = f"\n{to_markdown(sections)}\n"
+    if os.environ.get("MOCK_CLOUD_WRITE_CODES"):
+        path.write_text(f"{before}{begin}{wanted}{end}{after}")
+    else:
+        assert table == wanted, "make codes"
+
+
+def test_a_code_is_explained_without_a_remote(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["attest", "--explain", "file.mode"]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith("file.mode\n") and "file.owner" in page and page.count("\n") == 5
+    assert main(["attest", "--explain", "file.mode", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["code"] == "file.mode"
+
+
+def test_all_codes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["attest", "--list-codes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [one.code for one in explanations()]
+    assert main(["attest", "--list-codes", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == len(lines)
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"), [("file.digset", "file.digest"), ("x\u202e.y", "--list-codes"), ("", "list")]
+)
+def test_what_is_no_code_is_said(code: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["attest", "--explain", code]) == 5
+    said = capsys.readouterr().err
+    assert "no refusal has the code" in said and hint in said and "\u202e" not in said
+
+
+def test_a_code_or_a_remote_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["local", "--explain", "file.mode"], ["--explain", "x", "--list-codes"]):
+        assert main(["attest", *words]) == 5
+        assert "ERROR" in capsys.readouterr().err

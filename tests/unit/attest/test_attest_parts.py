@@ -389,6 +389,7 @@ def test_every_reason_code_is_in_the_threat_model() -> None:
     codes = {
         found[1]
         for path in (root / "mock_cloud/attest").glob("*.py")
+        if path.name != "reason_codes.py"  # verify.md has its others
         for found in code.finditer(path.read_text())
     }
     assert len(codes) > 40

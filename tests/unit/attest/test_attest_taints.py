@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from mock_cloud.attest.kernel import KernelFacts
-from mock_cloud.attest.policy import Policy, standard, strict
+from mock_cloud.attest.policy import Policy, standard
 from mock_cloud.attest.verdict import NodeRefused, Verdict
-from tests.unit.attest.attest_builder import Node, judge, manifest
+from tests.unit.attest.attest_builder import Node, judge, manifest, unlabelled_strict
 
 
 def tainted(bits: int) -> Node:
@@ -30,7 +30,7 @@ def test_an_event_is_noted_and_only_the_strict_policy_refuses_it(bit: int, lette
     node = tainted(1 << bit)
     _, verdict = judge(node)
     assert any(f"taint {letter} (bit {bit}) is set" in note for note in verdict.notes)
-    assert [one.code for one in refused(node, strict()).reasons] == ["kernel.tainted"]
+    assert [one.code for one in refused(node, unlabelled_strict()).reasons] == ["kernel.tainted"]
 
 
 @pytest.mark.parametrize("bit", [4, 5, 7])

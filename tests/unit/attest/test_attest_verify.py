@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mock_cloud.attest.policy import standard, strict
+from mock_cloud.attest.policy import standard
 from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.attest.verify import verify
 from mock_cloud.model import TrustedNode
@@ -22,6 +22,7 @@ from tests.unit.attest.attest_builder import (
     manifest,
     sha256,
     toolkit,
+    unlabelled_strict,
 )
 
 
@@ -36,7 +37,7 @@ def test_a_good_node_is_trusted_and_bound_to_its_host_key() -> None:
 
 
 def test_a_hardened_node_satisfies_the_strict_policy() -> None:
-    trusted, verdict = judge(Node().boot(), policy=strict())
+    trusted, verdict = judge(Node().boot(), policy=unlabelled_strict())
     assert isinstance(trusted, TrustedNode)
     assert verdict.policy == "strict"
 

@@ -57,7 +57,7 @@ def _image() -> set[str]:
 
 
 def _verdict() -> set[str]:
-    verdict = Verdict(True, "p", "k", "n", "e", "m", "s")
+    verdict = Verdict(True, "p", "d", "k", "n", "e", "m", "s")
     return {*json.loads(verdict.to_json()), "sha256"}
 
 
