@@ -34,7 +34,6 @@ from mock_cloud.session.console import Console
 from mock_cloud.session.engine import Engine, choose_engine
 from mock_cloud.session.fetching import fetched
 from mock_cloud.session.interrupts import Stopped
-from mock_cloud.session.policies import tightened
 from mock_cloud.session.repo_tunnel import plan_ways
 from mock_cloud.session.request import Work, prepare
 from mock_cloud.session.results import (
@@ -100,7 +99,6 @@ def run(
         console.info(f"--{line.mode}: nothing stays mounted on a node between commands")
         return 0
     configdir = Path(line.configdir) if line.configdir else None
-    remote = tightened(remote)
     engine = choose_engine(remote, program, console)
     choose_arch(opts, remote.arches, emulated=engine.uses_mock)
     with ExitStack() as stack:
@@ -123,6 +121,9 @@ def run(
         task = _Task(
             opts, program, engine, work, destination, resultdir, console, on_results, shadow
         )
+        from mock_cloud.session.policies import tightened  # not before: it imports verdicts
+
+        remote = tightened(remote)
         plan = Plan(
             is_repeatable=work.fresh or line.mode == "chain",
             load=lambda name: tightened(load_remote(name, configdir)),
