@@ -121,6 +121,33 @@ def test_attest_nodes_and_release(mock: User, tmp_path: Path) -> None:
     assert [one["lease"] for one in mock.nodes()] == [row["lease"]]
 
 
+def test_a_remotes_policy_judges_its_nodes(user: User, tmp_path: Path) -> None:
+    kept = user.config.remote_file.read_text()
+    mine = tmp_path / "mine.toml"
+    loosened = ("lockdown", "module_signatures", "ptrace_scope", "labels")
+    rules = "".join(f"[rule.{one}]\nvalue = false\nreason = 'the lab'\n" for one in loosened)
+    mine.write_text(f'[policy]\nbase = "strict"\n{rules}')
+    try:
+        found = {}
+        for name in ("strict", str(mine), "lax"):
+            text = kept.replace("[attest]\n", f'[attest]\npolicy = "{name}"\n', 1)
+            user.config.remote_file.write_text(text)
+            found[name] = user.cloud("attest", "local", "--json", *configdir(user))
+    finally:
+        user.config.remote_file.write_text(kept)
+        user.cloud("release", "--all")
+    strict = json.loads(found["strict"].expect(77).stdout)
+    codes = {reason[0] for reason in strict["reasons"]}
+    assert strict["policy"] == "strict" and "policy.labels" in codes
+    verdict = json.loads(found[str(mine)].expect().stdout)
+    shown = user.cloud("policy", "show", mine, "--json").expect()
+    assert verdict["policy_sha256"] == json.loads(shown.stdout)["sha256"]
+    assert codes <= {f"kernel.{one}" for one in ("lockdown", "module-signatures", "yama")} | {
+        "policy.labels"
+    }
+    assert "policy: " in found["lax"].expect(3).stderr
+
+
 def test_release_gives_back(lone_mock: User) -> None:
     lone_mock.cloud("attest", "local", *configdir(lone_mock)).expect()
     (row,) = lone_mock.nodes()
