@@ -146,7 +146,7 @@ class FileCheck:
         # What an (expected) mount covers is not there, and nothing can use it.
         mounted = (mount.point for mount in evidence.mounts if mount.point != "/")
         unmeasured = tuple(f"{path}/" for path in (*evidence.skip, *evidence.trees, *mounted))
-        silent = {path for path, _ in evidence.unreadable}
+        silent = {path for path, what in evidence.unreadable if what != "linked"}
         for path in sorted(gone):
             if path in self._ours:
                 code = "toolkit" if path.startswith(f"{_TOOLKITS}/") else "file"
@@ -160,11 +160,19 @@ class FileCheck:
                 yield Reason("file.missing", path, describe_file(self.code[path]), "absent")
 
     def _unreadable(self, evidence: Evidence) -> Iterator[Reason]:
-        """A file that could not be measured is refused; a log may grow while it is read."""
+        """A file that could not be measured is refused; a log may grow while it is read.
+
+        A file that may vary has one name: what is written to it is written to no other.
+        """
         for path, what in evidence.unreadable:
             rule = self._known.volatile.find(path)
             grows = rule is not None and rule.kind in (VolatileKind.LOG, VolatileKind.TREE)
             ours = path.startswith(f"{WORKSPACE}/") and not path.startswith(f"{_TOOLKITS}/")
+            if what == "linked":
+                # Whoever writes to what may vary would write to the other file, too.
+                if ours or (rule is not None and path not in self._ours):
+                    yield Reason("file.linked", path, "a file of one name", "two or more names")
+                continue
             if what == "changed" and (grows or ours):
                 continue
             if what == "ENOENT" and path in self._layers:

@@ -27,7 +27,7 @@ _NEEDED_MOUNTS = ("/", "/proc")
 def check_mounts(evidence: Evidence, rules: Iterable[MountRule]) -> Iterator[Reason]:
     """Every mount stands in `rules`; what /proc says came from the kernel's own proc."""
     by_point = {rule.point: rule for rule in rules}
-    seen: set[tuple[str, str]] = set()
+    seen: dict[str, str] = {}
     for mount in evidence.mounts:
         point, rule = mount.point, by_point.get(mount.point)
         if rule is None:
@@ -41,9 +41,10 @@ def check_mounts(evidence: Evidence, rules: Iterable[MountRule]) -> Iterator[Rea
         if lacking:
             shown = ",".join(sorted(mount.options))
             yield Reason("mount.options", point, ",".join(sorted(lacking)), shown)
-        if (point, mount.type) in seen:
-            yield Reason("mount.stacked", point, "one mount", "two or more")
-        seen.add((point, mount.type))
+        below = seen.get(point)
+        if below not in (None, "autofs"):  # over that lies what it waited for
+            yield Reason("mount.stacked", point, "one mount", f"{mount.type} over {below}")
+        seen[point] = mount.type
     for point in _NEEDED_MOUNTS:
         if not any(mount.point == point for mount in evidence.mounts):
             yield Reason("mount.missing", point, "mounted", "not in mountinfo")

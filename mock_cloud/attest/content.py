@@ -15,6 +15,23 @@ from typing import Final
 
 from mock_cloud.wire.text_places import INTERFACE, TEXT_MAX, is_network_file
 
+# RFC 1918, 3927, 4193, 4291, 6598, and loopback. Python's own is_global changes with its version.
+_LOCAL_NETWORKS: Final = tuple(
+    map(
+        ipaddress.ip_network,
+        ("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+         "192.168.0.0/16", "::1/128", "fc00::/7", "fe80::/10"),
+    )
+)  # fmt: skip
+# resolv.conf(5). With more than one dot (ndots) every name would be looked up in a domain of
+# `search` first, whoever has that.
+_RESOLVER_OPTIONS: Final = frozenset({
+    "edns0", "inet6", "ndots:0", "ndots:1", "no-aaaa", "no-reload", "no-tld-query", "rotate",
+    "single-request", "single-request-reopen", "trust-ad", "use-vc",
+    *(f"timeout:{number}" for number in range(1, 31)),
+    *(f"attempts:{number}" for number in range(1, 6)),
+})  # fmt: skip
+
 _MACHINE_ID: Final = re.compile(r"(?:[0-9a-f]{32}\n|uninitialized\n)?")
 
 _GRUBENV_BYTES: Final = 1024
@@ -157,7 +174,7 @@ def is_resolv_conf(path: str, text: bytes) -> bool:
         elif word in ("search", "domain"):
             fits = re.fullmatch(_SEARCH, rest) is not None
         else:
-            fits = word == "options" and re.fullmatch("[a-z0-9:. -]{1,200}", rest) is not None
+            fits = word == "options" and set(rest.split()) <= _RESOLVER_OPTIONS
         if not fits:
             return False
     return bool(text)
@@ -208,11 +225,13 @@ def _is_value(value: str, pattern: str) -> bool:
 
 
 def _are_local(value: str) -> bool:
-    """Addresses, with blanks or semicolons between: none that the Internet routes."""
+    """Addresses, with blanks or semicolons between: all in networks that nobody routes to others.
+
+    One that holds another address (mapped, 6to4, Teredo) leads there, and is in none of them.
+    """
     found = [_parse(one) for one in re.split("[ ;,]+", value.strip(" ;,"))]
     return all(
-        one is not None and not (one.is_global or one.is_multicast or one.is_unspecified)
-        for one in found
+        one is not None and any(one in network for network in _LOCAL_NETWORKS) for one in found
     )
 
 

@@ -168,6 +168,11 @@ _NODES: Final[Mapping[str, tuple[_Group, ...]]] = {
             "look at it on the node; if it belongs there, pin it in a new manifest",
         ),
         _Group(
+            {"file.linked": "what may vary as data has a second name (a hard link)"},
+            "a log that is also a file which root's programs go by: who is logged writes there",
+            "remove the link on the node, and look where the other name is: find / -samefile FILE",
+        ),
+        _Group(
             {"file.ghost": "a file of a package whose content no package says"},
             "a log or a cache that the package names and does not bring",
             "put it into the manifest, or remove it",

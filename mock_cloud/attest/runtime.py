@@ -142,7 +142,7 @@ def find_allowed(path: str) -> Allowed | None:
 
 def is_own_target(target: str) -> bool:
     """Whether a link leads to a device or a socket, as udev's and systemd's own do."""
-    return _TARGETS.fullmatch(target) is not None and "/../" not in target.lstrip("./")
+    return _TARGETS.fullmatch(target) is not None and ".." not in target.lstrip("./").split("/")
 
 
 def is_generated(path: str) -> bool:

@@ -97,15 +97,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     """Note each attack's outcome: one skipped or failed case keeps its row out of the table."""
     outcome = yield
     report = outcome.get_result()
-    mark = item.get_closest_marker("attack")
-    if mark is None:
-        return
-    row: tuple[str, str, str] = mark.args
+    rows: list[tuple[str, str, str]] = [mark.args for mark in item.iter_markers("attack")]
     if report.outcome != "passed":
-        _failed.add(row)
-    elif report.when == "call":
+        _failed.update(rows)
+    elif rows and report.when == "call":
         _costs.update(value for name, value in item.user_properties if name == "cost")
-        _rows.setdefault(row, set()).add(f"{item.path.name}")
+        for row in rows:
+            _rows.setdefault(row, set()).add(f"{item.path.name}")
 
 
 def pytest_sessionfinish() -> None:

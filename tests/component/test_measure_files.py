@@ -99,6 +99,16 @@ def test_hard_links_are_all_listed(tmp_path: Path) -> None:
     assert found["/one"][6] == found["/two"][6] == _sha256(b"same")
 
 
+def test_what_has_a_second_name_is_told_but_for_what_packages_link(tmp_path: Path) -> None:
+    for path in ("var/log/x", "usr/lib/x", "usr/lib/sysimage/x"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+        (tmp_path / f"{path}2").hardlink_to(tmp_path / path)
+    (tmp_path / "var/log/alone").touch()
+    told = [f"{path}{end}" for path in ("/usr/lib/sysimage/x", "/var/log/x") for end in ("", "2")]
+    assert measure(tmp_path)["unreadable"] == [[path, "linked"] for path in told]
+
+
 def test_big_files_and_block_bounds(tmp_path: Path) -> None:
     sizes = [1, (128 << 10) - 1, 128 << 10, (256 << 10) + 1, (1 << 20) - 1, 1 << 20, 3 << 20]
     for size in sizes:

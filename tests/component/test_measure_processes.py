@@ -288,6 +288,30 @@ print(json.dumps({"honest": honest, "found": found, "unlisted": inner.pid}))
 
 
 @needs("unshare")
+def test_processes_that_come_and_go_leave_none_unseen() -> None:
+    """One that forks and ends all the time is in no two listings, and need be in no first one."""
+    script = """
+import json, os, signal, sys, time
+sys.path.insert(0, ".")
+from mock_cloud.agent.measure import processes
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+quiet = []
+processes.measure_processes(frozenset(), quiet)
+if os.fork() == 0:
+    while True:  # until this namespace ends
+        if os.fork():
+            os._exit(0)
+        time.sleep(0.001)
+unreadable = []
+found = processes.measure_processes(frozenset(), unreadable)
+print(json.dumps([quiet, unreadable, [one.pid for one in found if one.pid != os.getpid()]]))
+"""
+    quiet, unreadable, others = in_namespaces(script)
+    assert quiet == []
+    assert others or ["/proc", "EAGAIN"] in unreadable
+
+
+@needs("unshare")
 def test_a_pid_namespace_of_its_own_shows_in_the_namespaces(tmp_path: Path) -> None:
     program = sleeper(tmp_path)
     with running(["unshare", "-u", str(program), "60"]) as child:

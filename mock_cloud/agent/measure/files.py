@@ -115,6 +115,8 @@ class Meter:
                 xattrs = os.listxattr(fd)
                 extra = _xattrs_json(fd, xattrs) if xattrs else "null"
                 after = os.fstat(fd)
+                if before.st_nlink > 1 and root.sink == 0 and not _is_packaged(lead):
+                    self.unreadable.append((root.node_path(directory, name), "linked"))
                 if after.st_ctime_ns != before.st_ctime_ns or after.st_size != size:
                     raise Changed
             except Changed:
@@ -223,6 +225,11 @@ class Meter:
                 pass  # told when it is measured
             finally:
                 os.close(fd)
+
+
+def _is_packaged(directory: str) -> bool:
+    """Whether files here have links by the thousand (of Python, of git), and none may vary."""
+    return directory.startswith("/usr/") and not directory.startswith("/usr/lib/sysimage/")
 
 
 def hash_stream(fd: int, size: int, block: memoryview) -> str | None:

@@ -15,6 +15,8 @@ from mock_cloud.agent.measure.walk import Unreadable, errno_name
 _WORDS_MAX: Final = 1024
 _WORD_MAX: Final = 4096
 _TRIES: Final = 5
+_QUIET_LISTINGS: Final = 4
+_LISTINGS_MOST: Final = 40
 
 # What the dynamic loader, the C library, interpreters, shells, compilers, OpenSSL, rpm and
 # git take from the environment to find code or configuration (ld.so(8), bash(1), gcc(1),
@@ -64,18 +66,32 @@ def measure_processes(
     """All processes of /proc but the pids in `leave_out`.
 
     A process that ends meanwhile, or ended and waits to be reaped, runs nothing and is not
-    among them. What could not be read of the others is added to `unreadable`.
+    among them. But it may have left another one, which no listing had: so /proc is listed until it
+    names, some times in a row, nothing that was not measured. What could not be read is added to
+    `unreadable`; if processes come and go all the time, /proc is.
     """
     digests = text.Digests()
-    found = []
-    for pid in procfs.list_pids():
-        if pid in leave_out:
-            continue
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            process = _measure_steady(pid, digests, unreadable)
-            if process is not None:
-                found.append(process)
-    return found
+    found: dict[tuple[int, int], MeasuredProcess | None] = {}
+    quiet = 0
+    for _ in range(_LISTINGS_MOST):
+        quiet += 1
+        for pid in procfs.list_pids():
+            if pid in leave_out:
+                continue
+            try:
+                stat = procfs.read_bounded(f"/proc/{pid}/stat")
+                who = (pid, procfs.start_ticks(stat))
+                if who in found or procfs.has_ended(stat):
+                    continue
+                quiet = 0
+                found[who] = _measure_steady(pid, digests, unreadable)
+            except (FileNotFoundError, ProcessLookupError):
+                quiet = 0
+        if quiet == _QUIET_LISTINGS:
+            break
+    else:
+        unreadable.append(("/proc", "EAGAIN"))
+    return [process for process in found.values() if process is not None]
 
 
 def _measure_steady(

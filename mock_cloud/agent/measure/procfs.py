@@ -81,6 +81,12 @@ def is_kernel_thread(stat: bytes) -> bool:
     return bool(int(_after_name(stat)[6]) & _KTHREAD_FLAG)
 
 
+def has_ended(stat: bytes) -> bool:
+    """Whether the process of `stat` (/proc/PID/stat) waits to be reaped, all its threads."""
+    fields = _after_name(stat)
+    return fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
+
+
 def start_ticks(stat: bytes) -> int:
     """When the process of `stat` (/proc/PID/stat) was started, in clock ticks since boot."""
     return int(_after_name(stat)[19])

@@ -26,7 +26,8 @@ The directory itself is among the others, as ".", in the first task of a directo
 """
 
 Unreadable = tuple[str, str]
-"""A path as the node names it, and an errno name, `changed` or `crossed`."""
+"""A path as the node names it, and an errno name, `changed`, `crossed`, or `linked`: it was
+measured, and has other names, too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,7 @@ FILES = [
     (8, mounted("/proc", "proc", root="/1"), "mount.bind mount.stacked"),
     (8, mounted("/run", "tmpfs", root="/evil"), "mount.bind"),
     (8, mounted("/dev", "tmpfs"), "mount.stacked"),
+    (8, mounted("/", "overlay"), "mount.stacked"),
     (8, top(mounts=[mount("/", "ext4", 1)]), "mount.missing"),
     (8, lambda node: node.top["unreadable"].append(["/usr", "crossed"]), "mount.crossed"),
     (9, lambda node: node.top["unreadable"].append(["/usr/bin", "EACCES"]), "file.unreadable"),
@@ -394,6 +395,22 @@ def test_one_spoilt_thing_is_refused_for_that_reason(
 
 def test_the_empty_policy_refuses_even_a_good_node() -> None:
     assert codes(refused(Node().boot(), policy=Policy())) == {"policy.empty"}
+
+
+def test_what_may_vary_has_one_name() -> None:
+    node = Node().boot()
+    node.top["unreadable"] = [["/etc/passwd", "linked"], ["/usr/bin/bash", "linked"]]
+    judge(node)
+    for path in ("/run/sshd.pid", "/var/lib/mock-cloud/leases"):
+        other = Node().boot()
+        other.files[path] = [path, "f", 0o644, 0, 0, 1, sha256("1"), None]
+        judge(other)
+        other.top["unreadable"] = [[path, "linked"]]
+        assert codes(refused(other)) == {"file.linked"}
+        del other.files[path]
+    node.top["unreadable"] = [["/usr/bin/bash", "linked"]]
+    del node.files["/usr/bin/bash"]
+    assert "file.missing" in codes(refused(node))
 
 
 @pytest.mark.parametrize("check", sorted(Check, key=lambda one: one.name))
