@@ -208,6 +208,13 @@ RUNNING: Final = (
         "/usr/bin/sleep",
     ),
     Tamper(
+        "a daemon that looks for programs where nothing is measured",
+        "(PATH=/var/cache/mock:$PATH setsid tail -f /dev/null"
+        " </dev/null >/dev/null 2>&1 & echo $! >> /var/cache/mock/pids)",
+        "process.environment",
+        "/usr/bin/tail",
+    ),
+    Tamper(
         "a program under the name of a thread of the kernel",
         "(exec -a '[kworker/0:0]' setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $! >>"
         " /var/cache/mock/pids)",

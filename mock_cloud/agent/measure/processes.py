@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from mock_cloud.agent.measure import procfs, text
 from mock_cloud.agent.measure.walk import Unreadable, errno_name
+from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
 
 _WORDS_MAX: Final = 1024
 _WORD_MAX: Final = 4096
@@ -32,6 +33,12 @@ _LOADING: Final = re.compile(
     r"|KRB5_\w+|GIT_\w+|RPM_(CONFIGDIR|POPTEXEC_PATH)|SSH_(ASKPASS|SK_PROVIDER)|CURL_\w+"
     r"|(https?|ftp|all|no)_proxy|(HTTPS?|FTP|ALL|NO)_PROXY"
 )
+
+# Nothing of what is run from here is measured: a search path that leads here is told as well.
+_UNMEASURED: Final = (
+    "/dev/", "/proc/", "/sys/", "/var/cache/mock/", f"{MOCK_LIBDIR}/",
+    *(f"{WORKSPACE}/{name}/" for name in ("blobs", "dnf", "jobs", "layers")),
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -165,12 +172,17 @@ def _measure_identity(
         unreadable.append((f"/proc/{process.pid}", errno_name(error)))
 
 
+def _leads_astray(name: str, value: str) -> bool:
+    places = (f"{os.path.normpath(part)}/" for part in value.split(":"))
+    return name == "PATH" and any(place.startswith(_UNMEASURED) for place in places)
+
+
 def _loading(environ: bytes) -> dict[str, str]:
     """The variables that change what is loaded or how a login goes. Later ones win nothing:
     the C library takes the first, so the first is kept."""
     found: dict[str, str] = {}
     for word in procfs.split_words(environ):
         name, _, value = word.partition("=")
-        if name not in found and _LOADING.fullmatch(name):
+        if name not in found and (_LOADING.fullmatch(name) or _leads_astray(name, value)):
             found[name[:_WORD_MAX]] = value[:_WORD_MAX]
     return found

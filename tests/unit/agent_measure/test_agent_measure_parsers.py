@@ -113,6 +113,23 @@ def test_words() -> None:
     assert procfs.split_words(b"") == []
 
 
+@pytest.mark.parametrize(
+    ("path", "is_kept"),
+    [
+        ("/usr/local/sbin:/usr/bin:/root/bin", False),
+        ("/var/lib/mock-cloud/toolkit/x/bin:/var/lib/mocking", False),
+        ("/usr/bin:/var/cache/mock", True),
+        ("/var/lib/mock/../mock/x:/bin", True),
+        ("/usr/bin:/var/lib/mock-cloud/jobs/1/bin", True),
+        ("/proc/self/cwd", True),
+    ],
+)
+def test_a_search_path_is_kept_if_it_leads_to_what_is_not_measured(
+    path: str, is_kept: bool
+) -> None:
+    assert processes._loading(f"PATH={path}\0".encode()) == ({"PATH": path} if is_kept else {})
+
+
 def test_environment_keeps_only_what_changes_loading() -> None:
     environ = (
         b"HOME=/\0LD_PRELOAD=/a.so\0LD_PRELOAD=/b.so\0PATH=/x\0BASH_FUNC_ls%%=() { x; }\0bad\0"
