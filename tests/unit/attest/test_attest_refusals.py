@@ -167,7 +167,7 @@ FILES = [
     (9, lambda node: node.top["unreadable"].append([LAYER, "EACCES"]), "file.unreadable"),
     (9, lambda node: node.top["unreadable"].append([f"{LAYER}/x", "ENOENT"]), "file.unreadable"),
     (10, mounted("/run", "fuse.sshfs"), "mount.type"),
-    (10, mounted("/", "nfs4"), "mount.type"),
+    (10, mounted("/", "nfs4"), "mount.type mount.stacked"),
     (10, mounted("/mnt", "fuse"), "mount.unknown"),
 ]
 LOGIN = [
