@@ -93,6 +93,7 @@ def make_api(
     placement: OpenStackSettings | None = None,
     *,
     timeout_s: float = 3.0,
+    attempt_s: float = ATTEMPT_S,
     create_timeout_s: float = ATTEMPT_S,
 ) -> OpenStackApi:
     """The adapter as the product makes it, for an account of its own, but for shorter waits."""
@@ -109,7 +110,7 @@ def make_api(
             },
         )
     )
-    identity = make_token_source(credentials, ATTEMPT_S)
+    identity = make_token_source(credentials, attempt_s)
     service = "OpenStack at lab"
     judge = OpenStackClassifier(service, SOURCE)
     calls = Calls(
@@ -118,7 +119,7 @@ def make_api(
     return OpenStackApi(
         calls,
         judge,
-        lambda name: ServiceConnection(credentials, identity, name, ATTEMPT_S),
+        lambda name: ServiceConnection(credentials, identity, name, attempt_s),
         NODES,
         placement or OpenStackSettings(),
     )

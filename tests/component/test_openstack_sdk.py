@@ -17,7 +17,7 @@ from mock_cloud.cloud.apis.openstack_connection import ServiceConnection
 from mock_cloud.cloud.apis.openstack_credentials import Method, read_credentials
 from mock_cloud.cloud.apis.openstack_failures import OpenStackClassifier
 from mock_cloud.cloud.apis.openstack_identity import Keystone, TokenSource, make_token_source
-from mock_cloud.cloud.apis.texts import CredentialsRefused
+from mock_cloud.cloud.apis.texts import CloudIsOut, CredentialsRefused
 from mock_cloud.errors import ConfigError
 from tests.component.keystone_stand_in import FEDERATION, PROVIDER, StandIn, run_keystone
 
@@ -271,6 +271,19 @@ def test_an_url_that_is_not_keystones(keystone: StandIn, home: Path, answer: obj
     with pytest.raises(ConfigError, match="there is no identity service") as caught:
         make_token_source(read_credentials("x"), 5.0).token()
     assert "auth_url" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("kind", ["password", "v3multifactor"])
+def test_an_identity_service_that_is_not_reached_is_an_outage(home: Path, kind: str) -> None:
+    """Whoever asks: with openstacksdk too, which says it in its own ways."""
+    more = {"auth_type": kind, "auth_methods": ["v3password"]}
+    write(home, entry("http://127.0.0.1:1", IDS, **more))
+    found = read_credentials("x")
+    assert found.method is Method.OPENSTACKSDK
+    judge = OpenStackClassifier("OpenStack at lab", found.source)
+    calls = Calls("OpenStack at lab", judge, breaker=Breaker(), timeout_s=0.5)
+    with pytest.raises(CloudIsOut, match="Connection refused"):
+        calls.read("log in", make_token_source(found, 5.0).token)
 
 
 def test_variables_name_a_type_too(

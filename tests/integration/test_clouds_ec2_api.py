@@ -163,12 +163,22 @@ def test_7_no_offer_left_names_them_all(account: Account) -> None:
     assert account.cloud.calls.count("RunInstances") == 2
 
 
-def test_8_a_quota_is_named_and_not_tried_again(account: Account) -> None:
+def test_8_a_quota_of_vcpus_is_named_and_each_size_tried_once(account: Account) -> None:
+    """It is one of a family of sizes: another family, or a smaller size, may be within its own."""
     account.sizes = ("c7i.xlarge", "t3.small")
     account.cloud.faults.add(ec2_xml.over_quota(), on="RunInstances", times=None)
     with pytest.raises(QuotaReached, match=r"VcpuLimitExceeded.*vCPU limit of 8") as caught:
         account.create()
     assert not caught.value.retryable
+    assert account.cloud.calls.count("RunInstances") == 2
+
+
+def test_8_another_quota_ends_the_list(account: Account) -> None:
+    account.sizes = ("c7i.xlarge", "t3.small")
+    fault = ec2_xml.failing(400, "VolumeLimitExceeded", "Maximum of 20 TiB of volumes")
+    account.cloud.faults.add(fault, on="RunInstances", times=None)
+    with pytest.raises(QuotaReached, match=r"Maximum of 20 TiB"):
+        account.create()
     assert account.cloud.calls.count("RunInstances") == 1
 
 

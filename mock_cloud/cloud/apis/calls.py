@@ -145,13 +145,20 @@ class Calls:
 
         What is given up too early is made all the same, and paid for.
         """
-        before = connection.timeout
+        before = getattr(connection, "timeout", None)  # not every driver's is one of libcloud's own
+        session = _session(connection)
+        usual = before or ATTEMPT_TIMEOUT_S if session is None else session.timeout
         # As requests takes it: to connect, and to be answered.
-        _set_timeout(connection, (before or ATTEMPT_TIMEOUT_S, self._create_timeout_s))
+        wanted = (before or ATTEMPT_TIMEOUT_S, max(self._create_timeout_s, before or 0.0))
+        connection.timeout = wanted
+        if session is not None:
+            session.timeout = wanted
         try:
             yield
         finally:
-            _set_timeout(connection, before)
+            connection.timeout = before
+            if (session := _session(connection)) is not None:  # it may be another by now
+                session.timeout = usual
 
     def read(self, what: str, request: Callable[[], T]) -> T:
         """A request that changes nothing: repeated whatever happened, until the deadline.
@@ -305,12 +312,9 @@ def _trust_own_authorities() -> None:
         libcloud.security.CA_CERTS_PATH = str(found)
 
 
-def _set_timeout(connection: Any, timeout_s: float | tuple[float, float] | None) -> None:
-    """For what libcloud's `connection` asks next, whether or not it has connected yet."""
-    connection.timeout = timeout_s
-    http = getattr(connection, "connection", None)
-    if http is not None:
-        http.session.timeout = timeout_s
+def _session(connection: Any) -> Any:
+    """requests' session of libcloud's `connection`; None before it has connected."""
+    return getattr(getattr(connection, "connection", None), "session", None)
 
 
 def make_ours(driver: Any) -> None:
@@ -319,7 +323,8 @@ def make_ours(driver: Any) -> None:
     It would where its environment variable says so.
     """
     driver.connection.retryCls = Once
-    driver.connection.user_agent_append(f"mock-cloud/{__version__}")
+    if hasattr(driver.connection, "user_agent_append"):
+        driver.connection.user_agent_append(f"mock-cloud/{__version__}")
 
 
 def refuse_credentials(diagnosis: Diagnosis, service: str, source: str) -> CredentialsRefused:
