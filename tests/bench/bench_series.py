@@ -11,6 +11,7 @@ does weighs alike on them.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import grp
 import os
 import statistics
@@ -18,20 +19,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.integration.real_mock import find_source, find_user
+from tests.integration.real_mock import find_source, find_user, usual_rpm
 from tests.lab import chroots, dist, manifest, node, srpm
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab, default_lab, locked
 
 _RELEASE = "from mock_cloud.cli import main; raise SystemExit(main(['release', '--all']))"
 _SMALL = ("--chroot", "true")
-_RELIES = ", one verdict"
+RELIES = ", one verdict"
 
 
 @dataclass(frozen=True)
@@ -44,38 +45,50 @@ class Mock:
 
     def run(self, *words: str) -> float:
         """Seconds from start to exit, which must be 0."""
+        seconds, done = self.end("-q", *words)
+        if done.returncode != 0:
+            raise SystemExit(f"{self.name}: {' '.join(words)}: {done.returncode}\n{done.stderr}")
+        return seconds
+
+    def end(self, *words: str) -> tuple[float, subprocess.CompletedProcess[str]]:
+        """Seconds from start to exit, and how it ended."""
         began_s = time.monotonic()
         done = subprocess.run(
-            [*self.argv, "-q", *words],
+            [*self.argv, *words],
             env=self.env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
         )
-        if done.returncode != 0:
-            raise SystemExit(f"{self.name}: {' '.join(words)}: {done.returncode}\n{done.stderr}")
-        return time.monotonic() - began_s
+        return time.monotonic() - began_s, done
 
 
-def run(lab: Lab, rounds: int) -> None:
-    """Print the figures of `rounds` commands and builds, after one of each that warms up."""
+@contextlib.contextmanager
+def made_mocks(lab: Lab, recipe: srpm.Recipe) -> Iterator[tuple[list[Mock], Path, Path]]:
+    """Every way to run mock, local mock first; the recipe's source package; a scratch directory."""
     with locked(lab):
         for make in (dist.build, node.build, manifest.build):
             make(lab)
-        package = srpm.build(lab, srpm.plain())
+        package = srpm.build(lab, recipe)
     with tempfile.TemporaryDirectory() as scratch, FileServer({"/dist": lab.dist}) as server:
         place = Path(scratch)
         place.chmod(0o755)
         mocks = _mocks(lab, place, f"{server.url}/dist")
         try:
-            for mock in mocks:
-                mock.run("--init")
-            _measure(f"one of a series of {' '.join(_SMALL)}", mocks, rounds, _command)
-            _measure(f"a warm build of {package.name}", mocks, rounds, _builds(place, package))
+            yield mocks, package, place
         finally:
             for mock in mocks[1:]:
                 subprocess.run([sys.executable, "-c", _RELEASE], env=mock.env, check=True)
+
+
+def run(lab: Lab, rounds: int) -> None:
+    """Print the figures of `rounds` commands and builds, after one of each that warms up."""
+    with made_mocks(lab, srpm.plain()) as (mocks, package, place):
+        for mock in mocks:
+            mock.run("--init")
+        _measure(f"one of a series of {' '.join(_SMALL)}", mocks, rounds, _command)
+        _measure(f"a warm build of {package.name}", mocks, rounds, _builds(place, package))
 
 
 def _command(mock: Mock) -> float:
@@ -122,16 +135,16 @@ def _mocks(lab: Lab, place: Path, url: str) -> list[Mock]:
     remote = ("--remote", "local")
     made = []
     for name, argv, words, env in (
-        ("local mock", (python, str(script)), (), mine),
+        ("local mock", (*usual_rpm(place), python, str(script)), (), mine),
         ("mock engine", launcher, remote, with_mock),
         ("chroot engine", launcher, remote, plain),
-        (f"mock engine{_RELIES}", launcher, remote, with_mock),
-        (f"chroot engine{_RELIES}", launcher, remote, plain),
+        (f"mock engine{RELIES}", launcher, remote, with_mock),
+        (f"chroot engine{RELIES}", launcher, remote, plain),
     ):
         own = place / name
         own.mkdir()
         config = chroots.write(lab, own / "etc", repository_url=url)
-        if name.endswith(_RELIES):
+        if name.endswith(RELIES):
             remote_file = config.remote_file.read_text()
             age = '[attest]\nverdict_max_age = "2m"'
             config.remote_file.write_text(remote_file.replace("[attest]", age))
