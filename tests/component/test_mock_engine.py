@@ -116,8 +116,29 @@ def test_a_cache_that_foreign_code_only_read_is_what_it_was_vouched_for(site: Mo
             path: digest_tree(str(_on_this_machine(site, path))).sha256
             for path in ended.status["layers"]
         }
-        assert len(found) == 3, "the chroot, its cache and mock's own code"
+        assert len(found) == 4, "chroot, cache, what was seen of their files, mock's own code"
         assert found == ended.status["layers"]
+
+
+def test_what_foreign_code_changes_is_recorded_however_it_hides_it(site: MockSite) -> None:
+    """What has not changed is not read again for the record (decision 0095)."""
+    assert site.shell("true").exit == 0
+    changes = (
+        "cp -p /usr/bin/env /opt/env; echo 1 >> /usr/bin/env; touch -r /opt/env /usr/bin/env",
+        "cd /usr/lib && mv rpm x && cp -a x rpm && : > rpm/macros && touch -r x/macros rpm/macros",
+        "cd /usr/bin; mv true t; mv false true; mv t false",
+    )
+    digests = set()
+    for change in changes:
+        ended = site.shell(change, foreign=True)
+        assert ended.exit == 0, ended.stderr
+        recorded = {path: digest for path, digest in ended.status["layers"].items()
+                    if path.startswith("/var/lib/mock/")}  # fmt: skip
+        (path,) = recorded
+        found = digest_tree(str(_on_this_machine(site, path))).sha256
+        assert recorded == {path: found}
+        digests.add(found)
+    assert len(digests) == len(changes)
 
 
 def _on_this_machine(site: MockSite, path: str) -> Path:

@@ -19,7 +19,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from mock_cloud.agent.measure.tree import digest_tree
+from mock_cloud.agent.measure.files import Seen
+from mock_cloud.agent.measure.tree import digest_changes, digest_tree
 
 FORMAT: Final = 1
 _KEPT_LAYERS: Final = 12
@@ -140,6 +141,15 @@ class LayerStore:
     def record(self, path: str) -> None:
         """Measure a tree that this job changed, so that a later one may trust it."""
         self.made[path] = digest_tree(path).sha256
+
+    def record_changes(self, path: str, known: Seen) -> Seen:
+        """The same, but of files that are `known` it is believed; what is known of it now.
+
+        What is recorded wrongly for it is what the next verdict does not find: see `record_as`.
+        """
+        measured, seen = digest_changes(path, known)
+        self.made[path] = measured.sha256
+        return seen
 
     def digest_of(self, path: str) -> str | None:
         """The digest under which the tree at `path` was vouched for."""

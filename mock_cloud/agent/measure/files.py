@@ -11,6 +11,7 @@ import errno
 import os
 import resource
 import stat
+import time
 from dataclasses import dataclass, field
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii as quoted
@@ -44,6 +45,13 @@ _KINDS: Final = {
 Deferred = tuple[int, int, str, str]
 """Size in bytes, root number, directory, name: a big file for the second round."""
 
+Seen = dict[str, str]
+"""What was found of regular files, but for their names: INODE:CTIME_NS → the rest of the row.
+
+The kernel sets the time whenever content, size, mode, owner or attributes change."""
+
+_SETTLED_NS: Final = 2_000_000_000  # some file systems count in seconds
+
 
 class Changed(Exception):
     """The file was not the same after reading as before."""
@@ -56,9 +64,13 @@ class Meter:
     `rows` has the JSON text of each entry by sink, `unreadable` what could not be measured,
     `deferred` the big files that were put aside, `totals` regular files and bytes by sink.
     `cold`: the disk has to be waited for, so it is asked ahead (known from the second task on).
+    `known`: of files seen before; where it is not None, `seen` has what the next measurement can
+    know. Nothing changed in the last two seconds is in it.
     """
 
     roots: list[Root]
+    known: Seen | None = None
+    seen: Seen = field(default_factory=dict)
     rows: dict[int, list[str]] = field(default_factory=dict)
     unreadable: list[Unreadable] = field(default_factory=list)
     deferred: list[Deferred] = field(default_factory=list)
@@ -67,6 +79,7 @@ class Meter:
     _block: memoryview = field(default_factory=lambda: memoryview(bytearray(_BLOCK_BYTES)))
     _flags: int = opening.FILE | os.O_NOATIME
     _blocks_in: int = -1
+    _settled_ns: int = field(default_factory=lambda: time.time_ns() - _SETTLED_NS)
     cold: bool = False
 
     def measure(self, task: Task, *, defer: bool = True) -> None:
@@ -81,6 +94,8 @@ class Meter:
         try:
             for name in others:
                 self._other(dir_fd, root, directory, name)
+            if self.known:
+                names = self._recall(self.known, dir_fd, number, directory, names)
             if self._is_cold():
                 for start in range(0, len(names), _AHEAD_FILES):
                     chunk = names[start : start + _AHEAD_FILES]
@@ -126,13 +141,43 @@ class Meter:
             else:
                 count += 1
                 total += size
-                rows.append(
-                    f'[{quoted(lead + name)},"f",{before.st_mode & 0o7777},{before.st_uid},'
-                    f'{before.st_gid},{size},"{digest}",{extra}]'
+                facts = (
+                    f'"f",{before.st_mode & 0o7777},{before.st_uid},{before.st_gid},{size},'
+                    f'"{digest}",{extra}'
                 )
+                rows.append(f"[{quoted(lead + name)},{facts}]")
+                if self.known is not None and before.st_ctime_ns < self._settled_ns:
+                    self.seen[f"{before.st_ino}:{before.st_ctime_ns}"] = facts
             finally:
                 os.close(fd)
         self.totals[root.sink] = (count, total)
+
+    def _recall(
+        self, known: Seen, dir_fd: int, number: int, directory: str, names: list[str]
+    ) -> list[str]:
+        """Rows of those of `names` that have not changed since they were seen; the others."""
+        root = self.roots[number]
+        rows = self.rows.setdefault(root.sink, [])
+        lead = root.label(directory)
+        count, total = self.totals.get(root.sink, (0, 0))
+        others = []
+        for name in names:
+            try:
+                now = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+            except OSError:
+                others.append(name)  # told when it is opened
+                continue
+            key = f"{now.st_ino}:{now.st_ctime_ns}"
+            facts = known.get(key)
+            if facts is None or not stat.S_ISREG(now.st_mode):
+                others.append(name)
+                continue
+            self.seen[key] = facts
+            count += 1
+            total += now.st_size
+            rows.append(f"[{quoted(lead + name)},{facts}]")
+        self.totals[root.sink] = (count, total)
+        return others
 
     def _open(self, name: str, dir_fd: int) -> int:
         try:

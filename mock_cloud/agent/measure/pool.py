@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from mock_cloud.agent.measure.files import Deferred, Meter
+from mock_cloud.agent.measure.files import Deferred, Meter, Seen
 from mock_cloud.agent.measure.walk import Root, Task, Unreadable
 
 _TICKET: Final = struct.Struct("<QQ")  # divides a pipe's pages, so no read is cut
@@ -34,13 +34,14 @@ class WorkerFailed(RuntimeError):
 class Output:
     """What all workers found. `rows` by sink: entries as JSON text, joined by `SEPARATOR`.
 
-    `totals` by sink: regular files and their bytes.
+    `totals` by sink: regular files and their bytes. `seen`: see `Meter`.
     """
 
     rows: dict[int, list[str]] = field(default_factory=dict)
     unreadable: list[Unreadable] = field(default_factory=list)
     deferred: list[Deferred] = field(default_factory=list)
     totals: dict[int, tuple[int, int]] = field(default_factory=dict)
+    seen: Seen = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,13 @@ def run_workers(
     *,
     processes: int,
     defer: bool,
+    known: Seen | None = None,
     meanwhile: Callable[[frozenset[int]], None] | None = None,
     output: Output,
 ) -> None:
     """Measure all `batches` with `processes` workers and add what they found to `output`.
 
-    `meanwhile` is called with the workers' pids once all batches are handed out. Every
+    `known`: see `Meter`. `meanwhile` is called with the pids once all batches are handed out. Every
     worker is reaped before this returns or raises. Raises WorkerFailed.
     """
     tasks_fd = os.memfd_create("tasks")
@@ -68,7 +70,8 @@ def run_workers(
     workers: list[_Worker] = []
     try:
         for _ in range(processes):
-            workers.append(_start(roots, tasks_fd, read_fd, write_fd, defer))
+            meter = Meter(roots, known)
+            workers.append(_start(meter, tasks_fd, read_fd, write_fd, defer))
         os.close(read_fd)
         read_fd = -1
         _hand_out(batches, tasks_fd, write_fd)
@@ -85,7 +88,7 @@ def run_workers(
         _add(output, result)
 
 
-def _start(roots: list[Root], tasks_fd: int, read_fd: int, write_fd: int, defer: bool) -> _Worker:
+def _start(meter: Meter, tasks_fd: int, read_fd: int, write_fd: int, defer: bool) -> _Worker:
     result_fd = os.memfd_create("result")
     pid = os.fork()
     if pid:
@@ -93,7 +96,7 @@ def _start(roots: list[Root], tasks_fd: int, read_fd: int, write_fd: int, defer:
     status = 1
     try:
         os.close(write_fd)
-        _work(Meter(roots), tasks_fd, read_fd, result_fd, defer)
+        _work(meter, tasks_fd, read_fd, result_fd, defer)
         status = 0
     except BaseException:  # the child must not return into its parent's code
         traceback.print_exc(file=sys.stderr)
@@ -107,7 +110,7 @@ def _work(meter: Meter, tasks_fd: int, read_fd: int, result_fd: int, defer: bool
         for task in marshal.loads(os.pread(tasks_fd, length, offset)):  # noqa: S302
             meter.measure(task, defer=defer)
     rows = {sink: SEPARATOR.join(lines) for sink, lines in meter.rows.items() if lines}
-    found = (rows, meter.unreadable, meter.deferred, meter.totals)
+    found = (rows, meter.unreadable, meter.deferred, meter.totals, meter.seen)
     with open(result_fd, "wb") as result:
         marshal.dump(found, result)
 
@@ -134,7 +137,7 @@ def _finish(worker: _Worker) -> bytes | None:
 def _add(output: Output, result: bytes | None) -> None:
     if result is None:
         raise WorkerFailed("a measuring process failed; its error is on the agent's stderr")
-    rows, unreadable, deferred, totals = marshal.loads(result)  # noqa: S302
+    rows, unreadable, deferred, totals, seen = marshal.loads(result)  # noqa: S302
     for sink, text in rows.items():
         output.rows.setdefault(sink, []).append(text)
     for sink, (files, size_bytes) in totals.items():
@@ -142,3 +145,4 @@ def _add(output: Output, result: bytes | None) -> None:
         output.totals[sink] = (before[0] + files, before[1] + size_bytes)
     output.unreadable += unreadable
     output.deferred += deferred
+    output.seen.update(seen)

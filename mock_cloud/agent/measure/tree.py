@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from mock_cloud.agent.measure import mounts, opening, pool
+from mock_cloud.agent.measure.files import Seen
 from mock_cloud.agent.measure.walk import Root, Task, Unreadable, Walker, errno_name
 
 _FILES_SINK = 0
@@ -80,23 +81,37 @@ def digest_tree(path: str, processes: int | None = None) -> TreeDigest:
 
     Raises OSError if anything in it cannot be measured.
     """
+    return _digest(_measure_tree(path, processes, None), 1)
+
+
+def digest_changes(path: str, known: Seen) -> tuple[TreeDigest, Seen]:
+    """The same of a tree of which files are `known`, and what is known of it now.
+
+    Of a known file neither content nor attributes are read: for what has to be proved it is no way.
+    """
+    output = _measure_tree(path, None, known)
+    return _digest(output, 1), output.seen
+
+
+def _measure_tree(path: str, processes: int | None, known: Seen | None) -> pool.Output:
     fd = os.open(path, opening.DIRECTORY)
     try:
         root = Root(fd, ".", "", path, sink=1)
-        output = _measure([root], processes or os.cpu_count() or 1, None)
+        output = _measure([root], processes or os.cpu_count() or 1, None, known)
     finally:
         os.close(fd)
     if output.unreadable:
         where, what = min(output.unreadable)
         number = getattr(errno, what, errno.EBUSY if what == "changed" else errno.EXDEV)
         raise OSError(number, f"cannot be measured: {what}", where)
-    return _digest(output, 1)
+    return output
 
 
 def _measure(
     roots: list[Root],
     processes: int,
     meanwhile: Callable[[frozenset[int]], None] | None,
+    known: Seen | None = None,
 ) -> pool.Output:
     """Two rounds: all files but the big ones, as they are found; then the big, largest first."""
     output = pool.Output()
@@ -106,6 +121,7 @@ def _measure(
         walker.batches(),
         processes=processes,
         defer=True,
+        known=known,
         meanwhile=meanwhile,
         output=output,
     )
@@ -116,8 +132,9 @@ def _measure(
             [(number, directory, [name], [])] for _, number, directory, name in big
         )
         pool.run_workers(
-            roots, tasks, processes=min(processes, len(big)), defer=False, output=output
-        )
+            roots, tasks, processes=min(processes, len(big)), defer=False, known=known,
+            output=output,
+        )  # fmt: skip
     return output
 
 
