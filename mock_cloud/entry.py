@@ -6,6 +6,8 @@ It stands before every local build too, so it imports next to nothing.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import os
 import signal
@@ -40,6 +42,11 @@ def quiet_interrupts() -> None:
     """Until the command handles signals itself, Ctrl-C ends it as the shell expects: silently."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not under nohup's like
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def leave_quickly() -> None:
+    """At the end of the process nobody searches it for garbage."""
+    atexit.register(gc.freeze)
 
 
 def mend_streams() -> None:

@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         entry.quiet_interrupts()
         entry.mend_streams()
+        entry.leave_quickly()
     from mock_cloud.session.console import Console  # not before: they import a lot
     from mock_cloud.session.ending import end_well
     from mock_cloud.session.handed_over import run

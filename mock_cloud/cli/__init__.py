@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         entry.quiet_interrupts()
         entry.mend_streams()
+        entry.leave_quickly()
     from mock_cloud.cli.verbs import run  # not before: it imports a lot
 
     return run(argv)

@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             pass  # `run_launcher` says it
     if argv is None:
         entry.mend_streams()
+        entry.leave_quickly()
     from mock_cloud.launcher.choosing import (
         run_launcher,  # not before it is needed: it imports a lot
     )
