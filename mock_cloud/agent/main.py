@@ -21,6 +21,10 @@ def main(argv: list[str]) -> int:
         from mock_cloud.agent.measure import cli
 
         return cli.main(argv[1:])
+    if argv[:1] == ["launch"]:  # a job may be waiting for it
+        from mock_cloud.agent import serve_launch
+
+        return serve_launch.main(argv[1:])
     from mock_cloud.agent import serve
 
     return int(serve.main(argv) or 0)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from mock_cloud.agent import serve_facts
 from mock_cloud.agent.blobs import Blobs
 from mock_cloud.agent.serve_hardening import HOST_KEY_KINDS, LEASE_KINDS, NodeCare
-from mock_cloud.agent.serve_launch import Launcher, serve_launches
+from mock_cloud.agent.serve_launch import Launcher
 from mock_cloud.agent.serve_trust import Gate
 from mock_cloud.agent.serve_wire import (
     Answers,
@@ -35,7 +35,7 @@ from mock_cloud.agent.serve_wire import (
     texts,
 )
 from mock_cloud.wire.frames import BODY_MAX, PROTOCOL_VERSION, FrameError, FrameHeader, read_frame
-from mock_cloud.wire.layout import DEADMAN, LAUNCH, SERVE, WORKSPACE
+from mock_cloud.wire.layout import DEADMAN, SERVE, WORKSPACE
 from mock_cloud.wire.orderlog import OrderLog
 
 # What deals with jobs is imported where it is used: bulk agents never need it, and a transfer
@@ -299,10 +299,10 @@ class Server:
         return JobFiles(self._workspace, job_id(request.header["job"]))
 
     def _job_start(self, request: _Request) -> FrameHeader:
-        from mock_cloud.agent.job import runner
+        from mock_cloud.agent.serve_jobs import has_started
 
         job = job_id(request.header["job"])
-        if not runner.has_started(self._workspace, job, request.body):
+        if not has_started(self._workspace, job, request.body):
             self._care.before_job()
             self._log.write("job-start", job)
             self._launcher.start(job, request.body)
@@ -415,7 +415,7 @@ def _load_job_modules() -> None:
 def main(argv: list[str]) -> int:
     """``serve [--workspace W]``: serve frames on stdin and stdout. 2 on a wrong command.
 
-    ``launch`` is how the agent starts the process that starts its jobs, ``deadman`` the timer.
+    ``deadman`` is how the agent starts the timer.
     """
     workspace = WORKSPACE
     if argv[1:2] == ["--workspace"] and len(argv) == 3:
@@ -423,7 +423,7 @@ def main(argv: list[str]) -> int:
     elif len(argv) != 1:
         argv = []
     os.umask(0o022)
-    if argv[:1] not in ([SERVE], [LAUNCH], [DEADMAN]):
+    if argv[:1] not in ([SERVE], [DEADMAN]):
         print("usage: serve [--workspace DIRECTORY]", file=sys.stderr)
         return 2
     if argv[0] == DEADMAN:
@@ -431,6 +431,4 @@ def main(argv: list[str]) -> int:
 
         return process.main(workspace)
     with private_streams() as (stream, sink):
-        if argv[0] == LAUNCH:
-            return serve_launches(stream, sink, workspace)
         return Server(workspace, Answers(sink)).serve(stream)

@@ -86,6 +86,15 @@ def _open_at(directory: int, name: str, flags: int) -> int:
     return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=directory)
 
 
+def has_started(workspace: str, name: str, request: bytes) -> bool:
+    """Whether this very job was started before: its answer may have been lost on the way."""
+    try:
+        with open(os.path.join(workspace, "jobs", name, "request.json"), "rb") as stream:
+            return stream.read() == request
+    except FileNotFoundError:
+        return False
+
+
 def list_results(job: JobFiles) -> list[dict[str, Any]]:
     """Name, size in bytes, sha256 and permission bits of each result.
 

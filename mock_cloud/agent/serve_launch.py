@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import subprocess
 from dataclasses import dataclass
 from typing import IO, BinaryIO, Final
 
-from mock_cloud.agent.serve_wire import Failure, own_command
+from mock_cloud.agent.serve_wire import Failure, own_command, private_streams
 from mock_cloud.wire.frames import encode_frame, read_frame
 from mock_cloud.wire.layout import LAUNCH
 
@@ -87,6 +88,17 @@ class Launcher:
                 raise Failure("internal", "the job launcher has no pipes")
             self._process = _Process(child, child.stdin, child.stdout)
         return self._process
+
+
+def main(words: list[str]) -> int:
+    """``launch --workspace W``: how the agent starts this process."""
+    os.umask(0o022)
+    with private_streams() as (stream, sink):
+        if not select.select([stream], [], [], 0)[0]:  # nothing is asked yet: there is time
+            from mock_cloud.agent.engine.run import load_engines
+
+            load_engines()
+        return serve_launches(stream, sink, words[1])
 
 
 def serve_launches(stream: BinaryIO, sink: int, workspace: str) -> int:

@@ -7,14 +7,13 @@ package, and `repodata`, as mock lays it out.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from mock_cloud.agent.engine import jail, processes
 from mock_cloud.agent.engine.buildroot import Buildroot
-from mock_cloud.agent.engine.context import Job
+from mock_cloud.agent.engine.context import Job, remove_earlier, remove_links
 from mock_cloud.agent.engine.errors import (
     ConfigurationError,
     EngineError,
@@ -111,7 +110,7 @@ def _round(
 def _open_logs(job: Job, name: str) -> None:
     results = _results_of(job, name)
     if os.path.isdir(results):
-        _remove_links(results)  # else the new package would be written to the old one's file
+        remove_links(results)  # else the new package would be written to the old one's file
     job.logs.open(results, job.logs.version)
 
 
@@ -168,22 +167,6 @@ def _place_earlier(job: Job) -> None:
         place = os.path.join(job.results, item.directory)
         os.makedirs(place, mode=0o755, exist_ok=True)
         os.symlink(path, os.path.join(place, item.name))
-
-
-def remove_earlier(results: str) -> None:
-    """Take the links to what earlier chains built out of the repository again."""
-    for entry in os.scandir(results):
-        if entry.is_dir(follow_symlinks=False):
-            _remove_links(entry.path)
-
-
-def _remove_links(directory: str) -> None:
-    """Remove the links in `directory`, and it if it is empty then."""
-    for entry in os.scandir(directory):
-        if entry.is_symlink():
-            os.unlink(entry.path)
-    with contextlib.suppress(OSError):
-        os.rmdir(directory)
 
 
 def _local_repository(directory: str) -> str:

@@ -107,3 +107,19 @@ def _read_blob(directory: int, digest: str, name: str = "") -> Iterator[bytes]:
             yield block
     if found.hexdigest() != digest:
         raise EngineError(f"the input {shown} is not what was sent", 75)
+
+
+def remove_earlier(results: str) -> None:
+    """Take the links to what earlier chains built out of the repository again."""
+    for entry in os.scandir(results):
+        if entry.is_dir(follow_symlinks=False):
+            remove_links(entry.path)
+
+
+def remove_links(directory: str) -> None:
+    """Remove the links in `directory`, and it if it is empty then."""
+    for entry in os.scandir(directory):
+        if entry.is_symlink():
+            os.unlink(entry.path)
+    with contextlib.suppress(OSError):
+        os.rmdir(directory)

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from mock_cloud.agent.engine import processes
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
-from mock_cloud.agent.engine.relay import Program, Size, on_pipes, on_terminal
+from mock_cloud.agent.engine.relay import Program, on_pipes, on_terminal, terminal_of
 from mock_cloud.wire.terminal_log import STDOUT
 
 
@@ -55,13 +54,3 @@ def shell(job: Job, buildroot: Buildroot) -> int:
 def _place(job: Job, buildroot: Buildroot, *, default_cwd: str) -> processes.Place:
     cwd = job.request.cwd or default_cwd
     return buildroot.builder(cwd) if job.request.unpriv else buildroot.superuser(cwd)
-
-
-def terminal_of(words: Sequence[object]) -> tuple[Size, str]:
-    """The size of the user's terminal, and its type: empty if it was not said."""
-    rows, columns, term = (*words, "", "", "")[:3]
-    size = Size(
-        rows if isinstance(rows, int) else 24,
-        columns if isinstance(columns, int) else 80,
-    )
-    return size, term if isinstance(term, str) else ""

@@ -43,6 +43,16 @@ class Size:
     columns: int
 
 
+def terminal_of(words: Sequence[object]) -> tuple[Size, str]:
+    """The size of the user's terminal, and its type: empty if it was not said."""
+    rows, columns, term = (*words, "", "", "")[:3]
+    size = Size(
+        rows if isinstance(rows, int) else 24,
+        columns if isinstance(columns, int) else 80,
+    )
+    return size, term if isinstance(term, str) else ""
+
+
 def exit_status(code: int) -> int:
     """mock's exit status for `code` as the subprocess module has it: 256 - N for signal N."""
     return code % 256

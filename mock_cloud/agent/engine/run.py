@@ -15,12 +15,9 @@ import traceback
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from mock_cloud.agent.engine import modes
-from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import Cancelled, EngineError, NoSpace
 from mock_cloud.agent.engine.logs import Logs
-from mock_cloud.agent.engine.mock.perform import MockEngine
 from mock_cloud.agent.engine.reasons import note_reasons
 from mock_cloud.wire.job_request import JobRequest
 from mock_cloud.wire.replies import KEEP_CHROOT, Status, write_status
@@ -44,7 +41,7 @@ def perform_request(workspace: str, job_id: str, directory: str, request: JobReq
     engine: _Engine | None = None
     try:
         with _translated():
-            engine = _Chroot(job) if request.mock is None else MockEngine(job, request.mock)
+            engine = _engine_for(job)
             try:
                 code = engine.perform()
             finally:
@@ -66,6 +63,21 @@ def perform_request(workspace: str, job_id: str, directory: str, request: JobReq
     return Status("done", code, message[:_MESSAGE_MAX], trees, kept)
 
 
+def load_engines() -> None:
+    """Load what jobs of either engine need, for processes that are forked later."""
+    import mock_cloud.agent.engine.mock.perform
+    import mock_cloud.agent.engine.modes  # noqa: F401
+
+
+def _engine_for(job: Job) -> _Engine:
+    if job.request.mock is None:
+        return _Chroot(job)
+    # A job needs one of the engines only, and may be waiting for it: see `load_engines`.
+    from mock_cloud.agent.engine.mock.perform import MockEngine
+
+    return MockEngine(job, job.request.mock)
+
+
 class _Engine(Protocol):
     """What performs a job. `close` is always called; `trees` and `kept` after it: see Status."""
 
@@ -82,14 +94,18 @@ class _Chroot:
     """The chroot engine."""
 
     def __init__(self, job: Job) -> None:
+        from mock_cloud.agent.engine import modes
+        from mock_cloud.agent.engine.buildroot import Buildroot
+
         self._job = job
         self._buildroot = Buildroot(job)
+        self._perform = modes.perform_mode
 
     def perform(self) -> int:
         """The mode, then what the controller keeps of the chroot: also after a failed build."""
         shadow = self._buildroot.shadow
         try:
-            code = modes.perform_mode(self._job, self._buildroot)
+            code = self._perform(self._job, self._buildroot)
         except Cancelled:
             raise  # whoever stops a job does not wait for it
         except EngineError:

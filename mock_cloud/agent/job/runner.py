@@ -72,15 +72,6 @@ def start(workspace: str, job_id: str, request: bytes) -> None:
     _detach(workspace, job_id, directory, parsed)
 
 
-def has_started(workspace: str, job_id: str, request: bytes) -> bool:
-    """Whether this very job was started before: its answer may have been lost on the way."""
-    try:
-        with open(os.path.join(job_dir(workspace, job_id), "request.json"), "rb") as stream:
-            return stream.read() == request
-    except FileNotFoundError:
-        return False
-
-
 def _detach(workspace: str, job_id: str, directory: str, request: JobRequest) -> None:
     child = os.fork()
     if child == 0:

@@ -11,18 +11,17 @@ from dataclasses import replace
 from typing import Final
 
 from mock_cloud.agent.engine import layers, processes
-from mock_cloud.agent.engine.chain import remove_earlier
-from mock_cloud.agent.engine.context import Job
+from mock_cloud.agent.engine.context import Job, remove_earlier
 from mock_cloud.agent.engine.errors import Cancelled, ConfigurationError
-from mock_cloud.agent.engine.interactive import terminal_of
 from mock_cloud.agent.engine.mock import places, plugins
 from mock_cloud.agent.engine.mock.accounts import USER, write_accounts
 from mock_cloud.agent.engine.mock.config import chroot_digest, place, plugin_directory, write_config
 from mock_cloud.agent.engine.mock.gains import Gains
 from mock_cloud.agent.engine.mock.inputs import lay_out, link_earlier, unpack_kit
 from mock_cloud.agent.engine.mock.output import Filter
+from mock_cloud.agent.engine.mock.start import write_start
 from mock_cloud.agent.engine.mock.state import MockState
-from mock_cloud.agent.engine.relay import Program, on_pipes, on_terminal
+from mock_cloud.agent.engine.relay import Program, on_pipes, on_terminal, terminal_of
 from mock_cloud.agent.engine.shadow import ShadowPacker
 from mock_cloud.agent.engine.space import SpaceWatch
 from mock_cloud.wire.job_request import (
@@ -127,6 +126,7 @@ class MockEngine:
             plugins.add_plugins(plugin_dir)
         lay_out(job, layout.inside(places.INPUTS), (run.chrootuid, gid))
         write_config(layout.inside(places.CONFIG), run, tunnel_url(job.request))
+        write_start(layout.inside(places.START))
         self._state.check_cached(chroot_digest(run))
         if job.request.mode == "chain":
             link_earlier(job, (run.chrootuid, gid))
@@ -203,7 +203,7 @@ class MockEngine:
                 f"the node has no {' and no '.join(lacking)}, which the mock engine needs"
             )
         script = f"{places.KIT}/mock.py" if self._run.kit else NODES_MOCK
-        return [PYTHON, *PYTHON_OPTIONS, script]
+        return [PYTHON, *PYTHON_OPTIONS, places.START, script]
 
     def _words(self, layout: places.Places) -> Iterator[str]:
         run = self._run

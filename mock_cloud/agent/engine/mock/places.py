@@ -25,6 +25,7 @@ INPUTS: Final = f"{HERE}/inputs"
 KIT: Final = f"{HERE}/kit"
 LOCAL_REPOSITORY: Final = f"{HERE}/chain"
 RESULTS: Final = f"{HERE}/results"
+START: Final = f"{HERE}/start.py"
 
 _ACCOUNTS: Final = ("passwd", "group")
 # mock asks what the node's package manager is, and rpm does not read without writing beside it.
