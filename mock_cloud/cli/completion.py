@@ -33,6 +33,11 @@ _mock_cloud_remotes() {
   _mock_cloud_names .toml "$1" "${XDG_CONFIG_HOME:-$HOME/.config}"/mock/remotes.d/*.toml \\
     /etc/mock/remotes.d/*.toml
 }
+_mock_cloud_jobs() {
+  local jobs
+  jobs=$(mock-cloud jobs --json 2>/dev/null | sed -n 's/^ *"job": "\\(.*\\)",$/\\1/p')
+  compgen -W "$jobs" -- "$1"
+}
 _mock_cloud_chroots() {
   _mock_cloud_names .cfg "$1" ~/.config/mock/*.cfg /etc/mock/*.cfg
   compgen -f -X '!*.cfg' -- "$1"
@@ -44,6 +49,9 @@ _mock_cloud_remotes() {
   names=(${XDG_CONFIG_HOME:-$HOME/.config}/mock/remotes.d/*.toml(N:t:r)
          /etc/mock/remotes.d/*.toml(N:t:r))
   compadd -a names
+}
+_mock_cloud_jobs() {
+  compadd ${(f)"$(mock-cloud jobs --json 2>/dev/null | sed -n 's/^ *"job": "\\(.*\\)",$/\\1/p')"}
 }
 _mock_cloud_chroots() {
   local -aU names
@@ -60,6 +68,9 @@ function _mock_cloud_remotes
   for file in $config/mock/remotes.d/*.toml /etc/mock/remotes.d/*.toml
     string replace -r '.*/(.*)[.]toml$' '$1' -- $file
   end
+end
+function _mock_cloud_jobs
+  mock-cloud jobs --json 2>/dev/null | string replace -rf '^ *"job": "(.*)",$' '$1'
 end
 function _mock_cloud_chroots
   for file in ~/.config/mock/*.cfg /etc/mock/*.cfg
@@ -81,6 +92,12 @@ _CHROOTS: Final = {
     "zsh": "_mock_cloud_chroots",
     "fish": "(_mock_cloud_chroots)",
     "tcsh": "`ls /etc/mock ~/.config/mock |& sed -n 's/[.]cfg$//p'`",
+}
+_JOBS: Final = {
+    "bash": "_mock_cloud_jobs",
+    "zsh": "_mock_cloud_jobs",
+    "fish": "(_mock_cloud_jobs)",
+    "tcsh": "`mock-cloud jobs | sed -n 's/^\\([0-9-][0-9a-f-]*\\) .*/\\1/p'`",
 }
 _REMOTE_ARGUMENTS: Final = ("NAME", "REMOTE", "NAME|LEASE")
 """What arguments are called that are a remote's name, and `setup`'s new one."""
@@ -148,6 +165,8 @@ def _find_kind(action: argparse.Action, shtab: Any) -> Any:
         return _REMOTES
     if action.dest == "chroot" and name == "CONFIG":
         return _CHROOTS
+    if name == "JOB":
+        return _JOBS
     if name in _FILES:
         return shtab.FILE
     return shtab.DIRECTORY if name in _DIRECTORIES else None

@@ -16,8 +16,9 @@ from mock_cloud.session.console import Console
 from mock_cloud.session.ending import end_well
 
 VERBS: Final = (
-    "setup", "doctor", "attest", "nodes", "release", "reap", "policy", "known-good", "image",
-    "toolkit", "verify", "compare", "trust", "duplicate", "launcher", "completion",
+    "setup", "doctor", "attest", "jobs", "attach", "logs", "wait", "cancel", "nodes", "release",
+    "reap", "policy", "known-good", "image", "toolkit", "verify", "compare", "trust", "duplicate",
+    "launcher", "completion",
 )  # fmt: skip
 _NEED_ALL: Final = ("completion",)
 
@@ -27,6 +28,8 @@ examples:
   mock-cloud doctor               what is missing on this machine, and how to mend it
   mock-cloud doctor local         the same for the remote "local"
   mock-cloud attest local         attest a node and explain the verdict; no build
+  mock-cloud jobs                 what builds, and what waits to be fetched
+  mock-cloud attach JOB           take a job up again, to its end
   mock-cloud policy show strict   the rules of a verdict, with their reasons
   mock-cloud nodes --json         the nodes held in your name
   mock-cloud release --all        give them all back now

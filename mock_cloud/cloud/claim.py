@@ -87,6 +87,12 @@ def choose(
     """
     ours = [item for item in leases if (item.remote, item.owner) == (wish.remote, wish.owner)]
     for item in ours:
+        if item.chroot == wish.chroot and item.is_left and not wish.fresh:
+            raise ChrootLocked(
+                f"chroot {wish.chroot} on remote {wish.remote} is that of job {item.job}, whose"
+                " command died",
+                hint=f"mock-cloud attach {item.job} takes it up, mock-cloud cancel ends it",
+            )
         if item.chroot == wish.chroot and item.held:
             if wish.shares and item.is_shared and item.settings == wish.settings:
                 return Join(item)
@@ -105,7 +111,8 @@ def choose(
         return Take(max(warm, key=lambda item: item.idle_since_unix or 0.0))
     if len(ours) < wish.max_nodes:
         return Create()
-    unneeded = [item for item in ours if is_unneeded(item)]
+    # What nobody follows any more goes last: it may be taken up.
+    unneeded = [item for item in ours if is_unneeded(item)] or [one for one in ours if one.is_left]
     if unneeded:
         # First one on which no chroot is lost.
         return Evict(
@@ -158,6 +165,7 @@ def describe_end(lease: Lease | None) -> str:
 def describe(lease: Lease) -> str:
     """A lease in a few words, for a message."""
     pid = f"process {lease.holder.pid}" if lease.holder else "nobody"
+    pid = f"job {lease.job}, left by {pid}" if lease.is_left else pid
     since = datetime.fromtimestamp(lease.created_unix).astimezone().strftime("%H:%M")
     work = f", chroot {lease.chroot}" if lease.chroot else ""
     work = f", kept for chroot {lease.reserved}" if lease.reserved and not work else work
@@ -169,6 +177,8 @@ def _find_home(leases: Sequence[Lease], wish: Wish, now_unix: float) -> Lease | 
     for item in leases:
         usable = item.state in (LeaseState.READY, LeaseState.BUSY)
         timely = item.has_time(now_unix) or not wish.fresh
+        if item.is_left:
+            continue  # a command for its chroot is one that makes it anew
         lives = wish.chroot in item.chroots or (item.abandoned and item.chroot == wish.chroot)
         if usable and timely and item.settings == wish.settings and lives:
             return item
@@ -182,4 +192,5 @@ def _is_warm(lease: Lease, wish: Wish, now_unix: float) -> bool:
 
 def is_unneeded(lease: Lease) -> bool:
     """Whether nobody will miss the node."""
-    return (lease.state is LeaseState.READY and not lease.reserved) or lease.abandoned
+    is_idle = lease.state is LeaseState.READY and not lease.reserved
+    return is_idle or (lease.abandoned and not lease.job)

@@ -37,27 +37,17 @@ class JobState(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """The way to repositories that a job was told: a port of the node's, and what it leads to.
-
-    `allowed` is an allow list as JSON. Port 0: there is none.
-    """
-
-    port: int = 0
-    allowed: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Job:
     """One row. Times in unix seconds.
 
-    `argv` are mock's words, typed in `cwd`. `mode` is what the node was told. `logs` are
-    the sizes in bytes that files in `resultdir` had before the job: its own begin there. `packages`
-    are --chain's directories; `fresh`: earlier packages make way. `removes`: a directory of
-    results that goes with the chroot. `printed` is the file with what a detached command
-    prints, empty if that went to a terminal. `draft` is the provenance (JSON) without what only the
-    results say, empty if none is written. `holder` is the command that follows it, or did.
-    `exit` and `problem` say how it ended, if that is known.
+    `argv` are mock's words, typed in `cwd`; `fingerprint` is the digest of what they named then.
+    `mode` is what the node was told. `logs` are the sizes in bytes that files in `resultdir` had
+    before the job: its own begin there. `packages` are --chain's directories; `fresh`: earlier
+    packages make way. `removes`: a directory of results that goes with the chroot. `printed` is the
+    file with what a command in the background prints, empty if that went to a terminal. `draft` is
+    the provenance (JSON) without what only the results say, empty if none is written. `holder` is
+    the command that follows it, or did. `tunnelled`: it has repositories through that. `exit` and
+    `problem` say how it ended, if that is known.
     """
 
     id: str
@@ -74,13 +64,14 @@ class Job:
     holder: Holder
     state: JobState = JobState.STARTING
     lease: str = ""
+    fingerprint: str = ""
     builds: bool = False
     uses_mock: bool = False
     online: bool = True
     foreign: bool = False
     removes: str = ""
     logs: dict[str, int] = field(default_factory=dict)
-    door: Door = Door()
+    tunnelled: bool = False
     draft: str = ""
     printed: str = ""
     ended_unix: float | None = None

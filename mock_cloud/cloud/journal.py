@@ -17,6 +17,16 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.cloud.budget import day_start
+from mock_cloud.cloud.jobs import (
+    CREATE_JOBS,
+    FORGET_JOBS,
+    REPLACE_JOB,
+    SELECT_JOB,
+    SELECT_JOBS,
+    Job,
+    parse_job_row,
+    to_job_row,
+)
 from mock_cloud.cloud.lease import Lease, LeaseState, find_due, releasing
 from mock_cloud.cloud.owner import JOURNAL, local_owner
 from mock_cloud.cloud.rows import (
@@ -65,7 +75,7 @@ class Journal:
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
         try:
-            with opened(self.path, VERSION, CREATE_TABLE) as db:
+            with opened(self.path, VERSION, CREATE_TABLE, CREATE_JOBS) as db:
                 db.row_factory = sqlite3.Row
                 yield db
         except OtherVersion as error:
@@ -96,6 +106,21 @@ class Journal:
         """All leases that are not gone, oldest first."""
         with self._connect() as db:
             return Transaction(db).leases()
+
+    def jobs(self) -> list[Job]:
+        """All jobs of the last weeks that could be left and taken up, oldest first."""
+        with self._connect() as db:
+            return Transaction(db).jobs()
+
+    def find_job(self, job_id: str) -> Job | None:
+        """The job of this name."""
+        with self._connect() as db:
+            return Transaction(db).find_job(job_id)
+
+    def note_job(self, job: Job) -> None:
+        """Write the job's row anew."""
+        with self.transaction() as books:
+            books.write_job(job)
 
     def find(self, lease_id: str) -> Lease | None:
         """The lease, gone ones too."""
@@ -185,6 +210,7 @@ class Journal:
                 " < CASE chroots WHEN '[]' THEN ? ELSE ? END",
                 (LeaseState.GONE.value, day_start(now), now - _LOST_KEPT_S),
             )
+            db.execute(FORGET_JOBS, (now - _LOST_KEPT_S,))
 
     def forget_chroots(self, lease_id: str) -> None:
         """The user gave the lease's chroots away with its node: nobody misses them."""
@@ -228,6 +254,23 @@ class Transaction:
 
     def write(self, lease: Lease) -> None:
         self._db.execute(REPLACE, to_row(lease))
+
+    def jobs(self) -> list[Job]:
+        return [_parse_job(row) for row in self._db.execute(SELECT_JOBS).fetchall()]
+
+    def find_job(self, job_id: str) -> Job | None:
+        row = self._db.execute(SELECT_JOB, (job_id,)).fetchone()
+        return None if row is None else _parse_job(row)
+
+    def write_job(self, job: Job) -> None:
+        self._db.execute(REPLACE_JOB, to_job_row(job))
+
+
+def _parse_job(row: sqlite3.Row) -> Job:
+    try:
+        return parse_job_row(row)
+    except ValueError as error:
+        raise RowError(f"a job: {error}") from error
 
 
 def _to_note(lease: Lease) -> bool:

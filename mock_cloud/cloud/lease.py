@@ -139,7 +139,8 @@ class Lease:
     `holder` is the process at work on it, making it or ending it. `end_attempts` is how often
     ending it failed, `end_tried_unix` and `end_problem` when and why last; `ended_unix` is set once
     it is gone. `reserved` is the chroot for which an idle node is kept, empty for none: its user
-    comes back, and no other chroot is worked on there meanwhile.
+    comes back, and no other chroot is worked on there meanwhile. `job` is one that another
+    command may take up if its own dies; for it an abandoned node stays for `grace_s` at least.
     """
 
     id: str
@@ -173,6 +174,8 @@ class Lease:
     end_problem: str = ""
     reserved: str = ""
     sharing: Sharing = Sharing()
+    job: str = ""
+    grace_s: float = 0.0
 
     @property
     def held(self) -> bool:
@@ -195,6 +198,11 @@ class Lease:
         """Whether the process that was at work on it died without giving it back."""
         return self.state is LeaseState.BUSY and not self.held
 
+    @property
+    def is_left(self) -> bool:
+        """Whether a job is on it that nobody follows any more, and that may be taken up."""
+        return self.abandoned and bool(self.job)
+
     def may_be_ended(self, now_unix: float) -> bool:
         """Whether nobody is ending it now, and the last failure to do so was long enough ago."""
         if self.state is LeaseState.RELEASING and self.held:
@@ -211,14 +219,14 @@ class Lease:
 
 def releasing(lease: Lease) -> Lease:
     """The lease as it is while this process ends it."""
-    return replace(lease, state=LeaseState.RELEASING, holder=Holder.me(), chroot="")
+    return replace(lease, state=LeaseState.RELEASING, holder=Holder.me(), chroot="", job="")
 
 
 def find_due(lease: Lease, now_unix: float) -> str | None:
     """Why the lease's node must end now; None as long as it may live.
 
-    An abandoned node keeps its grace, the idle time to live, from the moment somebody
-    noticed (`idle_since_unix`).
+    An abandoned node keeps its grace, the idle time to live or what its job has, from the moment
+    somebody noticed (`idle_since_unix`).
     """
     if lease.state in (LeaseState.RELEASING, LeaseState.GONE):
         return "released"
@@ -229,6 +237,7 @@ def find_due(lease: Lease, now_unix: float) -> str | None:
     if lease.state in BEFORE_NODE:
         return "its creator died"
     idle_since = lease.idle_since_unix
-    if idle_since is None or now_unix < idle_since + lease.idle_ttl_s:
+    patience_s = max(lease.idle_ttl_s, lease.grace_s) if lease.is_left else lease.idle_ttl_s
+    if idle_since is None or now_unix < idle_since + patience_s:
         return None
     return "idle" if lease.state is LeaseState.READY else "its controller died"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
 
+from mock_cloud.cloud.jobs import Job
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import (
     Guest,
@@ -46,6 +47,7 @@ class LeasedNode:
         self.adopted = adopted
         self.beside = beside
         self.spared = False
+        self.is_forsaken = False
         self._lease = lease
         self._journal = journal
         self._provider = provider
@@ -59,6 +61,10 @@ class LeasedNode:
     @property
     def lease_id(self) -> str:
         return self._lease.id
+
+    @property
+    def arch(self) -> str:
+        return self._lease.arch
 
     @property
     def handle(self) -> str:
@@ -166,6 +172,14 @@ class LeasedNode:
 
         self._update(change)
 
+    def begin_job(self, job: Job, grace_s: float) -> None:
+        """Note a job before it is started: whoever follows it, it is the node's from then on."""
+        self._update(lambda lease: replace(lease, job=job.id, grace_s=grace_s), job)
+
+    def note_job(self, job: Job, *, over: bool = False) -> None:
+        """Note what is known of the job now. `over`: nothing of it is wanted any more."""
+        self._update(lambda lease: replace(lease, job="" if over else job.id), job)
+
     def leave(self, *, foreign: bool = False, at_fault: bool = False) -> Sharing | None:
         """What the others left if this process is the last there, who ends what died from then on.
 
@@ -240,9 +254,18 @@ class LeasedNode:
         guests = () if lease is None else lease.sharing.guests
         return not self.beside and not any(guest.holder.alive for guest in guests)
 
+    def lives_elsewhere(self, chroot: str) -> bool:
+        """Whether a later command has made the chroot anew on another node. JournalError."""
+        mine = (self._lease.remote, self._lease.owner)
+        others = (one for one in self._journal.leases() if one.id != self._lease.id)
+        return any(
+            (one.remote, one.owner) == mine and chroot in (*one.chroots, one.chroot)
+            for one in others
+        )
+
     def forsake(self) -> None:
         """Do no more for the lease: its row says what it said last, and its times end the node."""
-        self._given_back = True
+        self._given_back = self.is_forsaken = True
 
     def find_end(self) -> str:
         """Why the node ended, if its cloud ended it and says so; else empty."""
@@ -274,6 +297,7 @@ class LeasedNode:
                 chroot="",
                 idle_since_unix=now,
                 sharing=Sharing(),
+                job="",
             )
         )
         self._given_back = True
@@ -308,8 +332,8 @@ class LeasedNode:
                 raise
             error.message = f"{error.message}; and {left.message}"
 
-    def _update(self, change: Callable[[Lease], Lease]) -> None:
-        """Change the row, if this process still holds it. CloudError if it lost it."""
+    def _update(self, change: Callable[[Lease], Lease], job: Job | None = None) -> None:
+        """Change the row, and a job's, if this process still holds it. CloudError if it lost it."""
         with self._journal.transaction() as books:
             lease = books.find(self._lease.id)
             me = Holder.me()
@@ -324,6 +348,8 @@ class LeasedNode:
                 )
             self._lease = change(lease)
             books.write(self._lease)
+            if job is not None:
+                books.write_job(job)
 
 
 def _with_next_host_key(lease: Lease) -> Lease:

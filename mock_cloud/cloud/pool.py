@@ -18,16 +18,18 @@ from mock_cloud.cloud.claim import (
     Wait,
     Wish,
     choose,
+    describe_end,
     find_lost,
     is_unneeded,
 )
+from mock_cloud.cloud.jobs import Job
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Guest, Holder, Lease, LeaseState, Sharing, releasing
 from mock_cloud.cloud.leased import LeasedNode, end_lease
 from mock_cloud.cloud.making import find_price, intend, make_node
 from mock_cloud.cloud.provider import NodesTaken, OnPhase, Provider
 from mock_cloud.cloud.providers import find_provider
-from mock_cloud.errors import CloudError, MockCloudError
+from mock_cloud.errors import ChrootGone, ChrootLocked, CloudError, MockCloudError
 from mock_cloud.settings import CloudSettings, Ec2Settings, Market, Remote
 
 _LOOK_EVERY_S: Final = 0.2
@@ -88,7 +90,9 @@ def acquire(  # noqa: PLR0913
         elif isinstance(choice, Create):
             price = find_price(remote, pool.provider, arch)
         elif isinstance(choice, Evict):
-            on_phase(f"replacing a node that is idle{_with_chroots(choice.lease)}")
+            is_left = f"that has job {choice.lease.job}, which nobody follows"
+            what = is_left if choice.lease.is_left else "that is idle"
+            on_phase(f"replacing a node {what}{_with_chroots(choice.lease)}")
             pool.end(choice.lease.id)
         elif isinstance(choice, Wait):
             got = choice
@@ -100,6 +104,25 @@ def acquire(  # noqa: PLR0913
                 told = True
             pool.end_what_nobody_holds()
             _wait(got, remote, deadline)
+
+
+def take_up(remote: Remote, job: Job, state_dir: Path) -> LeasedNode:
+    """The node of a job that nobody follows any more, which this process follows from now on.
+
+    ChrootLocked where somebody does; ChrootGone where the job's node has ended. CloudError.
+    """
+    journal = Journal(state_dir)
+    with journal.transaction() as books:
+        lease, now = books.find(job.lease), books.find_job(job.id)
+        if lease is None or lease.job != job.id or lease.state is not LeaseState.BUSY:
+            raise ChrootGone(f"the node of job {job.id} {describe_end(lease)}")
+        if lease.held or (now is not None and now.is_followed):
+            raise ChrootLocked(f"job {job.id} is followed by process {job.holder.pid}")
+        lease = replace(lease, holder=Holder.me(), idle_since_unix=None)
+        books.write(lease)
+        books.write_job(replace(job, holder=Holder.me()))
+    provider = find_provider(remote.provider, state_dir, remote)
+    return LeasedNode(lease, journal, provider, max_builds=remote.lease.max_builds, adopted=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +188,7 @@ class _Pool:
         """End one lease of ours that holds a node which nobody uses; whether there was one."""
         with self.journal.transaction() as books:
             held = [lease for lease in map(books.find, taken.leases) if lease is not None]
-            idle = [one for one in held if is_unneeded(one)]
+            idle = [one for one in held if is_unneeded(one)] or [one for one in held if one.is_left]
             ours = [one for one in idle if one.owner == self.journal.owner][:1]
             for lease in ours:
                 books.write(releasing(lease))
@@ -251,6 +274,7 @@ def _claim(
                 builds=choice.lease.builds + 1,
                 chroot=wish.chroot,
                 sharing=Sharing(),
+                job="",
             )
         elif isinstance(choice, Create):
             if remote.budget is None or price is not None:

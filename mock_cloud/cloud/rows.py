@@ -19,11 +19,11 @@ _COLUMNS: Final = (
     "idle_ttl_s", "idle_since_unix", "builds", "chroot", "chroots", "holder", "address",
     "handle", "injected", "mounts", "layers", "verdict", "has_bootstrap_key",
     "next_host_key", "arch", "kind", "price_per_hour", "ended_unix", "end_attempts",
-    "end_tried_unix", "end_problem", "reserved", "sharing",
+    "end_tried_unix", "end_problem", "reserved", "sharing", "job", "grace_s",
 )  # fmt: skip
 
-VERSION: Final = 8
-"""Of the table; a journal of another one is refused."""
+VERSION: Final = 9
+"""Of the tables; a journal of another one is refused."""
 
 CREATE_TABLE: Final = """
 CREATE TABLE lease (
@@ -57,7 +57,9 @@ CREATE TABLE lease (
     end_tried_unix REAL,
     end_problem TEXT NOT NULL,
     reserved TEXT NOT NULL,
-    sharing TEXT NOT NULL
+    sharing TEXT NOT NULL,
+    job TEXT NOT NULL,
+    grace_s REAL NOT NULL
 ) STRICT
 """
 
@@ -107,6 +109,8 @@ def to_row(lease: Lease) -> tuple[str | float | int | None, ...]:
         lease.end_problem,
         lease.reserved,
         to_json(lease.sharing).decode(),
+        lease.job,
+        lease.grace_s,
     )
 
 
@@ -145,6 +149,8 @@ def parse_row(row: sqlite3.Row) -> Lease:
             end_problem=row["end_problem"],
             reserved=row["reserved"],
             sharing=decode_bytes(Sharing, row["sharing"]),
+            job=row["job"],
+            grace_s=row["grace_s"],
         )
     except ValueError as error:
         raise RowError(f"lease {row['id']!r}: {error}") from error

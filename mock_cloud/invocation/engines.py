@@ -38,6 +38,7 @@ FIELDS: Final[_Table] = {
     "show": ("", "left"),
     "remote": ("honoured", "left"),
     "no_remote": ("honoured", "left"),
+    "detach": ("honoured", "left"),
     "chroot": ("honoured", "left"),
     "configdir": ("honoured", "left"),
     "cli_config_opts": ("honoured", "folded"),

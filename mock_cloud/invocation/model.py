@@ -11,6 +11,9 @@ MOCK_VERSION: Final = "6.7"
 
 HERMETIC_CONFIG: Final = "hermetic-build"
 
+DETACHED: Final = "MOCK_CLOUD_JOB"
+"""Environment variable: the name of the job that a command is to begin in the background."""
+
 LOCAL_MODES: Final = frozenset(
     {"debugconfig", "debugconfigexpand", "listchroots", "scrub-all-chroots"}
 )
@@ -49,6 +52,7 @@ class CommandLine:
 
     remote: str | None = None
     no_remote: bool = False
+    detach: bool = False
 
     chroot: str = "default"
     configdir: str | None = None

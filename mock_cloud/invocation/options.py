@@ -56,6 +56,7 @@ REMOTE: Final = Group(
     (
         Option(("--remote",), "remote", "run on a node of this remote", metavar="NAME"),
         _flag("--no-remote", "no_remote", "run here, whatever the configuration says"),
+        _flag("--detach", "detach", "build in the background; print the job's name"),
     ),
 )
 

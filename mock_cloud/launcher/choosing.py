@@ -22,7 +22,7 @@ from mock_cloud.config.paths import locate_paths
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.config.values import read_option, read_text
 from mock_cloud.errors import CommandLineError, ConfigError, MockCloudError
-from mock_cloud.invocation.model import MOCK_VERSION, CommandLine
+from mock_cloud.invocation.model import DETACHED, MOCK_VERSION, CommandLine
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.launcher.caller import home_of_caller, load_of_caller
 from mock_cloud.launcher.real import become_mock, has_plugin, without_our_words
@@ -71,6 +71,10 @@ def _run(words: list[str], path: str | None, console: Console) -> int:
             hint="say --remote NAME, set MOCK_REMOTE or config_opts['remote'], or install mock",
         )
     remote = load_remote(name, Path(line.configdir) if line.configdir else None)
+    if line.detach and DETACHED not in os.environ:
+        from mock_cloud.session.jobs import begin_detached
+
+        return begin_detached(words, console)
     if real is not None and real.plugged and may_run_mock():
         real.become(*plugin_words(name))
     from mock_cloud.session.build import run as build  # not before: it imports paramiko
@@ -168,7 +172,7 @@ def _with_mock(
     Raises `on_remote`, if given, where a remote is chosen.
     """
     asked = line.named_remote is not None
-    if line.no_remote:
+    if line.no_remote and not line.detach:
         real.become_local(plugin_on=True)
     if not asked and real.plugged and _is_sudo():
         real.become(*plugin_words())
@@ -186,6 +190,8 @@ def _with_mock(
     if line.printrootpath and name is not None:
         Console().warning(NOT_HERE)
     if name is None or line.is_local:
+        if line.detach:
+            raise CommandLineError("--detach is for remote builds", hint="say --remote NAME")
         # mock reads a user's file after the chroot's, and might find a remote where we don't.
         on = real.plugged and name is None and opts["plugin_conf"]["remote_enable"]
         real.become_local(plugin_on=bool(on))

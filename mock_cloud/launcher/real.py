@@ -23,6 +23,7 @@ _HEAD_BYTES = 16384
 
 # With the abbreviations that argparse takes for them, next to mock's --remove and --no-….
 _REMOTE = ("--remote", "--remot")
+_DETACH = "--detach"
 _NO_REMOTE = tuple("--no-remote"[:length] for length in range(len("--no-r"), 12))
 
 
@@ -107,7 +108,7 @@ def without_our_words(words: Sequence[str]) -> list[str]:
         if name in _REMOTE:
             if not equals:
                 next(rest, None)
-        elif name not in _NO_REMOTE:
+        elif name not in (*_NO_REMOTE, _DETACH):
             kept.append(word)
     return kept
 

@@ -15,6 +15,7 @@ from mock_cloud.results.owner import create, make_directories
 
 # O_NONBLOCK: a FIFO in its place must not block us; it changes nothing for files.
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+_BLOCK_BYTES: Final = 1 << 20
 _HINT: Final = "move it away, or choose another directory with --resultdir"
 
 
@@ -56,6 +57,31 @@ class LiveLog:
             os.close(descriptor)
             raise
         return cls(name, path, descriptor)
+
+    @classmethod
+    def resume(cls, directory: Path, name: str, begin: int) -> LiveLog | None:
+        """The log whose first byte of this attempt is at `begin`; None if it is not there so.
+
+        For whoever takes up what another process began. ResultDirError, LocalResultError.
+        """
+        path = directory / name
+        try:
+            facts = path.lstat()
+        except OSError:
+            return None
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size < begin:
+            return None
+        log = cls.open(directory, name, append=True)
+        try:
+            with path.open("rb") as stream:
+                stream.seek(begin)
+                while data := stream.read(_BLOCK_BYTES):
+                    log._digest.update(data)
+                    log.offset += len(data)
+        except OSError as error:
+            log.close()
+            raise translate(error, path) from error
+        return log
 
     @staticmethod
     def check(directory: Path, name: str) -> None:
@@ -111,7 +137,8 @@ class LiveLog:
         if self.offset != size_bytes or self._digest.hexdigest() != sha256:
             raise ResultError(
                 f"{self.path} holds {self.offset} bytes that are not the {size_bytes} bytes "
-                "the node lists"
+                "the node lists",
+                hint="build again; the node is damaged, or says now what it did not say before",
             )
 
     def close(self) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from mock_cloud.errors import ResultDirError
@@ -59,6 +59,35 @@ class ResultDir:
         with as_owner():
             for name in names:
                 LiveLog.check(self.path, name)
+
+    def begin_logs(self, names: Iterable[str]) -> dict[str, int]:
+        """Where in each file that is there an attempt's log begins. ResultDirError.
+
+        One that starts empty is emptied now, so that nobody mistakes what it held.
+        """
+        begins = {}
+        with as_owner():
+            for name in names:
+                path = self.path / name
+                if not path.exists():
+                    continue
+                LiveLog.check(self.path, name)
+                if self._fresh and name not in self._ended:
+                    LiveLog.open(self.path, name, append=False).close()
+                    self._ended.add(name)
+                begins[name] = path.stat().st_size
+        return begins
+
+    def resume_logs(self, begins: Mapping[str, int], names: Iterable[str]) -> list[LiveLog]:
+        """Those of an attempt that another process began. LocalResultError, ResultDirError."""
+        found = []
+        with as_owner():
+            for name in names:
+                log = LiveLog.resume(self.path, name, begins.get(name, 0))
+                if log is not None:
+                    self._logs[name] = log
+                    found.append(log)
+        return found
 
     def log(self, name: str) -> LiveLog:
         """The live log `name`, opened on first use. ResultError for a name that is refused.

@@ -7,8 +7,6 @@ from a TrustedNode, which only `attest.verify` makes.
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from mock_cloud.errors import (
     MockCloudError,
     ResultDirError,
     TransportError,
+    UnsupportedByEngine,
 )
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.results.resultdir import ResultDir
@@ -52,6 +51,7 @@ from mock_cloud.wire.layout import MOCK_LIBDIR
 
 # SSH, verdicts and clouds take longer to load than all that step 1 does, which refuses much.
 if TYPE_CHECKING:
+    from mock_cloud.cloud.jobs import Job
     from mock_cloud.cloud.leased import LeasedNode
     from mock_cloud.session.job import OnResults
 
@@ -116,8 +116,21 @@ def run(
                 f"results go to {destination.path}: {MOCK_LIBDIR} is not yours to write to"
             )
         resultdir = stack.enter_context(open_results(destination))
+        from mock_cloud.session.jobs import (  # what is refused before loads no journal
+            announced,
+            can_be_left,
+            describe_job,
+            find_left,
+            given_name,
+        )
+
         resultdir.check_logs(() if destination.packages else find_logs(line))
+        if given_name() and not can_be_left(work):
+            raise UnsupportedByEngine(f"--{line.mode} cannot be left to itself: no --detach")
         stack.enter_context(tidied(state_dir(), configdir, console))
+        if job := find_left(work, remote.name):
+            console.info(f"job {job.id} of this command line is taken up: it is on its node still")
+            return _take_up(job, remote, console, on_results)
         task = _Task(
             opts, program, engine, work, destination, resultdir, console, on_results, shadow
         )
@@ -131,6 +144,7 @@ def run(
             console=console,
         )
         # 2 to 8
+        stack.enter_context(announced(describe_job(work, destination, remote, "", resultdir)))
         try:
             return perform(remote, plan, lambda attempt: _try_once(task, attempt))
         except MockCloudError as error:
@@ -142,8 +156,17 @@ def run(
 def _try_once(task: _Task, attempt: Attempt) -> int:
     """One attempt, with a node, a job and a staging directory of its own."""
     from mock_cloud.session.builders import without_flagged
-    from mock_cloud.session.concluding import finish
-    from mock_cloud.session.job import Run, perform_job, send_inputs, tunnelled
+    from mock_cloud.session.concluding import finish, left_for_later
+    from mock_cloud.session.job import (
+        Run,
+        cancelling,
+        follow_job,
+        noted_end,
+        send_inputs,
+        start_job,
+        tunnelled,
+    )
+    from mock_cloud.session.jobs import can_be_left, describe_job
     from mock_cloud.session.known_good import KnownGoods
     from mock_cloud.session.lease_care import cared_for, plan_care
     from mock_cloud.session.nodes import Site, lease, reach
@@ -189,33 +212,44 @@ def _try_once(task: _Task, attempt: Attempt) -> int:
                 node, leased, known, remote, site, work, task.resultdir.path, append=append
             )
             channel = trusted.channel
-            record.attested = trusted.attested
             stack.enter_context(closing(channel))
             care = plan_care(remote.provider, leased, remote.lease.grace_s)
             host_keys = stack.enter_context(cared_for(channel, leased, care, task.console))
             mirror = stack.enter_context(_mirrored(task))
-            job = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
+            row = describe_job(work, task.destination, remote, leased.lease_id, task.resultdir)
             this = Run(
-                work, task.destination, remote, site, leased, node, channel, care, host_keys,
-                mirror, job, record.noting(task.on_results),
+                row, remote, site, leased, care, host_keys, mirror, record.noting(task.on_results),
+                work, node, channel, is_kept=can_be_left(work, leased),
             )  # fmt: skip
             stack.enter_context(closing(this))
+            stack.enter_context(noted_end(this))
             # 4
-            send_inputs(this)
-            tunnel = stack.enter_context(tunnelled(this))
+            send_inputs(this, work)
+            tunnel = stack.enter_context(tunnelled(this, work))
         # 5
         attempt.has_begun = True
-        end = perform_job(this, dict(trusted.layers), tunnel, shared=_lets_others_in(work, remote))
+        with cancelling(this):
+            layers, shared = dict(trusted.layers), _lets_others_in(work, remote)
+            start_job(this, work, layers, tunnel, shared=shared)
+            record.prepare(this, work, known, trusted.attested)
+            end = follow_job(this)
         tunnel.close()
-        with _left_as_found(leased, this.leave):
+        with _left_as_found(leased, this.leave), left_for_later(leased, this.row, this.is_kept):
             # 6 to 8
-            results = task.resultdir.path
             return finish(
                 this,
                 end,
-                lambda _: look_again(this.node, leased, known, remote, site, results),
-                lambda: record.write(this, known),
+                lambda _: look_again(
+                    this.node or node, leased, known, remote, site, task.resultdir.path
+                ),
+                lambda: record.write(this),
             )
+
+
+def _take_up(job: Job, remote: Remote, console: Console, on_results: OnResults) -> int:
+    from mock_cloud.session.attached import follow_left
+
+    return follow_left(job, remote, console, on_results)
 
 
 @contextmanager

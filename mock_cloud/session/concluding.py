@@ -4,21 +4,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
+from mock_cloud.cloud.jobs import Job
+from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import (
     EXIT_INFRASTRUCTURE,
     CloudError,
     InputError,
     JournalError,
+    LocalResultError,
     MockCloudError,
+    ResultDirError,
     TransportError,
 )
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.session.copyout import bring_back, unpack_copyout
 from mock_cloud.session.job import Run
+from mock_cloud.session.jobs import ended, evidence_path
 from mock_cloud.session.results import collect
 from mock_cloud.wire.replies import JobEnd
 
@@ -45,12 +50,12 @@ def finish(
     this.mirror.say_last(arrived=True)
     if not is_nodes_fault:
         sign()
-    if this.work.line.mode == "clean":
-        _remove_local_results(this)
+    if this.row.mode == "clean" and this.row.removes:  # as mock does with the chroot's directory
+        shutil.rmtree(this.row.removes, ignore_errors=True)
     _leave_node(this, end)
     if is_nodes_fault:
         raise _fault(this, end)
-    if end.exit == _PACKAGE_MANAGER_FAILED and not this.work.line.online:
+    if end.exit == _PACKAGE_MANAGER_FAILED and not this.row.online:
         this.site.console.warning(
             "--offline: packages come from the node's own cache, and a new node has none: run this"
             " once without --offline, and again on the node that is kept then ([lease] idle_ttl);"
@@ -59,12 +64,27 @@ def finish(
     return end.exit or 0
 
 
+@contextmanager
+def left_for_later(leased: LeasedNode, job: Job, is_kept: bool = True) -> Iterator[None]:
+    """What is wrong with this machine leaves the job on its node: `mock-cloud attach` goes on."""
+    try:
+        yield
+    except (JournalError, LocalResultError, ResultDirError) as error:
+        if not is_kept:
+            raise
+        leased.spared = True
+        leased.forsake()
+        before = f"{error.hint}; " if error.hint else ""
+        error.hint = f"{before}mock-cloud attach {job.id} then fetches what waits on the node"
+        raise
+
+
 def _publish(
     this: Run, end: JobEnd, look_again: Callable[[TrustedChannel], None], *, is_nodes_fault: bool
 ) -> None:
     """Bring results here; `look_again` may still object. Raises ResultError, TransportError."""
-    work, console, place = this.work, this.site.console, this.mirror.resultdir.path
-    if work.line.mode not in _LOGLESS_MODES:
+    row, console, place = this.row, this.site.console, this.mirror.resultdir.path
+    if row.mode not in _LOGLESS_MODES:
         placed = collect(
             this.lasting,
             this.job,
@@ -73,10 +93,11 @@ def _publish(
             console,
             lambda: this.lasting(look_again),
             logs_only=is_nodes_fault,
-            has_plugins=work.uses_mock,
+            has_plugins=row.uses_mock,
         )
         this.on_results(place, placed)
-    if is_nodes_fault:
+    work = this.work
+    if is_nodes_fault or work is None:  # one that was taken up has none of these
         return
     shadow = this.mirror.shadow
     if shadow is not None:
@@ -87,7 +108,7 @@ def _publish(
                 lambda channel: bring_back(channel, this.job, work.returning, place, console)
             )
         copyout = work.copyout
-        if work.line.mode == "copyout" and copyout is not None and end.exit in (0, 1):
+        if row.mode == "copyout" and copyout is not None and end.exit in (0, 1):
             # 1: some of it could not be copied, and mock copies the rest.
             this.lasting(
                 lambda channel: unpack_copyout(
@@ -109,8 +130,11 @@ def _leave_node(this: Run, end: JobEnd) -> None:
         try:
             this.leased.record_layers(end.layers)  # that may be reused; none if the job vanished
             this.note_chroots(end)
-            if this.mirror.shadow is not None:
+            if this.mirror.shadow is not None and this.work is not None:
                 this.leased.reserve(this.mirror.shadow.reserved_after(this.work, end))
+            if this.is_kept:
+                this.row = ended(this.row, end.exit)
+                this.leased.note_job(this.row, over=True)
             break
         except JournalError as error:  # each waits for its lock a while
             if not tries_left:
@@ -121,6 +145,8 @@ def _leave_node(this: Run, end: JobEnd) -> None:
             console.warning(error.message)
             this.leased.forsake()
             return
+    with suppress(MockCloudError, OSError):
+        evidence_path(this.row.id).unlink(missing_ok=True)
     with suppress(MockCloudError):  # whoever uses the node next removes it, and sets its timer
         this.channel.forget(this.job)
         this.rest()
@@ -138,7 +164,7 @@ def _leave_node(this: Run, end: JobEnd) -> None:
 
 def _fault(this: Run, end: JobEnd) -> TransportError | CloudError:
     if end.exit is None:
-        if this.work.builds:  # else the engine said so
+        if this.row.builds:  # else the engine said so
             this.site.console.info(f"Results and/or logs in: {this.mirror.resultdir.path}")
         return TransportError(
             f"{this.leased.address}: the job vanished from the node without an exit status",
@@ -148,9 +174,3 @@ def _fault(this: Run, end: JobEnd) -> TransportError | CloudError:
         f"{this.leased.address}: {end.message}",
         hint="nothing is wrong with the package: give the node more room, build again",
     )
-
-
-def _remove_local_results(this: Run) -> None:
-    """mock --clean removes the chroot's directory, the default resultdir in it included."""
-    if this.work.paths.results_go_with_chroot:
-        shutil.rmtree(this.work.paths.resultdir, ignore_errors=True)

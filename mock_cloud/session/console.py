@@ -34,7 +34,9 @@ class Console:
     def __init__(self, verbose: int = NORMAL, stream: TextIO | None = None) -> None:
         self._verbose = verbose
         self._stream = stream if stream is not None else sys.stderr
-        self._animated = self._stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self.is_terminal = self._stream.isatty()
+        """Whether it was one when this began: it may have been closed since."""
+        self._animated = self.is_terminal and os.environ.get("TERM", "dumb") != "dumb"
         self._lock = threading.Lock()
         self._transient = ""
         self._drawn_at = 0.0

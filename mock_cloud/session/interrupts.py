@@ -26,19 +26,34 @@ class Stopped(BaseException):
         return EXIT_INTERRUPTED if self.number == signal.SIGINT else 128 + self.number
 
 
+_again = False
+
+
+@contextlib.contextmanager
+def interruptible(allowed: bool = True) -> Iterator[None]:
+    """Within the block another signal raises Stopped, too, unless it is not `allowed`."""
+    global _again  # noqa: PLW0603  the handler is the process's
+    _again = allowed
+    try:
+        yield
+    finally:
+        _again = False
+
+
 @contextlib.contextmanager
 def signals_raise() -> Iterator[None]:
     """Within the block SIGINT, SIGTERM and SIGHUP raise Stopped, in the main thread.
 
-    Only the first does: what follows would interrupt the clean-up, or after the block what
-    is left of the program. A second Ctrl-C is answered by the clean-up's own deadlines.
+    Only the first does, but for those within `interruptible`: what follows would interrupt the
+    clean-up, or after the block what is left of the program.
     """
     stopped = False
 
     def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal stopped
-        if not stopped:
-            stopped = True
+        global _again
+        if not stopped or _again:
+            stopped, _again = True, False
             raise Stopped(number)
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -12,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
+from mock_cloud.cloud.jobs import Job, JobState
+from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import (
     ConnectionLost,
@@ -25,7 +28,8 @@ from mock_cloud.errors import (
 from mock_cloud.remote.channel import AgentEnded
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.remote.unverified import UnverifiedNode
-from mock_cloud.session.interrupts import Stopped
+from mock_cloud.session.interrupts import Stopped, interruptible
+from mock_cloud.session.jobs import ended, evidence_path, start_keeper
 from mock_cloud.session.keyboard import passed_on
 from mock_cloud.session.lease_care import Care, HostKeys, is_owned, timer
 from mock_cloud.session.nodes import Site, connect_leased
@@ -60,30 +64,56 @@ OnResults = Callable[[Path, tuple[Path, ...]], None]
 class Run:
     """One job on one trusted node: everything its steps share.
 
-    `node` and `channel` are the way there; `lasting` makes a new one when it is lost. `close` is
-    idempotent.
+    `row` is what the journal has of it, if it `is_kept` there: another command can take it up then.
+    `work` is None in one that did. `node` and `line` are the way there, None until there is one;
+    `lasting` makes a new one when it is lost. `close` is idempotent.
     """
 
-    work: Work
-    destination: Destination
+    row: Job
     remote: Remote
     site: Site
     leased: LeasedNode
-    node: UnverifiedNode
-    channel: TrustedChannel
     care: Care | None
     host_keys: HostKeys
     mirror: Mirror
-    job: str
     on_results: OnResults
+    work: Work | None = None
+    node: UnverifiedNode | None = None
+    line: TrustedChannel | None = None
     tunnel: Tunnel | None = None
+    is_kept: bool = False
     reached_at: float = 0.0
     unsteady: int = 0
 
+    @property
+    def job(self) -> str:
+        return self.row.id
+
+    @property
+    def destination(self) -> Destination:
+        return Destination(Path(self.row.resultdir), self.row.packages, fresh=self.row.fresh)
+
+    @property
+    def channel(self) -> TrustedChannel:
+        """The connection that there is. ConnectionLost."""
+        if self.line is None:
+            raise ConnectionLost(f"{self.leased.address}: there is no connection")
+        return self.line
+
+    def note(self, row: Job) -> None:
+        """Write down what is known of the job now. What hinders that does not hinder the job."""
+        self.row = row
+        if self.is_kept:
+            try:
+                self.leased.note_job(row)
+            except JournalError as error:
+                self.site.console.warning(error.message)
+
     def close(self) -> None:
         """End the connection. What runs on the node goes on."""
-        self.channel.close()
-        self.node.close()
+        for end in (self.line, self.node):
+            if end is not None:
+                end.close()
 
     def lasting(self, act: Callable[[TrustedChannel], _T]) -> _T:
         """What `act` returns; after a lost connection it is called with the next one.
@@ -99,32 +129,39 @@ class Run:
 
     def _reach_again(self, error: TransportError) -> None:
         """Connect anew, or raise `error`. HostKeyMismatch, NodeGone."""
-        now = time.monotonic()
-        self.unsteady = 0 if now - self.reached_at > _STEADY_S else self.unsteady + 1
+        began, console = time.monotonic(), self.site.console
+        self.unsteady = 0 if began - self.reached_at > _STEADY_S else self.unsteady + 1
         if self._is_deaf or self.unsteady > _UNSTEADY_MAX:
             raise error
-        until_unix, console = self._waits_until(), self.site.console
         if not self.leased.is_known_gone:
             console.done()
-            at = time.strftime("%H:%M", time.localtime(until_unix))
+            at = time.strftime("%H:%M", time.localtime(self._waits_until()))
             console.warning(f"{error.message}; it is tried again until {at}")
         self.close()
-        try_s = _FIRST_TRY_S
+        self.reach(error)
+        took_s = self.reached_at - began
+        console.info(f"remote {self.remote.name}: reached again after {took_s:.0f} s")
+
+    def reach(self, error: TransportError | None = None) -> None:
+        """Connect to the node that was attested, for as long as it may live.
+
+        Raises `error`, or else TransportError, where that is over. HostKeyMismatch, NodeGone.
+        """
+        until_unix, try_s = self._waits_until(), _FIRST_TRY_S
+        address = self.leased.address
         while not self._connect(try_s):
             left_s = until_unix - time.time()
             if left_s <= 0 or self.leased.is_known_gone:
-                raise error
-            console.phase(f"remote {self.remote.name}: {self.leased.address} cannot be reached")
+                raise error or NodeGone(f"{address}: the node has ended, and its job with it")
+            self.site.console.phase(f"remote {self.remote.name}: {address} cannot be reached")
             time.sleep(min(left_s, try_s * random.uniform(0.5, 1.0)))  # noqa: S311  no secret
             try_s = min(2 * try_s, _LONGEST_TRY_S)
-        took_s = time.monotonic() - now
         self.reached_at = time.monotonic()
-        console.info(f"remote {self.remote.name}: reached again after {took_s:.0f} s")
 
     @property
     def _is_deaf(self) -> bool:
         """Whether what is sent to the job could be lost with a line, and nobody would know."""
-        return self.work.line.mode == "shell" and self.work.pty is None
+        return self.row.mode == "shell" and (self.work is None or self.work.pty is None)
 
     def _waits_until(self) -> float:
         """When the node will have ended, if nobody reaches it: its own timer counts from now on."""
@@ -155,7 +192,7 @@ class Run:
         except BaseException:
             node.close()
             raise
-        self.node, self.channel = node, channel
+        self.node, self.line = node, channel
         self.host_keys.go_on_with(channel)
         return True
 
@@ -169,7 +206,7 @@ class Run:
         Jobs of commands that died are ended; and if code that nobody signed was root on the node,
         no key that it may have seen stays. Idempotent.
         """
-        left = self.leased.leave(foreign=self.work.runs_foreign_code)
+        left = self.leased.leave(foreign=self.row.foreign)
         if left is None:
             return
         if not all(self._end_job(guest.job) for guest in left.guests if guest.job):
@@ -193,15 +230,16 @@ class Run:
 
     def note_chroots(self, end: JobEnd) -> None:
         """Journal which chroots live on the node now."""
-        root = self.work.root
+        root = self.row.chroot
         others = tuple(name for name in self.leased.chroots if name != root)
-        self.leased.record_chroots((*others, root) if end.chroots else others)
+        stays = bool(end.chroots) and (self.work or not self.leased.lives_elsewhere(root))
+        self.leased.record_chroots((*others, root) if stays else others)
 
 
-def send_inputs(this: Run) -> None:
+def send_inputs(this: Run, work: Work) -> None:
     """Send the inputs that the node lacks."""
     console = this.site.console
-    total = sum(blob.size_bytes for blob in this.work.blobs)
+    total = sum(blob.size_bytes for blob in work.blobs)
     sent = 0
 
     def progress(count: int) -> None:
@@ -210,16 +248,16 @@ def send_inputs(this: Run) -> None:
         done = min(sent, total)  # what was on its way when a line was lost is sent again
         console.progress(f"remote {this.remote.name}: sending {done >> 20} of {total >> 20} MiB")
 
-    this.lasting(lambda channel: channel.send_blobs(this.work.blobs, progress))
+    this.lasting(lambda channel: channel.send_blobs(work.blobs, progress))
     console.done()
 
 
 @contextmanager
-def tunnelled(this: Run) -> Iterator[Tunnel]:
+def tunnelled(this: Run, work: Work) -> Iterator[Tunnel]:
     """The way to the repositories, if the job needs any. Spares a node whose sshd forwards none."""
-    repositories = this.work.repositories
+    repositories = work.repositories
     try:
-        if this.work.needs_repositories:
+        if work.needs_repositories:
             this.tunnel = this.lasting(
                 lambda channel: open_tunnel(channel, repositories, this.remote, this.site.console)
             )
@@ -235,24 +273,23 @@ def tunnelled(this: Run) -> Iterator[Tunnel]:
         raise
 
 
-def perform_job(this: Run, layers: dict[str, str], tunnel: Tunnel, *, shared: bool) -> JobEnd:
-    """Start the job and follow it to its end; when stopped, stop it. Raises Stopped.
+def start_job(
+    this: Run, work: Work, layers: dict[str, str], tunnel: Tunnel, *, shared: bool
+) -> None:
+    """Note the job in the journal, then start it.
 
     `layers` is what the verdict lets it reuse. `shared`: other commands may work beside it.
     """
-    with cancelling(this):
-        _start(this, layers, tunnel, shared=shared)
-        return follow_job(this)
-
-
-def _start(this: Run, layers: dict[str, str], tunnel: Tunnel, *, shared: bool) -> None:
-    order = this.work.request(layers, this.destination.path, tunnel)
+    order = work.request(layers, this.destination.path, tunnel)
     order = replace(order, owned=is_owned(this.remote.provider), beside=this.leased.beside)
     request = to_json(order)
     if this.mirror.shadow is not None:
         this.mirror.shadow.directory.begin()
-    if this.work.runs_foreign_code:
-        this.leased.note_foreign(this.work.root)
+    if work.runs_foreign_code:
+        this.leased.note_foreign(work.root)
+    this.row = replace(this.row, state=JobState.RUNNING, tunnelled=tunnel.port > 0)
+    if this.is_kept:
+        this.leased.begin_job(this.row, this.remote.lease.grace_s)
     this.lasting(lambda channel: channel.start_job(this.job, request))
     if shared:
         try:
@@ -277,17 +314,43 @@ def follow_job(this: Run) -> JobEnd:
 
 @contextmanager
 def cancelling(this: Run) -> Iterator[None]:
-    """Whoever stops the block stops the job."""
+    """Whoever stops the block stops the job; but a terminal that is closed leaves it to itself."""
     try:
         yield
     except Stopped as stopped:
-        _cancel(this, keep_chroot=stopped.number != signal.SIGINT)
+        if stopped.number == signal.SIGHUP and this.is_kept and this.site.console.is_terminal:
+            detach(this)
+        else:
+            cancel(this, keep_chroot=stopped.number != signal.SIGINT)
         raise
 
 
 @contextmanager
+def noted_end(this: Run) -> Iterator[None]:
+    """What ends the block without results ends the job's row, unless the job was left."""
+    try:
+        yield
+    except (MockCloudError, Stopped) as error:
+        if this.is_kept and not this.leased.is_forsaken:
+            row = ended(this.row, error.exit_code, str(error))
+            with suppress(MockCloudError, OSError):
+                evidence_path(row.id).unlink(missing_ok=True)
+                Journal(this.site.archive.state_dir).note_job(row)
+        raise
+
+
+def detach(this: Run, *words: str) -> None:
+    """Leave the job to a command in the background, with `words` for it."""
+    this.close()
+    this.leased.spared = True
+    this.leased.forsake()
+    start_keeper(this.row, *words, after=os.getpid())
+
+
+@contextmanager
 def _keyboard(this: Run) -> Iterator[None]:
-    if this.work.line.mode != "shell":
+    work = this.work
+    if work is None or work.line.mode != "shell":
         yield
         return
 
@@ -301,7 +364,7 @@ def _keyboard(this: Run) -> Iterator[None]:
     console = this.site.console
 
     # With -q our engine writes no lines; all that mock writes has been through a terminal.
-    begun = this.work.line.verbose == 0 or isinstance(this.work.order, MockOrder)
+    begun = work.line.verbose == 0 or isinstance(work.order, MockOrder)
 
     def follow(stream: int, text: bytes) -> None:
         nonlocal begun
@@ -310,8 +373,8 @@ def _keyboard(this: Run) -> Iterator[None]:
         switch(is_shells)
         console.set_raw(is_shells)
 
-    with passed_on(send, resize, is_terminal=this.work.pty is not None) as switch:
-        if this.work.pty is not None:
+    with passed_on(send, resize, is_terminal=work.pty is not None) as switch:
+        if work.pty is not None:
             # Before its shell and after it the engine writes lines, and Ctrl-C is for us.
             this.mirror.on_output = follow
         try:
@@ -321,21 +384,27 @@ def _keyboard(this: Run) -> Iterator[None]:
             console.set_raw(False)
 
 
-def _cancel(this: Run, *, keep_chroot: bool = False) -> None:
-    """Stop the job and take the rest of its logs. A warm node that confirms it is clean stays."""
+def cancel(this: Run, *, keep_chroot: bool = False) -> None:
+    """Stop the job and take the rest of its logs. A warm node that confirms it is clean stays.
+
+    Another Ctrl-C meanwhile leaves that to a command in the background, if it can be left.
+    """
     console = this.site.console
-    console.warning("stopping the job on the node")
+    again = "; Ctrl-C again leaves that to the background" if this.is_kept else ""
+    console.warning(f"stopping the job on the node{again if console.is_terminal else ''}")
 
     def keep(name: str, offset: int, data: bytes) -> None:
         if name != "terminal":  # who stopped it has read enough
             this.mirror.take(name, offset, data)
 
     try:
-        clean = this.channel.cancel_job(this.job, keep_chroot=keep_chroot)
-        offsets = this.mirror.offsets()
-        end = this.channel.follow_job(
-            this.job, offsets, keep, within_s=_DRAIN_ALL_S, idle_s=_DRAIN_S
-        )
+        with interruptible(this.is_kept):
+            clean = this.channel.cancel_job(this.job, keep_chroot=keep_chroot)
+            offsets = this.mirror.offsets()
+            end = this.channel.follow_job(
+                this.job, offsets, keep, within_s=_DRAIN_ALL_S, idle_s=_DRAIN_S
+            )
+        this.mirror.say_last(arrived=False)
         if clean and end.exit is not None:
             this.leased.record_layers(end.layers)
             this.note_chroots(end)
@@ -343,5 +412,8 @@ def _cancel(this: Run, *, keep_chroot: bool = False) -> None:
             this.channel.forget(this.job)
             this.leave()
             this.leased.spared = this.leased.builds > 1
+    except Stopped:
+        detach(this, "--cancel")
+        console.warning(f"job {this.job} is stopped in the background: mock-cloud jobs lists it")
     except MockCloudError as error:
         console.warning(f"the logs may be incomplete: {error.message}")

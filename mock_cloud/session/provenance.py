@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -41,12 +41,14 @@ from mock_cloud.session.attesting import Attested
 from mock_cloud.session.builders import name_builder, note
 from mock_cloud.session.console import Console
 from mock_cloud.session.job import OnResults, Run
+from mock_cloud.session.jobs import evidence_path
 from mock_cloud.session.known_good import KnownGood
 from mock_cloud.session.own_key import find_signer
 from mock_cloud.session.request import MockOrder, Work
 from mock_cloud.session.results import ATTESTATION_LOG, ORDER_LOG
 from mock_cloud.settings import ProvenanceChoice, Remote
-from mock_cloud.wire.decode import to_json
+from mock_cloud.wire.decode import decode_bytes, to_json
+from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.job_request import SCAN
 from mock_cloud.wire.rpmheader import HeaderError
 
@@ -74,7 +76,6 @@ class Record:
     builds: bool
     started_unix: float = field(default_factory=time.time)
     placed: list[Path] = field(default_factory=list)
-    attested: Attested | None = None
 
     def noting(self, on_results: OnResults) -> OnResults:
         """The same, and what arrived is noted."""
@@ -85,7 +86,61 @@ class Record:
 
         return note
 
-    def write(self, this: Run, known: KnownGood) -> None:
+    def draft(
+        self, this: Run, work: Work, known: KnownGood, attested: Attested | None
+    ) -> tuple[str, bytes]:
+        """What is known before there are results: JSON, and what the verdict can be seen from.
+
+        Both are empty if nothing will be signed.
+        """
+        if self.signer is None or not self.builds:
+            return "", b""
+        private = Private.of_machine(shown=self.remote.provenance.names)
+        evidence = b""
+        if self.remote.provenance.evidence and attested is not None:
+            evidence = _grounds(attested, known)
+        used = Used(
+            version=__version__,
+            engine="mock" if work.uses_mock else "chroot",
+            configuration=work.configuration,
+            macros={name: private.hide(text) for name, text in _macros(work).items()},
+            node=self._node(this),
+            attestation=self._attestation(this, known, evidence, attested),
+            packages={},
+            sizes={},
+        )
+        inputs = tuple(
+            Descriptor(private.hide(item.name), "", {"sha256": item.digest}, {"role": item.role})
+            for item, _ in work.packed if item.role in _INPUTS
+        )  # fmt: skip
+        provenance = Provenance(
+            results={},
+            logs={},
+            asked=Asked(
+                work.mode,
+                private.hide(work.line.config_name),
+                tuple(map(private.hide, asked_options(work.line))),
+            ),
+            used=used,
+            dependencies=inputs,
+            job=this.row.id,
+            started_unix=int(self.started_unix),
+            finished_unix=0,
+        )
+        return to_json(provenance).decode(), evidence
+
+    def prepare(self, this: Run, work: Work, known: KnownGood, attested: Attested | None) -> None:
+        """Keep the draft with the job. What fails here costs a warning, and the provenance."""
+        try:
+            draft, evidence = self.draft(this, work, known, attested)
+            if evidence:
+                replace_file(evidence_path(this.row.id), evidence, 0o600)
+            this.note(replace(this.row, draft=draft))
+        except (MockCloudError, OSError) as error:
+            why = error.message if isinstance(error, MockCloudError) else str(error)
+            self.console.warning(f"there will be no provenance: {why}")
+
+    def write(self, this: Run) -> None:
         """Sign what the build left, if that is a package; what was signed before is gone then.
 
         The results are in place and stay so: what fails here costs a warning.
@@ -100,8 +155,8 @@ class Record:
             packages = [name for name in names if name.endswith(".rpm")]
             if packages:
                 self._note(this, place, packages)
-                if self.signer is not None:
-                    self._write(this, known, place, names, self.signer)
+                if self.signer is not None and this.row.draft:
+                    self._write(this, place, names, self.signer)
         except (MockCloudError, HeaderError, OSError) as error:
             why = error.message if isinstance(error, MockCloudError) else str(error)
             self.console.warning(f"no provenance was written: {why}")
@@ -113,12 +168,14 @@ class Record:
         builder = name_builder(self.remote, this.leased)
         now_unix = int(time.time())
         note(
-            self.console, LedgerEvent(EventKind.BUILT, builder, now_unix, job=this.job, files=files)
+            self.console,
+            LedgerEvent(EventKind.BUILT, builder, now_unix, job=this.row.id, files=files),
         )
 
-    def _write(
-        self, this: Run, known: KnownGood, place: Path, names: Sequence[str], signer: Signer
-    ) -> None:
+    def _write(self, this: Run, place: Path, names: Sequence[str], signer: Signer) -> None:
+        draft = decode_bytes(Provenance, this.row.draft)
+        path = evidence_path(this.row.id)
+        evidence = path.read_bytes() if draft.used.attestation.evidence else b""
         packages = [name for name in names if name.endswith(".rpm")]
         try:
             with as_owner():
@@ -128,36 +185,12 @@ class Record:
                 installed = tuple(_installed(place, names))
         except OSError as error:
             raise ResultError(f"cannot read the results: {error.strerror}") from error
-        private = Private.of_machine(shown=self.remote.provenance.names)
-        evidence = b""
-        if self.remote.provenance.evidence and self.attested is not None:
-            evidence = _grounds(self.attested, known)
-        used = Used(
-            version=__version__,
-            engine="mock" if this.work.uses_mock else "chroot",
-            configuration=_configuration(this.work),
-            macros={name: private.hide(text) for name, text in _macros(this.work).items()},
-            node=self._node(this),
-            attestation=self._attestation(this, known, evidence),
-            packages=facts,
-            sizes=sizes,
-        )
-        inputs = tuple(
-            Descriptor(private.hide(item.name), "", {"sha256": item.digest}, {"role": item.role})
-            for item, _ in this.work.packed if item.role in _INPUTS
-        )  # fmt: skip
-        provenance = Provenance(
+        provenance = replace(
+            draft,
             results={name: digests[name] for name in packages},
             logs={name: digest for name, digest in digests.items() if name not in facts},
-            asked=Asked(
-                this.work.mode,
-                private.hide(this.work.line.config_name),
-                tuple(map(private.hide, asked_options(this.work.line))),
-            ),
-            used=used,
-            dependencies=(*inputs, *installed),
-            job=this.job,
-            started_unix=int(self.started_unix),
+            used=replace(draft.used, packages=facts, sizes=sizes),
+            dependencies=(*draft.dependencies, *installed),
             finished_unix=int(time.time()),
         )
         envelope = sign_provenance(provenance, signer)
@@ -178,8 +211,9 @@ class Record:
             host_key=this.leased.address.host_key.fingerprint,
         )
 
-    def _attestation(self, this: Run, known: KnownGood, evidence: bytes) -> Attestation:
-        attested = self.attested
+    def _attestation(
+        self, this: Run, known: KnownGood, evidence: bytes, attested: Attested | None
+    ) -> Attestation:
         return Attestation(
             tier=TIER,
             policy=known.policy.name,
@@ -234,16 +268,6 @@ def _find_names(this: Run, place: Path, placed: Iterable[Path]) -> list[str]:
     names |= {ATTESTATION_LOG, ORDER_LOG}
     names |= {str(path.relative_to(place)) for path in (place / SCAN).rglob("*")}
     return sorted(name for name in names if (place / name).is_file())
-
-
-def _configuration(work: Work) -> str:
-    """sha256 (hex) of the configuration as the node gets it, but for the way to repositories."""
-    order = work.order
-    if isinstance(order, MockOrder):
-        data = json.dumps([order.run.argv, order.config.to_json()]).encode()
-    else:
-        data = to_json(order)
-    return hashlib.sha256(data).hexdigest()
 
 
 def _macros(work: Work) -> dict[str, str]:

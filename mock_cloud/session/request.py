@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +33,7 @@ from mock_cloud.session.packing import (
     packed_tree,
 )
 from mock_cloud.session.repo_tunnel import Tunnel, repositories_of
+from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.job_request import (
     TUNNEL_PROXY,
     EngineConfig,
@@ -131,6 +134,22 @@ class Work:
     def needs_repositories(self) -> bool:
         """Whether the job asks repositories, or needs their names to find what is kept of them."""
         return self.line.mode != "clean"
+
+    @property
+    def configuration(self) -> str:
+        """sha256 (hex) of it as the node gets it, but for the way to repositories."""
+        order = self.order
+        if isinstance(order, MockOrder):
+            data = json.dumps([order.run.argv, order.config.to_json()]).encode()
+        else:
+            data = to_json(order)
+        return hashlib.sha256(data).hexdigest()
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of all that the command names: its inputs and its configuration."""
+        inputs = [[item.role, item.name, item.digest] for item, _ in self.packed]
+        return hashlib.sha256(json.dumps([self.configuration, inputs]).encode()).hexdigest()
 
     def with_shadow_of(self, other: Work) -> Work:
         """The same with what another engine's work has for the shadow directory."""

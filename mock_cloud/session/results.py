@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,6 +156,10 @@ class Mirror:
             if self._problem is None:
                 self._problem = error
                 self._console.warning(f"{error.message}; the job goes on")
+
+    def resume(self, begins: Mapping[str, int], names: Iterable[str]) -> None:
+        """Go on with logs of another process: where each begins in its file, if that was there."""
+        self.live |= {log.name: log for log in self.resultdir.resume_logs(begins, names)}
 
     def offsets(self) -> dict[str, int]:
         """How much of each log is here, for `follow_job` to go on from."""

@@ -26,7 +26,7 @@ from tests.lab.clouds.openstack import OpenStackCloud
 
 pytestmark = pytest.mark.lab
 
-LEASE = "\n[lease]\nidle_ttl = {idle_ttl}\nmax_ttl = {max_ttl}\n"
+LEASE = "\n[lease]\nidle_ttl = {idle_ttl}\nmax_ttl = {max_ttl}\ngrace = 1\n"
 BUDGET = '\n[budget]\nper_day = 1.2\nat_limit = "stop"\n'
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -217,6 +218,8 @@ def test_the_disk_of_the_resultdir_is_full(
     assert (disk / "old-1-1.noarch.rpm").read_bytes() == b"earlier"
     assert [path.name for path in disk.iterdir() if path.name.startswith(".")] == []
     assert [path.name for path in disk.glob("*.rpm")] == ["old-1-1.noarch.rpm"]
+    (job,) = json.loads(mock.cloud("jobs", "--json").expect().stdout)
+    mock.cloud("cancel", job["job"], "--configdir", mock.config.path).expect()
 
 
 # Hostile output
