@@ -462,6 +462,9 @@ class BuildSettings:
             kind="top_directory",
         ),
     ] = "/chroot_tmpdir"
+    reproducible: Annotated[
+        bool, Setting("make rpm build the same bytes each time, where it can (default: false)")
+    ] = False
 
 
 class ProvenanceChoice(Enum):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from mock_cloud.config.arches import choose_arch
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.remotes import load_remote
+from mock_cloud.config.reproducible import make_reproducible
 from mock_cloud.config.stages import is_needless
 from mock_cloud.errors import (
     JournalError,
@@ -99,6 +100,8 @@ def run(
         console.info(f"--{line.mode}: nothing stays mounted on a node between commands")
         return 0
     configdir = Path(line.configdir) if line.configdir else None
+    if remote.build.reproducible:
+        make_reproducible(opts)
     engine = choose_engine(remote, program, console)
     choose_arch(opts, remote.arches, emulated=engine.uses_mock)
     with ExitStack() as stack:
