@@ -25,6 +25,9 @@ PEER_TESTS := tests/peers tests/component/test_mock_engine.py tests/unit/config 
 	packaged_mock plugin repo_access rpkg rpkg_mock wrapper_scripts) \
 	tests/integration/test_agreement.py::test_source_packages_of_other_rpms_end_alike
 
+# Each command of the suite would compile the product anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-verify test-component test-clouds test-commands test-slow test-reach test-peers agreement cases codes lint type bench size rpm man clean
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.errors import HostKeyMismatch, RemoteCommandError
+from mock_cloud.model import Toolkit
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import trust_held
 from mock_cloud.sshkeys import make_key_pair
-from mock_cloud.toolkit.pack import pack_toolkit
 from tests.component.cloud_nodes import Site
 from tests.component.test_cloud_sharing import holding
 from tests.lab.layout import repository_root
@@ -67,12 +67,12 @@ def test_another_user_cannot_join(site: Site, tmp_path: Path) -> None:
     "answers in place of the node that was attested",
     "another host key is sent nothing, and no verdict is passed on to it",
 )
-def test_a_verdict_is_for_the_host_key_of_its_lease(site: Site, tmp_path: Path) -> None:
+def test_a_verdict_is_for_the_host_key_of_its_lease(site: Site, packed_toolkit: Toolkit) -> None:
     with (
         site.acquire() as leased,
         closing(connect(leased.address, leased.client_key, deadline_s=60)) as node,
     ):
-        node.start_agent(pack_toolkit(tmp_path))
+        node.start_agent(packed_toolkit)
         with pytest.raises(HostKeyMismatch):
             trust_held(node, make_key_pair().public, "ab" * 32)
         with pytest.raises(HostKeyMismatch):

@@ -89,11 +89,8 @@ package_keys = ["{PACKAGE_KEY}"]
 
 
 @pytest.fixture
-def site(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Site:
-    # One toolkit for all: packing it is not what is tried here.
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+def site(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return Site(tmp_path)
 

@@ -74,10 +74,10 @@ def test_who_and_where_a_command_is(site: Site) -> None:
 
 
 def test_a_directory_of_a_layer_can_be_renamed(site: Site) -> None:
-    perl = "rename('/usr/share/doc', '/usr/share/doc2') or die"
-    assert site.chroot(f'perl -e "{perl}"').exit == 0
+    # mv would copy where rename(2) fails.
+    assert site.chroot("rename.ul doc doc2 /usr/share/doc").exit == 0
     listed = site.chroot(
-        "ls -d /usr/share/doc*; rpmdb --rebuilddb --dbpath /var/lib/rpm; rpm -q gcc"
+        "ls -d /usr/share/doc*; rpmdb --rebuilddb --dbpath /var/lib/rpm; rpm -q make"
     )
     assert listed.exit == 0, listed.stdout
     assert listed.stdout.startswith(b"/usr/share/doc2\n")

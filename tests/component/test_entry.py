@@ -25,10 +25,10 @@ Ended = subprocess.CompletedProcess[bytes]
 
 
 @pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
+def environ(tmp_path: Path, cache: Path) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    places = {f"XDG_{name}_HOME": str(tmp_path) for name in ("STATE", "CACHE", "CONFIG", "DATA")}
-    return {**kept, **places, "HOME": str(tmp_path)}
+    places = {f"XDG_{name}_HOME": str(tmp_path) for name in ("STATE", "CONFIG", "DATA")}
+    return {**kept, **places, "XDG_CACHE_HOME": str(cache), "HOME": str(tmp_path)}
 
 
 def run(

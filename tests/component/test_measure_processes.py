@@ -135,6 +135,7 @@ def test_a_process_that_starts_another_program_meanwhile(tmp_path: Path) -> None
             measure_text(child.pid, before, Digests(), [])
 
 
+@pytest.mark.slow
 def test_a_process_that_starts_programs_all_the_time_hides_nothing(tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text('#!/bin/sh\nexec "$0"\n')

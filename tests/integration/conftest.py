@@ -139,12 +139,6 @@ MakeUser = Callable[[str], User]
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """$XDG_CACHE_HOME of all users: the toolkit is packed once."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="session")
 def make_user(
     lab: Lab, lab_repo: FileServer, cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[MakeUser]:

@@ -102,10 +102,17 @@ def test_the_shell_that_came_first_may_end_first(user: User) -> None:
     user.mock("--chroot", "true").expect()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("which", ["first", "second"])
+@pytest.mark.parametrize(
+    ("which", "number"),
+    [
+        ("first", signal.SIGINT),
+        ("second", signal.SIGTERM),
+        pytest.param("first", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("second", signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
 def test_a_command_that_is_stopped_takes_no_other_along(
-    user: User, number: signal.Signals, which: str
+    user: User, which: str, number: signal.Signals
 ) -> None:
     first = begin_shell(user)
     second = begin_shell(user)

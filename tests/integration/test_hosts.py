@@ -52,12 +52,6 @@ def ssh_config(volunteers: Volunteers) -> Path:
 MakeUser = Callable[[str], User]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Toolkit and headers: the same for all users."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
 def make_lender(
     volunteers: Volunteers, ssh_config: Path, tmp_path: Path, cache: Path

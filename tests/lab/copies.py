@@ -18,17 +18,6 @@ def copy_tree(tree: Path, copy: Path) -> None:
     run(["cp", "-a", "--reflink=auto", str(tree), str(copy)], timeout_s=120)
 
 
-def find_program(tree: Path, name: str) -> str:
-    """The file below `tree` that the program /usr/bin/`name` is, behind all links; without a slash.
-
-    Compilers have the release in their name, and links lead to it.
-    """
-    path = f"usr/bin/{name}"
-    while (tree / path).is_symlink():
-        path = os.path.normpath(Path(path).parent / (tree / path).readlink()).lstrip("/")
-    return path
-
-
 def change_a_byte(tree: Path, copy: Path, victim: str) -> None:
     """Make `copy` of `tree` in which the last byte of the file `victim` is another."""
     copy_tree(tree, copy)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.lab import background, chroots, srpm
 from tests.lab.chroots import ConfigDirectory
-from tests.lab.copies import change_a_byte, find_program
+from tests.lab.copies import change_a_byte
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab, LabError
 
@@ -160,7 +160,7 @@ def _build(show: Show, package: Path, server: FileServer) -> None:
 
 
 def _refuse(show: Show, lab: Lab, package: Path, place: Path) -> None:
-    victim = find_program(lab.tree, "gcc")
+    victim = "usr/bin/rpm"
     show.heading(f"A second node, with one byte changed in its /{victim}.")
     change_a_byte(lab.tree, place / "tampered", victim)
     show.run(*show.mock("tampered", "refused", package), expect=REFUSED)

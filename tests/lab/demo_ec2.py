@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.lab import srpm
 from tests.lab.clouds import images
 from tests.lab.clouds.ec2 import ACCESS_KEY, REGION, SECRET_KEY, Ec2Cloud
-from tests.lab.copies import change_a_byte, find_program
+from tests.lab.copies import change_a_byte
 from tests.lab.demo import REFUSED, Show
 from tests.lab.layout import Lab, LabError
 
@@ -70,7 +70,7 @@ def _build(show: Show, package: Path, cloud: Ec2Cloud) -> None:
 def _refuse(show: Show, lab: Lab, package: Path, cloud: Ec2Cloud, place: Path) -> None:
     show.heading("An image in which one byte was changed.")
     tree, stock = place / "tampered", images.build(lab).tree
-    change_a_byte(stock, tree, find_program(stock, "gcc"))
+    change_a_byte(stock, tree, "usr/bin/rpm")
     _set_up(show, lab, cloud, "tampered", cloud.add_image(tree, "tampered"))
     show.run(*show.mock("tampered", "refused", package), expect=REFUSED)
     show.heading("What the refused node was sent, by its own log: no source, no job.")

@@ -56,11 +56,23 @@ def lab() -> Lab:
 
 
 @pytest.fixture(scope="session")
-def packed_toolkit(tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
-    """The toolkit of this Python, packed and proved once."""
+def packed_toolkit(cache: Path) -> Toolkit:
+    """The toolkit of this Python."""
     from mock_cloud.toolkit.pack import pack_toolkit
 
-    return pack_toolkit(tmp_path_factory.mktemp("packed"))
+    return pack_toolkit(cache / "mock-cloud" / "toolkits")
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    """$XDG_CACHE_HOME of whoever does not try the packing: all runs pack the toolkit once."""
+    from mock_cloud.toolkit.pack import pack_toolkit
+    from tests.lab.layout import default_lab, locked
+
+    made = default_lab()
+    with locked(made):
+        pack_toolkit(made.root / "cache" / "mock-cloud" / "toolkits")
+    return made.root / "cache"
 
 
 @pytest.fixture(scope="session")

@@ -207,8 +207,8 @@ def rpm_config(triplet: str, requires: tuple[str, ...] = ()) -> Package:
 
 def rpm_build() -> Package:
     """A name for what Debian has inside rpm: rpmbuild with all the programs it runs."""
-    requires = """binutils bzip2 cpio debugedit diffutils elfutils file findutils gawk gcc grep gzip
-        lab-rpm-config make patch perl rpm sed tar unzip xz-utils zstd""".split()  # noqa: SIM905
+    requires = """binutils bzip2 cpio debugedit diffutils elfutils file findutils gawk grep gzip
+        lab-rpm-config make patch rpm sed tar unzip xz-utils zstd""".split()  # noqa: SIM905
     return Package(
         "rpm-build", "4", "1.lab1", "noarch", "rpmbuild and what it runs", (),
         requires=tuple(requires),

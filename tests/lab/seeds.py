@@ -199,12 +199,10 @@ BUILD_GROUP = (
     "filesystem",
     "findutils",
     "gawk",
-    "gcc",
     "grep",
     "gzip",
     "lab-release",
     "lab-rpm-config",
-    "libc6-dev",
     "make",
     "passwd",
     "patch",
@@ -227,7 +225,6 @@ NODE = (
     "dnf-plugins-core",
     "filesystem",
     "findutils",
-    "gcc",
     "grep",
     "gzip",
     "hostname",
@@ -252,4 +249,4 @@ NODE = (
 CLOUD_NODE = (*NODE, "cloud-init", "ifupdown", "lab-cloud")
 
 # Packages that release 2 has in a newer build: "old but signed" is real then.
-RENEWED = ("bash", "gcc", "openssh-server", "tar", "zlib1g")
+RENEWED = ("bash", "openssh-server", "tar", "zlib1g")

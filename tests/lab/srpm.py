@@ -108,6 +108,7 @@ def native() -> Recipe:
     """A program that a compiler makes, so of the node's architecture."""
     return toy(
         "toy-native",
+        preamble="BuildRequires: gcc\n",
         build="echo 'int main(void) { return 0; }' > native.c\ngcc -o toy-native native.c",
         install="install -D toy-native %{buildroot}%{_bindir}/toy-native",
         files="%{_bindir}/toy-native",

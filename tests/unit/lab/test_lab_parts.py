@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.lab import debian, steps
-from tests.lab.copies import find_program
 from tests.lab.debian import DebianPackage, parse_control
 from tests.lab.layout import LabError
 from tests.lab.rpmspec import files_line, link
@@ -64,15 +63,6 @@ def test_a_package_that_is_nowhere_is_named() -> None:
         debian.close(known, ("ssh",), left_out=NONE, not_required={})
     with pytest.raises(LabError, match="not installed: absent"):
         debian.close(known, ("absent",), left_out=NONE, not_required={})
-
-
-def test_a_compiler_is_found_behind_its_links(tmp_path: Path) -> None:
-    place = tmp_path / "usr/bin"
-    place.mkdir(parents=True)
-    (place / "x86_64-linux-gnu-gcc-16").touch()
-    (place / "gcc-16").symlink_to("x86_64-linux-gnu-gcc-16")
-    (place / "gcc").symlink_to("/usr/bin/gcc-16")
-    assert find_program(tmp_path, "gcc") == "usr/bin/x86_64-linux-gnu-gcc-16"
 
 
 def test_paths_in_a_spec_are_patterns_that_fit_them_alone() -> None:
