@@ -30,7 +30,7 @@ from tests.component.conftest import (  # noqa: F401
     sshd,
     toolkit,
 )
-from tests.integration.conftest import User, cache, lone_mock, make_user  # noqa: F401
+from tests.integration.conftest import User, lone_mock, make_user  # noqa: F401
 from tests.integration.faults import node_facts
 from tests.lab.sshd import Sshd
 

@@ -183,7 +183,7 @@ def test_packages_that_nobody_trusted_signed(
 
 def test_the_nodes_disk_is_full(lone_mock: User, plain_srpm: Path, earlier: Earlier) -> None:
     remote = lone_mock.config.remote_file
-    remote.write_text(remote.read_text().replace("[local]", "[local]\ndisk_mib = 300"))
+    remote.write_text(remote.read_text().replace("[local]", "[local]\ndisk_mib = 100"))
     ended = lone_mock.mock("--resultdir", earlier.path, plain_srpm)
     assert ended.code == 75, ended.stderr
     assert "Traceback" not in ended.stderr

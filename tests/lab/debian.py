@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.lab.layout import LabError
 
@@ -159,11 +160,13 @@ def close(
     *,
     left_out: frozenset[str],
     not_required: Mapping[str, frozenset[str]],
+    also_required: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     fetch: Fetch | None = None,
 ) -> Closure:
     """Seeds and all they depend on; a seed may be a name that a package provides.
 
-    `left_out` names packages to ignore altogether, `not_required` single dependencies. A dependency
+    `left_out` names packages to ignore altogether, `not_required` single dependencies,
+    `also_required` more of them. A dependency
     that is not in `everything` is taken from `fetch`: a package that was fetched itself has some
     that this machine has not. Raises `LabError` naming what is in neither.
     """
@@ -182,7 +185,8 @@ def close(
             continue
         chosen[name] = choice.packages[name]
         needs = []
-        for group in chosen[name].depends:
+        more = tuple((other,) for other in also_required.get(name, ()))
+        for group in chosen[name].depends + more:
             if any(item in left_out | not_required.get(name, frozenset()) for item in group):
                 continue
             if not choice.candidates(group):

@@ -131,6 +131,7 @@ def choose(lab: Lab, wanted: tuple[str, ...]) -> debian.Closure:
         wanted,
         left_out=seeds.NOT_PACKED,
         not_required=seeds.NOT_REQUIRED,
+        also_required=seeds.ALSO_REQUIRED,
         fetch=None if lab.is_foreign else lambda name: debs.fetch(lab, (name,)),
     )
 

@@ -140,6 +140,9 @@ NOT_PACKED = frozenset(
     }
 )
 
+# What Debian merely recommends, and RPM distributions' compiler requires.
+ALSO_REQUIRED = {"gcc": ("libc6-dev",)}
+
 # Dependencies that only part of a package has, and that would make every node carry perl.
 # cloud-init: for disks, DHCP and clouds that the lab has none of.
 NOT_REQUIRED = {
