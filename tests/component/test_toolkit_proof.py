@@ -222,6 +222,7 @@ def _pack(product: Path, cache: Path) -> subprocess.CompletedProcess[str]:
 
 
 @needs_root
+@pytest.mark.slow
 def test_another_probe_makes_another_toolkit(tmp_path: Path) -> None:
     """The version is the same, the sources of the toolkit are: only what chose them changed."""
     product, cache = tmp_path / "product", tmp_path / "cache"

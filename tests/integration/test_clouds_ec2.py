@@ -90,6 +90,7 @@ def host_key(user: User) -> str:
     return str(lease.address.host_key)
 
 
+@pytest.mark.slow
 def test_a_host_key_goes_with_the_foreign_code_that_it_was_beside(
     ec2: Ec2Cloud, user: User
 ) -> None:

@@ -118,6 +118,7 @@ def test_with_other_keys_the_node_is_measured(lone_mock: User, lab: Lab) -> None
     assert not relied(user.mock("--chroot", "true"))
 
 
+@pytest.mark.slow
 def test_what_happens_in_between_is_found_at_the_next_measurement(lone_mock: User) -> None:
     """What relying on a verdict gives up, and that it does not last."""
     user = lone_mock
@@ -132,7 +133,7 @@ def test_what_happens_in_between_is_found_at_the_next_measurement(lone_mock: Use
     assert refused.code == 77 and "/usr/bin/ls" in refused.stdout + refused.stderr
 
 
-@pytest.mark.parametrize("second_look", [False, True])
+@pytest.mark.parametrize("second_look", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_local_node_is_measured_for_each_command(lone_mock: User, second_look: bool) -> None:
     user = lone_mock
     if second_look:

@@ -154,7 +154,13 @@ def test_signals_without_a_terminal(
     check_warm(mock, before)
 
 
-@pytest.mark.parametrize(("number", "is_left"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
+@pytest.mark.parametrize(
+    ("number", "is_left"),
+    [
+        (signal.SIGTERM, True),
+        pytest.param(signal.SIGINT, False, marks=pytest.mark.slow),
+    ],
+)
 def test_the_chroot_after_a_signal(
     mock: User,
     sleeping_srpm: Path,

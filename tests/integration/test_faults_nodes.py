@@ -171,6 +171,7 @@ def test_tampered_while_it_built(lone_mock: User, short_srpm: Path, earlier: Ear
 # What lives on a node
 
 
+@pytest.mark.slow
 def test_a_chroot_is_not_used_up_and_not_silently_made_anew(
     lone_mock: User, tmp_path: Path
 ) -> None:

@@ -189,7 +189,11 @@ def test_many_controllers_together_spend_no_more_than_the_budget(tmp_path: Path)
     assert row.left < 0.2 or len(days) == 2
 
 
-def test_a_node_that_was_given_back_frees_what_it_had_reserved(tmp_path: Path) -> None:
+def test_a_node_that_was_given_back_frees_what_it_had_reserved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon = day_start(time.time()) + 12 * HOUR  # late in the evening little of a day is reserved
+    monkeypatch.setattr(time, "time", lambda: noon)
     journal, settings = Journal(tmp_path), remote(per_day=1.0, max_ttl_s=12 * HOUR)
     lease = intended(journal, settings)
     with pytest.raises(BudgetReached):
