@@ -222,7 +222,7 @@ _STATEMENT = json.loads(base64.b64decode(json.loads(sign_provenance(
         {"a.rpm": _DIGEST}, {"build.log": _DIGEST}, Asked("rebuild", "c", ("--with=x",)),
         Used("0", "mock", _DIGEST, {"dist": ".x"},
              Node("host:a", "r", "ssh", "", "x86_64", "ada", "SHA256:x"),
-             Attestation(1, "standard", _DIGEST, _DIGEST, "m", _DIGEST, (), (), _DIGEST, ()),
+             Attestation(1, "standard", *[_DIGEST] * 3, "m", _DIGEST, (), (), _DIGEST, ()),
              {"a.rpm": PackageDigests(_DIGEST, _DIGEST)}, {"a.rpm": 1, "build.log": 1}),
         (Descriptor("a.src.rpm", "", {"sha256": _DIGEST}, {"role": "srpm"}),), "j", 1, 2,
     ),
