@@ -18,7 +18,7 @@ CLOUDS := $(wildcard $(addprefix tests/integration/test_,$(addsuffix .py, \
 	cleanups clouds_* faults_retries hosts images lab_* other_arches plugin rpkg_mock setup)))
 
 # Checkouts for test-peers (RPKG: a Python that has it), and the tests that need one of them.
-PEERS := MOCK KOJI RPKG TITO COPR DLRN
+PEERS := MOCK KOJI RPKG FEDPKG TITO COPR DLRN FEDORA_REVIEW
 PEER_TESTS := tests/peers tests/component/test_mock_engine.py tests/unit/config \
 	tests/unit/invocation tests/unit/session tests/unit/agent_rpm \
 	$(patsubst %,tests/integration/test_%.py,koji_builder koji_calls mock_engine_modes \
@@ -94,7 +94,7 @@ test-reach: lab ## repositories with secrets, proxies, bastions: what docs/netwo
 		tests/component/test_cloud_ways.py tests/component/test_remote_forward.py \
 		tests/integration/test_repo_secrets.py tests/integration/test_repo_access.py
 
-test-peers: lab ## the tests with programs that call mock, and docs/peers.md: MOCK=checkout KOJI= RPKG= TITO= COPR= DLRN=
+test-peers: lab ## the tests with programs that call mock, and docs/peers.md: MOCK=checkout KOJI= RPKG= FEDPKG= TITO= COPR= DLRN= FEDORA_REVIEW=
 	@MOCK_CLOUD_WRITE_PEERS=1 $(if $(MOCK),MOCK_CLOUD_TEST_MOCK=$(abspath $(MOCK))/mock/py/mock.py \
 		MOCK_CLOUD_TEST_MOCK_SOURCE=$(abspath $(MOCK))) \
 		$(foreach peer,$(filter-out MOCK,$(PEERS)),$(if $($(peer)),MOCK_CLOUD_TEST_$(peer)=$(abspath $($(peer))))) \

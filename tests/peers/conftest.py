@@ -16,7 +16,7 @@ from tests.lab import chroots
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab
 from tests.peers import packages
-from tests.peers.sides import Side
+from tests.peers.sides import CHOICE, Side
 
 ENGINES = ("chroot", "mock")
 
@@ -63,7 +63,7 @@ def sides(
         side = made[name]
         side.install_mock("mock_cloud.launcher", sys.executable, "-m", "mock_cloud.launcher")
         with (side.etc / "site-defaults.cfg").open("a") as stream:
-            stream.write("config_opts['remote'] = 'local'\n")
+            stream.write(CHOICE)
         remote = side.etc / "remotes.d/local.toml"
         remote.write_text(remote.read_text() + f'\n[build]\nengine = "{name}"\n')
     made["mock"].environment["PATH"] = f"{_PATH}:{mock.script.parent}"

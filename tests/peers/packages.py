@@ -41,7 +41,8 @@ def make(lab: Lab, place: Path) -> None:
     place.mkdir()
     for recipe in _sources():
         shutil.copy(srpm.build(lab, recipe), place)
-    for recipe in (_binary("ccache"), _binary("always-installable")):
+    for name in ("ccache", "always-installable", "rpmlint"):
+        recipe = _binary(name)
         _build(recipe, place / "repo")
     # Else nothing that is installed in the chroot would be trusted, and no cache be kept.
     keys.sign(lab, sorted((place / "repo").rglob("*.rpm")))

@@ -16,7 +16,7 @@ import pytest
 
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab
-from tests.peers import document, venvs
+from tests.peers import document, fedora_review, venvs
 from tests.peers.sides import ROOT, Played, Side
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
@@ -124,8 +124,7 @@ def test_tito(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
 
     def play(side: Side, place: Path) -> Played:
         _safe(side)
-        spec = _SPEC.replace("Source0: toy", "Source0: toy")
-        tree = _repository(place, {"toy.txt": "toy\n", "toy-peer.spec": spec})
+        tree = _repository(place, {"toy.txt": "toy\n", "toy-peer.spec": _SPEC})
         tito = [
             str(python),
             "-c",
@@ -140,6 +139,53 @@ def test_tito(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
         return side.run([*tito, *words], cwd=tree, env=env, as_user=True)
 
     _compare("tito", "`tito build --rpm --builder mock`.", warm_sides, play)
+
+
+def test_fedpkg(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
+    """The remote is chosen by the variable, by $MOCKARGS and in ~/.config/mock.cfg."""
+    checkout = _checkout("FEDPKG")
+    python = venvs.make(lab, "fedpkg", *_FEDPKG_NEEDS) / "bin/python"
+
+    def play(side: Side, place: Path) -> Played:
+        _safe(side)
+        tree = _repository(place, {"toy-peer.spec": _SPEC, "sources": ""})
+        _source(tree)
+        for words in (
+            ("branch", "-m", "f43"),
+            ("remote", "add", "origin", "ssh://lab@127.0.0.1:1/rpms/toy-peer"),
+            ("config", "branch.f43.remote", "origin"),
+            ("config", "branch.f43.merge", "refs/heads/f43"),
+        ):
+            _git(tree, *words)
+        program = place / "fedpkg"  # as pip would install it
+        program.write_text("from fedpkg.__main__ import main\nmain()\n")
+        config = checkout / "conf/etc/rpkg/fedpkg.conf"
+        script = _FEDPKG.format(
+            mockbuild=f"{python} {program} -C {config} mockbuild --root {ROOT}",
+            arguments="" if side.name == "local" else "--remote local",
+        )
+        with side.without_remote():
+            return side.run(["sh", "-ec", script], cwd=tree, env={"PYTHONPATH": str(checkout)},
+                            as_user=True)  # fmt: skip
+
+    about = "`fedpkg mockbuild`: the remote by `MOCK_REMOTE`, by `MOCKARGS`, then by mock.cfg."
+    played = _compare("fedpkg", about, warm_sides, play)
+    for name, one in played.items():
+        assert "in the shell: toy-peer-1-1.lab1.noarch.rpm" in one.output
+        trusted = 0 if name == "local" else len(one.calls)
+        assert one.output.count("node trusted") == trusted
+
+
+_FEDPKG_NEEDS = ("rpkg==1.59", "python-bugzilla", "openidc-client", "distro", "setuptools<80")
+_FEDPKG = """\
+MOCK_REMOTE=local {mockbuild}
+MOCKARGS="{arguments}" {mockbuild}
+mkdir -p ~/.config
+echo "config_opts['remote'] = 'local'" > ~/.config/mock.cfg
+{mockbuild} -N
+echo 'echo in the shell: $(ls /builddir/build/RPMS)' | {mockbuild} --shell
+rm ~/.config/mock.cfg
+"""
 
 
 def test_packit(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
@@ -173,7 +219,7 @@ def test_rebase_helper(lab: Lab, warm_sides: Mapping[str, Side], place: Path) ->
 
         def play(side: Side, place: Path) -> Played:
             _safe(side)
-            side.install("pkexec", _PKEXEC)
+            side.install("pkexec", _PKEXEC.format(path=side.environment["PATH"]))
             url = f"{server.url}/upstream/toy-peer-%{{version}}.tar.gz"
             spec = _SPEC.replace("Source0: toy-peer-%{version}.tar.gz", f"Source0: {url}")
             tree = _repository(place, {"toy-peer.spec": spec})
@@ -185,10 +231,11 @@ def test_rebase_helper(lab: Lab, warm_sides: Mapping[str, Side], place: Path) ->
         _compare("rebase-helper", "rebase-helper from PyPI, version 1 to 2.", warm_sides, play)
 
 
-# As polkit's: next to nothing of the caller's environment.
+# As polkit's: next to nothing of the caller's environment. The mock that the mock engine sends is
+# where polkit's PATH ends with /root/bin.
 _PKEXEC = """\
 #!/bin/sh
-exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME="$HOME" SHELL=/bin/sh \\
+exec env -i PATH={path} HOME="$HOME" SHELL=/bin/sh \\
     XDG_STATE_HOME="$XDG_STATE_HOME" XDG_CACHE_HOME="$XDG_CACHE_HOME" "$@"
 """
 
@@ -213,6 +260,8 @@ def test_copr_rpmbuild(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
         side.install("unbuffer", '#!/bin/sh\nexec "$@"\n')
         side.install("rsync", '#!/bin/sh\nexec cp -rL "$2/." "$3"\n')
         side.install("dist-git-client", "#!/bin/sh\nexit 0\n")
+        shutil.copy("/usr/bin/tar", side.place / "tar")
+        side.install("tar", _FEDORAS_TAR.format(tar=side.place / "tar"))
         for name in ("copr-sources-custom", "copr-rpmbuild-loggify"):
             side.install(name, (checkout / "rpmbuild/bin" / name).read_text())
         tree = _repository(place, {"toy-peer.spec": _SPEC})
@@ -256,6 +305,13 @@ def test_copr_rpmbuild(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
     _compare("copr-rpmbuild", about, warm_sides, play)
 
 
+# Which takes what is to be extracted for a pattern.
+_FEDORAS_TAR = """\
+#!/bin/sh
+test "$1" = xf || exec {tar} "$@"
+shift
+exec {tar} --wildcards -xf "$@"
+"""
 _SCRIPT = f"""\
 #!/bin/sh -e
 mkdir -p out toy-peer-1
@@ -264,6 +320,43 @@ tar -czf out/toy-peer-1.tar.gz toy-peer-1
 cat > out/toy-peer.spec <<'EOF'
 {_SPEC}EOF
 """
+
+
+def test_fedora_review(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
+    """Its review is the same, line by line, whichever mock it calls."""
+    checkout = _checkout("FEDORA_REVIEW")
+    python = venvs.make(lab, "fedora-review", *_FEDORA_REVIEW_NEEDS) / "bin/python"
+    program = fedora_review.make(checkout, lab.root / "peers/fedora-review-program")
+
+    def play(side: Side, place: Path) -> Played:
+        _safe(side)
+        for name, text in fedora_review.STANDINS.items():
+            side.install(name, text)
+        _source(place)
+        (place / "toy-peer.spec").write_text(_SPEC)
+        made = ["rpmbuild", "-bs", "--quiet", "--define", f"_sourcedir {place}", "--define"]
+        subprocess.run(
+            [*made, f"_srcrpmdir {place}", str(place / "toy-peer.spec")],
+            check=True,
+            capture_output=True,
+        )
+        env = {"REVIEW_NO_MOCKGROUP_CHECK": "1"}
+        # One check of it asks a server of Fedora's that is no more.
+        words = ["-x", "CheckNoNameConflict", "-n", "toy-peer", "-m", ROOT]
+        return side.run([python, "-W", "ignore", program, *words], cwd=place, env=env, as_user=True)
+
+    played = _compare("fedora-review", "`fedora-review -n`, of a package here.", warm_sides, play)
+    reviews = {
+        name: (side.place / "scratch/fedora-review/review-toy-peer/review.txt").read_text()
+        for name, side in warm_sides.items()
+    }
+    for name, review in reviews.items():
+        normal = review.replace(str(warm_sides[name].place), "<side>")
+        assert normal == reviews["local"].replace(str(warm_sides["local"].place), "<side>")
+    assert len(played["local"].calls) > 15
+
+
+_FEDORA_REVIEW_NEEDS = ("straight.plugin", "beautifulsoup4", "requests", "setuptools<80")
 
 
 def test_dlrn(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
