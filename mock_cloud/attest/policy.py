@@ -74,7 +74,7 @@ class Absence(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class PolicyRule:
     """What a rule says, why `standard` has its value, and what `strict` has and why."""
 
     text: str
@@ -92,12 +92,12 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class PolicyRules:
     """The rules that policies differ in. Defaults are `standard`'s; times in seconds."""
 
     documentation: Annotated[
         bool,
-        Rule(
+        PolicyRule(
             "packaged documentation may be missing",
             "images leave it out (tsflags=nodocs), and nothing runs it",
             False,
@@ -106,7 +106,7 @@ class Rules:
     ] = True
     licences: Annotated[
         bool,
-        Rule(
+        PolicyRule(
             "packaged licences may be missing",
             "images leave them out with the documentation",
             False,
@@ -115,7 +115,7 @@ class Rules:
     ] = True
     languages: Annotated[
         bool,
-        Rule(
+        PolicyRule(
             "packaged translations may be missing",
             "images keep some languages (_install_langs), and nothing runs them",
             False,
@@ -124,14 +124,14 @@ class Rules:
     ] = True
     optional: Annotated[
         bool,
-        Rule(
+        PolicyRule(
             "files may be missing that their package itself lets be missing",
             "rpm -V says nothing of them either (missingok)",
         ),
     ] = True
     unsigned_programs: Annotated[
         bool,
-        Rule(
+        PolicyRule(
             "programs and libraries may stand that the manifest has, and no signed package",
             "images have some, and the manifest's signer saw them in the report",
             False,
@@ -141,7 +141,7 @@ class Rules:
     ] = True
     labels: Annotated[
         bool,
-        Rule(
+        PolicyRule(
             "SELinux labels are compared: a manifest without them is refused",
             "a manifest that was made of a tree has none",
             True,
@@ -150,7 +150,7 @@ class Rules:
     ] = False
     lockdown: Annotated[
         bool,
-        Rule(
+        PolicyRule(
             "the kernel is locked down",
             "many clouds boot without Secure Boot, and kernels then have no lockdown",
             True,
@@ -159,7 +159,7 @@ class Rules:
     ] = False
     module_signatures: Annotated[
         bool,
-        Rule(
+        PolicyRule(
             "the kernel loads signed modules only",
             "stock kernels enforce it under Secure Boot alone",
             True,
@@ -168,7 +168,7 @@ class Rules:
     ] = False
     ptrace_scope: Annotated[
         bool,
-        Rule(
+        PolicyRule(
             "Yama lets no process trace one that is not its child",
             "Fedora and EL switch it off",
             True,
@@ -177,7 +177,7 @@ class Rules:
     ] = False
     kernel_warnings: Annotated[
         bool,
-        Rule(
+        PolicyRule(
             "a kernel that printed a warning passes, with a note",
             "memory pressure is enough for one",
             False,
@@ -186,7 +186,7 @@ class Rules:
     ] = True
     containers: Annotated[
         bool,
-        Rule(
+        PolicyRule(
             "nodes may be containers, where the remote's unsafe_containers says so",
             "who sets it runs the hosts",
             False,
@@ -195,7 +195,7 @@ class Rules:
     ] = True
     second_look: Annotated[
         bool,
-        Rule(
+        PolicyRule(
             "the node is measured again after each build",
             "the remote's second_look decides: it takes as long as the first",
             True,
@@ -205,7 +205,7 @@ class Rules:
     ] = False
     tier: Annotated[
         int,
-        Rule(
+        PolicyRule(
             "the tier that a verdict has: this version proves 1, software-measured",
             "there is no other yet",
             least=1,
@@ -214,7 +214,7 @@ class Rules:
     ] = 1
     manifest_threshold: Annotated[
         int,
-        Rule(
+        PolicyRule(
             "at least so many keys must have signed the manifest",
             "the remote's manifest_threshold decides; one signer is the usual case",
             least=1,
@@ -223,7 +223,7 @@ class Rules:
     ] = 1
     manifest_max_age_s: Annotated[
         float,
-        Rule(
+        PolicyRule(
             "a manifest was signed at most so long ago",
             "its own expiry decides, and the remote's manifest_max_age",
             35.0 * DAY_S,
@@ -234,7 +234,7 @@ class Rules:
     ] = 3660.0 * DAY_S
     verdict_max_age_s: Annotated[
         float,
-        Rule(
+        PolicyRule(
             "commands that build nothing rely on a verdict for at most so long",
             "the remote's verdict_max_age decides",
             0.0,
@@ -245,10 +245,10 @@ class Rules:
     ] = 3600.0
 
 
-def declared() -> dict[str, Rule]:
+def declared() -> dict[str, PolicyRule]:
     """The rules by their fields' names, in order."""
-    hints = get_type_hints(Rules, include_extras=True)
-    return {one.name: get_args(hints[one.name])[1] for one in fields(Rules)}
+    hints = get_type_hints(PolicyRules, include_extras=True)
+    return {one.name: get_args(hints[one.name])[1] for one in fields(PolicyRules)}
 
 
 _FILE_KINDS: Final = {
@@ -261,7 +261,7 @@ _FILE_KINDS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowances:
     """Something that a policy lets be there besides the manifest's. ValueError if it may not.
 
     One of: a `program` of known code, running with exactly `command` and listening on `ports`
@@ -374,8 +374,8 @@ class Policy:
 
     name: str = ""
     checks: frozenset[Check] = frozenset()
-    rules: Rules = Rules()
-    allowed: tuple[Allowed, ...] = ()
+    rules: PolicyRules = PolicyRules()
+    allowed: tuple[Allowances, ...] = ()
     forbidden: tuple[Forbidden, ...] = ()
     base: str = ""
     changed: Mapping[str, str] = field(default_factory=dict)
@@ -421,7 +421,7 @@ class Policy:
         )
 
 
-def _without_words(one: Allowed | Forbidden) -> str:
+def _without_words(one: Allowances | Forbidden) -> str:
     """What it says, without its name and reason."""
     said = {key: value for key, value in encode(one).items() if key not in ("name", "reason")}
     return to_json(said).decode()
@@ -436,10 +436,10 @@ def strict() -> Policy:
     """For builds that others rely on: a hardened kernel, whole packages, nobody else's code."""
     values = {name: rule.strict for name, rule in declared().items() if rule.strict is not None}
     agents = tuple(Forbidden(name.replace("_", "-"), _AGENT, name) for name in _AGENTS)
-    return Policy("strict", frozenset(MANDATORY), Rules(**values), (), agents, "strict")
+    return Policy("strict", frozenset(MANDATORY), PolicyRules(**values), (), agents, "strict")
 
 
-BUILT_IN: Final = {"standard": standard, "strict": strict}
+SHIPPED: Final = {"standard": standard, "strict": strict}
 """Policies that every installation has, by name."""
 
 
@@ -449,8 +449,8 @@ class _Said:
 
     name: Text
     base: Text
-    rules: Rules
-    allowed: tuple[Allowed, ...]
+    rules: PolicyRules
+    allowed: tuple[Allowances, ...]
     forbidden: tuple[Forbidden, ...]
     changed: dict[Text, Text]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mock_cloud.attest.policy import BUILT_IN, MANDATORY, Policy, declared
+from mock_cloud.attest.policy import MANDATORY, SHIPPED, Policy, declared
 from mock_cloud.session.console import Console
 from mock_cloud.session.policies import read_policy, rule_name
 from mock_cloud.wire.terminal_text import printable
@@ -43,7 +43,7 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def _show(arguments: argparse.Namespace, console: Console) -> int:
-    make = BUILT_IN.get(arguments.policy)
+    make = SHIPPED.get(arguments.policy)
     policy = read_policy(Path(arguments.policy)) if make is None else make()
     if arguments.json:
         print(json.dumps(_to_object(policy), indent=2))
@@ -54,7 +54,7 @@ def _show(arguments: argparse.Namespace, console: Console) -> int:
 
 def _check(arguments: argparse.Namespace, console: Console) -> int:
     policy = read_policy(arguments.file)
-    own = len(policy.forbidden) - len(BUILT_IN[policy.base]().forbidden)
+    own = len(policy.forbidden) - len(SHIPPED[policy.base]().forbidden)
     print(
         f"{printable(policy.name)}: {policy.base} with {len(policy.changed)} rules changed,"
         f" {len(policy.allowed)} things allowed, {own} forbidden; sha256 {policy.sha256}"

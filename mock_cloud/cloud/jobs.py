@@ -28,7 +28,7 @@ SELECT_JOB: Final = "SELECT row FROM job WHERE id = ?"
 FORGET_JOBS: Final = "DELETE FROM job WHERE started_unix < ?"
 
 
-class JobState(Enum):
+class JobPhase(Enum):
     """`STARTING`: it is in no node's hands yet. `ENDED`: nothing is to be done for it any more."""
 
     STARTING = "starting"
@@ -37,7 +37,7 @@ class JobState(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class JobRecord:
     """One row. Times in unix seconds.
 
     `argv` are mock's words, typed in `cwd`; `fingerprint` is the digest of what they named then.
@@ -62,7 +62,7 @@ class Job:
     fresh: bool
     started_unix: float
     holder: Holder
-    state: JobState = JobState.STARTING
+    state: JobPhase = JobPhase.STARTING
     lease: str = ""
     fingerprint: str = ""
     builds: bool = False
@@ -81,14 +81,14 @@ class Job:
     @property
     def is_followed(self) -> bool:
         """Whether a living command is at work for it."""
-        return self.state is not JobState.ENDED and self.holder.alive
+        return self.state is not JobPhase.ENDED and self.holder.alive
 
 
-def to_job_row(job: Job) -> tuple[str, float, str]:
+def to_job_row(job: JobRecord) -> tuple[str, float, str]:
     """The values of `REPLACE_JOB`."""
     return job.id, job.started_unix, to_json(job).decode()
 
 
-def parse_job_row(row: sqlite3.Row) -> Job:
+def parse_job_row(row: sqlite3.Row) -> JobRecord:
     """The job in a row of `SELECT_JOBS`. ValueError."""
-    return decode_bytes(Job, row["row"])
+    return decode_bytes(JobRecord, row["row"])

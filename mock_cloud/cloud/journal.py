@@ -23,7 +23,7 @@ from mock_cloud.cloud.jobs import (
     REPLACE_JOB,
     SELECT_JOB,
     SELECT_JOBS,
-    Job,
+    JobRecord,
     parse_job_row,
     to_job_row,
 )
@@ -107,17 +107,17 @@ class Journal:
         with self._connect() as db:
             return Transaction(db).leases()
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[JobRecord]:
         """All jobs of the last weeks that could be left and taken up, oldest first."""
         with self._connect() as db:
             return Transaction(db).jobs()
 
-    def find_job(self, job_id: str) -> Job | None:
+    def find_job(self, job_id: str) -> JobRecord | None:
         """The job of this name."""
         with self._connect() as db:
             return Transaction(db).find_job(job_id)
 
-    def note_job(self, job: Job) -> None:
+    def note_job(self, job: JobRecord) -> None:
         """Write the job's row anew."""
         with self.transaction() as books:
             books.write_job(job)
@@ -255,18 +255,18 @@ class Transaction:
     def write(self, lease: Lease) -> None:
         self._db.execute(REPLACE, to_row(lease))
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[JobRecord]:
         return [_parse_job(row) for row in self._db.execute(SELECT_JOBS).fetchall()]
 
-    def find_job(self, job_id: str) -> Job | None:
+    def find_job(self, job_id: str) -> JobRecord | None:
         row = self._db.execute(SELECT_JOB, (job_id,)).fetchone()
         return None if row is None else _parse_job(row)
 
-    def write_job(self, job: Job) -> None:
+    def write_job(self, job: JobRecord) -> None:
         self._db.execute(REPLACE_JOB, to_job_row(job))
 
 
-def _parse_job(row: sqlite3.Row) -> Job:
+def _parse_job(row: sqlite3.Row) -> JobRecord:
     try:
         return parse_job_row(row)
     except ValueError as error:

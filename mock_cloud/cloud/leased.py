@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
 
-from mock_cloud.cloud.jobs import Job
+from mock_cloud.cloud.jobs import JobRecord
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import (
     Guest,
@@ -172,11 +172,11 @@ class LeasedNode:
 
         self._update(change)
 
-    def begin_job(self, job: Job, grace_s: float) -> None:
+    def begin_job(self, job: JobRecord, grace_s: float) -> None:
         """Note a job before it is started: whoever follows it, it is the node's from then on."""
         self._update(lambda lease: replace(lease, job=job.id, grace_s=grace_s), job)
 
-    def note_job(self, job: Job, *, over: bool = False) -> None:
+    def note_job(self, job: JobRecord, *, over: bool = False) -> None:
         """Note what is known of the job now. `over`: nothing of it is wanted any more."""
         self._update(lambda lease: replace(lease, job="" if over else job.id), job)
 
@@ -332,7 +332,7 @@ class LeasedNode:
                 raise
             error.message = f"{error.message}; and {left.message}"
 
-    def _update(self, change: Callable[[Lease], Lease], job: Job | None = None) -> None:
+    def _update(self, change: Callable[[Lease], Lease], job: JobRecord | None = None) -> None:
         """Change the row, and a job's, if this process still holds it. CloudError if it lost it."""
         with self._journal.transaction() as books:
             lease = books.find(self._lease.id)

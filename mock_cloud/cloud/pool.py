@@ -22,7 +22,7 @@ from mock_cloud.cloud.claim import (
     find_lost,
     is_unneeded,
 )
-from mock_cloud.cloud.jobs import Job
+from mock_cloud.cloud.jobs import JobRecord
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Guest, Holder, Lease, LeaseState, Sharing, releasing
 from mock_cloud.cloud.leased import LeasedNode, end_lease
@@ -106,7 +106,7 @@ def acquire(  # noqa: PLR0913
             _wait(got, remote, deadline)
 
 
-def take_up(remote: Remote, job: Job, state_dir: Path) -> LeasedNode:
+def take_up(remote: Remote, job: JobRecord, state_dir: Path) -> LeasedNode:
     """The node of a job that nobody follows any more, which this process follows from now on.
 
     ChrootLocked where somebody does; ChrootGone where the job's node has ended. CloudError.

@@ -10,7 +10,7 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from mock_cloud.attest.policy import BUILT_IN
+from mock_cloud.attest.policy import SHIPPED
 from mock_cloud.errors import ConfigError, Reason
 from mock_cloud.model import DAY_S, utc_text
 from mock_cloud.provenance.statement import SignedProvenance
@@ -26,7 +26,7 @@ _CLOCK_TOLERANCE_S: Final = DAY_S
 _LIMITS: Final = Limits(text=4096, items=1000, surrogates=False)
 
 PolicyName = Annotated[
-    str, matching(f"{'|'.join(BUILT_IN)}|[0-9a-f]{{64}}", "a policy's name, or its digest")
+    str, matching(f"{'|'.join(SHIPPED)}|[0-9a-f]{{64}}", "a policy's name, or its digest")
 ]
 Fingerprint = Annotated[str, matching(r"SHA256:[A-Za-z0-9+/]{43}", "an SSH key's fingerprint")]
 
@@ -72,7 +72,7 @@ class Requirements:
             yield Reason("provenance.age", "finishedOn", f"{self.max_age_days:g} days", age)
         if attested.tier < self.tier:
             yield Reason("provenance.tier", "tier", str(self.tier), str(attested.tier))
-        policies = [BUILT_IN[one]().sha256 if one in BUILT_IN else one for one in self.policies]
+        policies = [SHIPPED[one]().sha256 if one in SHIPPED else one for one in self.policies]
         for code, subject, wanted, found in (
             ("provenance.policy", "policySha256", policies, (attested.policy_sha256,)),
             ("provenance.remote", "remote", self.remotes, (node.remote,)),

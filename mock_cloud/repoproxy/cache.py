@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
-from mock_cloud.repoproxy.metadata import Listed
+from mock_cloud.repoproxy.metadata import ListedFile
 
-MAX_BYTES: Final = 10 << 30
+CACHE_MAX_BYTES: Final = 10 << 30
 _DRAFT: Final = ".draft-"
 
 
@@ -32,7 +32,7 @@ class RepositoryCache:
         self._directory = root / hashlib.sha256(identity.encode()).hexdigest()[:32]
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def find(self, listed: Listed) -> int | None:
+    def find(self, listed: ListedFile) -> int | None:
         """A descriptor of the file, if it is there."""
         path = self._directory / _name(listed)
         try:
@@ -55,13 +55,13 @@ class RepositoryCache:
                 with suppress(FileNotFoundError):
                     Path(stream.name).unlink()
 
-    def keep(self, draft: IO[bytes], listed: Listed) -> None:
+    def keep(self, draft: IO[bytes], listed: ListedFile) -> None:
         """Let what was written to the draft be what `listed` is; it was checked. OSError."""
         draft.flush()
         Path(draft.name).rename(self._directory / _name(listed))
 
 
-def trim(root: Path, max_bytes: int = MAX_BYTES) -> None:
+def trim(root: Path, max_bytes: int = CACHE_MAX_BYTES) -> None:
     """Drop what was used least lately of all repositories, until the rest has `max_bytes`."""
     found = []
     for path in root.glob("*/*"):
@@ -77,5 +77,5 @@ def trim(root: Path, max_bytes: int = MAX_BYTES) -> None:
             total -= size
 
 
-def _name(listed: Listed) -> str:
+def _name(listed: ListedFile) -> str:
     return f"{listed.kind}-{listed.digest}"

@@ -16,8 +16,8 @@ from mock_cloud.repoproxy.access import Access, Origin, Scope
 from mock_cloud.repoproxy.metadata import Unfetched
 from mock_cloud.repoproxy.upstream import (
     Dialer,
-    Server,
     Upstreams,
+    UpstreamServer,
     is_public_name,
     proxy_problem,
     reason_of,
@@ -38,7 +38,9 @@ _ALERTS: Final = {
 }
 
 
-def ask(upstreams: Upstreams, access: Access, origin: Origin, url: str) -> http.client.HTTPResponse:
+def ask_origin(
+    upstreams: Upstreams, access: Access, origin: Origin, url: str
+) -> http.client.HTTPResponse:
     """A server's answer of status 200 to GET; redirects are followed, to its `url`. Unfetched.
 
     Secrets go to the origin's scheme, host and port only. Where it is of the internet, so is what
@@ -70,7 +72,7 @@ def fetch(access: Access, url: str, max_bytes: int) -> tuple[bytes, str]:
     """
     dialer = Dialer()
     with contextlib.closing(dialer), Upstreams(dialer) as upstreams:
-        answer = ask(upstreams, access, access.origin(url), url)
+        answer = ask_origin(upstreams, access, access.origin(url), url)
         try:
             return answer.read(max_bytes + 1), answer.url
         except (OSError, http.client.HTTPException) as error:
@@ -107,7 +109,9 @@ def _ask_once(
     certificates = access.certificates if shown else access.certificates.without_client()
     try:
         proxy = access.find_proxy(url)
-        server = Server(host, port, scope, proxy, certificates if scheme == "https" else None)
+        server = UpstreamServer(
+            host, port, scope, proxy, certificates if scheme == "https" else None
+        )
         answer = upstreams.ask(server, "GET", target, headers)
     except (OSError, http.client.HTTPException, ValueError) as error:
         upstreams.close()

@@ -25,7 +25,7 @@ REPOMD_MAX_BYTES: Final = 16 << 20
 _PRIMARY_MAX_BYTES: Final = 4 << 30
 _PACKAGE_MAX_BYTES: Final = 4 << 20
 """One package's part of the primary metadata, unpacked."""
-PACKAGES_MAX: Final = 1_000_000
+LISTED_MAX: Final = 1_000_000
 _BLOCK_BYTES: Final = 1 << 20
 
 KINDS: Final = {"sha": "sha1"} | {f"sha{bits}": f"sha{bits}" for bits in (1, 224, 256, 384, 512)}
@@ -61,7 +61,7 @@ class Unfetched(OSError):
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedFile:
     """A file that metadata names: `href`, relative or not, at `base` if it has one.
 
     `digest` is hex in lower case, `kind` is hashlib's name. `size` is in bytes, None if not said.
@@ -84,7 +84,7 @@ class Listed:
         return urljoin(base, self.href)
 
 
-def parse_repomd(data: bytes) -> dict[str, Listed]:
+def parse_repomd(data: bytes) -> dict[str, ListedFile]:
     """By type, what a repomd.xml lists. Unfetched."""
     if b"<repomd" not in data[:4096]:
         raise Unfetched("repodata/repomd.xml is not repository metadata")
@@ -98,7 +98,7 @@ def parse_repomd(data: bytes) -> dict[str, Listed]:
     return found
 
 
-def read_primary(stream: IO[bytes], name: str) -> Iterator[Listed]:
+def read_primary(stream: IO[bytes], name: str) -> Iterator[ListedFile]:
     """The packages of primary metadata whose file is called `name`. Unfetched, OSError."""
     held, total, count = b"", 0, 0
     for block in _unpacked(stream, name):
@@ -111,12 +111,12 @@ def read_primary(stream: IO[bytes], name: str) -> Iterator[Listed]:
             listed = _listed(package, _PACKAGE_SIZE)
             if listed is not None:
                 count += 1
-                if count > PACKAGES_MAX:
+                if count > LISTED_MAX:
                     raise Unfetched("its primary metadata has too many packages")
                 yield listed
 
 
-def read_mirrors(option: str, text: str) -> tuple[list[str], frozenset[str]]:
+def parse_mirrors(option: str, text: str) -> tuple[list[str], frozenset[str]]:
     """Base URLs of a ``mirrorlist`` or ``metalink``, and what sha256 its repomd.xml may have."""
     if option == "metalink":
         urls = (html.unescape(one) for one in _METALINK_URL.findall(text))
@@ -126,7 +126,7 @@ def read_mirrors(option: str, text: str) -> tuple[list[str], frozenset[str]]:
     return [line for line in lines if "://" in line and not line.startswith("#")], frozenset()
 
 
-def _listed(text: bytes, size: re.Pattern[bytes]) -> Listed | None:
+def _listed(text: bytes, size: re.Pattern[bytes]) -> ListedFile | None:
     checksum, location = _CHECKSUM.search(text), _LOCATION.search(text)
     if checksum is None or location is None:
         return None
@@ -136,7 +136,7 @@ def _listed(text: bytes, size: re.Pattern[bytes]) -> Listed | None:
     if not kind or not href:
         return None
     found = size.search(text)
-    return Listed(
+    return ListedFile(
         href, _plain(attributes.get("xml:base", "")), kind, checksum[2].decode().lower(),
         int(found[1]) if found else None,
     )  # fmt: skip

@@ -22,9 +22,15 @@ from mock_cloud.repoproxy.access import Scope
 from mock_cloud.repoproxy.allow import AllowedPlace, AllowList, LocalFile, plain_host
 from mock_cloud.repoproxy.files import send_file
 from mock_cloud.repoproxy.http1 import BadRequest, Client, ProxyRequest, Stream
-from mock_cloud.repoproxy.metadata import Listed, Unfetched
+from mock_cloud.repoproxy.metadata import ListedFile, Unfetched
 from mock_cloud.repoproxy.repository import ServedRepository, place_of
-from mock_cloud.repoproxy.upstream import Dialer, Server, Upstreams, proxy_problem, reason_of
+from mock_cloud.repoproxy.upstream import (
+    Dialer,
+    Upstreams,
+    UpstreamServer,
+    proxy_problem,
+    reason_of,
+)
 from mock_cloud.wire.job_request import REASONS_URL
 
 _REASONS_MAX: Final = 20
@@ -141,7 +147,7 @@ class RepoProxy:
 
     def _serve_repository(
         self, client: Client, upstreams: Upstreams, request: ProxyRequest,
-        repository: ServedRepository, listed: Listed | None = None,
+        repository: ServedRepository, listed: ListedFile | None = None,
     ) -> bool:  # fmt: skip
         """Whether the client's connection is still good."""
         try:
@@ -170,7 +176,7 @@ class RepoProxy:
         body = request.method == "GET"
         try:
             scope = Scope.PUBLIC if place.public_only else Scope.ANY
-            server = Server(place.host, place.port, scope, place.proxy)
+            server = UpstreamServer(place.host, place.port, scope, place.proxy)
             answer = upstreams.ask(server, request.method, target, headers)
             if place.proxy is not None and answer.status == 407:
                 raise OSError(proxy_problem(place.proxy, answer.status, place.host))
@@ -191,11 +197,11 @@ class RepoProxy:
             return False  # the client sees that it is cut
         return left == 0
 
-    def _find_end(self, host: str, port: int, upstreams: Upstreams) -> Server | None:
+    def _find_end(self, host: str, port: int, upstreams: Upstreams) -> UpstreamServer | None:
         end = self._allowed.find_end(host, port)
         if end is not None:
             scope = Scope.PUBLIC if end.public_only else Scope.ANY
-            return Server(end.host, end.port, scope, end.proxy)
+            return UpstreamServer(end.host, end.port, scope, end.proxy)
         for repository in self._allowed.repositories:
             with suppress(Unfetched):
                 found = repository.find_end(plain_host(host), port, upstreams)

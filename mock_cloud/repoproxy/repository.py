@@ -22,21 +22,21 @@ from mock_cloud.network import DEFAULT_PORTS
 from mock_cloud.repoproxy.access import KEYS, Access, Origin, Scope
 from mock_cloud.repoproxy.allow import plain_path
 from mock_cloud.repoproxy.cache import RepositoryCache
-from mock_cloud.repoproxy.fetch import ask, end_of
+from mock_cloud.repoproxy.fetch import ask_origin, end_of
 from mock_cloud.repoproxy.files import send_open
 from mock_cloud.repoproxy.http1 import Client, ProxyRequest
 from mock_cloud.repoproxy.metadata import (
     REPOMD,
     REPOMD_MAX_BYTES,
-    Listed,
+    ListedFile,
     Unfetched,
+    parse_mirrors,
     parse_repomd,
-    read_mirrors,
     read_primary,
 )
 from mock_cloud.repoproxy.upstream import (
-    Server,
     Upstreams,
+    UpstreamServer,
     is_public_name,
     reason_of,
 )
@@ -60,9 +60,9 @@ class ServedRepository:
         self._lock = threading.RLock()
         self._origins: list[Origin] = []
         self._repomd_digests: frozenset[str] = frozenset()
-        self._unread: dict[str, Listed] = {}
+        self._unread: dict[str, ListedFile] = {}
         """Primary metadata by its digest."""
-        self._listed: dict[str, Listed] = {}
+        self._listed: dict[str, ListedFile] = {}
         self._is_read = False
 
     def answer(self, client: Client, request: ProxyRequest, upstreams: Upstreams) -> None:
@@ -83,7 +83,7 @@ class ServedRepository:
                 raise Unfetched("its metadata does not list it", HTTPStatus.FORBIDDEN)
             self.send(client, request, listed, upstreams)
 
-    def find(self, place: str, upstreams: Upstreams) -> Listed | None:
+    def find(self, place: str, upstreams: Upstreams) -> ListedFile | None:
         """What the metadata has at a decoded path, or at the `place_of` a whole URL. Unfetched."""
         if not self._is_read:
             self._fetch_repomd(upstreams)
@@ -91,16 +91,18 @@ class ServedRepository:
             self._read_primaries(upstreams)
         return self._listed.get(place)
 
-    def find_end(self, host: str, port: int, upstreams: Upstreams) -> Server | None:
+    def find_end(self, host: str, port: int, upstreams: Upstreams) -> UpstreamServer | None:
         """The server at which the metadata has files over TLS, which go unseen. Unfetched."""
         start = f"https://{host}:{port}/"
         self.find("", upstreams)
         if not any(place.startswith(start) for place in self._listed):
             return None
-        return Server(host, port, self._scope_of(host, upstreams), self.access.find_proxy(start))
+        return UpstreamServer(
+            host, port, self._scope_of(host, upstreams), self.access.find_proxy(start)
+        )
 
     def send(
-        self, client: Client, request: ProxyRequest, listed: Listed, upstreams: Upstreams
+        self, client: Client, request: ProxyRequest, listed: ListedFile, upstreams: Upstreams
     ) -> None:
         """Send a file that is listed, after it was seen to be the one. As `answer`."""
         descriptor = self._cache.find(listed) if self._cache else None
@@ -136,8 +138,8 @@ class ServedRepository:
                         self._add(listed)
                 del self._unread[digest]
 
-    def _add(self, listed: Listed) -> None:
-        """Note where a node will ask for it."""
+    def _add(self, listed: ListedFile) -> None:
+        """Note where a node will ask_origin for it."""
         if listed.is_elsewhere or "../" in listed.href:
             places = [place_of(listed.url(base_of(url))) for url in self.access.baseurls or ("",)]
         else:
@@ -148,7 +150,7 @@ class ServedRepository:
         self._listed.update((place, listed) for place in places if place)
 
     @contextmanager
-    def _opened(self, listed: Listed, upstreams: Upstreams) -> Iterator[IO[bytes]]:
+    def _opened(self, listed: ListedFile, upstreams: Upstreams) -> Iterator[IO[bytes]]:
         descriptor = self._cache.find(listed) if self._cache else None
         if descriptor is not None:
             with os.fdopen(descriptor, "rb") as stream:
@@ -172,8 +174,8 @@ class ServedRepository:
         found = [access.origin(url) for url in access.baseurls]
         for option, url in access.lists if not found else ():
             own = access.origin(url)
-            text = _read(ask(upstreams, access, own, url), _LIST_MAX_BYTES, f"the {option}")
-            mirrors, self._repomd_digests = read_mirrors(option, text.decode("utf-8", "replace"))
+            text = _read(ask_origin(upstreams, access, own, url), _LIST_MAX_BYTES, f"the {option}")
+            mirrors, self._repomd_digests = parse_mirrors(option, text.decode("utf-8", "replace"))
             scope = Scope.PUBLIC if is_public_name(end_of(url)[1]) else Scope.ANY
             for mirror in mirrors[:_MIRRORS_MAX]:
                 with suppress(ValueError):
@@ -193,7 +195,9 @@ class ServedRepository:
         problem = Unfetched("it has no server")
         for origin in self._known_origins(upstreams):
             try:
-                return ask(upstreams, self.access, origin, url_at(base_of(origin.url))), origin
+                return ask_origin(
+                    upstreams, self.access, origin, url_at(base_of(origin.url))
+                ), origin
             except Unfetched as error:
                 problem = error
                 self._put_last(origin)
@@ -205,13 +209,13 @@ class ServedRepository:
             self._origins.append(origin)
 
     def _open_listed(
-        self, upstreams: Upstreams, listed: Listed
+        self, upstreams: Upstreams, listed: ListedFile
     ) -> tuple[http.client.HTTPResponse, Origin]:
         if not listed.is_elsewhere:
             return self._open(upstreams, listed.url)
         url = listed.url("")
         origin = Origin(url, scope=self._scope_of(end_of(url)[1], upstreams))
-        return ask(upstreams, self.access, origin, url), origin
+        return ask_origin(upstreams, self.access, origin, url), origin
 
     def _scope_of(self, host: str, upstreams: Upstreams) -> Scope:
         """Where a host may be that the metadata names: the internet's names none of a network."""
@@ -231,7 +235,7 @@ class ServedRepository:
         owns = [one for one in self._known_origins(upstreams) if end_of(one.url) == end_of(url)]
         login = self.access.logins.get(url) or (owns[0].login if owns else None)
         origin = Origin(url, login, trusted=bool(owns) or login is not None)
-        return _read(ask(upstreams, self.access, origin, url), _KEY_MAX_BYTES, "the key")
+        return _read(ask_origin(upstreams, self.access, origin, url), _KEY_MAX_BYTES, "the key")
 
     @contextmanager
     def _draft(self) -> Iterator[IO[bytes]]:
@@ -243,7 +247,7 @@ class ServedRepository:
                 yield draft
 
     def _download(
-        self, draft: IO[bytes], listed: Listed, upstreams: Upstreams, client: Client | None
+        self, draft: IO[bytes], listed: ListedFile, upstreams: Upstreams, client: Client | None
     ) -> bool:
         """Fetch a file into `draft` and pass it on meanwhile. Whether the client has all of it.
 

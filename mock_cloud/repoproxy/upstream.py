@@ -24,7 +24,7 @@ READ_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class UpstreamServer:
     """A host and port, and how it is reached: TLS with `certificates`, or plain without."""
 
     host: str
@@ -47,12 +47,12 @@ class Dialer:
         self._open: set[socket.socket] = set()
         self._closed = False
 
-    def dial(self, server: Server, *, through: bool = True) -> socket.socket:
+    def dial(self, server: UpstreamServer, *, through: bool = True) -> socket.socket:
         """A connection, with TLS if the server has it. OSError, ConfigError say what failed.
 
-        Where a proxy would fetch (`Server.is_asked_of_proxy`) it is the proxy's, unless `through`.
-        A proxy may know names that this machine does not; what this one knows of them must be in
-        the scope.
+        Where a proxy would fetch (`UpstreamServer.is_asked_of_proxy`) it is the proxy's, unless
+        `through`. A proxy may know names that this machine does not; what this one knows of them
+        must be in the scope.
         """
         if server.proxy is None:
             sock = self._connect(server.host, server.port, server.scope)
@@ -179,7 +179,7 @@ class Upstreams:
 
     def __init__(self, dialer: Dialer) -> None:
         self._dialer = dialer
-        self._server: Server | None = None
+        self._server: UpstreamServer | None = None
         self._connection: http.client.HTTPConnection | None = None
         self._sock: socket.socket | None = None
         self._answer: http.client.HTTPResponse | None = None
@@ -191,7 +191,7 @@ class Upstreams:
         self.close()
 
     def ask(
-        self, server: Server, method: str, target: str, headers: Mapping[str, str]
+        self, server: UpstreamServer, method: str, target: str, headers: Mapping[str, str]
     ) -> http.client.HTTPResponse:
         """An answer whose body is still to be read. OSError, http.client.HTTPException."""
         if server.is_asked_of_proxy:
@@ -222,7 +222,7 @@ class Upstreams:
         if sock is not None:
             self._dialer.drop(sock)
 
-    def _connect(self, server: Server) -> http.client.HTTPConnection:
+    def _connect(self, server: UpstreamServer) -> http.client.HTTPConnection:
         self.close()
         connection = http.client.HTTPConnection(server.host, server.port)
         # What Host says without the port.
@@ -264,7 +264,7 @@ def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None
     return getattr(found, "ipv4_mapped", None) or found
 
 
-def _check_scope(server: Server) -> None:
+def _check_scope(server: UpstreamServer) -> None:
     try:
         found = socket.getaddrinfo(server.host, None, type=socket.SOCK_STREAM)
     except OSError:
@@ -273,7 +273,7 @@ def _check_scope(server: Server) -> None:
         raise OSError(f"{server.host} has no {server.scope.value} address")
 
 
-def _authority(server: Server) -> str:
+def _authority(server: UpstreamServer) -> str:
     host = f"[{server.host}]" if ":" in server.host else server.host
     default = DEFAULT_PORTS["http" if server.certificates is None else "https"]
     return host if server.port == default else f"{host}:{server.port}"
@@ -283,7 +283,7 @@ def _proxy_headers(proxy: Proxy | None) -> dict[str, str]:
     return {"Proxy-Authorization": proxy.login.header} if proxy and proxy.login else {}
 
 
-def _ask_for_tunnel(sock: socket.socket, server: Server, proxy: Proxy) -> None:
+def _ask_for_tunnel(sock: socket.socket, server: UpstreamServer, proxy: Proxy) -> None:
     """CONNECT (RFC 9110, 9.3.6): the server speaks after us, so nothing is read ahead of it."""
     host = f"[{server.host}]" if ":" in server.host else server.host
     lines = [f"CONNECT {host}:{server.port} HTTP/1.1", f"Host: {host}:{server.port}"]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from mock_cloud.cloud.jobs import Job
+from mock_cloud.cloud.jobs import JobRecord
 from mock_cloud.cloud.lease import Holder
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.pool import take_up
@@ -26,10 +26,10 @@ from mock_cloud.errors import (
     TransportError,
 )
 from mock_cloud.results.resultdir import ResultDir
-from mock_cloud.session.concluding import finish, left_for_later
+from mock_cloud.session.concluding import finish_job, left_for_later
 from mock_cloud.session.console import Console
 from mock_cloud.session.interrupts import Stopped, interruptible
-from mock_cloud.session.job import OnResults, Run, cancel, cancelling, follow_job, noted_end
+from mock_cloud.session.job import OnResults, Run, cancelling, follow_run, noted_end, stop_job
 from mock_cloud.session.jobs import ended, find_view, log_names, printed_path, start_keeper
 from mock_cloud.session.known_good import KnownGoods
 from mock_cloud.session.lease_care import HostKeys, plan_care
@@ -49,7 +49,7 @@ _STOP_S: Final = 60.0
 
 
 def follow_left(
-    job: Job,
+    job: JobRecord,
     remote: Remote,
     console: Console,
     on_results: OnResults = lambda directory, placed: None,
@@ -96,14 +96,14 @@ def follow_left(
         if is_cancelled:
             return _end(this)
         with cancelling(this):
-            end = follow_job(this)
+            end = follow_run(this)
         with left_for_later(leased, job):
-            return finish(this, end, lambda _: _look_again(this), lambda: record.write(this))
+            return finish_job(this, end, lambda _: _look_again(this), lambda: record.write(this))
 
 
 def _end(this: Run) -> int:
     """Stop the job. Its node stays, if nothing of it is left there."""
-    cancel(this)
+    stop_job(this)
     if this.leased.is_forsaken:  # another command does
         return EXIT_INTERRUPTED
     this.note(ended(this.row, EXIT_INTERRUPTED, "cancelled"))
@@ -159,12 +159,12 @@ def attach(name: str, console: Console, configdir: Path | None) -> int:
     return EXIT_INFRASTRUCTURE if job.exit is None else job.exit
 
 
-def load_job_remote(job: Job, configdir: Path | None) -> Remote:
+def load_job_remote(job: JobRecord, configdir: Path | None) -> Remote:
     """The remote of a job, from the directory that its command named. ConfigError."""
     return load_remote(job.remote, Path(job.configdir) if job.configdir else configdir)
 
 
-def _watch(job: Job, console: Console) -> None:
+def _watch(job: JobRecord, console: Console) -> None:
     """Show what the job's command in the background prints, until it ends."""
     try:
         with interruptible(), Path(job.printed).open("rb") as printed:
@@ -179,7 +179,7 @@ def _watch(job: Job, console: Console) -> None:
             _show(job, printed, console)
 
 
-def _show(job: Job, printed: BinaryIO, console: Console) -> None:
+def _show(job: JobRecord, printed: BinaryIO, console: Console) -> None:
     cleaner = Sanitizer()
     while True:
         alive = job.holder.alive

@@ -52,7 +52,7 @@ from mock_cloud.wire.layout import MOCK_LIBDIR
 
 # SSH, verdicts and clouds take longer to load than all that step 1 does, which refuses much.
 if TYPE_CHECKING:
-    from mock_cloud.cloud.jobs import Job
+    from mock_cloud.cloud.jobs import JobRecord
     from mock_cloud.cloud.leased import LeasedNode
     from mock_cloud.session.job import OnResults
 
@@ -159,11 +159,11 @@ def run(
 def _try_once(task: _Task, attempt: Attempt) -> int:
     """One attempt, with a node, a job and a staging directory of its own."""
     from mock_cloud.session.builders import without_flagged
-    from mock_cloud.session.concluding import finish, left_for_later
+    from mock_cloud.session.concluding import finish_job, left_for_later
     from mock_cloud.session.job import (
         Run,
         cancelling,
-        follow_job,
+        follow_run,
         noted_end,
         send_inputs,
         start_job,
@@ -235,11 +235,11 @@ def _try_once(task: _Task, attempt: Attempt) -> int:
             layers, shared = dict(trusted.layers), _lets_others_in(work, remote)
             start_job(this, work, layers, tunnel, shared=shared)
             record.prepare(this, work, known, trusted.attested)
-            end = follow_job(this)
+            end = follow_run(this)
         tunnel.close()
         with _left_as_found(leased, this.leave), left_for_later(leased, this.row, this.is_kept):
             # 6 to 8
-            return finish(
+            return finish_job(
                 this,
                 end,
                 lambda _: look_again(
@@ -249,7 +249,7 @@ def _try_once(task: _Task, attempt: Attempt) -> int:
             )
 
 
-def _take_up(job: Job, remote: Remote, console: Console, on_results: OnResults) -> int:
+def _take_up(job: JobRecord, remote: Remote, console: Console, on_results: OnResults) -> int:
     from mock_cloud.session.attached import follow_left
 
     return follow_left(job, remote, console, on_results)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from mock_cloud.cloud.jobs import Job
+from mock_cloud.cloud.jobs import JobRecord
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import (
     EXIT_INFRASTRUCTURE,
@@ -32,7 +32,7 @@ _PACKAGE_MANAGER_FAILED: Final = 30  # mock's YumError
 _NOTE_TRIES: Final = 3
 
 
-def finish(
+def finish_job(
     this: Run, end: JobEnd, look_again: Callable[[TrustedChannel], None], sign: Callable[[], None]
 ) -> int:
     """Bring the results here before anything else; then note what lives on the node.
@@ -65,7 +65,7 @@ def finish(
 
 
 @contextmanager
-def left_for_later(leased: LeasedNode, job: Job, is_kept: bool = True) -> Iterator[None]:
+def left_for_later(leased: LeasedNode, job: JobRecord, is_kept: bool = True) -> Iterator[None]:
     """What is wrong with this machine leaves the job on its node: `mock-cloud attach` goes on."""
     try:
         yield

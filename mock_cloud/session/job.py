@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
-from mock_cloud.cloud.jobs import Job, JobState
+from mock_cloud.cloud.jobs import JobPhase, JobRecord
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import (
@@ -69,7 +69,7 @@ class Run:
     `lasting` makes a new one when it is lost. `close` is idempotent.
     """
 
-    row: Job
+    row: JobRecord
     remote: Remote
     site: Site
     leased: LeasedNode
@@ -100,7 +100,7 @@ class Run:
             raise ConnectionLost(f"{self.leased.address}: there is no connection")
         return self.line
 
-    def note(self, row: Job) -> None:
+    def note(self, row: JobRecord) -> None:
         """Write down what is known of the job now. What hinders that does not hinder the job."""
         self.row = row
         if self.is_kept:
@@ -287,7 +287,7 @@ def start_job(
         this.mirror.shadow.directory.begin()
     if work.runs_foreign_code:
         this.leased.note_foreign(work.root)
-    this.row = replace(this.row, state=JobState.RUNNING, tunnelled=tunnel.port > 0)
+    this.row = replace(this.row, state=JobPhase.RUNNING, tunnelled=tunnel.port > 0)
     if this.is_kept:
         this.leased.begin_job(this.row, this.remote.lease.grace_s)
     this.lasting(lambda channel: channel.start_job(this.job, request))
@@ -298,7 +298,7 @@ def start_job(
             this.site.console.warning(error.message)
 
 
-def follow_job(this: Run) -> JobEnd:
+def follow_run(this: Run) -> JobEnd:
     """Follow the job to its end, from where its logs are here."""
     with _keyboard(this):
         left_s = this.leased.expires_unix - time.time() + _PAST_EXPIRY_S
@@ -321,7 +321,7 @@ def cancelling(this: Run) -> Iterator[None]:
         if stopped.number == signal.SIGHUP and this.is_kept and this.site.console.is_terminal:
             detach(this)
         else:
-            cancel(this, keep_chroot=stopped.number != signal.SIGINT)
+            stop_job(this, keep_chroot=stopped.number != signal.SIGINT)
         raise
 
 
@@ -384,7 +384,7 @@ def _keyboard(this: Run) -> Iterator[None]:
             console.set_raw(False)
 
 
-def cancel(this: Run, *, keep_chroot: bool = False) -> None:
+def stop_job(this: Run, *, keep_chroot: bool = False) -> None:
     """Stop the job and take the rest of its logs. A warm node that confirms it is clean stays.
 
     Another Ctrl-C meanwhile leaves that to a command in the background, if it can be left.

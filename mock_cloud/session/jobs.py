@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mock_cloud.cloud.budget import cost
-from mock_cloud.cloud.jobs import Job, JobState
+from mock_cloud.cloud.jobs import JobPhase, JobRecord
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, Lease
 from mock_cloud.errors import ConfigError, InputError, MockCloudError
@@ -40,7 +40,7 @@ _LOOK_S: Final = 0.1
 _MAIN: Final = "import sys; from mock_cloud.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
-def make_name() -> str:
+def make_job_name() -> str:
     """A new job's name, which says when it was made."""
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
 
@@ -82,7 +82,7 @@ def begin_detached(words: Sequence[str], console: Console) -> int:
     What is wrong with the command line or its inputs is found before this returns, with its exit
     code.
     """
-    name = make_name()
+    name = make_job_name()
     path, journal = printed_path(name), Journal(state_dir())
     known = {job.id for job in journal.jobs()}
     for old in path.parent.iterdir():
@@ -115,7 +115,7 @@ def begin_detached(words: Sequence[str], console: Console) -> int:
 
 
 @contextmanager
-def announced(job: Job) -> Iterator[None]:
+def announced(job: JobRecord) -> Iterator[None]:
     """A job of a command in the background is in the journal before it has a node, and its end."""
     if job.id != given_name():
         yield
@@ -126,7 +126,7 @@ def announced(job: Job) -> Iterator[None]:
         yield
     except (MockCloudError, Stopped) as error:
         now = journal.find_job(job.id)
-        if now is not None and now.state is JobState.STARTING:
+        if now is not None and now.state is JobPhase.STARTING:
             journal.note_job(ended(now, error.exit_code, str(error)))
         raise
 
@@ -140,12 +140,12 @@ def can_be_left(work: Work, leased: LeasedNode | None = None) -> bool:
 
 def describe_job(
     work: Work, destination: Destination, remote: Remote, lease: str, resultdir: ResultDir
-) -> Job:
+) -> JobRecord:
     """The row of a job that begins now, with its logs' begins in the files that are there."""
     line, paths = work.line, work.paths
     name = given_name()
-    return Job(
-        id=name or make_name(),
+    return JobRecord(
+        id=name or make_job_name(),
         remote=remote.name,
         configdir=line.configdir or "",
         argv=_as_typed(line.argv),
@@ -169,7 +169,7 @@ def describe_job(
     )
 
 
-def find_log(job: Job, name: str | None) -> tuple[Path, int]:
+def find_log(job: JobRecord, name: str | None) -> tuple[Path, int]:
     """The file with the job's log `name`, and where it begins in it; the first that there is."""
     place = Path(job.resultdir)
     names = log_names(job.packages)
@@ -181,10 +181,10 @@ def find_log(job: Job, name: str | None) -> tuple[Path, int]:
     return place / found, job.logs.get(found, 0)
 
 
-def ended(job: Job, exit_code: int | None, problem: str = "") -> Job:
+def ended(job: JobRecord, exit_code: int | None, problem: str = "") -> JobRecord:
     """The row of a job for which nothing is to be done any more."""
     return replace(
-        job, state=JobState.ENDED, ended_unix=time.time(), exit=exit_code, problem=problem
+        job, state=JobPhase.ENDED, ended_unix=time.time(), exit=exit_code, problem=problem
     )
 
 
@@ -197,7 +197,7 @@ class JobView:
     ends if nobody takes the job up. `cost` so far, None if nobody knows.
     """
 
-    job: Job
+    job: JobRecord
     state: str
     until_unix: float | None = None
     cost: float | None = None
@@ -236,7 +236,7 @@ def _as_typed(argv: Sequence[str]) -> tuple[str, ...]:
     return tuple(word for word in argv if word != "--detach")
 
 
-def find_left(work: Work, remote: str) -> Job | None:
+def find_left(work: Work, remote: str) -> JobRecord | None:
     """The newest job that this very command line began and that nobody follows any more.
 
     With the same inputs and configuration, too: what changed since wants another build.
@@ -249,10 +249,10 @@ def find_left(work: Work, remote: str) -> Job | None:
     return None
 
 
-def _view(job: Job, lease: Lease | None) -> JobView:
-    if job.state is JobState.ENDED:
+def _view(job: JobRecord, lease: Lease | None) -> JobView:
+    if job.state is JobPhase.ENDED:
         return JobView(job, "ended")
-    if job.state is JobState.STARTING:
+    if job.state is JobPhase.STARTING:
         return JobView(job, "starting" if job.is_followed else "lost")
     if lease is None or lease.job != job.id:
         return JobView(job, "lost")
@@ -264,7 +264,7 @@ def _view(job: Job, lease: Lease | None) -> JobView:
     return JobView(job, "left", until, spent)
 
 
-def start_keeper(job: Job, *words: str, after: int = 0) -> None:
+def start_keeper(job: JobRecord, *words: str, after: int = 0) -> None:
     """Have a command in the background take the job up, once the process `after` has ended.
 
     InputError where it cannot be started: the job is left all the same, for `mock-cloud attach`.

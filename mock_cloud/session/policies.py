@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from mock_cloud.attest.policy import BUILT_IN, Allowed, Forbidden, Policy, declared, standard
+from mock_cloud.attest.policy import SHIPPED, Allowances, Forbidden, Policy, declared, standard
 from mock_cloud.config import toml_values as checks
 from mock_cloud.config.toml_tables import Document, Each, Key, Tables, read_document
 from mock_cloud.errors import ConfigError
 from mock_cloud.settings import AttestSettings, Remote, SecondLook
 
-T = TypeVar("T", Allowed, Forbidden)
+T = TypeVar("T", Allowances, Forbidden)
 
 _REASON: Final = Key("reason", checks.text, "why, in a sentence", required=True)
 _PROGRAM: Final = Key("program", checks.text, "path of a program")
@@ -53,7 +53,7 @@ _TABLES: Final[Tables] = {
 
 def find_policy(settings: AttestSettings) -> Policy:
     """The policy that a remote names. ConfigError."""
-    make = BUILT_IN.get(settings.policy)
+    make = SHIPPED.get(settings.policy)
     return read_policy(Path(settings.policy)) if make is None else make()
 
 
@@ -61,14 +61,14 @@ def read_policy(path: Path) -> Policy:
     """The policy in the TOML file `path`, called like the file. ConfigError with the line."""
     document = read_document(path, _TABLES)
     name = path.stem
-    if name in BUILT_IN:
+    if name in SHIPPED:
         raise ConfigError(f"{path}: {name} is the name of another policy", hint="rename the file")
     tables = document.tables
     base_name = tables.get("policy", {}).get("base", standard().name)
-    if base_name not in BUILT_IN:
-        known = ", ".join(BUILT_IN)
+    if base_name not in SHIPPED:
+        known = ", ".join(SHIPPED)
         document.refuse(f"base: {base_name!r} is none of {known}", "policy", "base")
-    base = BUILT_IN[base_name]()
+    base = SHIPPED[base_name]()
     values, changed = {}, {}
     for key, said in tables.get("rule", {}).items():
         field_name, values[field_name] = _read_rule(document, key, said["value"])
@@ -77,7 +77,7 @@ def read_policy(path: Path) -> Policy:
         base,
         name=name,
         rules=replace(base.rules, **values),
-        allowed=_read_each(document, "allow", Allowed),
+        allowed=_read_each(document, "allow", Allowances),
         forbidden=(*base.forbidden, *_read_each(document, "forbid", Forbidden)),
         changed=changed,
     )

@@ -32,7 +32,7 @@ _TABLES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenManifest:
     """The newest manifest that was accepted of one image, by one of its signers."""
 
     signer: str
@@ -89,11 +89,11 @@ class SeenManifests:
         found = [one for one in self.newest() if (one.signer, one.image, one.arch) == wanted]
         return found[0].serial if found else 0
 
-    def newest(self) -> list[Seen]:
+    def newest(self) -> list[SeenManifest]:
         """All that is remembered, by image."""
         with self._transaction() as db:
             rows = db.execute("SELECT * FROM serial ORDER BY image, arch, signer").fetchall()
-        return [Seen(*row) for row in rows]
+        return [SeenManifest(*row) for row in rows]
 
     def revocations(self) -> list[bytes]:
         """The envelopes that were remembered, of all signers."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mock_cloud.cloud.apis.waiting import find_greeting_problem
-from mock_cloud.cloud.apis.way import check_way, find_way
+from mock_cloud.cloud.apis.way import check_way, find_node_way
 from mock_cloud.cloud.hosts.route import find_jump
 from mock_cloud.errors import ConfigError, HostKeyMismatch
 from mock_cloud.remote.connect import connect
@@ -69,7 +69,7 @@ def test_documented_commands_lead_to_the_node(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     settings = Ec2Settings(region="eu-1", reach_command=documented()[name])
     check_way(settings, "r.toml")
-    way = find_way(settings, "10.0.0.7", "i-07")
+    way = find_node_way(settings, "10.0.0.7", "i-07")
     assert find_greeting_problem("10.0.0.7", time.monotonic() + 30, way) == ""
     # Whoever carries the bytes answers for nobody: the key is pinned.
     address = replace(sshd.address, host="10.0.0.7", port=22, proxy=way)
@@ -77,14 +77,14 @@ def test_documented_commands_lead_to_the_node(
     with pytest.raises(HostKeyMismatch):
         other = replace(address, host_key=make_key_pair().public)
         connect(other, sshd.client_key.private, deadline_s=20)
-    wrong = find_way(settings, "10.0.0.7", "i-08")
+    wrong = find_node_way(settings, "10.0.0.7", "i-08")
     problem = find_greeting_problem("10.0.0.7", time.monotonic() + 30, wrong)
     assert problem.startswith(f"{name.split(maxsplit=1)[0]}: usage: [")
 
 
 def test_an_apis_words_stay_words() -> None:
     settings = Ec2Settings(region="r", reach_command=("x", "{instance}", "{address}:{port}"))
-    assert find_way(settings, "{region}", "i; rm -rf $HOME {port}") == (
+    assert find_node_way(settings, "{region}", "i; rm -rf $HOME {port}") == (
         "x", "i; rm -rf $HOME {port}", "{region}:22",
     )  # fmt: skip
 

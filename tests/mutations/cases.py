@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mock_cloud.attest.envelope import sign_statement
-from mock_cloud.attest.policy import Allowed, policy_to_json, standard
+from mock_cloud.attest.policy import Allowances, policy_to_json, standard
 from mock_cloud.attest.validity import Validity, sign_manifest
 from mock_cloud.provenance.grounds import write_grounds
 from mock_cloud.provenance.statement import PREDICATE
@@ -171,7 +171,7 @@ def _without_member(results: Results, start: str) -> bytes:
 
 def _lax() -> Any:
     """The standard policy, that lets a module be there."""
-    mine = (Allowed("mine", "I say so", module="rootkit"),)
+    mine = (Allowances("mine", "I say so", module="rootkit"),)
     return policy_to_json(replace(standard(), allowed=mine))
 
 

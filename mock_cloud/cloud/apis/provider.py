@@ -38,7 +38,7 @@ from mock_cloud.cloud.apis.waiting import (
     wait_for_made,
     wait_until_running,
 )
-from mock_cloud.cloud.apis.way import check_way, find_way
+from mock_cloud.cloud.apis.way import check_way, find_node_way
 from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.cloud.owner import is_kin
 from mock_cloud.cloud.provider import (
@@ -294,7 +294,7 @@ class CloudProvider:
         )
         on_phase(f"{handle} boots at {address}")
         try:
-            way = find_way(self._settings, address, handle)
+            way = find_node_way(self._settings, address, handle)
             wait_for_greeting(self._api, handle, address, way, deadline=deadline)
         except NodeSilent as silent:
             raise self._with_console(silent, handle) from silent
@@ -320,7 +320,7 @@ class CloudProvider:
     def _created(
         self, order: NodeOrder, bootstrap: Bootstrap, made: _Made, address: str
     ) -> CreatedNode:
-        way = find_way(self._settings, address, made.instance.handle)
+        way = find_node_way(self._settings, address, made.instance.handle)
         return CreatedNode(
             NodeAddress(address, SSH_PORT, _LOGIN, bootstrap.host_key.public, way),
             made.instance.handle,

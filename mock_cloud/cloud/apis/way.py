@@ -17,7 +17,7 @@ _WORD: Final = re.compile(r"\{(\w+)\}")
 _NOWHERE: Final = "192.0.2.1"
 
 
-def find_way(settings: CloudSettings, address: str, handle: str) -> tuple[str, ...]:
+def find_node_way(settings: CloudSettings, address: str, handle: str) -> tuple[str, ...]:
     """The command whose stdin and stdout lead to the node's sshd; empty for TCP. ConfigError.
 
     `address` and `handle` are words of their own in `reach_command`, whatever they hold.
@@ -33,6 +33,6 @@ def check_way(settings: CloudSettings, source: object) -> None:
     """Refuse, before a node is bought, a way that cannot be gone. ConfigError."""
     if settings.jump and settings.reach_command:
         raise ConfigError(f"{source}: jump and reach_command are two ways to one node")
-    way = find_way(settings, _NOWHERE, "i-0")
+    way = find_node_way(settings, _NOWHERE, "i-0")
     if way and shutil.which(way[0]) is None:
         raise ConfigError(f"{source}: there is no program {way[0]!r}, which leads to the nodes")

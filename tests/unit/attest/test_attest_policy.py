@@ -13,8 +13,8 @@ from mock_cloud.attest.expectations import is_interpreter
 from mock_cloud.attest.files import FileFact
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.policy import (
-    BUILT_IN,
-    Allowed,
+    SHIPPED,
+    Allowances,
     Forbidden,
     Policy,
     declared,
@@ -35,7 +35,7 @@ def with_rules(policy: Policy, **values: Any) -> Policy:
 
 
 def allowing(**what: Any) -> Policy:
-    return replace(standard(), name="mine", allowed=(Allowed("one", "because", **what),))
+    return replace(standard(), name="mine", allowed=(Allowances("one", "because", **what),))
 
 
 def refused(node: Node, policy: Policy, image: ImageManifest | None = None) -> Verdict:
@@ -77,9 +77,9 @@ def test_the_verdict_says_by_digest_which_policy_it_was(program: str) -> None:
 
 def test_words_do_not_change_what_a_policy_is() -> None:
     one = allowing(module="dummy")
-    other = replace(one, name="x", allowed=(Allowed("y", "z", module="dummy"),), base="strict")
+    other = replace(one, name="x", allowed=(Allowances("y", "z", module="dummy"),), base="strict")
     assert one.sha256 == other.sha256
-    assert len({make().sha256 for make in BUILT_IN.values()}) == 2
+    assert len({make().sha256 for make in SHIPPED.values()}) == 2
 
 
 def test_each_rule_changes_the_digest() -> None:
@@ -207,7 +207,7 @@ def test_what_the_policy_forbids_may_not_be_there(program: str) -> None:
             program="/usr/bin/sshd",
         ),
     )
-    allowed = replace(forbidding(program="sshd"), allowed=(Allowed("x", "y", program=sshd),))
+    allowed = replace(forbidding(program="sshd"), allowed=(Allowances("x", "y", program=sshd),))
     judge(Node().boot(), policy=allowed)
     with pytest.raises(ValueError, match="one of program, module and package"):
         Forbidden("one", "because")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.cloud.claim import Create, Evict, Take, Wish, choose
-from mock_cloud.cloud.jobs import Job, JobState
+from mock_cloud.cloud.jobs import JobPhase, JobRecord
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState, find_due
 from mock_cloud.errors import ChrootLocked
@@ -21,7 +21,7 @@ LEFT = Lease(
     idle_since_unix=1000.0, chroot="f40", holder=DEAD, job="j1", grace_s=3600.0,
 )  # fmt: skip
 WISH = Wish("lab", "me@here:0", "s", "f40", fresh=True, max_nodes=2)
-JOB = Job(
+JOB = JobRecord(
     id="j1", remote="lab", configdir="", argv=("x.src.rpm",), cwd="/", mode="rebuild",
     chroot="f40", resultdir="/r", packages=(), fresh=True, started_unix=5.0, holder=DEAD,
     logs={"build.log": 7}, tunnelled=True, draft='{"a": 1}',
@@ -60,6 +60,6 @@ def test_a_row_is_read_as_it_was_written(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.note_job(JOB)
     assert journal.find_job("j1") == JOB
-    later = replace(JOB, state=JobState.ENDED, exit=7, problem="stopped", ended_unix=9.0)
+    later = replace(JOB, state=JobPhase.ENDED, exit=7, problem="stopped", ended_unix=9.0)
     journal.note_job(later)
     assert journal.jobs() == [later] and not later.is_followed

@@ -29,7 +29,7 @@ from mock_cloud.ledger.entries import LedgerEntry
 from mock_cloud.ledger.ratings import Builder
 from mock_cloud.session.imagelist import ImageRow
 from mock_cloud.session.imagelist import ImageStatus as ImageStanding
-from mock_cloud.session.seen_manifests import Seen
+from mock_cloud.session.seen_manifests import SeenManifest
 from mock_cloud.session.signing import read_signer
 from mock_cloud.session.tidying import Reaped
 from mock_cloud.toolkit.machines import own_arch
@@ -70,7 +70,7 @@ def _verdict() -> set[str]:
         ("release", lambda: _names(Released)),
         ("reap", lambda: set(_rows(Reaped("r", (), problem="no answer"))[0])),
         ("image list", _image),
-        ("known-good seen", lambda: _names(Seen)),
+        ("known-good seen", lambda: _names(SeenManifest)),
         ("launcher status", lambda: _names(LauncherStatus)),
         ("trust list", lambda: set(_builder_to_json(Builder("host:a", 1)))),
         ("trust show", lambda: _names(LedgerEntry)),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.attest.policy import BUILT_IN, standard, strict
+from mock_cloud.attest.policy import SHIPPED, standard, strict
 from mock_cloud.cli import main
 from mock_cloud.config.remotes import read_remote
 from mock_cloud.errors import ConfigError
@@ -106,7 +106,7 @@ def test_no_file_is_called_like_a_policy_there_is(name: str, tmp_path: Path) -> 
 
 
 def test_settings_and_policies_know_the_same_names() -> None:
-    assert tuple(BUILT_IN) == POLICIES
+    assert tuple(SHIPPED) == POLICIES
 
 
 def test_shown_and_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,7 +127,7 @@ def test_shown_and_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize("words", [[], ["standard"], ["strict"]])
 def test_what_is_built_in_is_shown(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["policy", "show", *words]) == 0
-    wanted = BUILT_IN[words[0] if words else "standard"]()
+    wanted = SHIPPED[words[0] if words else "standard"]()
     assert f"sha256: {wanted.sha256}\n" in capsys.readouterr().out
 
 
