@@ -141,9 +141,15 @@ def test_application_credentials_and_image_members(openstack: OpenStackCloud) ->
     assert isinstance(value, dict)
     catalog = {one["name"]: one["endpoints"] for one in value["token"]["catalog"]}
     endpoint = next(one["url"] for one in catalog["cloudImages"] if one["region"] == REGION)
-    members = f"{endpoint}/v2/images/{openstack.image_id}/members"
-    ask(members, {"member": "other-project"}, headers["X-Subject-Token"])
-    _, shared = ask(members, None, headers["X-Subject-Token"])
+    image, token = f"{endpoint}/v2/images/{openstack.image_id}", headers["X-Subject-Token"]
+    members = f"{image}/members"
+    with pytest.raises(HTTPError, match="403"):  # a private image has none
+        ask(members, {"member": "other-project"}, token)
+    kind = {"Content-Type": "application/openstack-images-v2.1-json-patch", "X-Auth-Token": token}
+    change = json.dumps([{"op": "replace", "path": "/visibility", "value": "shared"}]).encode()
+    urlopen(Request(image, change, kind, method="PATCH"), timeout=600).close()  # noqa: S310
+    ask(members, {"member": "other-project"}, token)
+    _, shared = ask(members, None, token)
     assert isinstance(shared, dict)
     assert [one["status"] for one in shared["members"]] == ["pending"]
     with pytest.raises(HTTPError, match="401"):
