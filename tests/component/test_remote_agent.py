@@ -261,7 +261,6 @@ def test_a_line_that_freezes_under_the_toolkit_is_noticed(
         ("an oversize frame", "(1 << 24).to_bytes(4, 'big') * 2"),
         ("a header that is no object", "(2).to_bytes(4, 'big') + bytes(4) + b'[]'"),
         ("a header that is no JSON", "(2).to_bytes(4, 'big') + bytes(4) + b'{!'"),
-        ("a cut frame", "(9).to_bytes(4, 'big') + bytes(4) + b'{'"),
     ],
 )
 def test_a_peer_that_sends_no_frames(
@@ -271,6 +270,13 @@ def test_a_peer_that_sends_no_frames(
     liar = make_toolkit(tmp_path / "liar", main=text)
     with pytest.raises(TransportError, match="not an agent's answer"):
         connecting().start_agent(liar)
+
+
+def test_a_frame_that_is_cut_is_a_line_that_is_lost(connecting: Connect, tmp_path: Path) -> None:
+    text = "import os\nos.read(0, 1)\nos.write(1, (9).to_bytes(4, 'big') + bytes(4) + b'{')\n"
+    peer = make_toolkit(tmp_path / "peer", main=text)
+    with pytest.raises((AgentEnded, ConnectionLost)):
+        connecting().start_agent(peer)
 
 
 LIAR = """
