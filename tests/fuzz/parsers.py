@@ -22,6 +22,7 @@ from mock_cloud.attest.envelope import Signer, Statement
 from mock_cloud.attest.evidence import parse_evidence
 from mock_cloud.attest.manifest import json_bytes, manifest_to_json, parse_manifest
 from mock_cloud.attest.packages import verify_package
+from mock_cloud.attest.policy import standard
 from mock_cloud.attest.revocation import Revocation, sign_revocation, verify_revocation
 from mock_cloud.attest.validity import Validity, sign_manifest
 from mock_cloud.cloud import rows
@@ -57,6 +58,7 @@ from mock_cloud.remote.channel import remote_error
 from mock_cloud.repoproxy.http1 import BadRequest, parse_head
 from mock_cloud.repoproxy.metadata import Unfetched, parse_repomd, read_primary
 from mock_cloud.results.names import check_manifest
+from mock_cloud.session.policies import read_policy
 from mock_cloud.signed.header import parse_signed_header
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.rpmfile import read_unverified
@@ -242,7 +244,7 @@ def _grounds() -> bytes:
     manifest = sign_manifest(good.manifest(), Validity("t", now, now, now + 9), _SIGNER)
     keys = ((good.DATA / "distribution.asc").read_bytes(),)
     grounds = Grounds(
-        "standard", now, {}, good.binding(), node.to_bytes(), node.blobs, manifest, (_KEY.public,),
+        standard(), now, {}, good.binding(), node.to_bytes(), node.blobs, manifest, (_KEY.public,),
         1, keys,
     )  # fmt: skip
     return write_grounds(grounds, good.judge(node)[1])
@@ -272,6 +274,14 @@ PARSERS: dict[str, Parser] = {
         b'tier = 1\nremotes = ["r"]\n[expires]\nx = 2026-01-01\n'.replace(
             b"x =", f'"SHA256:{"A" * 43}" ='.encode()
         ),
+        (ConfigError,),
+        by_lines=True,
+    ),
+    "rules of attestation": Parser(
+        _file(read_policy),
+        b'[policy]\nbase = "strict"\n[rule.lockdown]\nvalue = false\nreason = "r"\n'
+        b'[allow.a]\nfile = "/srv/a"\nkind = "data"\nreason = "r"\n'
+        b'[forbid.b]\nmodule = "m"\nreason = "r"\n',
         (ConfigError,),
         by_lines=True,
     ),
