@@ -22,7 +22,7 @@ from mock_cloud.attest.envelope import Signer, Statement
 from mock_cloud.attest.evidence import parse_evidence
 from mock_cloud.attest.manifest import json_bytes, manifest_to_json, parse_manifest
 from mock_cloud.attest.packages import verify_package
-from mock_cloud.attest.policy import standard
+from mock_cloud.attest.policy import policy_to_json, standard
 from mock_cloud.attest.revocation import Revocation, sign_revocation, verify_revocation
 from mock_cloud.attest.validity import Validity, sign_manifest
 from mock_cloud.cloud import rows
@@ -244,7 +244,7 @@ def _grounds() -> bytes:
     manifest = sign_manifest(good.manifest(), Validity("t", now, now, now + 9), _SIGNER)
     keys = ((good.DATA / "distribution.asc").read_bytes(),)
     grounds = Grounds(
-        standard(), now, {}, good.binding(), node.to_bytes(), node.blobs, manifest, (_KEY.public,),
+        policy_to_json(standard()), now, {}, good.binding(), node.to_bytes(), node.blobs, manifest, (_KEY.public,),
         1, keys,
     )  # fmt: skip
     return write_grounds(grounds, good.judge(node)[1])
