@@ -244,8 +244,8 @@ def _grounds() -> bytes:
     manifest = sign_manifest(good.manifest(), Validity("t", now, now, now + 9), _SIGNER)
     keys = ((good.DATA / "distribution.asc").read_bytes(),)
     grounds = Grounds(
-        policy_to_json(standard()), now, {}, good.binding(), node.to_bytes(), node.blobs, manifest, (_KEY.public,),
-        1, keys,
+        policy_to_json(standard()), now, {}, good.binding(), node.to_bytes(), node.blobs, manifest,
+        (_KEY.public,), 1, keys,
     )  # fmt: skip
     return write_grounds(grounds, good.judge(node)[1])
 
@@ -280,7 +280,7 @@ PARSERS: dict[str, Parser] = {
     "rules of attestation": Parser(
         _file(read_policy),
         b'[policy]\nbase = "strict"\n[rule.lockdown]\nvalue = false\nreason = "r"\n'
-        b'[allow.a]\nfile = "/srv/a"\nkind = "data"\nreason = "r"\n'
+        b'[allow.a]\nprogram = "/usr/bin/a"\nreason = "r"\n'
         b'[forbid.b]\nmodule = "m"\nreason = "r"\n',
         (ConfigError,),
         by_lines=True,
