@@ -29,7 +29,7 @@ PEER_TESTS := tests/peers tests/component/test_mock_engine.py tests/unit/config 
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-verify test-component test-clouds test-commands test-slow test-reach test-peers agreement cases codes lint type bench size rpm man clean
+.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-openstack test-verify test-component test-clouds test-commands test-slow test-reach test-peers agreement cases codes lint type bench size rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,9 @@ test-peers: lab ## the tests with programs that call mock, and docs/peers.md: MO
 
 test-systemd: lab lab-today ## machines with systemd in QEMU: TIMES (1) of each boot, tampers, and docs/systemd.md
 	@MOCK_CLOUD_WRITE_SYSTEMD=1 MOCK_CLOUD_SYSTEMD_TIMES=$(TIMES) $(PYTEST) -m slow tests/systemd
+
+test-openstack: venv ## real Keystone, Glance, Nova and Neutron in a tree of Debian's, kept in .lab/openstack: docs/clouds.md
+	@$(PYTEST) -rs -m openstack tests/real_openstack
 
 attack: lab ## attack controller and node, all of it, and write the tables in docs/
 	@MOCK_CLOUD_WRITE_ATTACKS=1 $(PYTEST) -m 'slow or not slow' tests/attack

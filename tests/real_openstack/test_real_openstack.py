@@ -1,0 +1,413 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The adapter for OpenStack and the real Keystone, Glance, Placement, Nova and Neutron.
+
+Each `row` is one of docs/clouds.md. Servers are entries of a table: nothing answers at their
+addresses.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import requests
+
+from mock_cloud.cloud.apis.adapter import InstanceState
+from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S
+from mock_cloud.cloud.apis.openstack_failures import read_all
+from mock_cloud.cloud.apis.provider import CloudProvider
+from mock_cloud.cloud.apis.texts import CredentialsRefused, NoCapacity, QuotaReached
+from mock_cloud.cloud.apis.userdata import USER_DATA_MAX_BYTES
+from mock_cloud.cloud.apis.waiting import check_alive, wait_until_running
+from mock_cloud.cloud.images import TAG_BAKE, TAG_MANIFEST, TAG_OWNER, wait_until_available
+from mock_cloud.cloud.provider import Bootstrap, NodeOrder
+from mock_cloud.errors import CloudError, ConfigError
+from mock_cloud.model import Secret
+from mock_cloud.settings import Reach
+from mock_cloud.sshkeys import make_key_pair
+from tests.real_openstack.remotes import OWNER, OpenStackUser
+
+pytestmark = pytest.mark.openstack
+row = pytest.mark.row
+
+
+def ignore(_: str) -> None:
+    """For what is told."""
+
+
+@row("images: bake, list, share, publish, delete")
+def test_an_image_from_its_bake_to_its_end(user: OpenStackUser) -> None:
+    api = user.api()
+    made = user.launch(api)
+    assert made.state is InstanceState.RUNNING
+    store = api.images()
+    tags = {TAG_BAKE: "b1", TAG_OWNER: OWNER}
+    handle = store.create(made.handle, "baked", tags)
+    image = wait_until_available(store, handle, timeout_s=300, on_phase=ignore)
+    assert (image.sharing, image.is_public) == ((), False)
+    store.tag(handle, {TAG_MANIFEST: "0" * 64}, remove=[TAG_BAKE])
+    assert [one.handle for one in store.list()] == [handle]
+    others = user.api(cloud="other", networks=()).images()
+    assert others.find(handle) is None
+    other = user.seeded["other"]["project"]
+    store.share(handle, [other], public=False)
+    shared = store.find(handle)
+    assert shared is not None and shared.sharing == (other,)
+    assert others.find(handle) is not None
+    with pytest.raises(ConfigError, match="is not the id of a project"):
+        store.share(handle, ["other"], public=False)
+    store.share(handle, [], public=True)
+    public = store.find(handle)
+    assert public is not None and public.is_public
+    assert len(store.list()) == 1
+    store.delete(handle)
+    assert store.find(handle) is None
+
+
+@row("creating while the network service stands still")
+def test_an_order_that_is_answered_late_is_one_server(user: OpenStackUser) -> None:
+    api = user.api()
+    neutron = user.cloud.pid("neutron")
+    api.list_tagged()  # a token: what is slow is the order
+    os.kill(neutron, signal.SIGSTOP)
+    timer = threading.Timer(ATTEMPT_TIMEOUT_S + 4, os.kill, (neutron, signal.SIGCONT))
+    timer.start()
+    began = time.monotonic()
+    try:
+        made = api.launch(user.order(), api.offers("x86_64")[0])
+    finally:
+        timer.join()
+    assert time.monotonic() - began > ATTEMPT_TIMEOUT_S
+    assert [one.handle for one in api.list_tagged()] == [made.handle]
+
+
+@row("creating while the network service stands still")
+def test_an_order_that_is_never_answered_is_looked_for(user: OpenStackUser) -> None:
+    """The connection is cut after the order was sent; Nova goes on with it."""
+    api = user.api()
+    provider = CloudProvider(api, user.remote().cloud, user.remote(), owner=OWNER)  # type: ignore[arg-type]
+    launch, offer = user.order(), api.offers("x86_64")[0]
+    api.calls._create_timeout_s = 0.5
+    made = provider._launch_one(launch, offer, ignore)
+    assert not made.is_repeated
+    assert [one.handle for one in api.list_tagged()] == [made.instance.handle]
+
+
+@row("doctor")
+def test_doctor_says_what_is_there(user: OpenStackUser) -> None:
+    api = user.api(
+        images=("name:lab-*",),
+        sizes=("name:lab.small", "name:lab.large"),
+        zones=("nova",),
+        networks=("inside",),
+        security_groups=("ssh",),
+        floating_ip_pool="outside",
+    )
+    found = list(api.examine("x86_64"))
+    assert all(one.ok and not one.mend for one in found), found
+    told = {one.what: one.found for one in found}
+    assert told["security groups"] == "port 22 is open to 0.0.0.0/0"
+    assert "of 500 ports in use" in told["networks"]
+    assert "of 50 addresses in use" in told["floating addresses"]
+
+
+@row("doctor")
+def test_doctor_says_what_is_not_there(user: OpenStackUser) -> None:
+    api = user.api(
+        images=("nope", "name:nope"),
+        sizes=("nope", "name:nope", "name:lab.huge", "name:lab.diskless"),
+        zones=("nope",),
+        networks=("nope",),
+        security_groups=("nope",),
+        floating_ip_pool="nope",
+    )
+    found = list(api.examine("x86_64"))
+    assert [one.ok for one in found] == [True] + [False] * (len(found) - 1)
+    assert len(found) == 11
+    assert all(one.mend for one in found[1:]), found
+
+
+@row("reach = public, private addresses only")
+def test_an_address_that_will_not_come(user: OpenStackUser) -> None:
+    api = user.api()
+    made = user.launch(api)
+    with pytest.raises(
+        ConfigError, match=r"no public address; it has private 198\.51\.100\."
+    ) as no:
+        deadline = time.monotonic() + 300
+        wait_until_running(api, made.handle, Reach.PUBLIC, deadline=deadline, on_phase=ignore)
+    assert 'reach = "private"' in str(no.value.hint)
+
+
+@row("quotas")
+def test_sizes_beyond_the_quota_and_the_hosts_leave_the_next(user: OpenStackUser) -> None:
+    api = user.api(sizes=("name:lab.huge", "name:lab.host", "name:lab.small"))
+    huge, host, small = api.offers("x86_64")
+    with pytest.raises(QuotaReached, match="Quota exceeded for cores") as caught:
+        api.launch(user.order(), huge)
+    assert caught.value.is_of_size
+    made = api.launch(user.order(), host)
+    failed = user.wait(api, made.handle, InstanceState.PENDING)
+    with pytest.raises(NoCapacity, match="No valid host was found"):
+        check_alive(failed)
+    assert api.launch(user.order(), small).handle
+
+
+@row("quotas")
+def test_the_port_quota_is_one(user: OpenStackUser) -> None:
+    set_port_quota(user, 1)
+    try:
+        (told,) = [one for one in user.api().examine("x86_64") if one.what == "networks"]
+        assert not told.ok and "ports are in use" in told.found
+        with pytest.raises(QuotaReached, match="Maximum number of ports exceeded") as caught:
+            api = user.api()
+            api.launch(user.order(), api.offers("x86_64")[0])
+        assert not caught.value.is_of_size
+    finally:
+        set_port_quota(user, 500)
+
+
+def set_port_quota(user: OpenStackUser, limit: int) -> None:
+    admin = {"name": "admin", "domain": {"id": "default"}, "password": "admin"}
+    scope = {"project": {"name": "admin", "domain": {"id": "default"}}}
+    identity = {"methods": ["password"], "password": {"user": admin}}
+    _, token = ask(
+        f"{user.seeded['keystone']}/auth/tokens", "POST",
+        {"auth": {"identity": identity, "scope": scope}},
+    )  # fmt: skip
+    network = user.seeded["keystone"].rpartition(":")[0] + ":45104"
+    path = f"{network}/v2.0/quotas/{user.seeded['builds']['project']}"
+    ask(path, "PUT", {"quota": {"port": limit}}, token)
+
+
+def ask(url: str, method: str, body: object, token: str = "") -> tuple[Any, str]:
+    headers = {"X-Auth-Token": token} if token else {}
+    answer = requests.request(method, url, json=body, headers=headers, timeout=120)
+    answer.raise_for_status()
+    return answer.json(), answer.headers.get("X-Subject-Token", "")
+
+
+@row("credentials")
+@pytest.mark.parametrize("cloud", ["lab", "password"])
+def test_ways_in(user: OpenStackUser, cloud: str) -> None:
+    assert list(user.api(cloud=cloud).list_tagged()) == []
+
+
+@row("credentials")
+def test_two_factors_by_openstacksdk(user: OpenStackUser) -> None:
+    """The real Keystone refuses the second factor, by name, and is asked once for both."""
+    pytest.importorskip("openstack", reason="openstacksdk is not installed")
+    entries = user.own_clouds()
+    entry = entries["password"]
+    entry |= {"auth_type": "v3multifactor", "auth_methods": ["v3password", "v3totp"]}
+    entry["auth"]["passcode"] = "123456"
+    user.write_clouds(entries)
+    with pytest.raises(CredentialsRefused, match="by openstacksdk"):
+        user.api(cloud="password").list_tagged()
+
+
+@row("credentials")
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"application_credential_id": "none"}, "Could not find Application Credential: none"),
+        ({"application_credential_secret": "wrong"}, "requires authentication"),
+    ],
+)
+def test_a_credential_that_is_refused(
+    user: OpenStackUser, changes: dict[str, str], words: str
+) -> None:
+    entries = user.own_clouds()
+    entries["lab"]["auth"] |= changes
+    user.write_clouds(entries)
+    with pytest.raises(CredentialsRefused, match=words) as caught:
+        user.api().list_tagged()
+    assert "{" not in caught.value.message
+
+
+@row("credentials")
+def test_a_token_that_nobody_knows(user: OpenStackUser) -> None:
+    entries = user.own_clouds()
+    entries["lab"] = {**entries["lab"], "auth_type": "v3token"}
+    entries["lab"]["auth"] = {
+        "auth_url": user.seeded["keystone"], "token": "gAAAAABnone", "project_id": "0" * 32,
+    }  # fmt: skip
+    user.write_clouds(entries)
+    with pytest.raises(CredentialsRefused, match="Could not recognize Fernet token"):
+        user.api().list_tagged()
+
+
+@row("hints")
+@pytest.mark.parametrize("url", ["nope", ":45103"])
+def test_an_url_of_something_else(user: OpenStackUser, url: str) -> None:
+    entries = user.own_clouds()
+    host, _, path = user.seeded["keystone"].rpartition(":")
+    entries["lab"]["auth"]["auth_url"] = f"{host}{url}" if url[0] == ":" else f"{host}:{path}/{url}"
+    user.write_clouds(entries)
+    with pytest.raises(ConfigError) as caught:
+        user.api().list_tagged()
+    assert "auth_url" in str(caught.value.hint)
+
+
+@row("hints")
+def test_several_networks_and_none_named(user: OpenStackUser) -> None:
+    api = user.api(networks=())
+    with pytest.raises(ConfigError, match="Multiple possible networks found") as caught:
+        api.launch(user.order(), api.offers("x86_64")[0])
+    assert "networks" in str(caught.value.hint)
+
+
+@row("hints")
+def test_a_region_that_is_not_there(user: OpenStackUser) -> None:
+    with pytest.raises(ConfigError, match="in region 'nope'") as caught:
+        user.api(region="nope").list_tagged()
+    assert user.seeded["region"] in str(caught.value.hint)
+
+
+@row("hints")
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"zones": ("nope",)}, "availability zone is not available"),
+        ({"security_groups": ("nope",)}, "Unable to find security_group"),
+        ({"images": ("lab-stock",)}, "name:PATTERN"),
+        ({"sizes": ("name:lab.diskless",)}, "volume_gib"),
+        ({"sizes": ("nope",)}, "Flavor nope could not be found"),
+    ],
+)
+def test_an_order_of_what_is_not_there(
+    user: OpenStackUser, changes: dict[str, Any], words: str
+) -> None:
+    api = user.api(**changes)
+    with pytest.raises(ConfigError) as caught:
+        api.launch(user.order(), api.offers("x86_64")[0])
+    assert words in f"{caught.value.message} {caught.value.hint}"
+
+
+@row("one token, few requests")
+def test_how_many_requests_a_node_takes(user: OpenStackUser) -> None:
+    """A token, the order, one look, the end, and one listing of what else the lease has."""
+    flavor = user.api()._names.flavor("name:lab.small")
+    network = user.api()._names.networks(("inside",))[0]
+    before = {name: len(user.cloud.requests(name)) for name in ("keystone", "nova")}
+    api = user.api(sizes=(flavor,), networks=(network,))
+    launch = user.order()
+    made = api.launch(launch, api.offers("x86_64")[0])
+    api.find(made.handle)
+    CloudProvider(
+        api,
+        user.remote().cloud,
+        user.remote(),
+        owner=OWNER,  # type: ignore[arg-type]
+    ).destroy(launch.tags["mock-cloud-lease"], made.handle)
+    assert api.calls.count == 4
+    asked = user.cloud.requests("keystone")[before["keystone"] :]
+    assert sum("mock-cloud/" in line for line in asked) == 1
+    asked = user.cloud.requests("nova")[before["nova"] :]
+    assert sum("mock-cloud/" in line for line in asked) == 4
+
+
+@row("floating addresses")
+def test_a_floating_address_comes_and_goes(user: OpenStackUser) -> None:
+    api = user.api(floating_ip_pool="outside", reach=Reach.PUBLIC)
+    launch = user.order()
+    made = api.launch(launch, api.offers("x86_64")[0])
+    _, address = wait_until_running(
+        api, made.handle, Reach.PUBLIC, deadline=time.monotonic() + 300, on_phase=ignore
+    )
+    assert address.startswith("203.0.113.")
+    remote = user.remote(floating_ip_pool="outside")
+    provider = CloudProvider(api, remote.cloud, remote, owner=OWNER)  # type: ignore[arg-type]
+    provider.destroy(launch.tags["mock-cloud-lease"], made.handle)
+    deadline = time.monotonic() + 120
+    while provider.list_nodes() and time.monotonic() < deadline:
+        provider.destroy(launch.tags["mock-cloud-lease"], made.handle)
+        time.sleep(1)
+    assert provider.list_nodes() == []
+
+
+@row("not tried before: console, IPv6, lock, pages, user-data")
+def test_the_console(user: OpenStackUser) -> None:
+    api = user.api()
+    assert "FAKE CONSOLE OUTPUT" in api.console(user.launch(api).handle)
+
+
+@row("not tried before: console, IPv6, lock, pages, user-data")
+def test_an_address_of_ipv6_only(user: OpenStackUser) -> None:
+    api = user.api(networks=("inside6",), reach=Reach.IPV6)
+    assert user.launch(api).addresses[Reach.IPV6].startswith("2001:db8:1:")
+
+
+@row("not tried before: console, IPv6, lock, pages, user-data")
+def test_a_server_that_somebody_locked(user: OpenStackUser) -> None:
+    api = user.api()
+    made = user.launch(api)
+
+    def act(body: object) -> None:
+        path = f"/servers/{made.handle}/action"
+        api._compute().request(path, method="POST", data=body)
+
+    act({"lock": None})
+    try:
+        # Its owner may end it all the same: a lock holds off others of the project.
+        api.terminate(made.handle)
+    except (ConfigError, CloudError) as error:
+        assert "locked" in error.message
+        act({"unlock": None})
+        api.terminate(made.handle)
+
+
+@row("not tried before: console, IPv6, lock, pages, user-data")
+def test_user_data_as_large_as_ours_may_be_and_larger(user: OpenStackUser) -> None:
+    api = user.api()
+    offer = api.offers("x86_64")[0]
+    full = replace(user.order(), user_data=Secret(b"#" * USER_DATA_MAX_BYTES))
+    assert api.launch(full, offer).handle
+    hush = replace(user.order(), user_data=Secret(b"hush" * 20_000))
+    with pytest.raises(ConfigError, match="user_data") as caught:
+        api.launch(hush, offer)
+    assert "aHVzaGh1c2" not in f"{caught.value.message} {caught.value.hint}"
+
+
+@row("not tried before: console, IPv6, lock, pages, user-data")
+def test_servers_listed_in_pages(user: OpenStackUser) -> None:
+    """Three in pages of one: the API's links are followed as with fifty."""
+    api = user.api()
+    offer = api.offers("x86_64")[0]
+    made = {api.launch(user.order(), offer).handle for _ in range(3)}
+    found = read_all(api._compute(), "/servers/detail", "servers", {"limit": "1"})
+    assert {one["id"] for one in found} == made
+
+
+@row("an API that dies midway")
+def test_nova_is_away_for_a_while(user: OpenStackUser) -> None:
+    api = user.api()
+    made = user.launch(api)
+    nova = user.cloud.pid("nova")
+    os.kill(nova, signal.SIGSTOP)
+    timer = threading.Timer(5, os.kill, (nova, signal.SIGCONT))
+    timer.start()
+    try:
+        assert api.find(made.handle) is not None
+    finally:
+        timer.join()
+
+
+@row("a whole node, without an sshd")
+def test_nothing_is_left_of_a_node_that_never_answers(user: OpenStackUser) -> None:
+    remote = user.remote(boot_timeout_s=20.0)
+    api = user.api(boot_timeout_s=20.0)
+    provider = CloudProvider(api, remote.cloud, remote, owner=OWNER)  # type: ignore[arg-type]
+    order = NodeOrder("facade00", "lab", OWNER, "x86_64", time.time() + 600)
+    keys = make_key_pair()
+    with pytest.raises(CloudError):
+        provider.create(
+            order, Bootstrap(keys, keys.public, "mock-cloud-facade00"), timeout_s=60.0,
+            on_handle=ignore, on_phase=ignore,
+        )  # fmt: skip
+    assert provider.list_nodes() == []
