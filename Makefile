@@ -70,7 +70,7 @@ test: venv ## lint, types and all tests but the slow ones
 		lab type test-unit lint test-commands test-component test-clouds
 	@$(if $(CI),$(MAKE) --no-print-directory test-newest)
 
-test-unit: venv ## the unit tests only: seconds, no root
+test-unit: venv ## the unit tests only: two minutes, no root
 	@$(PYTEST) -m 'not slow' tests/unit
 
 test-pythons: venv ## the unit tests under each supported Python that is here; the others are named

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,29 +100,10 @@ def converse(
     with tempfile.TemporaryFile() as given:
         given.write(stdin)
         given.seek(0)
-        try:
-            child = subprocess.Popen(
-                list(argv),
-                stdin=given.fileno(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=environment(),
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise CommandFailed(argv, "cannot start", str(error)) from error
-    try:
-        streams = _read_both(child, argv, time.monotonic() + timeout_s, output_max_bytes)
-        child.wait()
-    finally:
-        if child.returncode is None:  # not reaped, so the number still is its group's
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-        for stream in (child.stdout, child.stderr):
-            if stream is not None:
-                stream.close()
-    return Ended(child.returncode, *streams)
+        with _in_own_session(argv, given.fileno()) as child:
+            streams = _read_both(child, argv, time.monotonic() + timeout_s, output_max_bytes)
+            status = child.wait()
+    return Ended(status, *streams)
 
 
 def hear(
@@ -133,10 +114,17 @@ def hear(
     Its stdin stays open and empty meanwhile, for one that leads to somebody who speaks first.
     Raises as `converse` does.
     """
+    with _in_own_session(argv, subprocess.PIPE) as child:
+        return _read_both(child, argv, time.monotonic() + timeout_s, most_bytes, is_enough)
+
+
+@contextlib.contextmanager
+def _in_own_session(argv: Sequence[str], stdin: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The command, whose session is ended with the block unless it was waited for."""
     try:
         child = subprocess.Popen(
             list(argv),
-            stdin=subprocess.PIPE,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment(),
@@ -145,11 +133,12 @@ def hear(
     except OSError as error:
         raise CommandFailed(argv, "cannot start", str(error)) from error
     try:
-        return _read_both(child, argv, time.monotonic() + timeout_s, most_bytes, is_enough)
+        yield child
     finally:
-        with contextlib.suppress(ProcessLookupError):  # its children too; it is not reaped yet
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+        if child.returncode is None:  # not reaped, so the number still is its group's
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
         for stream in (child.stdin, child.stdout, child.stderr):
             if stream is not None:
                 stream.close()
