@@ -20,7 +20,7 @@ CLOUDS := $(wildcard $(addprefix tests/integration/test_,$(addsuffix .py, \
 # Checkouts for test-peers (RPKG: a Python that has it), and the tests that need one of them.
 PEERS := MOCK KOJI RPKG FEDPKG TITO COPR DLRN FEDORA_REVIEW
 PEER_TESTS := tests/peers tests/component/test_mock_engine.py tests/unit/config \
-	tests/unit/invocation tests/unit/session tests/unit/agent_rpm \
+	tests/unit/invocation tests/unit/koji tests/unit/steps tests/unit/agent_rpm \
 	$(patsubst %,tests/integration/test_%.py,koji_builder koji_calls mock_engine_modes \
 	packaged_mock plugin repo_access rpkg rpkg_mock wrapper_scripts) \
 	tests/integration/test_agreement.py::test_source_packages_of_other_rpms_end_alike

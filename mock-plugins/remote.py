@@ -210,7 +210,7 @@ class Takeover:
             self._renew(options, place)
 
     def _renew(self, options, place):
-        """What the plugins did here is signed for, too: see mock_cloud.session.renewing."""
+        """What the plugins did here is signed for, too: see mock_cloud.steps.sign.renewing."""
         if os.path.exists(os.path.join(place, PROVENANCE)):
             configdir = [options.configdir] if options.configdir else []
             self._run_session(["renew", self.name, place, *configdir])

@@ -22,9 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         entry.quiet_interrupts()
         entry.mend_streams()
         entry.leave_quickly()
-    from mock_cloud.session.console import Console  # not before: they import a lot
-    from mock_cloud.session.ending import end_well
-    from mock_cloud.session.handed_over import run
+    from mock_cloud.console import Console  # not before: they import a lot
+    from mock_cloud.exit_status import end_well
+    from mock_cloud.launcher.handed_over import run
 
     words = list(sys.argv[1:] if argv is None else argv)
     console = Console()

@@ -16,6 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.errors import ConfigError
+from mock_cloud.wire.layout import MOCK_LIBDIR
+
 MOCK_CONFIG_DIR: Final = Path("/etc/mock")
 """mock's own configuration."""
 
@@ -89,3 +92,47 @@ def find_shipped(in_checkout: str, in_share: str) -> Path | None:
 def _base(variable: str, default: str, environ: Mapping[str, str]) -> Path:
     given = Path(environ.get(variable, ""))
     return given if given.is_absolute() else home(environ) / default
+
+
+def state_dir() -> Path:
+    """``$XDG_STATE_HOME/mock-cloud``, made if need be, open to its owner only. ConfigError."""
+    return _private(state_home(), "XDG_STATE_HOME", ".local/state")
+
+
+def cache_dir() -> Path:
+    """``$XDG_CACHE_HOME/mock-cloud``; whatever is in it can be made again. ConfigError."""
+    return _private(cache_home(), "XDG_CACHE_HOME", ".cache")
+
+
+def manifests_dir() -> Path:
+    """Where manifests of images go that were baked here; made if need be. ConfigError."""
+    path = state_dir() / "manifests"
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot use {path}: {error.strerror}") from error
+    return path
+
+
+def _private(base: Path, variable: str, default: str) -> Path:
+    try:
+        return _make_private(base / "mock-cloud", variable)
+    except ConfigError:
+        if os.environ.get(variable, "").startswith("/"):
+            raise
+        homeless = Path(MOCK_LIBDIR) / f".home-{os.geteuid()}"
+        try:
+            return _make_private(homeless / default / "mock-cloud", variable)
+        except ConfigError:
+            pass
+        raise  # of the home directory, where it belongs
+
+
+def _make_private(path: Path, variable: str) -> Path:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.stat().st_uid != os.geteuid():
+            raise ConfigError(f"{path} belongs to another user", hint=f"set {variable}")
+    except OSError as error:
+        raise ConfigError(f"cannot use {path}: {error.strerror}", hint=f"set {variable}") from error
+    return path

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mock_cloud.session.console import Console
+from mock_cloud.console import Console
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -35,8 +35,8 @@ def add_parser(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     # The SSH layer takes longer to load than what other verbs do.
     from mock_cloud.cloud.lease import Holder
-    from mock_cloud.session.attached import attach, follow_left, load_job_remote
-    from mock_cloud.session.jobs import find_view
+    from mock_cloud.steps.job.attached import attach, follow_left, load_job_remote
+    from mock_cloud.steps.job.job_list import find_view
 
     if arguments.after is None:
         return attach(arguments.job, console, arguments.configdir)

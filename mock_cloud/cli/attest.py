@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from mock_cloud.attest.reason_codes import explanations, find_near
 from mock_cloud.attest.verdict import NodeRefused, Verdict
 from mock_cloud.config.remotes import load_remote
+from mock_cloud.console import Console
 from mock_cloud.errors import CommandLineError, InputError
-from mock_cloud.session.attesting import Archive
-from mock_cloud.session.console import Console
-from mock_cloud.session.nodes import look_at_node
-from mock_cloud.session.state import cache_dir, state_dir
+from mock_cloud.places import cache_dir, state_dir
+from mock_cloud.steps.attest.attesting import Archive
+from mock_cloud.steps.lease.node import look_at_node
 from mock_cloud.wire.records import unpack
 from mock_cloud.wire.terminal_text import printable
 

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mock_cloud.session.console import Console
+from mock_cloud.console import Console
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -26,7 +26,7 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    from mock_cloud.session.attached import cancel_job  # SSH takes long to load
+    from mock_cloud.steps.job.attached import cancel_job  # SSH takes long to load
 
     for name in arguments.job:
         cancel_job(name, console, arguments.configdir)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mock_cloud.comparison.levels import Level
 from mock_cloud.comparison.pairs import Compared, compare_builds
+from mock_cloud.console import Console, print_table
 from mock_cloud.errors import EXIT_DIFFERENT, InputError
 from mock_cloud.process import CommandFailed, converse
-from mock_cloud.session.console import Console, print_table
 from mock_cloud.wire.terminal_text import sanitize
 
 if TYPE_CHECKING:

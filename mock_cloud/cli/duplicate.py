@@ -8,16 +8,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mock_cloud.cli.duplicates import DuplicateOrder, build_twice
 from mock_cloud.cli.verify import find_verify_keys
 from mock_cloud.config.remotes import load_remote
+from mock_cloud.console import Console
 from mock_cloud.errors import CommandLineError
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.ledger.store import Ledger
-from mock_cloud.session.console import Console
-from mock_cloud.session.duplicates import DuplicateOrder, build_twice
-from mock_cloud.session.own_key import find_signer
-from mock_cloud.session.state import state_dir
+from mock_cloud.places import state_dir
 from mock_cloud.settings import ProvenanceChoice
+from mock_cloud.steps.sign.own_key import find_signer
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]

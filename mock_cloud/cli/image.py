@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from mock_cloud.cli.known_good_signed import add_expires, add_sign_key
 from mock_cloud.config.remotes import load_remote
+from mock_cloud.console import Console, print_table
 from mock_cloud.errors import CommandLineError
-from mock_cloud.session.console import Console, print_table
-from mock_cloud.session.imagelist import ImageRow, list_images, share_image
-from mock_cloud.session.imaging import BUILD_NEEDS, BakeOrder, bake_image
-from mock_cloud.session.oven import Wanted
-from mock_cloud.session.signing import tell_threshold
-from mock_cloud.session.state import manifests_dir
+from mock_cloud.images.bake_image import BUILD_NEEDS, BakeOrder, bake_image
+from mock_cloud.images.candidate import Wanted
+from mock_cloud.images.image_list import ImageRow, list_images, share_image
+from mock_cloud.places import manifests_dir
+from mock_cloud.steps.sign.signers import tell_threshold
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]

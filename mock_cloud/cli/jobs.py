@@ -8,8 +8,8 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from mock_cloud.session.console import Console, print_table
-from mock_cloud.session.jobs import JobView, view_jobs
+from mock_cloud.console import Console, print_table
+from mock_cloud.steps.job.job_list import JobView, view_jobs
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]

@@ -17,16 +17,16 @@ from mock_cloud.attest.validity import SignedManifest, verify_manifest
 from mock_cloud.attest.vouched import Vouched
 from mock_cloud.cli.known_good_signed import add_expires, add_sign_key, add_signed
 from mock_cloud.config.remotes import load_remote
+from mock_cloud.console import Console
 from mock_cloud.errors import CommandLineError
+from mock_cloud.images.machine_manifest import MachineOrder, describe_machine
+from mock_cloud.images.reports import report_path, tell_vouched
+from mock_cloud.images.tree_manifest import make_signed_manifest
 from mock_cloud.model import utc_text
-from mock_cloud.session.adopting import MachineOrder, describe_machine
-from mock_cloud.session.baking import make_signed_manifest
-from mock_cloud.session.console import Console
-from mock_cloud.session.known_good import read_file, read_package_keys, read_public_key
-from mock_cloud.session.reports import report_path, tell_vouched
-from mock_cloud.session.seen_manifests import SeenManifests
-from mock_cloud.session.signing import next_validity, read_signer, tell_threshold, write_whole
-from mock_cloud.session.state import state_dir
+from mock_cloud.places import state_dir
+from mock_cloud.steps.attest.known_good_sets import read_file, read_package_keys, read_public_key
+from mock_cloud.steps.attest.seen_manifests import SeenManifests
+from mock_cloud.steps.sign.signers import next_validity, read_signer, tell_threshold, write_whole
 from mock_cloud.wire.terminal_text import printable
 
 if TYPE_CHECKING:

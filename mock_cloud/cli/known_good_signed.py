@@ -19,13 +19,13 @@ from mock_cloud.attest.validity import (
     verify_manifest,
 )
 from mock_cloud.config.toml_values import Refused, duration
+from mock_cloud.console import Console, print_table
 from mock_cloud.errors import CommandLineError, InputError
 from mock_cloud.model import DAY_S, utc_text
-from mock_cloud.session.console import Console, print_table
-from mock_cloud.session.known_good import REVOCATION_SUFFIX, read_file, read_public_key
-from mock_cloud.session.seen_manifests import SeenManifests
-from mock_cloud.session.signing import next_validity, read_signer, write_whole
-from mock_cloud.session.state import state_dir
+from mock_cloud.places import state_dir
+from mock_cloud.steps.attest.known_good_sets import REVOCATION_SUFFIX, read_file, read_public_key
+from mock_cloud.steps.attest.seen_manifests import SeenManifests
+from mock_cloud.steps.sign.signers import next_validity, read_signer, write_whole
 from mock_cloud.wire.terminal_text import printable
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_CONFIG, CommandLineError
 from mock_cloud.launcher import path_way, site_way
 from mock_cloud.launcher.edits import Edit, make_edits
 from mock_cloud.launcher.standing import look_at_launchers
 from mock_cloud.places import MOCK_CONFIG_DIR
-from mock_cloud.session.console import Console
 from mock_cloud.wire.terminal_text import printable
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
+from mock_cloud.console import Console
 from mock_cloud.errors import InputError
-from mock_cloud.session.console import Console
-from mock_cloud.session.jobs import find_log, find_view
+from mock_cloud.steps.job.job_list import find_log, find_view
 from mock_cloud.wire.terminal_text import Sanitizer
 
 if TYPE_CHECKING:

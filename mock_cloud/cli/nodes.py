@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from mock_cloud.cloud.listing import NodeRow, list_budgets, list_rows
 from mock_cloud.cloud.sweep import sweep
 from mock_cloud.config.remotes import list_remotes, load_remote
+from mock_cloud.console import Console, print_table
 from mock_cloud.errors import MockCloudError
-from mock_cloud.session.console import Console, print_table
-from mock_cloud.session.state import state_dir
+from mock_cloud.places import state_dir
 from mock_cloud.settings import Budget
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mock_cloud.attest.policy import MANDATORY, SHIPPED, Policy, declared
-from mock_cloud.session.console import Console
-from mock_cloud.session.policies import read_policy, rule_name
+from mock_cloud.console import Console
+from mock_cloud.steps.attest.policies import read_policy, rule_name
 from mock_cloud.wire.terminal_text import printable
 
 if TYPE_CHECKING:

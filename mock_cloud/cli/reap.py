@@ -5,14 +5,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mock_cloud.errors import EXIT_INFRASTRUCTURE, CommandLineError
-from mock_cloud.session.console import Console
-from mock_cloud.session.state import state_dir
-from mock_cloud.session.tidying import Reaped, reap
+from mock_cloud.cloud.images import STORES, find_image_store
+from mock_cloud.cloud.journal import Journal
+from mock_cloud.cloud.sweep import Swept, sweep_remote
+from mock_cloud.config.remotes import list_remotes, load_remote
+from mock_cloud.console import Console
+from mock_cloud.errors import EXIT_INFRASTRUCTURE, CommandLineError, MockCloudError
+from mock_cloud.images.unfinished import Unfinished, remove_abandoned
+from mock_cloud.places import state_dir
+from mock_cloud.settings import Remote
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -117,3 +123,56 @@ def _rows(reaped: Reaped) -> Sequence[dict[str, str | None]]:
         for one in reaped.images
     ]
     return nodes + images
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """What a sweep of one remote did. `problem` says why it could not be swept, empty if it was.
+
+    `exit_code` is that problem's own. `images` were left by bakes that died.
+    """
+
+    remote: str
+    swept: tuple[Swept, ...]
+    images: tuple[Unfinished, ...] = ()
+    problem: str = ""
+    hint: str = ""
+    exit_code: int = 0
+
+
+def reap(
+    names: Sequence[str],
+    state_dir: Path,
+    configdir: Path | None,
+    *,
+    expired_kin: bool = False,
+    dry_run: bool = False,
+) -> Iterator[Reaped]:
+    """Sweep remotes one after the other, or all there are if none is named.
+
+    One that fails does not keep the others from their turn.
+    """
+    for name in names or _find_names(state_dir, configdir):
+        try:
+            remote = load_remote(name, configdir, to_end=True)
+            swept = sweep_remote(remote, state_dir, expired_kin=expired_kin, dry_run=dry_run)
+            images = _remove_images(remote, state_dir, dry_run=dry_run)
+        except MockCloudError as error:
+            hint = error.hint or ""
+            yield Reaped(name, (), (), error.message, hint, error.exit_code)
+        else:
+            yield Reaped(name, tuple(swept), tuple(images))
+    Journal(state_dir).forget_old()
+
+
+def _remove_images(remote: Remote, state_dir: Path, *, dry_run: bool) -> Sequence[Unfinished]:
+    if remote.provider not in STORES:
+        return ()
+    return remove_abandoned(state_dir, find_image_store(remote), dry_run=dry_run)
+
+
+def _find_names(state_dir: Path, configdir: Path | None) -> list[str]:
+    """Remotes that have a file, and those that only the journal still knows."""
+    journal = Journal(state_dir)
+    known = {lease.remote for lease in journal.leases() if lease.owner == journal.owner}
+    return sorted(known | {file.name for file in list_remotes(configdir)})

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from mock_cloud.cloud.listing import Released, release
 from mock_cloud.config.remotes import load_remote
+from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_INFRASTRUCTURE, CommandLineError
-from mock_cloud.session.console import Console
-from mock_cloud.session.state import state_dir
+from mock_cloud.places import state_dir
 from mock_cloud.settings import Remote
 
 if TYPE_CHECKING:

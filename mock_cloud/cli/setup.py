@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 
 from mock_cloud import places
 from mock_cloud.cli.doctor import print_findings
-from mock_cloud.config.paths import describe_default_results
-from mock_cloud.config.remote_tables import PROVIDERS
-from mock_cloud.config.remote_text import Value, find_key, parse_word, plain_keys, value_word
-from mock_cloud.errors import EXIT_CONFIG, CommandLineError
-from mock_cloud.model import HostKey
-from mock_cloud.session.console import Console
-from mock_cloud.session.health import examine_remote
-from mock_cloud.session.setup import (
+from mock_cloud.cli.health import examine_remote
+from mock_cloud.cli.setup_remote import (
     check_target,
     complete,
     default_arches,
     kept_answers,
     write_remote,
 )
+from mock_cloud.config.paths import describe_default_results
+from mock_cloud.config.remote_tables import PROVIDERS
+from mock_cloud.config.remote_text import Value, find_key, parse_word, plain_keys, value_word
+from mock_cloud.console import Console
+from mock_cloud.errors import EXIT_CONFIG, CommandLineError
+from mock_cloud.model import HostKey
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mock_cloud.console import Console
 from mock_cloud.errors import CommandLineError, InputError
-from mock_cloud.session.console import Console
-from mock_cloud.session.engine import toolkits_dir
 from mock_cloud.settings import ToolkitSettings
+from mock_cloud.steps.check.chosen_engine import toolkits_dir
 from mock_cloud.toolkit.machines import MACHINES, own_arch
 from mock_cloud.toolkit.pack import PackedToolkit, list_packed, pack_packages, pack_toolkit
 

@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Final, NoReturn
 
 from mock_cloud import __version__
+from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_COMMAND_LINE
-from mock_cloud.session.console import Console
-from mock_cloud.session.ending import end_well
+from mock_cloud.exit_status import end_well
 
 VERBS: Final = (
     "setup", "doctor", "attest", "jobs", "attach", "logs", "wait", "cancel", "nodes", "release",

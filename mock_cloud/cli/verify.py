@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mock_cloud import places
 from mock_cloud.attest.verdict import reason_text
+from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_REFUSED, ConfigError
 from mock_cloud.model import HostKey, utc_text
 from mock_cloud.provenance.requirements import Requirements, read_requirements
 from mock_cloud.provenance.statement import KEY_NAME, ProvenanceRefused
 from mock_cloud.provenance.verification import Verified, verify_results
-from mock_cloud.session.console import Console
 from mock_cloud.wire.terminal_text import printable
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from mock_cloud.session.console import Console
+from mock_cloud.console import Console
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -25,7 +25,7 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    from mock_cloud.session.attached import await_job  # SSH takes long to load
+    from mock_cloud.steps.job.attached import await_job  # SSH takes long to load
 
     codes = [await_job(name) for name in arguments.job]
     return next((code for code in codes if code), 0)

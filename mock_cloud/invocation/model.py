@@ -137,6 +137,11 @@ class CommandLine:
         return self.mode == "clean" or bool(self.scrub)
 
     @property
+    def is_kojis(self) -> bool:
+        """Whether the configuration is one of those that kojid writes to /etc/mock/koji."""
+        return self.chroot.startswith("koji/")
+
+    @property
     def is_local(self) -> bool:
         """Whether this only looks at configuration on this machine and needs no node."""
         return self.mode in LOCAL_MODES or self.printrootpath or bool(self.show)

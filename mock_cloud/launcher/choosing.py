@@ -21,14 +21,14 @@ from mock_cloud.config.overrides import apply_command_line
 from mock_cloud.config.paths import locate_paths
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.config.values import read_option, read_text
+from mock_cloud.console import Console
 from mock_cloud.errors import CommandLineError, ConfigError, MockCloudError
+from mock_cloud.exit_status import end_well
 from mock_cloud.invocation.model import DETACHED, MOCK_VERSION, CommandLine
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.launcher.caller import home_of_caller, load_of_caller
 from mock_cloud.launcher.real import become_mock, has_plugin, without_our_words
 from mock_cloud.places import MOCK_CONFIG_DIR
-from mock_cloud.session.console import Console
-from mock_cloud.session.ending import end_well
 from mock_cloud.settings import EngineChoice
 from mock_cloud.wire.terminal_text import printable
 
@@ -72,12 +72,13 @@ def _run(words: list[str], path: str | None, console: Console) -> int:
         )
     remote = load_remote(name, Path(line.configdir) if line.configdir else None)
     if line.detach and DETACHED not in os.environ:
-        from mock_cloud.session.jobs import begin_detached
+        from mock_cloud.steps.job.job_list import begin_detached
 
         return begin_detached(words, console)
     if real is not None and real.plugged and may_run_mock():
         real.become(*plugin_words(name))
-    from mock_cloud.session.build import run as build  # not before: it imports paramiko
+    from mock_cloud.koji.shadow import shadowed  # not before: what they import is large
+    from mock_cloud.session import run as build
     from mock_cloud.toolkit.mock_kit import find_mock
 
     python = ".".join(map(str, sys.version_info[:3]))
@@ -91,7 +92,7 @@ def _run(words: list[str], path: str | None, console: Console) -> int:
             f"{real.path} is a wrapper, whose mock cannot be sent: the engine is chroot"
             " (say so in the remote's [build] table, or put mock itself on your PATH)"
         )
-    return build(line, opts, remote, console, program=program)
+    return build(line, opts, remote, console, program=program, shadowing=shadowed)
 
 
 @dataclass(frozen=True, slots=True)

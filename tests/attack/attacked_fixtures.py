@@ -10,8 +10,8 @@ import pytest
 
 from mock_cloud.attest.validity import verify_manifest
 from mock_cloud.model import Toolkit
-from mock_cloud.session.known_good import KnownGood, read_package_keys, read_public_key
 from mock_cloud.settings import AttestSettings
+from mock_cloud.steps.attest.known_good_sets import KnownGood, read_package_keys, read_public_key
 from tests.attack.attacked_node import AttackedNode
 from tests.component.cloud_nodes import Site
 from tests.lab.layout import Lab

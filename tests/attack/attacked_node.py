@@ -16,8 +16,8 @@ from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.model import Toolkit
 from mock_cloud.remote.connect import connect
-from mock_cloud.session.attesting import Archive, Attested, Nature, attest_node
-from mock_cloud.session.known_good import KnownGood
+from mock_cloud.steps.attest.attesting import Archive, Attested, Nature, attest_node
+from mock_cloud.steps.attest.known_good_sets import KnownGood
 from tests.component.cloud_nodes import Site
 
 _GONE_S = 10.0

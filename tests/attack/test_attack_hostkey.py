@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import pytest
 
+from mock_cloud.console import Console
 from mock_cloud.errors import HostKeyMismatch
 from mock_cloud.model import Toolkit
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import trust
-from mock_cloud.session.console import Console
-from mock_cloud.session.lease_care import cared_for, plan_care
-from mock_cloud.session.nodes import connect_leased
+from mock_cloud.steps.attest.hardening import cared_for, plan_care
+from mock_cloud.steps.lease.node import connect_leased
 from tests.component.cloud_nodes import Site
 from tests.component.remote_parts import make_proof
 

@@ -20,8 +20,8 @@ from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.validity import SignedManifest, Validity, sign_manifest, verify_manifest
 from mock_cloud.cli import main
 from mock_cloud.errors import EXIT_CONFIG, EXIT_INFRASTRUCTURE, EXIT_REFUSED, MockCloudError
-from mock_cloud.session.seen_manifests import SeenManifests
 from mock_cloud.sshkeys import make_key_pair
+from mock_cloud.steps.attest.seen_manifests import SeenManifests
 
 DAY = 86400
 FROM = "manifests' distribution"

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from mock_cloud.console import Console
 from mock_cloud.errors import MockCloudError, ResultError
 from mock_cloud.remote.trusted import TrustedChannel, trust
 from mock_cloud.results.resultdir import ResultDir
-from mock_cloud.session.console import Console
-from mock_cloud.session.copyout import unpack_copyout
-from mock_cloud.session.results import Destination, Mirror, collect
+from mock_cloud.steps.results.copyout import unpack_copyout
+from mock_cloud.steps.results.mirror import Destination, Mirror, collect
 from tests.component.conftest import Connect, connecting, shared_sshd, toolkit
 from tests.component.remote_parts import HandJob, LocalToolkit, make_proof, make_toolkit
 from tests.tree_archives import archive, directory, file, link

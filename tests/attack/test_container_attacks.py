@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mock_cloud.session.attesting import Nature, own_kernel
+from mock_cloud.steps.attest.attesting import Nature, own_kernel
 from tests.attack.attacked_node import AttackedNode
 
 pytest_plugins = ["tests.component.cloud_fixtures", "tests.attack.attacked_fixtures"]

@@ -87,7 +87,7 @@ class Controller:
     def __init__(self, order: dict[str, Any]) -> None:
         from mock_cloud.model import HostKey, NodeAddress, Secret
         from mock_cloud.remote.connect import connect
-        from mock_cloud.session.attesting import Archive
+        from mock_cloud.steps.attest.attesting import Archive
         from tests.component.remote_parts import LocalToolkit
 
         archive = Path(order["archive"])
@@ -105,7 +105,7 @@ class Controller:
         self.node.start_agent(self.toolkit)
 
     def measure(self) -> None:
-        from mock_cloud.session.attesting import measure_again
+        from mock_cloud.steps.attest.attesting import measure_again
 
         # Without having sshd reread: this machine may have processes that a node has not.
         self.node.start_agent(self.toolkit)

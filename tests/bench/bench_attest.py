@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mock_cloud.attest.envelope import Signer
-from mock_cloud.session.baking import make_signed_manifest
+from mock_cloud.images.tree_manifest import make_signed_manifest
 from tests.bench.bench_measure import CORES, hash_rate_bytes_s, openssl
 from tests.lab import chroots, dist, keys, manifest, node
 from tests.lab.layout import Lab, default_lab, locked

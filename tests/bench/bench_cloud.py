@@ -79,11 +79,11 @@ def lease_once(remote_name: str, configdir: Path) -> dict[str, float]:
     """What a build does until it sends something: unix seconds of each step."""
     marks = {"began": time.time()}
     from mock_cloud.config.remotes import load_remote
+    from mock_cloud.console import Console
     from mock_cloud.remote.trusted import trust
-    from mock_cloud.session.console import Console
-    from mock_cloud.session.known_good import KnownGoods
-    from mock_cloud.session.lease_care import cared_for, plan_care
-    from mock_cloud.session.nodes import Site, attest, lease, reach
+    from mock_cloud.steps.attest.hardening import cared_for, plan_care
+    from mock_cloud.steps.attest.known_good_sets import KnownGoods
+    from mock_cloud.steps.lease.node import Site, attest, lease, reach
 
     console = Console(0)
     remote, arch = load_remote(remote_name, configdir), platform.machine()

@@ -31,16 +31,16 @@ from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.attest.verify import Binding, verify
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.provider import InjectedFile as ProvidedFile
+from mock_cloud.console import Console
 from mock_cloud.errors import HostKeyMismatch
 from mock_cloud.model import Toolkit, TrustedNode
 from mock_cloud.remote.care import arm_timer
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import trust
 from mock_cloud.remote.unverified import UnverifiedNode
-from mock_cloud.session.console import Console
-from mock_cloud.session.lease_care import Care, cared_for
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.sshkeys import make_key_pair
+from mock_cloud.steps.attest.hardening import Care, cared_for
 from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
 from tests.component.cloud_nodes import Site
 from tests.lab.layout import default_lab

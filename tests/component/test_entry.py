@@ -73,8 +73,8 @@ def test_a_full_disk_under_standard_output_is_said(
 
 def test_output_of_a_job_that_was_lost_is_no_success(environ: dict[str, str]) -> None:
     program = (
-        "from mock_cloud.session.console import Console\n"
-        "from mock_cloud.session.ending import end_well\n"
+        "from mock_cloud.console import Console\n"
+        "from mock_cloud.exit_status import end_well\n"
         "console = Console()\n"
         "def main():\n"
         "    return end_well(console, lambda: console.output(b'x') or 0)\n"
@@ -109,7 +109,7 @@ def test_what_the_encoding_lacks_is_escaped(
 def test_the_terminal_is_still_known_by_its_size(environ: dict[str, str]) -> None:
     code = (
         "from mock_cloud.entry import mend_streams; mend_streams();"
-        "from mock_cloud.session.keyboard import find_terminal; print(find_terminal())"
+        "from mock_cloud.steps.job.keyboard import find_terminal; print(find_terminal())"
     )
     ours, theirs = pty.openpty()
     try:
@@ -153,7 +153,7 @@ sys.meta_path.insert(0, Finder())
         (CLI, "mock_cloud.cli.verbs"),
         (CLI, "mock_cloud.cli.doctor"),
         (LAUNCHER, "mock_cloud.launcher.choosing"),
-        (SESSION, "mock_cloud.session.handed_over"),
+        (SESSION, "mock_cloud.launcher.handed_over"),
     ],
 )
 def test_ctrl_c_while_it_is_loaded_ends_it_without_a_traceback(

@@ -11,15 +11,15 @@ from dataclasses import replace
 import pytest
 
 from mock_cloud.cloud.leased import LeasedNode
+from mock_cloud.console import Console
 from mock_cloud.errors import HostKeyMismatch, RemoteCommandError
 from mock_cloud.model import HostKey, KeyPair, Secret, Toolkit
 from mock_cloud.remote.care import Request, replace_host_key
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import TrustedChannel, trust
-from mock_cloud.session.console import Console
-from mock_cloud.session.lease_care import Care, cared_for, plan_care
-from mock_cloud.session.nodes import connect_leased
 from mock_cloud.sshkeys import make_key_pair
+from mock_cloud.steps.attest.hardening import Care, cared_for, plan_care
+from mock_cloud.steps.lease.node import connect_leased
 from tests.component.cloud_nodes import Site, eventually
 from tests.component.remote_parts import make_proof, own_threads
 

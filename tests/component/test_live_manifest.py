@@ -23,7 +23,9 @@ from mock_cloud.model import Toolkit
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import trust
 from mock_cloud.remote.unverified import UnverifiedNode
-from mock_cloud.session.attesting import (
+from mock_cloud.settings import AttestSettings
+from mock_cloud.signed.keys import PackageKeys
+from mock_cloud.steps.attest.attesting import (
     Archive,
     Attested,
     Measured,
@@ -33,13 +35,11 @@ from mock_cloud.session.attesting import (
     measure_again,
     measure_node,
 )
-from mock_cloud.session.known_good import (
+from mock_cloud.steps.attest.known_good_sets import (
     KnownGood,
     read_package_keys,
     read_public_key,
 )
-from mock_cloud.settings import AttestSettings
-from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.orders import InstallOrder
 from tests.component.cloud_nodes import Site

@@ -58,11 +58,11 @@ from mock_cloud.remote.channel import remote_error
 from mock_cloud.repoproxy.http1 import BadRequest, parse_head
 from mock_cloud.repoproxy.metadata import Unfetched, parse_repomd, read_primary
 from mock_cloud.results.names import check_manifest
-from mock_cloud.session.policies import read_policy
 from mock_cloud.signed.header import parse_signed_header
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.rpmfile import read_unverified
 from mock_cloud.sshkeys import make_key_pair
+from mock_cloud.steps.attest.policies import read_policy
 from mock_cloud.wire import job_request, orders, replies
 from mock_cloud.wire.decode import Malformed, decode, decode_bytes, load_json
 from mock_cloud.wire.frames import FrameError, encode_frame, read_frame

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from mock_cloud.cli.reap import reap
 from mock_cloud.cloud.apis.adapter import TAG_LEASE
 from mock_cloud.cloud.images import TAG_BAKE, TAG_OWNER
 from mock_cloud.cloud.journal import Journal
@@ -28,10 +29,10 @@ from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.pool import acquire
 from mock_cloud.cloud.sweep import sweep_remote
 from mock_cloud.config.remotes import load_remote
+from mock_cloud.console import Console
 from mock_cloud.errors import CloudError, ConnectionLost
-from mock_cloud.session.console import Console
-from mock_cloud.session.tidying import reap, tidied
 from mock_cloud.settings import LeaseLimits, Remote
+from mock_cloud.steps.lease.clean_up import tidied
 from tests.lab.clouds import ec2_xml, faults
 from tests.lab.layout import Lab
 from tests.soak.paper import PaperEc2, opened

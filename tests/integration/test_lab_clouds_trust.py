@@ -23,8 +23,8 @@ from mock_cloud.cloud.provider import InjectedType
 from mock_cloud.model import HostKey, Toolkit
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.unverified import UnverifiedNode
-from mock_cloud.session.attesting import SKIP
 from mock_cloud.signed.keys import PackageKeys
+from mock_cloud.steps.attest.attesting import SKIP
 from tests.integration.cloud_support import Client, greets, wait_for
 from tests.integration.test_lab_clouds import create as create_instance
 from tests.integration.test_lab_openstack import create as create_server

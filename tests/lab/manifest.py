@@ -11,7 +11,7 @@ from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.expectations import TOOLKIT_PROGRAM, Invocation, ProgramRule, SocketRule
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.validity import Validity, sign_manifest
-from mock_cloud.session.baking import make_signed_manifest
+from mock_cloud.images.tree_manifest import make_signed_manifest
 from mock_cloud.sshkeys import make_key_pair
 from tests.lab.foreign import emulator_path
 from tests.lab.layout import Lab, code_digest, stamp_matches

@@ -21,8 +21,8 @@ from mock_cloud.attest.files import FileFact
 from mock_cloud.attest.validity import sign_manifest, verify_manifest
 from mock_cloud.model import HostKey
 from mock_cloud.process import run
-from mock_cloud.session.attesting import own_kernel
 from mock_cloud.sshkeys import make_key_pair
+from mock_cloud.steps.attest.attesting import own_kernel
 from tests.lab import chroots, manifest
 from tests.lab.chroots import ConfigDirectory
 from tests.lab.clouds.images import copy_disk, make_disk

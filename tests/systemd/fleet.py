@@ -14,15 +14,15 @@ from pathlib import Path
 from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.config.remotes import load_remote
+from mock_cloud.console import Console
 from mock_cloud.errors import Reason, TransportError
-from mock_cloud.session.attesting import Archive, Attested
-from mock_cloud.session.console import Console
-from mock_cloud.session.engine import find_toolkit
-from mock_cloud.session.imaging import BakeOrder, bake_image
-from mock_cloud.session.known_good import KnownGood, read_package_keys
-from mock_cloud.session.nodes import Site, attest, connect_leased, lease
-from mock_cloud.session.oven import Wanted
+from mock_cloud.images.bake_image import BakeOrder, bake_image
+from mock_cloud.images.candidate import Wanted
 from mock_cloud.settings import Remote
+from mock_cloud.steps.attest.attesting import Archive, Attested
+from mock_cloud.steps.attest.known_good_sets import KnownGood, read_package_keys
+from mock_cloud.steps.check.chosen_engine import find_toolkit
+from mock_cloud.steps.lease.node import Site, attest, connect_leased, lease
 from tests.lab.clouds.ec2 import Ec2Cloud
 from tests.lab.clouds.machines import Machine
 from tests.lab.manifest import signing_key

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.attest.envelope import Signer
-from mock_cloud.session.baking import make_signed_manifest
+from mock_cloud.images.tree_manifest import make_signed_manifest
 from tests.lab.keys import package_keys
 from tests.lab.layout import Lab, today_lab
 from tests.lab.manifest import signing_key, validity

@@ -11,9 +11,9 @@ from mock_cloud.attest.bake import BakeChoices
 from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.expectations import Invocation, MountRule, ProgramRule
 from mock_cloud.attest.volatile import cloud_init_rules
+from mock_cloud.images.tree_manifest import make_signed_manifest
 from mock_cloud.process import run
-from mock_cloud.session.attesting import own_kernel
-from mock_cloud.session.baking import make_signed_manifest
+from mock_cloud.steps.attest.attesting import own_kernel
 from tests.lab import manifest, node, seeds
 from tests.lab.clouds.machine import DMI_DIRECTORY
 from tests.lab.layout import Lab, code_digest, stamp_matches

@@ -10,7 +10,6 @@ import pytest
 
 from mock_cloud.config.remotes import read_remote
 from mock_cloud.errors import ConfigError
-from mock_cloud.session.known_good import KnownGoods
 from mock_cloud.settings import (
     Ec2Settings,
     LibcloudSettings,
@@ -19,6 +18,7 @@ from mock_cloud.settings import (
     RackspaceSettings,
 )
 from mock_cloud.sshkeys import make_key_pair
+from mock_cloud.steps.attest.known_good_sets import KnownGoods
 
 KEY = make_key_pair().public
 ATTEST = """

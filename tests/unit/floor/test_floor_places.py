@@ -12,7 +12,7 @@ import pytest
 from mock_cloud import places
 from mock_cloud.config.remotes import list_remotes, load_remote, remote_directories
 from mock_cloud.errors import ConfigError
-from mock_cloud.session.state import cache_dir, state_dir
+from mock_cloud.places import cache_dir, state_dir
 
 KINDS = {
     "XDG_CONFIG_HOME": (places.config_home, ".config"),

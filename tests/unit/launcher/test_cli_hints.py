@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.cli import main
+from mock_cloud.cli import health, main
 from mock_cloud.cloud.provider import look
 from mock_cloud.config.chroots import load_config_opts
 from mock_cloud.errors import ConfigError
-from mock_cloud.session import health
 
 
 @pytest.fixture(autouse=True)

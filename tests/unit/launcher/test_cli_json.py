@@ -18,20 +18,19 @@ from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.validity import Validity, sign_manifest
 from mock_cloud.attest.verdict import Verdict
 from mock_cloud.cli import main
-from mock_cloud.cli.reap import _rows
+from mock_cloud.cli.reap import Reaped, _rows
 from mock_cloud.cli.toolkit import _to_json
 from mock_cloud.cli.trust import _to_json as _builder_to_json
 from mock_cloud.cloud.images import TAG_OWNER, Image, ImageState
 from mock_cloud.cloud.listing import NodeRow, Released
 from mock_cloud.cloud.provider import Finding
+from mock_cloud.images.image_list import ImageRow
+from mock_cloud.images.image_list import ImageStatus as ImageStanding
 from mock_cloud.launcher.standing import LauncherStatus
 from mock_cloud.ledger.entries import LedgerEntry
 from mock_cloud.ledger.ratings import Builder
-from mock_cloud.session.imagelist import ImageRow
-from mock_cloud.session.imagelist import ImageStatus as ImageStanding
-from mock_cloud.session.seen_manifests import SeenManifest
-from mock_cloud.session.signing import read_signer
-from mock_cloud.session.tidying import Reaped
+from mock_cloud.steps.attest.seen_manifests import SeenManifest
+from mock_cloud.steps.sign.signers import read_signer
 from mock_cloud.toolkit.machines import own_arch
 from mock_cloud.toolkit.prove import Proof
 from tests.lab.layout import repository_root

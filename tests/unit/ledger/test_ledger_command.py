@@ -15,8 +15,8 @@ from mock_cloud.errors import CloudError
 from mock_cloud.ledger.entries import EventKind, LedgerEvent
 from mock_cloud.ledger.store import Ledger
 from mock_cloud.model import HostKey
-from mock_cloud.session.builders import find_flagged, name_host, without_flagged
 from mock_cloud.settings import AttestSettings, HostSettings, Remote
+from mock_cloud.steps.lease.builders import find_flagged, name_host, without_flagged
 from tests.mutations.cases import ONE, _flip
 from tests.mutations.honest import Results, can_build, make_results
 

@@ -22,7 +22,7 @@ from mock_cloud.results.owner import as_owner, find_owner
 from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.results.resultdir import ResultDir
 from mock_cloud.results.staging import Staging
-from mock_cloud.session.results import find_logs
+from mock_cloud.steps.results.mirror import find_logs
 from tests.lab.layout import repository_root
 
 

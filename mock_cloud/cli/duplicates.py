@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The same build by two builders who know nothing of each other, compared before it is published.
+
+Each is a command of its own, `mock --remote`, with a directory of its own: whatever holds for one
+build holds for each of them. Nothing of either is in the resultdir before they agree.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.cli.audits import Audit, judge_builds, note_audit
+from mock_cloud.console import Console
+from mock_cloud.errors import (
+    EXIT_DISAGREED,
+    EXIT_INFRASTRUCTURE,
+    EXIT_REFUSED,
+    MockCloudError,
+    ResultDirError,
+)
+from mock_cloud.ledger.entries import EventKind, LedgerEntry, LedgerEvent
+from mock_cloud.ledger.store import Ledger
+from mock_cloud.model import HostKey
+
+_PREFIX: Final = ".mock-cloud-duplicate-"
+_APART: Final = "disagreed-"
+_TAIL: Final = 5
+
+
+class Disagreed(MockCloudError):
+    """Two builders made different packages of one source: nothing was published."""
+
+    exit_code = EXIT_DISAGREED
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateOrder:
+    """What is built: `words` are mock's, without --remote and --resultdir; on two `remotes`.
+
+    `judge` is a remote that decides where they do not agree; empty: a person does.
+    """
+
+    words: tuple[str, ...]
+    remotes: tuple[str, str]
+    resultdir: Path
+    judge: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    remote: str
+    place: Path
+    code: int
+
+
+def build_twice(
+    order: DuplicateOrder, ledger: Ledger, keys: Sequence[HostKey], console: Console
+) -> int:
+    """Build on both remotes at once, compare, and publish what they agree on; mock's exit code.
+
+    1. Both end well: their provenance is verified, their packages are compared, the ledger is told.
+    2. They agree (L0 or L1): the first one's results go to the resultdir. 3. They do not: both are
+    kept apart below it, both builders are flagged; with a judge, whoever agrees with it is cleared,
+    and its results are published. 4. Both fail alike: the first one's logs are published.
+
+    Raises Disagreed, also where one fails and the other does not; ProvenanceRefused, InputError.
+    """
+    try:
+        order.resultdir.mkdir(parents=True, exist_ok=True)
+        place = order.resultdir / f"{_PREFIX}{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+        place.mkdir(mode=0o700)
+    except OSError as error:
+        raise ResultDirError(f"cannot use {order.resultdir}: {error.strerror}") from error
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            left, right = pool.map(lambda name: _build(order, name, place, console), order.remotes)
+        for one in (left, right):
+            if one.code in (EXIT_INFRASTRUCTURE, EXIT_REFUSED):
+                console.error(f"remote {one.remote}: exit status {one.code}: nothing is published")
+                return one.code
+        if left.code or right.code:
+            return _end_of_failed(order, left, right, console)
+        audit = judge_builds(left.place, right.place, keys)
+        entries = note_audit(ledger, audit)
+        if audit.agree:
+            _publish(left.place, order.resultdir)
+            console.info(f"remotes {left.remote} and {right.remote} agree on"
+                         f" {len(audit.compared)} packages")  # fmt: skip
+            return 0
+        return _settle(order, (left, right), audit, entries, ledger, keys, console)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _build(order: DuplicateOrder, remote: str, place: Path, console: Console) -> _Built:
+    """One of the builds, with all that it prints in a file; its last lines if it fails."""
+    results = place / remote
+    log = place / f"{remote}.output"
+    argv = [sys.executable, "-m", "mock_cloud.launcher", "--remote", remote,
+            "--resultdir", str(results), *order.words]  # fmt: skip
+    console.info(f"remote {remote}: building")
+    with log.open("wb") as output:
+        code = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
+        ).returncode
+    console.info(f"remote {remote}: exit status {code}")
+    if code:
+        for line in log.read_text(errors="replace").splitlines()[-_TAIL:]:
+            console.info(f"remote {remote}: {line}")
+    return _Built(remote, results, code)
+
+
+def _end_of_failed(order: DuplicateOrder, left: _Built, right: _Built, console: Console) -> int:
+    if left.code == right.code:
+        _publish(left.place, order.resultdir)
+        console.info("both builds failed alike")
+        return left.code
+    apart = _keep_apart(order, (left, right))
+    raise Disagreed(
+        f"remote {left.remote} ended with {left.code}, {right.remote} with {right.code}",
+        hint=f"nothing was published; both are in {apart}",
+    )
+
+
+def _settle(
+    order: DuplicateOrder,
+    sides: tuple[_Built, _Built],
+    audit: Audit,
+    entries: Sequence[LedgerEntry],
+    ledger: Ledger,
+    keys: Sequence[HostKey],
+    console: Console,
+) -> int:
+    """After a disagreement: the judge's word, if there is one. Raises Disagreed."""
+    apart = _keep_apart(order, sides)
+    flags = ", ".join(str(one.number) for one in entries)
+    names = " and ".join(one.remote for one in sides)
+    message = f"remotes {names} do not agree: {audit.differences()[:300]}"
+    hint = f"nothing was published; both are in {apart}; mock-cloud trust show {entries[0].number}"
+    if not order.judge:
+        raise Disagreed(f"{message}; both are flagged ({flags})", hint=hint)
+    console.warning(f"{message}; {order.judge} decides")
+    third = _build(order, order.judge, apart, console)
+    if third.code:
+        raise Disagreed(f"{message}; {order.judge} ended with {third.code}", hint=hint)
+    for side, entry in zip(sides, entries, strict=True):
+        verdict = judge_builds(apart / side.remote, third.place, keys)
+        if verdict.agree:
+            note_audit(ledger, verdict)
+            reason = f"it agrees with the build on {order.judge}"
+            ledger.append(LedgerEvent(EventKind.CLEARED, entry.event.builder, int(time.time()),
+                                reason=reason, flag=entry.number))  # fmt: skip
+            _publish(apart / side.remote, order.resultdir)
+            console.warning(f"remote {side.remote} agrees with {order.judge}: its results count")
+            return 0
+    raise Disagreed(f"{message}; {order.judge} agrees with neither", hint=hint)
+
+
+def _publish(results: Path, resultdir: Path) -> None:
+    """Into the resultdir, by rename: it is the same file system. What is there is replaced."""
+    try:
+        for path in sorted(results.rglob("*")):
+            target = resultdir / path.relative_to(results)
+            if path.is_dir():
+                target.mkdir(exist_ok=True)
+            else:
+                path.replace(target)
+    except OSError as error:
+        raise ResultDirError(f"cannot write to {resultdir}: {error.strerror}") from error
+
+
+def _keep_apart(order: DuplicateOrder, sides: Sequence[_Built]) -> Path:
+    """Move both sides below the resultdir, each into the directory of its remote."""
+    apart = order.resultdir / f"{_APART}{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+    try:
+        apart.mkdir()
+        for side in sides:
+            if side.place.is_dir():
+                side.place.replace(apart / side.remote)
+    except OSError as error:
+        raise ResultDirError(f"cannot write to {apart}: {error.strerror}") from error
+    return apart

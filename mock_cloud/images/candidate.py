@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One node on its way to become an image: attested, installed to, emptied of itself, measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Final
+
+from mock_cloud.attest.accounts import Accounts, parse_accounts
+from mock_cloud.attest.cloudinit import has_finished
+from mock_cloud.attest.live import LiveNode, make_live_manifest
+from mock_cloud.attest.machine import chosen_rule, image_rules, machine_rules
+from mock_cloud.attest.manifest import SAME_AS_CONTROLLER, ImageManifest
+from mock_cloud.attest.volatile import cloud_init_rules, text_rules
+from mock_cloud.attest.vouched import Vouched
+from mock_cloud.cloud.leased import LeasedNode
+from mock_cloud.console import Console
+from mock_cloud.errors import AttestationRefused, InputError, Reason, RemoteCommandError
+from mock_cloud.model import TrustedNode
+from mock_cloud.remote.trusted import TrustedChannel
+from mock_cloud.remote.unverified import UnverifiedNode
+from mock_cloud.settings import Remote
+from mock_cloud.signed.keys import PackageKeys
+from mock_cloud.steps.attest.attesting import (
+    Attested,
+    Measured,
+    bind,
+    judge,
+    measure_again,
+    measure_node,
+)
+from mock_cloud.steps.attest.known_good_sets import KnownGood, read_file
+from mock_cloud.steps.lease.node import Site, attest, nature, shares_kernel
+from mock_cloud.wire.decode import to_json
+from mock_cloud.wire.orders import KEYS_MARK, InstallOrder
+from mock_cloud.wire.terminal_text import sanitize
+
+_LINES_SHOWN: Final = 20
+_TAIL_BYTES: Final = 4096
+_PAUSE_S: Final = 3.0
+_DNF_CONF: Final = "[main]\nbest=1\ninstall_weak_deps=0\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a node is to have. `repos` are base URLs; none: those that it is configured for."""
+
+    packages: tuple[str, ...]
+    repos: tuple[str, ...] = ()
+    releasever: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Oven:
+    """A connected node, and who it belongs to. `name` and `created` go into its manifest."""
+
+    remote: Remote
+    site: Site
+    leased: LeasedNode
+    node: UnverifiedNode
+    keys: PackageKeys
+    name: str
+    created: str
+
+    @property
+    def console(self) -> Console:
+        return self.site.console
+
+    def attest_base(self, base: ImageManifest) -> TrustedNode:
+        """The proof that this is a node of the image `base` describes. NodeRefused."""
+        known = KnownGood(base, self.keys)
+        return attest(self.node, self.leased, known, self.remote, self.site).proof
+
+    def adopt_base(self, *, is_accepted: bool) -> tuple[ImageManifest, TrustedNode]:
+        """A manifest of the node as it is, for nobody has made one of its image.
+
+        Packages must be signed by pinned keys and unchanged all the same. All else is listed:
+        whoever wants to go on vouches for it. AttestationRefused unless `is_accepted`.
+        """
+        self.console.phase(f"remote {self.remote.name}: measuring an image that has no manifest")
+        measured = self._measure_booted()
+        manifest, vouched = self._manifest(measured, None)
+        lines = list(vouched.lines())
+        self._show(f"nothing but this measurement speaks for {len(lines)} facts", lines)
+        if not is_accepted:
+            raise AttestationRefused(
+                f"remote {self.remote.name}: its base image has no manifest: {len(lines)} facts of"
+                " it would be vouched for by whoever signs",
+                reasons=(Reason("base.unverified", manifest.name, "a manifest", "none"),),
+                hint="look at them, or make a manifest of the image's tree (known-good make); "
+                "--accept-unverified-base goes on without",
+            )
+        return manifest, self._judge(measured, manifest).proof
+
+    def _measure_booted(self) -> Measured:
+        """A measurement after the boot's end: what runs until then must not run for good."""
+        measured = measure_node(self.node, self.site.toolkit, self.site.archive)
+        patience_s = self.remote.cloud.boot_timeout_s if self.remote.cloud else 0.0
+        deadline_s = time.monotonic() + patience_s
+        while not has_finished(measured.parsed.files) and time.monotonic() < deadline_s:
+            self.console.phase(f"remote {self.remote.name}: waiting for the end of the node's boot")
+            time.sleep(_PAUSE_S)
+            measured = measure_again(self.node, self.site.archive)
+        return measured
+
+    def adopt_machine(self, may_vary: Sequence[str]) -> tuple[ImageManifest, Vouched]:
+        """A manifest of this machine as it runs, and what whoever signs it vouches for.
+
+        What nobody may vouch for is refused: packages and programs that pinned keys did not sign
+        so, and whatever a verdict by this very manifest finds. `may_vary` are paths of data.
+        AttestationRefused, NodeRefused, InputError.
+        """
+        self.console.phase(f"remote {self.remote.name}: measuring the machine as it runs")
+        measured = measure_node(self.node, self.site.toolkit, self.site.archive)
+        rules = machine_rules(measured.parsed)
+        if self.remote.cloud is not None:
+            rules += cloud_init_rules() + text_rules(of_instances=True)
+        try:
+            rules += tuple(chosen_rule(measured.parsed, path) for path in may_vary)
+        except ValueError as error:
+            raise InputError(f"it cannot vary: {error}", hint="see --may-vary") from error
+        manifest, vouched = make_live_manifest(
+            measured.parsed, measured.headers, self.keys, self._live(measured, is_machine=True),
+            None, name=self.name, created=self.created, volatile=rules,
+        )  # fmt: skip
+        if shares_kernel(self.remote):
+            manifest = replace(manifest, kernel=SAME_AS_CONTROLLER)
+            vouched = replace(vouched, kernel=None)
+        self._judge(measured, manifest)
+        self.console.done()
+        return manifest, vouched
+
+    def install(self, channel: TrustedChannel, wanted: Wanted) -> None:
+        """Packages by the node's own dnf. RemoteCommandError with dnf's last words."""
+        if not wanted.packages:
+            return
+        tail = bytearray()
+
+        def take(data: bytes) -> None:
+            tail.extend(data)
+            del tail[:-_TAIL_BYTES]
+            last = sanitize(bytes(tail)).rstrip().rpartition("\n")[2]
+            self.console.progress(f"remote {self.remote.name}: {last}")
+
+        status = channel.install(to_json(self._order(wanted)), take)
+        self.console.done()
+        if status != 0:
+            for line in sanitize(bytes(tail)).splitlines()[-_LINES_SHOWN:]:
+                self.console.error(f"dnf: {line}")
+            raise RemoteCommandError(
+                f"{self.leased.address}: dnf install {' '.join(wanted.packages)} failed"
+                f" with status {status}",
+                code="install",
+                hint="name packages and repositories that the base image's release has",
+            )
+
+    def measure_image(
+        self, channel: TrustedChannel, base: ImageManifest
+    ) -> tuple[ImageManifest, Vouched]:
+        """Take out what is this node's own; the manifest of what is left, and what is new in it.
+
+        What runs, listens and is mounted on the node then must be what `base` lets. NodeRefused,
+        AttestationRefused.
+        """
+        phase = f"remote {self.remote.name}: measuring what becomes the image"
+        self.console.phase(phase)
+        channel.cleanse()
+        measured = measure_again(self.node, self.site.archive)
+        manifest, vouched = self._manifest(measured, base)
+        self._judge(measured, manifest)
+        lines = list(vouched.lines())
+        self._show(f"{len(lines)} facts are new since the base image", lines)
+        return manifest, vouched
+
+    def _order(self, wanted: Wanted) -> InstallOrder:
+        paths = self.remote.attest.package_keys
+        keys = {
+            f"key{number}": read_file(path, "the package key").decode(errors="replace")
+            for number, path in enumerate(paths)
+        }
+        conf = _DNF_CONF
+        for number, url in enumerate(wanted.repos):
+            urls = " ".join(f"file://{KEYS_MARK}/{name}" for name in keys)
+            conf += f"[bake{number}]\nname={number}\nbaseurl={url}\ngpgkey={urls}\n"
+        return InstallOrder(
+            list(wanted.packages), conf, keys, wanted.releasever, only_these=bool(wanted.repos)
+        )
+
+    def _manifest(
+        self, measured: Measured, base: ImageManifest | None
+    ) -> tuple[ImageManifest, Vouched]:
+        return make_live_manifest(
+            measured.parsed,
+            measured.headers,
+            self.keys,
+            self._live(measured),
+            base,
+            name=self.name,
+            created=self.created,
+            volatile=cloud_init_rules() + image_rules(measured.parsed),
+        )
+
+    def _live(self, measured: Measured, *, is_machine: bool = False) -> LiveNode:
+        return LiveNode(
+            self._accounts(measured),
+            self.site.toolkit,
+            frozenset(self.leased.injected),
+            self.leased.address.user,
+            is_machine,
+        )
+
+    def _accounts(self, measured: Measured) -> Accounts:
+        """From the node's own files, which must be the measured ones."""
+        files = self.node.accounts()
+        facts = {fact.path: fact.value for fact in measured.parsed.files if fact.path in files}
+        for path, data in files.items():
+            found = sha256(data).hexdigest()
+            if facts.get(path) != found:
+                raise AttestationRefused(
+                    f"{self.leased.address}: {path} is not what was measured",
+                    reasons=(Reason("file.changed", path, str(facts.get(path)), found),),
+                    hint="something changes the node: try again",
+                )
+        try:
+            return parse_accounts(files["/etc/passwd"], files["/etc/group"])
+        except ValueError as error:
+            raise AttestationRefused(
+                f"{self.leased.address}: its accounts can't be read: {error}",
+                reasons=(Reason("file.account", "/etc/passwd", "accounts", str(error)),),
+            ) from error
+
+    def _judge(self, measured: Measured, manifest: ImageManifest) -> Attested:
+        binding = bind(
+            self.node, self.leased, self.site.toolkit, measured.nonce, layers={},
+            nature=nature(self.remote),
+        )  # fmt: skip
+        # What was taken out again, our keys among it, is not missing.
+        there = {fact.path for fact in measured.parsed.files}
+        left = {path: file for path, file in binding.injected.items() if path in there}
+        known = KnownGood(manifest, self.keys)
+        return judge(
+            self.leased, measured, known, self.site.archive,
+            replace(binding, injected=left),
+        )  # fmt: skip
+
+    def _show(self, title: str, lines: list[str]) -> None:
+        self.console.done()
+        self.console.info(f"remote {self.remote.name}: {title}")
+        for line in lines[:_LINES_SHOWN]:
+            self.console.info(f"  {line}")
+        if len(lines) > _LINES_SHOWN:
+            self.console.info(f"  and {len(lines) - _LINES_SHOWN} more, all in the report")

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The report beside a manifest: what whoever signs it vouches for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.attest.vouched import Vouched
+from mock_cloud.console import Console
+from mock_cloud.steps.sign.signers import write_whole
+
+_LINES_SHOWN: Final = 40
+
+
+def report_path(manifest: Path) -> Path:
+    """Where the report of the manifest at this path is."""
+    return manifest.with_name(f"{manifest.name}.report")
+
+
+def write_report(vouched: Vouched, report: Path) -> None:
+    """One line a fact. InputError."""
+    write_whole(report, "".join(f"{line}\n" for line in vouched.lines()).encode())
+
+
+def tell_vouched(vouched: Vouched, report: Path, name: str, console: Console) -> None:
+    """Write the report; show what nobody signed for, and what an earlier report did not have."""
+    lines = list(vouched.unverified_lines())
+    try:
+        earlier = set(report.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError):
+        earlier = set()
+    write_report(vouched, report)
+    console.info(
+        f"{name}: {len(vouched.packages)} packages are signed by pinned keys; whoever signs the"
+        f" manifest vouches for {len(lines)} facts besides, all in {report}"
+    )
+    shown = lines
+    if earlier:
+        shown = [line for line in lines if line not in earlier]
+        console.info(f"{len(shown)} of them are new since the report that was there")
+    for line in shown[:_LINES_SHOWN]:
+        console.info(f"  {line}")
+    if len(shown) > _LINES_SHOWN:
+        console.info(f"  and {len(shown) - _LINES_SHOWN} more")

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which engine performs an invocation on the nodes of a remote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mock_cloud.console import Console
+from mock_cloud.model import Toolkit
+from mock_cloud.places import cache_dir
+from mock_cloud.settings import EngineChoice, Remote
+from mock_cloud.toolkit.mock_kit import MockKit, MockProgram, pack_mock
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The chroot engine, or with `uses_mock` mock: this machine's own, packed, or the node's."""
+
+    uses_mock: bool
+    kit: MockKit | None = None
+
+
+def choose_engine(remote: Remote, program: MockProgram | None, console: Console) -> Engine:
+    """The engine that `remote` asks for; `program` is this machine's mock, if it has one.
+
+    Packs it if need be. ConfigError when that cannot be done.
+    """
+    choice = remote.build.engine
+    if choice is EngineChoice.CHROOT or (choice is EngineChoice.AUTO and program is None):
+        console.debug(f"remote {remote.name}: chroot engine")
+        return Engine(uses_mock=False)
+    if program is None:
+        console.debug(f"remote {remote.name}: mock engine, the node's own mock")
+        return Engine(uses_mock=True)
+    kit = pack_mock(cache_dir() / "mocks", *program)
+    console.debug(f"remote {remote.name}: mock engine, this machine's mock {kit.version}")
+    return Engine(uses_mock=True, kit=kit)
+
+
+def toolkits_dir() -> Path:
+    """The user's cache of packed toolkits. ConfigError."""
+    return cache_dir() / "toolkits"
+
+
+def find_toolkit(remote: Remote, arch: str, console: Console) -> Toolkit:
+    """The toolkit for nodes of `remote` with this architecture, packed now if need be.
+
+    That may mean to fetch packages: it is asked for before a node is, so that one which cannot
+    be had costs nothing. Raises ConfigError, InputError, toolkit.packages.PackagesRefused and
+    PackagesUnavailable.
+    """
+    from mock_cloud.toolkit.machines import own_arch  # see `mock_cloud.session`
+    from mock_cloud.toolkit.pack import toolkit_for
+
+    if arch != own_arch():
+        console.phase(f"remote {remote.name}: the toolkit for {arch}")
+    toolkit = toolkit_for(toolkits_dir(), arch, remote.toolkit)
+    console.done()
+    return toolkit

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Keys that sign manifests: a file, with or without a passphrase, or a key of the SSH agent."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.attest.envelope import NeedsPassphrase, Signer
+from mock_cloud.attest.validity import Validity
+from mock_cloud.console import Console
+from mock_cloud.errors import ConfigError, InputError
+from mock_cloud.model import HostKey
+from mock_cloud.remote.clientkeys import agent_holds, find_public, sign_with_agent
+from mock_cloud.settings import Remote
+from mock_cloud.steps.attest.known_good_sets import read_file
+from mock_cloud.steps.attest.seen_manifests import SeenManifests
+from mock_cloud.wire.files import replace_file
+
+_TRIES: Final = 3
+
+
+def read_signer(path: Path) -> Signer:
+    """The signer for `path`: a private ed25519 key, or a public one that the SSH agent holds.
+
+    A private key with a passphrase is used through the agent where that holds it; else the
+    passphrase is asked for on the terminal. ConfigError.
+    """
+    data = read_file(path, "the signing key")
+    public = find_public(path)
+    if _is_public(data):
+        if public is None or not agent_holds(public):
+            raise ConfigError(
+                f"{path} is a public key, and the SSH agent does not hold its private half",
+                hint="name the private key's file, or run ssh-add",
+            )
+        return _of_agent(public)
+    try:
+        return Signer.from_private(data)
+    except NeedsPassphrase:
+        if public is not None and agent_holds(public):
+            return _of_agent(public)
+        return _asked(path, data)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.message}", hint=error.hint) from error
+
+
+def _is_public(data: bytes) -> bool:
+    try:
+        HostKey.parse(data.decode())
+    except ValueError:
+        return False
+    return not data.startswith(b"-----")
+
+
+def next_validity(
+    seen: SeenManifests, signer: Signer, image: str, arch: str, lifetime_s: float
+) -> Validity:
+    """From now on, with a serial above all that were seen here of this signer's for the image.
+
+    That is the time in seconds, so signers need share nothing but a clock.
+    """
+    now = int(time.time())
+    newest = seen.find_serial(signer.public.fingerprint, image, arch)
+    return Validity(image, max(now, newest + 1), now, now + max(1, int(lifetime_s)))
+
+
+def tell_threshold(remote: Remote, console: Console) -> None:
+    """Say so, if what was signed by one key is not enough for `remote`."""
+    threshold = remote.attest.manifest_threshold
+    if threshold > 1:
+        console.warning(
+            f"remote {remote.name} wants {threshold} signatures, and this is the first:"
+            " mock-cloud known-good sign adds one"
+        )
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write the file, whole or not at all. InputError."""
+    try:
+        replace_file(path, data)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _of_agent(public: HostKey) -> Signer:
+    return Signer(public, lambda data: sign_with_agent(public, data))
+
+
+def _asked(path: Path, data: bytes) -> Signer:
+    for left in reversed(range(_TRIES)):
+        if not (sys.stdin and sys.stdin.isatty()):
+            break
+        try:
+            word = getpass.getpass(f"Passphrase for {path}: ")
+        except EOFError:
+            break
+        try:
+            return Signer.from_private(data, word.encode())
+        except ConfigError as error:
+            if not left:
+                raise ConfigError(f"{path}: {error.message}") from error
+    raise ConfigError(
+        f"{path} has a passphrase, and the SSH agent does not hold it", hint=f"run ssh-add {path}"
+    )
