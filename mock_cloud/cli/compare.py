@@ -35,7 +35,8 @@ def add_parser(verbs: Verbs) -> None:
         " files, dependencies and scriptlets; texts differ. Only L0 and L1 are agreement. Exit"
         " status 0 when all agree, 1 when one does not.",
         epilog="examples: mock-cloud compare results-a results-b; mock-cloud compare --json"
-        " a/hello-2.10-1.x86_64.rpm b/hello-2.10-1.x86_64.rpm; mock-cloud compare --diff A B",
+        " a/hello-2.10-1.x86_64.rpm b/hello-2.10-1.x86_64.rpm; mock-cloud compare --diff A B;"
+        " mock-cloud compare --diff --html difference.html A B",
     )
     parser.add_argument("first", type=Path, metavar="PATH", help="a resultdir, or one package")
     parser.add_argument("others", type=Path, nargs="+", metavar="PATH", help="what to compare with")
@@ -43,6 +44,8 @@ def add_parser(verbs: Verbs) -> None:
     parser.add_argument(
         "--diff", action="store_true", help="show what differs (L3), by diffoscope if there is one"
     )
+    parser.add_argument("--html", type=Path, metavar="FILE",
+                        help="write the same, and with --diff what differs, as a page")  # fmt: skip
     parser.set_defaults(run=run)
 
 
@@ -53,9 +56,18 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         print(json.dumps([_to_json(one) for one in compared], indent=2))
     else:
         _print(compared)
+    diffs = {}
     for one in compared:
         if diffoscope and not one.agrees and one.left and one.right:
-            _show(diffoscope, one, console)
+            diffs[f"{one.package} of {one.other}"] = text = _diff(diffoscope, one, console)
+            if arguments.html is None:
+                print(text, end="")
+    if arguments.html is not None:
+        # Jinja2 is not loaded for what is printed.
+        from mock_cloud.report.page import render_comparison, write_page
+
+        page = render_comparison([arguments.first, *arguments.others], compared, diffs)
+        write_page(arguments.html, page)
     return 0 if all(one.agrees for one in compared) else EXIT_DIFFERENT
 
 
@@ -98,15 +110,15 @@ def _find_diffoscope() -> str:
     return found
 
 
-def _show(diffoscope: str, one: Compared, console: Console) -> None:
-    """diffoscope ends with 1 where it found differences."""
+def _diff(diffoscope: str, one: Compared, console: Console) -> str:
+    """What diffoscope, which ends with 1 then, says of a difference; a warning if it fails."""
     argv = [diffoscope, "--text", "-", "--text-color=never", str(one.left), str(one.right)]
     try:
         ended = converse(argv, timeout_s=_DIFF_S, output_max_bytes=_DIFF_MAX)
     except CommandFailed as error:
         console.warning(f"{one.package}: {error.message}")
-        return
-    print(sanitize(ended.stdout), end="")
+        return ""
     if ended.status not in (0, 1):
         console.warning(f"{one.package}: diffoscope ended with {ended.status}:"
                         f" {sanitize(ended.stderr).strip()[-300:]}")  # fmt: skip
+    return sanitize(ended.stdout)

@@ -16,7 +16,7 @@ from mock_cloud.cli.verify import find_verify_keys
 from mock_cloud.console import Console, print_table
 from mock_cloud.errors import EXIT_DIFFERENT, EXIT_REFUSED, ConfigError, InputError
 from mock_cloud.ledger.entries import FLAGS, BrokenChain, EventKind, LedgerEntry, LedgerEvent
-from mock_cloud.ledger.ratings import Builder, Rating, rate, read_rules
+from mock_cloud.ledger.ratings import RULES_NAME, Builder, Rating, rate, read_rules
 from mock_cloud.ledger.store import Ledger, export, read_export
 from mock_cloud.model import utc_text
 from mock_cloud.places import state_dir
@@ -27,7 +27,6 @@ from mock_cloud.wire.terminal_text import printable
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
-_RULES: Final = "mock/trust.toml"
 _EXPORT_MAX: Final = 1 << 30
 
 
@@ -93,7 +92,7 @@ def _ledger() -> Ledger:
 
 
 def _rated(entries: Sequence[LedgerEntry]) -> dict[str, Builder]:
-    return rate(entries, read_rules(places.config_home() / _RULES), time.time())
+    return rate(entries, read_rules(places.config_home() / RULES_NAME), time.time())
 
 
 def _list(arguments: argparse.Namespace, console: Console) -> int:

@@ -17,8 +17,8 @@ from mock_cloud.exit_status import end_well
 
 VERBS: Final = (
     "setup", "doctor", "attest", "jobs", "attach", "logs", "wait", "cancel", "nodes", "release",
-    "reap", "policy", "known-good", "image", "toolkit", "verify", "compare", "trust", "duplicate",
-    "launcher", "completion",
+    "reap", "policy", "known-good", "image", "toolkit", "verify", "compare", "report", "trust",
+    "duplicate", "launcher", "completion",
 )  # fmt: skip
 _NEED_ALL: Final = ("completion",)
 
@@ -36,6 +36,7 @@ examples:
   mock-cloud reap --all           end what commands that died left behind
   mock-cloud verify RESULTDIR     check a finished build's provenance
   mock-cloud compare A B          whether two resultdirs are the same build
+  mock-cloud report RESULTDIR -o report.html    a page about a build, for people
   mock-cloud trust list           builders, their ratings and flags
 
 mock -r CONFIG --remote NAME foo.src.rpm builds; see mock-cloud-mock(1).

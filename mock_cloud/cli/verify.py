@@ -91,10 +91,15 @@ def read_verify_keys(path: Path) -> list[HostKey]:
     return found
 
 
-def _own_key() -> Path:
-    """The file of this user's own public key. ConfigError if there is none."""
+def find_own_key() -> Path | None:
+    """The file of this user's own public key, if there is one."""
     own = places.state_home() / "mock-cloud" / f"{KEY_NAME}.pub"
-    if not own.exists():
+    return own if own.exists() else None
+
+
+def _own_key() -> Path:
+    own = find_own_key()
+    if own is None:
         raise ConfigError(
             "no key to verify with, and you have none of your own",
             hint="--keys names the .pub file of whoever signed",

@@ -21,6 +21,10 @@ else:
     import tomli as tomllib
 
 
+RULES_NAME: Final = "mock/trust.toml"
+"""A user's own rules, in the directory of the user's configuration."""
+
+
 class Rating(Enum):
     """From no reliance to much; a flagged builder gets no work."""
 

@@ -34,13 +34,13 @@ _OWN: Final = (PROVENANCE_NAME, EVIDENCE_NAME)
 
 def digest_file(path: Path) -> str:
     """sha256 (hex) of a regular file, never of what a link leads to. OSError."""
-    with _open(path) as stream:
+    with open_regular(path) as stream:
         return digest_of(stream)[0]
 
 
 def digest_package(path: Path) -> PackageDigests:
     """Of the package file's immutable header and of its payload. HeaderError, OSError."""
-    with _open(path) as stream:
+    with open_regular(path) as stream:
         file = read_file(stream)
         stream.seek(file.payload_at)
         total = hashlib.sha256()
@@ -49,7 +49,7 @@ def digest_package(path: Path) -> PackageDigests:
     return PackageDigests(hashlib.sha256(file.blob.image).hexdigest(), total.hexdigest())
 
 
-def _open(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BinaryIO:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -82,6 +82,22 @@ def test_an_honest_build_is_verified_elsewhere(results: Path, key: Path, tmp_pat
     print(f"remote_evidence.zip: {size} bytes\n{ended.stdout}")
 
 
+def test_a_report_of_it_and_of_a_failed_build(
+    mock: User, results: Path, plain_srpm: Path, tmp_path: Path
+) -> None:
+    failed = mock.place / "failed-report"
+    assert mock.mock("--resultdir", failed, "--rpmbuild-opts=--nonsense", plain_srpm).code != 0
+    page = tmp_path / "page.html"
+    said = mock.cloud("report", results, failed, "-o", page).expect().stdout
+    assert said.startswith(f"{page}: 2 builds (1 verified, 1 unsigned), ")
+    text = page.read_text()
+    assert "verified: 2 packages, built on an attested node" in text
+    assert "the build failed" in text
+    assert "--nonsense: unknown option" in text.partition("Who vouches for it")[0]
+    assert "rpmbuild" in text.partition("What was built from what")[0].partition("Timeline")[2]
+    assert "(new in this machine's ledger)" in text
+
+
 def _one_byte(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-100] ^= 1

@@ -51,6 +51,11 @@ def perform(lab: Lab, own_srpm: Path | None, place: Path) -> None:
         show.heading("A package that two builders do not make alike: nothing is published.")
         show.run(*both, "others", *words, other.name, expect=_DISAGREED)
         show.run("mock-cloud", "trust", "list")
+        show.heading("Pages for people: what was built and what was changed; both sides at once.")
+        show.run("mock-cloud", "report", "results", "elsewhere", "-o", "report.html")
+        sides = sorted(map(str, (place / "others").glob("disagreed-*/*a")))
+        names = [str(Path(side).relative_to(place)) for side in sides]
+        show.run("mock-cloud", "report", *names, "-o", "disagreed.html")
         show.heading("Whoever is flagged gets no work until a person says what it was.")
         show.run(*show.mock("alpha", "more", package), expect=75)
         for number in _flags(place, show):
