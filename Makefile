@@ -9,6 +9,7 @@ PYTEST = $(BIN)/python -m pytest -q --progress $@
 SRPM   ?=
 MINUTES ?= 5
 TIMES  ?= 1
+MARK   ?= not slow
 # Fresh systems for test-releases, and what they download.
 RELEASES ?= /var/cache/mock-cloud-releases
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' mock_cloud/__init__.py)
@@ -71,22 +72,22 @@ test: venv ## lint, types and all tests but the slow ones
 	@$(if $(CI),$(MAKE) --no-print-directory test-newest)
 
 test-unit: venv ## the unit tests only: two minutes, no root
-	@$(PYTEST) -m 'not slow' tests/unit
+	@$(PYTEST) -m '$(MARK)' tests/unit
 
 test-pythons: venv ## the unit tests under each supported Python that is here; the others are named
 	@$(BIN)/nox
 
 test-component: lab ## the tests of single parts with real peers, the quick attacks, a minute of fuzzing
-	@$(PYTEST) -m 'not slow' tests/component tests/attack tests/fuzz
+	@$(PYTEST) -m '$(MARK)' tests/component tests/attack tests/fuzz
 
 test-clouds: lab ## the tests of whole commands, with clouds and hosts
-	@$(PYTEST) -m 'not slow' $(CLOUDS)
+	@$(PYTEST) -m '$(MARK)' $(CLOUDS)
 
 test-commands: lab ## the tests of whole commands, with local nodes
-	@$(PYTEST) -m 'not slow' tests/integration $(addprefix --ignore=,$(CLOUDS))
+	@$(PYTEST) -m '$(MARK)' tests/integration $(addprefix --ignore=,$(CLOUDS))
 
-test-slow: lab ## the rare, long tests
-	@$(PYTEST) -m slow
+test-slow: lab ## the rare, long tests: half an hour; what has a target of its own is not among them
+	@$(MAKE) --no-print-directory -j3 MARK=slow test-unit test-commands test-component test-clouds
 
 test-reach: lab ## repositories with secrets, proxies, bastions: what docs/networks.md says
 	@$(PYTEST) -m 'slow or not slow' tests/unit/repoproxy tests/unit/floor/test_floor_network.py \

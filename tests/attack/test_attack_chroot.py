@@ -70,6 +70,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     shutil.rmtree(directory)
 
 
+@pytest.mark.slow
 @pytest.mark.attack("%post, chroot engine", ATTACK, "none leads to the node")
 def test_a_scriptlet_of_a_local_package_stays_in_the_chroot(site: Site) -> None:
     ended = site.run("install", site.package.name, inputs=((site.package, "package"),))

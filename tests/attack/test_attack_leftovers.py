@@ -97,6 +97,7 @@ def test_what_nobody_vouches_for_is_gone_before_the_next_job(site: Site) -> None
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.attack(
     "an earlier job", "makes a directory above a layer anyone's to write to", "not reused"
 )

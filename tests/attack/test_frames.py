@@ -22,7 +22,18 @@ from tests.lab.sshd import Sshd
 PEAK_MIB = 300
 """What a controller may take, whatever a node sends."""
 
-SLOW = ("fetch-flood",)  # a minute of silence
+# A minute of silence, and what another case shows as well.
+SLOW = (
+    "fetch-flood",
+    "evidence-files",
+    "evidence-texts",
+    "evidence-lists",
+    "padded",
+    "flood-stderr",
+    "flood-window",
+    "follow-padded",
+    "surrogate-error",
+)
 BEFORE = "start measure judge"
 AFTER = "start trust"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from mock_cloud.attest.evidence import parse_evidence
 from mock_cloud.remote.trusted import trust
 from mock_cloud.wire.frames import FrameHeader
@@ -31,6 +33,7 @@ def test_an_honest_relay_is_not_noticed(
     assert [header["op"] for header in relay.mode.requests][-2:] == ["trust", "ping"]
 
 
+@pytest.mark.slow
 def test_a_whole_build_through_a_relay_that_changes_an_answer(
     lone_mock: User, plain_srpm: Path, between: Between, tmp_path: Path
 ) -> None:

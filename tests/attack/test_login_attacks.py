@@ -17,6 +17,7 @@ CONFIG = "/etc/ssh/sshd_config"
 KEYS = "/var/cache/mock/keys"  # where nothing is measured
 
 
+@pytest.mark.slow
 @pytest.mark.attack(FROM, "a second session of the same user, opened before", "refused")
 def test_a_session_that_was_open_before(attacked: AttackedNode) -> None:
     attacked.attest()
@@ -28,6 +29,7 @@ def test_a_session_that_was_open_before(attacked: AttackedNode) -> None:
     attacked.attest()
 
 
+@pytest.mark.slow
 @pytest.mark.attack(FROM, "a second session that runs an agent as ours does", "ended")
 def test_a_session_disguised_by_an_agent(attacked: AttackedNode) -> None:
     attacked.attest()
@@ -98,6 +100,7 @@ def test_a_configuration_that_is_restored_after_it_was_read_anew(attacked: Attac
     assert "Permission denied" in attacked.try_key(key, "id -u").stderr
 
 
+@pytest.mark.slow
 @pytest.mark.attack(FROM, "an sshd that ignores the order to read its configuration", "refused")
 def test_an_sshd_that_is_stopped(attacked: AttackedNode) -> None:
     attacked.attest()

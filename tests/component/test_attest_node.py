@@ -217,6 +217,7 @@ def test_what_runs_and_what_is_mounted_is_seen(site: Site, attester: Attester) -
     attester.judge()
 
 
+@pytest.mark.slow
 def test_a_dead_man_is_trusted_as_it_is_and_nothing_like_it(site: Site, attester: Attester) -> None:
     channel = trust(attester.node, attester.judge())
     channel.care(arm_timer("a1", 600, 600, power_off=True))
@@ -235,6 +236,7 @@ def test_a_dead_man_is_trusted_as_it_is_and_nothing_like_it(site: Site, attester
     attester.judge()
 
 
+@pytest.mark.slow
 def test_a_replaced_host_key_is_the_only_one_and_the_node_stays_trusted(
     site: Site, attester: Attester
 ) -> None:

@@ -81,6 +81,7 @@ def test_what_a_failing_program_says_is_not_shown(aws: Path) -> None:
     assert caught.value.__context__ is None
 
 
+@pytest.mark.slow
 def test_a_role_is_assumed(aws: Path, api: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain keys beside it are for the way to the role, and not instead of it."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", api)

@@ -236,6 +236,7 @@ def test_what_a_node_is_told_takes_one_round_trip(
             assert refused.result() == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_does_not_keep_it(site: Site, packed_toolkit: Toolkit) -> None:
     leased = site.acquire("full", disk_mib=64)
     node = connect(leased.address, leased.client_key, deadline_s=10)
@@ -257,6 +258,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow
 def test_a_lent_machine_gets_everything_of_ours_removed_and_stays_up(
     site: Site, leased: LeasedNode, reach: Reach, packed_toolkit: Toolkit
 ) -> None:

@@ -214,6 +214,7 @@ def test_nobody_works_beside_a_job_in_another_chroot(site: Site) -> None:
         assert (ended.exit, LOCKED in ended.stderr) == (60, True)
 
 
+@pytest.mark.slow
 def test_nobody_works_beside_a_job_that_is_making_its_chroot(site: Site) -> None:
     root = replace(site.config, root="slow-1-x86_64", chroot_setup_cmd=["install", "bash"])
     job = site.node.start(site.request("init", config=root))

@@ -93,6 +93,7 @@ def test_the_second_build_installs_nothing(site: EngineSite) -> None:
     assert "install" not in second.log("root.log").replace("installed", "")
 
 
+@pytest.mark.slow
 def test_a_layer_that_nobody_vouches_for_is_made_anew(site: EngineSite) -> None:
     package = site.source("vouched")
     assert site.rebuild(package).exit == 0
@@ -263,6 +264,7 @@ def test_an_engine_that_dies_is_the_nodes_fault(site: EngineSite) -> None:
     eventually(lambda: not site.node.processes())
 
 
+@pytest.mark.slow
 def test_a_chain_installs_what_it_built_if_asked(site: EngineSite) -> None:
     config = replace(site.config, post_install=True, cleanup_on_success=False)
     first, second = site.source("first"), site.source("second")
@@ -364,6 +366,7 @@ def test_results_are_never_links(site: EngineSite) -> None:
     assert "cannot be read" in ended.stderr
 
 
+@pytest.mark.slow
 def test_additional_packages_and_more_requirements(site: EngineSite) -> None:
     config = replace(
         site.config, additional_packages=["bison"], more_buildreqs={"extended-1.0": ["patch"]}
@@ -390,6 +393,7 @@ def test_a_chain_builds_on_its_own_packages(site: EngineSite) -> None:
     assert "Packages successfully built in this order:" in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_chain_that_is_built_in_part(site: EngineSite) -> None:
     good, bad = site.source("good"), site.source("bad", build="exit 1")
     late = site.source("late", head="BuildRequires: good")

@@ -36,6 +36,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(site.node, site.server, site.sources)
 
 
+@pytest.mark.slow
 def test_init_keeps_a_chroot_for_later_jobs(site: Site) -> None:
     ended = site.run("init")
     assert ended.exit == 0, ended.stderr
@@ -117,6 +118,7 @@ def test_a_shell_with_a_terminal(site: Site) -> None:
     assert site.node.ask("input", job, "late", False).startswith("error FileNotFoundError")
 
 
+@pytest.mark.slow
 def test_packages_are_installed_and_removed(site: Site) -> None:
     assert site.chroot("bison --version").exit == 127
     ended = site.run("install", "bison")

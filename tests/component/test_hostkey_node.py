@@ -64,6 +64,7 @@ NO_PAIRS = [
 ]
 
 
+@pytest.mark.slow
 def test_what_is_no_key_pair_changes_nothing(
     site: Site, leased: LeasedNode, channel: TrustedChannel
 ) -> None:
@@ -112,6 +113,7 @@ def test_any_other_key_is_refused(site: Site, leased: LeasedNode, channel: Trust
         connect_leased(leased, site.remote())
 
 
+@pytest.mark.slow
 def test_a_node_that_keeps_its_old_key_serves_this_once(
     site: Site, leased: LeasedNode, channel: TrustedChannel
 ) -> None:
@@ -156,6 +158,7 @@ def test_a_key_is_renewed_as_often_as_it_is_asked_for(
     connect_leased(leased, site.remote()).close()
 
 
+@pytest.mark.slow
 def test_a_node_that_keeps_the_key_that_foreign_code_saw_is_not_used_again(
     site: Site, leased: LeasedNode, channel: TrustedChannel
 ) -> None:

@@ -190,6 +190,7 @@ def test_what_makes_a_host_unfit_is_said(lent: tuple[Lent, Lent], tmp_path: Path
 # The claim
 
 
+@pytest.mark.slow
 def test_each_takes_another_and_the_third_is_told_who_has_them(
     lent: tuple[Lent, Lent], tmp_path: Path
 ) -> None:
@@ -234,6 +235,7 @@ def test_only_what_is_ours_is_wiped(lent: tuple[Lent, Lent], tmp_path: Path) -> 
     alpha.sh("kill $(cat /run/theirs) && rm /run/theirs; rmdir /srv/theirs")
 
 
+@pytest.mark.slow
 def test_a_claim_ends_by_its_age(lent: tuple[Lent, Lent], tmp_path: Path) -> None:
     """Its controller was killed with -9 and is never heard of again."""
     alpha, _ = lent

@@ -170,6 +170,7 @@ def test_a_node_is_installed_to_and_attested_by_its_new_manifest(
         assert oven.refusals(manifest) == {code: {PROGRAM}}
 
 
+@pytest.mark.slow
 def test_what_is_one_nodes_own_is_not_in_the_image(oven: Oven) -> None:
     channel = trust(oven.node, oven.judge(oven.base.manifest).proof)
     oven.site.ssh(oven.leased, "echo secret > /root/.bash_history; echo x > /var/log/secure")
@@ -189,6 +190,7 @@ def test_what_is_one_nodes_own_is_not_in_the_image(oven: Oven) -> None:
     assert events[-4:] == ["cleanse", "hello", "measured", "seal"]
 
 
+@pytest.mark.slow
 def test_without_a_base_manifest_all_of_it_is_vouched_for(oven: Oven) -> None:
     manifest, vouched = oven.manifest(based=False)
     assert len(vouched.packages) == len(oven.base.manifest.packages)
@@ -202,6 +204,7 @@ def test_without_a_base_manifest_all_of_it_is_vouched_for(oven: Oven) -> None:
     assert oven.refusals(manifest) == {"file.unknown": {"/usr/local/bin/env2"}}
 
 
+@pytest.mark.slow
 def test_a_changed_program_of_a_package_is_never_taken_over(oven: Oven) -> None:
     oven.site.ssh(oven.leased, "printf x | dd of=/usr/bin/env bs=1 seek=5000 conv=notrunc")
     oven.measure()
@@ -213,6 +216,7 @@ def test_a_changed_program_of_a_package_is_never_taken_over(oven: Oven) -> None:
         ]
 
 
+@pytest.mark.slow
 def test_another_program_than_the_bases_is_refused(oven: Oven) -> None:
     command = "sleep 600 </dev/null >/dev/null 2>&1 & echo $! > /run/sshd.pid"
     oven.site.ssh(oven.leased, command)
@@ -225,6 +229,7 @@ def test_another_program_than_the_bases_is_refused(oven: Oven) -> None:
     oven.site.ssh(oven.leased, "kill $(cat /run/sshd.pid)")
 
 
+@pytest.mark.slow
 def test_packages_of_a_stranger_make_no_manifest(oven: Oven) -> None:
     """Whatever the node's dnf was content with."""
     stranger = (Path(__file__).parents[1] / "unit/attest/data/stranger.asc").read_bytes()

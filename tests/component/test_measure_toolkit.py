@@ -73,6 +73,7 @@ def _in_node(node: Path, argv: list[str], before: str = "") -> subprocess.Comple
     )
 
 
+@pytest.mark.slow
 def test_the_archive_is_what_its_description_says(toolkit: Toolkit) -> None:
     assert hashlib.sha256(toolkit.archive.read_bytes()).hexdigest() == toolkit.digest
     seen = {}
@@ -97,12 +98,14 @@ def test_it_is_small(toolkit: Toolkit) -> None:
     assert sum(modules) < 6_500_000
 
 
+@pytest.mark.slow
 def test_the_same_inputs_make_the_same_archive(
     toolkit: Toolkit, python: Path, tmp_path: Path
 ) -> None:
     assert pack_toolkit(tmp_path, python).digest == toolkit.digest
 
 
+@pytest.mark.slow
 def test_the_cache_is_used_until_an_input_changes(tmp_path: Path) -> None:
     first = pack_toolkit(tmp_path)
     made = first.archive.stat().st_mtime_ns

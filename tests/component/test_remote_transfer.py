@@ -72,6 +72,7 @@ def test_a_blob_that_changed_on_the_node_is_sent_again(
     assert stored(toolkit) == {blob.digest: b"the source"}
 
 
+@pytest.mark.slow
 def test_a_long_line_is_filled_by_several_channels(
     shared_sshd: Sshd, connecting: Connect, toolkit: LocalToolkit, tmp_path: Path
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_file_that_shrank_is_named(
         channel.send_blobs([Blob(sha256(b"longer than that"), 16, path)])
 
 
+@pytest.mark.slow
 def test_an_upload_goes_on_where_the_line_broke(
     shared_sshd: Sshd, connecting: Connect, toolkit: LocalToolkit
 ) -> None:
@@ -216,6 +218,7 @@ def test_results_are_listed_and_fetched(channel: TrustedChannel, toolkit: LocalT
     assert got == content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rtt_s", [0, 0.08])
 def test_a_large_result_over_a_short_and_a_long_line(
     shared_sshd: Sshd, connecting: Connect, toolkit: LocalToolkit, rtt_s: float

@@ -71,6 +71,7 @@ def lab_keys(lab: Lab) -> PackageKeys:
     return PackageKeys.parse([lab.package_key.read_bytes()])
 
 
+@pytest.mark.slow
 @pytest.mark.lab
 def test_the_lab_s_packages_make_a_toolkit(lab: Lab, tmp_path: Path) -> None:
     source = ToolkitSettings(repository=f"file://{lab.release(1)}", key=lab.package_key)

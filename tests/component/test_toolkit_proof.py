@@ -174,6 +174,7 @@ def _asked(packed: contents.Contents, place: Path, *before: str) -> set[str]:
     return set(found["asked"])
 
 
+@pytest.mark.slow
 def test_without_a_root_of_its_own_the_machine_stays_as_it_is(
     packed: contents.Contents, tmp_path: Path
 ) -> None:

@@ -89,6 +89,7 @@ def account(cloud: PaperEc2, tmp_path: Path) -> Iterator[Account]:
 # The controller's release alone: nobody sweeps, no node has a timer
 
 
+@pytest.mark.slow
 def test_what_is_given_back_is_gone(account: Account) -> None:
     node = account.acquire()
     assert account.instances() == 1

@@ -53,6 +53,7 @@ def test_a_node_that_stays_like_that_is_refused_at_the_deadline(
     assert ec2.listing().is_empty
 
 
+@pytest.mark.slow
 def test_any_other_reason_refuses_at_once(
     ec2: Ec2Cloud, tmp_path: Path, cache: Path, plain_srpm: Path
 ) -> None:

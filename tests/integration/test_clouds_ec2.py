@@ -103,6 +103,7 @@ def test_a_host_key_goes_with_the_foreign_code_that_it_was_beside(
     assert ec2.calls.count("RunInstances") == 1
 
 
+@pytest.mark.slow
 def test_a_host_key_waits_for_the_last_of_the_commands_in_a_chroot(
     ec2: Ec2Cloud, user: User
 ) -> None:
@@ -171,6 +172,7 @@ def test_10_a_silent_node_is_replaced_once(ec2: Ec2Cloud) -> None:
     assert ec2.listing().is_empty
 
 
+@pytest.mark.slow
 def test_10_11_17_two_silent_nodes_are_explained_and_gone(ec2: Ec2Cloud) -> None:
     patience_s = _patience_s(ec2)
     group = ec2.client.create_security_group(GroupName="ssh", Description="for one host")["GroupId"]

@@ -98,6 +98,7 @@ def user(openstack: OpenStackCloud, lab: Lab, tmp_path: Path, cache: Path) -> Us
     return User(tmp_path, config, cache, options, environ)
 
 
+@pytest.mark.slow
 def test_a_build_goes_on_when_the_api_misbehaves(
     openstack: OpenStackCloud, user: User, plain_srpm: Path, tmp_path: Path
 ) -> None:
@@ -128,7 +129,8 @@ def test_a_build_goes_on_when_the_api_misbehaves(
     assert openstack.nodes() == ()
 
 
-@pytest.mark.parametrize("remote", ["rackspace", pytest.param("libcloud", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("remote", ["rackspace", "libcloud"])
 def test_a_build_leaves_nothing(
     openstack: OpenStackCloud, user: User, plain_srpm: Path, tmp_path: Path, remote: str
 ) -> None:

@@ -91,6 +91,7 @@ def test_what_empties_the_chroot_ends_with_60(user: User, tmp_path: Path) -> Non
     user.mock("--chroot", "true").expect()
 
 
+@pytest.mark.slow
 def test_the_shell_that_came_first_may_end_first(user: User) -> None:
     first = begin_shell(user)
     second = begin_shell(user)
@@ -102,15 +103,9 @@ def test_the_shell_that_came_first_may_end_first(user: User) -> None:
     user.mock("--chroot", "true").expect()
 
 
-@pytest.mark.parametrize(
-    ("which", "number"),
-    [
-        ("first", signal.SIGINT),
-        ("second", signal.SIGTERM),
-        pytest.param("first", signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param("second", signal.SIGINT, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["first", "second"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_command_that_is_stopped_takes_no_other_along(
     user: User, which: str, number: signal.Signals
 ) -> None:
@@ -136,6 +131,7 @@ def test_a_second_command_that_is_killed_leaves_nothing(user: User) -> None:
     assert (node(user)["lease"], node(user)["state"]) == (lease, "ready")
 
 
+@pytest.mark.slow
 def test_a_first_command_that_is_killed_leaves_the_second_at_work(make: MakeUser) -> None:
     """Its node is not used again, as ever when a command is killed."""
     user = make("killed")
@@ -151,6 +147,7 @@ def test_a_first_command_that_is_killed_leaves_the_second_at_work(make: MakeUser
     user.release()
 
 
+@pytest.mark.slow
 def test_a_build_without_cleaning_goes_on_beside_a_shell(user: User, tmp_path: Path) -> None:
     srpm = make_source(tmp_path, "beside")
     with shell(user):

@@ -53,6 +53,7 @@ def change_journal(user: User, change: Callable[[Lease], Lease]) -> None:
         books.write(change(lease))
 
 
+@pytest.mark.slow
 def test_each_says_whose_verdict_it_is(user: User, tmp_path: Path) -> None:
     user.mock("--init").expect()
     (tmp_path / "one").write_text("x\n")
@@ -78,6 +79,7 @@ def test_after_foreign_code_a_chroot_made_anew_is_measured_for(user: User) -> No
     assert not relied(user.mock("--no-clean", "--init")), "another chroot of the same name"
 
 
+@pytest.mark.slow
 def test_a_build_is_always_measured_for(user: User, plain_srpm: Path, tmp_path: Path) -> None:
     user.mock("--init").expect()
     for words in (("--no-clean",), ()):
@@ -95,6 +97,7 @@ def test_another_chroot_is_measured_for_after_foreign_code(user: User) -> None:
     other.mock("--clean").expect()
 
 
+@pytest.mark.slow
 def test_after_a_reboot_the_node_is_measured(user: User) -> None:
     relied(user.mock("--chroot", "true"))
     change_journal(

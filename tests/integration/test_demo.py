@@ -61,6 +61,7 @@ install -D hello %{buildroot}%{_bindir}/hello
 """
 
 
+@pytest.mark.slow
 def test_readme_shows_what_it_prints(
     lab: Lab, place: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

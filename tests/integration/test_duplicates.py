@@ -47,6 +47,7 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
+@pytest.mark.slow
 def test_what_both_agree_on_is_published(two: User, plain_srpm: Path, tmp_path: Path) -> None:
     ended = duplicate(two, tmp_path / "r", plain_srpm).expect()
     print(ended.stderr)

@@ -66,12 +66,14 @@ def test_a_failing_build(mock: User, failing_srpm: Path, earlier: Earlier) -> No
     assert "about to fail" in earlier.log("build.log")
 
 
+@pytest.mark.slow
 def test_a_failing_check(mock: User, failing_check_srpm: Path, earlier: Earlier) -> None:
     ended = mock.mock("--resultdir", earlier.path, failing_check_srpm)
     check_failed(ended, 1, "Command failed", "rpmbuild -bb")
     assert "checking" in earlier.log("build.log")
 
 
+@pytest.mark.slow
 def test_a_build_requirement_that_nobody_has(
     mock: User, missing_requirement_srpm: Path, earlier: Earlier
 ) -> None:
@@ -79,6 +81,7 @@ def test_a_build_requirement_that_nobody_has(
     check_failed(ended, 30, "lab-no-such-package >= 3")
 
 
+@pytest.mark.slow
 def test_a_build_that_takes_too_long(mock: User, sleeping_srpm: Path, earlier: Earlier) -> None:
     ended = mock.mock("--resultdir", earlier.path, "--rpmbuild_timeout", "3", sleeping_srpm)
     check_failed(ended, 11, "Timeout(3) expired")
@@ -106,6 +109,7 @@ def test_a_repository_without_repomd(
     check_failed(ended, 30, "'lab'", f"{lab_repo.url}/dist/1", says)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault", [Fault.NOT_FOUND, Fault.TRUNCATED, Fault.HANG], ids=lambda fault: fault.name
 )
@@ -167,7 +171,8 @@ def things(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileS
     shutil.rmtree(place)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("unsigned", marks=pytest.mark.slow), "foreign"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["unsigned", "foreign"])
 def test_packages_that_nobody_trusted_signed(
     mock: User, lab: Lab, things: FileServer, wanting_srpm: Path, earlier: Earlier, kind: str
 ) -> None:

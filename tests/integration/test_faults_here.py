@@ -67,6 +67,7 @@ def test_the_journal_stays_locked(lone_mock: User, short_srpm: Path, tmp_path: P
     assert len(list(tmp_path.glob("*.rpm"))) == 2
 
 
+@pytest.mark.slow
 def test_the_resultdir_is_removed(mock: User, short_srpm: Path, tmp_path: Path) -> None:
     (before,) = mock.nodes()
     results = tmp_path / "results"

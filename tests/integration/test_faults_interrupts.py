@@ -207,6 +207,7 @@ def test_while_fetching(
 # The controller is killed
 
 
+@pytest.mark.slow
 def test_a_killed_controller(lone_mock: User, sleeping_srpm: Path, plain_srpm: Path) -> None:
     """The node is shown as abandoned, and the next build in the same chroot has another one."""
     with Command(lone_mock, sleeping_srpm) as run:

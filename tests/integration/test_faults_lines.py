@@ -71,7 +71,7 @@ def lease_of(user: User) -> str:
     return str(row["lease"])
 
 
-@pytest.mark.parametrize("way", ["reset", "silent"])
+@pytest.mark.parametrize("way", ["reset", pytest.param("silent", marks=pytest.mark.slow)])
 def test_in_the_build(
     lone_mock: User, line: Relay, short_srpm: Path, tmp_path: Path, way: str
 ) -> None:
@@ -97,6 +97,7 @@ def test_in_the_build(
     check_whole(results, lone_mock, lease)
 
 
+@pytest.mark.slow
 def test_while_results_come(lone_mock: User, line: Relay, noise_srpm: Path, tmp_path: Path) -> None:
     """Cut twice, and one bit flipped: each time the rest is fetched, and no more."""
     lease, results = lease_of(lone_mock), tmp_path / "results"
@@ -112,6 +113,7 @@ def test_while_results_come(lone_mock: User, line: Relay, noise_srpm: Path, tmp_
     check_whole(results, lone_mock, lease)
 
 
+@pytest.mark.slow
 def test_while_sources_go(lone_mock: User, line: Relay, large_srpm: Path, tmp_path: Path) -> None:
     lease, results = lease_of(lone_mock), tmp_path / "results"
     size, before = large_srpm.stat().st_size, line.moved_bytes(Direction.UP)

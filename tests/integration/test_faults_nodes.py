@@ -87,12 +87,13 @@ def test_killed_at_work(
     check_gone(lone_mock)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("victim", "number", "says"),
     [
         ("main.py serve", signal.SIGKILL, "the agent ended with"),
-        pytest.param("root@notty", signal.SIGKILL, "is lost", marks=pytest.mark.slow),
-        pytest.param("root@notty", signal.SIGSTOP, "sent nothing for 2 s", marks=pytest.mark.slow),
+        ("root@notty", signal.SIGKILL, "is lost"),
+        ("root@notty", signal.SIGSTOP, "sent nothing for 2 s"),
     ],
 )
 def test_what_serves_us_is_lost(
@@ -136,6 +137,7 @@ def test_another_host_key(
     earlier.check_untouched()
 
 
+@pytest.mark.slow
 def test_an_agent_that_talks_rubbish(lone_mock: User, plain_srpm: Path, earlier: Earlier) -> None:
     """The toolkit's python on the node was replaced by something that prints."""
     root = make_warm(lone_mock)

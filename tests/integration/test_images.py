@@ -152,6 +152,7 @@ def disk_of(cloud: Cloud, image: str, place: Path) -> Iterator[Path]:
         subprocess.run(["umount", place], check=True, timeout=600)
 
 
+@pytest.mark.slow
 def test_another_user_attests_what_was_baked_and_shared(baker: Baker, tmp_path: Path) -> None:
     baked = baker.bake().expect()
     assert "a node of the image is trusted by the new manifest" in baked.stderr

@@ -91,6 +91,7 @@ def test_a_killed_commands_build_is_taken_up(
     assert "has ended" in again.stderr
 
 
+@pytest.mark.slow
 def test_another_command_leaves_it_alone(
     lone_mock: User, short_srpm: Path, plain_srpm: Path, tmp_path: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_cancelled(mock: User, sleeping_srpm: Path, tmp_path: Path) -> None:
     assert jobs(mock) == []
 
 
+@pytest.mark.slow
 def test_the_terminal_is_closed(mock: User, short_srpm: Path, tmp_path: Path) -> None:
     """The build goes on in the background, and its results come."""
     with Command(mock, "--resultdir", tmp_path, short_srpm, terminal=True) as run:
@@ -161,6 +163,7 @@ def test_a_second_ctrl_c_leaves_the_rest(mock: User, sleeping_srpm: Path, tmp_pa
 # What a node, or who stands before it, could gain by being reached a second time
 
 
+@pytest.mark.slow
 def test_other_bytes_for_what_was_logged(lone_mock: User, short_srpm: Path, tmp_path: Path) -> None:
     name = killed_in_build(lone_mock, tmp_path, short_srpm)
     here = (tmp_path / "build.log").read_bytes()
@@ -173,6 +176,7 @@ def test_other_bytes_for_what_was_logged(lone_mock: User, short_srpm: Path, tmp_
     assert (tmp_path / "build.log").read_bytes().startswith(here)
 
 
+@pytest.mark.slow
 def test_another_machine_in_its_place(lone_mock: User, short_srpm: Path, tmp_path: Path) -> None:
     name = killed_in_build(lone_mock, tmp_path / "results", short_srpm)
     journal = Journal(lone_mock.place / "state/mock-cloud")

@@ -83,6 +83,7 @@ def test_init_chroot_rebuild(mock: User, koji: Path, plain_srpm: Path, failing_s
     assert last["lease"] == node["lease"]
 
 
+@pytest.mark.slow
 def test_tasks_that_work_in_the_chroots_own_files_are_refused(mock: User, koji: Path) -> None:
     calls = ("-r", f"koji/{BUILDROOT}")
     shell = "{ id; } < /dev/null 2>&1 | /usr/bin/tee /builddir/runroot.log; exit ${PIPESTATUS[0]}"

@@ -195,6 +195,7 @@ def test_images_and_other_belongings(ec2: Ec2Cloud, tmp_path: Path) -> None:
     assert ec2.listing().is_empty
 
 
+@pytest.mark.slow
 def test_a_pulled_cable_and_a_dead_host(ec2: Ec2Cloud, tmp_path: Path) -> None:
     client, user = connect(ec2), Client(tmp_path)
     made = run(client, ec2, UserData=user.user_data())

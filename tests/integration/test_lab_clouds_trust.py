@@ -129,6 +129,7 @@ def test_on_ec2(ec2: Ec2Cloud, lab: Lab, packed_toolkit: Toolkit, tmp_path: Path
         assert judge.refusals(node) - {("file.unknown", "/etc/sudoers.d")} == wanted
 
 
+@pytest.mark.slow
 def test_on_openstack(
     openstack: OpenStackCloud, lab: Lab, packed_toolkit: Toolkit, tmp_path: Path
 ) -> None:

@@ -54,6 +54,7 @@ def test_a_chain_and_a_later_one_in_its_repository(
     assert "toy-chain-a-1-1.lab1.x86_64" in installed
 
 
+@pytest.mark.slow
 def test_a_chain_of_which_some_fail(
     mock: User,
     chain_srpms: tuple[Path, Path],

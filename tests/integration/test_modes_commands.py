@@ -48,6 +48,7 @@ def test_a_jail_takes_the_place_of_nspawn(mock: User, word: str) -> None:
     assert "jail" not in mock.mock("--chroot", "true").expect().stderr
 
 
+@pytest.mark.slow
 def test_a_command_that_is_not_there(mock: User) -> None:
     ended = mock.mock("--chroot", "--", "no-such-command", "x").expect(1)
     assert "no-such-command" in ended.stderr

@@ -63,6 +63,7 @@ def test_sources_arrive_as_they_are(mock: User, tmp_path: Path) -> None:
     assert "ran\n" in (result / "build.log").read_text()
 
 
+@pytest.mark.slow
 def test_sources_of_nothing(mock: User, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     lines = [line for line in SPEC.splitlines() if not line.startswith(("Source", "%{S"))]
@@ -95,6 +96,7 @@ def test_hidden_files_go_in_and_a_missing_place_is_named(mock: User, tmp_path: P
     assert "/no/such/dir/one'" in ended.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_chroot_that_is_lost_with_its_node_is_announced(lone_mock: User) -> None:
     lone_mock.mock("--init").expect()
     with Command(lone_mock, "--chroot", "echo it runs $((1 + 1)); sleep 100") as command:

@@ -121,6 +121,7 @@ def test_attest_nodes_and_release(mock: User, tmp_path: Path) -> None:
     assert [one["lease"] for one in mock.nodes()] == [row["lease"]]
 
 
+@pytest.mark.slow
 def test_a_remotes_policy_judges_its_nodes(user: User, tmp_path: Path) -> None:
     kept = user.config.remote_file.read_text()
     mine = tmp_path / "mine.toml"

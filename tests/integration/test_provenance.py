@@ -155,6 +155,7 @@ def test_it_does_not_say_whose_machine_it_was(statement: dict[str, Any], mock: U
     )
 
 
+@pytest.mark.slow
 def test_two_builds_of_one_builder_agree_and_are_no_audit(
     mock: User, results: Path, again: Path
 ) -> None:
@@ -181,6 +182,7 @@ def test_a_flagged_builder_builds_only_once_that_is_resolved(
     assert mock.cloud("trust", "check").expect().stdout.startswith("unchanged: ")
 
 
+@pytest.mark.slow
 def test_a_failing_build_leaves_none_and_a_command_neither(
     mock: User, results: Path, plain_srpm: Path
 ) -> None:

@@ -62,6 +62,7 @@ def make_user_of(
         user.release()
 
 
+@pytest.mark.slow
 def test_loopback_and_files_of_this_machine(
     make_user_of: MakeUser, lab: Lab, lab_repo: FileServer, plain_srpm: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -405,13 +406,21 @@ ALL: Final = (*FILES, *ENVELOPE, *EVIDENCE, *LIES, *KEYS, *POLICIES)
 
 @functools.cache
 def _bomb() -> bytes:
-    """A zip file with a member of 4 GiB of zeros: 4 MiB of it, packed."""
+    """A zip file with a member of 4 GiB of zeros: 4 MiB of it, packed.
+
+    Deflate's blocks after a full flush stand alone (RFC 1951), so that one does for all.
+    """
+    packer = zlib.compressobj(wbits=-15)
+    block = packer.compress(bytes(1 << 24)) + packer.flush(zlib.Z_FULL_FLUSH)
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("grounds.json", "w", force_zip64=True) as stream:
-            block = bytes(1 << 24)
-            for _ in range(256):
-                stream.write(block)
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("grounds.json", block * 256 + packer.flush())
+        member = archive.getinfo("grounds.json")  # what it is, for the directory at the end
+        member.compress_type, member.file_size, member.CRC = (
+            zipfile.ZIP_DEFLATED,
+            1 << 32,
+            0xD202EF8D,
+        )
         for name in ("verdict.json", "evidence.jsonl.gz", "manifest.dsse.json"):
             archive.writestr(name, b"{}")
     return out.getvalue()
