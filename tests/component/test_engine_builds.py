@@ -41,6 +41,7 @@ def test_a_package_is_built_as_mock_builds_it(site: EngineSite) -> None:
     assert ended.exit == 0, ended.stderr
     assert ended.results() == [
         "build.log",
+        "chroot-packages.json",
         "hw_info.log",
         "installed_pkgs.log",
         "plain-1.0-1.lab1.noarch.rpm",

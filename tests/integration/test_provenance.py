@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import shutil
@@ -16,7 +17,9 @@ from typing import Any
 
 import pytest
 
+from mock_cloud.wire.rpmfile import nevra, read_file
 from tests.integration.conftest import Ended, User
+from tests.lab.layout import Lab
 
 pytestmark = pytest.mark.lab
 
@@ -123,8 +126,25 @@ def test_what_was_changed_since_is_refused_elsewhere(
     assert said in ended.stdout
 
 
+def _check_against_the_repository(lab: Lab, installed: list[dict[str, Any]]) -> None:
+    """Each package's digest is that of the file in the repository that it came from."""
+    files = {}
+    for path in (lab.dist).rglob("*.rpm"):
+        with path.open("rb") as stream:
+            file = read_file(stream)
+        digest = hashlib.sha256(file.blob.image).hexdigest()
+        files[digest] = nevra(file.header)
+    packages = [one for one in installed if not one["name"].startswith("gpg-pubkey-")]
+    assert len(packages) > 50
+    for one in packages:
+        assert files[one["digest"]["rpmHeaderSha256"]] == one["name"]
+        assert one["annotations"]["repository"] == "lab"
+        assert len(one["annotations"]["sigmd5"]) == 32
+        assert one["uri"].startswith("pkg:rpm/")
+
+
 def test_it_says_what_was_built_from_what(
-    statement: dict[str, Any], plain_srpm: Path, results: Path
+    statement: dict[str, Any], plain_srpm: Path, results: Path, lab: Lab
 ) -> None:
     definition = statement["predicate"]["buildDefinition"]
     (source,) = [one for one in definition["resolvedDependencies"]
@@ -133,10 +153,16 @@ def test_it_says_what_was_built_from_what(
     sha256 = subprocess.check_output(["sha256sum", str(plain_srpm)], text=True).split()[0]
     assert source["digest"] == {"sha256": sha256}
     assert "--define=word one" in definition["externalParameters"]["options"]
-    purls = {one["uri"] for one in definition["resolvedDependencies"]}
+    installed = [one for one in definition["resolvedDependencies"]
+                 if one["annotations"].get("installed")]  # fmt: skip
     listed = (results / "installed_pkgs.log").read_text().split("\n")[:-1]
-    assert len(purls) == len(listed) + 1 > 50  # the source package has none
-    assert any(purl.startswith("pkg:rpm/bash@") for purl in purls)
+    assert [one["name"] for one in installed] == [line.split()[0] for line in listed]
+    assert not (results / "chroot-packages.json").exists()
+    _check_against_the_repository(lab, installed)
+    repositories = [one for one in definition["resolvedDependencies"]
+                    if one["annotations"].get("role") == "repository"]  # fmt: skip
+    assert [one["name"] for one in repositories] == ["lab"]
+    assert repositories[0]["uri"].startswith("http://")
     assert definition["internalParameters"]["node"]["builder"] == "local:local"
 
 

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Final
 
-from mock_cloud.agent.engine import outside, processes
+from mock_cloud.agent.engine import origins, outside, processes
 from mock_cloud.agent.engine.buildroot import Buildroot
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import (
@@ -28,6 +28,8 @@ from mock_cloud.agent.engine.errors import (
 )
 from mock_cloud.agent.engine.space import SpaceWatch
 from mock_cloud.wire import rpmfile, tree_unpack
+from mock_cloud.wire.chroot_packages import CHROOT_PACKAGES, ChrootPackage, ChrootPackages
+from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.job_request import Input
 from mock_cloud.wire.rpmheader import Header, HeaderError
 from mock_cloud.wire.rpmtags import Tag
@@ -325,15 +327,28 @@ class PackageBuild:
         return names
 
     def _log_installed(self) -> None:
-        """installed_pkgs.log, once the packages for the build are complete."""
-        if self._installed_logged or not self._config.installed_pkgs:
+        """The packages of the chroot, once those for the build are complete: before it runs there.
+
+        installed_pkgs.log, as mock writes it, and what the provenance says of them.
+        """
+        if self._installed_logged:
             return
         self._installed_logged = True
+        installed = self._root.installed()
+        repositories = origins.find_repositories(self._root.chroot.root)
+        described = ChrootPackages(tuple(
+            ChrootPackage(one.nevra, one.buildtime, one.header, one.sigmd5,
+                          repositories.get(origins.plain_nevra(one.nevra), ""))
+            for one in installed
+        ))  # fmt: skip
+        with open(os.path.join(self._results, CHROOT_PACKAGES), "wb") as stream:
+            stream.write(to_json(described))
+        if not self._config.installed_pkgs:
+            return
         with self._logs.state("Outputting list of installed packages"):
-            lines = "".join(package.log_line for package in self._root.installed())
             path = os.path.join(self._results, "installed_pkgs.log")
-            with open(path, "w", encoding="utf-8", errors="surrogateescape") as stream:
-                stream.write(lines)
+            with open(path, "w", encoding="utf-8", errors="surrogateescape") as text:
+                text.write("".join(package.log_line for package in installed))
 
     def _scratch(self) -> str:
         path = os.path.join(self._job.directory, "inputs")

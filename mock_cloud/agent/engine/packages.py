@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mock_cloud.agent.engine import jail, outside, processes
@@ -26,7 +26,7 @@ from mock_cloud.agent.engine.space import SpaceWatch
 from mock_cloud.agent.measure import headers
 from mock_cloud.wire import rpmfile
 from mock_cloud.wire.job_request import EngineConfig
-from mock_cloud.wire.rpmheader import Header, HeaderError, parse_header
+from mock_cloud.wire.rpmheader import Header, HeaderError, SplitHeader, split
 from mock_cloud.wire.rpmtags import Tag, Type
 
 _DNF4: Final = ("/usr/bin/dnf-3", "/usr/bin/dnf")
@@ -258,12 +258,16 @@ class Installed:
     """An installed package; `buildtime` in seconds since the epoch.
 
     `size` is rpm's ``%{size}``, in bytes: packages of format 6, and those over 4 GiB, have none.
+    `header` is the sha256 (hex) of the immutable header, `sigmd5` the md5 of header and payload;
+    empty if unknown.
     """
 
     nevra: str
     name: str
     buildtime: int
     size: str
+    header: str = ""
+    sigmd5: str = ""
 
     @property
     def log_line(self) -> str:
@@ -274,7 +278,7 @@ class Installed:
 def list_installed(root: str) -> list[Installed]:
     """All packages installed in the tree at `root`, by NEVRA. RootError."""
     try:
-        found = [installed(parse_header(blob)) for blob in headers.iter_headers(root)]
+        found = [_installed(split(blob)) for blob in headers.iter_headers(root)]
     except HeaderError as error:
         raise RootError(f"the RPM database of {root} is damaged: {error}") from error
     return sorted(found or _ask_rpm(root), key=lambda package: package.nevra)
@@ -286,6 +290,15 @@ def installed(header: Header) -> Installed:
     size = header.integers(Tag.SIZE, Type.INT32) or ("(none)",)
     name = header.string(Tag.NAME) or ""
     return Installed(rpmfile.nevra(header), name, built[0], str(size[0]))
+
+
+def _installed(blob: SplitHeader) -> Installed:
+    """With the digests of what a package file has too. HeaderError."""
+    found = installed(blob.region)
+    if not blob.region_entries:  # a key's, or of format 3
+        return found
+    md5 = blob.outside.binary(Tag.SIGMD5) or b""
+    return replace(found, header=hashlib.sha256(blob.image).hexdigest(), sigmd5=md5.hex())
 
 
 def _ask_rpm(root: str) -> list[Installed]:

@@ -76,16 +76,22 @@ def read_database(root: str, database: RpmDatabase) -> Iterator[bytes]:
     read = _READERS.get(database.backend)
     if read is None:
         return
-    with _private_directory() as scratch:
-        source = f"{database.path}/{BACKENDS[database.backend]}"
-        copy = os.path.join(scratch, "database")
-        _copy(root, source, copy)
-        with contextlib.suppress(FileNotFoundError):
-            _copy(root, f"{source}-wal", f"{copy}-wal")
+    with copied(root, f"{database.path}/{BACKENDS[database.backend]}", _DATABASE_MAX) as copy:
         try:
             yield from read(copy)
         except (sqlite3.Error, MalformedNdb) as error:
             raise DatabaseUnreadable(errno.EIO, f"{database.path}: {error}") from error
+
+
+@contextlib.contextmanager
+def copied(root: str, source: str, size_max: int) -> Iterator[str]:
+    """A private copy of the file `source` of the system at `root`, and of its write-ahead log."""
+    with _private_directory() as scratch:
+        copy = os.path.join(scratch, "database")
+        _copy(root, source, copy, size_max)
+        with contextlib.suppress(FileNotFoundError):
+            _copy(root, f"{source}-wal", f"{copy}-wal", size_max)
+        yield copy
 
 
 def read_headers(root: str = "/") -> dict[str, bytes]:
@@ -192,16 +198,16 @@ def _private_directory() -> Iterator[str]:
         os.rmdir(path)
 
 
-def _copy(root: str, source: str, target: str) -> None:
+def _copy(root: str, source: str, target: str, size_max: int) -> None:
     fd = opening.open_in_root(root, source, os.O_RDONLY | os.O_NONBLOCK)
     try:
         before = os.fstat(fd)
-        if before.st_size > _DATABASE_MAX:
+        if before.st_size > size_max:
             raise DatabaseUnreadable(errno.EFBIG, f"{source} is too large")
         with open(target, "xb") as copy:
             while block := os.read(fd, _BLOCK):
                 copy.write(block)
-                if copy.tell() > _DATABASE_MAX:
+                if copy.tell() > size_max:
                     raise DatabaseUnreadable(errno.EFBIG, f"{source} is too large")
         after = os.fstat(fd)
     finally:

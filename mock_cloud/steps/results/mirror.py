@@ -35,6 +35,7 @@ from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.results.resultdir import ResultDir
 from mock_cloud.results.staging import StagedFile, Staging
 from mock_cloud.steps.check.request import ChrootShadow, Work
+from mock_cloud.wire.chroot_packages import CHROOT_PACKAGES
 from mock_cloud.wire.job_request import COPYOUT_NAME, GAINS_NAME, SCAN, SCAN_ARCHIVE, SHADOW_ARCHIVE
 from mock_cloud.wire.replies import ResultFile
 from mock_cloud.wire.terminal_log import STDERR, STDOUT, TerminalDecoder, TerminalError
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 ATTESTATION_LOG: Final = "remote_attestation.log"
 ORDER_LOG: Final = "remote_order.log"
+_NOT_PLACED: Final = (COPYOUT_NAME, SHADOW_ARCHIVE, GAINS_NAME, CHROOT_PACKAGES)
+"""Results that others ask for."""
 _AT_A_TIME: Final = 64
 _LAST_LINES: Final = re.compile(rb"^INFO: (?:Done\(|Results and/or logs in: ).*\n?", re.MULTILINE)
 """What mock says when results are there, which they are not before they were fetched."""
@@ -240,8 +243,7 @@ def collect(
     whole = [
         file
         for file in listed
-        if file.name not in (COPYOUT_NAME, SHADOW_ARCHIVE, GAINS_NAME)
-        and (file.name.endswith(".log") or not logs_only)
+        if Path(file.name).name not in _NOT_PLACED and (file.name.endswith(".log") or not logs_only)
     ]
     rest = []
     for file in whole:

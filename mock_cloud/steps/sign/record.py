@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, urlencode
 
 from mock_cloud import __version__
 from mock_cloud.attest.envelope import Signer
@@ -45,6 +43,7 @@ from mock_cloud.steps.job.run_job import OnResults, Run
 from mock_cloud.steps.lease.builders import name_builder, note
 from mock_cloud.steps.results.mirror import ATTESTATION_LOG, ORDER_LOG
 from mock_cloud.steps.sign.asked_options import Private, asked_options
+from mock_cloud.steps.sign.chroot_packages import describe_repositories, list_chroot_packages
 from mock_cloud.steps.sign.own_key import find_signer
 from mock_cloud.wire.decode import decode_bytes, to_json
 from mock_cloud.wire.files import replace_file
@@ -54,12 +53,6 @@ from mock_cloud.wire.rpmheader import HeaderError
 _INPUTS: Final = ("srpm", "spec", "source", "sources", "package", "built", "gpgkey")
 _NOTED_MAX: Final = 500
 """Packages of one build that stand in the ledger."""
-_INSTALLED: Final = "installed_pkgs.log"
-_INSTALLED_MAX: Final = 16 << 20
-_NEVRA: Final = re.compile(
-    r"(?P<name>.+)-(?:(?P<epoch>\d+):)?(?P<evr>[^-]+-[^-]+?)(?:\.(?P<arch>[^.-]+))?"
-)
-_CHROOT_UNPROVED: Final = "the packages of the build chroot: the node listed them"
 
 
 @dataclass(slots=True)
@@ -121,7 +114,7 @@ class Record:
                 tuple(map(private.hide, asked_options(work.line))),
             ),
             used=used,
-            dependencies=inputs,
+            dependencies=(*inputs, *describe_repositories(work.repositories, private.hide)),
             job=this.row.id,
             started_unix=int(self.started_unix),
             finished_unix=0,
@@ -181,15 +174,16 @@ class Record:
                 digests = digest_files(place, list(names))
                 facts = {name: digest_package(place / name) for name in packages}
                 sizes = read_sizes(place, names)
-                installed = tuple(_installed(place, names))
+            listed = list_chroot_packages(this, place, names)
         except OSError as error:
             raise ResultError(f"cannot read the results: {error.strerror}") from error
+        attestation = replace(draft.used.attestation, not_proved=(*NOT_PROVEN, listed.not_proved))
         provenance = replace(
             draft,
             results={name: digests[name] for name in packages},
             logs={name: digest for name, digest in digests.items() if name not in facts},
-            used=replace(draft.used, packages=facts, sizes=sizes),
-            dependencies=(*draft.dependencies, *installed),
+            used=replace(draft.used, packages=facts, sizes=sizes, attestation=attestation),
+            dependencies=(*draft.dependencies, *listed.packages),
             finished_unix=int(time.time()),
         )
         envelope = sign_provenance(provenance, signer)
@@ -224,7 +218,7 @@ class Record:
             manifest_signers=tuple(sorted(known.signers)),
             package_keys=known.package_keys.certificates,
             toolkit=this.site.toolkit.digest,
-            not_proved=(*NOT_PROVEN, _CHROOT_UNPROVED),
+            not_proved=NOT_PROVEN,
         )
 
 
@@ -274,28 +268,3 @@ def _macros(work: Work) -> dict[str, str]:
         return work.order.macros
     found = json.loads(work.order.config.to_json()).get("macros", {})
     return {str(name): str(value) for name, value in found.items()}
-
-
-def _installed(place: Path, names: Iterable[str]) -> Iterator[Descriptor]:
-    """The packages of the build chroot, as the node listed them."""
-    seen = set()
-    for name in names:
-        if Path(name).name != _INSTALLED:
-            continue
-        with (place / name).open("rb") as stream:
-            text = stream.read(_INSTALLED_MAX).decode("ascii", "replace")
-        for line in text.splitlines():
-            words = line.split()
-            match = _NEVRA.fullmatch(words[0]) if words else None
-            if match is None or words[0] in seen or not words[0].isprintable():
-                continue
-            seen.add(words[0])
-            built = {"buildtime": words[1]} if len(words) > 1 and words[1].isdecimal() else {}
-            yield Descriptor(words[0], _purl(match), {}, {"installed": True, **built})
-
-
-def _purl(match: re.Match[str]) -> str:
-    """https://github.com/package-url/purl-spec, type rpm; the namespace is not known here."""
-    found = {name: match[name] for name in ("arch", "epoch") if match[name]}
-    name, version = quote(match["name"], safe=""), quote(match["evr"], safe="")
-    return f"pkg:rpm/{name}@{version}" + (f"?{urlencode(found)}" if found else "")
