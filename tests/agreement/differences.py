@@ -86,7 +86,14 @@ _CHAIN_DIFFERENCES: Final = (
     ),
 )
 
+_ROOT_PATH: Final = Difference(
+    "A warning says that the chroot is not in the directory that is printed (decision 0071).",
+    "stderr \\+WARNING: the chroot is on the remote's node.*",
+    scenarios=("configuration", "words of scripts"),
+)
+
 PARTICULAR: Final = (
+    _ROOT_PATH,
     Difference(
         "mock ends with a traceback; here one line says what is wrong. Both exit with 1.",
         "stderr [-+]ERROR: (no-such-command: No such file or directory"
@@ -197,11 +204,7 @@ CASES: Final = (
         scenarios=("what is in /dev",),
         engines=("mock",),
     ),
-    Difference(
-        "A warning says that the chroot is not in the directory that is printed.",
-        "stderr \\+WARNING: the chroot is on the remote's node.*",
-        scenarios=("words of scripts",),
-    ),
+    _ROOT_PATH,
     Difference(
         "--umount needs no node: nothing stays mounted there between commands.",
         f"stderr (-{_RUN}|\\+INFO: --umount: .*)",

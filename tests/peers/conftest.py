@@ -26,6 +26,9 @@ def place() -> Iterator[Path]:
     """A directory that mock's user can reach: pytest's own are root's."""
     made = Path(tempfile.mkdtemp(prefix="mock-cloud-peers-"))
     made.chmod(0o755)
+    cache = made / "cache"  # of all sides: what nodes are sent is packed once
+    cache.mkdir()
+    cache.chmod(0o1777)
     yield made
     shutil.rmtree(made)
 
@@ -138,7 +141,11 @@ def _side(
     # mock looks there for the home of sudo's caller.
     (top / "etc/passwd").write_text(packager.accounts(user, side.home))
     config = chroots.write(lab, side.etc, repository_url=f"{lab_repo.url}/dist")
-    packages.add_repository(lab, config.chroot_file(), f"{shop.url}/shop/repo")
+    chroot = config.chroot_file()
+    packages.add_repository(lab, chroot, f"{shop.url}/shop/repo")
+    # fedora-review takes the name as it is written.
+    template = "lab-{{ releasever }}-{{ target_arch }}"
+    chroot.write_text(chroot.read_text().replace(template, packages.ROOT))
     source, _, _ = real_mock.find_source()
     shutil.copy(source.parent.parent / "etc/mock/logging.ini", side.etc)
     with (side.etc / "site-defaults.cfg").open("a") as stream:

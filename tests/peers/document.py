@@ -62,7 +62,7 @@ def _words(words: Sequence[str], places: Sequence[tuple[str, str]]) -> str:
     text = " ".join(words)
     for path, name in places:
         text = text.replace(path, name)
-    text = re.sub(r"(rebase-helper-|rpmbuild-toy-peer)\w{8}\b", r"\1…", text)
+    text = re.sub(r"(rebase-helper-|rpmbuild-toy-peer|workdir-)\w{8}\b", r"\1…", text)
     text = re.sub(r"\b\d{10}\.\d+\b", "…", re.sub(r"\s+", " ", text)).replace("|", "\\|")
     return (
         "`"

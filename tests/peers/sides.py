@@ -52,11 +52,13 @@ with open({calls!r}, "a") as stream:
     print(json.dumps([sys.argv[1:], code, time.monotonic() - start]), file=stream)
 sys.exit(code if code >= 0 else 128 - code)
 """
-# What follows sees `$0`/etc, bin and share laid over this machine's.
+# What follows sees `$0`/etc, bin and share laid over this machine's, and mock's chroots in their
+# usual place, for programs that ask nobody where they are.
 _OWN_SYSTEM = """\
 mount -t overlay -o "lowerdir=$0/etc:/etc" overlay /etc &&
 mount -t overlay -o "lowerdir=$0/bin:/usr/bin" overlay /usr/bin &&
 mount -t overlay -o "lowerdir=$0/share:/usr/share" overlay /usr/share &&
+{ test ! -d /var/lib/mock || mount --bind "$0/lib" /var/lib/mock; } &&
 exec "$@"
 """
 

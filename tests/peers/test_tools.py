@@ -93,7 +93,10 @@ def _source(directory: Path, version: str = "1") -> Path:
     tree.mkdir()
     (tree / "toy.txt").write_text(f"{version}\n")
     made = directory / f"{tree.name}.tar.gz"
-    subprocess.run(["tar", "-czf", made, tree.name], cwd=directory, check=True)
+    # The same on all sides: a review has its digest.
+    subprocess.run(
+        ["tar", "--mtime=@1700000000", "-czf", made, tree.name], cwd=directory, check=True
+    )
     shutil.rmtree(tree)
     return made
 
@@ -240,7 +243,7 @@ exec env -i PATH={path} HOME="$HOME" SHELL=/bin/sh \\
 """
 
 
-def test_copr_rpmbuild(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
+def test_copr_rpmbuild(lab: Lab, warm_sides: Mapping[str, Side], place: Path) -> None:
     """A source package by a script in the chroot, then packages of a dist-git repository."""
     checkout = _checkout("COPR")
     names = (
@@ -254,6 +257,9 @@ def test_copr_rpmbuild(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
         "norpm",
     )
     python = venvs.make(lab, "copr", *names, "setuptools<80") / "bin/python"
+    overrides = place / "copr"  # of macros, for distributions other than the builder's
+    overrides.mkdir()
+    (overrides / "none.json").write_text("{}")
 
     def play(side: Side, place: Path) -> Played:
         _safe(side)
@@ -277,9 +283,10 @@ def test_copr_rpmbuild(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
             (place / name).chmod(0o777)
         source = {"chroot": ROOT, "script": _SCRIPT, "builddeps": "psmisc", "resultdir": "out"}
         tasks = {
-            "srpm": {"source_type": 9, "source_json": json.dumps(source), "task_id": "1"},
+            "srpm": {"source_type": 9, "source_json": json.dumps(source), "task_id": "1",
+                     "distributions_in_build": ["lab-1"]},
             "rpm": {"git_repo": str(tree), "git_hash": "main", "task_id": f"1-{ROOT}"},
-        }
+        }  # fmt: skip
         common = {"project_owner": "lab", "project_name": "toys", "package_name": "toy-peer",
                   "repos": [], "chroot": ROOT, "buildroot_pkgs": [], "enable_net": False,
                   "fedora_review": False}  # fmt: skip
@@ -291,6 +298,7 @@ def test_copr_rpmbuild(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
                 f"lockfile = {run / 'lock'}\nlogfile = {run / 'main.log'}\n"
                 f"pidfile = {run / 'pid'}\n"
                 f"logger_pidfile = {run / 'logger'}\nfrontend_url = http://127.0.0.1:1\n"
+                f"macro_override_db_url = {server.url}/copr/none.json\n"
                 "[distgit0]\ndistgit_hostname_pattern = lab\n"
             )
             kinds = "--srpm" if kind == "srpm" else f"--rpm -r {ROOT}"
@@ -302,7 +310,8 @@ def test_copr_rpmbuild(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
         )
 
     about = "`copr-rpmbuild --srpm` with the custom source method, then `copr-rpmbuild --rpm`."
-    _compare("copr-rpmbuild", about, warm_sides, play)
+    with FileServer({"/copr": overrides}) as server:
+        _compare("copr-rpmbuild", about, warm_sides, play)
 
 
 # Which takes what is to be extracted for a pattern.
@@ -323,7 +332,7 @@ cat > out/toy-peer.spec <<'EOF'
 
 
 def test_fedora_review(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
-    """Its review is the same, line by line, whichever mock it calls."""
+    """Its review is the same whichever mock it calls, but for where it looked for licences."""
     checkout = _checkout("FEDORA_REVIEW")
     python = venvs.make(lab, "fedora-review", *_FEDORA_REVIEW_NEEDS) / "bin/python"
     program = fedora_review.make(checkout, lab.root / "peers/fedora-review-program")
@@ -347,15 +356,24 @@ def test_fedora_review(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
 
     played = _compare("fedora-review", "`fedora-review -n`, of a package here.", warm_sides, play)
     reviews = {
-        name: (side.place / "scratch/fedora-review/review-toy-peer/review.txt").read_text()
+        name: _review(side.place / "scratch/fedora-review/review-toy-peer/review.txt", side.place)
         for name, side in warm_sides.items()
     }
-    for name, review in reviews.items():
-        normal = review.replace(str(warm_sides[name].place), "<side>")
-        assert normal == reviews["local"].replace(str(warm_sides["local"].place), "<side>")
+    assert _IN_BUILD in reviews["local"]
+    expected = reviews["local"].replace(_IN_BUILD, _IN_SOURCES)
+    for name in reviews.keys() - {"local"}:
+        assert reviews[name] == expected
     assert len(played["local"].calls) > 15
 
 
+def _review(path: Path, place: Path) -> str:
+    """What a review says, however its lines are broken: they have the paths of a side's `place`."""
+    return " ".join(path.read_text().replace(str(place), "<side>").split())
+
+
+# Where it finds builddir/build/BUILD below /var/lib/mock, and where not (decision 0071).
+_IN_BUILD = "Checking patched sources after %prep for licenses."
+_IN_SOURCES = "There is no build directory. Running licensecheck on vanilla upstream sources."
 _FEDORA_REVIEW_NEEDS = ("straight.plugin", "beautifulsoup4", "requests", "setuptools<80")
 
 
