@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.errors import CommandLineError, InputError
+from mock_cloud.errors import InputError, MockCloudError
 from mock_cloud.invocation.hostfiles import HostFile
 from mock_cloud.model import Blob
 from mock_cloud.wire.files import digest_of
@@ -67,7 +67,8 @@ def packed_sources(
     """What --sources names: an archive of it, or of all that is in it, and its larger files.
 
     These are inputs of their own, so that a node which has most of them gets the others only.
-    `follow` and `warnings` as mock's --symlink-dereference and `packed_tree`. CommandLineError.
+    `follow` and `warnings` as mock's --symlink-dereference and `packed_tree`. MockCloudError: at
+    home mock ends with 1 for what it cannot copy.
     """
     parts: dict[str, PackedInput] = {}
 
@@ -86,7 +87,7 @@ def packed_sources(
             _note(problems, warnings)
             yield [pack_file(replace(sources, path=path)), *parts.values()]
     except InputError as error:
-        raise CommandLineError(error.message, hint=error.hint) from error
+        raise MockCloudError(error.message, hint=error.hint) from error
 
 
 def _note(problems: Iterable[Problem], warnings: list[str]) -> None:

@@ -15,7 +15,7 @@ from mock_cloud.config.chroots import load_config_opts
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.overrides import apply_command_line
 from mock_cloud.console import Console
-from mock_cloud.errors import CommandLineError, ConfigError, InputError, UnsupportedByEngine
+from mock_cloud.errors import ConfigError, InputError, MockCloudError, UnsupportedByEngine
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.settings import AttestSettings, BuildSettings, EngineChoice, Remote
@@ -185,10 +185,11 @@ def test_what_cannot_be_read_is_said_before_anything_is_leased(etc: Path, tmp_pa
     words = ("--buildsrpm", "--spec", tmp_path / "a.spec", "--sources", tmp_path / "src")
     line, opts = given(etc, *words, "--symlink-dereference")
     with (
-        pytest.raises(CommandLineError, match="src/dangling: No such file"),
+        pytest.raises(MockCloudError, match="src/dangling: No such file") as caught,
         prepare(line, opts, NODES_OWN),
     ):
         pass
+    assert caught.value.exit_code == 1
     line, opts = given(etc, "--copyin", tmp_path / "src", "/tmp")
     with (
         pytest.raises(InputError, match="src/dangling: No such file"),
