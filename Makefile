@@ -22,7 +22,7 @@ CLOUDS := $(wildcard $(addprefix tests/integration/test_,$(addsuffix .py, \
 PEERS := MOCK KOJI RPKG FEDPKG TITO COPR DLRN FEDORA_REVIEW
 PEER_TESTS := tests/peers tests/component/test_mock_engine.py tests/unit/config \
 	tests/unit/invocation tests/unit/koji tests/unit/steps tests/unit/agent_rpm \
-	$(patsubst %,tests/integration/test_%.py,koji_builder koji_calls mock_engine_modes \
+	$(patsubst %,tests/integration/test_%.py,koji_builder koji_calls koji_export mock_engine_modes \
 	packaged_mock plugin repo_access rpkg rpkg_mock wrapper_scripts) \
 	tests/integration/test_agreement.py::test_source_packages_of_other_rpms_end_alike
 
