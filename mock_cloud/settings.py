@@ -351,6 +351,15 @@ class LeaseLimits:
         Setting("how long a build waits for a lost controller (default 1h)", 1.0, 7 * _DAY_S),
     ] = 3600.0
     max_nodes: Annotated[int, Setting("how many nodes at a time (default 2)", 1, 100)] = 2
+    wait_s: Annotated[
+        float | None,
+        Setting(
+            "how long a command waits in the queue for a node, such as 30m (default: as long as"
+            " others use them)",
+            0.0,
+            7 * _DAY_S,
+        ),
+    ] = None
     max_builds: Annotated[
         int, Setting("how many jobs one node may do (default 50)", 1, 100_000)
     ] = 50

@@ -67,18 +67,29 @@ class Evict:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """All nodes are at work; `holders` says whose, one line each."""
+    """All nodes are at work; `holders` says whose, one line each.
+
+    `queues`: for any node; else for one node alone.
+    """
 
     holders: tuple[str, ...]
+    queues: bool = True
 
 
 Choice = Join | Take | Create | Evict | Wait
 
 
 def choose(
-    leases: Sequence[Lease], wish: Wish, now_unix: float, *, lost: Lease | None = None
+    leases: Sequence[Lease],
+    wish: Wish,
+    now_unix: float,
+    *,
+    lost: Lease | None = None,
+    is_first: bool = True,
 ) -> Choice:
     """What to do for `wish`. `leases` are all that are not gone, `lost` is what `find_lost` finds.
+
+    Unless it `is_first` in the queue, a wish gets nothing but the node on which its chroot lives.
 
     ChrootLocked if a living process works in the same chroot and one of both does not share it:
     mock does not wait for that lock either (`buildroot.py`, `_lock_buildroot`: non-blocking, exit
@@ -86,25 +97,19 @@ def choose(
     these settings.
     """
     ours = [item for item in leases if (item.remote, item.owner) == (wish.remote, wish.owner)]
-    for item in ours:
-        if item.chroot == wish.chroot and item.is_left and not wish.fresh:
-            raise ChrootLocked(
-                f"chroot {wish.chroot} on remote {wish.remote} is that of job {item.job}, whose"
-                " command died",
-                hint=f"mock-cloud attach {item.job} takes it up, mock-cloud cancel ends it",
-            )
-        if item.chroot == wish.chroot and item.held:
-            if wish.shares and item.is_shared and item.settings == wish.settings:
-                return Join(item)
-            raise ChrootLocked(
-                f"chroot {wish.chroot} on remote {wish.remote} is in use by {describe(item)}",
-                hint="wait for it to end, or give this build a chroot of its own: --uniqueext",
-            )
+    shared = _find_shared(ours, wish)
+    if shared is not None:
+        return Join(shared)
     home = _find_home(ours, wish, now_unix)
     if home is not None and not (home.held and wish.fresh):
-        return Wait((describe(home),)) if home.held else Take(home)
+        return Wait((describe(home),), queues=False) if home.held else Take(home)
     if home is None and not (wish.fresh or wish.discards):
         _check_not_lost(ours, wish, lost)
+    return _choose_any(ours, wish, now_unix) if is_first else _wait_for_any(ours)
+
+
+def _choose_any(ours: Sequence[Lease], wish: Wish, now_unix: float) -> Choice:
+    """What to do for a wish that any node will do for."""
     warm = [item for item in ours if _is_warm(item, wish, now_unix)]
     if warm:
         # The one used last: the others may reach their idle limit.
@@ -118,7 +123,30 @@ def choose(
         return Evict(
             min(unneeded, key=lambda item: (bool(item.chroots), item.idle_since_unix or 0.0))
         )
+    return _wait_for_any(ours)
+
+
+def _wait_for_any(ours: Sequence[Lease]) -> Wait:
     return Wait(tuple(describe(item) for item in ours))
+
+
+def _find_shared(ours: Sequence[Lease], wish: Wish) -> Lease | None:
+    """The lease to join in this chroot, if a command is at work there. ChrootLocked."""
+    for item in ours:
+        if item.chroot == wish.chroot and item.is_left and not wish.fresh:
+            raise ChrootLocked(
+                f"chroot {wish.chroot} on remote {wish.remote} is that of job {item.job}, whose"
+                " command died",
+                hint=f"mock-cloud attach {item.job} takes it up, mock-cloud cancel ends it",
+            )
+        if item.chroot == wish.chroot and item.held:
+            if wish.shares and item.is_shared and item.settings == wish.settings:
+                return item
+            raise ChrootLocked(
+                f"chroot {wish.chroot} on remote {wish.remote} is in use by {describe(item)}",
+                hint="wait for it to end, or give this build a chroot of its own: --uniqueext",
+            )
+    return None
 
 
 def find_lost(gone: Sequence[Lease], wish: Wish) -> Lease | None:

@@ -38,6 +38,7 @@ from mock_cloud.cloud.rows import (
     parse_row,
     to_row,
 )
+from mock_cloud.cloud.tickets import CREATE_TICKETS, Queue, Ticket
 from mock_cloud.errors import ConfigError, JournalError
 from mock_cloud.sqlite_file import OtherVersion, make_private, opened, transaction
 
@@ -75,7 +76,7 @@ class Journal:
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
         try:
-            with opened(self.path, VERSION, CREATE_TABLE, CREATE_JOBS) as db:
+            with opened(self.path, VERSION, CREATE_TABLE, CREATE_JOBS, CREATE_TICKETS) as db:
                 db.row_factory = sqlite3.Row
                 yield db
         except OtherVersion as error:
@@ -183,6 +184,11 @@ class Journal:
                     )
                 )
 
+    def leave_queue(self, ticket: Ticket) -> None:
+        """The ticket's process waits no longer."""
+        with self.transaction() as books:
+            books.queue(ticket.remote, ticket.arch).leave(ticket)
+
     def note_end_failed(self, lease_id: str, problem: str) -> None:
         """Note that a lease's node could not be ended, and why; nobody holds it then."""
         with self.transaction() as books:
@@ -254,6 +260,9 @@ class Transaction:
 
     def write(self, lease: Lease) -> None:
         self._db.execute(REPLACE, to_row(lease))
+
+    def queue(self, remote: str, arch: str) -> Queue:
+        return Queue(self._db, remote, arch)
 
     def jobs(self) -> list[JobRecord]:
         return [_parse_job(row) for row in self._db.execute(SELECT_JOBS).fetchall()]

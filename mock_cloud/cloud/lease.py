@@ -45,13 +45,8 @@ class Holder:
     @classmethod
     def of(cls, pid: int) -> Holder | None:
         """The living process `pid`; None if there is none (a zombie is none)."""
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        # The command's name may hold spaces and parentheses; fields follow its last one.
-        fields = stat.rpartition(")")[2].split()
-        if fields[0] in ("Z", "X"):
+        fields = _stat_fields(pid)
+        if not fields or fields[0] in ("Z", "X"):
             return None
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return cls(pid, f"{boot_id}/{fields[19]}")
@@ -66,6 +61,22 @@ class Holder:
     @property
     def alive(self) -> bool:
         return Holder.of(self.pid) == self
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it does nothing for now: Ctrl-Z, a debugger."""
+        fields = _stat_fields(self.pid)
+        return bool(fields) and fields[0] in ("T", "t")
+
+
+def _stat_fields(pid: int) -> list[str]:
+    """Of proc_pid_stat(5), from the third; empty if there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    # The command's name may hold spaces and parentheses; fields follow its last one.
+    return stat.rpartition(")")[2].split()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,18 +24,22 @@ from mock_cloud.cloud.claim import (
     is_unneeded,
 )
 from mock_cloud.cloud.jobs import JobRecord
-from mock_cloud.cloud.journal import Journal
+from mock_cloud.cloud.journal import Journal, Transaction
 from mock_cloud.cloud.lease import Guest, Holder, Lease, LeaseState, Sharing, releasing
 from mock_cloud.cloud.leased import LeasedNode, end_lease
 from mock_cloud.cloud.making import find_price, intend, make_node
 from mock_cloud.cloud.provider import NodesTaken, OnPhase, Provider
 from mock_cloud.cloud.providers import find_provider
+from mock_cloud.cloud.tickets import Ticket
 from mock_cloud.errors import ChrootGone, ChrootLocked, CloudError, MockCloudError
 from mock_cloud.settings import CloudSettings, Ec2Settings, Market, Remote
 
 _LOOK_EVERY_S: Final = 0.2
+_LOOK_AT_LEAST_EVERY_S: Final = 15.0
+"""How often the journal is looked at by who is first in the queue; the second looks half as often,
+and so on, so that a long queue costs little more than a short one."""
 _ASK_EVERY_S: Final = 2.0
-"""How often hosts are asked whether others are done; the journal is looked at more often."""
+"""How often hosts are asked whether others are done."""
 
 
 def acquire(  # noqa: PLR0913
@@ -51,8 +56,9 @@ def acquire(  # noqa: PLR0913
     shares: bool = False,
     toolkit: str = "",
 ) -> LeasedNode:
-    """A node of `remote` to work in `chroot`, waiting at most `deadline_s` seconds.
+    """A node of `remote` to work in `chroot`, waiting for one as long as its `wait` says.
 
+    Those that wait are served in turn. A new node is made within `deadline_s` seconds.
     `arch` is the node's architecture, one of the remote's.
     The node on which the chroot lives comes first, then any warm one, then a new one. `fresh`:
     the build makes the chroot anew, so another node will do if its home is at work. `kept`: no
@@ -77,33 +83,30 @@ def acquire(  # noqa: PLR0913
         discards=discards,
         shares=shares,
     )
-    deadline = time.monotonic() + deadline_s
-    price: float | None = None
-    told = False
-    while True:
-        choice, lease = _claim(journal, remote, wish, price)
-        got: LeasedNode | Wait | NodesTaken | None = None
-        if isinstance(choice, Join | Take) and lease is not None:
-            got = pool.take(lease, choice)
-        elif isinstance(choice, Create) and lease is not None:
-            got = pool.create(lease, deadline)
-        elif isinstance(choice, Create):
-            price = find_price(remote, pool.provider, arch)
-        elif isinstance(choice, Evict):
-            is_left = f"that has job {choice.lease.job}, which nobody follows"
-            what = is_left if choice.lease.is_left else "that is idle"
-            on_phase(f"replacing a node {what}{_with_chroots(choice.lease)}")
-            pool.end(choice.lease.id)
-        elif isinstance(choice, Wait):
-            got = choice
-        if isinstance(got, LeasedNode):
-            return got
-        if got is not None:
-            if not told:
-                on_phase(f"waiting for a node: {_holders(got)}")
-                told = True
-            pool.end_what_nobody_holds()
-            _wait(got, remote, deadline)
+    turn = _Turn(journal, remote, wish, on_phase)
+    with closing(turn):
+        while True:
+            choice, lease = turn.claim()
+            got: LeasedNode | Wait | NodesTaken | None = None
+            if isinstance(choice, Join | Take) and lease is not None:
+                got = pool.take(lease, choice)
+            elif isinstance(choice, Create) and lease is not None:
+                got = pool.create(lease, deadline_s)
+            elif isinstance(choice, Create):
+                turn.price = find_price(remote, pool.provider, arch)
+            elif isinstance(choice, Evict):
+                is_left = f"that has job {choice.lease.job}, which nobody follows"
+                what = is_left if choice.lease.is_left else "that is idle"
+                on_phase(f"replacing a node {what}{_with_chroots(choice.lease)}")
+                pool.end(choice.lease.id)
+            elif isinstance(choice, Wait):
+                got = choice
+            if isinstance(got, LeasedNode):
+                return got
+            if got is not None:
+                turn.tell(got)
+                pool.end_what_nobody_holds()
+                turn.wait(got)
 
 
 def take_up(remote: Remote, job: JobRecord, state_dir: Path) -> LeasedNode:
@@ -148,10 +151,9 @@ class _Pool:
         self.end(lease.id)
         return None
 
-    def create(self, lease: Lease, deadline: float) -> LeasedNode | NodesTaken | None:
+    def create(self, lease: Lease, timeout_s: float) -> LeasedNode | NodesTaken | None:
         """A new node for an intended lease; None if room was made, and it may be tried again."""
         self.on_phase("creating a node")
-        timeout_s = max(0.1, deadline - time.monotonic())
         try:
             lease = make_node(lease, self.journal, self.provider, timeout_s, self.on_phase)
         except NodesTaken as taken:
@@ -204,6 +206,106 @@ class _Pool:
         )  # fmt: skip
 
 
+@dataclass(slots=True)
+class _Turn:
+    """One command's way to a node: what it claims, and its place in the queue until it may.
+
+    `price` is a node's, once a budget needs it.
+    """
+
+    journal: Journal
+    remote: Remote
+    wish: Wish
+    on_phase: OnPhase
+    price: float | None = None
+    _began_s: float = field(default_factory=time.monotonic)
+    _ticket: Ticket | None = None
+    _place: int = 1
+    _told: int = 0
+
+    def claim(self) -> tuple[Choice, Lease | None]:
+        """Choose and, in the same transaction, put our name on what was chosen, or on a ticket.
+
+        Where a budget needs a price that is not known yet, nothing is claimed for Create.
+        BudgetReached.
+        """
+        wish = self.wish
+        with self.journal.transaction() as books:
+            leases, queue = books.leases(), books.queue(wish.remote, wish.arch)
+            ahead, lost = queue.ahead(self._ticket), find_lost(books.gone_homes(), wish)
+            choice = choose(leases, wish, time.time(), lost=lost, is_first=not ahead)
+            lease = self._claimed(choice, books)
+            if lease is not None:
+                for other in (*leases, *books.gone_homes()):
+                    # A chroot made anew elsewhere lives there from now on.
+                    if other.id != lease.id and _knows(other, wish):
+                        left = tuple(name for name in other.chroots if name != wish.chroot)
+                        books.write(replace(other, chroots=left))
+                books.write(lease)
+            # A lent machine may turn out to be another controller's: it is asked for in turn.
+            asks = isinstance(choice, Create) and bool(self.remote.hosts)
+            if asks or (isinstance(choice, Wait) and choice.queues):
+                self._ticket = queue.wait(self._ticket)
+            elif lease is not None or isinstance(choice, Wait):
+                queue.leave(self._ticket)
+                self._ticket = None
+        self._place = 1 if self._ticket is None else len(ahead) + 1
+        return choice, lease
+
+    def _claimed(self, choice: Choice, books: Transaction) -> Lease | None:
+        if isinstance(choice, Join):
+            sharing = choice.lease.sharing
+            guests = (*sharing.guests, Guest(Holder.me()))
+            return replace(choice.lease, sharing=replace(sharing, guests=guests))
+        if isinstance(choice, Take):
+            return replace(
+                choice.lease,
+                state=LeaseState.BUSY,
+                holder=Holder.me(),
+                idle_since_unix=None,
+                builds=choice.lease.builds + 1,
+                chroot=self.wish.chroot,
+                sharing=Sharing(),
+                job="",
+            )
+        if isinstance(choice, Create) and (self.remote.budget is None or self.price is not None):
+            return intend(books, self.remote, self.wish, self.price)
+        if isinstance(choice, Evict):
+            books.write(releasing(choice.lease))
+        return None
+
+    def tell(self, got: Wait | NodesTaken) -> None:
+        """Say what is waited for, and later each new place in the queue."""
+        if not self._told:
+            where = f", place {self._place} in the queue" if self._place > 1 else ""
+            self.on_phase(f"waiting for a node{where}: {_holders(got)}")
+        elif self._place != self._told:
+            self.on_phase(f"place {self._place} in the queue for a node")
+        self._told = self._place
+
+    def wait(self, got: Wait | NodesTaken) -> None:
+        """Until the next look. What `got` says as an error, once the remote's `wait` is over."""
+        pause_s = min(_LOOK_EVERY_S * self._place, _LOOK_AT_LEAST_EVERY_S)
+        if isinstance(got, NodesTaken):
+            pause_s = max(pause_s, _ASK_EVERY_S)
+        if self.remote.lease.wait_s is not None:
+            left_s = self._began_s + self.remote.lease.wait_s - time.monotonic()
+            if left_s <= 0 and isinstance(got, NodesTaken):
+                raise got
+            if left_s <= 0:
+                raise CloudError(
+                    f"no node of remote {self.remote.name} became free: {_holders(got)}",
+                    hint="try again later, or raise [lease] wait or max_nodes in the remote's file",
+                )
+            pause_s = min(pause_s, left_s)
+        time.sleep(pause_s)
+
+    def close(self) -> None:
+        """Leave the queue."""
+        if self._ticket is not None:
+            self.journal.leave_queue(self._ticket)
+
+
 def _holders(wait: Wait | NodesTaken) -> str:
     return wait.message if isinstance(wait, NodesTaken) else "; ".join(wait.holders)
 
@@ -247,59 +349,6 @@ def _identity(path: Path | None) -> list[int] | None:
     except OSError:
         return None
     return [facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns]
-
-
-def _claim(
-    journal: Journal, remote: Remote, wish: Wish, price: float | None
-) -> tuple[Choice, Lease | None]:
-    """Choose and, in the same transaction, put our name on what was chosen.
-
-    Where a budget needs a `price` that is not known yet, nothing is claimed for Create.
-    BudgetReached.
-    """
-    with journal.transaction() as books:
-        leases = books.leases()
-        choice = choose(leases, wish, time.time(), lost=find_lost(books.gone_homes(), wish))
-        lease: Lease | None = None
-        if isinstance(choice, Join):
-            sharing = choice.lease.sharing
-            guests = (*sharing.guests, Guest(Holder.me()))
-            lease = replace(choice.lease, sharing=replace(sharing, guests=guests))
-        elif isinstance(choice, Take):
-            lease = replace(
-                choice.lease,
-                state=LeaseState.BUSY,
-                holder=Holder.me(),
-                idle_since_unix=None,
-                builds=choice.lease.builds + 1,
-                chroot=wish.chroot,
-                sharing=Sharing(),
-                job="",
-            )
-        elif isinstance(choice, Create):
-            if remote.budget is None or price is not None:
-                lease = intend(books, remote, wish, price)
-        elif isinstance(choice, Evict):
-            books.write(releasing(choice.lease))
-        if lease is not None:
-            for other in (*leases, *books.gone_homes()):
-                # A chroot made anew elsewhere lives there from now on.
-                if other.id != lease.id and _knows(other, wish):
-                    left = tuple(name for name in other.chroots if name != wish.chroot)
-                    books.write(replace(other, chroots=left))
-            books.write(lease)
-        return choice, lease
-
-
-def _wait(wait: Wait | NodesTaken, remote: Remote, deadline: float) -> None:
-    if time.monotonic() >= deadline:
-        if isinstance(wait, NodesTaken):
-            raise wait
-        raise CloudError(
-            f"no node of remote {remote.name} became free: " + "; ".join(wait.holders),
-            hint="try again later, or raise [lease] max_nodes in the remote's file",
-        )
-    time.sleep(_ASK_EVERY_S if isinstance(wait, NodesTaken) else _LOOK_EVERY_S)
 
 
 def _with_chroots(lease: Lease) -> str:

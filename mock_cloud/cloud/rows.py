@@ -22,7 +22,7 @@ _COLUMNS: Final = (
     "end_tried_unix", "end_problem", "reserved", "sharing", "job", "grace_s",
 )  # fmt: skip
 
-VERSION: Final = 9
+VERSION: Final = 10
 """Of the tables; a journal of another one is refused."""
 
 CREATE_TABLE: Final = """

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.lab
 pytest_plugins = ["tests.component.cloud_fixtures"]
 
 FORK = multiprocessing.get_context("fork")
+OF = ("lab", "x86_64")  # whose queue it is
 
 
 def in_child(work: Callable[[], None]) -> int:
@@ -168,7 +170,7 @@ def test_the_limit_makes_callers_wait_and_says_for_whom(site: Site, tmp_path: Pa
     pid, lease_id = held_by_child(site, tmp_path, "one", max_nodes=1)
     started = time.monotonic()
     with pytest.raises(CloudError, match=f"lease {lease_id}.*process {pid} .*chroot one"):
-        site.acquire("two", deadline_s=0.5, max_nodes=1)
+        site.acquire("two", wait_s=0.5, max_nodes=1)
     assert time.monotonic() - started > 0.4
     killed(pid)
 
@@ -190,11 +192,72 @@ def test_a_waiting_caller_gets_the_node_that_is_given_back(site: Site, tmp_path:
     assert got.read_text() == node.lease_id
 
 
+def in_turn(site: Site, tmp_path: Path, chroots: str) -> dict[str, int]:
+    """Processes that want the one node, each waiting when the next one comes; by their chroots."""
+
+    def wait(chroot: str) -> None:
+        node = acquire(
+            site.remote(max_nodes=1), chroot, state_dir=site.state_dir, deadline_s=30,
+            arch="x86_64", on_phase=lambda text: said(tmp_path, chroot, text),
+        )  # fmt: skip
+        with node, (tmp_path / "served").open("a") as served:
+            served.write(chroot)
+
+    pids = {}
+    for chroot in chroots:
+        pids[chroot] = in_child(partial(wait, chroot))
+        eventually((tmp_path / f"said-{chroot}").exists)
+    return pids
+
+
+def said(tmp_path: Path, chroot: str, text: str) -> None:
+    with (tmp_path / f"said-{chroot}").open("a") as stream:
+        print(text, file=stream)
+
+
+def test_who_waits_is_served_in_turn(site: Site, tmp_path: Path) -> None:
+    node = site.acquire("one", max_nodes=1)
+    pids = in_turn(site, tmp_path, "abc")
+    assert "waiting for a node, place 3 in the queue: lease " in (tmp_path / "said-c").read_text()
+    with Journal(site.state_dir).transaction() as books:  # who comes now goes behind them
+        waiting = [ticket.holder.pid for ticket in books.queue(*OF).ahead(None)]
+    assert waiting == list(pids.values())
+    node.release(keep=True)
+    assert [os.waitpid(pid, 0)[1] for pid in pids.values()] == [0, 0, 0]
+    assert (tmp_path / "served").read_text() == "abc"
+    assert "place 1 in the queue for a node" in (tmp_path / "said-c").read_text()
+
+
+def test_nobody_waits_for_the_dead_or_the_stopped(site: Site, tmp_path: Path) -> None:
+    node = site.acquire("one", max_nodes=1)
+    pids = in_turn(site, tmp_path, "abc")
+    killed(pids.pop("a"))
+    os.kill(pids["b"], signal.SIGSTOP)
+    node.release(keep=True)
+    assert os.waitpid(pids.pop("c"), 0)[1] == 0
+    os.kill(pids["b"], signal.SIGCONT)
+    assert os.waitpid(pids["b"], 0)[1] == 0
+    assert (tmp_path / "served").read_text() == "cb"
+    with Journal(site.state_dir).transaction() as books:
+        assert books.queue(*OF).ahead(None) == ()
+
+
+def test_who_goes_on_in_a_chroot_waits_for_its_node_alone(site: Site, tmp_path: Path) -> None:
+    with site.acquire("one", max_nodes=1) as home:
+        home.record_chroots(["one", "two"])
+    node = site.acquire("two", max_nodes=1)
+    pids = in_turn(site, tmp_path, "a")
+    with pytest.raises(CloudError, match="chroot two"):
+        site.acquire("one", wait_s=0.3, max_nodes=1)
+    node.release(keep=True)
+    assert os.waitpid(pids["a"], 0)[1] == 0
+
+
 def test_a_chroot_in_use_is_locked_at_once(site: Site, tmp_path: Path) -> None:
     pid, lease_id = held_by_child(site, tmp_path, "one")
     started = time.monotonic()
     with pytest.raises(ChrootLocked, match=lease_id) as caught:
-        site.acquire("one", deadline_s=300)
+        site.acquire("one")
     assert caught.value.exit_code == 60
     assert time.monotonic() - started < 200
     killed(pid)

@@ -55,8 +55,8 @@ def _constants(path: Path) -> Iterator[str]:
 
 
 def _codes() -> set[str]:
-    places = ("attest", "session", "remote", "provenance")
-    modules = [path for place in places for path in PACKAGE.glob(f"{place}/*.py")]
+    places = ("attest", "images", "provenance", "remote", "steps")
+    modules = [path for place in places for path in PACKAGE.glob(f"{place}/**/*.py")]
     modules = [path for path in modules if path.name != "reason_codes.py"]
     return {code for path in modules for code in _constants(path)} - _NO_CODES
 

@@ -40,6 +40,16 @@ def test_nothing_there_makes_a_node() -> None:
     assert choose([], WISH, NOW) == Create()
 
 
+def test_who_is_not_first_in_the_queue_gets_its_home_and_nothing_else() -> None:
+    home = replace(READY, id="b", chroots=("f40",))
+    for leases in ([], [READY], [busy(READY, "other"), busy(READY, "another")]):
+        choice = choose(leases, WISH, NOW, is_first=False)
+        assert isinstance(choice, Wait) and choice.queues
+    assert choose([READY, home], WISH, NOW, is_first=False) == Take(home)
+    at_work = choose([busy(home, "other")], WISH, NOW)
+    assert isinstance(at_work, Wait) and not at_work.queues
+
+
 def test_the_home_of_the_chroot_comes_before_another_warm_node() -> None:
     home = replace(READY, id="b", chroots=("f40",), idle_since_unix=1.0)
     assert choose([READY, home], WISH, NOW) == Take(home)

@@ -248,7 +248,7 @@ def test_the_examples_of_clouds_work_and_show_the_true_defaults(
 EXAMPLE = Path(__file__).parents[3] / "etc/mock/remotes.d/ec2.toml"
 WITHOUT_DEFAULT = (
     *("subnets", "profile", "access_key_id", "secret_access_key", "endpoint"),
-    *("price_per_hour", "manifest", "manifest_max_age", "repository", "key"),
+    *("price_per_hour", "manifest", "manifest_max_age", "repository", "key", "wait"),
 )
 
 
