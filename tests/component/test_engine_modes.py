@@ -75,8 +75,9 @@ def test_who_and_where_a_command_is(site: Site) -> None:
 
 
 def test_a_directory_of_a_layer_can_be_renamed(site: Site) -> None:
-    # mv would copy where rename(2) fails.
-    assert site.chroot("rename.ul doc doc2 /usr/share/doc").exit == 0
+    # mv would copy where rename(2) fails; the one of coreutils 9.5 can be told not to.
+    mv, rename = "mv --no-copy /usr/share/doc /usr/share/doc2", "rename.ul doc doc2 /usr/share/doc"
+    assert site.chroot(f"if mv --help | grep -q no-copy; then {mv}; else {rename}; fi").exit == 0
     listed = site.chroot(
         "ls -d /usr/share/doc*; rpmdb --rebuilddb --dbpath /var/lib/rpm; rpm -q make"
     )
