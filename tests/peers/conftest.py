@@ -145,7 +145,7 @@ def _side(
     packages.add_repository(lab, chroot, f"{shop.url}/shop/repo")
     # fedora-review takes the name as it is written.
     template = "lab-{{ releasever }}-{{ target_arch }}"
-    chroot.write_text(chroot.read_text().replace(template, packages.ROOT))
+    chroot.write_text(chroot.read_text().replace(template, side.root))
     source, _, _ = real_mock.find_source()
     shutil.copy(source.parent.parent / "etc/mock/logging.ini", side.etc)
     with (side.etc / "site-defaults.cfg").open("a") as stream:

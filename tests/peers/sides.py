@@ -105,6 +105,11 @@ class Side:
         """config_opts['basedir']."""
         return self.place / "lib"
 
+    @property
+    def root(self) -> str:
+        """config_opts['root']. Real mock ends what has its root there: no process of a node has."""
+        return f"here-{ROOT}" if self.name == "local" else ROOT
+
     def scratch(self, name: str) -> Path:
         """An empty directory that all may write to."""
         made = self.place / "scratch" / name

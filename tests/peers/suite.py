@@ -101,5 +101,5 @@ def environment(suite: Path, side: Side, source_package: str) -> Mapping[str, st
         "MOCKCMD_NO_RESULTDIR": command,
         "MOCKCMD": f"{command} --resultdir={results}",
         "MOCKCHAIN": f"mock --verbose --chain --configdir=/etc/mock -r {ROOT}",
-        "CHROOT": str(side.lib / f"{ROOT}-{EXTENSION}/root"),
+        "CHROOT": str(side.lib / f"{side.root}-{EXTENSION}/root"),
     }

@@ -341,6 +341,7 @@ def test_fedora_review(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
         _safe(side)
         for name, text in fedora_review.STANDINS.items():
             side.install(name, text)
+        side.install("sh", _BASH)  # as Fedora's: to another, "&>" starts a mock beside the next
         _source(place)
         (place / "toy-peer.spec").write_text(_SPEC)
         made = ["rpmbuild", "-bs", "--quiet", "--define", f"_sourcedir {place}", "--define"]
@@ -355,10 +356,7 @@ def test_fedora_review(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
         return side.run([python, "-W", "ignore", program, *words], cwd=place, env=env, as_user=True)
 
     played = _compare("fedora-review", "`fedora-review -n`, of a package here.", warm_sides, play)
-    reviews = {
-        name: _review(side.place / "scratch/fedora-review/review-toy-peer/review.txt", side.place)
-        for name, side in warm_sides.items()
-    }
+    reviews = {name: _review(side) for name, side in warm_sides.items()}
     assert _IN_BUILD in reviews["local"]
     expected = reviews["local"].replace(_IN_BUILD, _IN_SOURCES)
     for name in reviews.keys() - {"local"}:
@@ -366,11 +364,15 @@ def test_fedora_review(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
     assert len(played["local"].calls) > 15
 
 
-def _review(path: Path, place: Path) -> str:
-    """What a review says, however its lines are broken: they have the paths of a side's `place`."""
-    return " ".join(path.read_text().replace(str(place), "<side>").split())
+def _review(side: Side) -> str:
+    """Its review, however the lines are broken: they have paths of the side's."""
+    text = (side.place / "scratch/fedora-review/review-toy-peer/review.txt").read_text()
+    for own, name in ((str(side.place), "<side>"), (side.root, ROOT)):
+        text = text.replace(own, name)
+    return " ".join(text.split())
 
 
+_BASH = '#!/bin/bash\nexec -a sh /bin/bash "$@"\n'
 # Where it finds builddir/build/BUILD below /var/lib/mock, and where not (decision 0071).
 _IN_BUILD = "Checking patched sources after %prep for licenses."
 _IN_SOURCES = "There is no build directory. Running licensecheck on vanilla upstream sources."
