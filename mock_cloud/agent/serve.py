@@ -164,7 +164,13 @@ class Server:
             self._answers.fail(request.id, Failure("internal", f"{error!r}"))
         else:
             if answer is not None:
-                self._answers.send({"id": request.id, **answer})
+                self._send_last(request, answer)
+
+    def _send_last(self, request: _Request, answer: FrameHeader) -> None:
+        try:
+            self._answers.send({"id": request.id, **answer})
+        except FrameError as error:  # nothing was sent; without an answer the controller would wait
+            self._answers.fail(request.id, Failure("internal", f"the answer is a {error}"))
 
     def _sender(self, request: _Request) -> Send:
         return lambda header, body: self._answers.send({"id": request.id, **header}, body)
@@ -348,7 +354,7 @@ class Server:
 
         job = self._job(request)
         self._log.write("results", job.name)
-        return {"files": list_results(job)}
+        return {"files": list_results(job, self._sender(request))}
 
     def _get(self, request: _Request) -> FrameHeader:
         from mock_cloud.agent.serve_jobs import send_result

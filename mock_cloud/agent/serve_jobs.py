@@ -7,6 +7,7 @@ runner does that in processes of their own.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -18,7 +19,7 @@ from typing import Any, Final
 
 from mock_cloud.agent.serve_wire import CHUNK_BYTES, Failure
 from mock_cloud.wire.files import digest_of
-from mock_cloud.wire.frames import FrameHeader
+from mock_cloud.wire.frames import HEADER_MAX, FrameHeader
 from mock_cloud.wire.job_request import can_travel, is_live_log
 from mock_cloud.wire.replies import read_status
 
@@ -95,12 +96,22 @@ def has_started(workspace: str, name: str, request: bytes) -> bool:
         return False
 
 
-def list_results(job: JobFiles) -> list[dict[str, Any]]:
+def list_results(job: JobFiles, send: Send) -> list[dict[str, Any]]:
     """Name, size in bytes, sha256 and permission bits of each result.
 
+    Where there are more than fit into a frame, only the last are returned; the others are sent.
     One whose name cannot travel stays, and the engine that left it has warned of it.
     """
-    return [_facts(job, name) for name in job.names() if can_travel(name)]
+    page: list[dict[str, Any]] = []
+    size = 0
+    for name in filter(can_travel, job.names()):
+        facts = _facts(job, name)
+        size += len(json.dumps(facts))
+        if size > HEADER_MAX // 2:
+            send({"files": page, "more": True}, b"")
+            page, size = [], 0
+        page.append(facts)
+    return page
 
 
 def _facts(job: JobFiles, name: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from mock_cloud.errors import HostKeyMismatch, MockCloudError
@@ -13,7 +13,7 @@ from mock_cloud.model import Blob, HostKey, NodeAddress, Toolkit, TrustedNode
 from mock_cloud.remote import imaging
 from mock_cloud.remote.bulk import HEADER_MAX_BYTES, BulkChannels
 from mock_cloud.remote.care import Request, ask_all
-from mock_cloud.remote.channel import AgentChannel
+from mock_cloud.remote.channel import AgentChannel, Call
 from mock_cloud.remote.download import Fetch, fetch_results
 from mock_cloud.remote.follow import OnData, follow_job, read_order_log
 from mock_cloud.remote.forward import Forward, ForwardedStream
@@ -22,6 +22,7 @@ from mock_cloud.remote.shell import start_command
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.remote.upload import Progress, send_blobs
 from mock_cloud.wire.decode import Malformed
+from mock_cloud.wire.frames import FrameHeader
 from mock_cloud.wire.layout import SERVE
 from mock_cloud.wire.reach import ENDS_MAX
 from mock_cloud.wire.replies import (
@@ -155,10 +156,11 @@ class TrustedChannel:
 
     def results(self, job: str) -> tuple[ResultFile, ...]:
         """What the job left, hashed by the node now."""
-        try:
-            return parse_results(self._agent.ask("results", within_s=_HASHING_S, job=job))
-        except Malformed as error:
-            raise self._agent.protocol_error(f"results: {error}") from error
+        with self._agent.call("results", job=job) as call:
+            try:
+                return parse_results(_answers(call))
+            except Malformed as error:
+                raise self._agent.protocol_error(f"results: {error}") from error
 
     def fetch(self, job: str, wanted: Sequence[Fetch], progress: Progress | None = None) -> None:
         """Fetch results, checked against their listing. See `download.fetch_results`."""
@@ -206,3 +208,14 @@ class TrustedChannel:
         # Not waited for: if it fails, what follows is refused as untrusted.
         channel.post("join", token=self._token)
         return channel
+
+
+def _answers(call: Call) -> Iterator[FrameHeader]:
+    """Those to one request, without bodies; all but the last hold something. Malformed."""
+    more = True
+    while more:
+        header, body = call.next(within_s=_HASHING_S)
+        more = header.pop("more", False) is True
+        if body or (more and not any(header.values())):
+            raise Malformed("an empty piece, or bytes that nobody asked for")
+        yield header

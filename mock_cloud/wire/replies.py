@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
@@ -23,6 +23,7 @@ from mock_cloud.wire.job_request import RESULT_DEPTH_MAX, RESULT_NAME_MAX
 
 _LIMITS: Final = Limits(text=4096, items=100_000, surrogates=False)
 _RAN_MAX: Final = 4096
+RESULTS_MAX: Final = 100_000
 
 _Size = Annotated[int, within(0, 1 << 50)]
 ExitStatus = Annotated[int, within(0, 255)]
@@ -52,12 +53,6 @@ def _ascending(ranges: tuple[Range, ...]) -> tuple[Range, ...]:
             raise Malformed("ranges are not ascending")
         at = end
     return ranges
-
-
-def _distinct(files: tuple[ResultFile, ...]) -> tuple[ResultFile, ...]:
-    if len({file.name for file in files}) != len(files):
-        raise Malformed("a result is listed twice")
-    return files
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +105,7 @@ class ResultFile:
 
 @dataclass(frozen=True, slots=True)
 class _Results:
-    files: Annotated[tuple[ResultFile, ...], _distinct]
+    files: tuple[ResultFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +148,17 @@ def parse_reached(reply: Mapping[str, Any], count: int) -> tuple[bool, ...]:
     return found
 
 
-def parse_results(reply: Mapping[str, Any]) -> tuple[ResultFile, ...]:
-    return decode(_Results, reply, limits=_LIMITS).files
+def parse_results(replies: Iterable[Mapping[str, Any]]) -> tuple[ResultFile, ...]:
+    """A listing in pieces, with `RESULTS_MAX` files at most."""
+    files: dict[str, ResultFile] = {}
+    for reply in replies:
+        for file in decode(_Results, reply, limits=_LIMITS).files:
+            if file.name in files:
+                raise Malformed("a result is listed twice")
+            if len(files) == RESULTS_MAX:
+                raise Malformed(f"more than {RESULTS_MAX} results")
+            files[file.name] = file
+    return tuple(files.values())
 
 
 def parse_end(reply: Mapping[str, Any]) -> JobEnd:

@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import socket
 import struct
@@ -390,6 +391,22 @@ def _results(request: FrameHeader) -> Iterable[bytes]:
     yield text_frame(request, f'"files":[{files}]')
 
 
+def _more_results(request: FrameHeader) -> Iterable[bytes]:
+    """New ones for ever, each as it should be."""
+    for first in itertools.count(0, 4000):
+        files = ",".join(
+            f'{{"name":"{one}","size":0,"sha256":"{"0" * 64}","mode":420}}'
+            for one in range(first, first + 4000)
+        )
+        yield text_frame(request, f'"more":true,"files":[{files}]')
+
+
+def _no_results(request: FrameHeader) -> Iterable[bytes]:
+    """Pieces without one, for ever."""
+    while True:
+        yield text_frame(request, '"more":true,"files":[]')
+
+
 def _lists(count: int) -> bytes:
     return b'["processes",[' + b"[]," * count + b"0]]\n"
 
@@ -423,6 +440,8 @@ MODES: dict[str, Callable[[], Mode]] = {
     "follow-endless": lambda: Instead("job_follow", _endless),
     "follow-padded": lambda: Instead("job_follow", _padded),
     "results": lambda: Instead("results", _results),
+    "results-endless": lambda: Instead("results", _more_results),
+    "results-empty": lambda: Instead("results", _no_results),
     "fetch-flood": FloodFetch,
     "fetch-more": lambda: Instead("get", _longer),
 }

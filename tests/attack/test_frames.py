@@ -58,6 +58,8 @@ FATES = [
     ("follow-endless", f"{AFTER} follow", "follow", "TransportError", "job_follow"),
     ("follow-padded", f"{AFTER} follow", "follow", "TransportError", "job_follow"),
     ("results", f"{AFTER} results", "results", "TransportError", "results: "),
+    ("results-endless", f"{AFTER} results", "results", "TransportError", "more than 100000"),
+    ("results-empty", f"{AFTER} results", "results", "TransportError", "an empty piece"),
     ("fetch-flood", f"{AFTER} flood", "flood", "TransportError", "no answer to get within"),
     ("fetch-more", f"{AFTER} fetch", "fetch", "ResultError", "more bytes than announced"),
 ]

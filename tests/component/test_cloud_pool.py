@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -227,12 +228,24 @@ def test_who_waits_is_served_in_turn(site: Site, tmp_path: Path) -> None:
     assert (tmp_path / "served").read_text() == "abc"
 
 
+def stopped_between_looks(site: Site, pid: int) -> None:
+    """Stops a process that waits, while it does not hold the journal."""
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        with closing(sqlite3.connect(Journal(site.state_dir).path, timeout=0.1)) as db:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError:
+                os.kill(pid, signal.SIGCONT)
+
+
 def test_nobody_waits_for_the_dead_or_the_stopped(site: Site, tmp_path: Path) -> None:
     node = site.acquire("one", max_nodes=1)
     pids = in_turn(site, tmp_path, "abc")
     killed(pids.pop("a"))
     eventually(lambda: "place 2 in the queue for a node" in (tmp_path / "said-c").read_text())
-    os.kill(pids["b"], signal.SIGSTOP)
+    stopped_between_looks(site, pids["b"])
     node.release(keep=True)
     assert os.waitpid(pids.pop("c"), 0)[1] == 0
     os.kill(pids["b"], signal.SIGCONT)

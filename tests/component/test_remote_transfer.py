@@ -219,6 +219,18 @@ def test_results_are_listed_and_fetched(channel: TrustedChannel, toolkit: LocalT
 
 
 @pytest.mark.slow
+def test_more_results_than_one_answer_holds(channel: TrustedChannel, toolkit: LocalToolkit) -> None:
+    job = HandJob(toolkit.workspace, "j1")
+    for number in range(9000):
+        (job.results / f"subpackage-{number:05}.rpm").write_bytes(b"%d" % number)
+    files = results_of(channel)
+    assert [file.name for file in files] == sorted(file.name for file in files)
+    got = {file.name: bytearray() for file in files}
+    channel.fetch("j1", [Fetch(file, got[file.name].extend) for file in files])
+    assert got == {f"subpackage-{number:05}.rpm": b"%d" % number for number in range(9000)}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("rtt_s", [0, 0.08])
 def test_a_large_result_over_a_short_and_a_long_line(
     shared_sshd: Sshd, connecting: Connect, toolkit: LocalToolkit, rtt_s: float
