@@ -33,6 +33,7 @@ SLOW = (
     "flood-window",
     "follow-padded",
     "surrogate-error",
+    "results-endless",
 )
 BEFORE = "start measure judge"
 AFTER = "start trust"
