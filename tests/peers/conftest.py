@@ -68,7 +68,9 @@ def sides(
         with (side.etc / "site-defaults.cfg").open("a") as stream:
             stream.write(CHOICE)
         remote = side.etc / "remotes.d/local.toml"
-        remote.write_text(remote.read_text() + f'\n[build]\nengine = "{name}"\n')
+        # The node serves all peers: one that is made in a test would be a leak to its guard.
+        more = f'\n[build]\nengine = "{name}"\n\n[lease]\nmax_builds = 10000\n'
+        remote.write_text(remote.read_text() + more)
     made["mock"].environment["PATH"] = f"{_PATH}:{mock.script.parent}"
     warm = _Warm(made)
     yield warm
