@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The story of one invocation on a remote node, from lease to results.
+"""The story of one invocation on a remote node, from lease to results: the file to read first.
 
 The order is held by types: inputs go through a TrustedChannel, which only `remote.trust` makes,
-from a TrustedNode, which only `attest.verify` makes.
+from a TrustedNode, which only `attest.verify` makes. What a step needs is in the room of its name
+in `mock_cloud.steps`; `Build` is what the steps share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,59 +19,25 @@ from mock_cloud.config.remotes import load_remote
 from mock_cloud.config.reproducible import make_reproducible
 from mock_cloud.config.stages import is_needless
 from mock_cloud.console import Console
-from mock_cloud.errors import (
-    JournalError,
-    LocalResultError,
-    MockCloudError,
-    ResultDirError,
-    TransportError,
-    UnsupportedByEngine,
-)
-from mock_cloud.exit_status import Stopped
+from mock_cloud.errors import MockCloudError, UnsupportedByEngine
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.places import state_dir
 from mock_cloud.results.resultdir import ResultDir
-from mock_cloud.settings import Remote, SecondLook
+from mock_cloud.settings import Remote
 from mock_cloud.steps.check.checkout import checked_out
-from mock_cloud.steps.check.chosen_engine import Engine, choose_engine
+from mock_cloud.steps.check.chosen_engine import choose_engine
 from mock_cloud.steps.check.fetching import fetched
-from mock_cloud.steps.check.request import ChrootShadow, Shadowing, Work, prepare
-from mock_cloud.steps.lease.attempts import Attempt, Plan, perform
-from mock_cloud.steps.lease.clean_up import tidied
-from mock_cloud.steps.results.mirror import (
-    Destination,
-    Mirror,
-    find_destination,
-    find_logs,
-    open_results,
-)
-from mock_cloud.steps.send.repo_tunnel import plan_ways
+from mock_cloud.steps.check.request import Shadowing, prepare
+from mock_cloud.steps.context import Build, OnResults
+from mock_cloud.steps.results.mirror import Mirror, open_results
+from mock_cloud.steps.send.repo_tunnel import check_access
 from mock_cloud.toolkit.mock_kit import MockProgram
-from mock_cloud.wire.layout import MOCK_LIBDIR
 
-# SSH, verdicts and clouds take longer to load than all that step 1 does, which refuses much.
+# SSH, verdicts and clouds take longer to load than all that step 1 does, which refuses much: each
+# function from there on imports what it calls.
 if TYPE_CHECKING:
     from mock_cloud.cloud.jobs import JobRecord
-    from mock_cloud.cloud.leased import LeasedNode
-    from mock_cloud.steps.job.run_job import OnResults
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """One invocation, checked on this machine: what all attempts at it share.
-
-    `work` is for `engine`; `program` is this machine's mock, for remotes with another engine.
-    """
-
-    opts: ConfigOpts
-    program: MockProgram | None
-    engine: Engine
-    work: Work
-    destination: Destination
-    resultdir: ResultDir
-    console: Console
-    on_results: OnResults
-    shadow: ChrootShadow | None = None
+    from mock_cloud.wire.replies import JobEnd
 
 
 def _ignore(_directory: Path, _placed: tuple[Path, ...]) -> None:
@@ -100,213 +66,229 @@ def run(
     if is_needless(opts, line):
         console.info(f"--{line.mode}: nothing stays mounted on a node between commands")
         return 0
-    configdir = Path(line.configdir) if line.configdir else None
-    if remote.build.reproducible:
-        make_reproducible(opts)
-    engine = choose_engine(remote, program, console)
-    choose_arch(opts, remote.arches, emulated=engine.uses_mock)
+    build = Build(remote=remote, console=console, program=program, on_results=on_results)
     with ExitStack() as stack:
-        # 1
-        line = stack.enter_context(checked_out(line, opts, program, console))
-        line = stack.enter_context(fetched(line, console))
-        work = stack.enter_context(prepare(line, opts, engine))
-        _check_access(work, remote)
-        for warning in work.warnings:
-            console.warning(warning)
-        shadow = None
-        if shadowing is not None:
-            work, shadow = stack.enter_context(shadowing(work, line, opts, remote))
-        destination = find_destination(line, opts, work)
-        if work.paths.is_users_own and not destination.packages:
-            console.info(
-                f"results go to {destination.path}: {MOCK_LIBDIR} is not yours to write to"
-            )
-        resultdir = stack.enter_context(open_results(destination))
-        from mock_cloud.steps.job.job_list import (  # what is refused before loads no journal
-            announced,
-            can_be_left,
-            describe_job,
-            find_left,
-            given_name,
-        )
+        _check(build, line, opts, shadowing, stack)  # 1
+        from mock_cloud.steps.attest.policies import tightened
+        from mock_cloud.steps.job.job_list import announced, describe_job, find_left
+        from mock_cloud.steps.lease.attempts import Attempts
+        from mock_cloud.steps.release.clean_up import tidied
 
-        resultdir.check_logs(() if destination.packages else find_logs(line))
-        if given_name() and not can_be_left(work):
-            raise UnsupportedByEngine(f"--{line.mode} cannot be left to itself: no --detach")
+        configdir = Path(line.configdir) if line.configdir else None
         stack.enter_context(tidied(state_dir(), configdir, console))
-        if job := find_left(work, remote.name):
+        if job := find_left(build.planned, remote.name):
             console.info(f"job {job.id} of this command line is taken up: it is on its node still")
-            return _take_up(job, remote, console, on_results)
-        task = _Task(
-            opts, program, engine, work, destination, resultdir, console, on_results, shadow
+            return take_up(job, remote, console, on_results)
+        build.remote = tightened(remote)
+        attempts = Attempts(
+            build.remote,
+            lambda name: tightened(load_remote(name, configdir)),
+            console,
+            is_repeatable=build.planned.fresh or line.mode == "chain",
         )
-        from mock_cloud.steps.attest.policies import tightened  # not before: it imports verdicts
-
-        remote = tightened(remote)
-        plan = Plan(
-            is_repeatable=work.fresh or line.mode == "chain",
-            load=lambda name: tightened(load_remote(name, configdir)),
-            between=resultdir.restart_logs,
-            console=console,
-        )
-        # 2 to 8
-        stack.enter_context(announced(describe_job(work, destination, remote, "", resultdir)))
+        stack.enter_context(announced(describe_job(build)))
         try:
-            return perform(remote, plan, lambda attempt: _try_once(task, attempt))
+            while True:
+                attempt = build.on_node_of(attempts.remote)
+                try:
+                    return _try_once(attempt, is_first=attempts.number == 1)  # 2 to 8
+                except MockCloudError as error:
+                    leased = getattr(attempt, "leased", None)
+                    note = attempts.go_on_after(error, leased, has_begun=attempt.has_begun)
+                    if note:
+                        build.resultdir.restart_logs(note)
         except MockCloudError as error:
-            if shadow is not None:
-                shadow.note_failure(resultdir.path, error.message)
+            if build.shadow is not None:
+                build.shadow.note_failure(build.resultdir.path, error.message)
             raise
 
 
-def _try_once(task: _Task, attempt: Attempt) -> int:
-    """One attempt, with a node, a job and a staging directory of its own."""
-    from mock_cloud.steps.attest.hardening import cared_for, plan_care
+def _check(
+    build: Build,
+    line: CommandLine,
+    opts: ConfigOpts,
+    shadowing: Shadowing | None,
+    stack: ExitStack,
+) -> None:
+    """Step 1: what the command needs of this machine, which is kept until `stack` ends."""
+    remote, console = build.remote, build.console
+    if remote.build.reproducible:
+        make_reproducible(opts)
+    build.opts = opts
+    build.engine = choose_engine(remote, build.program, console)
+    build.arch = choose_arch(opts, remote.arches, emulated=build.engine.uses_mock)
+    line = stack.enter_context(checked_out(line, opts, build.program, console))
+    line = stack.enter_context(fetched(line, console))
+    work = stack.enter_context(prepare(line, opts, build.engine))
+    check_access(work, remote)
+    for warning in work.warnings:
+        console.warning(warning)
+    if shadowing is not None:
+        work, build.shadow = stack.enter_context(shadowing(work, line, opts, remote))
+    build.work = work
+    build.resultdir = stack.enter_context(open_results(line, opts, work, console))
+    from mock_cloud.steps.job.job_list import can_be_left, given_name
+
+    if given_name() and not can_be_left(work):
+        raise UnsupportedByEngine(f"--{line.mode} cannot be left to itself: no --detach")
+
+
+def _try_once(build: Build, *, is_first: bool) -> int:
+    """Steps 2 to 8 on a node, with a job and a staging directory of its own."""
+    from mock_cloud.steps.attest.hardening import hardened, plan_hardening
     from mock_cloud.steps.attest.known_good_sets import KnownGoods
-    from mock_cloud.steps.attest.verdicts import look_again, trust_aloud
+    from mock_cloud.steps.attest.verdicts import trust_node
+    from mock_cloud.steps.job.connection import Connection
     from mock_cloud.steps.job.job_list import can_be_left, describe_job
-    from mock_cloud.steps.job.run_job import (
-        Run,
-        cancelling,
-        follow_run,
-        noted_end,
-        send_inputs,
-        start_job,
-        tunnelled,
-    )
+    from mock_cloud.steps.job.run_job import cancelling, follow_job, noted_end, start_job
     from mock_cloud.steps.lease.builders import without_flagged
-    from mock_cloud.steps.lease.node import Site, lease, reach
-    from mock_cloud.steps.results.concluding import finish_job, left_for_later
-    from mock_cloud.steps.sign.record import plan_record
+    from mock_cloud.steps.lease.node import leased_node, make_ready, reached, request_lease
+    from mock_cloud.steps.release.leaving import (
+        explained_end,
+        leave_node,
+        left_as_found,
+        left_for_later,
+    )
+    from mock_cloud.steps.send.inputs import send_inputs, tunnelled
+    from mock_cloud.steps.sign.record import find_build_signer, keep_draft
 
-    remote = without_flagged(attempt.remote)
-    engine = choose_engine(remote, task.program, task.console)
-    arch = choose_arch(task.opts, remote.arches, emulated=engine.uses_mock)
-    site = Site.of_user(task.console, remote, arch)
-    known_goods = KnownGoods(remote, arch)
-    for warning in known_goods.warnings if attempt.number == 1 else ():
-        task.console.warning(f"remote {remote.name}: {warning}")
+    build.remote = remote = without_flagged(build.remote)
     with ExitStack() as stack:
-        work = task.work
-        if engine != task.engine:  # a remote to fall back on may have another
-            other = stack.enter_context(prepare(work.line, task.opts, engine))
-            work = other.with_shadow_of(work)
-        _check_access(work, remote)
-        record = plan_record(work, remote, task.console)
+        _fit_to_remote(build, stack)
+        make_ready(build)
+        known_goods = KnownGoods(remote, build.arch)
+        for warning in known_goods.warnings if is_first else ():
+            build.console.warning(f"remote {remote.name}: {warning}")
+        build.signer = find_build_signer(build)
         # 2
-        leased = stack.enter_context(
-            lease(
-                remote,
-                work.root,
-                site,
-                arch=arch,
-                fresh=work.fresh,
-                kept=task.shadow is not None and task.shadow.kept,
-                discards=work.line.discards_chroot,
-                shares=_shares(work, remote),
-            )
-        )
-        attempt.leased = leased
-        stack.enter_context(_explained(leased))
-        known = known_goods.of(leased)
-        with _left_as_found(leased):
-            node = stack.enter_context(closing(reach(leased, remote, site)))
+        leased = stack.enter_context(leased_node(build, request_lease(build)))
+        stack.enter_context(explained_end(leased))
+        build.known = known_goods.of(leased)
+        with left_as_found(leased):
+            build.node = stack.enter_context(reached(build))
             # 3
-            # Where several commands share a chroot, each verdict is kept.
-            append = task.shadow is not None
-            trusted = trust_aloud(
-                node, leased, known, remote, site, work, task.resultdir.path, append=append
+            channel = stack.enter_context(closing(trust_node(build)))
+            build.hardening = plan_hardening(remote.provider, leased, remote.lease.grace_s)
+            build.host_keys = stack.enter_context(
+                hardened(channel, leased, build.hardening, build.console)
             )
-            channel = trusted.channel
-            stack.enter_context(closing(channel))
-            care = plan_care(remote.provider, leased, remote.lease.grace_s)
-            host_keys = stack.enter_context(cared_for(channel, leased, care, task.console))
-            mirror = stack.enter_context(_mirrored(task))
-            row = describe_job(work, task.destination, remote, leased.lease_id, task.resultdir)
-            this = Run(
-                row, remote, site, leased, care, host_keys, mirror, record.noting(task.on_results),
-                work, node, channel, is_kept=can_be_left(work, leased),
-            )  # fmt: skip
-            stack.enter_context(closing(this))
-            stack.enter_context(noted_end(this))
             # 4
-            send_inputs(this, work)
-            tunnel = stack.enter_context(tunnelled(this, work))
+            is_shell = build.planned.line.mode == "shell"
+            mirror = Mirror(build.resultdir, build.console, raw=is_shell, shadow=build.shadow)
+            build.mirror = stack.enter_context(closing(mirror))
+            build.row = describe_job(build, leased.lease_id)
+            build.is_kept = can_be_left(build.planned, leased)
+            build.connection = stack.enter_context(closing(Connection(build, channel)))
+            stack.enter_context(noted_end(build))
+            send_inputs(build)
+            tunnel = stack.enter_context(tunnelled(build))
         # 5
-        attempt.has_begun = True
-        with cancelling(this):
-            layers, shared = dict(trusted.layers), _lets_others_in(work, remote)
-            start_job(this, work, layers, tunnel, shared=shared)
-            record.prepare(this, work, known, trusted.attested)
-            end = follow_run(this)
+        build.has_begun = True
+        with cancelling(build):
+            start_job(build)
+            keep_draft(build)
+            end = follow_job(build)
         tunnel.close()
-        with _left_as_found(leased, this.leave), left_for_later(leased, this.row, this.is_kept):
-            # 6 to 8
-            return finish_job(
-                this,
-                end,
-                lambda _: look_again(
-                    this.node or node, leased, known, remote, site, task.resultdir.path
-                ),
-                lambda: record.write(this),
+        with (
+            left_as_found(leased, lambda: leave_node(build)),
+            left_for_later(leased, build.row, build.is_kept),
+        ):
+            return _finish(build, end)
+
+
+def take_up(
+    job: JobRecord,
+    remote: Remote,
+    console: Console,
+    on_results: OnResults = _ignore,
+    *,
+    is_cancelled: bool = False,
+    is_keeper: bool = False,
+) -> int:
+    """Follow a job that nobody follows, and return mock's exit code as its own command would have.
+
+    The node is reached under the lease's pinned host key, and is the one that was attested if it
+    has not been started anew since (docs/decisions/0141). Until it is reached, whatever stops this
+    leaves the job as it was. `is_cancelled`: stop it, keep its logs. `is_keeper`: in the
+    background. MockCloudError, Stopped.
+    """
+    from mock_cloud.cloud.lease import Holder
+    from mock_cloud.cloud.pool import reclaim
+    from mock_cloud.steps.attest.hardening import HostKeys, plan_hardening
+    from mock_cloud.steps.job.connection import Connection
+    from mock_cloud.steps.job.job_list import log_names, printed_path
+    from mock_cloud.steps.job.run_job import (
+        cancelling,
+        end_job,
+        follow_job,
+        note_row,
+        noted_end,
+    )
+    from mock_cloud.steps.lease.node import make_ready
+    from mock_cloud.steps.release.leaving import left_alone, left_for_later
+    from mock_cloud.steps.sign.own_key import find_signer
+
+    leased = reclaim(remote, job, state_dir())
+    with ExitStack() as stack:
+        stack.enter_context(leased)
+        build = Build(remote=remote, console=console, arch=leased.arch, on_results=on_results)
+        build.leased = leased
+        with left_alone(leased), left_for_later(leased, job):
+            make_ready(build)
+            build.resultdir = stack.enter_context(
+                ResultDir.open(Path(job.resultdir), packages=job.packages)
             )
+            mirror = Mirror(build.resultdir, console, raw=False)
+            build.mirror = stack.enter_context(closing(mirror))
+            mirror.resume(job.logs, log_names(job.packages))
+            build.signer = find_signer(remote, console) if job.draft else None
+            build.hardening = plan_hardening(remote.provider, leased, remote.lease.grace_s)
+            is_renewable = build.hardening is not None and build.hardening.renew_host_key
+            build.host_keys = HostKeys(None, leased, console, renewable=is_renewable)
+            printed = str(printed_path(job.id)) if is_keeper else ""
+            build.row = replace(job, holder=Holder.me(), printed=printed)
+            build.is_kept = True
+            if job.tunnelled:
+                console.warning(
+                    f"job {job.id} had repositories through this machine, which are closed now:"
+                    " if it has not installed all packages, it fails"
+                )
+            build.connection = stack.enter_context(closing(Connection(build)))
+            note_row(build, build.row)
+            build.tell(f"connecting to {leased.address}")
+            build.connection.reach()
+        stack.enter_context(noted_end(build))
+        if is_cancelled:
+            return end_job(build)
+        with cancelling(build):
+            end = follow_job(build)
+        with left_for_later(leased, job):
+            return _finish(build, end)
 
 
-def _take_up(job: JobRecord, remote: Remote, console: Console, on_results: OnResults) -> int:
-    from mock_cloud.steps.job.attached import follow_left
+def _finish(build: Build, end: JobEnd) -> int:
+    """Steps 6 to 8: the results come here before anything else."""
+    from mock_cloud.steps.attest.verdicts import look_again
+    from mock_cloud.steps.release.leaving import release_node
+    from mock_cloud.steps.results.collecting import bringing_results, exit_code, is_nodes_fault
+    from mock_cloud.steps.sign.record import sign_results
 
-    return follow_left(job, remote, console, on_results)
-
-
-@contextmanager
-def _explained(leased: LeasedNode) -> Iterator[None]:
-    """Where the node is lost, the failure says why, if its cloud ended it and tells."""
-    try:
-        yield
-    except TransportError as error:
-        reason = leased.find_end() if error.retryable else ""
-        if reason:
-            error.message = f"{error.message}; the cloud ended the node: {reason}"
-        raise
-
-
-def _mirrored(task: _Task) -> closing[Mirror]:
-    is_shell = task.work.line.mode == "shell"
-    return closing(Mirror(task.resultdir, task.console, raw=is_shell, shadow=task.shadow))
+    # 6
+    with bringing_results(build, end):
+        # 7
+        build.connection.lasting(lambda _: look_again(build))
+    if not is_nodes_fault(end):
+        sign_results(build)
+    # 8
+    release_node(build, end)
+    return exit_code(build, end)
 
 
-@contextmanager
-def _left_as_found(leased: LeasedNode, leave: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Where no job runs, a node outlives what is wrong with this machine; a warm one, Ctrl-C too.
-
-    `leave` is called before it does.
-    """
-    try:
-        yield
-    except Stopped:
-        leave()
-        leased.spared = leased.builds > 1
-        raise
-    except (JournalError, LocalResultError, ResultDirError):
-        leave()
-        leased.spared = True
-        raise
-
-
-def _lets_others_in(work: Work, remote: Remote) -> bool:
-    """Whether other commands may work in the chroot meanwhile, once its engine lets them.
-
-    Not with a shadow of it here, which is one command's; and a second look wants a quiet node.
-    """
-    return work.shadow is None and remote.attest.second_look is not SecondLook.ALWAYS
-
-
-def _shares(work: Work, remote: Remote) -> bool:
-    """Whether the command can work in a chroot that another one uses: it empties none."""
-    return _lets_others_in(work, remote) and not (work.fresh or work.line.discards_chroot)
-
-
-def _check_access(work: Work, remote: Remote) -> None:
-    """Refuse repositories that nodes of `remote` have no way to, before one is leased."""
-    if work.needs_repositories:
-        plan_ways(work.repositories, remote)
+def _fit_to_remote(build: Build, stack: ExitStack) -> None:
+    """What step 1 found for the first remote, for this one: it may have another engine."""
+    engine = choose_engine(build.remote, build.program, build.console)
+    build.arch = choose_arch(build.opts, build.remote.arches, emulated=engine.uses_mock)
+    if engine != build.engine:
+        other = stack.enter_context(prepare(build.planned.line, build.opts, engine))
+        build.work, build.engine = other.with_shadow_of(build.planned), engine
+    check_access(build.planned, build.remote)

@@ -551,3 +551,8 @@ class Remote:
     nodes: Mapping[str, NodeSettings] = field(default_factory=dict)
     hosts: tuple[HostSettings, ...] = ()
     source: Path = Path()
+
+    @property
+    def shares_kernel(self) -> bool:
+        """Whether its nodes run this machine's own kernel, and see its network."""
+        return self.provider == "local"

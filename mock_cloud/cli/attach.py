@@ -4,16 +4,29 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
+from mock_cloud.cloud.jobs import JobRecord
+from mock_cloud.cloud.lease import Holder
+from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
+from mock_cloud.errors import EXIT_INFRASTRUCTURE, ChrootLocked, NodeGone
+from mock_cloud.exit_status import Stopped, interruptible
+from mock_cloud.session import take_up
+from mock_cloud.settings import Remote
+from mock_cloud.steps.job.job_list import find_view
+from mock_cloud.wire.terminal_text import Sanitizer
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _AFTER_S: Final = 60.0
+_BLOCK_BYTES: Final = 1 << 16
+_LOOK_S: Final = 0.1
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -33,16 +46,69 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    # The SSH layer takes longer to load than what other verbs do.
-    from mock_cloud.cloud.lease import Holder
-    from mock_cloud.steps.job.attached import attach, follow_left, load_job_remote
-    from mock_cloud.steps.job.job_list import find_view
-
     if arguments.after is None:
-        return attach(arguments.job, console, arguments.configdir)
+        return _attach(arguments.job, console, arguments.configdir)
     until = time.monotonic() + _AFTER_S
     while Holder.of(arguments.after) is not None and time.monotonic() < until:
         time.sleep(0.05)
     job = find_view(arguments.job).job
     remote = load_job_remote(job, arguments.configdir)
-    return follow_left(job, remote, console, is_cancelled=arguments.cancel, is_keeper=True)
+    return take_up(job, remote, console, is_cancelled=arguments.cancel, is_keeper=True)
+
+
+def _attach(name: str, console: Console, configdir: Path | None) -> int:
+    """Show what a job prints until it ends; its exit code.
+
+    One that no command follows is taken up. Ctrl-C stops the job; a second one, or a closed
+    terminal, leaves it to itself. InputError, NodeGone, ChrootLocked.
+    """
+    view = find_view(name)
+    while view.state in ("starting", "running"):
+        if not view.job.printed:
+            raise ChrootLocked(
+                f"job {view.job.id} is followed by process {view.job.holder.pid}",
+                hint=f"mock-cloud logs --follow {view.job.id} shows its logs",
+            )
+        _watch(view.job, console)
+        view = find_view(view.job.id)
+    job = view.job
+    if view.state == "left":
+        return take_up(job, load_job_remote(job, configdir), console)
+    if view.state == "lost":
+        raise NodeGone(f"job {job.id} is lost: its node has ended", hint="build again")
+    if job.problem:
+        console.error(job.problem)
+    else:
+        console.info(f"job {job.id} has ended: results and logs are in {job.resultdir}")
+    return EXIT_INFRASTRUCTURE if job.exit is None else job.exit
+
+
+def load_job_remote(job: JobRecord, configdir: Path | None) -> Remote:
+    """The remote of a job, from the directory that its command named. ConfigError."""
+    return load_remote(job.remote, Path(job.configdir) if job.configdir else configdir)
+
+
+def _watch(job: JobRecord, console: Console) -> None:
+    """Show what the job's command in the background prints, until it ends."""
+    try:
+        with interruptible(), Path(job.printed).open("rb") as printed:
+            _show(job, printed, console)
+    except Stopped as stopped:
+        if stopped.number != signal.SIGINT or not job.is_followed:
+            raise
+        os.kill(job.holder.pid, signal.SIGINT)
+        console.warning("stopping the job; Ctrl-C again leaves it to itself")
+        with interruptible(), Path(job.printed).open("rb") as printed:
+            printed.seek(0, os.SEEK_END)
+            _show(job, printed, console)
+
+
+def _show(job: JobRecord, printed: BinaryIO, console: Console) -> None:
+    cleaner = Sanitizer()
+    while True:
+        alive = job.holder.alive
+        while data := printed.read(_BLOCK_BYTES):
+            console.text(cleaner.feed(data))
+        if not alive:
+            return
+        time.sleep(_LOOK_S)

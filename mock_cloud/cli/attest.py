@@ -5,18 +5,27 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mock_cloud.attest.reason_codes import explanations, find_near
 from mock_cloud.attest.verdict import NodeRefused, Verdict
+from mock_cloud.cloud.claim import LeaseRequest
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import CommandLineError, InputError
 from mock_cloud.places import cache_dir, state_dir
+from mock_cloud.remote.trusted import trust
+from mock_cloud.settings import Remote
 from mock_cloud.steps.attest.attesting import Archive
-from mock_cloud.steps.lease.node import look_at_node
+from mock_cloud.steps.attest.hardening import hardened, plan_hardening
+from mock_cloud.steps.attest.known_good_sets import KnownGoods
+from mock_cloud.steps.attest.policies import tightened
+from mock_cloud.steps.attest.verdicts import attest
+from mock_cloud.steps.lease.node import begin_use, leased_node, node_arch, reached
+from mock_cloud.steps.release.clean_up import tidied
 from mock_cloud.wire.records import unpack
 from mock_cloud.wire.terminal_text import printable
 
@@ -49,7 +58,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         _explain(arguments.explain, as_json=arguments.json)
         return 0
     remote = load_remote(arguments.name, arguments.configdir)
-    verdict = look_at_node(remote, console, arguments.configdir, arch=arguments.arch)
+    verdict = _look_at_node(remote, console, arguments.configdir, arch=arguments.arch)
     if arguments.evidence is not None:
         archive = Archive(cache_dir(), state_dir())
         try:
@@ -61,6 +70,35 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if not verdict.trusted:
         return NodeRefused.exit_code
     return 0
+
+
+def _look_at_node(
+    remote: Remote, console: Console, configdir: Path | None, *, arch: str
+) -> Verdict:
+    """Lease, attest and give back a node; the verdict, trusted or refused."""
+    remote = tightened(remote)
+    use = begin_use(remote, node_arch(remote, arch), console)
+    known_goods = KnownGoods(remote, use.arch)
+    for warning in known_goods.warnings:
+        console.warning(f"remote {remote.name}: {warning}")
+    try:
+        with (
+            tidied(use.archive.state_dir, configdir, console),
+            leased_node(use, LeaseRequest("(attest)")) as leased,
+            reached(use) as use.node,
+        ):
+            use.known = known_goods.of(leased)
+            attested = attest(use)
+            hardening = plan_hardening(remote.provider, leased)
+            if hardening is not None:  # it is kept for a build, and must end if none comes
+                channel = trust(use.node, attested.proof)
+                with closing(channel), hardened(channel, leased, hardening, console):
+                    pass
+            console.done()
+            return attested.verdict
+    except NodeRefused as refused:
+        console.done()
+        return refused.verdict
 
 
 def _explain(code: str | None, *, as_json: bool) -> None:

@@ -4,13 +4,23 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from mock_cloud.cli.attach import load_job_remote
 from mock_cloud.console import Console
+from mock_cloud.errors import CloudError
+from mock_cloud.session import take_up
+from mock_cloud.steps.job.job_list import find_view
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_LOOK_S: Final = 0.1
+_STOP_S: Final = 60.0
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -26,8 +36,22 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    from mock_cloud.steps.job.attached import cancel_job  # SSH takes long to load
-
     for name in arguments.job:
-        cancel_job(name, console, arguments.configdir)
+        _cancel(name, console, arguments.configdir)
     return 0
+
+
+def _cancel(name: str, console: Console, configdir: Path | None) -> None:
+    """Stop a job and keep its logs. InputError; TransportError where its node is not reached."""
+    view = find_view(name)
+    job = view.job
+    if view.state in ("starting", "running"):
+        os.kill(job.holder.pid, signal.SIGINT)
+        until = time.monotonic() + _STOP_S
+        while job.holder.alive and time.monotonic() < until:
+            time.sleep(_LOOK_S)
+        if job.holder.alive:
+            raise CloudError(f"process {job.holder.pid} of job {job.id} has not ended yet")
+    elif view.state == "left":
+        take_up(job, load_job_remote(job, configdir), console, is_cancelled=True)
+    console.info(f"job {job.id} was stopped" if view.state != "ended" else f"{job.id} has ended")

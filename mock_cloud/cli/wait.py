@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 from mock_cloud.console import Console
+from mock_cloud.errors import EXIT_INFRASTRUCTURE
+from mock_cloud.steps.job.job_list import find_view, start_keeper
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_WAIT_S: Final = 0.5
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -25,7 +30,20 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    from mock_cloud.steps.job.attached import await_job  # SSH takes long to load
-
-    codes = [await_job(name) for name in arguments.job]
+    codes = [_await(name) for name in arguments.job]
     return next((code for code in codes if code), 0)
+
+
+def _await(name: str) -> int:
+    """Wait until the job has ended and its results are here; its exit code."""
+    started = False
+    while True:
+        view = find_view(name)
+        if view.state == "ended":
+            return EXIT_INFRASTRUCTURE if view.job.exit is None else view.job.exit
+        if view.state == "lost":
+            return EXIT_INFRASTRUCTURE
+        if view.state == "left" and not started:
+            start_keeper(view.job)
+            started = True
+        time.sleep(_WAIT_S)

@@ -19,24 +19,27 @@ from mock_cloud.errors import ChrootGone, ChrootLocked
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What a build needs. `fresh`: the chroot is made anew, wherever it lived before.
+class LeaseRequest:
+    """What a command needs of a node. `fresh`: the chroot is made anew, wherever it lived before.
 
     `kept`: the chroot was made before, and nothing can be done without what is in it. `discards`:
     the command does away with what is in the chroot, where there is one. `shares`: it may work
-    beside another one in the chroot.
+    beside another one in the chroot. `toolkit` is the digest of what will be pushed: a node that
+    holds another one would be refused, so it is not taken. Which `remote`, whose and of which
+    `settings` is for `pool.acquire` to say.
     """
 
-    remote: str
-    owner: str
-    settings: str
     chroot: str
-    fresh: bool
-    max_nodes: int
     arch: str = ""
+    toolkit: str = ""
+    fresh: bool = False
     kept: bool = False
     discards: bool = False
     shares: bool = False
+    remote: str = ""
+    owner: str = ""
+    settings: str = ""
+    max_nodes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,40 +84,40 @@ Choice = Join | Take | Create | Evict | Wait
 
 def choose(
     leases: Sequence[Lease],
-    wish: Wish,
+    request: LeaseRequest,
     now_unix: float,
     *,
     lost: Lease | None = None,
     is_first: bool = True,
 ) -> Choice:
-    """What to do for `wish`. `leases` are all that are not gone, `lost` is what `find_lost` finds.
+    """What to do for `request`. `leases` are all that are not gone, `lost` is `find_lost`'s.
 
-    Unless it `is_first` in the queue, a wish gets nothing but the node on which its chroot lives.
+    Unless it `is_first` in the queue, a request gets no node but the one on which its chroot lives.
 
     ChrootLocked if a living process works in the same chroot and one of both does not share it:
     mock does not wait for that lock either (`buildroot.py`, `_lock_buildroot`: non-blocking, exit
-    code 60). ChrootGone if the chroot that the wish counts on lives nowhere, or not on a node of
+    code 60). ChrootGone if the chroot that the request counts on lives nowhere, or not on a node of
     these settings.
     """
-    ours = [item for item in leases if (item.remote, item.owner) == (wish.remote, wish.owner)]
-    shared = _find_shared(ours, wish)
+    ours = [item for item in leases if (item.remote, item.owner) == (request.remote, request.owner)]
+    shared = _find_shared(ours, request)
     if shared is not None:
         return Join(shared)
-    home = _find_home(ours, wish, now_unix)
-    if home is not None and not (home.held and wish.fresh):
+    home = _find_home(ours, request, now_unix)
+    if home is not None and not (home.held and request.fresh):
         return Wait((describe(home),), queues=False) if home.held else Take(home)
-    if home is None and not (wish.fresh or wish.discards):
-        _check_not_lost(ours, wish, lost)
-    return _choose_any(ours, wish, now_unix) if is_first else _wait_for_any(ours)
+    if home is None and not (request.fresh or request.discards):
+        _check_not_lost(ours, request, lost)
+    return _choose_any(ours, request, now_unix) if is_first else _wait_for_any(ours)
 
 
-def _choose_any(ours: Sequence[Lease], wish: Wish, now_unix: float) -> Choice:
-    """What to do for a wish that any node will do for."""
-    warm = [item for item in ours if _is_warm(item, wish, now_unix)]
+def _choose_any(ours: Sequence[Lease], request: LeaseRequest, now_unix: float) -> Choice:
+    """What to do for a request that any node will do for."""
+    warm = [item for item in ours if _is_warm(item, request, now_unix)]
     if warm:
         # The one used last: the others may reach their idle limit.
         return Take(max(warm, key=lambda item: item.idle_since_unix or 0.0))
-    if len(ours) < wish.max_nodes:
+    if len(ours) < request.max_nodes:
         return Create()
     # What nobody follows any more goes last: it may be taken up.
     unneeded = [item for item in ours if is_unneeded(item)] or [one for one in ours if one.is_left]
@@ -130,47 +133,48 @@ def _wait_for_any(ours: Sequence[Lease]) -> Wait:
     return Wait(tuple(describe(item) for item in ours))
 
 
-def _find_shared(ours: Sequence[Lease], wish: Wish) -> Lease | None:
+def _find_shared(ours: Sequence[Lease], request: LeaseRequest) -> Lease | None:
     """The lease to join in this chroot, if a command is at work there. ChrootLocked."""
     for item in ours:
-        if item.chroot == wish.chroot and item.is_left and not wish.fresh:
+        if item.chroot == request.chroot and item.is_left and not request.fresh:
             raise ChrootLocked(
-                f"chroot {wish.chroot} on remote {wish.remote} is that of job {item.job}, whose"
-                " command died",
+                f"chroot {request.chroot} on remote {request.remote} is that of job {item.job},"
+                " whose command died",
                 hint=f"mock-cloud attach {item.job} takes it up, mock-cloud cancel ends it",
             )
-        if item.chroot == wish.chroot and item.held:
-            if wish.shares and item.is_shared and item.settings == wish.settings:
+        if item.chroot == request.chroot and item.held:
+            if request.shares and item.is_shared and item.settings == request.settings:
                 return item
             raise ChrootLocked(
-                f"chroot {wish.chroot} on remote {wish.remote} is in use by {describe(item)}",
+                f"chroot {request.chroot} on remote {request.remote} is in use by {describe(item)}",
                 hint="wait for it to end, or give this build a chroot of its own: --uniqueext",
             )
     return None
 
 
-def find_lost(gone: Sequence[Lease], wish: Wish) -> Lease | None:
+def find_lost(gone: Sequence[Lease], request: LeaseRequest) -> Lease | None:
     """The lease that ended last of those on whose nodes the chroot lived."""
     homes = [
         item
         for item in gone
-        if (item.remote, item.owner) == (wish.remote, wish.owner) and wish.chroot in item.chroots
+        if (item.remote, item.owner) == (request.remote, request.owner)
+        and request.chroot in item.chroots
     ]
     return max(homes, key=lambda item: item.ended_unix or 0.0, default=None)
 
 
-def _check_not_lost(ours: Sequence[Lease], wish: Wish, lost: Lease | None) -> None:
+def _check_not_lost(ours: Sequence[Lease], request: LeaseRequest, lost: Lease | None) -> None:
     """ChrootGone for a chroot that was made and that no usable node has."""
-    what = f"chroot {wish.chroot} on remote {wish.remote}"
+    what = f"chroot {request.chroot} on remote {request.remote}"
     hint = "make it again with --init, or forget it with --clean"
     for item in ours:
-        if wish.chroot in item.chroots and item.settings != wish.settings:
+        if request.chroot in item.chroots and item.settings != request.settings:
             raise ChrootGone(
                 f"{what} cannot be reached: it lives on lease {item.id}, which was made before the"
                 " remote's file, its manifest or this program changed",
                 hint=f"change them back, or {hint}",
             )
-    if lost is not None or wish.kept:
+    if lost is not None or request.kept:
         raise ChrootGone(
             f"{what} is gone: its node {describe_end(lost)}",
             hint=f"{hint}; [lease] idle_ttl and max_ttl say how long a node stays",
@@ -200,22 +204,22 @@ def describe(lease: Lease) -> str:
     return f"lease {lease.id} ({lease.state.value}, {pid} of {lease.owner}{work}, since {since})"
 
 
-def _find_home(leases: Sequence[Lease], wish: Wish, now_unix: float) -> Lease | None:
+def _find_home(leases: Sequence[Lease], request: LeaseRequest, now_unix: float) -> Lease | None:
     """The node on which the chroot lives, at work or not."""
     for item in leases:
         usable = item.state in (LeaseState.READY, LeaseState.BUSY)
-        timely = item.has_time(now_unix) or not wish.fresh
+        timely = item.has_time(now_unix) or not request.fresh
         if item.is_left:
             continue  # a command for its chroot is one that makes it anew
-        lives = wish.chroot in item.chroots or (item.abandoned and item.chroot == wish.chroot)
-        if usable and timely and item.settings == wish.settings and lives:
+        lives = request.chroot in item.chroots or (item.abandoned and item.chroot == request.chroot)
+        if usable and timely and item.settings == request.settings and lives:
             return item
     return None
 
 
-def _is_warm(lease: Lease, wish: Wish, now_unix: float) -> bool:
+def _is_warm(lease: Lease, request: LeaseRequest, now_unix: float) -> bool:
     usable = lease.state is LeaseState.READY and lease.has_time(now_unix) and not lease.reserved
-    return usable and lease.settings == wish.settings
+    return usable and lease.settings == request.settings
 
 
 def is_unneeded(lease: Lease) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mock_cloud.cloud.apis.texts import CloudIsOut
 from mock_cloud.cloud.budget import grant_life_s
-from mock_cloud.cloud.claim import Wish
+from mock_cloud.cloud.claim import LeaseRequest
 from mock_cloud.cloud.journal import Journal, Transaction
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState
 from mock_cloud.cloud.leased import end_lease
@@ -37,7 +37,9 @@ def find_price(remote: Remote, provider: Provider, arch: str) -> float:
     return price
 
 
-def intend(books: Transaction, remote: Remote, wish: Wish, price_per_hour: float | None) -> Lease:
+def intend(
+    books: Transaction, remote: Remote, request: LeaseRequest, price_per_hour: float | None
+) -> Lease:
     """A lease for a node that does not exist yet, with a life that the budget allows.
 
     For the caller to write in the same transaction, so that no two spend the same money.
@@ -57,17 +59,17 @@ def intend(books: Transaction, remote: Remote, wish: Wish, price_per_hour: float
     return Lease(
         id=secrets.token_hex(6),
         remote=remote.name,
-        owner=wish.owner,
+        owner=request.owner,
         provider=remote.provider,
-        settings=wish.settings,
+        settings=request.settings,
         state=LeaseState.INTENDED,
         created_unix=now,
         expires_unix=now + life_s,
         idle_ttl_s=remote.lease.idle_ttl_s,
         builds=1,
-        chroot=wish.chroot,
+        chroot=request.chroot,
         holder=Holder.me(),
-        arch=wish.arch,
+        arch=request.arch,
         price_per_hour=price_per_hour,
     )
 

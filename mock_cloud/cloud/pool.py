@@ -15,9 +15,9 @@ from mock_cloud.cloud.claim import (
     Create,
     Evict,
     Join,
+    LeaseRequest,
     Take,
     Wait,
-    Wish,
     choose,
     describe_end,
     find_lost,
@@ -42,48 +42,34 @@ _ASK_EVERY_S: Final = 2.0
 """How often hosts are asked whether others are done."""
 
 
-def acquire(  # noqa: PLR0913
+def acquire(
     remote: Remote,
-    chroot: str,
+    request: LeaseRequest,
     *,
     state_dir: Path,
     deadline_s: float,
-    arch: str,
     on_phase: OnPhase = lambda phase: None,
-    fresh: bool = False,
-    kept: bool = False,
-    discards: bool = False,
-    shares: bool = False,
-    toolkit: str = "",
 ) -> LeasedNode:
-    """A node of `remote` to work in `chroot`, waiting for one as long as its `wait` says.
+    """A node of `remote` as `request` wants it, waiting for one as long as its `wait` says.
 
     Those that wait are served in turn. A new node is made within `deadline_s` seconds.
-    `arch` is the node's architecture, one of the remote's.
-    The node on which the chroot lives comes first, then any warm one, then a new one. `fresh`:
-    the build makes the chroot anew, so another node will do if its home is at work. `kept`: no
-    node but its home will do. `discards`: the command does away with what is in the chroot.
-    Unless `fresh` or `discards`, ChrootGone is raised for a chroot whose node has ended. `shares`:
-    it can work beside another command in the chroot: see `LeasedNode.beside`.
-    `toolkit` is the digest of what will be pushed: a node that holds another one would be
-    refused, so it is not taken. `on_phase` is told what happens, in a few words. CloudError,
-    ConfigError; ChrootLocked at once if a living process works in this chroot and none can join.
+    The node on which the chroot lives comes first, then any warm one, then a new one. Where the
+    chroot is `fresh`, another node will do if its home is at work; where it is `kept`, no other.
+    Unless it is `fresh` or discarded, ChrootGone is raised for a chroot whose node has ended. A
+    node that the command `shares`: see `LeasedNode.beside`. `on_phase` is told what happens, in a
+    few words. CloudError, ConfigError; ChrootLocked at once if a living process works in this
+    chroot and none can join.
     """
     journal = Journal(state_dir)
     pool = _Pool(journal, find_provider(remote.provider, state_dir, remote), remote, on_phase)
-    wish = Wish(
+    request = replace(
+        request,
         remote=remote.name,
         owner=journal.owner,
-        settings=settings_digest(remote, arch, toolkit),
-        chroot=chroot,
-        fresh=fresh,
+        settings=settings_digest(remote, request.arch, request.toolkit),
         max_nodes=remote.lease.max_nodes,
-        arch=arch,
-        kept=kept,
-        discards=discards,
-        shares=shares,
     )
-    turn = _Turn(journal, remote, wish, on_phase)
+    turn = _Turn(journal, remote, request, on_phase)
     with closing(turn):
         while True:
             choice, lease = turn.claim()
@@ -93,7 +79,7 @@ def acquire(  # noqa: PLR0913
             elif isinstance(choice, Create) and lease is not None:
                 got = pool.create(lease, deadline_s)
             elif isinstance(choice, Create):
-                turn.price = find_price(remote, pool.provider, arch)
+                turn.price = find_price(remote, pool.provider, request.arch)
             elif isinstance(choice, Evict):
                 is_left = f"that has job {choice.lease.job}, which nobody follows"
                 what = is_left if choice.lease.is_left else "that is idle"
@@ -109,7 +95,7 @@ def acquire(  # noqa: PLR0913
                 turn.wait(got)
 
 
-def take_up(remote: Remote, job: JobRecord, state_dir: Path) -> LeasedNode:
+def reclaim(remote: Remote, job: JobRecord, state_dir: Path) -> LeasedNode:
     """The node of a job that nobody follows any more, which this process follows from now on.
 
     ChrootLocked where somebody does; ChrootGone where the job's node has ended. CloudError.
@@ -215,7 +201,7 @@ class _Turn:
 
     journal: Journal
     remote: Remote
-    wish: Wish
+    request: LeaseRequest
     on_phase: OnPhase
     price: float | None = None
     _began_s: float = field(default_factory=time.monotonic)
@@ -229,17 +215,17 @@ class _Turn:
         Where a budget needs a price that is not known yet, nothing is claimed for Create.
         BudgetReached.
         """
-        wish = self.wish
+        request = self.request
         with self.journal.transaction() as books:
-            leases, queue = books.leases(), books.queue(wish.remote, wish.arch)
-            ahead, lost = queue.ahead(self._ticket), find_lost(books.gone_homes(), wish)
-            choice = choose(leases, wish, time.time(), lost=lost, is_first=not ahead)
+            leases, queue = books.leases(), books.queue(request.remote, request.arch)
+            ahead, lost = queue.ahead(self._ticket), find_lost(books.gone_homes(), request)
+            choice = choose(leases, request, time.time(), lost=lost, is_first=not ahead)
             lease = self._claimed(choice, books)
             if lease is not None:
                 for other in (*leases, *books.gone_homes()):
                     # A chroot made anew elsewhere lives there from now on.
-                    if other.id != lease.id and _knows(other, wish):
-                        left = tuple(name for name in other.chroots if name != wish.chroot)
+                    if other.id != lease.id and _knows(other, request):
+                        left = tuple(name for name in other.chroots if name != request.chroot)
                         books.write(replace(other, chroots=left))
                 books.write(lease)
             # A lent machine may turn out to be another controller's: it is asked for in turn.
@@ -264,12 +250,12 @@ class _Turn:
                 holder=Holder.me(),
                 idle_since_unix=None,
                 builds=choice.lease.builds + 1,
-                chroot=self.wish.chroot,
+                chroot=self.request.chroot,
                 sharing=Sharing(),
                 job="",
             )
         if isinstance(choice, Create) and (self.remote.budget is None or self.price is not None):
-            return intend(books, self.remote, self.wish, self.price)
+            return intend(books, self.remote, self.request, self.price)
         if isinstance(choice, Evict):
             books.write(releasing(choice.lease))
         return None
@@ -355,5 +341,6 @@ def _with_chroots(lease: Lease) -> str:
     return f", with chroot {' and '.join(lease.chroots)} on it" if lease.chroots else ""
 
 
-def _knows(lease: Lease, wish: Wish) -> bool:
-    return (lease.remote, lease.owner) == (wish.remote, wish.owner) and wish.chroot in lease.chroots
+def _knows(lease: Lease, request: LeaseRequest) -> bool:
+    is_ours = (lease.remote, lease.owner) == (request.remote, request.owner)
+    return is_ours and request.chroot in lease.chroots

@@ -22,6 +22,7 @@ from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.validity import DEFAULT_LIFETIME_S, sign_manifest
 from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.attest.vouched import Vouched
+from mock_cloud.cloud.claim import LeaseRequest
 from mock_cloud.cloud.images import (
     TAG_ARCH,
     TAG_BAKE,
@@ -37,14 +38,14 @@ from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.console import Console
 from mock_cloud.errors import AttestationRefused, ConfigError, InputError, MockCloudError
-from mock_cloud.images.candidate import Oven, Wanted
+from mock_cloud.images.candidate import ImageCandidate, Wanted
 from mock_cloud.images.image_list import MANIFEST_SUFFIX
 from mock_cloud.images.reports import report_path, write_report
 from mock_cloud.images.unfinished import Bake, remove_abandoned, under_way
 from mock_cloud.places import manifests_dir, state_dir
 from mock_cloud.remote.trusted import trust
 from mock_cloud.settings import Remote
-from mock_cloud.steps.attest.hardening import cared_for, plan_care
+from mock_cloud.steps.attest.hardening import hardened, plan_hardening
 from mock_cloud.steps.attest.known_good_sets import (
     KnownGood,
     ManifestReader,
@@ -53,8 +54,9 @@ from mock_cloud.steps.attest.known_good_sets import (
     read_package_keys,
 )
 from mock_cloud.steps.attest.seen_manifests import SeenManifests
-from mock_cloud.steps.attest.verdicts import show_reasons
-from mock_cloud.steps.lease.node import Site, attest, lease, reach
+from mock_cloud.steps.attest.verdicts import attest, show_reasons
+from mock_cloud.steps.context import NodeUse
+from mock_cloud.steps.lease.node import begin_use, leased_node, reached
 from mock_cloud.steps.sign.signers import next_validity, read_signer, write_whole
 
 BUILD_NEEDS: Final = ("createrepo_c", "gzip", "python3-rpm", "rpm", "tar", "util-linux", "zstd")
@@ -119,44 +121,47 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
     remote = _with_one_image(remote, order.arch)
     base = _read_base(remote, order)
     keys = read_package_keys(remote.attest.package_keys)
-    site = Site.of_user(console, remote, order.arch)
-    seen = SeenManifests(site.archive.state_dir)
-    for removed in remove_abandoned(site.archive.state_dir, store):
+    use = begin_use(remote, order.arch, console)
+    seen = SeenManifests(use.archive.state_dir)
+    for removed in remove_abandoned(use.archive.state_dir, store):
         removed.tell(console)
-    with under_way(site.archive.state_dir, store, console) as bake:
+    with under_way(use.archive.state_dir, store, console) as bake:
         name = order.name or f"mock-cloud-{remote.name}-{order.arch}-{bake.id}"
         output = order.output or manifests_dir() / f"{name}{MANIFEST_SUFFIX}"
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         # 2
-        with _helper(remote, order, site) as leased, closing(reach(leased, remote, site)) as node:
-            oven = Oven(remote, site, leased, node, keys, name, created)
+        with _helper(use) as leased, reached(use) as use.node:
+            candidate = ImageCandidate(use, keys, name, created)
             with refusals_shown(console):
                 # 3
                 if base is None:
                     accepted = order.accept_unverified_base
-                    base, proof = oven.adopt_base(is_accepted=accepted)
+                    base, proof = candidate.adopt_base(is_accepted=accepted)
                 else:
-                    proof = oven.attest_base(base)
-                with closing(trust(node, proof)) as channel:
-                    with cared_for(channel, leased, plan_care(remote.provider, leased), console):
+                    proof = candidate.attest_base(base)
+                with closing(trust(use.node, proof)) as channel:
+                    with hardened(
+                        channel, leased, plan_hardening(remote.provider, leased), console
+                    ):
                         pass
                     # 4
                     needs = build_needs(base) if order.for_builds else ()
                     packages = (*needs, *order.wanted.packages)
-                    oven.install(channel, replace(order.wanted, packages=packages))
+                    candidate.install(channel, replace(order.wanted, packages=packages))
                     # 5
-                    manifest, vouched = oven.measure_image(channel, base)
+                    manifest, vouched = candidate.measure_image(channel, base)
                     validity = next_validity(
                         seen, signer, image_name(remote), manifest.arch, order.lifetime_s
                     )
                     envelope = sign_manifest(manifest, validity, signer)
                     channel.seal()
                     # 6
-                    bake.image = _make_image(leased, store, bake, manifest, order, remote, site)
+                    bake.image = _make_image(use, store, bake, manifest, order)
         # 7
         if order.check:
             of_image = _with_image(remote, order.arch, bake.image, output)
-            _check_image(order, of_image, site, KnownGood(manifest, keys))
+            use.remote, use.known = of_image, KnownGood(manifest, keys)
+            _check_image(use)
         # 8
         report = _write(output, envelope, vouched)
         try:
@@ -220,9 +225,9 @@ def _read_base(remote: Remote, order: BakeOrder) -> ImageManifest | None:
 
 
 @contextmanager
-def _helper(remote: Remote, order: BakeOrder, site: Site) -> Iterator[LeasedNode]:
+def _helper(use: NodeUse) -> Iterator[LeasedNode]:
     """A new node of the base image, which ends with the block."""
-    with lease(remote, _CHROOT, site, arch=order.arch, purpose=" image") as leased:
+    with leased_node(use, LeaseRequest(_CHROOT), purpose=" image") as leased:
         try:
             yield leased
         finally:
@@ -241,46 +246,36 @@ def refusals_shown(console: Console) -> Iterator[None]:
 
 
 def _make_image(
-    leased: LeasedNode,
-    store: ImageStore,
-    bake: Bake,
-    manifest: ImageManifest,
-    order: BakeOrder,
-    remote: Remote,
-    site: Site,
+    use: NodeUse, store: ImageStore, bake: Bake, manifest: ImageManifest, order: BakeOrder
 ) -> str:
     """The handle of the image, which can be used by now and is not finished yet."""
 
     def tell(phase: str) -> None:
-        site.console.phase(f"remote {remote.name}: {phase}")
+        use.console.phase(f"remote {use.remote.name}: {phase}")
 
     tell(f"{store.service} makes the image {manifest.name}")
     tags = {
         TAG_BAKE: bake.id,
-        TAG_OWNER: Journal(site.archive.state_dir).owner,
+        TAG_OWNER: Journal(use.archive.state_dir).owner,
         TAG_MANIFEST: manifest.sha256,
-        TAG_BASE: remote.nodes[order.arch].images[0],
+        TAG_BASE: use.remote.nodes[order.arch].images[0],
         TAG_ARCH: order.arch,
         TAG_CREATED: manifest.created,
     }
-    handle = store.create(leased.handle, manifest.name, tags)
+    handle = store.create(use.leased.handle, manifest.name, tags)
     wait_until_available(store, handle, timeout_s=order.image_timeout_s, on_phase=tell)
     store.tag(handle, tags)  # what is behind the image, too
     return handle
 
 
-def _check_image(order: BakeOrder, remote: Remote, site: Site, known: KnownGood) -> None:
+def _check_image(use: NodeUse) -> None:
     """Boot a node of the image and attest it, as anybody who builds on it will. NodeRefused."""
-    with (
-        refusals_shown(site.console),
-        _helper(remote, order, site) as leased,
-        closing(reach(leased, remote, site)) as node,
-    ):
-        attested = attest(node, leased, known, remote, site)
+    with refusals_shown(use.console), _helper(use), reached(use) as use.node:
+        attested = attest(use)
     counts = attested.verdict.counts
-    site.console.done()
-    site.console.info(
-        f"remote {remote.name}: a node of the image is trusted by the new manifest:"
+    use.console.done()
+    use.console.info(
+        f"remote {use.remote.name}: a node of the image is trusted by the new manifest:"
         f" {counts['files']:,} files, {counts['packages']} packages"
     )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One node on its way to become an image: attested, installed to, emptied of itself, measured."""
+"""A node that is turned into an image: attested, installed to, emptied of itself, measured."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from mock_cloud.attest.machine import chosen_rule, image_rules, machine_rules
 from mock_cloud.attest.manifest import SAME_AS_CONTROLLER, ImageManifest
 from mock_cloud.attest.volatile import cloud_init_rules, text_rules
 from mock_cloud.attest.vouched import Vouched
-from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.console import Console
 from mock_cloud.errors import AttestationRefused, InputError, Reason, RemoteCommandError
 from mock_cloud.model import TrustedNode
 from mock_cloud.remote.trusted import TrustedChannel
-from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.settings import Remote
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.steps.attest.attesting import (
@@ -33,7 +31,8 @@ from mock_cloud.steps.attest.attesting import (
     measure_node,
 )
 from mock_cloud.steps.attest.known_good_sets import KnownGood, read_file
-from mock_cloud.steps.lease.node import Site, attest, nature, shares_kernel
+from mock_cloud.steps.attest.verdicts import attest, nature
+from mock_cloud.steps.context import NodeUse
 from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.orders import KEYS_MARK, InstallOrder
 from mock_cloud.wire.terminal_text import sanitize
@@ -54,25 +53,29 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Oven:
-    """A connected node, and who it belongs to. `name` and `created` go into its manifest."""
+class ImageCandidate:
+    """A connected node that is being turned into an image.
 
-    remote: Remote
-    site: Site
-    leased: LeasedNode
-    node: UnverifiedNode
+    `name` and `created` go into its manifest.
+    """
+
+    use: NodeUse
     keys: PackageKeys
     name: str
     created: str
 
     @property
+    def remote(self) -> Remote:
+        return self.use.remote
+
+    @property
     def console(self) -> Console:
-        return self.site.console
+        return self.use.console
 
     def attest_base(self, base: ImageManifest) -> TrustedNode:
         """The proof that this is a node of the image `base` describes. NodeRefused."""
-        known = KnownGood(base, self.keys)
-        return attest(self.node, self.leased, known, self.remote, self.site).proof
+        self.use.known = KnownGood(base, self.keys)
+        return attest(self.use).proof
 
     def adopt_base(self, *, is_accepted: bool) -> tuple[ImageManifest, TrustedNode]:
         """A manifest of the node as it is, for nobody has made one of its image.
@@ -97,13 +100,13 @@ class Oven:
 
     def _measure_booted(self) -> Measured:
         """A measurement after the boot's end: what runs until then must not run for good."""
-        measured = measure_node(self.node, self.site.toolkit, self.site.archive)
+        measured = measure_node(self.use.node, self.use.toolkit, self.use.archive)
         patience_s = self.remote.cloud.boot_timeout_s if self.remote.cloud else 0.0
         deadline_s = time.monotonic() + patience_s
         while not has_finished(measured.parsed.files) and time.monotonic() < deadline_s:
             self.console.phase(f"remote {self.remote.name}: waiting for the end of the node's boot")
             time.sleep(_PAUSE_S)
-            measured = measure_again(self.node, self.site.archive)
+            measured = measure_again(self.use.node, self.use.archive)
         return measured
 
     def adopt_machine(self, may_vary: Sequence[str]) -> tuple[ImageManifest, Vouched]:
@@ -114,7 +117,7 @@ class Oven:
         AttestationRefused, NodeRefused, InputError.
         """
         self.console.phase(f"remote {self.remote.name}: measuring the machine as it runs")
-        measured = measure_node(self.node, self.site.toolkit, self.site.archive)
+        measured = measure_node(self.use.node, self.use.toolkit, self.use.archive)
         rules = machine_rules(measured.parsed)
         if self.remote.cloud is not None:
             rules += cloud_init_rules() + text_rules(of_instances=True)
@@ -126,7 +129,7 @@ class Oven:
             measured.parsed, measured.headers, self.keys, self._live(measured, is_machine=True),
             None, name=self.name, created=self.created, volatile=rules,
         )  # fmt: skip
-        if shares_kernel(self.remote):
+        if self.remote.shares_kernel:
             manifest = replace(manifest, kernel=SAME_AS_CONTROLLER)
             vouched = replace(vouched, kernel=None)
         self._judge(measured, manifest)
@@ -151,7 +154,7 @@ class Oven:
             for line in sanitize(bytes(tail)).splitlines()[-_LINES_SHOWN:]:
                 self.console.error(f"dnf: {line}")
             raise RemoteCommandError(
-                f"{self.leased.address}: dnf install {' '.join(wanted.packages)} failed"
+                f"{self.use.leased.address}: dnf install {' '.join(wanted.packages)} failed"
                 f" with status {status}",
                 code="install",
                 hint="name packages and repositories that the base image's release has",
@@ -168,7 +171,7 @@ class Oven:
         phase = f"remote {self.remote.name}: measuring what becomes the image"
         self.console.phase(phase)
         channel.cleanse()
-        measured = measure_again(self.node, self.site.archive)
+        measured = measure_again(self.use.node, self.use.archive)
         manifest, vouched = self._manifest(measured, base)
         self._judge(measured, manifest)
         lines = list(vouched.lines())
@@ -206,21 +209,21 @@ class Oven:
     def _live(self, measured: Measured, *, is_machine: bool = False) -> LiveNode:
         return LiveNode(
             self._accounts(measured),
-            self.site.toolkit,
-            frozenset(self.leased.injected),
-            self.leased.address.user,
+            self.use.toolkit,
+            frozenset(self.use.leased.injected),
+            self.use.leased.address.user,
             is_machine,
         )
 
     def _accounts(self, measured: Measured) -> Accounts:
         """From the node's own files, which must be the measured ones."""
-        files = self.node.accounts()
+        files = self.use.node.accounts()
         facts = {fact.path: fact.value for fact in measured.parsed.files if fact.path in files}
         for path, data in files.items():
             found = sha256(data).hexdigest()
             if facts.get(path) != found:
                 raise AttestationRefused(
-                    f"{self.leased.address}: {path} is not what was measured",
+                    f"{self.use.leased.address}: {path} is not what was measured",
                     reasons=(Reason("file.changed", path, str(facts.get(path)), found),),
                     hint="something changes the node: try again",
                 )
@@ -228,13 +231,13 @@ class Oven:
             return parse_accounts(files["/etc/passwd"], files["/etc/group"])
         except ValueError as error:
             raise AttestationRefused(
-                f"{self.leased.address}: its accounts can't be read: {error}",
+                f"{self.use.leased.address}: its accounts can't be read: {error}",
                 reasons=(Reason("file.account", "/etc/passwd", "accounts", str(error)),),
             ) from error
 
     def _judge(self, measured: Measured, manifest: ImageManifest) -> Attested:
         binding = bind(
-            self.node, self.leased, self.site.toolkit, measured.nonce, layers={},
+            self.use.node, self.use.leased, self.use.toolkit, measured.nonce, layers={},
             nature=nature(self.remote),
         )  # fmt: skip
         # What was taken out again, our keys among it, is not missing.
@@ -242,7 +245,7 @@ class Oven:
         left = {path: file for path, file in binding.injected.items() if path in there}
         known = KnownGood(manifest, self.keys)
         return judge(
-            self.leased, measured, known, self.site.archive,
+            self.use.leased, measured, known, self.use.archive,
             replace(binding, injected=left),
         )  # fmt: skip
 

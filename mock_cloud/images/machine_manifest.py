@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -19,18 +19,18 @@ from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.validity import DEFAULT_LIFETIME_S, sign_manifest
 from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.attest.vouched import Vouched
-from mock_cloud.cloud.leased import LeasedNode
+from mock_cloud.cloud.claim import LeaseRequest
 from mock_cloud.console import Console
 from mock_cloud.errors import AttestationRefused, CommandLineError, InputError, Reason
 from mock_cloud.images.bake_image import check_signer, refusals_shown
-from mock_cloud.images.candidate import Oven
+from mock_cloud.images.candidate import ImageCandidate
 from mock_cloud.images.reports import report_path, tell_vouched
-from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.settings import Remote
-from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.steps.attest.known_good_sets import KnownGood, read_package_keys
 from mock_cloud.steps.attest.seen_manifests import SeenManifests
-from mock_cloud.steps.lease.node import Site, attest, lease, node_arch, reach
+from mock_cloud.steps.attest.verdicts import attest
+from mock_cloud.steps.context import NodeUse
+from mock_cloud.steps.lease.node import begin_use, leased_node, node_arch, reached
 from mock_cloud.steps.sign.signers import next_validity, read_signer, write_whole
 
 _CHROOT: Final = "(known-good)"
@@ -80,22 +80,23 @@ def describe_machine(order: MachineOrder, remote: Remote, console: Console) -> _
     if not os.access(order.output.parent, os.W_OK):
         raise InputError(f"{order.output.parent} is no directory that can be written to")
     keys = read_package_keys(remote.attest.package_keys)
-    site = Site.of_user(console, remote, arch)
+    use = begin_use(remote, arch, console)
     name = order.name or order.host or (remote.hosts or (remote,))[0].name
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     with refusals_shown(console):
         # 2
-        with _node(remote, arch, site) as (leased, node):
-            oven = Oven(remote, site, leased, node, keys, name, created)
-            manifest, vouched = oven.adopt_machine(order.may_vary)
+        with _node(use):
+            candidate = ImageCandidate(use, keys, name, created)
+            manifest, vouched = candidate.adopt_machine(order.may_vary)
         # 3
         report = report_path(order.output)
         tell_vouched(vouched, report, name, console)
         _check_accepted(vouched, order, report, name)
         # 4
-        _check_holds(manifest, keys, remote, arch, site)
+        use.known = KnownGood(manifest, keys)
+        _check_holds(use)
     # 5
-    seen = SeenManifests(site.archive.state_dir)
+    seen = SeenManifests(use.archive.state_dir)
     validity = next_validity(seen, signer, name, manifest.arch, order.lifetime_s)
     write_whole(order.output, sign_manifest(manifest, validity, signer))
     hosts, has_nodes = remote.hosts, arch in remote.nodes
@@ -124,16 +125,14 @@ def _narrowed(remote: Remote, order: MachineOrder) -> tuple[Remote, str]:
 
 
 @contextmanager
-def _node(remote: Remote, arch: str, site: Site) -> Iterator[tuple[LeasedNode, UnverifiedNode]]:
+def _node(use: NodeUse) -> Iterator[None]:
     """A node that no build uses, connected to; given back at the block's end."""
-    with (
-        lease(remote, _CHROOT, site, arch=arch, purpose=_PURPOSE) as leased,
-        closing(reach(leased, remote, site)) as node,
-    ):
+    request = LeaseRequest(_CHROOT)
+    with leased_node(use, request, purpose=_PURPOSE) as leased, reached(use) as use.node:
         try:
-            yield leased, node
+            yield
         finally:
-            node.close()
+            use.node.close()
             leased.destroy()
 
 
@@ -147,19 +146,19 @@ def _check_accepted(vouched: Vouched, order: MachineOrder, report: Path, name: s
         )
 
 
-def _check_holds(
-    manifest: ImageManifest, keys: PackageKeys, remote: Remote, arch: str, site: Site
-) -> None:
+def _check_holds(use: NodeUse) -> None:
     """A second lease is trusted by the manifest. NodeRefused says what changed."""
     try:
-        with _node(remote, arch, site) as (leased, node):
-            attest(node, leased, KnownGood(manifest, keys), remote, site)
+        with _node(use):
+            attest(use)
     except NodeRefused as refused:
-        refused.message = f"{manifest.name}: it is not the same a moment later: {refused.message}"
+        refused.message = (
+            f"{use.known.manifest.name}: it is not the same a moment later: {refused.message}"
+        )
         refused.hint = (
             "nothing was signed: end what changes it, or name data with --may-vary; an image for"
             " many nodes is mock-cloud image bake's"
         )
         raise
     finally:
-        site.console.done()
+        use.console.done()

@@ -19,8 +19,8 @@ class ResultDir:
 
     def __init__(self, path: Path, *, fresh: bool, packages: Collection[str]) -> None:
         self.path = path
-        self._packages = packages
-        self._fresh = fresh
+        self.packages = packages
+        self.fresh = fresh
         self._logs: dict[str, LiveLog] = {}
         self._ended: set[str] = set()
 
@@ -72,7 +72,7 @@ class ResultDir:
                 if not path.exists():
                     continue
                 LiveLog.check(self.path, name)
-                if self._fresh and name not in self._ended:
+                if self.fresh and name not in self._ended:
                     LiveLog.open(self.path, name, append=False).close()
                     self._ended.add(name)
                 begins[name] = path.stat().st_size
@@ -96,8 +96,8 @@ class ResultDir:
         """
         known = self._logs.get(name)
         if known is None or known.closed:
-            check_live_log(name, packages=self._packages)
-            empty = self._fresh and known is None and name not in self._ended
+            check_live_log(name, packages=self.packages)
+            empty = self.fresh and known is None and name not in self._ended
             with as_owner():
                 self._logs[name] = LiveLog.open(self.path, name, append=not empty)
         return self._logs[name]
@@ -125,7 +125,7 @@ class ResultDir:
 
     def stage(self, attempt: str) -> Staging:
         """A staging directory for the attempt; enter it with `with`."""
-        return Staging(self.path, attempt, packages=self._packages)
+        return Staging(self.path, attempt, packages=self.packages)
 
     def close(self) -> None:
         """Flush and close the logs. Idempotent."""

@@ -14,7 +14,7 @@ from mock_cloud.errors import HostKeyMismatch
 from mock_cloud.model import Toolkit
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import trust
-from mock_cloud.steps.attest.hardening import cared_for, plan_care
+from mock_cloud.steps.attest.hardening import hardened, plan_hardening
 from mock_cloud.steps.lease.node import connect_leased
 from tests.component.cloud_nodes import Site
 from tests.component.remote_parts import make_proof
@@ -32,14 +32,14 @@ def test_a_host_key_that_foreign_code_took_is_of_no_use(
 ) -> None:
     leased = site.acquire()
     stolen, old = site.ssh(leased, f"cat {KEY}"), leased.address.host_key
-    care = plan_care("ec2", leased)
-    assert care is not None
+    hardening = plan_hardening("ec2", leased)
+    assert hardening is not None
     with closing(connect(leased.address, leased.client_key, deadline_s=10)) as node:
         node.start_agent(packed_toolkit)
         channel = trust(node, make_proof(node.host_key))
         # The network and the power are this machine's own.
-        care = replace(care, close_metadata=False)
-        with cared_for(channel, leased, care, Console(0, io.StringIO())) as keys:
+        hardening = replace(hardening, close_metadata=False)
+        with hardened(channel, leased, hardening, Console(0, io.StringIO())) as keys:
             keys.renew()
     assert leased.address.host_key != old and leased.next_host_key is None
     assert site.ssh(leased, f"cat {KEY}") != stolen

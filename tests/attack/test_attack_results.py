@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from mock_cloud.cloud.jobs import JobRecord
+from mock_cloud.cloud.lease import Holder
 from mock_cloud.console import Console
 from mock_cloud.errors import MockCloudError, ResultError
 from mock_cloud.remote.trusted import TrustedChannel, trust
 from mock_cloud.results.resultdir import ResultDir
+from mock_cloud.steps.results.collecting import publishing
 from mock_cloud.steps.results.copyout import unpack_copyout
-from mock_cloud.steps.results.mirror import Destination, Mirror, collect
+from mock_cloud.steps.results.mirror import Mirror
 from tests.component.conftest import Connect, connecting, shared_sshd, toolkit
 from tests.component.remote_parts import HandJob, LocalToolkit, make_proof, make_toolkit
 from tests.tree_archives import archive, directory, file, link
@@ -128,15 +131,16 @@ def channel(connecting: Connect, toolkit: LocalToolkit) -> Iterator[TrustedChann
 
 
 def gather(channel: TrustedChannel, resultdir: Path, *packages: str, plugins: bool = False) -> None:
-    destination = Destination(resultdir, packages, fresh=False)
+    row = JobRecord(
+        "j1", "r", "", (), "/", "rebuild", "f40", str(resultdir), packages, fresh=False,
+        started_unix=0.0, holder=Holder.me(), uses_mock=plugins,
+    )  # fmt: skip
     with (
         ResultDir.open(resultdir, packages=packages) as opened,
         closing(Mirror(opened, Console(0), raw=False)) as mirror,
+        publishing(lambda act: act(channel), row, mirror, Console(0)),
     ):
-        collect(
-            lambda act: act(channel), "j1", mirror, destination, Console(0), lambda: None,
-            has_plugins=plugins,
-        )  # fmt: skip
+        pass
 
 
 @pytest.mark.attack(

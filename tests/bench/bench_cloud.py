@@ -35,7 +35,7 @@ from tests.lab.layout import Lab, default_lab, locked
 LAUNCHES: Final = ("RunInstances", "POST /servers")
 PARTS: Final = (
     "before the launch", "the cloud's own boot", "noticing the greeting", "SSH", "toolkit",
-    "measuring", "verifying", "care",
+    "measuring", "verifying", "hardening",
 )  # fmt: skip
 _CLOUDS_OWN: Final = PARTS[1]
 
@@ -78,26 +78,29 @@ class Watcher:
 def lease_once(remote_name: str, configdir: Path) -> dict[str, float]:
     """What a build does until it sends something: unix seconds of each step."""
     marks = {"began": time.time()}
+    from mock_cloud.cloud.claim import LeaseRequest
     from mock_cloud.config.remotes import load_remote
     from mock_cloud.console import Console
     from mock_cloud.remote.trusted import trust
-    from mock_cloud.steps.attest.hardening import cared_for, plan_care
+    from mock_cloud.steps.attest.hardening import hardened, plan_hardening
     from mock_cloud.steps.attest.known_good_sets import KnownGoods
-    from mock_cloud.steps.lease.node import Site, attest, lease, reach
+    from mock_cloud.steps.attest.verdicts import attest
+    from mock_cloud.steps.lease.node import begin_use, leased_node, reached
 
     console = Console(0)
     remote, arch = load_remote(remote_name, configdir), platform.machine()
-    site = Site.of_user(console, remote, arch)
+    use = begin_use(remote, arch, console)
     known = KnownGoods(remote, arch)
-    with lease(remote, "bench", site, arch=arch) as leased:
+    with leased_node(use, LeaseRequest("bench")) as leased:
         marks["leased"] = time.time()
-        with closing(reach(leased, remote, site)) as node:
+        with reached(use) as use.node:
+            use.known = known.of(leased)
             marks["connected"] = time.time()
-            attested = attest(node, leased, known.of(leased), remote, site)
+            attested = attest(use)
             marks["trusted"] = time.time()
-            channel = trust(node, attested.proof)
-            care = plan_care(remote.provider, leased)
-            with closing(channel), cared_for(channel, leased, care, console):
+            channel = trust(use.node, attested.proof)
+            hardening = plan_hardening(remote.provider, leased)
+            with closing(channel), hardened(channel, leased, hardening, console):
                 marks["usable"] = time.time()
     return {**marks, **attested.verdict.timings_s}
 
@@ -129,7 +132,7 @@ def _round(cloud: Cloud, name: str, place: Path, env: dict[str, str]) -> Round:
         "toolkit": marks["toolkit"],
         "measuring": marks["measure"],
         "verifying": verifying_s,
-        "care": marks["usable"] - marks["trusted"],
+        "hardening": marks["usable"] - marks["trusted"],
     }
     return Round(parts, [call.operation for call in calls])
 

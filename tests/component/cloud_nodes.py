@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mock_cloud.cloud.claim import LeaseRequest
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.local.files import NodeFacts, find_facts
 from mock_cloud.cloud.pool import acquire
@@ -47,12 +48,9 @@ class Site:
     ) -> LeasedNode:
         return acquire(
             self.remote(**limits),
-            chroot,
+            LeaseRequest(chroot, "x86_64", discards=discards, shares=shares),
             state_dir=self.state_dir,
             deadline_s=deadline_s,
-            arch="x86_64",
-            discards=discards,
-            shares=shares,
         )
 
     def facts(self, lease_id: str) -> NodeFacts:

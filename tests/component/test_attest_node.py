@@ -40,7 +40,7 @@ from mock_cloud.remote.trusted import trust
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.sshkeys import make_key_pair
-from mock_cloud.steps.attest.hardening import Care, cared_for
+from mock_cloud.steps.attest.hardening import Hardening, hardened
 from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
 from tests.component.cloud_nodes import Site
 from tests.lab.layout import default_lab
@@ -243,8 +243,10 @@ def test_a_replaced_host_key_is_the_only_one_and_the_node_stays_trusted(
     leased, bootstrap = attester.leased, attester.leased.address
     channel = trust(attester.node, attester.judge())
     console = Console(0, io.StringIO())
-    care = Care(power_off=True, close_metadata=False, replace_host_key=True, renew_host_key=False)
-    with cared_for(channel, leased, care, console):
+    hardening = Hardening(
+        power_off=True, close_metadata=False, replace_host_key=True, renew_host_key=False
+    )
+    with hardened(channel, leased, hardening, console):
         assert channel.ping() > 0
     assert leased.address.host_key != bootstrap.host_key
     assert leased.next_host_key is None and not leased.has_bootstrap_key

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mock_cloud.cloud.claim import LeaseRequest
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, LastVerdict, LeaseState
 from mock_cloud.cloud.listing import list_rows, release
@@ -100,9 +101,8 @@ def test_a_chroot_made_anew_elsewhere_lives_there(site: Site, tmp_path: Path) ->
     pid, lease_id = held_by_child(site, tmp_path, "two")
     assert lease_id == home.lease_id
     remote = site.remote()
-    with acquire(
-        remote, "one", state_dir=site.state_dir, deadline_s=20, arch="x86_64", fresh=True
-    ) as node:
+    request = LeaseRequest("one", "x86_64", fresh=True)
+    with acquire(remote, request, state_dir=site.state_dir, deadline_s=20) as node:
         assert node.lease_id != home.lease_id
     left = Journal(site.state_dir).find(home.lease_id)
     assert left is not None and left.chroots == ("other",)
@@ -198,8 +198,8 @@ def in_turn(site: Site, tmp_path: Path, chroots: str) -> dict[str, int]:
 
     def wait(chroot: str) -> None:
         node = acquire(
-            site.remote(max_nodes=1), chroot, state_dir=site.state_dir, deadline_s=30,
-            arch="x86_64", on_phase=lambda text: said(tmp_path, chroot, text),
+            site.remote(max_nodes=1), LeaseRequest(chroot, "x86_64"), state_dir=site.state_dir,
+            deadline_s=30, on_phase=lambda text: said(tmp_path, chroot, text),
         )  # fmt: skip
         with node, (tmp_path / "served").open("a") as served:
             served.write(chroot)
@@ -372,10 +372,9 @@ def test_a_crash_before_the_node_exists_is_swept(site: Site) -> None:
     def work() -> None:
         acquire(
             site.remote(),
-            "one",
+            LeaseRequest("one", "x86_64"),
             state_dir=site.state_dir,
             deadline_s=20,
-            arch="x86_64",
             on_phase=crash,
         )
 

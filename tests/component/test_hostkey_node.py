@@ -18,7 +18,7 @@ from mock_cloud.remote.care import Request, replace_host_key
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import TrustedChannel, trust
 from mock_cloud.sshkeys import make_key_pair
-from mock_cloud.steps.attest.hardening import Care, cared_for, plan_care
+from mock_cloud.steps.attest.hardening import Hardening, hardened, plan_hardening
 from mock_cloud.steps.lease.node import connect_leased
 from tests.component.cloud_nodes import Site, eventually
 from tests.component.remote_parts import make_proof, own_threads
@@ -27,7 +27,9 @@ pytest_plugins = ["tests.component.cloud_fixtures"]
 pytestmark = pytest.mark.lab
 
 # A local node has this machine's network, which must stay as it is.
-CARE = Care(power_off=True, close_metadata=False, replace_host_key=True, renew_host_key=True)
+HARDENING = Hardening(
+    power_off=True, close_metadata=False, replace_host_key=True, renew_host_key=True
+)
 KEY = "/etc/ssh/ssh_host_ed25519_key"
 
 
@@ -119,7 +121,7 @@ def test_a_node_that_keeps_its_old_key_serves_this_once(
 ) -> None:
     site.ssh(leased, "mount --bind /etc/ssh /etc/ssh && mount -o remount,ro,bind /etc/ssh")
     said, threads = io.StringIO(), own_threads()
-    with cared_for(channel, leased, CARE, Console(0, said)):
+    with hardened(channel, leased, HARDENING, Console(0, said)):
         assert channel.ping() > 0
     assert "is not used again: " in said.getvalue() and "Read-only" in said.getvalue()
     assert site.nodes() == []
@@ -133,7 +135,7 @@ def test_who_is_interrupted_leaves_both_keys_in_the_journal_and_no_thread(
     quiet = Console(0, io.StringIO())
     with (
         pytest.raises(KeyboardInterrupt),
-        cared_for(channel, leased, CARE, quiet),
+        hardened(channel, leased, HARDENING, quiet),
     ):
         raise KeyboardInterrupt
     assert own_threads() <= threads
@@ -144,7 +146,7 @@ def test_a_key_is_renewed_as_often_as_it_is_asked_for(
     site: Site, leased: LeasedNode, channel: TrustedChannel
 ) -> None:
     quiet = Console(0, io.StringIO())
-    with cared_for(channel, leased, CARE, quiet) as keys:
+    with hardened(channel, leased, HARDENING, quiet) as keys:
         # At once: the key that the node was told to take first is not proven yet.
         keys.renew()
         first = leased.address.host_key
@@ -163,8 +165,8 @@ def test_a_node_that_keeps_the_key_that_foreign_code_saw_is_not_used_again(
     site: Site, leased: LeasedNode, channel: TrustedChannel
 ) -> None:
     said = io.StringIO()
-    only_after = replace(CARE, replace_host_key=False)
-    with cared_for(channel, leased, only_after, Console(0, said)) as keys:
+    only_after = replace(HARDENING, replace_host_key=False)
+    with hardened(channel, leased, only_after, Console(0, said)) as keys:
         site.ssh(leased, "mount --bind /etc/ssh /etc/ssh && mount -o remount,ro,bind /etc/ssh")
         keys.renew()
         assert site.nodes() == []
@@ -173,11 +175,11 @@ def test_a_node_that_keeps_the_key_that_foreign_code_saw_is_not_used_again(
 
 
 def test_a_local_node_is_left_as_it_is(leased: LeasedNode) -> None:
-    assert plan_care("local", leased) is None
-    lent, ours = plan_care("ssh", leased), plan_care("ec2", leased)
-    assert lent == Care(
+    assert plan_hardening("local", leased) is None
+    lent, ours = plan_hardening("ssh", leased), plan_hardening("ec2", leased)
+    assert lent == Hardening(
         power_off=False, close_metadata=False, replace_host_key=False, renew_host_key=False
     )
-    assert ours == Care(
+    assert ours == Hardening(
         power_off=True, close_metadata=True, replace_host_key=False, renew_host_key=True
     )

@@ -22,6 +22,7 @@ import pytest
 
 from mock_cloud.cli.reap import reap
 from mock_cloud.cloud.apis.adapter import TAG_LEASE
+from mock_cloud.cloud.claim import LeaseRequest
 from mock_cloud.cloud.images import TAG_BAKE, TAG_OWNER
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import LeaseState
@@ -32,7 +33,7 @@ from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import CloudError, ConnectionLost
 from mock_cloud.settings import LeaseLimits, Remote
-from mock_cloud.steps.lease.clean_up import tidied
+from mock_cloud.steps.release.clean_up import tidied
 from tests.lab.clouds import ec2_xml, faults
 from tests.lab.layout import Lab
 from tests.soak.paper import PaperEc2, opened
@@ -56,11 +57,9 @@ class Account:
     def acquire(self, toolkit: str = "", **limits: float) -> LeasedNode:
         return acquire(
             self.remote(**limits),
-            "one",
+            LeaseRequest("one", platform.machine(), toolkit),
             state_dir=self.state_dir,
             deadline_s=30.0,
-            arch=platform.machine(),
-            toolkit=toolkit,
         )
 
     def instances(self) -> int:
@@ -178,10 +177,9 @@ def test_the_sweep_spares_what_is_held_and_what_is_anothers(
     busy = account.acquire()
     stranger = acquire(
         account.remote(),
-        "one",
+        LeaseRequest("one", platform.machine()),
         state_dir=tmp_path / "elsewhere",
         deadline_s=30.0,
-        arch=platform.machine(),
     )
     account.cloud.asked_to_end.clear()
     assert sweep_remote(account.remote(), account.state_dir, expired_kin=True) == []

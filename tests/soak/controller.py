@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from mock_cloud.cloud.claim import LeaseRequest
 from mock_cloud.cloud.pool import acquire
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.errors import MockCloudError
@@ -33,11 +34,9 @@ def main(name: str, configdir: str, state_dir: str, diary: str, seed: str) -> No
         try:
             node = acquire(
                 remote,
-                f"chroot{chance.randrange(8)}",
+                LeaseRequest(f"chroot{chance.randrange(8)}", platform.machine(), fresh=True),
                 state_dir=Path(state_dir),
                 deadline_s=20.0,
-                arch=platform.machine(),
-                fresh=True,
             )
         except MockCloudError as error:
             note("failed", " ".join(error.message.split()))

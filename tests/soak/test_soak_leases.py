@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, TAG_REMOTE
+from mock_cloud.cloud.claim import LeaseRequest
 from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.leased import LeasedNode
@@ -71,7 +72,8 @@ class Soak:
     def hold(self, state_dir: Path) -> LeasedNode:
         """A node of this process, at work from now on."""
         remote = load_remote(self.remote, self.configdir)
-        return acquire(remote, "busy", state_dir=state_dir, deadline_s=60.0, arch=remote.arches[0])
+        request = LeaseRequest("busy", remote.arches[0])
+        return acquire(remote, request, state_dir=state_dir, deadline_s=60.0)
 
     def start(self) -> subprocess.Popen[bytes]:
         words = (

@@ -8,10 +8,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
 from mock_cloud.attest.verdict import NodeRefused
+from mock_cloud.cloud.claim import LeaseRequest
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
@@ -21,8 +23,10 @@ from mock_cloud.images.candidate import Wanted
 from mock_cloud.settings import Remote
 from mock_cloud.steps.attest.attesting import Archive, Attested
 from mock_cloud.steps.attest.known_good_sets import KnownGood, read_package_keys
+from mock_cloud.steps.attest.verdicts import attest
 from mock_cloud.steps.check.chosen_engine import find_toolkit
-from mock_cloud.steps.lease.node import Site, attest, connect_leased, lease
+from mock_cloud.steps.context import NodeUse
+from mock_cloud.steps.lease.node import connect_leased, leased_node, reached
 from tests.lab.clouds.ec2 import Ec2Cloud
 from tests.lab.clouds.machines import Machine
 from tests.lab.manifest import signing_key
@@ -46,6 +50,7 @@ class FleetNode:
     """One leased machine. Each `attest` connects anew, as each command does."""
 
     fleet: Fleet
+    use: NodeUse
     leased: LeasedNode
 
     @property
@@ -54,11 +59,8 @@ class FleetNode:
 
     def attest(self) -> Attested:
         """The verdict by the image's manifest. NodeRefused."""
-        node = connect_leased(self.leased, self.fleet.remote)
-        try:
-            return attest(node, self.leased, self.fleet.known, self.fleet.remote, self.fleet.site)
-        finally:
-            node.close()
+        with reached(self.use) as self.use.node:
+            return attest(self.use)
 
     def refusals(self) -> tuple[Reason, ...]:
         """Why it is refused; nothing if it is trusted."""
@@ -119,15 +121,15 @@ class Fleet:
 
     cloud: Ec2Cloud
     remote: Remote
-    site: Site
-    known: KnownGood
+    use: NodeUse
 
     @contextmanager
     def node(self) -> Iterator[FleetNode]:
         """A new machine of the image."""
-        with lease(self.remote, "(systemd)", self.site, arch=_ARCH, fresh=True) as leased:
+        use = copy(self.use)
+        with leased_node(use, LeaseRequest("(systemd)", fresh=True)) as leased:
             try:
-                yield FleetNode(self, leased)
+                yield FleetNode(self, use, leased)
             finally:
                 leased.destroy()
 
@@ -155,9 +157,11 @@ def make_fleet(cloud: Ec2Cloud, place: Path) -> Fleet:
     file.write_text(text.replace("[attest]\n", f'[attest]\nmanifest = "{baked.output}"\n'))
     remote = load_remote("ec2", config.path)
     keys = read_package_keys(remote.attest.package_keys)
-    archive = Archive(place / "cache", place / "state")
-    site = Site(archive, find_toolkit(remote, _ARCH, console), console)
-    return Fleet(cloud, remote, site, KnownGood(baked.manifest, keys))
+    use = NodeUse(remote=remote, console=console, arch=_ARCH)
+    use.archive = Archive(place / "cache", place / "state")
+    use.toolkit = find_toolkit(remote, _ARCH, console)
+    use.known = KnownGood(baked.manifest, keys)
+    return Fleet(cloud, remote, use)
 
 
 def count(reasons: tuple[Reason, ...]) -> Counter[str]:

@@ -36,7 +36,7 @@ _PAUSE_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Care:
+class Hardening:
     """What is done to a node. `power_off`: it is ours, else everything of ours is wiped.
 
     `close_metadata` changes the node's own routing, so it is for nodes of ours only.
@@ -56,12 +56,12 @@ def is_owned(provider: str) -> bool:
     return provider not in _LENT
 
 
-def plan_care(provider: str, leased: LeasedNode, grace_s: float = 0.0) -> Care | None:
-    """What a node of `provider` needs; None if nothing. `grace_s`: see `Care`."""
+def plan_hardening(provider: str, leased: LeasedNode, grace_s: float = 0.0) -> Hardening | None:
+    """What a node of `provider` needs; None if nothing. `grace_s`: see `Hardening`."""
     if provider in _OF_THIS_MACHINE:
         return None
     is_ours = is_owned(provider)
-    return Care(
+    return Hardening(
         power_off=is_ours,
         close_metadata=is_ours,
         replace_host_key=is_ours and leased.has_bootstrap_key,
@@ -71,8 +71,8 @@ def plan_care(provider: str, leased: LeasedNode, grace_s: float = 0.0) -> Care |
 
 
 @contextmanager
-def cared_for(
-    channel: TrustedChannel, leased: LeasedNode, care: Care | None, console: Console
+def hardened(
+    channel: TrustedChannel, leased: LeasedNode, hardening: Hardening | None, console: Console
 ) -> Iterator[HostKeys]:
     """Tell the node all of it in one round trip; then see, beside the block, that its key changed.
 
@@ -80,19 +80,21 @@ def cared_for(
     be replaced serves this once, and is destroyed at the block's end. MockCloudError if the node
     cannot be made to end by itself, or to keep its metadata to itself: nothing is sent to it then.
     """
-    keys = HostKeys(channel, leased, console, renewable=care is not None and care.renew_host_key)
-    if care is None:
+    keys = HostKeys(
+        channel, leased, console, renewable=hardening is not None and hardening.renew_host_key
+    )
+    if hardening is None:
         yield keys
         return
-    requests = [timer(leased, care)]
-    if care.close_metadata:
+    requests = [timer(leased, hardening)]
+    if hardening.close_metadata:
         requests.append(close_metadata())
-    if care.replace_host_key:
+    if hardening.replace_host_key:
         pair = make_key_pair()
         leased.record_next_host_key(pair)
         requests.append(replace_host_key(pair))
     refused = channel.care(*requests)
-    if care.replace_host_key:
+    if hardening.replace_host_key:
         keys.expect(pair.public, refused[0] if refused else None)
     try:
         yield keys
@@ -164,7 +166,7 @@ class HostKeys:
         self.settle()
 
 
-def timer(leased: LeasedNode, care: Care, *, idle: bool = False) -> Request:
+def timer(leased: LeasedNode, hardening: Hardening, *, idle: bool = False) -> Request:
     """When the node ends by itself. `idle`: no job of it waits for a controller any more."""
     life_s = int(leased.expires_unix - time.time())
     if life_s <= 0:
@@ -172,9 +174,9 @@ def timer(leased: LeasedNode, care: Care, *, idle: bool = False) -> Request:
             f"lease {leased.lease_id} expired before its node was ready",
             hint="run the command again; raise [lease] max_ttl if nodes take so long",
         )
-    least_s = 0.0 if idle else care.grace_s
+    least_s = 0.0 if idle else hardening.grace_s
     grace_s = max(_GRACE_LEAST_S, int(max(leased.idle_ttl_s, least_s)) + _GRACE_SLACK_S)
-    return arm_timer(leased.lease_id, life_s, grace_s, power_off=care.power_off)
+    return arm_timer(leased.lease_id, life_s, grace_s, power_off=hardening.power_off)
 
 
 class _Proof:

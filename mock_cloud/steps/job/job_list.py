@@ -25,15 +25,13 @@ from mock_cloud.exit_status import Stopped
 from mock_cloud.invocation.model import DETACHED
 from mock_cloud.model import DAY_S
 from mock_cloud.places import state_dir
-from mock_cloud.settings import Remote
 from mock_cloud.wire.job_request import LIVE_LOGS
 from mock_cloud.wire.terminal_text import sanitize
 
 if TYPE_CHECKING:
     from mock_cloud.cloud.leased import LeasedNode
-    from mock_cloud.results.resultdir import ResultDir
     from mock_cloud.steps.check.request import Work
-    from mock_cloud.steps.results.mirror import Destination
+    from mock_cloud.steps.context import Build
 
 _NAME: Final = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 _LOOK_S: Final = 0.1
@@ -138,23 +136,22 @@ def can_be_left(work: Work, leased: LeasedNode | None = None) -> bool:
     return not bound and not (leased and leased.beside)
 
 
-def describe_job(
-    work: Work, destination: Destination, remote: Remote, lease: str, resultdir: ResultDir
-) -> JobRecord:
+def describe_job(build: Build, lease: str = "") -> JobRecord:
     """The row of a job that begins now, with its logs' begins in the files that are there."""
+    work, results = build.planned, build.resultdir
     line, paths = work.line, work.paths
     name = given_name()
     return JobRecord(
         id=name or make_job_name(),
-        remote=remote.name,
+        remote=build.remote.name,
         configdir=line.configdir or "",
         argv=_as_typed(line.argv),
         cwd=os.getcwd(),  # noqa: PTH109  as it was typed
         mode=line.mode,
         chroot=work.root,
-        resultdir=str(destination.path),
-        packages=destination.packages,
-        fresh=destination.fresh,
+        resultdir=str(results.path),
+        packages=tuple(results.packages),
+        fresh=results.fresh,
         started_unix=time.time(),
         holder=Holder.me(),
         lease=lease,
@@ -164,7 +161,7 @@ def describe_job(
         online=line.online,
         foreign=work.runs_foreign_code,
         removes=str(paths.resultdir) if paths.results_go_with_chroot else "",
-        logs=resultdir.begin_logs(log_names(destination.packages)) if lease else {},
+        logs=results.begin_logs(log_names(tuple(results.packages))) if lease else {},
         printed=str(printed_path(name)) if name else "",
     )
 

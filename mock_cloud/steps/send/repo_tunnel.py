@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from mock_cloud.config.access import check_access
+from mock_cloud.config.access import check_access as check_one
 from mock_cloud.config.tunnel import (
     MirrorList,
     Repositories,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mock_cloud.repoproxy.cache import RepositoryCache
     from mock_cloud.repoproxy.proxy import RepoProxy
     from mock_cloud.repoproxy.repository import ServedRepository
+    from mock_cloud.steps.check.request import Work
 
 _LOOK_S: Final = 3.0
 _CACHE: Final = "repositories"
@@ -112,15 +113,19 @@ def plan_ways(repositories: Repositories, remote: Remote) -> dict[Source, Way]:
 
     UnsupportedByEngine, ConfigError: before anything is leased for what cannot be.
     """
-    from mock_cloud.steps.lease.node import shares_kernel  # see `mock_cloud.session`
-
     for one in repositories.accesses:
-        check_access(one, remote.build.repo_access)
-    access, shared = remote.build.repo_access, shares_kernel(remote)
+        check_one(one, remote.build.repo_access)
+    access, shared = remote.build.repo_access, remote.shares_kernel
     return {
         source: choose_way(source, access, shares_network=shared)
         for source in read_sources(repositories)
     }
+
+
+def check_access(work: Work, remote: Remote) -> None:
+    """Refuse repositories that nodes of `remote` have no way to, before one is leased."""
+    if work.needs_repositories:
+        plan_ways(work.repositories, remote)
 
 
 def open_tunnel(

@@ -14,7 +14,7 @@ from mock_cloud.config.tunnel import Repositories, read_sources
 from mock_cloud.errors import ResultError
 from mock_cloud.provenance.statement import Descriptor
 from mock_cloud.results.owner import as_owner
-from mock_cloud.steps.job.run_job import Run
+from mock_cloud.steps.context import Build
 from mock_cloud.wire.chroot_packages import (
     CHROOT_PACKAGES,
     CHROOT_PACKAGES_MAX,
@@ -66,26 +66,26 @@ def _public(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}"
 
 
-def list_chroot_packages(this: Run, place: Path, names: Iterable[str]) -> Listed:
+def list_chroot_packages(build: Build, place: Path, names: Iterable[str]) -> Listed:
     """As the node described them; where it did not, by the logs among `names`, below `place`.
 
     ResultError for a description that is none; TransportError, OSError.
     """
-    found = _fetch(this)
+    found = _fetch(build)
     if found:
         return Listed(tuple(_describe(found)), _UNPROVED)
     with as_owner():
         return Listed(tuple(_read_logs(place, names)), _NAMES_ONLY)
 
 
-def _fetch(this: Run) -> list[ChrootPackage]:
-    wanted = [one for one in this.lasting(lambda channel: channel.results(this.job))
+def _fetch(build: Build) -> list[ChrootPackage]:
+    wanted = [one for one in build.connection.lasting(lambda channel: channel.results(build.job))
               if Path(one.name).name == CHROOT_PACKAGES]  # fmt: skip
     packages: list[ChrootPackage] = []
     for file in wanted:
         if file.size_bytes > CHROOT_PACKAGES_MAX:
             raise ResultError(f"{file.size_bytes} bytes about a chroot's packages")
-        data = _fetch_bytes(this, file)
+        data = _fetch_bytes(build, file)
         try:
             packages += decode_bytes(ChrootPackages, data, file.name, limits=_LIMITS).packages
         except Malformed as error:
@@ -93,15 +93,15 @@ def _fetch(this: Run) -> list[ChrootPackage]:
     return packages
 
 
-def _fetch_bytes(this: Run, file: ResultFile) -> bytes:
+def _fetch_bytes(build: Build, file: ResultFile) -> bytes:
     from mock_cloud.remote.download import Fetch  # see `mock_cloud.session`
 
     def fetch(channel: TrustedChannel) -> bytes:
         data = bytearray()
-        channel.fetch(this.job, [Fetch(file, data.extend)])
+        channel.fetch(build.job, [Fetch(file, data.extend)])
         return bytes(data)
 
-    return this.lasting(fetch)
+    return build.connection.lasting(fetch)
 
 
 def _describe(packages: Iterable[ChrootPackage]) -> Iterator[Descriptor]:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,6 @@ from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.policy import TIER, policy_to_json
 from mock_cloud.attest.verdict import NOT_PROVEN
 from mock_cloud.cloud.hosts.handle import host_name
-from mock_cloud.console import Console
 from mock_cloud.errors import MockCloudError, ResultError
 from mock_cloud.ledger.entries import EventKind, LedgerEvent
 from mock_cloud.provenance.files import digest_files, digest_package, read_sizes
@@ -34,12 +33,13 @@ from mock_cloud.provenance.statement import (
 )
 from mock_cloud.results.owner import as_owner
 from mock_cloud.results.ownlog import remove_own_file, write_own_file
-from mock_cloud.settings import ProvenanceChoice, Remote
+from mock_cloud.settings import ProvenanceChoice
 from mock_cloud.steps.attest.attesting import Attested
 from mock_cloud.steps.attest.known_good_sets import KnownGood
 from mock_cloud.steps.check.request import MockOrder, Work
+from mock_cloud.steps.context import Build
 from mock_cloud.steps.job.job_list import evidence_path
-from mock_cloud.steps.job.run_job import OnResults, Run
+from mock_cloud.steps.job.run_job import note_row
 from mock_cloud.steps.lease.builders import name_builder, note
 from mock_cloud.steps.results.mirror import ATTESTATION_LOG, ORDER_LOG
 from mock_cloud.steps.sign.asked_options import Private, asked_options
@@ -55,181 +55,168 @@ _NOTED_MAX: Final = 500
 """Packages of one build that stand in the ledger."""
 
 
-@dataclass(slots=True)
-class Record:
-    """What will be said of a command, if it `builds`. `placed` are the results that arrived.
+def find_build_signer(build: Build) -> Signer | None:
+    """What signs what the command builds, had before a node is; None if nothing is to be signed.
 
-    Without a `signer` nothing is signed, and the ledger alone is told.
+    ConfigError.
     """
-
-    signer: Signer | None
-    remote: Remote
-    console: Console
-    builds: bool
-    started_unix: float = field(default_factory=time.time)
-    placed: list[Path] = field(default_factory=list)
-
-    def noting(self, on_results: OnResults) -> OnResults:
-        """The same, and what arrived is noted."""
-
-        def note(directory: Path, placed: tuple[Path, ...]) -> None:
-            self.placed += placed
-            on_results(directory, placed)
-
-        return note
-
-    def draft(
-        self, this: Run, work: Work, known: KnownGood, attested: Attested | None
-    ) -> tuple[str, bytes]:
-        """What is known before there are results: JSON, and what the verdict can be seen from.
-
-        Both are empty if nothing will be signed.
-        """
-        if self.signer is None or not self.builds:
-            return "", b""
-        private = Private.of_machine(shown=self.remote.provenance.names)
-        evidence = b""
-        if self.remote.provenance.evidence and attested is not None:
-            evidence = _grounds(attested, known)
-        used = Used(
-            version=__version__,
-            engine="mock" if work.uses_mock else "chroot",
-            configuration=work.configuration,
-            macros={name: private.hide(text) for name, text in _macros(work).items()},
-            node=self._node(this),
-            attestation=self._attestation(this, known, evidence, attested),
-            packages={},
-            sizes={},
-        )
-        inputs = tuple(
-            Descriptor(private.hide(item.name), "", {"sha256": item.digest}, {"role": item.role})
-            for item, _ in work.packed if item.role in _INPUTS
-        )  # fmt: skip
-        provenance = Provenance(
-            results={},
-            logs={},
-            asked=Asked(
-                work.mode,
-                private.hide(work.line.config_name),
-                tuple(map(private.hide, asked_options(work.line))),
-            ),
-            used=used,
-            dependencies=(*inputs, *describe_repositories(work.repositories, private.hide)),
-            job=this.row.id,
-            started_unix=int(self.started_unix),
-            finished_unix=0,
-        )
-        return to_json(provenance).decode(), evidence
-
-    def prepare(self, this: Run, work: Work, known: KnownGood, attested: Attested | None) -> None:
-        """Keep the draft with the job. What fails here costs a warning, and the provenance."""
-        try:
-            draft, evidence = self.draft(this, work, known, attested)
-            if evidence:
-                replace_file(evidence_path(this.row.id), evidence, 0o600)
-            this.note(replace(this.row, draft=draft))
-        except (MockCloudError, OSError) as error:
-            why = error.message if isinstance(error, MockCloudError) else str(error)
-            self.console.warning(f"there will be no provenance: {why}")
-
-    def write(self, this: Run) -> None:
-        """Sign what the build left, if that is a package; what was signed before is gone then.
-
-        The results are in place and stay so: what fails here costs a warning.
-        """
-        place = this.mirror.resultdir.path
-        if not self.builds:
-            return
-        try:
-            for name in (PROVENANCE_NAME, EVIDENCE_NAME):
-                remove_own_file(place / name)
-            names = _find_names(this, place, self.placed)
-            packages = [name for name in names if name.endswith(".rpm")]
-            if packages:
-                self._note(this, place, packages)
-                if self.signer is not None and this.row.draft:
-                    self._write(this, place, names, self.signer)
-        except (MockCloudError, HeaderError, OSError) as error:
-            why = error.message if isinstance(error, MockCloudError) else str(error)
-            self.console.warning(f"no provenance was written: {why}")
-
-    def _note(self, this: Run, place: Path, packages: Sequence[str]) -> None:
-        """In the ledger."""
-        with as_owner():
-            files = digest_files(place, list(packages)[:_NOTED_MAX])
-        builder = name_builder(self.remote, this.leased)
-        now_unix = int(time.time())
-        note(
-            self.console,
-            LedgerEvent(EventKind.BUILT, builder, now_unix, job=this.row.id, files=files),
-        )
-
-    def _write(self, this: Run, place: Path, names: Sequence[str], signer: Signer) -> None:
-        draft = decode_bytes(Provenance, this.row.draft)
-        path = evidence_path(this.row.id)
-        evidence = path.read_bytes() if draft.used.attestation.evidence else b""
-        packages = [name for name in names if name.endswith(".rpm")]
-        try:
-            with as_owner():
-                digests = digest_files(place, list(names))
-                facts = {name: digest_package(place / name) for name in packages}
-                sizes = read_sizes(place, names)
-            listed = list_chroot_packages(this, place, names)
-        except OSError as error:
-            raise ResultError(f"cannot read the results: {error.strerror}") from error
-        attestation = replace(draft.used.attestation, not_proved=(*NOT_PROVEN, listed.not_proved))
-        provenance = replace(
-            draft,
-            results={name: digests[name] for name in packages},
-            logs={name: digest for name, digest in digests.items() if name not in facts},
-            used=replace(draft.used, packages=facts, sizes=sizes, attestation=attestation),
-            dependencies=(*draft.dependencies, *listed.packages),
-            finished_unix=int(time.time()),
-        )
-        envelope = sign_provenance(provenance, signer)
-        if evidence:
-            write_own_file(place / EVIDENCE_NAME, evidence)
-        write_own_file(place / PROVENANCE_NAME, envelope)
-
-    def _node(self, this: Run) -> Node:
-        name = host_name(this.leased.handle) if self.remote.hosts else ""
-        owners = [host.owner for host in self.remote.hosts if host.name == name]
-        return Node(
-            builder=name_builder(self.remote, this.leased),
-            remote=self.remote.name,
-            provider=self.remote.provider,
-            kind=this.leased.kind if self.remote.cloud else "",
-            arch=this.site.toolkit.arch,
-            owner="".join(owners),
-            host_key=this.leased.address.host_key.fingerprint,
-        )
-
-    def _attestation(
-        self, this: Run, known: KnownGood, evidence: bytes, attested: Attested | None
-    ) -> Attestation:
-        return Attestation(
-            tier=TIER,
-            policy=known.policy.name,
-            policy_sha256=known.policy.sha256,
-            verdict=attested.verdict.sha256 if attested else this.leased.verdict.sha256,
-            evidence=hashlib.sha256(evidence).hexdigest() if evidence else "",
-            manifest=known.manifest.name,
-            manifest_sha256=known.manifest.sha256,
-            manifest_signers=tuple(sorted(known.signers)),
-            package_keys=known.package_keys.certificates,
-            toolkit=this.site.toolkit.digest,
-            not_proved=NOT_PROVEN,
-        )
-
-
-def plan_record(work: Work, remote: Remote, console: Console) -> Record:
-    """For a command that may leave packages: the key is had before a node is. ConfigError."""
-    choice = remote.provenance.write
+    work, choice = build.planned, build.remote.provenance.write
     is_wanted = choice is ProvenanceChoice.ALWAYS or (
         choice is ProvenanceChoice.AUTO and not work.line.is_kojis
     )
-    signer = find_signer(remote, console) if is_wanted and work.builds else None
-    return Record(signer, remote, console, work.builds)
+    return find_signer(build.remote, build.console) if is_wanted and work.builds else None
+
+
+def keep_draft(build: Build) -> None:
+    """Keep what is known before there are results with the job.
+
+    What fails here costs a warning, and the provenance.
+    """
+    try:
+        draft, evidence = _draft(build)
+        if evidence:
+            replace_file(evidence_path(build.job), evidence, 0o600)
+        note_row(build, replace(build.row, draft=draft))
+    except (MockCloudError, OSError) as error:
+        why = error.message if isinstance(error, MockCloudError) else str(error)
+        build.console.warning(f"there will be no provenance: {why}")
+
+
+def _draft(build: Build) -> tuple[str, bytes]:
+    """The provenance without its results (JSON), and what the verdict can be seen from.
+
+    Both are empty if nothing will be signed.
+    """
+    work, settings = build.planned, build.remote.provenance
+    if build.signer is None or not work.builds:
+        return "", b""
+    private = Private.of_machine(shown=settings.names)
+    evidence = b""
+    if settings.evidence and build.attested is not None:
+        evidence = _grounds(build.attested, build.known)
+    used = Used(
+        version=__version__,
+        engine="mock" if work.uses_mock else "chroot",
+        configuration=work.configuration,
+        macros={name: private.hide(text) for name, text in _macros(work).items()},
+        node=_node(build),
+        attestation=_attestation(build, evidence),
+        packages={},
+        sizes={},
+    )
+    inputs = tuple(
+        Descriptor(private.hide(item.name), "", {"sha256": item.digest}, {"role": item.role})
+        for item, _ in work.packed if item.role in _INPUTS
+    )  # fmt: skip
+    provenance = Provenance(
+        results={},
+        logs={},
+        asked=Asked(
+            work.mode,
+            private.hide(work.line.config_name),
+            tuple(map(private.hide, asked_options(work.line))),
+        ),
+        used=used,
+        dependencies=(*inputs, *describe_repositories(work.repositories, private.hide)),
+        job=build.job,
+        started_unix=int(build.started_unix),
+        finished_unix=0,
+    )
+    return to_json(provenance).decode(), evidence
+
+
+def sign_results(build: Build) -> None:
+    """Sign what the build left, if that is a package; what was signed before is gone then.
+
+    The results are in place and stay so: what fails here costs a warning.
+    """
+    place = build.mirror.resultdir.path
+    if not build.row.builds:
+        return
+    try:
+        for name in (PROVENANCE_NAME, EVIDENCE_NAME):
+            remove_own_file(place / name)
+        names = _find_names(build, place)
+        packages = [name for name in names if name.endswith(".rpm")]
+        if packages:
+            _note(build, place, packages)
+            if build.signer is not None and build.row.draft:
+                _write(build, place, names, build.signer)
+    except (MockCloudError, HeaderError, OSError) as error:
+        why = error.message if isinstance(error, MockCloudError) else str(error)
+        build.console.warning(f"no provenance was written: {why}")
+
+
+def _note(build: Build, place: Path, packages: Sequence[str]) -> None:
+    """In the ledger."""
+    with as_owner():
+        files = digest_files(place, list(packages)[:_NOTED_MAX])
+    builder = name_builder(build.remote, build.leased)
+    now_unix = int(time.time())
+    note(
+        build.console,
+        LedgerEvent(EventKind.BUILT, builder, now_unix, job=build.job, files=files),
+    )
+
+
+def _write(build: Build, place: Path, names: Sequence[str], signer: Signer) -> None:
+    draft = decode_bytes(Provenance, build.row.draft)
+    path = evidence_path(build.job)
+    evidence = path.read_bytes() if draft.used.attestation.evidence else b""
+    packages = [name for name in names if name.endswith(".rpm")]
+    try:
+        with as_owner():
+            digests = digest_files(place, list(names))
+            facts = {name: digest_package(place / name) for name in packages}
+            sizes = read_sizes(place, names)
+        listed = list_chroot_packages(build, place, names)
+    except OSError as error:
+        raise ResultError(f"cannot read the results: {error.strerror}") from error
+    attestation = replace(draft.used.attestation, not_proved=(*NOT_PROVEN, listed.not_proved))
+    provenance = replace(
+        draft,
+        results={name: digests[name] for name in packages},
+        logs={name: digest for name, digest in digests.items() if name not in facts},
+        used=replace(draft.used, packages=facts, sizes=sizes, attestation=attestation),
+        dependencies=(*draft.dependencies, *listed.packages),
+        finished_unix=int(time.time()),
+    )
+    envelope = sign_provenance(provenance, signer)
+    if evidence:
+        write_own_file(place / EVIDENCE_NAME, evidence)
+    write_own_file(place / PROVENANCE_NAME, envelope)
+
+
+def _node(build: Build) -> Node:
+    remote, leased = build.remote, build.leased
+    name = host_name(leased.handle) if remote.hosts else ""
+    owners = [host.owner for host in remote.hosts if host.name == name]
+    return Node(
+        builder=name_builder(remote, leased),
+        remote=remote.name,
+        provider=remote.provider,
+        kind=leased.kind if remote.cloud else "",
+        arch=build.toolkit.arch,
+        owner="".join(owners),
+        host_key=leased.address.host_key.fingerprint,
+    )
+
+
+def _attestation(build: Build, evidence: bytes) -> Attestation:
+    known, attested = build.known, build.attested
+    return Attestation(
+        tier=TIER,
+        policy=known.policy.name,
+        policy_sha256=known.policy.sha256,
+        verdict=attested.verdict.sha256 if attested else build.leased.verdict.sha256,
+        evidence=hashlib.sha256(evidence).hexdigest() if evidence else "",
+        manifest=known.manifest.name,
+        manifest_sha256=known.manifest.sha256,
+        manifest_signers=tuple(sorted(known.signers)),
+        package_keys=known.package_keys.certificates,
+        toolkit=build.toolkit.digest,
+        not_proved=NOT_PROVEN,
+    )
 
 
 def _grounds(attested: Attested, known: KnownGood) -> bytes:
@@ -253,11 +240,11 @@ def _grounds(attested: Attested, known: KnownGood) -> bytes:
     return write_grounds(grounds, attested.verdict)
 
 
-def _find_names(this: Run, place: Path, placed: Iterable[Path]) -> list[str]:
+def _find_names(build: Build, place: Path) -> list[str]:
     """Results of this build, relative to `place`: those that arrived, and logs that grew here."""
-    shadow = this.mirror.shadow
-    names = {str(path.relative_to(place)) for path in placed if path.is_relative_to(place)}
-    names |= {name for name in this.mirror.live if shadow is None or not shadow.is_log(name)}
+    shadow = build.mirror.shadow
+    names = {str(path.relative_to(place)) for path in build.placed if path.is_relative_to(place)}
+    names |= {name for name in build.mirror.live if shadow is None or not shadow.is_log(name)}
     names |= {ATTESTATION_LOG, ORDER_LOG}
     names |= {str(path.relative_to(place)) for path in (place / SCAN).rglob("*")}
     return sorted(name for name in names if (place / name).is_file())

@@ -3,14 +3,14 @@ from dataclasses import replace
 
 import pytest
 
-from mock_cloud.cloud.claim import Create, Evict, Join, Take, Wait, Wish, choose, find_lost
+from mock_cloud.cloud.claim import Create, Evict, Join, LeaseRequest, Take, Wait, choose, find_lost
 from mock_cloud.cloud.lease import Guest, Holder, Lease, LeaseState, NextHostKey, Sharing
 from mock_cloud.errors import ChrootGone, ChrootLocked
 from mock_cloud.sshkeys import make_key_pair
 
 NOW = 1000.0
 DEAD = Holder(1, "another-boot/1")
-WISH = Wish("lab", "me@here:0", "s", "f40", fresh=False, max_nodes=2)
+WISH = LeaseRequest("f40", fresh=False, remote="lab", owner="me@here:0", settings="s", max_nodes=2)
 READY = Lease(
     id="a",
     remote="lab",
@@ -106,7 +106,7 @@ def test_a_command_that_shares_joins_one_that_does() -> None:
         ),
     ],
 )
-def test_nobody_joins_where_that_would_not_be_safe(wish: Wish, lease: Lease) -> None:
+def test_nobody_joins_where_that_would_not_be_safe(wish: LeaseRequest, lease: Lease) -> None:
     with pytest.raises(ChrootLocked):
         choose([lease], wish, NOW)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.cloud.claim import Create, Evict, Take, Wish, choose
+from mock_cloud.cloud.claim import Create, Evict, LeaseRequest, Take, choose
 from mock_cloud.cloud.jobs import JobPhase, JobRecord
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState, find_due
@@ -20,7 +20,7 @@ LEFT = Lease(
     state=LeaseState.BUSY, created_unix=0.0, expires_unix=9e9, idle_ttl_s=60.0,
     idle_since_unix=1000.0, chroot="f40", holder=DEAD, job="j1", grace_s=3600.0,
 )  # fmt: skip
-WISH = Wish("lab", "me@here:0", "s", "f40", fresh=True, max_nodes=2)
+WISH = LeaseRequest("f40", fresh=True, remote="lab", owner="me@here:0", settings="s", max_nodes=2)
 JOB = JobRecord(
     id="j1", remote="lab", configdir="", argv=("x.src.rpm",), cwd="/", mode="rebuild",
     chroot="f40", resultdir="/r", packages=(), fresh=True, started_unix=5.0, holder=DEAD,

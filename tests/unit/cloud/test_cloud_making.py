@@ -11,7 +11,7 @@ import pytest
 
 from mock_cloud.cloud.apis.texts import CloudIsOut, OutcomeUnknown
 from mock_cloud.cloud.budget import BudgetReached, account, day_start
-from mock_cloud.cloud.claim import Wish
+from mock_cloud.cloud.claim import LeaseRequest
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Lease, LeaseState
 from mock_cloud.cloud.listing import list_budgets, list_rows, release
@@ -36,8 +36,16 @@ def remote(per_day: float | None = None, **limits: float) -> Remote:
     )
 
 
-def wish(journal: Journal) -> Wish:
-    return Wish("ec2", journal.owner, "s", "f40", fresh=True, max_nodes=9, arch="x86_64")
+def wish(journal: Journal) -> LeaseRequest:
+    return LeaseRequest(
+        "f40",
+        arch="x86_64",
+        fresh=True,
+        remote="ec2",
+        owner=journal.owner,
+        settings="s",
+        max_nodes=9,
+    )
 
 
 def intended(journal: Journal, settings: Remote, price: float | None = 1.0) -> Lease:

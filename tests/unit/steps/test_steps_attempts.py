@@ -33,7 +33,7 @@ from mock_cloud.exit_status import Stopped
 from mock_cloud.model import NodeAddress
 from mock_cloud.settings import AttestSettings, BuildSettings, Ec2Settings, Market, Remote
 from mock_cloud.sshkeys import make_key_pair
-from mock_cloud.steps.lease.attempts import Attempt, Plan, perform
+from mock_cloud.steps.lease.attempts import Attempts
 from tests.unit.cloud.cloud_in_memory import CloudInMemory, lease_of
 
 
@@ -79,20 +79,22 @@ class Story:
                 raise ConfigError(f"no remote {name!r}")
             return known[name]
 
-        plan = Plan(repeatable, load, self.noted.append, Console(stream=self.screen))
-        return perform(first, plan, self._try)
-
-    def _try(self, attempt: Attempt) -> int:
-        self.tried.append((attempt.remote.name, attempt.number))
-        if isinstance(attempt.remote.cloud, Ec2Settings):
-            self.markets.append(attempt.remote.cloud.market)
-        step = self.steps.pop(0)
-        if isinstance(step, Bare):
-            raise step.error
-        attempt.leased, attempt.has_begun = self._node(), self.begun
-        if isinstance(step, int):
-            return step
-        raise step
+        console = Console(stream=self.screen)
+        attempts = Attempts(first, load, console, is_repeatable=repeatable)
+        while True:
+            self.tried.append((attempts.remote.name, attempts.number))
+            if isinstance(attempts.remote.cloud, Ec2Settings):
+                self.markets.append(attempts.remote.cloud.market)
+            step = self.steps.pop(0)
+            if isinstance(step, int):
+                return step
+            leased = None if isinstance(step, Bare) else self._node()
+            error = step.error if isinstance(step, Bare) else step
+            if not isinstance(error, MockCloudError):
+                raise error
+            note = attempts.go_on_after(error, leased, has_begun=bool(leased) and self.begun)
+            if note:
+                self.noted.append(note)
 
     def _node(self) -> LeasedNode:
         address = NodeAddress("192.0.2.1", 22, "root", make_key_pair().public)
