@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The story of a build, all steps in one process: without root, a lab, or a node that does work.
+
+SSH, frames, verdicts, leases, the journal, staging and provenance are the real ones. What a node
+would do is a `Script`; the provider makes nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mock_cloud import session
+from mock_cloud.attest.verdict import NodeRefused
+from mock_cloud.cloud.apis.texts import NoCapacity
+from mock_cloud.cloud.jobs import JobPhase
+from mock_cloud.cloud.lease import Holder, LeaseState
+from mock_cloud.console import Console
+from mock_cloud.errors import CloudError, LocalDiskFull, ResultError, TransportError
+from mock_cloud.exit_status import Stopped, signals_raise
+from mock_cloud.provenance.requirements import Requirements
+from mock_cloud.provenance.verification import verify_results
+from mock_cloud.settings import BuildSettings, SecondLook
+from mock_cloud.steps.sign.own_key import find_signer
+from tests.unit.attest import attest_builder
+from tests.unit.session.scripted_node import Script, ScriptedNode
+from tests.unit.session.scripted_place import PACKAGE, Place
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    for name in ("STATE", "CACHE", "CONFIG"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
+    place = Place(tmp_path)
+    place.enter(monkeypatch.setattr)
+    yield place
+    place.cloud.close()
+
+
+def test_attested_sent_built_fetched_signed_and_kept_warm(place: Place) -> None:
+    assert place.build() == 0
+    (node,) = place.cloud.made
+    order = [one for one in node.asked if one not in ("hello", "headers", "get", "order")]
+    assert order == [
+        "reload", "measure", "trust", "lease", "close_metadata", "have", "put", "put_end", "reach",
+        "job_start", "job_follow", "results", "forget", "lease",
+    ]  # fmt: skip
+    assert place.srpm.read_bytes() in node.blobs.values()
+    assert place.names() == {
+        PACKAGE, "build.log", "remote_attestation.log", "remote_order.log",
+        "remote_provenance.json", "remote_evidence.zip",
+    }  # fmt: skip
+    assert (place.results / "build.log").read_bytes() == b"+ make\n+ done\n"
+    assert (place.results / "remote_order.log").read_text() == "the agent's own word\n"
+    assert "node trusted (tier 1)" in place.screen.getvalue()
+    key = find_signer(place.remote, Console(stream=io.StringIO())).public
+    found = verify_results(place.results, [key], Requirements(), time.time()).signed.provenance
+    assert set(found.results) == {PACKAGE} and found.used.node.remote == "cloud"
+    lease = place.lease
+    assert (lease.state, lease.chroots, lease.job) == (LeaseState.READY, ("small",), "")
+    (job,) = place.journal.jobs()
+    assert (job.state, job.exit) == (JobPhase.ENDED, 0)
+
+
+def test_the_next_build_takes_the_warm_node(place: Place) -> None:
+    assert place.build() == place.build() == 0
+    (node,) = place.cloud.made
+    assert node.asked.count("measure") == 2 and place.lease.builds == 2
+    assert "warm node" in place.screen.getvalue()
+
+
+def test_a_changed_node_gets_nothing_and_is_ended(place: Place) -> None:
+    def spoil(evidence: attest_builder.Node, number: int) -> None:
+        evidence.files["/usr/sbin/sshd"][6] = "0" * 64
+
+    place.cloud.scripts[0].spoil = spoil
+    with pytest.raises(NodeRefused):
+        place.build()
+    (node,) = place.cloud.made
+    assert not {"trust", "have", "put", "job_start"} & set(node.asked)
+    assert place.journal.leases() == [] and len(place.cloud.destroyed()) == 1
+    assert "refused: " in place.screen.getvalue()
+    assert place.names() == {"remote_attestation.log", "remote_order.log"}
+
+
+def test_a_node_that_changes_while_it_builds_is_not_believed(place: Place) -> None:
+    def spoil(evidence: attest_builder.Node, number: int) -> None:
+        if number > 1:
+            evidence.files["/etc/passwd"][6] = "0" * 64
+
+    place.cloud.scripts[0].spoil = spoil
+    settings = replace(place.remote.attest, second_look=SecondLook.ALWAYS)
+    with pytest.raises(NodeRefused):
+        place.build(attest=settings)
+    assert PACKAGE not in place.names() and place.journal.leases() == []
+
+
+def test_a_second_look_at_a_good_node(place: Place) -> None:
+    settings = replace(place.remote.attest, second_look=SecondLook.ALWAYS)
+    assert place.build(attest=settings) == 0
+    assert place.cloud.made[0].asked.count("measure") == 2
+    assert "the node is unchanged after the build" in place.screen.getvalue()
+    assert PACKAGE in place.names()
+
+
+def test_a_lost_line_is_replaced_and_no_byte_is_lost_or_twice(place: Place) -> None:
+    place.cloud.scripts[0].cuts = 2
+    assert place.build() == 0
+    (node,) = place.cloud.made
+    assert node.asked.count("job_follow") == 3 and node.asked.count("job_start") == 1
+    assert node.asked.count("measure") == 1 and node.asked.count("trust") == 3
+    assert (place.results / "build.log").read_bytes() == b"+ make\n+ done\n"
+    assert "reached again after" in place.screen.getvalue()
+
+
+def test_a_package_that_fails_is_not_tried_again(place: Place) -> None:
+    place.cloud.scripts[0].exit = 1
+    assert place.build() == 1
+    assert len(place.cloud.made) == 1 and place.lease.state is LeaseState.READY
+    assert PACKAGE in place.names()
+
+
+@pytest.mark.parametrize("fault", [Script(exit=None), Script(exit=75, message="no space")])
+def test_a_node_at_fault_is_replaced(place: Place, fault: Script) -> None:
+    place.cloud.scripts.insert(0, fault)
+    assert place.build() == 0
+    first, second = place.cloud.made
+    assert first.asked.count("job_start") == second.asked.count("job_start") == 1
+    assert len(place.cloud.destroyed()) == 1 and place.lease.state is LeaseState.READY
+    assert "another one is tried, the last" in place.screen.getvalue()
+    assert PACKAGE in place.names()
+
+
+def test_without_retries_a_node_at_fault_is_the_end(place: Place) -> None:
+    place.cloud.scripts.insert(0, Script(exit=None))
+    with pytest.raises(TransportError, match="vanished"):
+        place.build(build=BuildSettings(retries=0))
+    assert len(place.cloud.made) == 1 and place.journal.leases() == []
+    (job,) = place.journal.jobs()
+    assert job.state is JobPhase.ENDED and "vanished" in job.problem
+
+
+def test_results_that_are_not_as_listed_are_not_published(place: Place) -> None:
+    place.cloud.scripts[0].damaged = True
+    with pytest.raises(ResultError):
+        place.build()
+    assert PACKAGE not in place.names() and place.journal.leases() == []
+
+
+def test_another_remote_takes_the_place_of_one_without_nodes(place: Place) -> None:
+    place.cloud.has_none = NoCapacity("no capacity")
+    with pytest.raises(NoCapacity):
+        place.build(fallback=("missing",))
+    said = place.screen.getvalue()
+    assert "fallback missing: " in said and place.journal.leases() == []
+
+
+def test_ctrl_c_stops_the_job_and_ends_a_new_node(place: Place) -> None:
+    def interrupt(node: ScriptedNode) -> None:
+        if "job_cancel" not in node.asked:
+            os.kill(os.getpid(), signal.SIGINT)
+            while "job_cancel" not in node.asked:
+                time.sleep(0.01)
+
+    place.cloud.scripts[0].while_followed = interrupt
+    with pytest.raises(Stopped) as stopped, signals_raise():
+        place.build()
+    assert stopped.value.exit_code == 7
+    (node,) = place.cloud.made
+    assert "results" not in node.asked and PACKAGE not in place.names()
+    assert place.journal.leases() == []
+
+
+def test_a_full_disk_here_leaves_the_job_and_attach_takes_it_up(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mock_cloud.results import staging
+
+    def full(*_: object) -> None:
+        raise LocalDiskFull("full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(staging, "check_space", full)
+        with pytest.raises(LocalDiskFull) as caught:
+            place.build()
+    (job,) = place.journal.jobs()
+    assert caught.value.hint is not None and f"mock-cloud attach {job.id}" in caught.value.hint
+    assert place.lease.state is LeaseState.BUSY and PACKAGE not in place.names()
+
+    dead = Holder(1, "another-boot/1")  # in life it is another command
+    with place.journal.transaction() as books:
+        books.write(replace(place.lease, holder=dead))
+        books.write_job(replace(job, holder=dead))
+    assert session.take_up(job, place.remote, Console(stream=place.screen)) == 0
+    (node,) = place.cloud.made
+    assert node.asked.count("job_start") == 1 and node.asked.count("measure") == 1
+    assert PACKAGE in place.names() and "remote_provenance.json" in place.names()
+    assert place.lease.state is LeaseState.READY
+
+
+def test_a_job_whose_node_is_gone_cannot_be_taken_up(place: Place) -> None:
+    assert place.build() == 0
+    (job,) = place.journal.jobs()
+    with pytest.raises(CloudError):
+        session.take_up(job, place.remote, Console(stream=place.screen))
+
+
+def test_init_fetches_no_packages_and_leaves_a_chroot(place: Place) -> None:
+    place.cloud.scripts[0].results.clear()
+    place.cloud.scripts[0].logs = {"root.log": b"INFO installed\n"}
+    assert place.build("--init") == 0
+    assert "remote_provenance.json" not in place.names() and "root.log" in place.names()
+    assert place.lease.chroots == ("small",)
