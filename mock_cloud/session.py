@@ -30,7 +30,7 @@ from mock_cloud.steps.check.fetching import fetched
 from mock_cloud.steps.check.request import Shadowing, prepare
 from mock_cloud.steps.context import Build, OnResults
 from mock_cloud.steps.results.mirror import Mirror, open_results
-from mock_cloud.steps.send.repo_tunnel import check_access
+from mock_cloud.steps.send.repo_tunnel import check_ways
 from mock_cloud.toolkit.mock_kit import MockProgram
 
 # SSH, verdicts and clouds take longer to load than all that step 1 does, which refuses much: each
@@ -120,7 +120,7 @@ def _check(
     line = stack.enter_context(checked_out(line, opts, build.program, console))
     line = stack.enter_context(fetched(line, console))
     work = stack.enter_context(prepare(line, opts, build.engine))
-    check_access(work, remote)
+    check_ways(work, remote)
     for warning in work.warnings:
         console.warning(warning)
     if shadowing is not None:
@@ -138,9 +138,9 @@ def _try_once(build: Build, *, is_first: bool) -> int:
     from mock_cloud.steps.attest.hardening import hardened, plan_hardening
     from mock_cloud.steps.attest.known_good_sets import KnownGoods
     from mock_cloud.steps.attest.verdicts import trust_node
-    from mock_cloud.steps.job.connection import Connection
+    from mock_cloud.steps.job.connection import LastingConnection
     from mock_cloud.steps.job.job_list import can_be_left, describe_job
-    from mock_cloud.steps.job.run_job import cancelling, follow_job, noted_end, start_job
+    from mock_cloud.steps.job.run_job import cancelling, follow_to_end, noted_end, start_job
     from mock_cloud.steps.lease.builders import without_flagged
     from mock_cloud.steps.lease.node import leased_node, make_ready, reached, request_lease
     from mock_cloud.steps.release.leaving import (
@@ -178,7 +178,7 @@ def _try_once(build: Build, *, is_first: bool) -> int:
             build.mirror = stack.enter_context(closing(mirror))
             build.row = describe_job(build, leased.lease_id)
             build.is_kept = can_be_left(build.planned, leased)
-            build.connection = stack.enter_context(closing(Connection(build, channel)))
+            build.connection = stack.enter_context(closing(LastingConnection(build, channel)))
             stack.enter_context(noted_end(build))
             send_inputs(build)
             tunnel = stack.enter_context(tunnelled(build))
@@ -187,7 +187,7 @@ def _try_once(build: Build, *, is_first: bool) -> int:
         with cancelling(build):
             start_job(build)
             keep_draft(build)
-            end = follow_job(build)
+            end = follow_to_end(build)
         tunnel.close()
         with (
             left_as_found(leased, lambda: leave_node(build)),
@@ -215,12 +215,12 @@ def take_up(
     from mock_cloud.cloud.lease import Holder
     from mock_cloud.cloud.pool import reclaim
     from mock_cloud.steps.attest.hardening import HostKeys, plan_hardening
-    from mock_cloud.steps.job.connection import Connection
+    from mock_cloud.steps.job.connection import LastingConnection
     from mock_cloud.steps.job.job_list import log_names, printed_path
     from mock_cloud.steps.job.run_job import (
         cancelling,
         end_job,
-        follow_job,
+        follow_to_end,
         note_row,
         noted_end,
     )
@@ -253,7 +253,7 @@ def take_up(
                     f"job {job.id} had repositories through this machine, which are closed now:"
                     " if it has not installed all packages, it fails"
                 )
-            build.connection = stack.enter_context(closing(Connection(build)))
+            build.connection = stack.enter_context(closing(LastingConnection(build)))
             note_row(build, build.row)
             build.tell(f"connecting to {leased.address}")
             build.connection.reach()
@@ -261,7 +261,7 @@ def take_up(
         if is_cancelled:
             return end_job(build)
         with cancelling(build):
-            end = follow_job(build)
+            end = follow_to_end(build)
         with left_for_later(leased, job):
             return _finish(build, end)
 
@@ -291,4 +291,4 @@ def _fit_to_remote(build: Build, stack: ExitStack) -> None:
     if engine != build.engine:
         other = stack.enter_context(prepare(build.planned.line, build.opts, engine))
         build.work, build.engine = other.with_shadow_of(build.planned), engine
-    check_access(build.planned, build.remote)
+    check_ways(build.planned, build.remote)

@@ -68,6 +68,12 @@ def measure(checkout: Path) -> Iterator[tuple[str, str]]:
         loaded = {*_LOADED.findall(build.run({"PYTHONPROFILEIMPORTTIME": "1"}))}
         yield "modules loaded by `mock --remote`", str(len(loaded))
         yield "`mock --remote` until it looks for the package", f"{build.seconds():.2f} s"
+        if (checkout / "tests/traced_build.py").exists():
+            traced = [sys.executable, "-m", "tests.traced_build"]
+            done = subprocess.run(traced, cwd=checkout, capture_output=True, text=True, check=True)
+            functions, files = done.stdout.split()
+            yield "functions a build calls on this machine", functions
+            yield "files that they are in", files
         nodes = Program(checkout, Path(scratch), "mock_cloud.cli", "nodes")
         yield "`mock-cloud nodes`", f"{nodes.seconds():.2f} s"
 

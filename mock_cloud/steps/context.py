@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mock_cloud.steps.attest.known_good_sets import KnownGood
     from mock_cloud.steps.check.chosen_engine import Engine
     from mock_cloud.steps.check.request import ChrootShadow, Work
-    from mock_cloud.steps.job.connection import Connection
+    from mock_cloud.steps.job.connection import LastingConnection
     from mock_cloud.steps.results.mirror import Mirror
     from mock_cloud.steps.send.repo_tunnel import Tunnel
     from mock_cloud.toolkit.mock_kit import MockProgram
@@ -91,7 +91,7 @@ class Build(NodeUse):
     host_keys: HostKeys = field(init=False)
     # 4
     mirror: Mirror = field(init=False)
-    connection: Connection = field(init=False)
+    connection: LastingConnection = field(init=False)
     tunnel: Tunnel | None = None
     # 5
     row: JobRecord = field(init=False)

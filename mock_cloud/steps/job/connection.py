@@ -29,7 +29,7 @@ _UNSTEADY_MAX: Final = 10
 _T = TypeVar("_T")
 
 
-class Connection:
+class LastingConnection:
     """The way to the node of `build`; without a `channel` there is none yet.
 
     `lasting` makes a new one when it is lost. `close` is idempotent.

@@ -65,7 +65,7 @@ def start_job(build: Build) -> None:
             build.console.warning(error.message)
 
 
-def follow_job(build: Build) -> JobEnd:
+def follow_to_end(build: Build) -> JobEnd:
     """Follow the job to its end, from where its logs are here."""
     mirror = build.mirror
     with _keyboard(build):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from mock_cloud.config.access import check_access as check_one
+from mock_cloud.config.access import check_access
 from mock_cloud.config.tunnel import (
     MirrorList,
     Repositories,
@@ -114,7 +114,7 @@ def plan_ways(repositories: Repositories, remote: Remote) -> dict[Source, Way]:
     UnsupportedByEngine, ConfigError: before anything is leased for what cannot be.
     """
     for one in repositories.accesses:
-        check_one(one, remote.build.repo_access)
+        check_access(one, remote.build.repo_access)
     access, shared = remote.build.repo_access, remote.shares_kernel
     return {
         source: choose_way(source, access, shares_network=shared)
@@ -122,7 +122,7 @@ def plan_ways(repositories: Repositories, remote: Remote) -> dict[Source, Way]:
     }
 
 
-def check_access(work: Work, remote: Remote) -> None:
+def check_ways(work: Work, remote: Remote) -> None:
     """Refuse repositories that nodes of `remote` have no way to, before one is leased."""
     if work.needs_repositories:
         plan_ways(work.repositories, remote)
