@@ -50,7 +50,7 @@ def test_attested_sent_built_fetched_signed_and_kept_warm(place: Place) -> None:
     order = [one for one in node.asked if one not in ("hello", "headers", "get", "order")]
     assert order == [
         "reload", "measure", "trust", "lease", "close_metadata", "have", "put", "put_end", "reach",
-        "job_start", "job_follow", "results", "forget", "lease",
+        "job_start", "job_follow", "results", "results", "forget", "lease",
     ]  # fmt: skip
     assert place.srpm.read_bytes() in node.blobs.values()
     assert place.names() == {

@@ -23,10 +23,14 @@ BASH = ChrootPackage("bash-1:5.2-1.x86_64", 7, "a" * 64, "b" * 32, "fedora")
 
 @dataclass
 class Node:
-    """A node with one result: what `Run` has of it."""
+    """A node with one result: what `Build` has of it."""
 
     data: bytes
     job: str = "job"
+
+    @property
+    def connection(self) -> Node:
+        return self
 
     def lasting(self, act: Callable[[Any], Any]) -> Any:
         return act(self)
