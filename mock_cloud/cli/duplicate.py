@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from mock_cloud.cli.verify import find_verify_keys
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import CommandLineError
+from mock_cloud.invocation.model import CommandLine
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.ledger.store import Ledger
 from mock_cloud.places import state_dir
@@ -51,11 +53,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     remotes = arguments.remote
     if len(remotes) != 2 or len({*remotes, arguments.judge}) != 3:
         raise CommandLineError("two different remotes are wanted, and another one as a judge")
-    line = parse_command_line(arguments.words, os.environ)
-    if line.mode not in _MODES:
-        raise CommandLineError(f"--{line.mode}: only packages can be compared")
-    if line.resultdir is not None or line.remote is not None:
-        raise CommandLineError("--resultdir and --remote belong before the --")
+    line = check_words(arguments.words)
     configdir = Path(line.configdir) if line.configdir else None
     for name in filter(None, (*remotes, arguments.judge)):
         remote = load_remote(name, configdir)
@@ -69,3 +67,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         arguments.judge,
     )  # fmt: skip
     return build_twice(order, Ledger(state_dir()), keys, console)
+
+
+def check_words(words: Sequence[str]) -> CommandLine:
+    """mock's words for a build that is compared. CommandLineError."""
+    line = parse_command_line(words, os.environ)
+    if line.mode not in _MODES:
+        raise CommandLineError(f"--{line.mode}: only packages can be compared")
+    if line.resultdir is not None or line.remote is not None:
+        raise CommandLineError("--resultdir and --remote belong before the --")
+    return line

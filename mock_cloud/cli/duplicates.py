@@ -56,7 +56,9 @@ class DuplicateOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Built:
+class Built:
+    """How a build ended, and where its results are."""
+
     remote: str
     place: Path
     code: int
@@ -82,7 +84,9 @@ def build_twice(
         raise ResultDirError(f"cannot use {order.resultdir}: {error.strerror}") from error
     try:
         with ThreadPoolExecutor(2) as pool:
-            left, right = pool.map(lambda name: _build(order, name, place, console), order.remotes)
+            left, right = pool.map(
+                lambda name: build_on(order.words, name, place, console), order.remotes
+            )
         for one in (left, right):
             if one.code in (EXIT_INFRASTRUCTURE, EXIT_REFUSED):
                 console.error(f"remote {one.remote}: exit status {one.code}: nothing is published")
@@ -101,12 +105,15 @@ def build_twice(
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _build(order: DuplicateOrder, remote: str, place: Path, console: Console) -> _Built:
-    """One of the builds, with all that it prints in a file; its last lines if it fails."""
+def build_on(words: Sequence[str], remote: str, place: Path, console: Console) -> Built:
+    """A build in a directory below `place`, with all that it prints in a file beside that.
+
+    `words` are mock's. The last lines are shown if it fails.
+    """
     results = place / remote
     log = place / f"{remote}.output"
     argv = [sys.executable, "-m", "mock_cloud.launcher", "--remote", remote,
-            "--resultdir", str(results), *order.words]  # fmt: skip
+            "--resultdir", str(results), *words]  # fmt: skip
     console.info(f"remote {remote}: building")
     with log.open("wb") as output:
         code = subprocess.run(
@@ -116,10 +123,10 @@ def _build(order: DuplicateOrder, remote: str, place: Path, console: Console) ->
     if code:
         for line in log.read_text(errors="replace").splitlines()[-_TAIL:]:
             console.info(f"remote {remote}: {line}")
-    return _Built(remote, results, code)
+    return Built(remote, results, code)
 
 
-def _end_of_failed(order: DuplicateOrder, left: _Built, right: _Built, console: Console) -> int:
+def _end_of_failed(order: DuplicateOrder, left: Built, right: Built, console: Console) -> int:
     if left.code == right.code:
         _publish(left.place, order.resultdir)
         console.info("both builds failed alike")
@@ -133,7 +140,7 @@ def _end_of_failed(order: DuplicateOrder, left: _Built, right: _Built, console: 
 
 def _settle(
     order: DuplicateOrder,
-    sides: tuple[_Built, _Built],
+    sides: tuple[Built, Built],
     audit: Audit,
     entries: Sequence[LedgerEntry],
     ledger: Ledger,
@@ -149,7 +156,7 @@ def _settle(
     if not order.judge:
         raise Disagreed(f"{message}; both are flagged ({flags})", hint=hint)
     console.warning(f"{message}; {order.judge} decides")
-    third = _build(order, order.judge, apart, console)
+    third = build_on(order.words, order.judge, apart, console)
     if third.code:
         raise Disagreed(f"{message}; {order.judge} ended with {third.code}", hint=hint)
     for side, entry in zip(sides, entries, strict=True):
@@ -178,7 +185,7 @@ def _publish(results: Path, resultdir: Path) -> None:
         raise ResultDirError(f"cannot write to {resultdir}: {error.strerror}") from error
 
 
-def _keep_apart(order: DuplicateOrder, sides: Sequence[_Built]) -> Path:
+def _keep_apart(order: DuplicateOrder, sides: Sequence[Built]) -> Path:
     """Move both sides below the resultdir, each into the directory of its remote."""
     apart = order.resultdir / f"{_APART}{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
     try:

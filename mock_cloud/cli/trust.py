@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mock_cloud import places
+from mock_cloud.cli.audit import reveal
 from mock_cloud.cli.audits import judge_builds, note_audit
 from mock_cloud.cli.verify import find_verify_keys
 from mock_cloud.console import Console, print_table
 from mock_cloud.errors import EXIT_DIFFERENT, EXIT_REFUSED, ConfigError, InputError
+from mock_cloud.ledger.draws import check_draws
 from mock_cloud.ledger.entries import FLAGS, BrokenChain, EventKind, LedgerEntry, LedgerEvent
 from mock_cloud.ledger.ratings import RULES_NAME, Builder, Rating, rate, read_rules
 from mock_cloud.ledger.store import Ledger, export, read_export
@@ -77,11 +79,19 @@ def add_parser(verbs: Verbs) -> None:
         "--output", "-o", type=Path, metavar="FILE", help="default: standard output"
     )
     export_.set_defaults(run=_export)
+    reveal = actions.add_parser(
+        "reveal",
+        help="reveal the seed of audits, so that all can draw again",
+        description="Write the secret seed from which audits were drawn into the ledger; check then"
+        " draws each of them once more. The next audit commits to a new seed.",
+    )
+    reveal.set_defaults(run=_reveal)
     check = actions.add_parser(
         "check",
         help="check that nothing was changed or removed",
-        description="Check the ledger's chain; with an earlier export, also that the ledger goes on"
-        " where that ended. Exit status 0, or 77 if it was changed.",
+        description="Check the ledger's chain, and the draws of audits whose seed was revealed;"
+        " with an earlier export, also that the ledger goes on where that ended. Exit status 0, or"
+        " 77 if it was changed.",
     )
     check.add_argument("--against", type=Path, metavar="FILE", help="an earlier export")
     check.set_defaults(run=_check)
@@ -203,6 +213,11 @@ def _export(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _reveal(arguments: argparse.Namespace, console: Console) -> int:
+    reveal(_ledger(), console)
+    return 0
+
+
 def _check(arguments: argparse.Namespace, console: Console) -> int:
     try:
         entries = _ledger().read()
@@ -210,6 +225,11 @@ def _check(arguments: argparse.Namespace, console: Console) -> int:
             _check_against(entries, arguments.against)
     except BrokenChain as error:
         console.error(error.message)
+        return EXIT_REFUSED
+    wrong = list(check_draws(entries))
+    for text in wrong:
+        console.error(text)
+    if wrong:
         return EXIT_REFUSED
     flagged = sum(one.rating is Rating.FLAGGED for one in _rated(entries).values())
     last = f", the last is sha256 {entries[-1].sha256}" if entries else ""

@@ -42,6 +42,12 @@ class EventKind(Enum):
     """A person found that a flag was no fault of the builder's."""
     GUILTY = "guilty"
     """A person found that it was."""
+    SEEDED = "seeded"
+    """The controller committed itself to a seed of audits, by its digest."""
+    DRAWN = "drawn"
+    """Whether a build is built once more, by the seed; `flag` is the build's entry."""
+    REVEALED = "revealed"
+    """A seed, which draws nothing any more."""
 
 
 FLAGS: Final = (EventKind.DISAGREED, EventKind.FLAGGED)

@@ -45,6 +45,24 @@ class Step:
     days: Annotated[float, within(0, 100_000)]
 
 
+_Probability = Annotated[float, within(0, 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRates:
+    """How many of the builds of a builder with this rating are built once more, 0 to 1."""
+
+    new: _Probability = 0.5
+    proven: _Probability = 0.1
+    sponsor: _Probability = 0.02
+
+    def of(self, rating: Rating) -> float:
+        """A flagged builder gets no work; what it had under way is looked at."""
+        return {Rating.NEW: self.new, Rating.PROVEN: self.proven, Rating.SPONSOR: self.sponsor}.get(
+            rating, 1.0
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """The rules of ratings. `refusals` within `refusal_days` make a builder new again; 0: none do.
@@ -57,8 +75,14 @@ class Rules:
     refusals: Annotated[int, within(0, 1000)] = 3
     refusal_days: Annotated[float, within(0, 10_000)] = 30
 
+    audits: AuditRates = AuditRates()
+
 
 _DEFAULT: Final = Rules()
+
+
+_NO_BUILDERS: Final = (EventKind.SEEDED, EventKind.REVEALED)
+"""Events of the controller's own."""
 
 
 @dataclass(slots=True)
@@ -83,6 +107,8 @@ def rate(entries: Iterable[LedgerEntry], rules: Rules, now_unix: float) -> dict[
     found: dict[str, Builder] = {}
     for entry in entries:
         event = entry.event
+        if event.kind in _NO_BUILDERS:
+            continue
         builder = found.setdefault(event.builder, Builder(event.builder, event.time_unix))
         _count(builder, entry)
     for builder in found.values():

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import io
 import json
+import sqlite3
 import struct
 import tempfile
 import time
@@ -16,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mock_cloud.agent.engine.origins import find_repositories
 from mock_cloud.attest.accounts import parse_accounts
 from mock_cloud.attest.capabilities import xattr_of_text
 from mock_cloud.attest.envelope import Signer, Statement
@@ -64,7 +67,8 @@ from mock_cloud.signed.rpmfile import read_unverified
 from mock_cloud.sshkeys import make_key_pair
 from mock_cloud.steps.attest.policies import read_policy
 from mock_cloud.wire import job_request, orders, replies
-from mock_cloud.wire.decode import Malformed, decode, decode_bytes, load_json
+from mock_cloud.wire.chroot_packages import ChrootPackage, ChrootPackages
+from mock_cloud.wire.decode import Malformed, decode, decode_bytes, load_json, to_json
 from mock_cloud.wire.frames import FrameError, encode_frame, read_frame
 from mock_cloud.wire.orders import DeadmanOrder
 from mock_cloud.wire.records import encode_records
@@ -211,6 +215,36 @@ def _journal(data: bytes) -> object:
 
 
 _DIGEST = "ab" * 32
+_CHROOT = ChrootPackages((ChrootPackage("a-1-1.noarch", 1, _DIGEST, "cd" * 16, "fedora"),))
+_HISTORY = "var/lib/dnf/history.sqlite"
+
+
+def _history() -> bytes:
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place, "history")
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            db.executescript(
+                "CREATE TABLE repo (id INTEGER PRIMARY KEY, repoid TEXT);"
+                "CREATE TABLE rpm (item_id INTEGER PRIMARY KEY, name TEXT, epoch INTEGER,"
+                " version TEXT, release TEXT, arch TEXT);"
+                "CREATE TABLE trans_item (id INTEGER PRIMARY KEY, item_id INTEGER,"
+                " repo_id INTEGER);"
+                "INSERT INTO repo VALUES (1, 'fedora');"
+                "INSERT INTO rpm VALUES (1, 'bash', 0, '5.2', '1', 'x86_64');"
+                "INSERT INTO trans_item VALUES (1, 1, 1);"
+            )
+        return path.read_bytes()
+
+
+def _repositories(name: str, data: bytes) -> object:
+    """Of a chroot with this file of dnf's."""
+    with tempfile.TemporaryDirectory() as root:
+        path = Path(root, name)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+        return find_repositories(root)
+
+
 _CHAIN = [
     LedgerEntry(
         1, FIRST, LedgerEvent(EventKind.BUILT, "host:a", 1, job="j", files={"a.rpm": _DIGEST})
@@ -267,6 +301,15 @@ PARSERS: dict[str, Parser] = {
     "grounds": Parser(recompute, _grounds(), (Malformed, AttestationRefused, ConfigError)),
     "payload": Parser(
         lambda data: read_contents(Header(b"", {}), io.BytesIO(data)), _CPIO, (HeaderError,)
+    ),
+    "chroot-packages": Parser(
+        lambda data: decode_bytes(ChrootPackages, data), to_json(_CHROOT), (Malformed,)
+    ),
+    "dnf-history": Parser(lambda data: _repositories(_HISTORY, data), _history(), ()),
+    "dnf-nevras": Parser(
+        lambda data: _repositories("usr/lib/sysimage/libdnf5/nevras.toml", data),
+        b'[nevras]\n"bash-5.2-1.x86_64" = {from_repo = "fedora"}\n',
+        (),
     ),
     "ledger": Parser(read_export, export(_CHAIN), (BrokenChain,)),
     "policy": Parser(

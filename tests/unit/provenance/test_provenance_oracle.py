@@ -22,6 +22,7 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from mock_cloud.cli import main
+from mock_cloud.model import utc_text
 from mock_cloud.provenance.statement import open_provenance
 from tests.mutations.honest import Results, can_build, make_results, private_key, signer_of
 
@@ -84,7 +85,8 @@ def test_it_is_a_statement_and_a_predicate_by_their_schemas(results: Results) ->
     definition, details = predicate.build_definition, predicate.run_details
     assert definition.build_type == "urn:mock-cloud:build-type:mock:v1"
     assert details.builder.id.endswith(":tier-1")
-    assert details.metadata.finished_on.seconds == results.provenance().finished_unix
+    finished = json.loads(payload)["predicate"]["runDetails"]["metadata"]["finishedOn"]
+    assert utc_text(details.metadata.finished_on.seconds) == finished
     for one in (*definition.resolved_dependencies, *details.byproducts):
         ResourceDescriptor.copy_from_pb(one).validate()
     assert {one.name for one in details.byproducts} == results.provenance().logs.keys()
