@@ -365,17 +365,18 @@ def test_fedora_review(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
 
 
 def _review(side: Side) -> str:
-    """Its review, however the lines are broken: they have paths of the side's."""
+    """Its review without blanks: lines are broken by length, and have paths of the side's."""
     text = (side.place / "scratch/fedora-review/review-toy-peer/review.txt").read_text()
+    text = "".join(text.split())
     for own, name in ((str(side.place), "<side>"), (side.root, ROOT)):
         text = text.replace(own, name)
-    return " ".join(text.split())
+    return text
 
 
 _BASH = '#!/bin/bash\nexec -a sh /bin/bash "$@"\n'
 # Where it finds builddir/build/BUILD below /var/lib/mock, and where not (decision 0071).
-_IN_BUILD = "Checking patched sources after %prep for licenses."
-_IN_SOURCES = "There is no build directory. Running licensecheck on vanilla upstream sources."
+_IN_BUILD = "Checkingpatchedsourcesafter%prepforlicenses."
+_IN_SOURCES = "Thereisnobuilddirectory.Runninglicensecheckonvanillaupstreamsources."
 _FEDORA_REVIEW_NEEDS = ("straight.plugin", "beautifulsoup4", "requests", "setuptools<80")
 
 
