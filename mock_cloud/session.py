@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from mock_cloud.config.arches import choose_arch
 from mock_cloud.config.defaults import ConfigOpts
+from mock_cloud.config.overrides import make_reproducible
 from mock_cloud.config.remotes import load_remote
-from mock_cloud.config.reproducible import make_reproducible
 from mock_cloud.config.stages import is_needless
 from mock_cloud.console import Console
 from mock_cloud.errors import MockCloudError, UnsupportedByEngine
@@ -226,7 +226,7 @@ def take_up(
     )
     from mock_cloud.steps.lease.node import make_ready
     from mock_cloud.steps.release.leaving import left_alone, left_for_later
-    from mock_cloud.steps.sign.own_key import find_signer
+    from mock_cloud.steps.sign.signers import find_signer
 
     leased = reclaim(remote, job, state_dir())
     with ExitStack() as stack:

@@ -19,8 +19,7 @@ from mock_cloud.attest.files import CAPABILITY, PATH_MAX, Xattrs, is_normal
 from mock_cloud.signed.header import SignedHeader, parse_signed_header
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.wire.rpmfile import nevra
-from mock_cloud.wire.rpmheader import Header, HeaderError
-from mock_cloud.wire.rpmtags import Tag, Type
+from mock_cloud.wire.rpmheader import Header, HeaderError, Tag, Type
 
 SHA256: Final = 8
 """FILEDIGESTALGO, numbered as in RFC 4880 9.4."""

@@ -19,7 +19,7 @@ from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.ledger.store import Ledger
 from mock_cloud.places import state_dir
 from mock_cloud.settings import ProvenanceChoice
-from mock_cloud.steps.sign.own_key import find_signer
+from mock_cloud.steps.sign.signers import find_signer
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mock_cloud import places
-from mock_cloud.cli.doctor import print_findings
-from mock_cloud.cli.health import examine_remote
+from mock_cloud.cli.doctor import examine_remote, print_findings
 from mock_cloud.cli.setup_remote import (
     check_target,
     complete,

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
 from mock_cloud.comparison.unpacking import UnpackedPayload
-from mock_cloud.wire.rpmheader import Header, HeaderError
-from mock_cloud.wire.rpmtags import Tag, Type
+from mock_cloud.wire.rpmheader import Header, HeaderError, Tag, Type
 
 _NEWC: Final = (b"070701", b"070702")
 _STRIPPED: Final = b"07070X"

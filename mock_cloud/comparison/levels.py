@@ -14,8 +14,7 @@ from typing import BinaryIO, Final
 
 from mock_cloud.comparison.contents import PayloadContents, PayloadMember, read_contents
 from mock_cloud.wire.rpmfile import is_source, nevra, read_file
-from mock_cloud.wire.rpmheader import Header
-from mock_cloud.wire.rpmtags import SignatureTag, Tag
+from mock_cloud.wire.rpmheader import Header, SignatureTag, Tag
 
 VOLATILE_TAGS: Final[Mapping[Tag, str]] = {
     Tag.BUILDTIME: "when it was built, unless use_source_date_epoch_as_buildtime is set",

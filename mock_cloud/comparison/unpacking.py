@@ -16,8 +16,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO, Final, Protocol
 
 from mock_cloud.wire.rpmfile import CPIO_MAGIC
-from mock_cloud.wire.rpmheader import Header, HeaderError
-from mock_cloud.wire.rpmtags import Tag
+from mock_cloud.wire.rpmheader import Header, HeaderError, Tag
 
 ZSTD_MODULE: Final = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 try:

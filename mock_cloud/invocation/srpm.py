@@ -11,8 +11,7 @@ from typing import Final
 
 from mock_cloud.errors import InputError
 from mock_cloud.wire import rpmfile
-from mock_cloud.wire.rpmheader import Header, HeaderError
-from mock_cloud.wire.rpmtags import Tag
+from mock_cloud.wire.rpmheader import Header, HeaderError, Tag
 from mock_cloud.wire.terminal_text import printable
 
 # What rpmbuild itself accepts in these tags (rpm's build/parsePreamble.c), + for %{…} none.

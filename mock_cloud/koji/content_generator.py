@@ -17,8 +17,7 @@ from mock_cloud.errors import InputError
 from mock_cloud.provenance.files import digest_file, open_regular
 from mock_cloud.provenance.statement import EVIDENCE_NAME, PROVENANCE_NAME, Descriptor, Provenance
 from mock_cloud.wire.rpmfile import is_source, read_file
-from mock_cloud.wire.rpmheader import Header, HeaderError
-from mock_cloud.wire.rpmtags import Tag, Type
+from mock_cloud.wire.rpmheader import Header, HeaderError, Tag, Type
 
 _BUILDROOT: Final = 1
 _NEVRA: Final = re.compile(

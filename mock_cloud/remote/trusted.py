@@ -18,8 +18,7 @@ from mock_cloud.remote.download import Fetch, fetch_results
 from mock_cloud.remote.follow import OnData, follow_job, read_order_log
 from mock_cloud.remote.forward import Forward, ForwardedStream
 from mock_cloud.remote.link import Link
-from mock_cloud.remote.shell import start_command
-from mock_cloud.remote.unverified import UnverifiedNode
+from mock_cloud.remote.unverified import UnverifiedNode, start_command
 from mock_cloud.remote.upload import Progress, send_blobs
 from mock_cloud.wire.decode import Malformed
 from mock_cloud.wire.frames import FrameHeader

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
+import shlex
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
@@ -20,12 +22,6 @@ from mock_cloud.remote.channel import AgentChannel, AgentEnded, Call
 from mock_cloud.remote.follow import read_order_log
 from mock_cloud.remote.imaging import read_accounts
 from mock_cloud.remote.link import Link
-from mock_cloud.remote.shell import (
-    EXIT_NO_TOOLKIT,
-    EXIT_OTHER_ARCH,
-    push_command,
-    start_command,
-)
 from mock_cloud.remote.upload import Progress
 from mock_cloud.wire.decode import Malformed, Sha256, decode
 from mock_cloud.wire.frames import PROTOCOL_VERSION, FrameHeader
@@ -292,3 +288,60 @@ def _header_blobs(agent: AgentChannel, call: Call, budget: int) -> Iterable[tupl
             if hashlib.sha256(blob).hexdigest() != digest:
                 raise agent.protocol_error(f"headers: {digest} does not match its digest")
             yield digest, bytes(blob)
+
+
+EXIT_NO_TOOLKIT: Final = 96
+EXIT_OTHER_ARCH: Final = 94
+EXIT_CANNOT_UNPACK: Final = 95
+
+_UNSET: Final = (
+    # ld.so(8) and glibc's list of variables that a secure execution ignores
+    "LD_PRELOAD LD_LIBRARY_PATH LD_AUDIT LD_DEBUG LD_DEBUG_OUTPUT LD_BIND_NOW LD_BIND_NOT "
+    "LD_DYNAMIC_WEAK LD_ORIGIN_PATH LD_PROFILE LD_PROFILE_OUTPUT LD_SHOW_AUXV LD_HWCAP_MASK "
+    "LD_TRACE_LOADED_OBJECTS LD_USE_LOAD_BIAS LD_VERBOSE LD_WARN GLIBC_TUNABLES GCONV_PATH "
+    "LOCPATH MALLOC_TRACE ENV BASH_ENV PYTHONPATH PYTHONHOME PYTHONSTARTUP"
+)
+# Then env -i: no variable of the node's survives, named above or not. LC_ALL=C makes the C
+# library read no locale files; python takes it as UTF-8 (PEP 540).
+_ENVIRONMENT: Final = (
+    "/usr/bin/env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "
+    "HOME=/root LC_ALL=C"
+)
+
+
+def start_command(toolkit: Toolkit, *words: str) -> str:
+    """Become the agent; status `EXIT_NO_TOOLKIT` if the toolkit is not there.
+
+    `EXIT_OTHER_ARCH` if the node says that it is of another architecture: its kernel would refuse
+    our loader, and a shell would then read it as a script.
+    """
+    agent = shlex.join(toolkit.argv(*words))
+    return _in_sh(
+        f"[ $(uname -m) = {shlex.quote(toolkit.arch)} ] || exit {EXIT_OTHER_ARCH}; "
+        f"cd / && [ -d {shlex.quote(toolkit.node_dir)} ] || exit {EXIT_NO_TOOLKIT}; "
+        f"unset {_UNSET}; exec {_ENVIRONMENT} {agent}"
+    )
+
+
+def push_command(toolkit: Toolkit) -> str:
+    """Unpack the archive on stdin beside the toolkit's place, then move it there.
+
+    A toolkit that stands there is replaced, since one is pushed over another only when that
+    is damaged. What an interrupted push left is removed.
+    """
+    final = shlex.quote(toolkit.node_dir)
+    parent = shlex.quote(posixpath.dirname(toolkit.node_dir))
+    return _in_sh(
+        f"umask 077; unset {_UNSET}; mkdir -p {parent} && cd {parent} || exit 1; "
+        "rm -rf ./*.tmp.* ./*.old.*; "
+        f"T={final}.tmp.$$; O={final}.old.$$; mkdir $T || exit 1; "
+        f"if ! tar -xzpof - -C $T; then rm -rf $T; exit {EXIT_CANNOT_UNPACK}; fi; "
+        f"if [ -d {final} ]; then mv -T {final} $O; fi; "
+        f"mv -T $T {final} || exit 1; rm -rf $O; exit 0"
+    )
+
+
+def _in_sh(script: str) -> str:
+    if "'" in script:
+        raise ValueError("a path with a quote has no place on a node")
+    return f"exec /bin/sh -c '{script}'"

@@ -14,8 +14,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from mock_cloud.wire.rpmheader import Header, HeaderError, SplitHeader, split
-from mock_cloud.wire.rpmtags import Tag
+from mock_cloud.wire.rpmheader import Header, HeaderError, SplitHeader, Tag, split
 
 _SIGNATURES_MAX: Final = 16
 _SIGNATURE_BYTES_MAX: Final = 1 << 16

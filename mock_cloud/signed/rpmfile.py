@@ -14,8 +14,7 @@ from typing import Final
 from mock_cloud.signed.header import SignedHeader, add_signatures, read_region
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.wire.rpmfile import read_file
-from mock_cloud.wire.rpmheader import HeaderError
-from mock_cloud.wire.rpmtags import Tag, Type
+from mock_cloud.wire.rpmheader import HeaderError, Tag, Type
 
 _SHA256: Final = 8  # RFC 4880, 9.4
 

@@ -18,10 +18,12 @@ from mock_cloud.wire.rpmheader import (
     MAGIC,
     Header,
     HeaderError,
+    SignatureTag,
     SplitHeader,
+    Tag,
+    Type,
     split,
 )
-from mock_cloud.wire.rpmtags import SignatureTag, Tag, Type
 
 _LEAD_BYTES: Final = 96
 _LEAD_MAGIC: Final = bytes.fromhex("edabeedb")

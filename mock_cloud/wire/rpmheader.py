@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""RPM's header structure: an index of entries and their data, read as strictly as rpm does.
+"""RPM's header structure and its tags: an index of entries and data, read as strictly as rpm does.
 
 Layout (rpm's docs/manual/format_header.md): two big-endian 32-bit counts (index entries, data
 bytes), the index of 16-byte entries (tag, type, offset, count), the data. The first entry may be
@@ -17,9 +17,131 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Final
 
-from mock_cloud.wire.rpmtags import Tag, Type
+
+class Type(IntEnum):
+    """rpmTagType: what the values of a tag are."""
+
+    CHAR = 1
+    INT8 = 2
+    INT16 = 3
+    INT32 = 4
+    INT64 = 5
+    STRING = 6
+    BIN = 7
+    STRING_ARRAY = 8
+    I18NSTRING = 9
+
+
+class SignatureTag(IntEnum):
+    """Tags of a package file's signature header; some numbers mean something else in a header.
+
+    Format 6 has none above 999.
+    """
+
+    HEADERSIGNATURES = 62
+    LONGSIZE = 270
+    SIZE = 1000
+    PGP = 1002
+    GPG = 1005
+
+
+class Tag(IntEnum):
+    """Tags of headers: those that are read, and those that `compare` calls by their name."""
+
+    HEADERIMAGE = 61
+    HEADERSIGNATURES = 62
+    HEADERIMMUTABLE = 63
+    DSAHEADER = 267
+    RSAHEADER = 268
+    SIGMD5 = 261
+    SHA256HEADER = 273
+    OPENPGP = 278
+    SHA3_256HEADER = 279
+    NAME = 1000
+    VERSION = 1001
+    RELEASE = 1002
+    EPOCH = 1003
+    SUMMARY = 1004
+    DESCRIPTION = 1005
+    BUILDTIME = 1006
+    BUILDHOST = 1007
+    SIZE = 1009
+    DISTRIBUTION = 1010
+    VENDOR = 1011
+    LICENSE = 1014
+    PACKAGER = 1015
+    GROUP = 1016
+    URL = 1020
+    OS = 1021
+    ARCH = 1022
+    PREIN = 1023
+    POSTIN = 1024
+    PREUN = 1025
+    POSTUN = 1026
+    OLDFILENAMES = 1027
+    FILESIZES = 1028
+    FILEMODES = 1030
+    FILERDEVS = 1033
+    FILEMTIMES = 1034
+    FILEDIGESTS = 1035
+    FILELINKTOS = 1036
+    FILEFLAGS = 1037
+    FILEUSERNAME = 1039
+    FILEGROUPNAME = 1040
+    SOURCERPM = 1044
+    FILEVERIFYFLAGS = 1045
+    PROVIDENAME = 1047
+    REQUIREFLAGS = 1048
+    REQUIRENAME = 1049
+    REQUIREVERSION = 1050
+    RPMVERSION = 1064
+    TRIGGERSCRIPTS = 1065
+    CHANGELOGTIME = 1080
+    CHANGELOGNAME = 1081
+    CHANGELOGTEXT = 1082
+    COOKIE = 1094
+    FILEDEVICES = 1095
+    FILEINODES = 1096
+    FILELANGS = 1097
+    SOURCEPACKAGE = 1106
+    PROVIDEVERSION = 1113
+    DIRINDEXES = 1116
+    BASENAMES = 1117
+    DIRNAMES = 1118
+    OPTFLAGS = 1122
+    DISTURL = 1123
+    PAYLOADFORMAT = 1124
+    PAYLOADCOMPRESSOR = 1125
+    PAYLOADFLAGS = 1126
+    PLATFORM = 1132
+    FILECOLORS = 1140
+    FILECLASS = 1141
+    CLASSDICT = 1142
+    SOURCESIGMD5 = 1146
+    DISTTAG = 1155
+    LONGFILESIZES = 5008
+    LONGSIZE = 5009
+    FILECAPS = 5010
+    FILEDIGESTALGO = 5011
+    BUGURL = 5012
+    VCS = 5034
+    ENCODING = 5062
+    PAYLOADSHA256 = 5092
+    PAYLOADSHA256ALGO = 5093
+    PAYLOADSHA256ALT = 5097
+    TRANSLATIONURL = 5100
+    UPSTREAMRELEASES = 5101
+    PAYLOADSIZE = 5112
+    PAYLOADSIZEALT = 5113
+    RPMFORMAT = 5114
+    PAYLOADSHA512 = 5121
+    PAYLOADSHA512ALT = 5122
+    PAYLOADSHA3_256 = 5123
+    PAYLOADSHA3_256ALT = 5124
+
 
 MAGIC: Final = bytes.fromhex("8eade80100000000")
 BLOB_MAX: Final = 32 << 20

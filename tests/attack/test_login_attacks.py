@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.remote.shell import start_command
+from mock_cloud.remote.unverified import start_command
 from mock_cloud.sshkeys import make_key_pair
 from tests.attack.attacked_node import AttackedNode
 

@@ -36,10 +36,10 @@ from mock_cloud.cloud.hosts.client import AnswerError, parse_answer
 from mock_cloud.cloud.hosts.handle import parse_handle
 from mock_cloud.cloud.local.plan import NodePlan
 from mock_cloud.comparison.contents import read_contents
-from mock_cloud.config.handover import HANDOVER_VERSION, parse_handover
 from mock_cloud.config.remotes import read_remote
 from mock_cloud.errors import AttestationRefused, ConfigError, MockCloudError, ResultError
 from mock_cloud.invocation.srpm import read_package_facts
+from mock_cloud.launcher.handed_over import HANDOVER_VERSION, parse_handover
 from mock_cloud.ledger.entries import FIRST, BrokenChain, EventKind, LedgerEntry, LedgerEvent
 from mock_cloud.ledger.ratings import read_rules
 from mock_cloud.ledger.store import export, read_export

@@ -31,8 +31,7 @@ from mock_cloud.wire import rpmfile, tree_unpack
 from mock_cloud.wire.chroot_packages import CHROOT_PACKAGES, ChrootPackage, ChrootPackages
 from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.job_request import Input
-from mock_cloud.wire.rpmheader import Header, HeaderError
-from mock_cloud.wire.rpmtags import Tag
+from mock_cloud.wire.rpmheader import Header, HeaderError, Tag
 from mock_cloud.wire.tree_archive import Reader
 from mock_cloud.wire.tree_unpack import Unpacker
 

@@ -26,8 +26,7 @@ from mock_cloud.agent.engine.space import SpaceWatch
 from mock_cloud.agent.measure import headers
 from mock_cloud.wire import rpmfile
 from mock_cloud.wire.job_request import EngineConfig
-from mock_cloud.wire.rpmheader import Header, HeaderError, SplitHeader, split
-from mock_cloud.wire.rpmtags import Tag, Type
+from mock_cloud.wire.rpmheader import Header, HeaderError, SplitHeader, Tag, Type, split
 
 _DNF4: Final = ("/usr/bin/dnf-3", "/usr/bin/dnf")
 _PROGRAMS: Final = {

@@ -41,7 +41,7 @@ _NAMES_ONLY: Final = f"{_UNPROVED}, by names, without digests and repositories"
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedPackages:
     """The packages of the build chroot, and what is not proved of them."""
 
     packages: tuple[Descriptor, ...]
@@ -66,16 +66,16 @@ def _public(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}"
 
 
-def list_chroot_packages(build: Build, place: Path, names: Iterable[str]) -> Listed:
+def list_chroot_packages(build: Build, place: Path, names: Iterable[str]) -> ListedPackages:
     """As the node described them; where it did not, by the logs among `names`, below `place`.
 
     ResultError for a description that is none; TransportError, OSError.
     """
     found = _fetch(build)
     if found:
-        return Listed(tuple(_describe(found)), _UNPROVED)
+        return ListedPackages(tuple(_describe(found)), _UNPROVED)
     with as_owner():
-        return Listed(tuple(_read_logs(place, names)), _NAMES_ONLY)
+        return ListedPackages(tuple(_read_logs(place, names)), _NAMES_ONLY)
 
 
 def _fetch(build: Build) -> list[ChrootPackage]:

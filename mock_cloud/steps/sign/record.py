@@ -44,7 +44,7 @@ from mock_cloud.steps.lease.builders import name_builder, note
 from mock_cloud.steps.results.mirror import ATTESTATION_LOG, ORDER_LOG
 from mock_cloud.steps.sign.asked_options import Private, asked_options
 from mock_cloud.steps.sign.chroot_packages import describe_repositories, list_chroot_packages
-from mock_cloud.steps.sign.own_key import find_signer
+from mock_cloud.steps.sign.signers import find_signer
 from mock_cloud.wire.decode import decode_bytes, to_json
 from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.job_request import SCAN

@@ -23,7 +23,7 @@ from mock_cloud.provenance.statement import (
 from mock_cloud.results.owner import as_owner
 from mock_cloud.results.ownlog import remove_own_file, write_own_file
 from mock_cloud.settings import Remote
-from mock_cloud.steps.sign.own_key import find_signer
+from mock_cloud.steps.sign.signers import find_signer
 from mock_cloud.wire.files import digest_of
 from mock_cloud.wire.rpmheader import HeaderError
 

@@ -20,8 +20,7 @@ from mock_cloud.attest.packages import SHA256, PackageFile, read_files
 from mock_cloud.rpm_bindings import HINT, find_rpm
 from mock_cloud.signed.rpmfile import read_unverified
 from mock_cloud.wire import rpmfile
-from mock_cloud.wire.rpmheader import Header, HeaderError
-from mock_cloud.wire.rpmtags import Tag, Type
+from mock_cloud.wire.rpmheader import Header, HeaderError, Tag, Type
 from tests.lab.layout import repository_root
 
 REGIONS = {Tag.HEADERIMAGE, Tag.HEADERSIGNATURES, Tag.HEADERIMMUTABLE}

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from mock_cloud.agent.engine import packages
 from mock_cloud.signed.rpmfile import read_unverified
 from mock_cloud.wire import rpmfile
-from mock_cloud.wire.rpmheader import Header, HeaderError, parse_header, split
-from mock_cloud.wire.rpmtags import Tag, Type
+from mock_cloud.wire.rpmheader import Header, HeaderError, Tag, Type, parse_header, split
 from tests.unit.agent_rpm import oracle
 
 

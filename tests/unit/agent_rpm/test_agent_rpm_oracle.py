@@ -15,8 +15,7 @@ from mock_cloud.signed.header import parse_signed_header as parse_signed
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.signed.rpmfile import verify_rpm
 from mock_cloud.wire.rpmfile import read_file
-from mock_cloud.wire.rpmheader import HeaderError, parse_header, split
-from mock_cloud.wire.rpmtags import Tag
+from mock_cloud.wire.rpmheader import HeaderError, Tag, parse_header, split
 from tests.unit.agent_rpm import oracle
 from tests.unit.agent_rpm.oracle import REGIONS
 from tests.unit.attest.attest_builder import DATA

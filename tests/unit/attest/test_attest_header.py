@@ -15,8 +15,7 @@ from mock_cloud.attest.packages import FileFlag, Package, PackageFile, verify_pa
 from mock_cloud.errors import ConfigError
 from mock_cloud.signed.header import parse_signed_header
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
-from mock_cloud.wire.rpmheader import HeaderError
-from mock_cloud.wire.rpmtags import Tag, Type
+from mock_cloud.wire.rpmheader import HeaderError, Tag, Type
 from tests.unit.attest.attest_builder import DATA, blob, keys, sha256
 
 Entry = tuple[int, int, int, int]

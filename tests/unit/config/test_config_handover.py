@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.config.handover import parse_handover
 from mock_cloud.errors import ConfigError
+from mock_cloud.launcher.handed_over import parse_handover
 
 OPTIONS: dict[str, Any] = {
     "root": "x-{{ target_arch }}-1",

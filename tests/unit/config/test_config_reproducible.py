@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mock_cloud.config.defaults import default_config_opts
-from mock_cloud.config.reproducible import make_reproducible
+from mock_cloud.config.overrides import make_reproducible
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.cli import health, main
+from mock_cloud.cli import doctor, main
 from mock_cloud.cloud.provider import look
 from mock_cloud.config.chroots import load_config_opts
 from mock_cloud.errors import ConfigError
@@ -50,7 +50,7 @@ def test_each_mistake_has_a_hint(
 def test_doctor_sees_a_state_directory_that_nothing_can_be_leased_with(home: Path) -> None:
     (home / "mock-cloud").mkdir()
     (home / "mock-cloud/owner-id").write_text("garbage\n")
-    found = look("state directory", health._state)  # doctor's own, without packing a toolkit
+    found = look("state directory", doctor._state)  # doctor's own, without packing a toolkit
     assert not found.ok
     assert "owner-id" in found.found and "rm " in found.mend
 

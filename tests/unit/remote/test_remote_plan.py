@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mock_cloud.model import Toolkit
 from mock_cloud.remote.bulk import MOST
-from mock_cloud.remote.shell import push_command, start_command
+from mock_cloud.remote.unverified import push_command, start_command
 from mock_cloud.remote.upload import _gaps, channels_for
 from mock_cloud.wire.terminal_text import clean
 

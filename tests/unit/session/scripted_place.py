@@ -22,7 +22,7 @@ from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.settings import AttestSettings, Remote
 from mock_cloud.sshkeys import make_key_pair
 from mock_cloud.steps.lease import node as lease_node
-from mock_cloud.wire.rpmtags import Tag
+from mock_cloud.wire.rpmheader import Tag
 from tests.unit.attest import attest_builder
 from tests.unit.session.scripted_node import ScriptedCloud
 from tests.unit.signed.package_maker import numbers, package_file

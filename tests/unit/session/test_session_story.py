@@ -28,7 +28,7 @@ from mock_cloud.exit_status import Stopped, signals_raise
 from mock_cloud.provenance.requirements import Requirements
 from mock_cloud.provenance.verification import verify_results
 from mock_cloud.settings import BuildSettings, SecondLook
-from mock_cloud.steps.sign.own_key import find_signer
+from mock_cloud.steps.sign.signers import find_signer
 from tests.unit.attest import attest_builder
 from tests.unit.session.scripted_node import Script, ScriptedNode
 from tests.unit.session.scripted_place import PACKAGE, Place

@@ -8,8 +8,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mock_cloud.wire.rpmheader import MAGIC
-from mock_cloud.wire.rpmtags import Tag, Type
+from mock_cloud.wire.rpmheader import MAGIC, Tag, Type
 from tests.unit.signed.openpgp_maker import EDDSA, Maker, packet
 
 KEY = Maker(EDDSA, seed=4)

@@ -9,8 +9,7 @@ import pytest
 
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.signed.rpmfile import verify_rpm
-from mock_cloud.wire.rpmheader import HeaderError
-from mock_cloud.wire.rpmtags import Tag
+from mock_cloud.wire.rpmheader import HeaderError, Tag
 from tests.unit.signed.openpgp_maker import EDDSA, Maker
 from tests.unit.signed.package_maker import KEY, Entry, numbers, package_file, text, texts
 

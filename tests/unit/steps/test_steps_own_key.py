@@ -16,11 +16,11 @@ from mock_cloud.console import Console
 from mock_cloud.errors import ConfigError
 from mock_cloud.provenance.statement import KEY_NAME
 from mock_cloud.settings import AttestSettings, ProvenanceSettings, Remote
-from mock_cloud.steps.sign.own_key import find_signer
+from mock_cloud.steps.sign.signers import find_signer
 
 FINDER = """
 from mock_cloud.console import Console
-from mock_cloud.steps.sign.own_key import find_signer
+from mock_cloud.steps.sign.signers import find_signer
 from tests.unit.steps.test_steps_own_key import remote
 print(find_signer(remote(), Console()).public.fingerprint)
 """
