@@ -29,6 +29,7 @@ from tests.lab.srpm import Recipe
 from tests.lab.sshd import Sshd
 
 pytestmark = pytest.mark.lab
+LabSrpm = Callable[[Recipe], Path]
 
 
 @pytest.fixture
@@ -196,6 +197,18 @@ def test_a_chroot_is_not_used_up_and_not_silently_made_anew(
     lone_mock.mock("-q", "--chroot", "test ! -e /tmp/file").expect()
     (other,) = lone_mock.nodes()
     assert other["lease"] != node["lease"] and other["chroots"] == [lone_mock.config.chroot()]
+
+
+@pytest.mark.slow
+def test_a_build_that_is_longer_than_a_nodes_life(lone_mock: User, lab_srpm: LabSrpm) -> None:
+    """Another node would live no longer: it is not tried."""
+    file = lone_mock.config.remote_file
+    text = file.read_text().replace("retries = 0", "retries = 1")
+    file.write_text(text.replace("[lease]", '[lease]\nmax_ttl = "60s"\nidle_ttl = "1s"'))
+    ended = lone_mock.mock(lab_srpm(srpm.sleeping(150)))
+    check_failure(ended, 75, "reached the end of its life", hint="max_ttl")
+    assert "another one is tried" not in ended.stderr
+    check_gone(lone_mock)
 
 
 # Two at once

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -109,10 +110,15 @@ def note_chroots(build: Build, end: JobEnd) -> None:
 
 @contextmanager
 def explained_end(leased: LeasedNode) -> Iterator[None]:
-    """Where the node is lost, the failure says why, if its cloud ended it and tells."""
+    """Where the node is lost, the failure says why: its life is over, or its cloud ended it."""
     try:
         yield
     except TransportError as error:
+        if error.retryable and time.time() >= leased.expires_unix:
+            error.message = f"{error.message}; the node reached the end of its life"
+            error.hint = "raise [lease] max_ttl in the remote's file"
+            # Another one lives no longer, unless this one had lived before.
+            error.retryable = leased.builds > 1
         reason = leased.find_end() if error.retryable else ""
         if reason:
             error.message = f"{error.message}; the cloud ended the node: {reason}"
