@@ -371,7 +371,7 @@ RESULTS = (
     ),
     case(
         "results that are there", "xenserver-buildroot 143; tito 178",
-        "old results, read-only ones as well, give way to new ones of the same name",
+        "a read-only package of the same name is not copied over, 1; others stay",
         build("<plain>"),
         prepare="cd results; echo old > toy-plain-1-1.lab1.noarch.rpm; "
         "echo old > toy-plain-0-1.noarch.rpm; chmod 444 *.rpm",

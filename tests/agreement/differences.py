@@ -180,6 +180,11 @@ DETAILS: Final = (
         "other pipe in between.",
         ".*build\\.log [-+](error: )?(Building target platforms: |failed to stat ).*",
     ),
+    Difference(
+        "Two commands of local mock share its package manager's cache, and one may wait for the "
+        "other. Here each job has a cache of its own.",
+        ".*state\\.log -(Start|Finish): Waiting for yumcache lock",
+    ),
 )
 """What is looked at in the cases only."""
 
@@ -214,6 +219,26 @@ CASES: Final = (
         "--umount needs no node: nothing stays mounted there between commands.",
         f"stderr (-{_RUN}|\\+INFO: --umount: .*)",
         scenarios=("words of scripts",),
+    ),
+    Difference(
+        "The result directory is named by its full path; mock says what it was given.",
+        "stderr [-+]INFO: Results and/or logs in: .*",
+        scenarios=("result directory by odd paths",),
+    ),
+    Difference(
+        "A disk that is full here does not end the job on the node, where its package is built. It "
+        "is said when it happens, and at the end with 75: that is not the package's fault.",
+        "(exit (-1|\\+75)|stderr ([-+]INFO: Cleaning up build root .*|-ERROR: Exception\\(.*"
+        "|-INFO: Results and/or logs in: .*|\\+Finish: run"
+        "|\\+(WARNING|ERROR): the disk <scratch>/results is full: .*))",
+        scenarios=("result directory is full",),
+    ),
+    Difference(
+        "mock copies over what is there, so a read-only package of the same name ends it. Here "
+        "packages appear by rename(2), which asks the directory only.",
+        "(exit (-1|\\+0)|stderr .*|files \\+.*\\.src\\.rpm|mode [-+].*"
+        "|results/state\\.log \\+Finish: run)",
+        scenarios=("results that are there",),
     ),
     Difference(
         "This engine has no package manager commands: refused by name.",
