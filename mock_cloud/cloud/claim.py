@@ -135,8 +135,11 @@ def _wait_for_any(ours: Sequence[Lease]) -> Wait:
 
 def _find_shared(ours: Sequence[Lease], request: LeaseRequest) -> Lease | None:
     """The lease to join in this chroot, if a command is at work there. ChrootLocked."""
+    was_made_anew = any(request.chroot in item.chroots and not item.is_left for item in ours)
     for item in ours:
-        if item.chroot == request.chroot and item.is_left and not request.fresh:
+        if item.is_left and (was_made_anew or request.fresh):
+            continue  # nobody means the chroot of its job any more
+        if item.chroot == request.chroot and item.is_left:
             raise ChrootLocked(
                 f"chroot {request.chroot} on remote {request.remote} is that of job {item.job},"
                 " whose command died",

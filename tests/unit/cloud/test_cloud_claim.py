@@ -40,6 +40,14 @@ def test_nothing_there_makes_a_node() -> None:
     assert choose([], WISH, NOW) == Create()
 
 
+def test_after_a_job_that_waits_to_be_taken_up_its_chroot_may_have_been_made_anew() -> None:
+    left = replace(busy(READY, "f40", DEAD), id="b", job="job-1")
+    with pytest.raises(ChrootLocked, match="that of job job-1"):
+        choose([left], WISH, NOW)
+    anew = replace(READY, id="c", chroots=("f40",))
+    assert choose([left, anew], WISH, NOW) == Take(anew)
+
+
 def test_who_is_not_first_in_the_queue_gets_its_home_and_nothing_else() -> None:
     home = replace(READY, id="b", chroots=("f40",))
     for leases in ([], [READY], [busy(READY, "other"), busy(READY, "another")]):
