@@ -6,8 +6,8 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -193,8 +193,12 @@ def test_a_waiting_caller_gets_the_node_that_is_given_back(site: Site, tmp_path:
     assert got.read_text() == node.lease_id
 
 
-def in_turn(site: Site, tmp_path: Path, chroots: str) -> dict[str, int]:
-    """Processes that want the one node, each waiting when the next one comes; by their chroots."""
+@contextmanager
+def in_turn(site: Site, tmp_path: Path, chroots: str) -> Iterator[dict[str, int]]:
+    """Processes that want the one node, each waiting when the next one comes; by their chroots.
+
+    Those that are left in what it yields are killed at the end.
+    """
 
     def wait(chroot: str) -> None:
         node = acquire(
@@ -208,7 +212,11 @@ def in_turn(site: Site, tmp_path: Path, chroots: str) -> dict[str, int]:
     for chroot in chroots:
         pids[chroot] = in_child(partial(wait, chroot))
         eventually((tmp_path / f"said-{chroot}").exists)
-    return pids
+    try:
+        yield pids
+    finally:
+        for pid in pids.values():
+            killed(pid)
 
 
 def said(tmp_path: Path, chroot: str, text: str) -> None:
@@ -216,15 +224,20 @@ def said(tmp_path: Path, chroot: str, text: str) -> None:
         print(text, file=stream)
 
 
+def ended(pid: int) -> int:
+    return os.waitpid(pid, 0)[1]
+
+
 def test_who_waits_is_served_in_turn(site: Site, tmp_path: Path) -> None:
     node = site.acquire("one", max_nodes=1)
-    pids = in_turn(site, tmp_path, "abc")
-    assert "waiting for a node, place 3 in the queue: lease " in (tmp_path / "said-c").read_text()
-    with Journal(site.state_dir).transaction() as books:  # who comes now goes behind them
-        waiting = [ticket.holder.pid for ticket in books.queue(*OF).ahead(None)]
-    assert waiting == list(pids.values())
-    node.release(keep=True)
-    assert [os.waitpid(pid, 0)[1] for pid in pids.values()] == [0, 0, 0]
+    with in_turn(site, tmp_path, "abc") as pids:
+        said_c = (tmp_path / "said-c").read_text()
+        assert "waiting for a node, place 3 in the queue: lease " in said_c
+        with Journal(site.state_dir).transaction() as books:  # who comes now goes behind them
+            waiting = [ticket.holder.pid for ticket in books.queue(*OF).ahead(None)]
+        assert waiting == list(pids.values())
+        node.release(keep=True)
+        assert [ended(pids.pop(chroot)) for chroot in "abc"] == [0, 0, 0]
     assert (tmp_path / "served").read_text() == "abc"
 
 
@@ -242,14 +255,15 @@ def stopped_between_looks(site: Site, pid: int) -> None:
 
 def test_nobody_waits_for_the_dead_or_the_stopped(site: Site, tmp_path: Path) -> None:
     node = site.acquire("one", max_nodes=1)
-    pids = in_turn(site, tmp_path, "abc")
-    killed(pids.pop("a"))
-    eventually(lambda: "place 2 in the queue for a node" in (tmp_path / "said-c").read_text())
-    stopped_between_looks(site, pids["b"])
-    node.release(keep=True)
-    assert os.waitpid(pids.pop("c"), 0)[1] == 0
-    os.kill(pids["b"], signal.SIGCONT)
-    assert os.waitpid(pids["b"], 0)[1] == 0
+    with in_turn(site, tmp_path, "abc") as pids:
+        killed(pids.pop("a"))
+        said_c = tmp_path / "said-c"
+        eventually(lambda: "place 2 in the queue for a node" in said_c.read_text())
+        stopped_between_looks(site, pids["b"])
+        node.release(keep=True)
+        assert ended(pids.pop("c")) == 0
+        os.kill(pids["b"], signal.SIGCONT)
+        assert ended(pids.pop("b")) == 0
     assert (tmp_path / "served").read_text() == "cb"
     with Journal(site.state_dir).transaction() as books:
         assert books.queue(*OF).ahead(None) == ()
@@ -259,11 +273,11 @@ def test_who_goes_on_in_a_chroot_waits_for_its_node_alone(site: Site, tmp_path: 
     with site.acquire("one", max_nodes=1) as home:
         home.record_chroots(["one", "two"])
     node = site.acquire("two", max_nodes=1)
-    pids = in_turn(site, tmp_path, "a")
-    with pytest.raises(CloudError, match="chroot two"):
-        site.acquire("one", wait_s=0.3, max_nodes=1)
-    node.release(keep=True)
-    assert os.waitpid(pids["a"], 0)[1] == 0
+    with in_turn(site, tmp_path, "a") as pids:
+        with pytest.raises(CloudError, match="chroot two"):
+            site.acquire("one", wait_s=0.3, max_nodes=1)
+        node.release(keep=True)
+        assert ended(pids.pop("a")) == 0
 
 
 def test_a_chroot_in_use_is_locked_at_once(site: Site, tmp_path: Path) -> None:
