@@ -48,8 +48,9 @@ def test_each_kind_of_scrub(mock: User, tmp_path: Path) -> None:
     words = [word for kind in kinds for word in ("--scrub", kind)]
     result = tmp_path / "result"
     ended = mock.mock("--resultdir", result, *words).expect()
-    for kind in kinds:
-        assert f"scrubbing {kind} for" in ended.stderr
+    for kind in kinds:  # mock says so of both package managers' caches
+        shown = "yum-cache and dnf-cache" if kind in ("yum-cache", "dnf-cache") else kind
+        assert f"scrubbing {shown} for" in ended.stderr
     mock.mock("--scrub", "all").expect()
     ended = mock.mock("--init").expect()
     assert "Start: installing minimal buildroot" in ended.stderr, "something was kept"
