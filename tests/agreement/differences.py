@@ -241,6 +241,11 @@ CASES: Final = (
         scenarios=("results that are there",),
     ),
     Difference(
+        "With --verbose each side tells what it does itself.",
+        "stderr [-+]DEBUG: .*",
+        scenarios=("verbose",),
+    ),
+    Difference(
         "This engine has no package manager commands: refused by name.",
         "(exit (-0|\\+50)|stderr .*|files -.*|stdout .*)",
         scenarios=("packages are downloaded",),
