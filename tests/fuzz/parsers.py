@@ -133,7 +133,7 @@ def _results(data: bytes) -> object:
     value = load_json(data)
     if not isinstance(value, dict):
         raise Malformed("not an object")
-    return check_manifest(replies.parse_results(value), packages=("a",))
+    return check_manifest(replies.parse_results([value]), packages=("a",))
 
 
 _KEY = make_key_pair()
@@ -339,7 +339,7 @@ PARSERS: dict[str, Parser] = {
     "hello": _reply(replies.parse_hello, _HELLO),
     "have": _reply(replies.parse_have, {"missing": ["ab"], "partial": {"ab": [[0, 5], [7, 9]]}}),
     "reached": _reply(lambda value: replies.parse_reached(value, 2), {"reached": [True, False]}),
-    "results": _reply(replies.parse_results, _RESULTS),
+    "results": _reply(lambda value: replies.parse_results([value]), _RESULTS),
     "listing": Parser(_results, _RESULTS, (Malformed, ResultError)),
     "job-end": _reply(replies.parse_end, _END),
     "error": Parser(

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.conftest import Ended, MakeUser, User
 from tests.lab.srpm import Recipe, toy
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 RANDOM = toy(
     "toy-random",

@@ -136,6 +136,8 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             wait([future for _, future in pairs])
         except KeyboardInterrupt:
+            for _, future in pairs:
+                future.cancel()
             for process in _running:  # unshare(1) ignores what asks it to end
                 process.kill()
             raise

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from mock_cloud.wire.decode import Malformed, decode
 from mock_cloud.wire.replies import (
+    RESULTS_MAX,
     ResultName,
     parse_end,
     parse_have,
@@ -40,7 +42,7 @@ STATUS: dict[str, Any] = {
 
 def test_right_answers_are_taken() -> None:
     assert parse_hello(HELLO).uname == ("Linux", "node")
-    (file,) = parse_results({"files": [RESULT]})
+    (file,) = parse_results([{"files": [RESULT]}])
     assert (file.name, file.size_bytes, file.mode) == ("foo.rpm", 5, 0o644)
     end = parse_end({"exit": 10, "status": STATUS})
     assert (end.exit, end.chroots) == (10, ("/var/lib/mock/x",))
@@ -97,12 +99,18 @@ def test_a_malformed_hello(change: dict[str, Any]) -> None:
 )
 def test_a_malformed_result(change: dict[str, Any]) -> None:
     with pytest.raises(Malformed):
-        parse_results({"files": [{**RESULT, **change}]})
+        parse_results([{"files": [{**RESULT, **change}]}])
 
 
 def test_a_result_that_is_listed_twice() -> None:
     with pytest.raises(Malformed, match="twice"):
-        parse_results({"files": [RESULT, dict(RESULT)]})
+        parse_results([{"files": [RESULT]}, {"files": [dict(RESULT)]}])
+
+
+def test_more_results_than_may_be() -> None:
+    replies = ({"files": [{**RESULT, "name": str(one)}]} for one in itertools.count())
+    with pytest.raises(Malformed, match=f"more than {RESULTS_MAX}"):
+        parse_results(replies)
 
 
 @pytest.mark.parametrize(
