@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,6 +108,13 @@ def traces(log: str) -> set[str]:
 def service_of_the_node() -> Iterator[None]:
     """A daemon that listens on an abstract socket of the node's network."""
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(_SOCKET)
+        while True:
+            try:
+                listener.bind(_SOCKET)
+                break
+            except OSError as error:  # another system's suite, in the same network
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                time.sleep(0.2)
         listener.listen()
         yield

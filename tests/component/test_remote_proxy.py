@@ -44,9 +44,10 @@ def through(sshd: Sshd, *proxy: str) -> NodeAddress:
 
 
 @pytest.fixture
-def nothing_left() -> Iterator[None]:
+def nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     leaks.adopt_orphans()
-    before, threads, descriptors = leaks.snapshot(), own_threads(), open_descriptors()
+    before = leaks.snapshot(tmp_path_factory.getbasetemp())  # other runs mount as well
+    threads, descriptors = own_threads(), open_descriptors()
     yield
     assert leaks.find_leaks(before) == []
     wait_until(lambda: own_threads() <= threads)

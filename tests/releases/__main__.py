@@ -62,6 +62,8 @@ def perform(suite: str, commands: tuple[str, ...], cache: Path, *, keep: bool) -
     shutil.rmtree(root, ignore_errors=True)
     with steps.step(f"{trees.SUITES[suite]}: a fresh system"):
         trees.unpack(suite, cache, root)
+        (root / "tmp" / suite).mkdir()
+        (root / "tmp" / suite).chmod(0o1777)
         clone = ["git", "clone", "--quiet", "--no-local", str(repository_root())]
         run([*clone, str(root / "root/mock-cloud")], timeout_s=120)
     outcomes = []
@@ -88,8 +90,10 @@ def _run(suite: str, command: str, cache: Path, root: Path, log: Path) -> Outcom
     first_s = 0.0
     lines: list[str] = []
     process = enter.start(
-        root, command.split(), output=subprocess.PIPE, directory="/root/mock-cloud", binds=binds
-    )
+        root, command.split(), output=subprocess.PIPE, directory="/root/mock-cloud", binds=binds,
+        # Loop devices are this machine's: a file in one system has no namesake in another.
+        environment={"TMPDIR": f"/tmp/{suite}"},
+    )  # fmt: skip
     _running.append(process)
     assert process.stdout is not None
     with log.open("wb") as copy, process:

@@ -114,7 +114,10 @@ def _find_mounts(directory: str) -> int | None:
     pid = _find_pid(directory)
     if pid is None:
         return None
-    namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):  # it is ending, or has just ended
+        return None
     # If it lives now it did then, and its number was no other process's.
     return namespace if _find_pid(directory) == pid else None
 
