@@ -3,8 +3,8 @@
 
 Numbers are rows of the journal. One whose process has died counts no more, so that nothing has to
 be tidied after a kill; one whose process is stopped keeps its place, and no other waits for it. Who
-goes on in a chroot that lives on a node waits for that node alone, in
-no queue: it would be served by no other, and serves no other.
+goes on in a chroot that lives on a node waits for that node alone, in no queue: it would be served
+by no other, and serves no other.
 """
 
 from __future__ import annotations
