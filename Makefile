@@ -68,7 +68,7 @@ demo-trust: lab ## build twice, by two builders; verify elsewhere; what differs 
 # until there is one. Each prints whole lines. With CI=true also the quick part on the newest release.
 test: venv ## lint, types and all tests but the slow ones
 	@$(MAKE) --no-print-directory -j3 \
-		lab type test-unit lint test-commands test-component test-clouds
+		lab test-commands test-component lint type test-unit test-clouds
 	@$(if $(CI),$(MAKE) --no-print-directory test-newest)
 
 test-unit: venv ## the unit tests only: two minutes, no root

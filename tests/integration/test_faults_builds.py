@@ -212,7 +212,13 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-@pytest.mark.parametrize("size", ["64k", "2m"], ids=["at a log", "at the packages"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param("64k", id="at a log", marks=pytest.mark.slow),
+        pytest.param("2m", id="at the packages"),
+    ],
+)
 def test_the_disk_of_the_resultdir_is_full(
     mock: User, plain_srpm: Path, small_disk: Callable[[str], Path], size: str
 ) -> None:

@@ -66,7 +66,7 @@ def killed_in_build(user: User, results: Path, package: Path) -> str:
     return only_job(user)
 
 
-@pytest.mark.parametrize("way", ["attach", "typed again"])
+@pytest.mark.parametrize("way", [pytest.param("attach", marks=pytest.mark.slow), "typed again"])
 def test_a_killed_commands_build_is_taken_up(
     mock: User, short_srpm: Path, tmp_path: Path, way: str
 ) -> None:

@@ -198,7 +198,8 @@ def test_payloads_say_what_was_built(mock: User, plain_srpm: Path, tmp_path: Pat
     assert user.decode().split()[0] != ""
 
 
-@pytest.mark.parametrize("wanted", [pytest.param("yum", marks=pytest.mark.slow), "dnf5"])
+@pytest.mark.slow
+@pytest.mark.parametrize("wanted", ["yum", "dnf5"])
 def test_another_package_manager_than_was_asked_for_is_said(mock: User, wanted: str) -> None:
     """As mock says it, once; the node has dnf4 only."""
     option = ("--config-opts", f"package_manager={wanted}")

@@ -119,7 +119,8 @@ def node_places(machine: Volunteers) -> list[Path]:
     return [root / name for name in ("var", "etc", "root", "tmp", "run", "dev/shm", "home", "srv")]
 
 
-@pytest.mark.parametrize("engine", ["chroot", pytest.param("mock", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["chroot", "mock"])
 def test_a_build_from_a_repository_with_secrets(
     make_user_of: MakeUser, volunteers: Volunteers, vault: FileServer, firm: Authority,  # noqa: F811
     client: Issued, plain_srpm: Path, tmp_path: Path, engine: str,
