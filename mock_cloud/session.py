@@ -72,10 +72,10 @@ def run(
         from mock_cloud.steps.attest.policies import tightened
         from mock_cloud.steps.job.job_list import announced, describe_job, find_left
         from mock_cloud.steps.lease.attempts import Attempts
-        from mock_cloud.steps.release.clean_up import tidied
+        from mock_cloud.steps.release.clean_up import cleaned_up
 
         configdir = Path(line.configdir) if line.configdir else None
-        stack.enter_context(tidied(state_dir(), configdir, console))
+        stack.enter_context(cleaned_up(state_dir(), configdir, console))
         if job := find_left(build.planned, remote.name):
             console.info(f"job {job.id} of this command line is taken up: it is on its node still")
             return take_up(job, remote, console, on_results)

@@ -12,7 +12,7 @@ from mock_cloud.attest.evidence import Evidence
 from mock_cloud.attest.files import CAPABILITY, SELINUX, FileFact
 from mock_cloud.attest.knowngood import KnownFiles, label_of
 from mock_cloud.attest.policy import Policy
-from mock_cloud.attest.volatile import VolatileKind, VolatileRule, fits
+from mock_cloud.attest.rules.volatile import VolatileKind, VolatileRule, fits
 from mock_cloud.errors import Reason
 from mock_cloud.model import Toolkit
 from mock_cloud.wire.layout import WORKSPACE

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from mock_cloud.attest.evidence import Connection, Evidence, Process
-from mock_cloud.attest.expectations import Invocation, ProgramRule, SocketRule
+from mock_cloud.attest.rules.expectations import Invocation, ProgramRule, SocketRule
 from mock_cloud.attest.sshd_titles import SshdRole, find_sshd_role
 from mock_cloud.errors import Reason
 from mock_cloud.model import SshdReload, Toolkit

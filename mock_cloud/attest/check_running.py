@@ -9,14 +9,14 @@ from typing import Final
 
 from mock_cloud.attest.check_login import Role, check_dead_man, find_role
 from mock_cloud.attest.evidence import Evidence, Process
-from mock_cloud.attest.expectations import (
+from mock_cloud.attest.files import FileFact
+from mock_cloud.attest.rules.expectations import (
     TOOLKIT_PROGRAM,
     Invocation,
     MountRule,
     ProgramRule,
     SocketRule,
 )
-from mock_cloud.attest.files import FileFact
 from mock_cloud.attest.sshd_titles import find_sshd_role
 from mock_cloud.errors import Reason
 from mock_cloud.model import Toolkit

@@ -17,7 +17,7 @@ from mock_cloud.attest.files import SELINUX, FileFact
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.packages import FileFlag, Package, PackageFile, VerifyFlag
 from mock_cloud.attest.policy import Absence
-from mock_cloud.attest.volatile import Volatile, VolatileRule
+from mock_cloud.attest.rules.volatile import Volatile, VolatileRule
 
 _LINKS_MAX = 40  # as the kernel's own MAXSYMLINKS
 

@@ -15,10 +15,10 @@ from functools import cached_property
 from typing import Annotated, Any, Final
 
 from mock_cloud.attest.accounts import Accounts
-from mock_cloud.attest.expectations import MountRule, ProgramRule, SocketRule
 from mock_cloud.attest.files import FileFact, PathText, Text, parse_files, to_rows
 from mock_cloud.attest.kernel import KernelFacts, kernel_to_json, parse_kernel
-from mock_cloud.attest.volatile import VolatileRule
+from mock_cloud.attest.rules.expectations import MountRule, ProgramRule, SocketRule
+from mock_cloud.attest.rules.volatile import VolatileRule
 from mock_cloud.wire.decode import By, Malformed, Natural, Sha256, decode, encode, exactly
 
 _SCHEMA: Final = "mock-cloud/image-manifest/1"

@@ -17,14 +17,14 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Annotated, Any, Final, get_args, get_type_hints
 
-from mock_cloud.attest.expectations import (
+from mock_cloud.attest.files import Text
+from mock_cloud.attest.rules.expectations import (
     Invocation,
     ProgramRule,
     SocketRule,
     is_interpreter,
 )
-from mock_cloud.attest.files import Text
-from mock_cloud.attest.volatile import VolatileKind, VolatileRule
+from mock_cloud.attest.rules.volatile import VolatileKind, VolatileRule
 from mock_cloud.errors import Reason
 from mock_cloud.model import DAY_S
 from mock_cloud.wire.decode import Limits, Malformed, decode, encode, to_json

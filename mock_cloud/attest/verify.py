@@ -18,13 +18,13 @@ from mock_cloud.attest.check_packages import check_allowed, read_installed
 from mock_cloud.attest.check_policy import check_forbidden, check_vouched, describe_allowed
 from mock_cloud.attest.check_running import ProcessCheck, check_machine, check_mounts, check_sockets
 from mock_cloud.attest.evidence import Evidence, EvidenceError, parse_evidence
-from mock_cloud.attest.expectations import MountRule, ProgramRule, SocketRule
 from mock_cloud.attest.helpers import check_helpers
 from mock_cloud.attest.kernel import KernelFacts, check_hardening, check_kernel, describe_warnings
 from mock_cloud.attest.knowngood import compile_known_good
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.packages import HeaderCache
 from mock_cloud.attest.policy import MAY_SKIP, TIER, Policy
+from mock_cloud.attest.rules.expectations import MountRule, ProgramRule, SocketRule
 from mock_cloud.attest.verdict import REASONS_MAX, NodeRefused, Verdict
 from mock_cloud.errors import Reason
 from mock_cloud.model import _SEAL, HostKey, SshdReload, Toolkit, TrustedNode

@@ -25,7 +25,7 @@ from mock_cloud.steps.attest.known_good_sets import KnownGoods
 from mock_cloud.steps.attest.policies import tightened
 from mock_cloud.steps.attest.verdicts import attest
 from mock_cloud.steps.lease.node import begin_use, leased_node, node_arch, reached
-from mock_cloud.steps.release.clean_up import tidied
+from mock_cloud.steps.release.clean_up import cleaned_up
 from mock_cloud.wire.records import unpack
 from mock_cloud.wire.terminal_text import printable
 
@@ -83,7 +83,7 @@ def _look_at_node(
         console.warning(f"remote {remote.name}: {warning}")
     try:
         with (
-            tidied(use.archive.state_dir, configdir, console),
+            cleaned_up(use.archive.state_dir, configdir, console),
             leased_node(use, LeaseRequest("(attest)")) as leased,
             reached(use) as use.node,
         ):

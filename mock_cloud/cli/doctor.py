@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mock_cloud.cloud.provider import Finding, look
 from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_CONFIG
-from mock_cloud.launcher.standing import describe_by_name, describe_by_path
+from mock_cloud.launcher.status import describe_by_name, describe_by_path
 from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.wire.terminal_text import printable
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from mock_cloud.attest.kernel import KernelFacts
 from mock_cloud.attest.manifest import ImageManifest, manifest_to_json
+from mock_cloud.attest.signer_report import SignerReport
 from mock_cloud.attest.validity import SignedManifest, verify_manifest
-from mock_cloud.attest.vouched import Vouched
 from mock_cloud.cli.known_good_signed import add_expires, add_sign_key, add_signed
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import CommandLineError
 from mock_cloud.images.machine_manifest import MachineOrder, describe_machine
-from mock_cloud.images.reports import report_path, tell_vouched
+from mock_cloud.images.reports import report_path, tell_signer_report
 from mock_cloud.images.tree_manifest import make_signed_manifest
 from mock_cloud.model import utc_text
 from mock_cloud.places import state_dir
@@ -104,7 +104,7 @@ def _make(arguments: argparse.Namespace, console: Console) -> int:
         validity=lambda made: next_validity(seen, signer, made.name, made.arch, arguments.expires),
         adjust=lambda choices: replace(choices, arch=arguments.arch),
     )
-    tell_vouched(vouched, report_path(arguments.output), name, console)
+    tell_signer_report(vouched, report_path(arguments.output), name, console)
     write_whole(arguments.output, envelope)
     _tell(arguments.output, manifest, console)
     return 0
@@ -162,7 +162,7 @@ def _show(arguments: argparse.Namespace, console: Console) -> int:
         print(f"file: {printable(entry.path)} {entry.type} {entry.mode:04o} {entry.value or ''}")
     for rule in manifest.volatile:
         print(f"may vary: {printable(rule.path)} ({rule.kind.value})")
-    running = Vouched(
+    running = SignerReport(
         mounts=manifest.mounts,
         programs=manifest.programs,
         sockets=manifest.sockets,

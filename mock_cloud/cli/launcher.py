@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_CONFIG, CommandLineError
-from mock_cloud.launcher import path_way, site_way
+from mock_cloud.launcher import install_site, install_user
 from mock_cloud.launcher.edits import Edit, make_edits
-from mock_cloud.launcher.standing import look_at_launchers
+from mock_cloud.launcher.status import look_at_launchers
 from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.wire.terminal_text import printable
 
@@ -61,7 +61,7 @@ def add_parser(verbs: Verbs) -> None:
             metavar="FILE",
             type=Path,
             nargs="?",
-            const=path_way.default_profile(os.environ),
+            const=install_user.default_profile(os.environ),
             help="with --user: the shell's profile that the PATH is set in"
             " (without FILE: your shell's usual one)",
         )
@@ -95,24 +95,24 @@ def _enable(arguments: argparse.Namespace, console: Console) -> int:
         raise CommandLineError("--remote goes with --site", hint="or set MOCK_REMOTE")
     _check_profile(arguments)
     if arguments.site:
-        edits = site_way.enable_for_site(os.environ, arguments.configdir, arguments.remote)
+        edits = install_site.enable_for_site(os.environ, arguments.configdir, arguments.remote)
     else:
-        edits = path_way.enable_for_user(os.environ, arguments.profile)
+        edits = install_user.enable_for_user(os.environ, arguments.profile)
     _tell(edits, arguments, console)
     if not arguments.site and arguments.profile is None:
-        directory = path_way.own_directory(os.environ)
+        directory = install_user.own_directory(os.environ)
         if str(directory) not in os.environ.get("PATH", "").split(os.pathsep):
             console.info("for your shell's profile, or with --profile written there:")
-            print(path_way.shell_lines(directory), end="")
+            print(install_user.shell_lines(directory), end="")
     return 0
 
 
 def _disable(arguments: argparse.Namespace, console: Console) -> int:
     _check_profile(arguments)
     if arguments.site:
-        edits = site_way.disable_for_site(os.environ, arguments.configdir)
+        edits = install_site.disable_for_site(os.environ, arguments.configdir)
     else:
-        edits = path_way.disable_for_user(os.environ, arguments.profile)
+        edits = install_user.disable_for_user(os.environ, arguments.profile)
     _tell(edits, arguments, console)
     return 0
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mock_cloud.cloud.listing import NodeRow, list_budgets, list_rows
-from mock_cloud.cloud.sweep import sweep
+from mock_cloud.cloud.orphans import reap_local
 from mock_cloud.config.remotes import list_remotes, load_remote
 from mock_cloud.console import Console, print_table
 from mock_cloud.errors import MockCloudError
@@ -40,8 +40,8 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    for swept in sweep(state_dir()):
-        console.info(f"node {swept.lease_id} was ended: {swept.reason}")
+    for reaped in reap_local(state_dir()):
+        console.info(f"node {reaped.lease_id} was ended: {reaped.reason}")
     rows = list_rows(state_dir())
     budgets = list_budgets(state_dir(), _find_budgets(arguments.configdir, console))
     if arguments.json:

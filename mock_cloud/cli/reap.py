@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`mock-cloud reap`: sweep orphans."""
+"""`mock-cloud reap`: end nodes that no command needs any more."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mock_cloud.cloud.images import STORES, find_image_store
 from mock_cloud.cloud.journal import Journal
-from mock_cloud.cloud.sweep import Swept, sweep_remote
+from mock_cloud.cloud.orphans import Reaped, reap_remote
 from mock_cloud.config.remotes import list_remotes, load_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_INFRASTRUCTURE, CommandLineError, MockCloudError
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         arguments.remote,
         state_dir(),
         arguments.configdir,
-        expired_kin=arguments.expired,
+        with_lost_state=arguments.expired,
         dry_run=arguments.dry_run,
     ):
         reaped.append(one)
@@ -75,19 +75,19 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             _tell(one, console, dry_run=arguments.dry_run)
     if arguments.json:
         print(json.dumps([row for one in reaped for row in _rows(one)], indent=2))
-    elif not any(one.swept or one.images or one.problem for one in reaped):
-        console.info("nothing is over")
+    elif not any(one.nodes or one.images or one.problem for one in reaped):
+        console.info("nothing to clean up")
     return max(map(_exit_code, reaped), default=0)
 
 
-def _exit_code(reaped: Reaped) -> int:
+def _exit_code(reaped: ReapedRemote) -> int:
     """What may mend itself (75) outranks what must be mended (a remote that is not there, 3)."""
-    left = [item.error for item in reaped.swept] + [image.problem for image in reaped.images]
+    left = [item.error for item in reaped.nodes] + [image.problem for image in reaped.images]
     return EXIT_INFRASTRUCTURE if any(left) else reaped.exit_code
 
 
-def _tell(reaped: Reaped, console: Console, *, dry_run: bool) -> None:
-    for item in reaped.swept:
+def _tell(reaped: ReapedRemote, console: Console, *, dry_run: bool) -> None:
+    for item in reaped.nodes:
         what = f"remote {item.remote or reaped.remote}: node {item.lease_id}"
         if item.error is not None:
             console.error(f"{what} ({item.reason}) was not ended: {item.error}")
@@ -103,7 +103,7 @@ def _tell(reaped: Reaped, console: Console, *, dry_run: bool) -> None:
         console.error(f"remote {reaped.remote}: {reaped.problem}{hint}")
 
 
-def _rows(reaped: Reaped) -> Sequence[dict[str, str | None]]:
+def _rows(reaped: ReapedRemote) -> Sequence[dict[str, str | None]]:
     """A row a node or image; for a remote that could not be asked one of neither."""
     empty = dict.fromkeys(("lease", "image", "reason", "problem")) | {"remote": reaped.remote}
     if reaped.problem:
@@ -116,7 +116,7 @@ def _rows(reaped: Reaped) -> Sequence[dict[str, str | None]]:
             "reason": item.reason,
             "problem": item.error,
         }
-        for item in reaped.swept
+        for item in reaped.nodes
     ]
     images = [
         empty | {"image": one.handle, "reason": "its bake died", "problem": one.problem or None}
@@ -126,14 +126,14 @@ def _rows(reaped: Reaped) -> Sequence[dict[str, str | None]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Reaped:
-    """What a sweep of one remote did. `problem` says why it could not be swept, empty if it was.
+class ReapedRemote:
+    """What was ended of one remote. `problem` says why nothing could be, empty if it was.
 
     `exit_code` is that problem's own. `images` were left by bakes that died.
     """
 
     remote: str
-    swept: tuple[Swept, ...]
+    nodes: tuple[Reaped, ...]
     images: tuple[Unfinished, ...] = ()
     problem: str = ""
     hint: str = ""
@@ -145,23 +145,25 @@ def reap(
     state_dir: Path,
     configdir: Path | None,
     *,
-    expired_kin: bool = False,
+    with_lost_state: bool = False,
     dry_run: bool = False,
-) -> Iterator[Reaped]:
-    """Sweep remotes one after the other, or all there are if none is named.
+) -> Iterator[ReapedRemote]:
+    """Clean up remotes one after the other, or all there are if none is named.
 
     One that fails does not keep the others from their turn.
     """
     for name in names or _find_names(state_dir, configdir):
         try:
             remote = load_remote(name, configdir, to_end=True)
-            swept = sweep_remote(remote, state_dir, expired_kin=expired_kin, dry_run=dry_run)
+            reaped = reap_remote(
+                remote, state_dir, with_lost_state=with_lost_state, dry_run=dry_run
+            )
             images = _remove_images(remote, state_dir, dry_run=dry_run)
         except MockCloudError as error:
             hint = error.hint or ""
-            yield Reaped(name, (), (), error.message, hint, error.exit_code)
+            yield ReapedRemote(name, (), (), error.message, hint, error.exit_code)
         else:
-            yield Reaped(name, tuple(swept), tuple(images))
+            yield ReapedRemote(name, tuple(reaped), tuple(images))
     Journal(state_dir).forget_old()
 
 

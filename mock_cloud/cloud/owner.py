@@ -41,7 +41,7 @@ def local_owner(state_dir: Path) -> str:
     return f"{name}@{socket.gethostname()}:{uid}/{_find_id(state_dir)}"
 
 
-def is_kin(owner: str, other: str) -> bool:
+def is_same_user(owner: str, other: str) -> bool:
     """Whether `other` is most likely the same person, with a state that was lost or moved.
 
     The user, host and uid are the same, or the random word is: after the host was renamed.

@@ -19,9 +19,9 @@ from typing import Final
 from mock_cloud.attest.check_packages import split_nevra
 from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.signer_report import SignerReport
 from mock_cloud.attest.validity import DEFAULT_LIFETIME_S, sign_manifest
 from mock_cloud.attest.verdict import NodeRefused
-from mock_cloud.attest.vouched import Vouched
 from mock_cloud.cloud.claim import LeaseRequest
 from mock_cloud.cloud.images import (
     TAG_ARCH,
@@ -286,7 +286,7 @@ def _with_image(remote: Remote, arch: str, image: str, manifest: Path) -> Remote
     return replace(remote, nodes={**remote.nodes, arch: node})
 
 
-def _write(output: Path, envelope: bytes, vouched: Vouched) -> Path:
+def _write(output: Path, envelope: bytes, vouched: SignerReport) -> Path:
     report = report_path(output)
     write_whole(output, envelope)
     write_report(vouched, report)

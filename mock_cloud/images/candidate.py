@@ -10,12 +10,12 @@ from hashlib import sha256
 from typing import Final
 
 from mock_cloud.attest.accounts import Accounts, parse_accounts
-from mock_cloud.attest.cloudinit import has_finished
-from mock_cloud.attest.live import LiveNode, make_live_manifest
-from mock_cloud.attest.machine import chosen_rule, image_rules, machine_rules
 from mock_cloud.attest.manifest import SAME_AS_CONTROLLER, ImageManifest
-from mock_cloud.attest.volatile import cloud_init_rules, text_rules
-from mock_cloud.attest.vouched import Vouched
+from mock_cloud.attest.rules.cloudinit import has_finished
+from mock_cloud.attest.rules.machine import chosen_rule, image_rules, machine_rules
+from mock_cloud.attest.rules.volatile import cloud_init_rules, text_rules
+from mock_cloud.attest.running_manifest import LiveNode, make_live_manifest
+from mock_cloud.attest.signer_report import SignerReport
 from mock_cloud.console import Console
 from mock_cloud.errors import AttestationRefused, InputError, Reason, RemoteCommandError
 from mock_cloud.model import TrustedNode
@@ -90,8 +90,8 @@ class ImageCandidate:
         self._show(f"nothing but this measurement speaks for {len(lines)} facts", lines)
         if not is_accepted:
             raise AttestationRefused(
-                f"remote {self.remote.name}: its base image has no manifest: {len(lines)} facts of"
-                " it would be vouched for by whoever signs",
+                f"remote {self.remote.name}: its base image has no manifest: {len(lines)} files,"
+                " processes and mounts of it are covered by no signature",
                 reasons=(Reason("base.unverified", manifest.name, "a manifest", "none"),),
                 hint="look at them, or make a manifest of the image's tree (known-good make); "
                 "--accept-unverified-base goes on without",
@@ -109,7 +109,7 @@ class ImageCandidate:
             measured = measure_again(self.use.node, self.use.archive)
         return measured
 
-    def adopt_machine(self, may_vary: Sequence[str]) -> tuple[ImageManifest, Vouched]:
+    def adopt_machine(self, may_vary: Sequence[str]) -> tuple[ImageManifest, SignerReport]:
         """A manifest of this machine as it runs, and what whoever signs it vouches for.
 
         What nobody may vouch for is refused: packages and programs that pinned keys did not sign
@@ -162,7 +162,7 @@ class ImageCandidate:
 
     def measure_image(
         self, channel: TrustedChannel, base: ImageManifest
-    ) -> tuple[ImageManifest, Vouched]:
+    ) -> tuple[ImageManifest, SignerReport]:
         """Take out what is this node's own; the manifest of what is left, and what is new in it.
 
         What runs, listens and is mounted on the node then must be what `base` lets. NodeRefused,
@@ -194,7 +194,7 @@ class ImageCandidate:
 
     def _manifest(
         self, measured: Measured, base: ImageManifest | None
-    ) -> tuple[ImageManifest, Vouched]:
+    ) -> tuple[ImageManifest, SignerReport]:
         return make_live_manifest(
             measured.parsed,
             measured.headers,

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.signer_report import SignerReport
 from mock_cloud.attest.validity import DEFAULT_LIFETIME_S, sign_manifest
 from mock_cloud.attest.verdict import NodeRefused
-from mock_cloud.attest.vouched import Vouched
 from mock_cloud.cloud.claim import LeaseRequest
 from mock_cloud.console import Console
 from mock_cloud.errors import AttestationRefused, CommandLineError, InputError, Reason
 from mock_cloud.images.bake_image import check_signer, refusals_shown
 from mock_cloud.images.candidate import ImageCandidate
-from mock_cloud.images.reports import report_path, tell_vouched
+from mock_cloud.images.reports import report_path, tell_signer_report
 from mock_cloud.settings import Remote
 from mock_cloud.steps.attest.known_good_sets import KnownGood, read_package_keys
 from mock_cloud.steps.attest.seen_manifests import SeenManifests
@@ -90,7 +90,7 @@ def describe_machine(order: MachineOrder, remote: Remote, console: Console) -> _
             manifest, vouched = candidate.adopt_machine(order.may_vary)
         # 3
         report = report_path(order.output)
-        tell_vouched(vouched, report, name, console)
+        tell_signer_report(vouched, report, name, console)
         _check_accepted(vouched, order, report, name)
         # 4
         use.known = KnownGood(manifest, keys)
@@ -136,11 +136,12 @@ def _node(use: NodeUse) -> Iterator[None]:
             leased.destroy()
 
 
-def _check_accepted(vouched: Vouched, order: MachineOrder, report: Path, name: str) -> None:
+def _check_accepted(vouched: SignerReport, order: MachineOrder, report: Path, name: str) -> None:
     count = sum(1 for _ in vouched.unverified_lines())
     if count and not order.is_accepted:
         raise AttestationRefused(
-            f"{name}: {count} facts of it would be vouched for by whoever signs",
+            f"{name}: {count} files, processes and mounts of it are covered by no package's"
+            " signature",
             reasons=(Reason("base.unverified", name, "a manifest", "none"),),
             hint=f"read {report}, then go on with --accept-unverified-base",
         )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.attest.vouched import Vouched
+from mock_cloud.attest.signer_report import SignerReport
 from mock_cloud.console import Console
 from mock_cloud.steps.sign.signers import write_whole
 
@@ -18,12 +18,12 @@ def report_path(manifest: Path) -> Path:
     return manifest.with_name(f"{manifest.name}.report")
 
 
-def write_report(vouched: Vouched, report: Path) -> None:
+def write_report(vouched: SignerReport, report: Path) -> None:
     """One line a fact. InputError."""
     write_whole(report, "".join(f"{line}\n" for line in vouched.lines()).encode())
 
 
-def tell_vouched(vouched: Vouched, report: Path, name: str, console: Console) -> None:
+def tell_signer_report(vouched: SignerReport, report: Path, name: str, console: Console) -> None:
     """Write the report; show what nobody signed for, and what an earlier report did not have."""
     lines = list(vouched.unverified_lines())
     try:
@@ -32,8 +32,8 @@ def tell_vouched(vouched: Vouched, report: Path, name: str, console: Console) ->
         earlier = set()
     write_report(vouched, report)
     console.info(
-        f"{name}: {len(vouched.packages)} packages are signed by pinned keys; whoever signs the"
-        f" manifest vouches for {len(lines)} facts besides, all in {report}"
+        f"{name}: {len(vouched.packages)} packages are signed by pinned keys; no package's"
+        f" signature covers {len(lines)} other files, processes and mounts: {report}"
     )
     shown = lines
     if earlier:

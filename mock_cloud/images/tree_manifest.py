@@ -11,13 +11,13 @@ from pathlib import Path
 from mock_cloud.agent.measure.evidence import measure
 from mock_cloud.agent.measure.headers import read_headers
 from mock_cloud.attest.accounts import parse_accounts
-from mock_cloud.attest.bake import BakeChoices, make_manifest
 from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.evidence import parse_evidence
+from mock_cloud.attest.image_manifest import BakeChoices, make_manifest
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.packages import HeaderCache
+from mock_cloud.attest.signer_report import SignerReport, read_signer_report
 from mock_cloud.attest.validity import Validity, sign_manifest
-from mock_cloud.attest.vouched import Vouched, read_vouched
 from mock_cloud.errors import ConfigError
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.steps.attest.attesting import SKIP
@@ -33,7 +33,7 @@ def make_signed_manifest(
     name: str,
     validity: Callable[[ImageManifest], Validity],
     adjust: Callable[[BakeChoices], BakeChoices] = lambda choices: choices,
-) -> tuple[ImageManifest, bytes, Vouched]:
+) -> tuple[ImageManifest, bytes, SignerReport]:
     """The manifest of the tree at `root`, its DSSE envelope, and what its signer vouches for.
 
     `adjust` may add to what an image with sshd and nothing else is signed for; `validity` says for
@@ -62,7 +62,7 @@ def make_signed_manifest(
     cache: HeaderCache = {}
     manifest = make_manifest(facts, headers, keys, choices, cache=cache)
     vouched = replace(
-        read_vouched(manifest, None, facts, headers, keys, cache),
+        read_signer_report(manifest, None, facts, headers, keys, cache),
         mounts=choices.mounts,
         programs=choices.programs,
         sockets=choices.sockets,

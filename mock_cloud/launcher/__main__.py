@@ -3,6 +3,6 @@
 
 import sys
 
-from mock_cloud.launcher.first import main
+from mock_cloud.launcher.fast_path import main
 
 sys.exit(main())

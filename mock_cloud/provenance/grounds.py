@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from mock_cloud.attest.check_files import InjectedFile
-from mock_cloud.attest.expectations import MountRule, ProgramRule, SocketRule
 from mock_cloud.attest.kernel import kernel_to_json, parse_kernel
 from mock_cloud.attest.policy import parse_policy
+from mock_cloud.attest.rules.expectations import MountRule, ProgramRule, SocketRule
 from mock_cloud.attest.validity import verify_manifest
 from mock_cloud.attest.verdict import Verdict
 from mock_cloud.attest.verify import Binding, verify

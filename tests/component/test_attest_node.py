@@ -16,16 +16,16 @@ from mock_cloud.agent.measure.evidence import measure
 from mock_cloud.agent.measure.headers import read_headers
 from mock_cloud.agent.measure.kernel import measure_kernel
 from mock_cloud.attest.accounts import parse_accounts
-from mock_cloud.attest.bake import BakeChoices, make_manifest
-from mock_cloud.attest.booting import is_hanging_up
 from mock_cloud.attest.check_files import InjectedFile
 from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.evidence import parse_evidence
-from mock_cloud.attest.expectations import MountRule, SocketRule
+from mock_cloud.attest.image_manifest import BakeChoices, make_manifest
 from mock_cloud.attest.kernel import parse_kernel
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.packages import HeaderCache
 from mock_cloud.attest.policy import standard
+from mock_cloud.attest.rules.expectations import MountRule, SocketRule
+from mock_cloud.attest.still_booting import is_hanging_up
 from mock_cloud.attest.validity import Validity, sign_manifest, verify_manifest
 from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.attest.verify import Binding, verify

@@ -18,8 +18,8 @@ from mock_cloud.cloud.claim import LeaseRequest
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, LastVerdict, LeaseState
 from mock_cloud.cloud.listing import list_rows, release
+from mock_cloud.cloud.orphans import reap_local
 from mock_cloud.cloud.pool import acquire
-from mock_cloud.cloud.sweep import sweep
 from mock_cloud.errors import ChrootGone, ChrootLocked, CloudError, ConfigError, InputError
 from tests.component.cloud_nodes import Site, eventually
 
@@ -147,7 +147,7 @@ def test_a_chroot_whose_node_has_ended_is_not_silently_made_anew(site: Site) -> 
         home.record_chroots(["one"])
     with site.acquire("one") as home:
         home.destroy()
-    sweep(site.state_dir)
+    reap_local(site.state_dir)
     with pytest.raises(ChrootGone, match="chroot one on remote lab is gone: its node ended at 2"):
         site.acquire("one")
     with site.acquire("two"):
@@ -395,9 +395,9 @@ def test_a_crash_before_the_node_exists_is_swept(site: Site) -> None:
     os.waitpid(in_child(work), 0)
     (lease,) = Journal(site.state_dir).leases()
     assert lease.state is LeaseState.INTENDED and site.nodes() == []
-    (swept,) = sweep(site.state_dir)
-    assert (swept.lease_id, swept.reason, swept.error) == (lease.id, "its creator died", None)
-    assert Journal(site.state_dir).leases() == [] and sweep(site.state_dir) == []
+    (reaped,) = reap_local(site.state_dir)
+    assert (reaped.lease_id, reaped.reason, reaped.error) == (lease.id, "its creator died", None)
+    assert Journal(site.state_dir).leases() == [] and reap_local(site.state_dir) == []
 
 
 def test_a_crash_while_the_node_is_made_ends_the_node(site: Site) -> None:
@@ -413,8 +413,8 @@ def test_a_sweep_clears_after_a_killed_supervisor(site: Site) -> None:
     facts = site.facts(node.lease_id)
     os.kill(facts.supervisor.pid, signal.SIGKILL)
     eventually(lambda: not facts.supervisor.alive)
-    (swept,) = sweep(site.state_dir)
-    assert (swept.lease_id, swept.reason) == (node.lease_id, "its node is gone")
+    (reaped,) = reap_local(site.state_dir)
+    assert (reaped.lease_id, reaped.reason) == (node.lease_id, "its node is gone")
     assert site.nodes() == []
 
 
@@ -423,7 +423,7 @@ def test_a_sweep_ends_a_node_that_no_lease_names(site: Site) -> None:
     with sqlite3.connect(Journal(site.state_dir).path) as db:
         db.execute("DELETE FROM lease")
     db.close()
-    sweep(site.state_dir)  # or its supervisor was faster
+    reap_local(site.state_dir)  # or its supervisor was faster
     eventually(lambda: site.nodes() == [])
     assert site.try_ssh(node, "true").returncode == 255
 
@@ -439,7 +439,7 @@ def test_a_sweep_leaves_alone_what_is_used_or_not_ours(site: Site) -> None:
         foreign = replace(lease, owner="someone@elsewhere:1")
         books.write(foreign)
         books.write(replace(foreign, id="far", state=LeaseState.BUSY, expires_unix=1.0))
-    assert sweep(site.state_dir) == []
+    assert reap_local(site.state_dir) == []
     assert release(site.state_dir, None, site.load)[0].lease == busy.lease_id
     assert len(site.nodes()) == 2
     with journal.transaction() as books:

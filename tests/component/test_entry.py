@@ -152,7 +152,7 @@ sys.meta_path.insert(0, Finder())
     [
         (CLI, "mock_cloud.cli.verbs"),
         (CLI, "mock_cloud.cli.doctor"),
-        (LAUNCHER, "mock_cloud.launcher.choosing"),
+        (LAUNCHER, "mock_cloud.launcher.dispatch"),
         (SESSION, "mock_cloud.launcher.handed_over"),
     ],
 )

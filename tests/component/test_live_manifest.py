@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.attest.accounts import parse_accounts
-from mock_cloud.attest.live import LiveNode, make_live_manifest
 from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.running_manifest import LiveNode, make_live_manifest
+from mock_cloud.attest.signer_report import SignerReport
 from mock_cloud.attest.validity import verify_manifest
 from mock_cloud.attest.verdict import NodeRefused
-from mock_cloud.attest.vouched import Vouched
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import AttestationRefused, RemoteCommandError
 from mock_cloud.model import Toolkit
@@ -92,7 +92,7 @@ class Oven:
             )
         return judge(self.leased, self.measured, known, self.archive, binding)
 
-    def manifest(self, *, based: bool = True) -> tuple[ImageManifest, Vouched]:
+    def manifest(self, *, based: bool = True) -> tuple[ImageManifest, SignerReport]:
         files = self.node.accounts()
         return make_live_manifest(
             self.measured.parsed,

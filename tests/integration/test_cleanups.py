@@ -27,13 +27,13 @@ from mock_cloud.cloud.images import TAG_BAKE, TAG_OWNER
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import LeaseState
 from mock_cloud.cloud.leased import LeasedNode
+from mock_cloud.cloud.orphans import reap_remote
 from mock_cloud.cloud.pool import acquire
-from mock_cloud.cloud.sweep import sweep_remote
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import CloudError, ConnectionLost
 from mock_cloud.settings import LeaseLimits, Remote
-from mock_cloud.steps.release.clean_up import tidied
+from mock_cloud.steps.release.clean_up import cleaned_up
 from tests.lab.clouds import ec2_xml, faults
 from tests.lab.layout import Lab
 from tests.soak.paper import PaperEc2, opened
@@ -139,7 +139,7 @@ def test_what_a_killed_controller_held_is_swept(account: Account) -> None:
     for lease in journal.leases():  # as if all graces were over
         with journal.transaction() as books:
             books.write(replace(lease, idle_since_unix=1.0))
-    sweep_remote(account.remote(), account.state_dir)
+    reap_remote(account.remote(), account.state_dir)
     assert account.cloud.listing().is_empty and journal.leases() == []
 
 
@@ -158,7 +158,7 @@ def test_a_node_whose_launch_was_cut_off_is_swept_by_its_tag(account: Account) -
     account.cloud.faults.clear()
     (lease,) = Journal(account.state_dir).leases()
     assert (lease.state, lease.handle) == (LeaseState.CREATING, "")
-    (swept,) = sweep_remote(account.remote(), account.state_dir)
+    (swept,) = reap_remote(account.remote(), account.state_dir)
     assert (swept.lease_id, swept.reason, swept.error) == (lease.id, "its creator died", None)
     assert account.cloud.listing().is_empty
 
@@ -167,7 +167,7 @@ def test_a_node_whose_journal_was_lost_is_swept(account: Account) -> None:
     account.acquire().release(keep=True)
     for path in account.state_dir.glob("leases.sqlite*"):
         path.unlink()
-    (swept,) = sweep_remote(account.remote(), account.state_dir)
+    (swept,) = reap_remote(account.remote(), account.state_dir)
     assert swept.reason == "no lease names it" and account.cloud.listing().is_empty
 
 
@@ -182,7 +182,7 @@ def test_the_sweep_spares_what_is_held_and_what_is_anothers(
         deadline_s=30.0,
     )
     account.cloud.asked_to_end.clear()
-    assert sweep_remote(account.remote(), account.state_dir, expired_kin=True) == []
+    assert reap_remote(account.remote(), account.state_dir, with_lost_state=True) == []
     assert account.cloud.asked_to_end == [] and account.instances() == 2
     busy.destroy()
     stranger.destroy()
@@ -258,7 +258,7 @@ def test_34_a_node_that_holds_another_toolkit_is_not_used(account: Account) -> N
 def test_a_command_asks_no_cloud_without_need(account: Account) -> None:
     account.acquire().release(keep=True)
     account.cloud.calls.clear()
-    with tidied(account.state_dir, account.configdir, Console()):
+    with cleaned_up(account.state_dir, account.configdir, Console()):
         pass
     assert len(account.cloud.calls) == 0
 
@@ -266,7 +266,7 @@ def test_a_command_asks_no_cloud_without_need(account: Account) -> None:
 def test_a_command_ends_what_the_journal_says_is_due(account: Account) -> None:
     account.acquire(idle_ttl_s=0.05, max_ttl_s=600.0).release(keep=True)
     time.sleep(0.1)
-    with tidied(account.state_dir, account.configdir, Console()):
+    with cleaned_up(account.state_dir, account.configdir, Console()):
         pass
     assert account.cloud.listing().is_empty
 
@@ -277,9 +277,9 @@ def test_an_api_that_is_out_holds_no_build_up(account: Account) -> None:
     time.sleep(0.1)
     account.cloud.faults.add(faults.hang, times=None)
     began = time.monotonic()
-    with tidied(account.state_dir, account.configdir, Console()):
+    with cleaned_up(account.state_dir, account.configdir, Console()):
         inside_s = time.monotonic() - began
     assert inside_s < 60 and time.monotonic() - began < 120
     account.cloud.faults.clear()
     with contextlib.suppress(CloudError):
-        sweep_remote(account.remote(), account.state_dir)
+        reap_remote(account.remote(), account.state_dir)

@@ -161,7 +161,7 @@ def test_a_sweep_ends_what_a_killed_controller_left_and_nothing_else(
             kill(run)
         assert len(ec2.nodes()) == 2
         ended = sweeper.cloud(*reap).expect()
-        assert "nothing is over" in ended.stderr  # its grace begins when its death is noticed
+        assert "nothing to clean up" in ended.stderr  # its grace begins when its death is noticed
         time.sleep(1.1)
         ended = sweeper.cloud(*reap).expect()
         assert ended.stderr.count("was ended") == 1

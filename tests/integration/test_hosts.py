@@ -143,7 +143,7 @@ def test_a_machine_that_nobody_described_is_described_and_built_on(
     remote.write_text(remote.read_text().replace(manifest, ""))
     make = ("known-good", "make", "--remote", "fresh", "--configdir", user.config.path,
             "--sign-key", lab.keys / "manifest", "--output", signed)  # fmt: skip
-    check_failure(user.cloud(*make), 77, "vouched for", hint="--accept-unverified-base")
+    check_failure(user.cloud(*make), 77, "covered by no package", hint="--accept-unverified-base")
     report = signed.with_name("own.manifest.report").read_text()
     assert "file: /usr/sbin/init: f 0755 0:0" in report
     assert "file: /etc/ssh/ssh_host_ed25519_key: f 0600 0:0" in report

@@ -8,8 +8,13 @@ import time
 from dataclasses import replace
 
 from mock_cloud.attest.envelope import Signer
-from mock_cloud.attest.expectations import TOOLKIT_PROGRAM, Invocation, ProgramRule, SocketRule
 from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.rules.expectations import (
+    TOOLKIT_PROGRAM,
+    Invocation,
+    ProgramRule,
+    SocketRule,
+)
 from mock_cloud.attest.validity import Validity, sign_manifest
 from mock_cloud.images.tree_manifest import make_signed_manifest
 from mock_cloud.sshkeys import make_key_pair

@@ -42,7 +42,7 @@ _NOT_ITS_TIME: Final = (9, 10)
 """X509_V_ERR_CERT_NOT_YET_VALID and _HAS_EXPIRED of OpenSSL's x509_vfy.h."""
 
 
-class Trouble(Enum):
+class FailureKind(Enum):
     """What a failed request means for the next one."""
 
     THROTTLED = "throttled"
@@ -63,7 +63,7 @@ class Diagnosis:
     …``). `status` is HTTP's, 0 if unknown. `text` is fit for a message.
     """
 
-    trouble: Trouble
+    trouble: FailureKind
     text: str
     code: str = ""
     status: int = 0
@@ -72,10 +72,10 @@ class Diagnosis:
     is_certificate: bool = False
 
 
-_PASSING: Final = frozenset({Trouble.THROTTLED, Trouble.UNREACHED, Trouble.UNANSWERED})
+_PASSING: Final = frozenset({FailureKind.THROTTLED, FailureKind.UNREACHED, FailureKind.UNANSWERED})
 """Troubles after which the same request may succeed."""
 
-Classify = Callable[[Diagnosis], "Trouble | MockCloudError"]
+Classify = Callable[[Diagnosis], "FailureKind | MockCloudError"]
 """An adapter's view on a diagnosis: what it means in this API, or the error to raise at once."""
 
 
@@ -112,7 +112,7 @@ class Calls:
     def __init__(
         self,
         service: str,
-        judge: Classify,
+        classify: Classify,
         *,
         breaker: Breaker | None = None,
         timeout_s: float = CALL_TIMEOUT_S,
@@ -121,7 +121,7 @@ class Calls:
         self.service = service
         self._create_timeout_s = create_timeout_s
         self.count = 0
-        self._judge = judge
+        self._classifier = classify
         self._breaker = breaker if breaker is not None else breaker_of(service)
         self._longest_s = timeout_s
         self._on_phase: OnPhase = _tell_listener
@@ -164,7 +164,7 @@ class Calls:
         """A request that changes nothing: repeated whatever happened, until the deadline.
 
         `what` says what is wanted, for messages (``describe instances``). CloudError, and what
-        the adapter's judge makes of a refusal.
+        the adapter's classifier makes of a refusal.
         """
         self._breaker.check()
         return self._repeat(what, request, tuple(_PASSING), CloudIsOut)
@@ -179,9 +179,9 @@ class Calls:
         CloudIsOut and ConfigError: nothing was done.
         """
         self._breaker.check()
-        again = _PASSING if repeatable else _PASSING - {Trouble.UNANSWERED}
+        again = _PASSING if repeatable else _PASSING - {FailureKind.UNANSWERED}
         if not is_single:
-            again -= {Trouble.UNREACHED}
+            again -= {FailureKind.UNREACHED}
         return self._repeat(what, request, tuple(again), OutcomeUnknown, is_single=is_single)
 
     def end(self, what: str, request: Callable[[], T]) -> T:
@@ -193,7 +193,7 @@ class Calls:
         self,
         what: str,
         request: Callable[[], T],
-        again: tuple[Trouble, ...],
+        again: tuple[FailureKind, ...],
         unanswered: type[CloudError],
         *,
         is_single: bool = True,
@@ -209,13 +209,13 @@ class Calls:
             except library_errors() as error:
                 diagnosis = diagnose(error)
             # Out of the handler: the library's error, which may name the URL, is no context.
-            trouble = self._judge(diagnosis)
+            trouble = self._classifier(diagnosis)
             is_change = unanswered is OutcomeUnknown
             if isinstance(trouble, ConfigError) and is_change and may_be_done and tries > 1:
                 raise unanswered(f"{trouble.message} (after a try without an answer)") from trouble
             if isinstance(trouble, MockCloudError):
                 raise trouble
-            may_be_done |= trouble is Trouble.UNANSWERED
+            may_be_done |= trouble is FailureKind.UNANSWERED
             pause_s = _pause_s(tries, diagnosis)
             if trouble not in again or time.monotonic() + pause_s >= deadline:
                 # One request without an answer, after some that were put off, is no outage.
@@ -226,13 +226,13 @@ class Calls:
             time.sleep(pause_s)
 
     def _say(
-        self, trouble: Trouble, diagnosis: Diagnosis, pause_s: float, *, is_first: bool
+        self, trouble: FailureKind, diagnosis: Diagnosis, pause_s: float, *, is_first: bool
     ) -> None:
-        if is_first and trouble is not Trouble.THROTTLED:  # it may take a minute: no mere phase
+        if is_first and trouble is not FailureKind.THROTTLED:  # it may take a minute: no mere phase
             self._on_phase(
                 f"waiting for {self.service}, for up to {self._timeout_s:g} s: {diagnosis.text}"
             )
-        elif trouble is Trouble.THROTTLED:
+        elif trouble is FailureKind.THROTTLED:
             self._on_phase(f"the API of {self.service} is throttling us: again in {pause_s:.1f} s")
         else:
             self._on_phase(f"{self.service}: {diagnosis.text}: trying again")
@@ -240,15 +240,15 @@ class Calls:
     def _give_up(
         self,
         what: str,
-        trouble: Trouble,
+        trouble: FailureKind,
         diagnosis: Diagnosis,
         tries: int,
         unanswered: type[CloudError],
     ) -> CloudError:
         text = f"{self.service}: {what}: {diagnosis.text}"
-        if trouble is Trouble.REFUSED:
+        if trouble is FailureKind.REFUSED:
             return CloudError(text)
-        if trouble is Trouble.THROTTLED:
+        if trouble is FailureKind.THROTTLED:
             return CloudError(
                 f"{text} (throttled {tries} times in {self._timeout_s:g} s)",
                 hint="too many calls are made with this account: try again later",
@@ -268,15 +268,15 @@ def diagnose(error: BaseException) -> Diagnosis:
         return _by_status(int(error.code), one_line(str(error.message)), _wish_s(error))
     if isinstance(error, MalformedResponseError):
         body = one_line(str(error.body or ""), 120)
-        return Diagnosis(Trouble.UNANSWERED, f"an answer that is none of the API's: {body!r}")
+        return Diagnosis(FailureKind.UNANSWERED, f"an answer that is none of the API's: {body!r}")
     if isinstance(error, LibcloudError):
         text = one_line(str(error.value))
         is_credentials = isinstance(error, InvalidCredsError)
         status = 401 if is_credentials else 0
-        return Diagnosis(Trouble.REFUSED, text, _code(text), status, 0.0, is_credentials)
+        return Diagnosis(FailureKind.REFUSED, text, _code(text), status, 0.0, is_credentials)
     if isinstance(error, OSError):
         return _by_network(error)
-    return Diagnosis(Trouble.UNANSWERED, "an answer that cannot be understood")
+    return Diagnosis(FailureKind.UNANSWERED, "an answer that cannot be understood")
 
 
 def library_errors() -> tuple[type[Exception], ...]:
@@ -352,11 +352,11 @@ class Once:
 
 
 def _by_status(status: int, text: str, wish_s: float) -> Diagnosis:
-    trouble = Trouble.REFUSED
+    trouble = FailureKind.REFUSED
     if status == 429 or (status in (413, 503) and wish_s):
-        trouble = Trouble.THROTTLED
+        trouble = FailureKind.THROTTLED
     elif status >= 500:
-        trouble = Trouble.UNANSWERED
+        trouble = FailureKind.UNANSWERED
     return Diagnosis(
         trouble,
         text or f"HTTP status {status}",
@@ -381,17 +381,17 @@ def _without_proxy(error: OSError) -> Diagnosis:
     from urllib3.exceptions import NewConnectionError
 
     if isinstance(error, SSLError):
-        return Diagnosis(Trouble.REFUSED, _certificate_text(error), is_certificate=True)
+        return Diagnosis(FailureKind.REFUSED, _certificate_text(error), is_certificate=True)
     if isinstance(error, ConnectTimeout):
-        return Diagnosis(Trouble.UNREACHED, "no connection in time")
+        return Diagnosis(FailureKind.UNREACHED, "no connection in time")
     if isinstance(error, Timeout):
-        return Diagnosis(Trouble.UNANSWERED, "no answer in time")
+        return Diagnosis(FailureKind.UNANSWERED, "no answer in time")
     if isinstance(error, NoConnection):
         reasons = list(_reasons(error))
         was_made = not any(isinstance(one, NewConnectionError) for one in reasons)
-        trouble = Trouble.UNANSWERED if was_made else Trouble.UNREACHED
+        trouble = FailureKind.UNANSWERED if was_made else FailureKind.UNREACHED
         return Diagnosis(trouble, _connection_text(reasons[-1]))
-    return Diagnosis(Trouble.UNANSWERED, one_line(error.strerror or type(error).__name__))
+    return Diagnosis(FailureKind.UNANSWERED, one_line(error.strerror or type(error).__name__))
 
 
 def _certificate_text(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from mock_cloud.cloud.apis.aws_credentials import AwsKeys, find_keys
 from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S, Breaker, Calls, make_ours
 from mock_cloud.cloud.apis.ec2_answers import OddAnswer, parse_error, text_at
-from mock_cloud.cloud.apis.ec2_failures import make_judge
+from mock_cloud.cloud.apis.ec2_failures import make_classifier
 from mock_cloud.cloud.apis.texts import CredentialsRefused
 from mock_cloud.errors import ConfigError
 from mock_cloud.settings import Ec2Settings
@@ -49,8 +49,8 @@ class Ec2Connection:
         self._driver: Any = None
         where = urllib.parse.urlsplit(settings.endpoint).netloc or settings.region
         service = f"EC2 {where}"
-        judge = make_judge(service, self._source, remote_file)
-        self.calls = Calls(service, judge, breaker=breaker, timeout_s=call_timeout_s)
+        classify = make_classifier(service, self._source, remote_file)
+        self.calls = Calls(service, classify, breaker=breaker, timeout_s=call_timeout_s)
         self._attempt_timeout_s = min(ATTEMPT_TIMEOUT_S, call_timeout_s / 3)
 
     @property

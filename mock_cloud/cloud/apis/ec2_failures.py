@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.cloud.apis.calls import Classify, Diagnosis, Trouble, refuse_credentials
+from mock_cloud.cloud.apis.calls import Classify, Diagnosis, FailureKind, refuse_credentials
 from mock_cloud.cloud.apis.texts import NoCapacity, NotThere, QuotaReached
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 
@@ -53,18 +53,18 @@ class InUse(CloudError):
     """The resource can't be removed while another one needs it."""
 
 
-def make_judge(service: str, source: Callable[[], str], remote_file: Path) -> Classify:
-    """EC2's judge. `source` says where the credentials of the last request came from."""
+def make_classifier(service: str, source: Callable[[], str], remote_file: Path) -> Classify:
+    """EC2's classifier. `source` says where the credentials of the last request came from."""
 
-    def judge(diagnosis: Diagnosis) -> Trouble | MockCloudError:
+    def classify(diagnosis: Diagnosis) -> FailureKind | MockCloudError:
         if diagnosis.code in _THROTTLED:
-            return Trouble.THROTTLED
+            return FailureKind.THROTTLED
         if diagnosis.is_credentials or diagnosis.code in _CREDENTIALS:
             return refuse_credentials(diagnosis, service, source())
         text = f"{service}: {diagnosis.text}"
         return _find_error(diagnosis.code, text, remote_file) or diagnosis.trouble
 
-    return judge
+    return classify
 
 
 def _find_error(code: str, text: str, remote_file: Path) -> MockCloudError | None:

@@ -24,7 +24,7 @@ from mock_cloud.cloud.apis.adapter import (
     Leftover,
     Offer,
 )
-from mock_cloud.cloud.apis.calls import Calls, Classify, Diagnosis, Trouble, refuse_credentials
+from mock_cloud.cloud.apis.calls import Calls, Classify, Diagnosis, FailureKind, refuse_credentials
 from mock_cloud.cloud.apis.generic_driver import Driver, find_driver_class, make_driver
 from mock_cloud.cloud.apis.tags import make_name, parse_name
 from mock_cloud.cloud.apis.texts import NoCapacity, QuotaReached
@@ -272,11 +272,11 @@ def _addresses(public: Sequence[object], private: Sequence[object]) -> dict[Reac
 def _judge_for(service: str, source: str) -> Classify:
     """What can be said of failures of APIs that have no words in common."""
 
-    def judge(diagnosis: Diagnosis) -> Trouble | MockCloudError:
+    def classify(diagnosis: Diagnosis) -> FailureKind | MockCloudError:
         lowered = diagnosis.text.lower()
         if diagnosis.is_credentials:
             return refuse_credentials(diagnosis, service, source)
-        if diagnosis.trouble is Trouble.REFUSED and "quota" in lowered:
+        if diagnosis.trouble is FailureKind.REFUSED and "quota" in lowered:
             # In whose words nobody knows: a smaller size may do.
             return QuotaReached(f"{service}: {diagnosis.text}", is_of_size=True)
         if diagnosis.status == 404:
@@ -285,4 +285,4 @@ def _judge_for(service: str, source: str) -> Classify:
             return NoCapacity(f"{service}: {diagnosis.text}")
         return diagnosis.trouble
 
-    return judge
+    return classify

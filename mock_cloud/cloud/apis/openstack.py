@@ -49,7 +49,7 @@ _Connect = Callable[[str], Any]
 class OpenStackApi:
     """The compute API of one cloud, and its network API where floating addresses are wanted.
 
-    `judge` is that of `calls`. `placement` says where nodes go.
+    `classify` is that of `calls`. `placement` says where nodes go.
     """
 
     has_tokens = False
@@ -57,13 +57,13 @@ class OpenStackApi:
     def __init__(
         self,
         calls: Calls,
-        judge: OpenStackClassifier,
+        classify: OpenStackClassifier,
         connect: _Connect,
         nodes: Mapping[str, NodeSettings],
         placement: OpenStackSettings,
     ) -> None:
         self.calls = calls
-        self._judge = judge
+        self._classifier = classify
         self._connect = connect
         self._connections: dict[str, Any] = {}
         self._nodes = nodes
@@ -254,7 +254,7 @@ class OpenStackApi:
         return self._service("compute")
 
     def _service(self, name: str) -> Any:
-        self._judge.check()
+        self._classifier.check()
         if name not in self._connections:
             self._connections[name] = self._connect(name)
         return self._connections[name]
@@ -278,5 +278,5 @@ def make_openstack_api(remote: Remote) -> OpenStackApi:
             tokens.append(make_token_source(credentials, ATTEMPT_TIMEOUT_S))
         return ServiceConnection(credentials, tokens[0], name, ATTEMPT_TIMEOUT_S)
 
-    judge = OpenStackClassifier(service, credentials.source)
-    return OpenStackApi(Calls(service, judge), judge, connect, remote.nodes, settings)
+    classify = OpenStackClassifier(service, credentials.source)
+    return OpenStackApi(Calls(service, classify), classify, connect, remote.nodes, settings)

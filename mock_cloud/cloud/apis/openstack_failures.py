@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mock_cloud.cloud.apis.calls import Diagnosis, Trouble, refuse_credentials
+from mock_cloud.cloud.apis.calls import Diagnosis, FailureKind, refuse_credentials
 from mock_cloud.cloud.apis.openstack_servers import NO_HOST
 from mock_cloud.cloud.apis.texts import CredentialsRefused, NoCapacity, NotThere, QuotaReached
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
@@ -27,7 +27,7 @@ _OF_SIZES: Final = re.compile(r"\b(cores|ram|vcpus?|memory|disk|gigabytes)\b")
 
 
 class OpenStackClassifier:
-    """The judge, for `Calls`, of services whose credentials are from `source`.
+    """The classifier, for `Calls`, of services whose credentials are from `source`.
 
     A refusal of credentials holds for some seconds: the clean-up that follows a failure must
     not ask again and again who is refused.
@@ -39,7 +39,7 @@ class OpenStackClassifier:
         self._refusal: CredentialsRefused | None = None
         self._refused_s = 0.0
 
-    def __call__(self, diagnosis: Diagnosis) -> Trouble | MockCloudError:
+    def __call__(self, diagnosis: Diagnosis) -> FailureKind | MockCloudError:
         if diagnosis.is_credentials:
             self._refusal = refuse_credentials(diagnosis, self._service, self._source)
             self._refused_s = time.monotonic()
@@ -52,7 +52,7 @@ class OpenStackClassifier:
             raise self._refusal
 
 
-def _meaning(diagnosis: Diagnosis, service: str, source: str) -> Trouble | MockCloudError:
+def _meaning(diagnosis: Diagnosis, service: str, source: str) -> FailureKind | MockCloudError:
     # Nova quotes what it does not accept, and user-data has a key in it.
     told = _QUOTED.sub("\\1 …", diagnosis.text)
     text = f"{service}: {told}"
@@ -75,7 +75,7 @@ def _meaning(diagnosis: Diagnosis, service: str, source: str) -> Trouble | MockC
     hint = next((hint for word, hint in _HINTS.items() if word in lowered), "")
     if hint or diagnosis.status in (400, 403):
         return ConfigError(text, hint=hint or f"see image, size, zone and network, and {source}")
-    return Trouble.THROTTLED if diagnosis.status == 413 else diagnosis.trouble
+    return FailureKind.THROTTLED if diagnosis.status == 413 else diagnosis.trouble
 
 
 # Answers of OpenStack's services: one object, or a list in pages.

@@ -40,7 +40,7 @@ from mock_cloud.cloud.apis.waiting import (
 )
 from mock_cloud.cloud.apis.way import check_way, find_node_way
 from mock_cloud.cloud.images import TAG_OWNER
-from mock_cloud.cloud.owner import is_kin
+from mock_cloud.cloud.owner import is_same_user
 from mock_cloud.cloud.provider import (
     Bootstrap,
     CreatedNode,
@@ -357,7 +357,7 @@ class CloudProvider:
     def _is_ours(self, tags: Mapping[str, str]) -> bool:
         """Whether it was made with this state directory, or one of this person's that was lost."""
         owner = tags[TAG_OWNER]
-        return owner == self._owner or is_kin(self._owner, owner)
+        return owner == self._owner or is_same_user(self._owner, owner)
 
     @contextmanager
     def _undoing(self, lease_id: str, handle: str = "") -> Iterator[None]:

@@ -44,13 +44,15 @@ class RackspaceApi(OpenStackApi):
     def __init__(
         self,
         calls: Calls,
-        judge: OpenStackClassifier,
+        classify: OpenStackClassifier,
         make_driver: Callable[[], RackspaceNodeDriver],
         nodes: Mapping[str, NodeSettings],
         placement: OpenStackSettings,
     ) -> None:
         self._driver = cache(make_driver)
-        super().__init__(calls, judge, lambda service: self._driver().connection, nodes, placement)
+        super().__init__(
+            calls, classify, lambda service: self._driver().connection, nodes, placement
+        )
 
     def price(self, offer: Offer) -> float | None:
         """See `CloudApi.price`: from libcloud's table."""
@@ -71,10 +73,10 @@ def make_rackspace_api(remote: Remote) -> RackspaceApi:
     credentials = find_credentials(settings, str(remote.source), os.environ)
     service = f"Rackspace {settings.region.upper()}"
 
-    judge = OpenStackClassifier(service, credentials.source)
+    classify = OpenStackClassifier(service, credentials.source)
     return RackspaceApi(
-        Calls(service, judge),
-        judge,
+        Calls(service, classify),
+        classify,
         partial(_make_driver, settings, credentials),
         remote.nodes,
         OpenStackSettings(config_drive=True, reach=settings.reach),

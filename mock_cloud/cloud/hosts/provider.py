@@ -74,7 +74,7 @@ class HostsProvider:
     def __init__(self, state_dir: Path, hosts: Sequence[HostSettings]) -> None:
         self._state_dir = state_dir
         self._hosts = tuple(hosts)
-        self._lately = Lately(state_dir)
+        self._recent_failures = RecentFailures(state_dir)
 
     def examine(self) -> list[Finding]:
         """See `Provider.examine`."""
@@ -138,7 +138,7 @@ class HostsProvider:
     ) -> None:
         problems.append(f"{host.name}: {error.message}")
         on_phase(f"host {host.name} cannot be used: {error.message}")
-        self._lately.note(host.name)
+        self._recent_failures.note(host.name)
 
     def destroy(self, lease_id: str, handle: str) -> None:
         """See `Provider.destroy`: our processes and files go, the machine stays.
@@ -204,7 +204,7 @@ class HostsProvider:
         hosts = [host for host in self._hosts if host.arch == arch]
         if not hosts:
             raise ConfigError(f"the remote has no host of architecture {arch}")
-        failed = self._lately.failed()
+        failed = self._recent_failures.failed()
         return sorted(hosts, key=lambda host: (failed.get(host.name, 0.0), -host.capacity))
 
     def _leased_places(self) -> Iterable[HostPlace]:
@@ -288,7 +288,7 @@ def _shown(answer: Answer) -> str:
 _KEEP_S: Final = 600.0
 
 
-class Lately:
+class RecentFailures:
     """Names of hosts that failed in the last ten minutes, in a file of the state directory."""
 
     def __init__(self, state_dir: Path) -> None:

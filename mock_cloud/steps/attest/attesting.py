@@ -20,12 +20,12 @@ from typing import Final
 
 from mock_cloud import __version__
 from mock_cloud.agent.measure.kernel import measure_kernel
-from mock_cloud.attest.booting import is_booting, is_hanging_up
 from mock_cloud.attest.check_files import InjectedFile
 from mock_cloud.attest.evidence import Evidence, parse_evidence
-from mock_cloud.attest.expectations import MountRule, SocketRule
 from mock_cloud.attest.kernel import KernelFacts, parse_kernel
 from mock_cloud.attest.packages import HeaderCache, verify_package
+from mock_cloud.attest.rules.expectations import MountRule, SocketRule
+from mock_cloud.attest.still_booting import is_booting, is_hanging_up
 from mock_cloud.attest.verdict import NodeRefused, Verdict
 from mock_cloud.attest.verify import Binding, verify
 from mock_cloud.cloud.lease import LastVerdict

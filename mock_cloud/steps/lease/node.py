@@ -10,8 +10,8 @@ from typing import Final
 
 from mock_cloud.cloud.claim import LeaseRequest
 from mock_cloud.cloud.leased import LeasedNode
+from mock_cloud.cloud.orphans import reap_local
 from mock_cloud.cloud.pool import acquire
-from mock_cloud.cloud.sweep import sweep
 from mock_cloud.console import Console
 from mock_cloud.errors import ConfigError, HostKeyMismatch, TransportError
 from mock_cloud.places import cache_dir, state_dir
@@ -42,8 +42,8 @@ def make_ready(use: NodeUse) -> None:
     """
     use.archive = Archive(cache_dir(), state_dir())
     use.toolkit = find_toolkit(use.remote, use.arch, use.console)
-    for swept in sweep(use.archive.state_dir):
-        use.console.info(f"node {swept.lease_id} was ended: {swept.reason}")
+    for reaped in reap_local(use.archive.state_dir):
+        use.console.info(f"node {reaped.lease_id} was ended: {reaped.reason}")
 
 
 def request_lease(build: Build) -> LeaseRequest:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.cloud.sweep import Over, end_due, find_due_leases
+from mock_cloud.cloud.orphans import Orphan, end_due, find_due_leases
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import MockCloudError
@@ -19,7 +19,7 @@ _PATIENCE_S: Final = 5.0
 
 
 @contextmanager
-def tidied(state_dir: Path, configdir: Path | None, console: Console) -> Iterator[None]:
+def cleaned_up(state_dir: Path, configdir: Path | None, console: Console) -> Iterator[None]:
     """Beside the block, end leases that are due: only those, and only if there are any.
 
     No API is asked unless the journal says that something of that remote is due, and one that
@@ -40,7 +40,7 @@ def tidied(state_dir: Path, configdir: Path | None, console: Console) -> Iterato
 
 
 def _end_all(
-    due: Sequence[Over], state_dir: Path, configdir: Path | None, console: Console
+    due: Sequence[Orphan], state_dir: Path, configdir: Path | None, console: Console
 ) -> None:
     for name in sorted({one.remote for one in due}):
         try:

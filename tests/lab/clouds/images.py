@@ -7,10 +7,10 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mock_cloud.attest.bake import BakeChoices
 from mock_cloud.attest.envelope import Signer
-from mock_cloud.attest.expectations import Invocation, MountRule, ProgramRule
-from mock_cloud.attest.volatile import cloud_init_rules
+from mock_cloud.attest.image_manifest import BakeChoices
+from mock_cloud.attest.rules.expectations import Invocation, MountRule, ProgramRule
+from mock_cloud.attest.rules.volatile import cloud_init_rules
 from mock_cloud.images.tree_manifest import make_signed_manifest
 from mock_cloud.process import run
 from mock_cloud.steps.attest.attesting import own_kernel

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from mock_cloud.attest.accounts import Accounts
-from mock_cloud.attest.bake import BakeChoices, make_manifest
 from mock_cloud.attest.check_files import InjectedFile
 from mock_cloud.attest.evidence import parse_evidence
+from mock_cloud.attest.image_manifest import BakeChoices, make_manifest
 from mock_cloud.attest.kernel import parse_kernel
 from mock_cloud.attest.knowngood import read_packages
 from mock_cloud.attest.manifest import ImageManifest

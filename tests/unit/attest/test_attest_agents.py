@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.attest.expectations import TOOLKIT_PROGRAM, Invocation, ProgramRule
+from mock_cloud.attest.rules.expectations import TOOLKIT_PROGRAM, Invocation, ProgramRule
 from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.wire.layout import WORKSPACE
 from tests.unit.attest.attest_builder import AGENT_PID, Json, Node, judge, manifest, sha256, toolkit

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mock_cloud.attest.booting import is_booting
+from mock_cloud.attest.still_booting import is_booting
 from mock_cloud.attest.verdict import NodeRefused, Verdict
 from mock_cloud.errors import Reason
 from tests.unit.attest.attest_builder import Node, judge, sha256

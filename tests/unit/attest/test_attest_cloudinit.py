@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.attest.bake import BakeChoices, make_manifest
-from mock_cloud.attest.cloudinit import has_finished
 from mock_cloud.attest.evidence import parse_evidence
+from mock_cloud.attest.image_manifest import BakeChoices, make_manifest
 from mock_cloud.attest.kernel import parse_kernel
 from mock_cloud.attest.manifest import ImageManifest, manifest_to_json, parse_manifest
+from mock_cloud.attest.rules.cloudinit import has_finished
+from mock_cloud.attest.rules.volatile import VolatileKind, VolatileRule, cloud_init_rules
 from mock_cloud.attest.verdict import NodeRefused
-from mock_cloud.attest.volatile import VolatileKind, VolatileRule, cloud_init_rules
 from tests.unit.attest.attest_builder import ACCOUNTS, KERNEL, Node, judge, keys, sha256
 
 CLOUD = "/var/lib/cloud"

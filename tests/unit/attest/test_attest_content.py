@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mock_cloud.attest import content as kinds
-from mock_cloud.attest.bake import BakeChoices, make_manifest
 from mock_cloud.attest.evidence import parse_evidence
-from mock_cloud.attest.expectations import Invocation, ProgramRule
+from mock_cloud.attest.image_manifest import BakeChoices, make_manifest
 from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.rules import content as kinds
+from mock_cloud.attest.rules.expectations import Invocation, ProgramRule
+from mock_cloud.attest.rules.volatile import VolatileKind, VolatileRule, text_rules
 from mock_cloud.attest.verdict import NodeRefused
-from mock_cloud.attest.volatile import VolatileKind, VolatileRule, text_rules
 from tests.unit.attest.attest_builder import ACCOUNTS, Node, judge, keys, manifest, sha256
 
 MACHINE_ID, GRUBENV, RESOLV = "/etc/machine-id", "/boot/grub2/grubenv", "/etc/resolv.conf"

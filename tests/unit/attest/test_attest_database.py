@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.attest.bake import BakeChoices, make_manifest
 from mock_cloud.attest.evidence import parse_evidence
+from mock_cloud.attest.image_manifest import BakeChoices, make_manifest
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.errors import AttestationRefused
 from tests.unit.attest.attest_builder import ACCOUNTS, Node, judge, keys

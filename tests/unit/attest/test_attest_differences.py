@@ -9,10 +9,10 @@ from functools import cache
 
 import pytest
 
-from mock_cloud.attest.bake import BakeChoices, make_manifest
 from mock_cloud.attest.capabilities import xattr_of_text
 from mock_cloud.attest.evidence import parse_evidence
 from mock_cloud.attest.files import FileFact
+from mock_cloud.attest.image_manifest import BakeChoices, make_manifest
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.errors import AttestationRefused
 from mock_cloud.signed.keys import PackageKeys

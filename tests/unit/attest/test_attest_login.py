@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.attest.booting import is_hanging_up
+from mock_cloud.attest.still_booting import is_hanging_up
 from mock_cloud.attest.verdict import NodeRefused
 from tests.unit.attest.attest_builder import (
     AGENT_PID,

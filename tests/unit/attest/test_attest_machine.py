@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from mock_cloud.attest.evidence import parse_evidence
-from mock_cloud.attest.live import LiveNode, make_live_manifest
-from mock_cloud.attest.machine import chosen_rule, machine_rules
 from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.rules.machine import chosen_rule, machine_rules
+from mock_cloud.attest.rules.volatile import VolatileKind, VolatileRule
+from mock_cloud.attest.running_manifest import LiveNode, make_live_manifest
+from mock_cloud.attest.signer_report import SignerReport
 from mock_cloud.attest.verdict import NodeRefused
-from mock_cloud.attest.volatile import VolatileKind, VolatileRule
-from mock_cloud.attest.vouched import Vouched
 from mock_cloud.errors import AttestationRefused
 from tests.unit.attest.attest_builder import (
     ACCOUNTS,
@@ -103,7 +103,7 @@ def log_in(node: Node, number: int) -> None:
 RELOADED = replace(RELOAD, listener=SSHD_PID)
 
 
-def describe(node: Node, *more: VolatileRule) -> tuple[ImageManifest, Vouched]:
+def describe(node: Node, *more: VolatileRule) -> tuple[ImageManifest, SignerReport]:
     evidence = parse_evidence(node.to_bytes())
     live = LiveNode(ACCOUNTS, toolkit(), is_machine=True)
     rules = (*machine_rules(evidence), *more)

@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from mock_cloud.attest.bake import BakeChoices, make_manifest
 from mock_cloud.attest.envelope import Signer, sign_statement
 from mock_cloud.attest.evidence import parse_evidence
 from mock_cloud.attest.files import FileFact
+from mock_cloud.attest.image_manifest import BakeChoices, make_manifest
 from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.rules.volatile import VolatileKind, VolatileRule
 from mock_cloud.attest.validity import Validity, sign_manifest, verify_manifest
-from mock_cloud.attest.volatile import VolatileKind, VolatileRule
 from mock_cloud.errors import AttestationRefused, ConfigError
 from mock_cloud.model import HostKey
 from tests.unit.attest.attest_builder import (

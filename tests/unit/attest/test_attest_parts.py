@@ -17,12 +17,18 @@ from mock_cloud.attest.accounts import parse_accounts
 from mock_cloud.attest.capabilities import xattr_of_text
 from mock_cloud.attest.check_packages import compare_evr
 from mock_cloud.attest.evidence import EvidenceError, parse_evidence
-from mock_cloud.attest.expectations import Invocation, MountRule, ProgramRule
 from mock_cloud.attest.files import FileFact
 from mock_cloud.attest.knowngood import Resolver
+from mock_cloud.attest.rules.expectations import Invocation, MountRule, ProgramRule
+from mock_cloud.attest.rules.volatile import (
+    Volatile,
+    VolatileKind,
+    VolatileRule,
+    fits,
+    sshd_only_rules,
+)
 from mock_cloud.attest.sshd_titles import find_sshd_role
 from mock_cloud.attest.verdict import reason_text
-from mock_cloud.attest.volatile import Volatile, VolatileKind, VolatileRule, fits, sshd_only_rules
 from mock_cloud.errors import Reason
 from mock_cloud.wire.records import RECORD_MAX, pack
 from tests.records import packed

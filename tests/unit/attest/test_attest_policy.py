@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.attest.expectations import is_interpreter
 from mock_cloud.attest.files import FileFact
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.policy import (
@@ -23,6 +22,7 @@ from mock_cloud.attest.policy import (
     standard,
     strict,
 )
+from mock_cloud.attest.rules.expectations import is_interpreter
 from mock_cloud.attest.verdict import NodeRefused, Verdict
 from mock_cloud.wire.decode import Malformed
 from tests.unit.attest.attest_builder import Node, binding, judge, manifest, sha256

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from mock_cloud.attest import runtime
 from mock_cloud.attest.files import FileFact
-from mock_cloud.attest.machine import systemd_rules
-from mock_cloud.attest.volatile import Volatile, VolatileKind, VolatileRule, fits
+from mock_cloud.attest.rules import runtime
+from mock_cloud.attest.rules.machine import systemd_rules
+from mock_cloud.attest.rules.volatile import Volatile, VolatileKind, VolatileRule, fits
 
 RULES = Volatile(systemd_rules(of_instances=True))
 

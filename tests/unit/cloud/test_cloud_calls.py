@@ -12,7 +12,7 @@ from libcloud.common.exceptions import exception_from_message
 from libcloud.common.types import InvalidCredsError, LibcloudError, MalformedResponseError
 
 from mock_cloud.cloud.apis import calls as calls_module
-from mock_cloud.cloud.apis.calls import Breaker, Calls, Diagnosis, Trouble, diagnose
+from mock_cloud.cloud.apis.calls import Breaker, Calls, Diagnosis, FailureKind, diagnose
 from mock_cloud.cloud.apis.texts import CloudIsOut, OutcomeUnknown
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 
@@ -24,7 +24,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls_module, "_FIRST_PAUSE_S", 0.01)
 
 
-def by_trouble(diagnosis: Diagnosis) -> Trouble | MockCloudError:
+def by_trouble(diagnosis: Diagnosis) -> FailureKind | MockCloudError:
     return diagnosis.trouble
 
 
@@ -49,24 +49,27 @@ def http(status: int, text: str = "", **headers: str) -> Exception:
 
 
 BROKEN = [
-    (http(502, "<html>Bad Gateway</html>"), Trouble.UNANSWERED),
-    (http(500, "InternalError: sorry"), Trouble.UNANSWERED),
-    (http(503, "down"), Trouble.UNANSWERED),
-    (http(503, "busy", **{"retry-after": "0.1"}), Trouble.THROTTLED),
-    (http(429), Trouble.THROTTLED),
-    (http(400, "InvalidAMIID.NotFound: no such image"), Trouble.REFUSED),
-    (MalformedResponseError("Failed to parse XML", body="<html>oops</html>"), Trouble.UNANSWERED),
-    (InvalidCredsError("AuthFailure: no"), Trouble.REFUSED),
-    (LibcloudError("odd"), Trouble.REFUSED),
-    (requests.exceptions.ReadTimeout(URL), Trouble.UNANSWERED),
-    (requests.exceptions.ConnectionError(URL), Trouble.UNANSWERED),
-    (requests.exceptions.SSLError(URL), Trouble.REFUSED),
-    (AttributeError("'NoneType' object has no attribute 'text'"), Trouble.UNANSWERED),
+    (http(502, "<html>Bad Gateway</html>"), FailureKind.UNANSWERED),
+    (http(500, "InternalError: sorry"), FailureKind.UNANSWERED),
+    (http(503, "down"), FailureKind.UNANSWERED),
+    (http(503, "busy", **{"retry-after": "0.1"}), FailureKind.THROTTLED),
+    (http(429), FailureKind.THROTTLED),
+    (http(400, "InvalidAMIID.NotFound: no such image"), FailureKind.REFUSED),
+    (
+        MalformedResponseError("Failed to parse XML", body="<html>oops</html>"),
+        FailureKind.UNANSWERED,
+    ),
+    (InvalidCredsError("AuthFailure: no"), FailureKind.REFUSED),
+    (LibcloudError("odd"), FailureKind.REFUSED),
+    (requests.exceptions.ReadTimeout(URL), FailureKind.UNANSWERED),
+    (requests.exceptions.ConnectionError(URL), FailureKind.UNANSWERED),
+    (requests.exceptions.SSLError(URL), FailureKind.REFUSED),
+    (AttributeError("'NoneType' object has no attribute 'text'"), FailureKind.UNANSWERED),
 ]
 
 
 @pytest.mark.parametrize(("error", "trouble"), BROKEN, ids=lambda value: str(value)[:30])
-def test_what_a_failure_means(error: Exception, trouble: Trouble) -> None:
+def test_what_a_failure_means(error: Exception, trouble: FailureKind) -> None:
     diagnosis = diagnose(error)
     assert diagnosis.trouble is trouble
     assert "UserData" not in diagnosis.text and "<" not in diagnosis.text
@@ -156,7 +159,7 @@ def unreached() -> requests.exceptions.ConnectionError:
 
 
 def test_an_order_that_never_left_was_not_taken() -> None:
-    assert diagnose(unreached()).trouble is Trouble.UNREACHED
+    assert diagnose(unreached()).trouble is FailureKind.UNREACHED
     assert make_calls().change("make", failing(unreached()), repeatable=False) == "answer"
     with pytest.raises(CloudIsOut):
         make_calls(0.0).change("make", failing(*[unreached()] * 9), repeatable=False)
@@ -168,7 +171,7 @@ def test_an_order_that_may_have_been_taken_stays_unknown() -> None:
     with pytest.raises(OutcomeUnknown):
         calls.change("make", failing(lost, *[unreached()] * 999), repeatable=True)
 
-    def judge(diagnosis: Diagnosis) -> Trouble | MockCloudError:
+    def judge(diagnosis: Diagnosis) -> FailureKind | MockCloudError:
         return ConfigError("expired") if diagnosis.is_credentials else diagnosis.trouble
 
     for error, outcome in ((lost, OutcomeUnknown), (http(429), ConfigError)):

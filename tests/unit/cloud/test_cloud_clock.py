@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from mock_cloud.cloud.apis.calls import Diagnosis, Trouble, diagnose, refuse_credentials
+from mock_cloud.cloud.apis.calls import Diagnosis, FailureKind, diagnose, refuse_credentials
 
 DAY = datetime.timedelta(days=1)
 
@@ -79,7 +79,7 @@ def _diagnosis(pem: Path) -> Diagnosis:
 @pytest.mark.parametrize(("first_day", "words"), [(2, "not yet valid"), (-3, "expired")])
 def test_a_certificate_whose_time_it_is_not(tmp_path: Path, first_day: int, words: str) -> None:
     found = _diagnosis(_certificate(tmp_path, first_day, "localhost"))
-    assert found.trouble is Trouble.REFUSED
+    assert found.trouble is FailureKind.REFUSED
     assert words in found.text and "this machine's clock says" in found.text.lower()
     assert "secret" not in found.text
 
@@ -90,6 +90,6 @@ def test_another_certificate_is_no_matter_of_the_clock(tmp_path: Path) -> None:
 
 
 def test_refused_credentials_may_be_the_clocks_fault() -> None:
-    diagnosis = Diagnosis(Trouble.REFUSED, "AuthFailure: not able to validate", "AuthFailure")
+    diagnosis = Diagnosis(FailureKind.REFUSED, "AuthFailure: not able to validate", "AuthFailure")
     refused = refuse_credentials(diagnosis, "EC2 eu-central-1", "the environment")
     assert "This machine's clock says 20" in (refused.hint or "")

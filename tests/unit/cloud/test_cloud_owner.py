@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.cloud.journal import Journal
-from mock_cloud.cloud.owner import is_kin, local_owner
+from mock_cloud.cloud.owner import is_same_user, local_owner
 from mock_cloud.errors import ConfigError
 from tests.unit.cloud.cloud_in_memory import lease_of
 
@@ -75,4 +75,4 @@ def test_the_way_back_is_a_command_that_works(tmp_path: Path) -> None:
     ],
 )
 def test_kin_has_the_same_person_or_the_same_word(other: str, kin: bool) -> None:
-    assert is_kin("me@here:0/11111111", other) is kin
+    assert is_same_user("me@here:0/11111111", other) is kin

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.cloud.apis.adapter import TAG_LEASE, InstanceState, Launch, Offer
-from mock_cloud.cloud.apis.calls import Diagnosis, Trouble
+from mock_cloud.cloud.apis.calls import Diagnosis, FailureKind
 from mock_cloud.cloud.apis.ec2 import Ec2Api
 from mock_cloud.cloud.apis.ec2_answers import (
     ImageFacts,
@@ -19,7 +19,7 @@ from mock_cloud.cloud.apis.ec2_answers import (
     parse_image,
     parse_instances,
 )
-from mock_cloud.cloud.apis.ec2_failures import InUse, make_judge
+from mock_cloud.cloud.apis.ec2_failures import InUse, make_classifier
 from mock_cloud.cloud.apis.ec2_groups import explain_rules, ssh_sources
 from mock_cloud.cloud.apis.ec2_requests import launch_parameters
 from mock_cloud.cloud.apis.texts import CredentialsRefused, NoCapacity, NotThere, QuotaReached
@@ -113,9 +113,9 @@ def test_an_image_s_volumes() -> None:
 
 
 MEANINGS = [
-    ("RequestLimitExceeded", 503, Trouble.THROTTLED),
-    ("InternalError", 500, Trouble.UNANSWERED),
-    ("Unavailable", 503, Trouble.UNANSWERED),
+    ("RequestLimitExceeded", 503, FailureKind.THROTTLED),
+    ("InternalError", 500, FailureKind.UNANSWERED),
+    ("Unavailable", 503, FailureKind.UNANSWERED),
     ("InsufficientInstanceCapacity", 500, NoCapacity),
     ("MaxSpotInstanceCountExceeded", 400, NoCapacity),
     ("Unsupported", 400, NoCapacity),
@@ -128,7 +128,7 @@ MEANINGS = [
     ("InvalidAMIID.NotFound", 400, NotThere),
     ("VolumeInUse", 400, InUse),
     ("InvalidParameterValue", 400, ConfigError),
-    ("IdempotentParameterMismatch", 400, Trouble.REFUSED),
+    ("IdempotentParameterMismatch", 400, FailureKind.REFUSED),
 ]
 
 
@@ -136,10 +136,10 @@ MEANINGS = [
 def test_what_an_error_means(code: str, status: int, meaning: object) -> None:
     text = parse_error(ERROR.format(code))
     assert text == f"{code}: said so"
-    trouble = Trouble.UNANSWERED if status >= 500 else Trouble.REFUSED
-    judge = make_judge("EC2 here", lambda: "the environment", FILE)
+    trouble = FailureKind.UNANSWERED if status >= 500 else FailureKind.REFUSED
+    judge = make_classifier("EC2 here", lambda: "the environment", FILE)
     judged = judge(Diagnosis(trouble, text, code, status))
-    if isinstance(meaning, Trouble):
+    if isinstance(meaning, FailureKind):
         assert judged is meaning
     else:
         assert type(judged) is meaning

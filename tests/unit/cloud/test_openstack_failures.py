@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 import pytest
 
-from mock_cloud.cloud.apis.calls import Diagnosis, Trouble
+from mock_cloud.cloud.apis.calls import Diagnosis, FailureKind
 from mock_cloud.cloud.apis.openstack_failures import OpenStackClassifier
 from mock_cloud.cloud.apis.texts import CredentialsRefused, NoCapacity, NotThere, QuotaReached
 from mock_cloud.errors import ConfigError, MockCloudError
 
 
-def judge(status: int, text: str) -> Trouble | MockCloudError:
-    trouble = Trouble.UNANSWERED if status >= 500 else Trouble.REFUSED
+def judge(status: int, text: str) -> FailureKind | MockCloudError:
+    trouble = FailureKind.UNANSWERED if status >= 500 else FailureKind.REFUSED
     diagnosis = Diagnosis(trouble, text, status=status, is_credentials=status == 401)
     return OpenStackClassifier("OpenStack at x", "cloud 'x' of /p")(diagnosis)
 
@@ -35,9 +35,9 @@ def test_refusals(status: int, text: str, kind: type[MockCloudError]) -> None:
 
 @pytest.mark.parametrize(
     ("status", "trouble"),
-    [(413, Trouble.THROTTLED), (409, Trouble.REFUSED), (502, Trouble.UNANSWERED)],
+    [(413, FailureKind.THROTTLED), (409, FailureKind.REFUSED), (502, FailureKind.UNANSWERED)],
 )
-def test_what_may_pass(status: int, trouble: Trouble) -> None:
+def test_what_may_pass(status: int, trouble: FailureKind) -> None:
     assert judge(status, "something") is trouble
 
 
@@ -86,7 +86,7 @@ def test_user_data_that_nova_quotes_is_not_shown() -> None:
 
 
 def test_an_authority_of_ones_own() -> None:
-    diagnosis = Diagnosis(Trouble.REFUSED, "its TLS certificate …", is_certificate=True)
+    diagnosis = Diagnosis(FailureKind.REFUSED, "its TLS certificate …", is_certificate=True)
     found = OpenStackClassifier("OpenStack at x", "cloud 'x' of /p")(diagnosis)
     assert isinstance(found, MockCloudError)
     assert "cacert in cloud 'x' of /p" in str(found.hint)

@@ -18,7 +18,7 @@ from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.validity import Validity, sign_manifest
 from mock_cloud.attest.verdict import Verdict
 from mock_cloud.cli import main
-from mock_cloud.cli.reap import Reaped, _rows
+from mock_cloud.cli.reap import ReapedRemote, _rows
 from mock_cloud.cli.toolkit import _to_json
 from mock_cloud.cli.trust import _to_json as _builder_to_json
 from mock_cloud.cloud.images import TAG_OWNER, Image, ImageState
@@ -26,7 +26,7 @@ from mock_cloud.cloud.listing import NodeRow, Released
 from mock_cloud.cloud.provider import Finding
 from mock_cloud.images.image_list import ImageRow
 from mock_cloud.images.image_list import ImageStatus as ImageStanding
-from mock_cloud.launcher.standing import LauncherStatus
+from mock_cloud.launcher.status import LauncherStatus
 from mock_cloud.ledger.entries import LedgerEntry
 from mock_cloud.ledger.ratings import Builder
 from mock_cloud.steps.attest.seen_manifests import SeenManifest
@@ -67,7 +67,7 @@ def _verdict() -> set[str]:
         ("doctor", lambda: _names(Finding)),
         ("attest", _verdict),
         ("release", lambda: _names(Released)),
-        ("reap", lambda: set(_rows(Reaped("r", (), problem="no answer"))[0])),
+        ("reap", lambda: set(_rows(ReapedRemote("r", (), problem="no answer"))[0])),
         ("image list", _image),
         ("known-good seen", lambda: _names(SeenManifest)),
         ("launcher status", lambda: _names(LauncherStatus)),

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from mock_cloud import cli
-from mock_cloud.launcher import choosing
-from mock_cloud.launcher.real import find_real_mock
+from mock_cloud.launcher import dispatch
+from mock_cloud.launcher.real_mock import find_real_mock
 
 _RECORDER = """\
 #!/bin/sh
@@ -143,7 +143,7 @@ def test_a_wrapper_cannot_be_sent_and_that_is_said(
         f'package_keys = ["{files["package_keys"]}"]\n[build]\n{engine}\n'
     )
     words = ["--configdir", str(place / "mock"), "-r", "tiny", "--remote", "here", "--init"]
-    assert choosing.run_launcher(words, wrapper) == 3  # its dnf.conf is not good enough for a node
+    assert dispatch.run_launcher(words, wrapper) == 3  # its dnf.conf is not good enough for a node
     warning = f"WARNING: {wrapper} is a wrapper, whose mock cannot be sent"
     assert (warning in capsys.readouterr().err) is warned
 

@@ -14,8 +14,8 @@ import pytest
 
 from mock_cloud.cli import main
 from mock_cloud.errors import ConfigError
-from mock_cloud.launcher import edits, path_way, site_way
-from mock_cloud.launcher.standing import describe_by_name, describe_by_path
+from mock_cloud.launcher import edits, install_site, install_user
+from mock_cloud.launcher.status import describe_by_name, describe_by_path
 
 TOP = Path(__file__).resolve().parents[3]
 PLUGIN = TOP / "mock-plugins/remote.py"
@@ -50,7 +50,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def site(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The configuration directory; this installation is one that everybody may run."""
-    monkeypatch.setattr(site_way, "session_words", lambda: ["/opt/x/python", "-m", "y"])
+    monkeypatch.setattr(install_site, "session_words", lambda: ["/opt/x/python", "-m", "y"])
     return home.parent / "etc"
 
 
@@ -120,7 +120,7 @@ def test_a_profile_is_edited_only_when_asked(
     profile = write(home / ".bashrc", "PS1=x\n", 0o644)
     assert tool("enable") == 0
     assert profile.read_text() == "PS1=x\n"
-    assert capsys.readouterr().out == path_way.shell_lines(home / ".local/share/mock-cloud/bin")
+    assert capsys.readouterr().out == install_user.shell_lines(home / ".local/share/mock-cloud/bin")
     other = home / "my profile"
     assert tool("enable", "--profile", other) == 0
     assert "# >>> mock-cloud" in other.read_text()
@@ -262,10 +262,10 @@ def test_others_could_change_or_not_read_it(
     monkeypatch.setattr(sys, "executable", str(python))
     python.parent.chmod(0o700)
     with pytest.raises(ConfigError, match="not everybody"):
-        site_way.session_words()
+        install_site.session_words()
     python.chmod(0o777)
     with pytest.raises(ConfigError, match="others than root"):
-        site_way.session_words()
+        install_site.session_words()
 
 
 def test_nothing_is_begun_that_cannot_be_finished(tmp_path: Path) -> None:
@@ -293,6 +293,6 @@ def test_a_block_leaves_the_rest_as_it_was(before: str) -> None:
 
 def test_the_packages_snippet_says_the_same() -> None:
     packaged = (TOP / "etc/profile.d/mock-cloud.sh").read_text()
-    assert packaged.endswith(path_way.shell_lines(path_way.PACKAGED.parent))
-    assert str(path_way.PACKAGED.parent) in (TOP / "etc/profile.d/mock-cloud.csh").read_text()
-    assert site_way.plugin_source() == PLUGIN
+    assert packaged.endswith(install_user.shell_lines(install_user.PACKAGED.parent))
+    assert str(install_user.PACKAGED.parent) in (TOP / "etc/profile.d/mock-cloud.csh").read_text()
+    assert install_site.plugin_source() == PLUGIN

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from mock_cloud.attest import runtime
 from mock_cloud.attest.evidence import Evidence
 from mock_cloud.attest.files import FileFact
-from mock_cloud.attest.volatile import VolatileKind, VolatileRule, fits, text_rules
+from mock_cloud.attest.rules import runtime
+from mock_cloud.attest.rules.volatile import VolatileKind, VolatileRule, fits, text_rules
 
 _BOOTED: Final = "/run/systemd/system"
 """Where this is, systemd is the first process: sd_booted(3)."""

@@ -13,12 +13,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from mock_cloud.attest import runtime
 from mock_cloud.attest.accounts import Accounts
-from mock_cloud.attest.bake import SSHD_PROGRAMS, BakeChoices, make_manifest
 from mock_cloud.attest.check_login import find_role
 from mock_cloud.attest.evidence import Evidence, Mount, Process, Socket
-from mock_cloud.attest.expectations import (
+from mock_cloud.attest.files import FileFact
+from mock_cloud.attest.image_manifest import SSHD_PROGRAMS, BakeChoices, make_manifest
+from mock_cloud.attest.kernel import KernelFacts
+from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.packages import HeaderCache
+from mock_cloud.attest.rules import runtime
+from mock_cloud.attest.rules.expectations import (
     Invocation,
     MountRule,
     ProgramRule,
@@ -27,13 +31,9 @@ from mock_cloud.attest.expectations import (
     is_interpreter,
     is_on_disk,
 )
-from mock_cloud.attest.files import FileFact
-from mock_cloud.attest.kernel import KernelFacts
-from mock_cloud.attest.manifest import ImageManifest
-from mock_cloud.attest.packages import HeaderCache
+from mock_cloud.attest.rules.volatile import VolatileRule
+from mock_cloud.attest.signer_report import SignerReport, read_signer_report
 from mock_cloud.attest.sshd_titles import find_sshd_role, is_sshd_session
-from mock_cloud.attest.volatile import VolatileRule
-from mock_cloud.attest.vouched import Vouched, read_vouched
 from mock_cloud.errors import AttestationRefused, Reason
 from mock_cloud.model import Toolkit
 from mock_cloud.signed.keys import PackageKeys
@@ -71,7 +71,7 @@ def make_live_manifest(
     name: str,
     created: str,
     volatile: tuple[VolatileRule, ...] = (),
-) -> tuple[ImageManifest, Vouched]:
+) -> tuple[ImageManifest, SignerReport]:
     """The manifest of this machine, or the image that its disk becomes, and what is new in it.
 
     With the manifest of a `base`, what may run, listen, be mounted and vary is what that says;
@@ -103,7 +103,7 @@ def make_live_manifest(
     image = replace(evidence, files=tuple(_image_files(evidence, node)))
     cache: HeaderCache = {}
     manifest = make_manifest(image, headers, keys, choices, cache=cache)
-    vouched = read_vouched(manifest, base, evidence, headers, keys, cache)
+    vouched = read_signer_report(manifest, base, evidence, headers, keys, cache)
     if base is None:
         vouched = replace(
             found,
@@ -131,15 +131,15 @@ def _image_files(evidence: Evidence, node: LiveNode) -> Iterator[FileFact]:
             yield fact
 
 
-def _of(base: ImageManifest) -> Vouched:
-    return Vouched(mounts=base.mounts, programs=base.programs, sockets=base.sockets)
+def _of(base: ImageManifest) -> SignerReport:
+    return SignerReport(mounts=base.mounts, programs=base.programs, sockets=base.sockets)
 
 
-def _found(evidence: Evidence, node: LiveNode) -> Vouched:
+def _found(evidence: Evidence, node: LiveNode) -> SignerReport:
     """Rules that let run, listen and be mounted just what does now, besides sshd and us."""
     exes = {process.pid: process.exe for process in evidence.processes}
     known = {rule.point: rule for rule in default_mounts()}
-    return Vouched(
+    return SignerReport(
         mounts=tuple(_mount_rule(one) for one in evidence.mounts if not _passes(one, known)),
         programs=tuple(dict.fromkeys(_programs(evidence, node))),
         sockets=tuple(

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Final
 
-from mock_cloud.attest import cloudinit, content, runtime
-from mock_cloud.attest.cloudinit import Shape
 from mock_cloud.attest.files import FileFact, Text, is_normal
+from mock_cloud.attest.rules import cloudinit, content, runtime
+from mock_cloud.attest.rules.cloudinit import Shape
 from mock_cloud.wire.layout import WORKSPACE
 from mock_cloud.wire.text_places import (
     GRUBENV,

@@ -15,7 +15,7 @@ from typing import Final
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Lease, find_due
 from mock_cloud.cloud.leased import end_lease
-from mock_cloud.cloud.owner import is_kin
+from mock_cloud.cloud.owner import is_same_user
 from mock_cloud.cloud.provider import FoundNode, Provider
 from mock_cloud.cloud.providers import ON_THIS_MACHINE, find_provider
 from mock_cloud.errors import CloudError, MockCloudError
@@ -26,8 +26,8 @@ _CLOCKS_DIFFER_S: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
-    """One thing that a sweep ended, and why; `error` says what hindered it, if anything did."""
+class Reaped:
+    """One thing that was ended, and why; `error` says what hindered it, if anything did."""
 
     lease_id: str
     remote: str
@@ -36,7 +36,7 @@ class Swept:
 
 
 @dataclass(frozen=True, slots=True)
-class Over:
+class Orphan:
     """One node or lease that is to end. `found` is the node, where no living lease names it."""
 
     lease_id: str
@@ -45,53 +45,53 @@ class Over:
     found: FoundNode | None = None
 
 
-def sweep(state_dir: Path) -> list[Swept]:
+def reap_local(state_dir: Path) -> list[Reaped]:
     """End local nodes that are over, and forget old leases. Asks no cloud.
 
-    What could not be ended is reported and left for the next sweep.
+    What could not be ended is reported and left for the next one.
     """
     journal = Journal(state_dir)
-    swept = []
+    reaped = []
     for name in ON_THIS_MACHINE:
         provider = find_provider(name, state_dir, None)
-        swept += sweep_provider(
+        reaped += reap_provider(
             journal,
             provider,
             lambda lease: lease.provider in ON_THIS_MACHINE,
-            nameless_is_ours=True,
+            unowned_is_ours=True,
         )
     journal.forget_old()
-    return swept
+    return reaped
 
 
-def sweep_remote(
-    remote: Remote, state_dir: Path, *, expired_kin: bool = False, dry_run: bool = False
-) -> list[Swept]:
+def reap_remote(
+    remote: Remote, state_dir: Path, *, with_lost_state: bool = False, dry_run: bool = False
+) -> list[Reaped]:
     """End what is over of `remote`, by what its provider lists. CloudError, ConfigError.
 
-    `expired_kin`: also nodes of this user on this machine whose state directory was lost, once
+    `with_lost_state`: also nodes of this user on this machine whose state directory was lost, once
     their own expiry has passed. `dry_run`: say it only.
     """
     wanted = (remote.provider, remote.name)
-    return sweep_provider(
+    return reap_provider(
         Journal(state_dir),
         find_provider(remote.provider, state_dir, remote),
         lambda lease: (lease.provider, lease.remote) == wanted,
-        nameless_is_ours=remote.provider in ON_THIS_MACHINE,
-        expired_kin=expired_kin,
+        unowned_is_ours=remote.provider in ON_THIS_MACHINE,
+        with_lost_state=with_lost_state,
         dry_run=dry_run,
     )
 
 
-def sweep_provider(
+def reap_provider(
     journal: Journal,
     provider: Provider,
     is_asked: Callable[[Lease], bool],
     *,
-    nameless_is_ours: bool = False,
-    expired_kin: bool = False,
+    unowned_is_ours: bool = False,
+    with_lost_state: bool = False,
     dry_run: bool = False,
-) -> list[Swept]:
+) -> list[Reaped]:
     """End what is over among the leases asked for and the nodes that `provider` lists.
 
     CloudError if it cannot list them.
@@ -100,21 +100,21 @@ def sweep_provider(
     found = provider.list_nodes()
     if not dry_run:
         journal.note_abandoned()
-    over = find_over(
+    orphans = find_orphans(
         before,
         found,
         {lease.id: lease for lease in journal.leases()},
         owner=journal.owner,
         now_unix=time.time(),
-        nameless_is_ours=nameless_is_ours,
-        expired_kin=expired_kin,
+        unowned_is_ours=unowned_is_ours,
+        with_lost_state=with_lost_state,
     )
     if dry_run:
-        return [Swept(one.lease_id, one.remote, one.reason) for one in over]
-    return [_end(journal, provider, one) for one in over if _claim(journal, provider, one)]
+        return [Reaped(one.lease_id, one.remote, one.reason) for one in orphans]
+    return [_end(journal, provider, one) for one in orphans if _claim(journal, provider, one)]
 
 
-def find_due_leases(state_dir: Path) -> list[Over]:
+def find_due_leases(state_dir: Path) -> list[Orphan]:
     """Leases of ours, local ones apart, of which the journal says that they are to end now.
 
     Nobody is asked, and what failed to end just now is left out. The grace of an abandoned
@@ -127,49 +127,49 @@ def find_due_leases(state_dir: Path) -> list[Over]:
         if ours and not lease.held and lease.may_be_ended(time.time()):
             reason = journal.find_due(lease.id)
             if reason is not None:
-                due.append(Over(lease.id, lease.remote, reason))
+                due.append(Orphan(lease.id, lease.remote, reason))
     return due
 
 
-def end_due(remote: Remote, state_dir: Path, due: Sequence[Over]) -> list[Swept]:
+def end_due(remote: Remote, state_dir: Path, due: Sequence[Orphan]) -> list[Reaped]:
     """End leases of `remote` that `find_due_leases` found, without listing anything.
 
     One that was begun and whose creator died is ended by its tag. CloudError, ConfigError.
     """
     journal = Journal(state_dir)
     provider = find_provider(remote.provider, state_dir, remote)
-    swept = []
+    reaped = []
     for one in due:
         lease = journal.find(one.lease_id)
         if lease is None or not journal.claim_end(lease):
             continue  # another process was faster
         if lease.provider == remote.provider:
-            swept.append(_end(journal, provider, one))
+            reaped.append(_end(journal, provider, one))
         else:
             problem = f"{remote.source} is for provider {remote.provider} now"
             journal.note_end_failed(lease.id, problem)
-            swept.append(Swept(one.lease_id, one.remote, one.reason, problem))
-    return swept
+            reaped.append(Reaped(one.lease_id, one.remote, one.reason, problem))
+    return reaped
 
 
-def find_over(
+def find_orphans(
     before: Sequence[Lease],
     found: Sequence[FoundNode],
     after: Mapping[str, Lease],
     *,
     owner: str,
     now_unix: float,
-    nameless_is_ours: bool = False,
-    expired_kin: bool = False,
-) -> list[Over]:
+    unowned_is_ours: bool = False,
+    with_lost_state: bool = False,
+) -> list[Orphan]:
     """What is to end, of leases `before` a listing, `found` by it, and all leases `after` it.
 
     In this order: a lease is journalled before its node exists, so a node found now has a
     lease among those read later, and a lease read before has its node among the found, or will.
-    `nameless_is_ours`: all that the provider lists is in our state directory, whatever its tags.
+    `unowned_is_ours`: all that the provider lists is in our state directory, whatever its tags.
     """
     running = {node.lease_id for node in found if node.running}
-    over = []
+    orphans = []
     for lease in before:
         current = after.get(lease.id)
         if current is None or current.owner != owner or current.held:
@@ -178,27 +178,27 @@ def find_over(
         if reason is None and lease.id not in running:
             reason = "its node is gone"
         if reason is not None:
-            over.append(Over(lease.id, lease.remote, reason))
+            orphans.append(Orphan(lease.id, lease.remote, reason))
     for node in found:
         if node.lease_id in after:
             continue
-        if node.owner == owner or (nameless_is_ours and not node.owner):
-            over.append(Over(node.lease_id, node.remote, "no lease names it", node))
-        elif expired_kin and is_kin(owner, node.owner) and _has_expired(node, now_unix):
+        if node.owner == owner or (unowned_is_ours and not node.owner):
+            orphans.append(Orphan(node.lease_id, node.remote, "no lease names it", node))
+        elif with_lost_state and is_same_user(owner, node.owner) and _has_expired(node, now_unix):
             reason = f"it expired, and {node.owner} did not end it"
-            over.append(Over(node.lease_id, node.remote, reason, node))
-    return over
+            orphans.append(Orphan(node.lease_id, node.remote, reason, node))
+    return orphans
 
 
 def _has_expired(node: FoundNode, now_unix: float) -> bool:
     return node.expires_unix is not None and node.expires_unix + _CLOCKS_DIFFER_S < now_unix
 
 
-def _claim(journal: Journal, provider: Provider, over: Over) -> bool:
-    """Whether it is still over, and ours to end: others of ours worked on meanwhile."""
-    if over.found is not None:
+def _claim(journal: Journal, provider: Provider, orphan: Orphan) -> bool:
+    """Whether it is still one, and ours to end: others of ours worked on meanwhile."""
+    if orphan.found is not None:
         return True  # ids are never used twice: no lease will name it any more
-    lease = journal.find(over.lease_id)
+    lease = journal.find(orphan.lease_id)
     if lease is None:
         return False
     if find_due(lease, time.time()) is None and _still_runs(provider, lease):
@@ -213,12 +213,12 @@ def _still_runs(provider: Provider, lease: Lease) -> bool:
         return True
 
 
-def _end(journal: Journal, provider: Provider, over: Over) -> Swept:
+def _end(journal: Journal, provider: Provider, orphan: Orphan) -> Reaped:
     try:
-        if over.found is not None:
-            provider.destroy(over.lease_id, over.found.handle)
+        if orphan.found is not None:
+            provider.destroy(orphan.lease_id, orphan.found.handle)
         else:
-            end_lease(journal, provider, over.lease_id)
+            end_lease(journal, provider, orphan.lease_id)
     except MockCloudError as error:
-        return Swept(over.lease_id, over.remote, over.reason, error.message)
-    return Swept(over.lease_id, over.remote, over.reason)
+        return Reaped(orphan.lease_id, orphan.remote, orphan.reason, error.message)
+    return Reaped(orphan.lease_id, orphan.remote, orphan.reason)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from mock_cloud.attest import cloudinit
-from mock_cloud.attest.cloudinit import Shape
+from mock_cloud.attest.rules import cloudinit
+from mock_cloud.attest.rules.cloudinit import Shape
 from mock_cloud.attest.verdict import Verdict
 from mock_cloud.errors import Reason
 

@@ -12,7 +12,7 @@ import os
 import sys
 
 from mock_cloud import entry
-from mock_cloud.launcher.real import become_mock, find_real_mock
+from mock_cloud.launcher.real_mock import become_mock, find_real_mock
 from mock_cloud.launcher.scan import configuration_may_choose
 
 TYPE_CHECKING = False
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         entry.mend_streams()
         entry.leave_quickly()
-    from mock_cloud.launcher.choosing import (
+    from mock_cloud.launcher.dispatch import (
         run_launcher,  # not before it is needed: it imports a lot
     )
 

@@ -10,13 +10,13 @@ from typing import Final
 from mock_cloud.attest.check_files import describe_file
 from mock_cloud.attest.check_packages import read_installed
 from mock_cloud.attest.evidence import Evidence
-from mock_cloud.attest.expectations import MountRule, ProgramRule, SocketRule
 from mock_cloud.attest.files import CAPABILITY, FileFact
 from mock_cloud.attest.kernel import KernelFacts, kernel_to_json
 from mock_cloud.attest.knowngood import read_packages
 from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.packages import HeaderCache
-from mock_cloud.attest.volatile import VolatileRule
+from mock_cloud.attest.rules.expectations import MountRule, ProgramRule, SocketRule
+from mock_cloud.attest.rules.volatile import VolatileRule
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.wire.terminal_text import escape
 
@@ -25,7 +25,7 @@ _UNTOLD: Final = "modules_sysfs"
 
 
 @dataclass(frozen=True, slots=True)
-class Vouched:
+class SignerReport:
     """What a signature adds to what packages, or the base image's manifest, say.
 
     `changed` are packaged files that differ from their package (configuration, mostly);
@@ -64,20 +64,20 @@ class Vouched:
             yield f"may vary: {escape(rule.path)} ({rule.kind.value})"
 
 
-def read_vouched(
+def read_signer_report(
     manifest: ImageManifest,
     base: ImageManifest | None,
     evidence: Evidence,
     headers: Mapping[str, bytes],
     keys: PackageKeys,
     cache: HeaderCache,
-) -> Vouched:
+) -> SignerReport:
     """Files and packages of `manifest`, which was made of the rest, that `base` has not."""
     installed = read_installed(evidence, headers, keys, cache)
     packaged = read_packages(installed.packages, manifest.accounts, manifest.entries).files
     files = set(manifest.entries) - set(() if base is None else base.entries)
     packages = set(manifest.packages) - set(() if base is None else base.packages)
-    return Vouched(
+    return SignerReport(
         packages=tuple(sorted(nevra for nevra, _ in packages)),
         files=tuple(sorted(fact for fact in files if fact.path not in packaged)),
         changed=tuple(sorted(fact for fact in files if fact.path in packaged)),

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from mock_cloud.attest.evidence import parse_evidence
-from mock_cloud.attest.live import LiveNode, make_live_manifest
-from mock_cloud.attest.machine import image_rules
 from mock_cloud.attest.manifest import ImageManifest
+from mock_cloud.attest.rules.machine import image_rules
+from mock_cloud.attest.running_manifest import LiveNode, make_live_manifest
+from mock_cloud.attest.signer_report import SignerReport
 from mock_cloud.attest.verdict import NodeRefused
-from mock_cloud.attest.vouched import Vouched
 from mock_cloud.errors import AttestationRefused
 from tests.unit.attest.attest_builder import (
     ACCOUNTS,
@@ -27,7 +27,7 @@ from tests.unit.attest.attest_builder import (
 )
 
 
-def make(node: Node, base: ImageManifest | None = None) -> tuple[ImageManifest, Vouched]:
+def make(node: Node, base: ImageManifest | None = None) -> tuple[ImageManifest, SignerReport]:
     live = LiveNode(ACCOUNTS, toolkit(), frozenset(INJECTED))
     evidence = parse_evidence(node.to_bytes())
     return make_live_manifest(evidence, node.blobs, keys(), live, base, name="live", created="now")
@@ -124,7 +124,7 @@ def test_what_is_one_nodes_own_stays_out() -> None:
 
 def test_of_the_base_only_what_is_new_is_listed() -> None:
     node = Node().boot()
-    assert make(node, manifest())[1] == Vouched()
+    assert make(node, manifest())[1] == SignerReport()
     node.add_file("/usr/local/bin/made", sha256("made"), mode=0o755)
     node.files["/etc/passwd"][6] = sha256("with one account more")
     _, vouched = make(node, manifest())

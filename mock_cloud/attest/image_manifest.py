@@ -11,12 +11,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from mock_cloud.attest import runtime
 from mock_cloud.attest.accounts import Accounts
 from mock_cloud.attest.check_packages import read_installed
 from mock_cloud.attest.differences import check_differences
 from mock_cloud.attest.evidence import Evidence
-from mock_cloud.attest.expectations import (
+from mock_cloud.attest.files import FileFact
+from mock_cloud.attest.kernel import KernelFacts
+from mock_cloud.attest.knowngood import Signed, label_of, read_packages
+from mock_cloud.attest.manifest import SAME_AS_CONTROLLER, ImageManifest
+from mock_cloud.attest.packages import HeaderCache
+from mock_cloud.attest.rules import runtime
+from mock_cloud.attest.rules.expectations import (
     Invocation,
     MountRule,
     ProgramRule,
@@ -24,13 +29,7 @@ from mock_cloud.attest.expectations import (
     default_mounts,
     is_on_disk,
 )
-from mock_cloud.attest.files import FileFact
-from mock_cloud.attest.kernel import KernelFacts
-from mock_cloud.attest.knowngood import Signed, label_of, read_packages
-from mock_cloud.attest.manifest import SAME_AS_CONTROLLER, ImageManifest
-from mock_cloud.attest.packages import HeaderCache
-from mock_cloud.attest.verdict import REASONS_MAX
-from mock_cloud.attest.volatile import (
+from mock_cloud.attest.rules.volatile import (
     Volatile,
     VolatileKind,
     VolatileRule,
@@ -38,6 +37,7 @@ from mock_cloud.attest.volatile import (
     is_about_text,
     sshd_only_rules,
 )
+from mock_cloud.attest.verdict import REASONS_MAX
 from mock_cloud.errors import AttestationRefused, Reason
 from mock_cloud.model import SSH_PORT
 from mock_cloud.signed.keys import PackageKeys

@@ -27,7 +27,7 @@ from mock_cloud.exit_status import end_well
 from mock_cloud.invocation.model import DETACHED, MOCK_VERSION, CommandLine
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.launcher.caller import home_of_caller, load_of_caller
-from mock_cloud.launcher.real import become_mock, has_plugin, without_our_words
+from mock_cloud.launcher.real_mock import become_mock, has_plugin, without_our_words
 from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.settings import EngineChoice
 from mock_cloud.wire.terminal_text import printable

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.errors import ConfigError
-from mock_cloud.launcher import path_way, site_way
+from mock_cloud.launcher import install_site, install_user
 from mock_cloud.launcher.edits import find_block, read_edited
-from mock_cloud.launcher.real import find_real_mock, has_plugin, is_launcher
+from mock_cloud.launcher.real_mock import find_real_mock, has_plugin, is_launcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def describe_by_path(configdir: Path, path: Path = MOCK_PATH) -> str:
     if is_launcher(str(path)):
         return f"{path}: the launcher"
     try:
-        is_on = find_block(read_edited(configdir / site_way.SITE_FILE)) is not None
+        is_on = find_block(read_edited(configdir / install_site.SITE_FILE)) is not None
     except ConfigError:
         is_on = False
     if is_on and has_plugin(str(path)):
@@ -73,7 +73,7 @@ def _command(environ: Mapping[str, str]) -> LauncherStatus:
 
 
 def _path(environ: Mapping[str, str]) -> LauncherStatus:
-    link = path_way.own_directory(environ) / "mock"
+    link = install_user.own_directory(environ) / "mock"
     if not link.is_symlink():
         return LauncherStatus("user", False, None, "not enabled")
     found = f"a link to {link.readlink()}"
@@ -81,7 +81,7 @@ def _path(environ: Mapping[str, str]) -> LauncherStatus:
         mend = "mock-cloud launcher enable --user makes it anew"
         return LauncherStatus("user", True, str(link), found, f"it leads to no launcher: {mend}")
     try:
-        found += "".join(f", on the PATH by {path}" for path in path_way.profiles_with_block())
+        found += "".join(f", on the PATH by {path}" for path in install_user.profiles_with_block())
     except ConfigError as error:
         return LauncherStatus("user", True, str(link), found, error.message)
     places = environ.get("PATH", os.defpath).split(os.pathsep)
@@ -91,7 +91,7 @@ def _path(environ: Mapping[str, str]) -> LauncherStatus:
 
 
 def _site(environ: Mapping[str, str], configdir: Path) -> list[LauncherStatus]:
-    file = configdir / site_way.SITE_FILE
+    file = configdir / install_site.SITE_FILE
     try:
         block = find_block(read_edited(file))
     except ConfigError as error:
@@ -109,15 +109,15 @@ def _site(environ: Mapping[str, str], configdir: Path) -> list[LauncherStatus]:
 
 def _plugin(environ: Mapping[str, str], *, wanted: bool) -> LauncherStatus:
     try:
-        target = site_way.plugin_target(environ)
+        target = install_site.plugin_target(environ)
         if not target.is_file():
             return LauncherStatus("plugin", False, None, "not installed")
-        ours, text = read_edited(site_way.plugin_source()), read_edited(target)
+        ours, text = read_edited(install_site.plugin_source()), read_edited(target)
     except ConfigError as error:
         return LauncherStatus("plugin", False, None, error.message, error.hint if wanted else None)
-    package = site_way.owning_package(target)
+    package = install_site.owning_package(target)
     found = f"of the package {package}" if package else "installed by mock-cloud launcher enable"
-    if not site_way.is_ours(target):
+    if not install_site.is_ours(target):
         return LauncherStatus(
             "plugin", False, str(target), "a plugin of somebody else's", "not ours"
         )

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.launcher import first, scan
-from mock_cloud.launcher.real import find_real_mock, has_plugin, is_launcher, module_places
+from mock_cloud.launcher import fast_path, scan
+from mock_cloud.launcher.real_mock import find_real_mock, has_plugin, is_launcher, module_places
 
 # As a packaged mock, it has mock's package in it; prints what it was given.
 _REAL = """\
@@ -58,7 +58,7 @@ def write(path: Path, text: str) -> Path:
     ],
 )  # fmt: skip
 def test_words_that_may_mean_a_remote(place: Path, words: list[str]) -> None:
-    assert first.may_be_remote(["--configdir", str(place / "etc"), *words], {})
+    assert fast_path.may_be_remote(["--configdir", str(place / "etc"), *words], {})
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_words_that_may_mean_a_remote(place: Path, words: list[str]) -> None:
 )  # fmt: skip
 def test_words_that_cannot(place: Path, words: list[str]) -> None:
     given = ["--configdir", str(place / "etc"), *words]
-    assert not first.may_be_remote(given, {"MOCK_REMOTE": ""})
-    assert first.may_be_remote(given, {"MOCK_REMOTE": "x"})
+    assert not fast_path.may_be_remote(given, {"MOCK_REMOTE": ""})
+    assert fast_path.may_be_remote(given, {"MOCK_REMOTE": "x"})
 
 
 SAYS = "config_opts['remote'] = 'x'\n"
@@ -114,20 +114,20 @@ def test_a_configuration_that_may_choose(
     write(place / "etc/templates/own.tpl", SAYS)
     given = [f"--configdir={place / 'etc'}", *words]
     plain = [f"--configdir={place / 'etc'}", "-r", "plain"]
-    assert not first.may_be_remote(plain, {})
+    assert not fast_path.may_be_remote(plain, {})
     write(place / file, text)
-    assert first.may_be_remote(given, {})
+    assert fast_path.may_be_remote(given, {})
 
 
 def test_comments_choose_nothing_and_what_cannot_be_read_may(place: Path) -> None:
     words = ["--configd", str(place / "etc"), "-r", "plain"]
     site = write(place / "etc/site-defaults.cfg", "  # config_opts['remote'] = 'x'\n#import x\n")
-    assert not first.may_be_remote(words, {})
+    assert not fast_path.may_be_remote(words, {})
     write(place / "etc/plain.cfg", "# include('x')\ninclude('plain.cfg')\ninclude('gone.tpl')\n")
-    assert not first.may_be_remote(words, {})
+    assert not fast_path.may_be_remote(words, {})
     site.unlink()
     site.symlink_to(site.name)
-    assert first.may_be_remote(words, {})
+    assert fast_path.may_be_remote(words, {})
 
 
 def test_it_costs_few_imports() -> None:
@@ -138,8 +138,8 @@ def test_it_costs_few_imports() -> None:
         [sys.executable, "-S", "-c", show], env=environ, capture_output=True, text=True, check=True
     )
     loaded = set(done.stdout.split())
-    assert "mock_cloud.launcher.real" in loaded
-    assert not loaded & {"argparse", "pathlib", "typing", "re", "mock_cloud.launcher.choosing"}
+    assert "mock_cloud.launcher.real_mock" in loaded
+    assert not loaded & {"argparse", "pathlib", "typing", "re", "mock_cloud.launcher.dispatch"}
 
 
 def launch(place: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -243,13 +243,13 @@ def test_a_wrapper_that_starts_us_again_is_no_endless_loop(place: Path, starts: 
 
 def test_a_packaged_mock_and_its_modules(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """/usr/bin/mock is a link to consolehelper, and what that starts has its modules elsewhere."""
-    from mock_cloud.launcher import real
+    from mock_cloud.launcher import real_mock
 
     helper = write(place / "usr/bin/consolehelper", "\x7fELF")
     link = helper.with_name("mock")
     link.symlink_to(helper.name)
-    monkeypatch.setattr(real, "_APPLICATIONS", str(place / "apps"))
-    monkeypatch.setattr(real, "_LIBRARIES", (str(place / "usr/lib"),))
+    monkeypatch.setattr(real_mock, "_APPLICATIONS", str(place / "apps"))
+    monkeypatch.setattr(real_mock, "_LIBRARIES", (str(place / "usr/lib"),))
     write(place / "usr/bin/python3.12", "")
     (place / "usr/bin/python3").symlink_to("python3.12")
     program = write(place / "libexec/mock", f"#!{place}/usr/bin/python3 -tt\nimport mockbuild\n")

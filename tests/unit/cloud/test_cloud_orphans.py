@@ -11,7 +11,7 @@ import pytest
 
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState, releasing
-from mock_cloud.cloud.sweep import Swept, find_due_leases, sweep_provider
+from mock_cloud.cloud.orphans import Reaped, find_due_leases, reap_provider
 from mock_cloud.errors import CloudError
 from tests.unit.cloud.cloud_in_memory import CloudInMemory, lease_of
 
@@ -35,8 +35,8 @@ class Site:
             self.cloud.add(lease_id, lease.owner)
         return lease
 
-    def sweep(self, **options: bool) -> list[Swept]:
-        return sweep_provider(
+    def sweep(self, **options: bool) -> list[Reaped]:
+        return reap_provider(
             self.journal, self.cloud, lambda lease: lease.remote == "ec2", **options
         )
 
@@ -51,7 +51,7 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
-def ended(swept: list[Swept]) -> dict[str, str]:
+def ended(swept: list[Reaped]) -> dict[str, str]:
     assert all(one.error is None for one in swept)
     return {one.lease_id: one.reason for one in swept}
 
@@ -118,7 +118,7 @@ def test_nothing_of_another_owner_is_so_much_as_asked_to_end(site: Site) -> None
         site.cloud.add(f"f{number}", other, expires_unix=1.0 if other == others[0] else 9e9)
         site.put(f"l{number}", owner=other or "x", node=False, expires_unix=1.0)
     assert site.sweep() == []
-    assert site.sweep(expired_kin=True) == []
+    assert site.sweep(with_lost_state=True) == []
     assert len(site.cloud.nodes) == len(others) and site.cloud.destroyed() == []
 
 
@@ -191,7 +191,7 @@ def test_expired_nodes_of_a_lost_state_directory_end_on_request(site: Site) -> N
     site.cloud.add("k5", f"me@renamed:0/{word}", expires_unix=now - 700)
     site.cloud.add("k6", "you@there:0/00000000", expires_unix=now - 700)
     assert site.sweep() == []
-    assert set(ended(site.sweep(expired_kin=True))) == {"k1", "k5"}
+    assert set(ended(site.sweep(with_lost_state=True))) == {"k1", "k5"}
     assert sorted(site.cloud.nodes) == ["k2", "k3", "k4", "k6"]
 
 
