@@ -6,6 +6,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import Final
 
 from mock_cloud.errors import HostKeyMismatch, MockCloudError
@@ -21,7 +22,7 @@ from mock_cloud.remote.link import Link
 from mock_cloud.remote.unverified import UnverifiedNode, start_command
 from mock_cloud.remote.upload import Progress, send_blobs
 from mock_cloud.wire.decode import Malformed
-from mock_cloud.wire.frames import FrameHeader
+from mock_cloud.wire.frames import HEADER_MAX, FrameHeader
 from mock_cloud.wire.layout import SERVE
 from mock_cloud.wire.reach import ENDS_MAX
 from mock_cloud.wire.replies import (
@@ -155,11 +156,16 @@ class TrustedChannel:
 
     def results(self, job: str) -> tuple[ResultFile, ...]:
         """What the job left, hashed by the node now."""
-        with self._agent.call("results", job=job) as call:
-            try:
-                return parse_results(_answers(call))
-            except Malformed as error:
-                raise self._agent.protocol_error(f"results: {error}") from error
+        return _list_results(self._agent, job)
+
+    @contextmanager
+    def beside(self) -> Iterator[ResultsBeside]:
+        """A channel of its own for results of a job that is followed, and goes on meanwhile.
+
+        The one that follows it would wait for its reader, who waits for results.
+        """
+        with closing(self._open_further(HEADER_MAX)) as agent:
+            yield ResultsBeside(agent)
 
     def fetch(self, job: str, wanted: Sequence[Fetch], progress: Progress | None = None) -> None:
         """Fetch results, checked against their listing. See `download.fetch_results`."""
@@ -200,13 +206,38 @@ class TrustedChannel:
         self._bulk.close()
 
     def _open_bulk(self) -> AgentChannel:
+        return self._open_further(HEADER_MAX_BYTES)
+
+    def _open_further(self, header_max: int) -> AgentChannel:
         command = start_command(self._toolkit, SERVE)
-        channel = AgentChannel(
-            self._link, command, space=self._agent.space, header_max=HEADER_MAX_BYTES
-        )
+        channel = AgentChannel(self._link, command, space=self._agent.space, header_max=header_max)
         # Not waited for: if it fails, what follows is refused as untrusted.
         channel.post("join", token=self._token)
         return channel
+
+
+class ResultsBeside:
+    """Lists and fetches results over a channel that does nothing else."""
+
+    def __init__(self, agent: AgentChannel) -> None:
+        self._agent = agent
+
+    def results(self, job: str) -> tuple[ResultFile, ...]:
+        """See `TrustedChannel.results`."""
+        return _list_results(self._agent, job)
+
+    def fetch(self, job: str, wanted: Sequence[Fetch], progress: Progress | None = None) -> None:
+        """See `TrustedChannel.fetch`; over this one channel."""
+        none = BulkChannels(lambda: self._agent)
+        fetch_results(self._agent, none, job, wanted, rtt_s=0.0, progress=progress)
+
+
+def _list_results(agent: AgentChannel, job: str) -> tuple[ResultFile, ...]:
+    with agent.call("results", job=job) as call:
+        try:
+            return parse_results(_answers(call))
+        except Malformed as error:
+            raise agent.protocol_error(f"results: {error}") from error
 
 
 def _answers(call: Call) -> Iterator[FrameHeader]:

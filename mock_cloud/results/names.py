@@ -24,7 +24,7 @@ _OF_PLUGINS: Final = frozenset({
     "system_monior.json", "system_monitor.json",
 })  # fmt: skip
 _REPODATA_NAME: Final = "repodata"
-_CHAIN_MARKS: Final = frozenset({"success", "fail"})
+CHAIN_MARKS: Final = frozenset({"success", "fail"})
 _REPODATA: Final = re.compile(
     r"(?:[0-9a-f]{32,128}-)?[a-z_]+\.(?:xml|sqlite)(?:\.(?:gz|bz2|xz|zst|zck))?"
 )
@@ -85,7 +85,7 @@ def _is_expected(directory: str, last: str) -> bool:
         return _REPODATA.fullmatch(last) is not None
     if last in _OF_PLUGINS or _PLAIN.fullmatch(last):
         return True
-    return bool(directory) and last in _CHAIN_MARKS
+    return bool(directory) and last in CHAIN_MARKS
 
 
 FILES_MAX: Final = 10_000

@@ -16,7 +16,7 @@ from mock_cloud.errors import LocalResultError, ResultError
 from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.results.disk import check_space, sync_directory, translate
 from mock_cloud.results.livelog import LiveLog
-from mock_cloud.results.names import Listed, ManifestEntry, check_manifest
+from mock_cloud.results.names import CHAIN_MARKS, Listed, ManifestEntry, check_manifest
 from mock_cloud.results.owner import as_owner, create, make_directories, owner_uid
 from mock_cloud.wire.terminal_text import printable
 
@@ -162,7 +162,7 @@ class Staging:
 
     @as_owner()
     def publish(self, *, replace_earlier: bool = False) -> tuple[Path, ...]:
-        """Move everything into place, logs first, and return the paths of all results.
+        """Move everything into place, logs first, marks last; return the paths of all results.
 
         Nothing is moved unless every result arrived, every live log is whole, and nothing in
         the resultdir stands in the way. `replace_earlier` removes the packages of earlier
@@ -179,7 +179,7 @@ class Staging:
             self._check_target(entry.name)
         if replace_earlier:
             self._remove_earlier()
-        for entry in sorted(staged, key=lambda item: (item.name.endswith(".rpm"), item.name)):
+        for entry in sorted(staged, key=_order):
             self._move(entry.name)
         descriptor = os.open(self.resultdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -221,6 +221,12 @@ class Staging:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def _order(entry: ManifestEntry) -> tuple[int, str]:
+    """Who sees a package sees its logs; who sees the mark of a success sees its packages."""
+    last = entry.name.rpartition("/")[2]
+    return (2 if last in CHAIN_MARKS else 1 if last.endswith(".rpm") else 0), entry.name
 
 
 def remove_stale(resultdir: Path) -> list[Path]:

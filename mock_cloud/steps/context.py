@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mock_cloud.console import Console
+from mock_cloud.results.placed import PlacedFiles
 from mock_cloud.settings import Remote, SecondLook
 
 # SSH, verdicts and clouds take longer to load than all that step 1 does, which refuses much.
@@ -69,8 +70,9 @@ class Build(NodeUse):
 
     Step 1 sets `work`, which is for `engine`, and where results go; in a command that takes up the
     job of another one there is no `work`. Steps 2 to 5 are done again on another node if one fails:
-    `has_begun` says that the job may run by now. `row` is what the journal has of the job, if it
-    `is_kept` there: another command can take it up then. Without a `signer` nothing is signed.
+    `has_begun` says that the job may run by now, `early` has what was published before its end.
+    `row` is what the journal has of the job, if it `is_kept` there: another command can take it up
+    then. Without a `signer` nothing is signed.
     """
 
     line: CommandLine = field(init=False)
@@ -97,6 +99,7 @@ class Build(NodeUse):
     row: JobRecord = field(init=False)
     is_kept: bool = False
     has_begun: bool = False
+    early: PlacedFiles = field(default_factory=PlacedFiles)
     # 6
     placed: list[Path] = field(default_factory=list)
 
@@ -104,6 +107,7 @@ class Build(NodeUse):
         """What step 1 found, for another try on a node of `remote`."""
         attempt = copy(self)
         attempt.remote, attempt.started_unix, attempt.placed = remote, time.time(), []
+        attempt.early = PlacedFiles()
         return attempt
 
     @property

@@ -22,6 +22,7 @@ from mock_cloud.steps.context import Build
 from mock_cloud.steps.job.job_list import ended, evidence_path, start_keeper
 from mock_cloud.steps.job.keyboard import passed_on
 from mock_cloud.steps.release.leaving import leave_node, note_chroots
+from mock_cloud.steps.results.finished import bring_finished, is_published_early
 from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.replies import JobEnd
 from mock_cloud.wire.terminal_log import STDERR, STDOUT
@@ -68,6 +69,8 @@ def start_job(build: Build) -> None:
 def follow_to_end(build: Build) -> JobEnd:
     """Follow the job to its end, from where its logs are here."""
     mirror = build.mirror
+    if is_published_early(build):
+        mirror.on_next = lambda: bring_finished(build)
     with _keyboard(build):
         left_s = build.leased.expires_unix - time.time() + _PAST_EXPIRY_S
         return build.connection.lasting(

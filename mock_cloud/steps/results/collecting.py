@@ -29,6 +29,7 @@ from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.names import ManifestEntry, is_kind_of_result
 from mock_cloud.results.owner import as_owner
 from mock_cloud.results.ownlog import write_own_log
+from mock_cloud.results.placed import PlacedFiles
 from mock_cloud.results.staging import StagedFile, Staging
 from mock_cloud.steps.context import Build
 from mock_cloud.steps.results.copyout import bring_back, unpack_copyout
@@ -71,7 +72,12 @@ def bringing_results(build: Build, end: JobEnd) -> Iterator[None]:
             yield
         else:
             with publishing(
-                build.connection.lasting, row, mirror, build.console, logs_only=is_nodes_fault(end)
+                build.connection.lasting,
+                row,
+                mirror,
+                build.console,
+                logs_only=is_nodes_fault(end),
+                early=build.early,
             ) as placed:
                 yield
             build.placed += placed
@@ -133,14 +139,21 @@ def exit_code(build: Build, end: JobEnd) -> int:
 
 @contextmanager
 def publishing(
-    lasting: Lasting, row: JobRecord, mirror: Mirror, console: Console, *, logs_only: bool = False
+    lasting: Lasting,
+    row: JobRecord,
+    mirror: Mirror,
+    console: Console,
+    *,
+    logs_only: bool = False,
+    early: PlacedFiles | None = None,
 ) -> Iterator[list[Path]]:
     """Fetch what the job left and check it against the node's list; after the block, into place.
 
     Where a plugin of the site's may have run (`row.uses_mock`), what it left under a name of its
     own stays on the node, and a warning says so. `logs_only`: packages may be half written. Live
-    logs are completed and verified in place. Earlier results stay as they were unless all arrived
-    and the block ended well; then the list has their paths. ResultError, TransportError.
+    logs are completed and verified in place, and what was published `early` is not fetched again.
+    Earlier results stay as they were unless all arrived and the block ended well; then the list has
+    their paths. ResultError, TransportError.
     """
     directory, job = mirror.resultdir.path, row.id
     placed: list[Path] = []
@@ -150,8 +163,11 @@ def publishing(
         for file in listed
         if Path(file.name).name not in _NOT_PLACED and (file.name.endswith(".log") or not logs_only)
     ]
-    rest = []
+    rest, here = [], []
     for file in whole:
+        if early and (path := early.find(file.name, file.sha256)) is not None:
+            here.append(path)
+            continue
         is_shadows = mirror.shadow is not None and mirror.shadow.is_log(file.name)
         log = mirror.log(file.name) if is_shadows else mirror.live.get(file.name)
         if log is None or not log.is_in_place:
@@ -173,7 +189,7 @@ def publishing(
         _remove_old_metadata(directory / "repodata", arrived)
     for name in scans:
         unpack_into(directory / name, SCAN)
-    placed += [path for path in arrived if path.name != SCAN_ARCHIVE]
+    placed += [*here, *(path for path in arrived if path.name != SCAN_ARCHIVE)]
     console.done()
     try:
         text = sanitize(lasting(lambda channel: channel.order_log()))

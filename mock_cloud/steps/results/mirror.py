@@ -111,6 +111,8 @@ class Mirror:
         self._console = console
         self.on_output: Callable[[int, bytes], None] | None = None
         """Told each record of the terminal's, stream and bytes, before it is shown."""
+        self.on_next: Callable[[], None] = lambda: None
+        """Called when another package begins, before the last lines of the one before are shown."""
         self._decoder = TerminalDecoder()
         self._shown = {stream: Sanitizer() for stream in (1, 2)}
         self._held: list[tuple[int, bytes]] = []
@@ -170,6 +172,7 @@ class Mirror:
         for stream, text in records:
             if not self._raw and stream == STDERR:
                 if self._held and _NEXT.search(text):
+                    self.on_next()
                     self.say_last(arrived=True)
                 if self._held or _LAST_LINES.search(text):
                     self._held.append((stream, text))

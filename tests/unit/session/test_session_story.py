@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import os
 import signal
+import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,9 +30,11 @@ from mock_cloud.provenance.requirements import Requirements
 from mock_cloud.provenance.verification import verify_results
 from mock_cloud.settings import BuildSettings, SecondLook
 from mock_cloud.steps.sign.signers import find_signer
+from mock_cloud.wire.terminal_log import STDERR
 from tests.unit.attest import attest_builder
 from tests.unit.session.scripted_node import Script, ScriptedNode
 from tests.unit.session.scripted_place import PACKAGE, Place
+from tests.unit.signed.package_maker import package_file
 
 
 @pytest.fixture
@@ -210,6 +213,85 @@ def test_a_job_whose_node_is_gone_cannot_be_taken_up(place: Place) -> None:
     (job,) = place.journal.jobs()
     with pytest.raises(CloudError):
         session.take_up(job, place.remote, Console(stream=place.screen))
+
+
+def _lines(*lines: str) -> bytes:
+    """mock's lines on the terminal, as the node's log of it has them."""
+    texts = [f"INFO: {line}\n".encode() for line in lines]
+    return b"".join(struct.pack(">BI", STDERR, len(text)) + text for text in texts)
+
+
+def _two(place: Place) -> tuple[Path, Path]:
+    other = place.path / "other-1-1.src.rpm"
+    other.write_bytes(place.srpm.read_bytes())
+    script = place.cloud.scripts[0]
+    script.logs["terminal"] = _lines(
+        f"Start({place.srpm})", f"Done({place.srpm})", "Results and/or logs in: /r",
+        f"Start({other})", f"Done({other})",
+    )  # fmt: skip
+    return place.srpm, other
+
+
+def _wait_for(is_so: Callable[[], bool]) -> bool:
+    until = time.monotonic() + 20
+    while not (found := is_so()) and time.monotonic() < until:
+        time.sleep(0.02)
+    return found
+
+
+def test_a_package_is_in_place_while_the_next_one_is_built(place: Place) -> None:
+    script, (first, second) = place.cloud.scripts[0], _two(place)
+    later = "other-1-1.noarch.rpm"
+    seen: list[set[str]] = []
+
+    def look(node: ScriptedNode) -> None:
+        assert _wait_for(lambda: PACKAGE in place.names())
+        seen.append(place.names())
+        script.results[later] = script.results[PACKAGE]
+
+    script.while_followed = look
+    assert place.build("--rebuild", str(first), str(second)) == 0
+    assert later not in seen[0] and {PACKAGE, later} <= place.names()
+    (node,) = place.cloud.made
+    assert node.asked.count("get") == 2 and node.asked.count("job_follow") == 1
+    assert node.asked.count("join") == 1
+    said = place.screen.getvalue()
+    assert said.index(f"Done({first})") < said.index(f"Start({second})")
+    key = find_signer(place.remote, Console(stream=io.StringIO())).public
+    found = verify_results(place.results, [key], Requirements(), time.time()).signed.provenance
+    assert set(found.results) == {PACKAGE, later}
+
+
+def test_a_package_that_was_published_and_is_another_one_at_the_end(place: Place) -> None:
+    script, srpms = place.cloud.scripts[0], _two(place)
+
+    def change(node: ScriptedNode) -> None:
+        assert _wait_for(lambda: PACKAGE in place.names())
+        script.results[PACKAGE] = package_file("tiny", b"another", [])
+
+    script.while_followed = change
+    assert place.build("--rebuild", *map(str, srpms)) == 0
+    assert (place.results / PACKAGE).read_bytes() == script.results[PACKAGE]
+
+
+def test_a_second_look_comes_before_each_package(place: Place) -> None:
+    srpms = _two(place)
+    before: list[set[str]] = []
+    place.cloud.scripts[0].while_followed = lambda node: before.append(place.names())
+    settings = replace(place.remote.attest, second_look=SecondLook.ALWAYS)
+    assert place.build("--rebuild", *map(str, srpms), attest=settings) == 0
+    (node,) = place.cloud.made
+    assert PACKAGE not in before[0] and "join" not in node.asked and PACKAGE in place.names()
+
+
+def test_what_is_done_early_is_checked_as_at_the_end(place: Place) -> None:
+    script, srpms = place.cloud.scripts[0], _two(place)
+    script.logs["terminal"] *= 50
+    script.damaged = True
+    with pytest.raises(ResultError):
+        place.build("--rebuild", *map(str, srpms))
+    (node,) = place.cloud.made
+    assert PACKAGE not in place.names() and node.asked.count("join") == 1
 
 
 def test_init_fetches_no_packages_and_leaves_a_chroot(place: Place) -> None:
