@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -38,7 +39,12 @@ PerSourcePenalties in sshd_config(5). So two tries in a row are free, and others
 _CHANNEL_TIMEOUT_S: Final = 90.0
 
 
-class _AuthenticationRefused(TransportError):
+_SILENCE_S: Final = 15.0
+_PROD_EVERY_S: Final = 5.0
+_PIECE_BYTES: Final = 4096
+
+
+class AuthenticationRefused(TransportError):
     """The node does not take our key; during boot it may not know it yet."""
 
 
@@ -68,6 +74,51 @@ def connect(
     return UnverifiedNode(reach(), silence_timeout_s, reach)
 
 
+def run_command(
+    address: NodeAddress,
+    client_key: ClientKey,
+    command: str,
+    *,
+    stdin: bytes,
+    timeout_s: float,
+    output_max_bytes: int,
+) -> tuple[bytes, bytes]:
+    """Run one command over a connection of its own; what it printed on stdout and stderr.
+
+    A peer that is silent for 15 s is lost, though the command may print nothing for longer.
+    ConnectionLost if it may have run, also past `timeout_s` or `output_max_bytes`. TransportError
+    (AuthenticationRefused, HostKeyMismatch) or ConfigError if it has not.
+    """
+    _quieten_paramiko()
+    with opened_keys(client_key) as keys:
+        link = _attempt(address, keys, min(timeout_s, _ATTEMPT_TIMEOUT_S))
+    with contextlib.closing(link), link.watching(_SILENCE_S, timeout_s):
+        channel = link.run(command)
+        with link.translating():
+            channel.sendall(stdin)
+            channel.shutdown_write()
+            channel.settimeout(_PROD_EVERY_S)
+            output = b""
+            while piece := _receive(channel, link):
+                output += piece
+                if len(output) > output_max_bytes:
+                    link.fail(f"it printed more than {output_max_bytes} bytes")
+                    raise link.lost()
+            if not link.is_up:
+                raise link.lost()
+            said = channel.recv_stderr(output_max_bytes) if channel.recv_stderr_ready() else b""
+    return output, said
+
+
+def _receive(channel: paramiko.Channel, link: Link) -> bytes:
+    """The next bytes; none at the end. The peer is made to speak while it has nothing to say."""
+    while True:
+        try:
+            return bytes(channel.recv(_PIECE_BYTES))
+        except TimeoutError:
+            link.prod()
+
+
 def _try_until(
     address: NodeAddress, keys: Sequence[OfferedKey], deadline_s: float, *, boots: bool
 ) -> Link:
@@ -81,10 +132,10 @@ def _try_until(
         except TransportError as error:
             if not error.retryable:
                 raise
-            if isinstance(error, _AuthenticationRefused) and not boots:
+            if isinstance(error, AuthenticationRefused) and not boots:
                 raise _locked_out(address, error) from error
             last = error
-            if isinstance(error, _AuthenticationRefused):
+            if isinstance(error, AuthenticationRefused):
                 refusals, refusal = refusals + 1, error
         left_s = deadline - time.monotonic()
         if left_s <= 0:
@@ -103,7 +154,7 @@ def _locked_out(address: NodeAddress, error: MockCloudError) -> TransportError:
 
 
 def _gave_up(address: NodeAddress, deadline_s: float, last: MockCloudError) -> TransportError:
-    if isinstance(last, _AuthenticationRefused):
+    if isinstance(last, AuthenticationRefused):
         hint = "The node has not been given our public key: see its cloud-init log."
     else:
         hint = "Is the node up, and its security group open to this machine?"
@@ -191,9 +242,9 @@ def _authenticate(transport: paramiko.Transport, user: str, keys: Sequence[Offer
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise TransportError(f"authentication broke off: {_text(error)}") from error
         if remaining:
-            raise _AuthenticationRefused(f"sshd also wants {', '.join(remaining)}")
+            raise AuthenticationRefused(f"sshd also wants {', '.join(remaining)}")
         return
-    raise _AuthenticationRefused(f"{', '.join(tried)}: refused for {user}")
+    raise AuthenticationRefused(f"{', '.join(tried)}: refused for {user}")
 
 
 def _quieten_paramiko() -> None:

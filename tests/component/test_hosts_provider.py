@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from mock_cloud.cloud.hosts.client import Free, HostUnusable, ask
 from mock_cloud.cloud.hosts.handle import Handle, parse_handle
 from mock_cloud.cloud.hosts.provider import HostsProvider, examine_host
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.listing import release
 from mock_cloud.cloud.provider import Bootstrap, CreatedNode, NodeOrder, NodesTaken
 from mock_cloud.errors import CleanupError, CloudError, HostKeyMismatch
-from mock_cloud.model import HostKey
+from mock_cloud.model import HostKey, UserKeys
 from mock_cloud.remote.connect import connect
 from mock_cloud.settings import HostSettings
 from mock_cloud.sshkeys import make_key_pair
@@ -286,6 +287,27 @@ def test_a_host_that_cannot_be_told_keeps_its_lease(
     # A claim that ended by its age long ago keeps no lease open for ever.
     controller.provider.destroy("aa", str(Handle((gone,), time.time() - 9000)))
     controller.provider.destroy("aa", node.handle)
+
+
+@pytest.mark.slow
+def test_a_silent_command_is_waited_for_and_a_frozen_machine_is_not(
+    lent: tuple[Lent, Lent], tmp_path: Path
+) -> None:
+    alpha, _ = lent
+    assert Controller(tmp_path, alpha.settings).take("aa")
+    address = replace(
+        alpha.node.address, user_keys=UserKeys((str(alpha.settings.identity),), whole_agent=False)
+    )
+    assert ask(address, "sleep 20; echo free") == Free()
+    with pytest.raises(HostUnusable, match="sent nothing for 15 s") as caught:
+        ask(
+            address,
+            "(sleep 40; kill -CONT $PPID) </dev/null >/dev/null 2>&1 & kill -STOP $PPID; sleep 60",
+        )
+    assert caught.value.claimed
+    with pytest.raises(HostUnusable, match="printed more than") as caught:
+        ask(address, "yes")
+    assert caught.value.claimed
 
 
 # Jump hosts

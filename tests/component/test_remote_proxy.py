@@ -212,7 +212,6 @@ def test_a_machine_with_an_ipv6_address_only(tmp_path: Path) -> None:
         six = replace(sshd.address, host="::1", port=port, user_keys=keys)
         connect(six, keys, deadline_s=10).close()
         assert str(six) == f"root@[::1]:{port}"
-        # OpenSSH's client, as the provider of lent machines uses it.
         assert ask(six, "echo free") == Free()
         with pytest.raises(HostKeyMismatch):
             ask(replace(six, host_key=make_key_pair().public), "echo free")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Talking to a host with OpenSSH's client before there is an agent: one script a call."""
+"""Talking to a host before there is an agent: one script a call."""
 
 from __future__ import annotations
 
@@ -14,26 +14,25 @@ from typing import Final
 
 from mock_cloud.cloud.hosts.certificate import CERTIFICATE_ALGORITHMS, verify_host_certificate
 from mock_cloud.cloud.hosts.route import STRICT, Hop, Route, quote_command
-from mock_cloud.errors import CloudError, HostKeyMismatch
-from mock_cloud.model import HostKey, NodeAddress
+from mock_cloud.errors import (
+    CloudError,
+    ConfigError,
+    ConnectionLost,
+    HostKeyMismatch,
+    TransportError,
+)
+from mock_cloud.model import HostKey, NodeAddress, UserKeys
 from mock_cloud.process import CommandFailed, Ended, converse
 from mock_cloud.settings import HostSettings
 from mock_cloud.wire.terminal_text import clean, printable
 
 _CALL_TIMEOUT_S: Final = 30.0
 WIPE_TIMEOUT_S: Final = 300.0
-"""For what may remove chroots. A frozen machine is noticed sooner, by ServerAliveInterval."""
+"""For what may remove chroots. A frozen machine is noticed sooner."""
 
 _HOP_TIMEOUT_S: Final = 12.0
 _ALIAS: Final = "mock-cloud"
-_SSH_FAILED: Final = 255
-_RSA: Final = "rsa-sha2-512,rsa-sha2-256"
 _BANNER: Final = b"SSH-2.0-"
-# OpenSSH's own words (sshconnect.c, sshconnect2.c), which have not changed in years; a host that
-# says them on purpose is refused, and no more.
-_OTHER_KEY: Final = ("Host key verification failed", "no matching host key type")
-_LOCKED_OUT: Final = ("Permission denied", "Too many authentication failures")
-_NOT_REACHED: Final = ("ssh: connect to host", "Could not resolve hostname", "Bad configuration")
 
 
 class HostUnusable(CloudError):
@@ -71,47 +70,37 @@ def ask(
 
     `hops` lead there, for messages; without them the whole way is one.
     """
-    if address.proxy and not hops:
-        hops = (Hop("the way there", address.proxy),)
-    command = shlex.join(["sh", "-s", "--", *words])
-    argv = [*_client(address), "--", address.host, command]
+    # paramiko takes longer to load than all the rest of a command that has no host.
+    from mock_cloud.remote.connect import AuthenticationRefused, run_command
+
     try:
-        ended = converse(
-            argv,
+        output, said = run_command(
+            address,
+            address.user_keys or UserKeys(),
+            shlex.join(["sh", "-s", "--", *words]),
             stdin=script.encode(),
             timeout_s=timeout_s,
             output_max_bytes=ANSWER_MAX_BYTES,
         )
-    except CommandFailed as error:
-        raise HostUnusable(f"{address}: {error.status}", claimed=True) from error
-    if ended.status == _SSH_FAILED:
-        raise _failure(address, hops, _said(ended))
+    except HostKeyMismatch:
+        raise
+    except AuthenticationRefused as error:
+        raise HostUnusable(
+            f"{address}: {error.message}",
+            hint="ask its owner to add your public key to its authorized_keys",
+        ) from error
+    except ConnectionLost as error:
+        raise HostUnusable(error.message, claimed=True) from error
+    except TransportError as error:
+        raise _explain(address, hops, error.message) from error
+    except ConfigError as error:
+        raise HostUnusable(f"{address}: {error.message}", hint=error.hint) from error
     try:
-        return parse_answer(ended.stdout)
+        return parse_answer(output)
     except AnswerError as error:
-        said = f"{error}; {_said(ended)}" if ended.stderr else str(error)
-        raise HostUnusable(f"{address}: {said}", claimed=True) from error
-
-
-def _client(address: NodeAddress) -> list[str]:
-    """OpenSSH's client for the host itself: what was resolved counts, no configuration file."""
-    pinned = address.host_key
-    options = [
-        *STRICT,
-        f"HostKeyAlias={_ALIAS}",
-        f"HostKeyAlgorithms={_RSA if pinned.algorithm == 'ssh-rsa' else pinned.algorithm}",
-        f"KnownHostsCommand=/bin/echo {_ALIAS} {pinned}",
-        "UserKnownHostsFile=/dev/null",
-        "GlobalKnownHostsFile=/dev/null",
-        "PreferredAuthentications=publickey",
-        "ClearAllForwardings=yes",
-        "EscapeChar=none",
-    ]
-    keys = address.user_keys
-    if keys is not None:
-        options += [] if keys.whole_agent else ["IdentitiesOnly=yes"]
-        options += [f"IdentityFile={_quoted(name)}" for name in keys.files]
-    return ["ssh", "-F", "none", "-T", *_options(options), *_way(address)]
+        last = clean(said[-_LINE_MAX:])
+        why = f"{error}; {last}" if last else str(error)
+        raise HostUnusable(f"{address}: {why}", claimed=True) from error
 
 
 def _way(address: NodeAddress) -> list[str]:
@@ -165,45 +154,24 @@ def _fetch_certificate(host: HostSettings, route: Route) -> str:
             f"host {host.name}: it shows no host certificate, but host_ca is configured",
             hint="Nothing was sent. The owner sets HostCertificate in sshd_config.",
         )
-    raise _failure(address, route.hops, _said(ended))
+    raise _explain(address, route.hops, _said(ended))
 
 
 def _told() -> str:
     return '\'printf %%s "$1" > "$2"\''
 
 
-def _failure(
-    address: NodeAddress, hops: Sequence[Hop], said: str
-) -> HostUnusable | HostKeyMismatch:
-    """What ssh's exit status 255 means, by its own words and, behind jump hosts, by theirs."""
-    if any(words in said for words in _OTHER_KEY):
-        pinned = address.host_key
-        return HostKeyMismatch(
-            f"{address}: expected host key {pinned.algorithm} {pinned.fingerprint}, got another",
-            hint="This is not the machine that was lent, or someone is in between. Nothing was"
-            " sent.",
-        )
-    if any(words in said for words in _LOCKED_OUT):
-        return HostUnusable(
-            f"{address}: {_name_keys(address)}: refused for {address.user}",
-            hint="ask its owner to add your public key to its authorized_keys",
-        )
+def _explain(address: NodeAddress, hops: Sequence[Hop], said: str) -> HostUnusable:
+    """Why nothing answered: the first hop that does not work, or what was `said`."""
+    if address.proxy and not hops:
+        hops = (Hop("the way there", address.proxy),)
     for hop in hops:
         why = _find_hop_problem(hop)
         if why is not None:
             return HostUnusable(
                 f"{address}: {hop.name}: {why}", hint=f"try: {shlex.join(hop.argv)}"
             )
-    reached = not any(words in said for words in _NOT_REACHED)
-    return HostUnusable(f"{address}: {said}", claimed=reached)
-
-
-def _name_keys(address: NodeAddress) -> str:
-    keys = address.user_keys
-    if keys is None:
-        return "our key"
-    names = [*keys.files, *(["the SSH agent's keys"] if keys.whole_agent else [])]
-    return ", ".join(names) or "no key"
+    return HostUnusable(f"{address}: {said}")
 
 
 def _find_hop_problem(hop: Hop) -> str | None:
