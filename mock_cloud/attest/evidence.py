@@ -105,7 +105,7 @@ class Mount:
 class MappedFile:
     """An executable file mapping of a process."""
 
-    is_row: ClassVar = True
+    is_row: ClassVar[bool] = True
     path: Text
     deleted: bool
     sha256: Sha256 | None
@@ -141,7 +141,7 @@ class Process:
 class Socket:
     """A listening socket; `pid` is None where no process of the node was seen to hold it."""
 
-    is_row: ClassVar = True
+    is_row: ClassVar[bool] = True
     protocol: Text
     address: Text
     port: _Port
@@ -152,7 +152,7 @@ class Socket:
 class Connection:
     """A connected socket of the node's and its other end; `pid` is a holder's, None for none."""
 
-    is_row: ClassVar = True
+    is_row: ClassVar[bool] = True
     protocol: Text
     address: Text
     local_port: _Port
@@ -165,7 +165,7 @@ class Connection:
 class Database:
     """An RPM database: its directory, rpm's name of its kind, and why it can't be read."""
 
-    is_row: ClassVar = True
+    is_row: ClassVar[bool] = True
     path: PathText
     backend: Text
     problem: Text | None

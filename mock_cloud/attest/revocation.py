@@ -34,7 +34,7 @@ _WHAT: Final = "revocation"
 class SerialRange:
     """The serials of one image and architecture from `first` to `last`, both included."""
 
-    is_row: ClassVar = True
+    is_row: ClassVar[bool] = True
     image: Text
     arch: Text
     first: Natural

@@ -6,8 +6,11 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from mock_cloud.cloud.budget import account, cost, day_start
 from mock_cloud.cloud.claim import describe
@@ -18,6 +21,9 @@ from mock_cloud.cloud.provider import Provider
 from mock_cloud.cloud.providers import NAMES, find_provider
 from mock_cloud.errors import ConfigError, InputError, MockCloudError
 from mock_cloud.settings import Budget, Remote
+
+_AT_ONCE: Final = 8
+"""Nodes that are ended at once: each is a wait for its machine or for an API."""
 
 LoadRemote = Callable[[str], Remote]
 """Reads a remote's file by its name. ConfigError."""
@@ -125,10 +131,11 @@ def release(
             f"no node of yours belongs to a remote or lease {target!r}",
             hint="mock-cloud nodes lists them",
         )
-    return [_release(journal, lease, load, force=force) for lease in chosen]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(partial(_release, journal, load=load, force=force), chosen))
 
 
-def _release(journal: Journal, lease: Lease, load: LoadRemote, *, force: bool) -> Released:
+def _release(journal: Journal, lease: Lease, *, load: LoadRemote, force: bool) -> Released:
     if lease.held and not force:
         return Released(lease.id, lease.remote, f"in use: {describe(lease)}")
     try:

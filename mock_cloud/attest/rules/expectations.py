@@ -26,7 +26,7 @@ class MountRule:
     another directory than its file system's root (a bind) passes only if `may_bind`.
     """
 
-    is_row: ClassVar = True
+    is_row: ClassVar[bool] = True
     point: Text
     types: tuple[Text, ...]
     required: tuple[Text, ...] = ()
@@ -139,7 +139,7 @@ class ProgramRule:
     `own_namespaces` lets it live in other namespaces than init (a sandboxed service).
     """
 
-    is_row: ClassVar = True
+    is_row: ClassVar[bool] = True
     exe: Text
     invocation: Invocation
     argv: tuple[Text, ...] = ()
@@ -165,7 +165,7 @@ class ProgramRule:
 class SocketRule:
     """A socket that may listen: protocol as evidence names it, port (0: any), who holds it."""
 
-    is_row: ClassVar = True
+    is_row: ClassVar[bool] = True
     protocol: Text
     port: Annotated[int, within(0, 65535)]
     exe: Text

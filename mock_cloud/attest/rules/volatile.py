@@ -72,7 +72,7 @@ class VolatileKind(Enum):
 class VolatileRule:
     """`path` exactly, for TREE and DEVICES also everything below it. ValueError if unfit."""
 
-    is_row: ClassVar = True
+    is_row: ClassVar[bool] = True
     path: Text
     kind: VolatileKind
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mock_cloud.cloud import listing
 from mock_cloud.cloud.apis.texts import CloudIsOut, OutcomeUnknown
 from mock_cloud.cloud.budget import BudgetReached, account, day_start
 from mock_cloud.cloud.claim import LeaseRequest
@@ -245,3 +246,25 @@ def test_release_asks_no_other_provider_than_the_nodes_own(tmp_path: Path) -> No
         books.write(lease_of(journal.owner, "a1", provider="openstack"))
     (refused,) = release(tmp_path, "a1", lambda name: remote())
     assert refused.problem is not None and "is for provider ec2 now" in refused.problem
+
+
+def test_nodes_are_ended_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits for the others to be asked for before it ends."""
+    journal, together = Journal(tmp_path), threading.Barrier(3)
+
+    class Slow(CloudInMemory):
+        def destroy(self, lease_id: str, handle: str) -> None:
+            together.wait(60)
+            super().destroy(lease_id, handle)
+
+    cloud = Slow()
+    with journal.transaction() as books:
+        for name in ("a1", "a2", "a3"):
+            books.write(lease_of(journal.owner, name))
+            cloud.add(name, journal.owner)
+    monkeypatch.setattr(listing, "find_provider", lambda *_: cloud)
+    ended = release(tmp_path, None, lambda name: remote())
+    assert [(one.lease, one.problem) for one in ended] == [
+        (name, None) for name in ("a1", "a2", "a3")
+    ]
+    assert not cloud.nodes and journal.leases() == []
