@@ -534,6 +534,8 @@ class Remote:
 
     One of `local`, `cloud` and `hosts` is set, by `provider`. `nodes` is by architecture and goes
     with `cloud`. `fallback` are remotes to turn to, in order, when this one has no node to give.
+    What a `scratch` remote builds never counts as a release; `then` is the remote that builds it
+    again if it succeeds, and whose results are published; empty: none.
     """
 
     name: str
@@ -545,6 +547,8 @@ class Remote:
     toolkit: ToolkitSettings = field(default_factory=ToolkitSettings)
     provenance: ProvenanceSettings = field(default_factory=ProvenanceSettings)
     fallback: _Names = ()
+    scratch: bool = False
+    then: str = ""
     budget: Budget | None = None
     local: LocalSettings | None = None
     cloud: CloudSettings | None = None

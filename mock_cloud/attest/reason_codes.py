@@ -448,7 +448,8 @@ _RESULTS: Final[Mapping[str, tuple[_Group, ...]]] = {
             "set the clock; build again",
         ),
         _Group(
-            {"provenance.tier": "your policy asks for another tier",
+            {"provenance.scratch": "it is a scratch build, which never counts as a release",
+             "provenance.tier": "your policy asks for another tier",
              "provenance.policy": "your policy asks for nodes judged by other rules",
              "provenance.remote": "your policy asks for another remote",
              "provenance.owner": "your policy asks for another owner",

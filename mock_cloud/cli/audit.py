@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import secrets
 import shutil
 import time
@@ -12,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mock_cloud.cli.audits import judge_builds, note_audit
+from mock_cloud.cli.audits import ANY_BUILD, judge_builds, note_audit
 from mock_cloud.cli.duplicate import check_words
-from mock_cloud.cli.duplicates import Disagreed, build_on
+from mock_cloud.cli.duplicates import Disagreed
+from mock_cloud.cli.parts import build_part, mark
 from mock_cloud.cli.verify import find_verify_keys
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
@@ -32,7 +32,6 @@ from mock_cloud.ledger.ratings import RULES_NAME, Rating, rate, read_rules
 from mock_cloud.ledger.store import Ledger
 from mock_cloud.model import HostKey
 from mock_cloud.places import config_home, state_dir
-from mock_cloud.provenance.requirements import Requirements
 from mock_cloud.provenance.statement import Provenance
 from mock_cloud.provenance.verification import verify_results
 from mock_cloud.wire.files import replace_file
@@ -69,7 +68,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     load_remote(arguments.remote, Path(line.configdir) if line.configdir else None)
     keys = find_verify_keys(arguments.keys)
     place: Path = arguments.place
-    provenance = verify_results(place, keys, Requirements(), time.time()).signed.provenance
+    provenance = verify_results(place, keys, ANY_BUILD, time.time()).signed.provenance
     ledger = Ledger(state_dir())
     if not _is_drawn(ledger, provenance, _find_seed(ledger, console), console):
         return 0
@@ -174,13 +173,12 @@ def _build_again(
 ) -> int:
     """On the other remote, beside the results, and compare. Raises Disagreed."""
     first: Path = arguments.place.absolute()
-    mark = f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
-    place = first.with_name(f"{first.name}-audit-{mark}")
+    place = first.with_name(f"{first.name}-audit-{mark()}")
     try:
         place.mkdir(mode=0o700)
     except OSError as error:
         raise InputError(f"cannot make {place}: {error.strerror}") from error
-    again = build_on(arguments.words, arguments.remote, place, console)
+    again = build_part(arguments.words, arguments.remote, place, console)
     if again.code in (EXIT_INFRASTRUCTURE, EXIT_REFUSED):
         shutil.rmtree(place, ignore_errors=True)
         console.error(f"remote {arguments.remote}: exit status {again.code}: not compared")

@@ -7,10 +7,6 @@ build holds for each of them. Nothing of either is in the resultdir before they 
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.cli.audits import Audit, judge_builds, note_audit
+from mock_cloud.cli.parts import Built, build_part, mark, private_place, publish
 from mock_cloud.console import Console
 from mock_cloud.errors import (
     EXIT_DISAGREED,
@@ -31,9 +28,7 @@ from mock_cloud.ledger.entries import EventKind, LedgerEntry, LedgerEvent
 from mock_cloud.ledger.store import Ledger
 from mock_cloud.model import HostKey
 
-_PREFIX: Final = ".mock-cloud-duplicate-"
 _APART: Final = "disagreed-"
-_TAIL: Final = 5
 
 
 class Disagreed(MockCloudError):
@@ -55,15 +50,6 @@ class DuplicateOrder:
     judge: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
-    """How a build ended, and where its results are."""
-
-    remote: str
-    place: Path
-    code: int
-
-
 def build_twice(
     order: DuplicateOrder, ledger: Ledger, keys: Sequence[HostKey], console: Console
 ) -> int:
@@ -76,64 +62,35 @@ def build_twice(
 
     Raises Disagreed, also where one fails and the other does not; ProvenanceRefused, InputError.
     """
-    try:
-        order.resultdir.mkdir(parents=True, exist_ok=True)
-        place = order.resultdir / f"{_PREFIX}{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
-        place.mkdir(mode=0o700)
-    except OSError as error:
-        raise ResultDirError(f"cannot use {order.resultdir}: {error.strerror}") from error
-    try:
+    with private_place(order.resultdir) as place:
         with ThreadPoolExecutor(2) as pool:
             left, right = pool.map(
-                lambda name: build_on(order.words, name, place, console), order.remotes
+                lambda name: build_part(order.words, name, place, console), order.remotes
             )
         for one in (left, right):
             if one.code in (EXIT_INFRASTRUCTURE, EXIT_REFUSED):
-                console.error(f"remote {one.remote}: exit status {one.code}: nothing is published")
+                console.error(f"remote {one.name}: exit status {one.code}: nothing is published")
                 return one.code
         if left.code or right.code:
             return _end_of_failed(order, left, right, console)
         audit = judge_builds(left.place, right.place, keys)
         entries = note_audit(ledger, audit)
         if audit.agree:
-            _publish(left.place, order.resultdir)
-            console.info(f"remotes {left.remote} and {right.remote} agree on"
+            publish(left.place, order.resultdir)
+            console.info(f"remotes {left.name} and {right.name} agree on"
                          f" {len(audit.compared)} packages")  # fmt: skip
             return 0
         return _settle(order, (left, right), audit, entries, ledger, keys, console)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def build_on(words: Sequence[str], remote: str, place: Path, console: Console) -> Built:
-    """A build in a directory below `place`, with all that it prints in a file beside that.
-
-    `words` are mock's. The last lines are shown if it fails.
-    """
-    results = place / remote
-    log = place / f"{remote}.output"
-    argv = [sys.executable, "-m", "mock_cloud.launcher", "--remote", remote,
-            "--resultdir", str(results), *words]  # fmt: skip
-    console.info(f"remote {remote}: building")
-    with log.open("wb") as output:
-        code = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
-        ).returncode
-    console.info(f"remote {remote}: exit status {code}")
-    if code:
-        for line in log.read_text(errors="replace").splitlines()[-_TAIL:]:
-            console.info(f"remote {remote}: {line}")
-    return Built(remote, results, code)
 
 
 def _end_of_failed(order: DuplicateOrder, left: Built, right: Built, console: Console) -> int:
     if left.code == right.code:
-        _publish(left.place, order.resultdir)
+        publish(left.place, order.resultdir)
         console.info("both builds failed alike")
         return left.code
     apart = _keep_apart(order, (left, right))
     raise Disagreed(
-        f"remote {left.remote} ended with {left.code}, {right.remote} with {right.code}",
+        f"remote {left.name} ended with {left.code}, {right.name} with {right.code}",
         hint=f"nothing was published; both are in {apart}",
     )
 
@@ -150,49 +107,36 @@ def _settle(
     """After a disagreement: the judge's word, if there is one. Raises Disagreed."""
     apart = _keep_apart(order, sides)
     flags = ", ".join(str(one.number) for one in entries)
-    names = " and ".join(one.remote for one in sides)
+    names = " and ".join(one.name for one in sides)
     message = f"remotes {names} do not agree: {audit.differences()[:300]}"
     hint = f"nothing was published; both are in {apart}; mock-cloud trust show {entries[0].number}"
     if not order.judge:
         raise Disagreed(f"{message}; both are flagged ({flags})", hint=hint)
     console.warning(f"{message}; {order.judge} decides")
-    third = build_on(order.words, order.judge, apart, console)
+    third = build_part(order.words, order.judge, apart, console)
     if third.code:
         raise Disagreed(f"{message}; {order.judge} ended with {third.code}", hint=hint)
     for side, entry in zip(sides, entries, strict=True):
-        verdict = judge_builds(apart / side.remote, third.place, keys)
+        verdict = judge_builds(apart / side.name, third.place, keys)
         if verdict.agree:
             note_audit(ledger, verdict)
             reason = f"it agrees with the build on {order.judge}"
             ledger.append(LedgerEvent(EventKind.CLEARED, entry.event.builder, int(time.time()),
                                 reason=reason, flag=entry.number))  # fmt: skip
-            _publish(apart / side.remote, order.resultdir)
-            console.warning(f"remote {side.remote} agrees with {order.judge}: its results count")
+            publish(apart / side.name, order.resultdir)
+            console.warning(f"remote {side.name} agrees with {order.judge}: its results count")
             return 0
     raise Disagreed(f"{message}; {order.judge} agrees with neither", hint=hint)
 
 
-def _publish(results: Path, resultdir: Path) -> None:
-    """Into the resultdir, by rename: it is the same file system. What is there is replaced."""
-    try:
-        for path in sorted(results.rglob("*")):
-            target = resultdir / path.relative_to(results)
-            if path.is_dir():
-                target.mkdir(exist_ok=True)
-            else:
-                path.replace(target)
-    except OSError as error:
-        raise ResultDirError(f"cannot write to {resultdir}: {error.strerror}") from error
-
-
 def _keep_apart(order: DuplicateOrder, sides: Sequence[Built]) -> Path:
     """Move both sides below the resultdir, each into the directory of its remote."""
-    apart = order.resultdir / f"{_APART}{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+    apart = order.resultdir / f"{_APART}{mark()}"
     try:
         apart.mkdir()
         for side in sides:
             if side.place.is_dir():
-                side.place.replace(apart / side.remote)
+                side.place.replace(apart / side.name)
     except OSError as error:
         raise ResultDirError(f"cannot write to {apart}: {error.strerror}") from error
     return apart

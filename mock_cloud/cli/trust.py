@@ -19,6 +19,7 @@ from mock_cloud.errors import EXIT_DIFFERENT, EXIT_REFUSED, ConfigError, InputEr
 from mock_cloud.ledger.draws import check_draws
 from mock_cloud.ledger.entries import FLAGS, BrokenChain, EventKind, LedgerEntry, LedgerEvent
 from mock_cloud.ledger.ratings import RULES_NAME, Builder, Rating, rate, read_rules
+from mock_cloud.ledger.scratch import sum_savings
 from mock_cloud.ledger.store import Ledger, export, read_export
 from mock_cloud.model import utc_text
 from mock_cloud.places import state_dir
@@ -86,6 +87,15 @@ def add_parser(verbs: Verbs) -> None:
         " draws each of them once more. The next audit commits to a new seed.",
     )
     reveal.set_defaults(run=_reveal)
+    saved = actions.add_parser(
+        "saved",
+        help="what scratch builds spared the remotes after them",
+        description="Of each scratch remote and the one that builds again what succeeds there: how"
+        " many builds there were, how many failed, and how long those took: the other remote was"
+        " spared them.",
+    )
+    saved.add_argument("--json", action="store_true", help="print a JSON list")
+    saved.set_defaults(run=_saved)
     check = actions.add_parser(
         "check",
         help="check that nothing was changed or removed",
@@ -215,6 +225,18 @@ def _export(arguments: argparse.Namespace, console: Console) -> int:
 
 def _reveal(arguments: argparse.Namespace, console: Console) -> int:
     reveal(_ledger(), console)
+    return 0
+
+
+def _saved(arguments: argparse.Namespace, console: Console) -> int:
+    found = sum_savings(_ledger().find([EventKind.SCRATCH]))
+    if arguments.json:
+        print(json.dumps([encode(one) for one in found], indent=2))
+        return 0
+    rows: list[tuple[str, ...]] = [("SCRATCH", "THEN", "BUILDS", "FAILED", "SPARED")]
+    rows += [(one.scratch, one.then, str(one.builds), str(one.failed), f"{one.failed_s} s")
+             for one in found]  # fmt: skip
+    print_table(rows)
     return 0
 
 

@@ -7,6 +7,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,6 +46,8 @@ def add_parser(verbs: Verbs) -> None:
         help="public keys (OpenSSH ed25519) that may have signed; repeatable (default: your own)",
     )  # fmt: skip
     parser.add_argument("--policy", type=Path, metavar="FILE", help="what must be so; TOML")
+    parser.add_argument("--scratch", action="store_true",
+                        help="scratch builds will do, which never count as a release")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
     parser.set_defaults(run=run)
 
@@ -52,6 +55,8 @@ def add_parser(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     keys = find_verify_keys(arguments.keys)
     wanted = Requirements() if arguments.policy is None else read_requirements(arguments.policy)
+    if arguments.scratch:
+        wanted = replace(wanted, scratch=True)
     try:
         verified = verify_results(arguments.path, keys, wanted, time.time())
     except ProvenanceRefused as refused:
@@ -121,7 +126,8 @@ def _print(verified: Verified) -> None:
     node, attested = found.used.node, found.used.attestation
     count = len(found.results)
     print(
-        f"verified: {count} package{'s' if count > 1 else ''}, built on an attested node"
+        f"verified{' (a scratch build)' if found.used.scratch else ''}:"
+        f" {count} package{'s' if count > 1 else ''}, built on an attested node"
         f" (tier {attested.tier}) at {utc_text(found.finished_unix)}"
     )
     recomputed = verified.recomputed
@@ -150,6 +156,7 @@ def _to_json(verified: Verified) -> dict[str, Any]:
         "finished_unix": found.finished_unix,
         "remote": node.remote,
         "owner": node.owner,
+        "scratch": found.used.scratch,
         "tier": attested.tier,
         "manifest_signers": list(attested.manifest_signers),
         "recomputed": verified.recomputed is not None,

@@ -104,6 +104,10 @@ TABLES: Final[Tables] = {
             checks.strings,
             "remotes to turn to, in this order, if this one has no node",
         ),
+        "scratch": Key("scratch", checks.flag, "true: what it builds never counts as a release"),
+        "then": Key(
+            "then", checks.text, "remote that builds again what succeeds here, and publishes that"
+        ),
     },
     "local": _keys(LocalSettings),
     **{name: _keys(settings) for name, settings in CLOUDS.items()},

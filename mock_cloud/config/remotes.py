@@ -130,6 +130,8 @@ def read_remote(name: str, path: Path, *, to_end: bool = False) -> Remote:
         toolkit=_toolkit(document),
         provenance=ProvenanceSettings(**document.tables.get("provenance", {})),
         fallback=document.tables["remote"].get("fallback", ()),
+        scratch=document.tables["remote"].get("scratch", False),
+        then=document.tables["remote"].get("then", ""),
         budget=None if budget is None else Budget(**budget),
         local=LocalSettings(**document.tables["local"]) if provider == "local" else None,
         cloud=CLOUDS[provider](**document.tables[provider]) if provider in CLOUDS else None,

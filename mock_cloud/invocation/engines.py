@@ -39,6 +39,7 @@ FIELDS: Final[_Table] = {
     "remote": ("honoured", "left"),
     "no_remote": ("honoured", "left"),
     "detach": ("honoured", "left"),
+    "then": ("honoured", "left"),
     "chroot": ("honoured", "left"),
     "configdir": ("honoured", "left"),
     "cli_config_opts": ("honoured", "folded"),

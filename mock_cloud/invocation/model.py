@@ -14,6 +14,9 @@ HERMETIC_CONFIG: Final = "hermetic-build"
 DETACHED: Final = "MOCK_CLOUD_JOB"
 """Environment variable: the name of the job that a command is to begin in the background."""
 
+PART: Final = "MOCK_CLOUD_PART"
+"""Environment variable: this build is a part of another command, which looks at its results."""
+
 LOCAL_MODES: Final = frozenset(
     {"debugconfig", "debugconfigexpand", "listchroots", "scrub-all-chroots"}
 )
@@ -53,6 +56,7 @@ class CommandLine:
     remote: str | None = None
     no_remote: bool = False
     detach: bool = False
+    then: str | None = None
 
     chroot: str = "default"
     configdir: str | None = None

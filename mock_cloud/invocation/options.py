@@ -57,6 +57,12 @@ REMOTE: Final = Group(
         Option(("--remote",), "remote", "run on a node of this remote", metavar="NAME"),
         _flag("--no-remote", "no_remote", "run here, whatever the configuration says"),
         _flag("--detach", "detach", "build in the background; print the job's name"),
+        Option(
+            ("--then",),
+            "then",
+            "build what succeeds again on this remote, and publish that",
+            metavar="NAME",
+        ),
     ),
 )
 

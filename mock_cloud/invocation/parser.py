@@ -49,10 +49,16 @@ def check_rules(line: CommandLine) -> None:
 def _check_remote(line: CommandLine) -> None:
     if line.remote is not None and line.no_remote:
         raise CommandLineError("--remote and --no-remote exclude each other")
-    name = line.named_remote
+    if line.no_remote and line.then is not None:
+        raise CommandLineError("--then and --no-remote exclude each other")
+    source = "MOCK_REMOTE" if line.remote is None else "--remote"
+    _check_name(line.named_remote, source)
+    _check_name(line.then, "--then")
+
+
+def _check_name(name: str | None, source: str) -> None:
     problem = None if name is None else find_name_problem(name)
     if name is not None and problem is not None:
-        source = "MOCK_REMOTE" if line.remote is None else "--remote"
         raise CommandLineError(
             f"{source}: invalid remote name {printable(name)!r}: {problem}",
             hint="a remote's name is the name of its file without .toml",

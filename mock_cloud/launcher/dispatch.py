@@ -24,12 +24,13 @@ from mock_cloud.config.values import read_option, read_text
 from mock_cloud.console import Console
 from mock_cloud.errors import CommandLineError, ConfigError, MockCloudError
 from mock_cloud.exit_status import end_well
-from mock_cloud.invocation.model import DETACHED, MOCK_VERSION, CommandLine
+from mock_cloud.invocation.model import DETACHED, MOCK_VERSION, PART, CommandLine
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.launcher.caller import home_of_caller, load_of_caller
 from mock_cloud.launcher.real_mock import become_mock, has_plugin, without_our_words
+from mock_cloud.launcher.scratch import build_scratch, find_then
 from mock_cloud.places import MOCK_CONFIG_DIR
-from mock_cloud.settings import EngineChoice
+from mock_cloud.settings import EngineChoice, Remote
 from mock_cloud.wire.terminal_text import printable
 
 _PLUGIN_OFF: Final = "--disable-plugin=remote"
@@ -65,18 +66,39 @@ def _run(words: list[str], path: str | None, console: Console) -> int:
         if line.printrootpath and name is not None:
             console.warning(NOT_HERE)
         return _show(line, opts)
-    if name is None:
-        raise ConfigError(
-            "no remote was chosen, and there is no mock on this machine",
-            hint="say --remote NAME, set MOCK_REMOTE or config_opts['remote'], or install mock",
-        )
-    remote = load_remote(name, Path(line.configdir) if line.configdir else None)
+    remote = _load(line, name)
+    if then := find_then(line, remote):
+        if code := build_scratch(words, remote, then, locate_paths(opts).resultdir, console):
+            return code
+        os.environ[PART] = "1"
+        remote = then
     if line.detach and DETACHED not in os.environ:
         from mock_cloud.steps.job.job_list import begin_detached
 
         return begin_detached(words, console)
     if real is not None and real.plugged and may_run_mock():
-        real.become(*plugin_words(name))
+        real.become(*plugin_words(remote.name))
+    return _build(line, opts, remote, real, words, console)
+
+
+def _load(line: CommandLine, name: str | None) -> Remote:
+    if name is None:
+        raise ConfigError(
+            "no remote was chosen, and there is no mock on this machine",
+            hint="say --remote NAME, set MOCK_REMOTE or config_opts['remote'], or install mock",
+        )
+    return load_remote(name, Path(line.configdir) if line.configdir else None)
+
+
+def _build(
+    line: CommandLine,
+    opts: ConfigOpts,
+    remote: Remote,
+    real: _Mock | None,
+    words: list[str],
+    console: Console,
+) -> int:
+    """The build itself, in a session of ours."""
     from mock_cloud.koji.shadow import shadowed  # not before: what they import is large
     from mock_cloud.session import run as build
     from mock_cloud.toolkit.mock_kit import find_mock
@@ -173,7 +195,7 @@ def _with_mock(
     Raises `on_remote`, if given, where a remote is chosen.
     """
     asked = line.named_remote is not None
-    if line.no_remote and not line.detach:
+    if line.no_remote and not (line.detach or line.then):
         real.become_local(plugin_on=True)
     if not asked and real.plugged and _is_sudo():
         real.become(*plugin_words())
@@ -191,8 +213,9 @@ def _with_mock(
     if line.printrootpath and name is not None:
         Console().warning(NOT_HERE)
     if name is None or line.is_local:
-        if line.detach:
-            raise CommandLineError("--detach is for remote builds", hint="say --remote NAME")
+        if line.detach or line.then:
+            word = "--detach" if line.detach else "--then"
+            raise CommandLineError(f"{word} is for remote builds", hint="say --remote NAME")
         # mock reads a user's file after the chroot's, and might find a remote where we don't.
         on = real.plugged and name is None and opts["plugin_conf"]["remote_enable"]
         real.become_local(plugin_on=bool(on))

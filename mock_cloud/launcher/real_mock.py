@@ -22,7 +22,7 @@ _TRIED = "MOCK_CLOUD_TRIED"
 _HEAD_BYTES = 16384
 
 # With the abbreviations that argparse takes for them, next to mock's --remove and --no-….
-_REMOTE = ("--remote", "--remot")
+_WITH_VALUE = ("--remote", "--remot", "--then", "--the", "--th")
 _DETACH = "--detach"
 _NO_REMOTE = tuple("--no-remote"[:length] for length in range(len("--no-r"), 12))
 
@@ -105,7 +105,7 @@ def without_our_words(words: Sequence[str]) -> list[str]:
         if word == "--":
             return [*kept, word, *rest]
         name, equals, _ = word.partition("=")
-        if name in _REMOTE:
+        if name in _WITH_VALUE:
             if not equals:
                 next(rest, None)
         elif name not in (*_NO_REMOTE, _DETACH):

@@ -48,6 +48,8 @@ class EventKind(Enum):
     """Whether a build is built once more, by the seed; `flag` is the build's entry."""
     REVEALED = "revealed"
     """A seed, which draws nothing any more."""
+    SCRATCH = "scratch"
+    """A scratch build ended, after which `other` builds the same, or was spared it."""
 
 
 FLAGS: Final = (EventKind.DISAGREED, EventKind.FLAGGED)

@@ -81,8 +81,8 @@ class Rules:
 _DEFAULT: Final = Rules()
 
 
-_NO_BUILDERS: Final = (EventKind.SEEDED, EventKind.REVEALED)
-"""Events of the controller's own."""
+_NO_BUILDERS: Final = (EventKind.SEEDED, EventKind.REVEALED, EventKind.SCRATCH)
+"""Events of the controller's own, and of remotes."""
 
 
 @dataclass(slots=True)

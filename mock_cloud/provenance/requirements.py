@@ -40,13 +40,15 @@ class Requirements:
     One of
     `manifest_signers` must have signed the node's manifest, and nobody but `package_keys`
     (fingerprints of OpenPGP certificates) its packages. `evidence`: the verdict must be
-    recomputed. `resigned`: packages may have been signed since.
+    recomputed. `resigned`: packages may have been signed since. `scratch`: builds that never count
+    as a release will do.
     """
 
     tier: Annotated[int, within(1, 3)] = 1
     max_age_days: Annotated[float, within(0, 100_000)] = 0.0
     evidence: bool = True
     resigned: bool = False
+    scratch: bool = False
     policies: tuple[PolicyName, ...] = ()
     remotes: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
@@ -70,6 +72,8 @@ class Requirements:
         if self.max_age_days and now_unix - finished > self.max_age_days * DAY_S:
             age = f"{(now_unix - finished) / DAY_S:.1f} days"
             yield Reason("provenance.age", "finishedOn", f"{self.max_age_days:g} days", age)
+        if used.scratch and not self.scratch:
+            yield Reason("provenance.scratch", "scratch", "a build that counts", "a scratch build")
         if attested.tier < self.tier:
             yield Reason("provenance.tier", "tier", str(self.tier), str(attested.tier))
         policies = [SHIPPED[one]().sha256 if one in SHIPPED else one for one in self.policies]

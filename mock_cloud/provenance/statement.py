@@ -115,12 +115,14 @@ class Used:
     """SLSA's internalParameters: what the controller chose. `configuration` is a digest.
 
     `packages` has the digests of each result that is a package, by its name; `sizes` how long each
-    file is, in bytes: nobody reads more of one to find that it is another.
+    file is, in bytes: nobody reads more of one to find that it is another. What is `scratch` never
+    counts as a release.
     """
 
     version: str
     engine: str
     configuration: Sha256
+    scratch: bool
     macros: dict[str, str]
     node: Node
     attestation: Attestation

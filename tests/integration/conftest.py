@@ -72,6 +72,11 @@ class User:
         }
 
     @property
+    def mocks(self) -> list[str]:
+        """mock's words without a remote."""
+        return [word for word in self.options if word not in ("--remote", "local")]
+
+    @property
     def basedir(self) -> Path:
         """config_opts['basedir']: the directory of the default result directories."""
         return self.place / "var/lib/mock"
@@ -162,6 +167,20 @@ def make_user(
     for user in users:
         user.release()
         shutil.rmtree(user.place)
+
+
+@pytest.fixture(scope="module")
+def builders(make_user: MakeUser, request: pytest.FixtureRequest) -> Iterator[User]:
+    """A user with a builder more for each name in the module's BUILDERS: a remote and its node."""
+    names: tuple[str, ...] = request.module.BUILDERS
+    user = make_user("builders")
+    text = user.config.remote_file.read_text()
+    for name in names:
+        user.config.remote_file.with_name(f"{name}.toml").write_text(text)
+    for name in ("local", *names):  # here and not in a test, for the guard against leaks
+        user.mock("--remote", name, "--init").expect()
+    yield user
+    user.release()
 
 
 @pytest.fixture(scope="session")

@@ -4,38 +4,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Ended, MakeUser, User
-from tests.lab.srpm import Recipe, toy
+from tests.integration.conftest import Ended, User
+from tests.lab.srpm import Recipe, random_toy
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
-RANDOM = toy(
-    "toy-random",
-    preamble="BuildArch: noarch\n",
-    install="cat /proc/sys/kernel/random/uuid > %{buildroot}%{_datadir}/toy-random/word",
-)
-
-
-@pytest.fixture(scope="module")
-def two(make_user: MakeUser) -> Iterator[User]:
-    """A user with two builders: two remotes with a node each."""
-    user = make_user("audited")
-    text = user.config.remote_file.read_text()
-    user.config.remote_file.with_name("other.toml").write_text(text)
-    for name in ("local", "other"):  # here and not in a test, for the guard against leaks
-        user.mock("--remote", name, "--init").expect()
-    yield user
-    user.release()
+BUILDERS = ("other",)
 
 
 def audit(user: User, results: Path, srpm: Path) -> Ended:
-    mocks = [word for word in user.options if word not in ("--remote", "local")]
-    return user.cloud("audit", results, "--remote", "other", "--", *mocks, srpm)
+    return user.cloud("audit", results, "--remote", "other", "--", *user.mocks, srpm)
 
 
 def set_rate(user: User, rate: float) -> None:
@@ -50,12 +33,12 @@ def agreements(user: User) -> dict[str, int]:
 
 
 def test_audits_are_drawn_after_the_build_and_can_be_drawn_again(
-    two: User, plain_srpm: Path, lab_srpm: Callable[[Recipe], Path], tmp_path: Path
+    builders: User, plain_srpm: Path, lab_srpm: Callable[[Recipe], Path], tmp_path: Path
 ) -> None:
     for name in ("before", "passed"):
-        two.mock("--resultdir", tmp_path / name, plain_srpm).expect()
-        set_rate(two, 0.0)
-        said = audit(two, tmp_path / name, plain_srpm).expect().stderr
+        builders.mock("--resultdir", tmp_path / name, plain_srpm).expect()
+        set_rate(builders, 0.0)
+        said = audit(builders, tmp_path / name, plain_srpm).expect().stderr
         if name == "before":  # the seed is newer than the build
             assert "committed to a new seed of audits" in said
             assert "audited: its seed was not committed to before the build" in said
@@ -63,30 +46,32 @@ def test_audits_are_drawn_after_the_build_and_can_be_drawn_again(
     assert "passed over, 0." in said
     assert "of 0.0 for new builders" in said
     assert "building" not in said
-    assert agreements(two) == {"local:local": 1, "local:other": 1}
-    assert "audited before" in audit(two, tmp_path / "before", plain_srpm).expect().stderr
+    assert agreements(builders) == {"local:local": 1, "local:other": 1}
+    assert "audited before" in audit(builders, tmp_path / "before", plain_srpm).expect().stderr
 
-    set_rate(two, 1.0)
-    assert "passed over" in audit(two, tmp_path / "passed", plain_srpm).expect().stderr
-    srpm = lab_srpm(RANDOM)
-    two.mock("--resultdir", tmp_path / "lie", srpm).expect()
-    ended = audit(two, tmp_path / "lie", srpm).expect(76)
+    set_rate(builders, 1.0)
+    assert "passed over" in audit(builders, tmp_path / "passed", plain_srpm).expect().stderr
+    srpm = lab_srpm(random_toy())
+    builders.mock("--resultdir", tmp_path / "lie", srpm).expect()
+    ended = audit(builders, tmp_path / "lie", srpm).expect(76)
     assert "audited, 0." in ended.stderr
     assert "both builders are flagged" in ended.stderr
     (kept,) = tmp_path.glob("lie-audit-*")
-    two.cloud("verify", kept / "other").expect()
-    two.cloud("verify", tmp_path / "lie").expect()
+    builders.cloud("verify", kept / "other").expect()
+    builders.cloud("verify", tmp_path / "lie").expect()
 
-    secret = (two.place / "state/mock-cloud/audit-seed").read_text()
-    assert secret not in two.cloud("trust", "export").expect().stdout
-    two.cloud("trust", "reveal").expect()
-    assert secret in two.cloud("trust", "export").expect().stdout
-    assert two.cloud("trust", "check").expect().stdout.startswith("unchanged: ")
-    two.cloud("trust", "reveal").expect(50)
+    secret = (builders.place / "state/mock-cloud/audit-seed").read_text()
+    assert secret not in builders.cloud("trust", "export").expect().stdout
+    builders.cloud("trust", "reveal").expect()
+    assert secret in builders.cloud("trust", "export").expect().stdout
+    assert builders.cloud("trust", "check").expect().stdout.startswith("unchanged: ")
+    builders.cloud("trust", "reveal").expect(50)
 
 
-def test_what_cannot_be_audited_builds_nothing(two: User, tmp_path: Path, plain_srpm: Path) -> None:
-    two.cloud("audit", tmp_path, "--remote", "other", "--", "--init").expect(5)
-    words = (*two.options[:4], plain_srpm)
-    two.cloud("audit", tmp_path, "--remote", "nothing", "--", *words).expect(3)
-    two.cloud("audit", tmp_path, "--remote", "other", "--", *words).expect(77)
+def test_what_cannot_be_audited_builds_nothing(
+    builders: User, tmp_path: Path, plain_srpm: Path
+) -> None:
+    builders.cloud("audit", tmp_path, "--remote", "other", "--", "--init").expect(5)
+    words = (*builders.options[:4], plain_srpm)
+    builders.cloud("audit", tmp_path, "--remote", "nothing", "--", *words).expect(3)
+    builders.cloud("audit", tmp_path, "--remote", "other", "--", *words).expect(77)

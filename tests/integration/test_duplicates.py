@@ -4,42 +4,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Ended, MakeUser, User
-from tests.lab.srpm import Recipe, toy
+from tests.integration.conftest import Ended, User
+from tests.lab.srpm import Recipe, random_toy
 
 pytestmark = pytest.mark.lab
 
 LabSrpm = Callable[[Recipe], Path]
-RANDOM = toy(
-    "toy-random",
-    preamble="BuildArch: noarch\n",
-    install="cat /proc/sys/kernel/random/uuid > %{buildroot}%{_datadir}/toy-random/word",
-)
-
-
-@pytest.fixture(scope="module")
-def two(make_user: MakeUser) -> Iterator[User]:
-    """A user with three builders: three remotes with a node each."""
-    user = make_user("two")
-    text = user.config.remote_file.read_text()
-    for name in ("other", "judge"):
-        user.config.remote_file.with_name(f"{name}.toml").write_text(text)
-    for name in ("local", "other", "judge"):  # here and not in a test, for the guard against leaks
-        user.mock("--remote", name, "--init").expect()
-    yield user
-    user.release()
+BUILDERS = ("other", "judge")
 
 
 def duplicate(user: User, resultdir: Path, srpm: Path, *words: str) -> Ended:
-    mocks = [word for word in user.options if word not in ("--remote", "local")]
     return user.cloud(
         "duplicate", "--remote", "local", "--remote", "other", "--resultdir", resultdir, *words,
-        "--", *mocks, str(srpm),
+        "--", *user.mocks, str(srpm),
     )  # fmt: skip
 
 
@@ -48,52 +30,62 @@ def names(directory: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_what_both_agree_on_is_published(two: User, plain_srpm: Path, tmp_path: Path) -> None:
-    ended = duplicate(two, tmp_path / "r", plain_srpm).expect()
+def test_what_both_agree_on_is_published(builders: User, plain_srpm: Path, tmp_path: Path) -> None:
+    ended = duplicate(builders, tmp_path / "r", plain_srpm).expect()
     print(ended.stderr)
     assert "remotes local and other agree on 2 packages" in ended.stderr
     assert "toy-plain-1-1.lab1.noarch.rpm" in names(tmp_path / "r")
     assert not [name for name in names(tmp_path / "r") if name.startswith((".mock", "disagreed"))]
-    two.cloud("verify", tmp_path / "r").expect()
-    rows = {row["builder"]: row for row in json.loads(two.cloud("trust", "list", "--json").stdout)}
+    builders.cloud("verify", tmp_path / "r").expect()
+    rows = {
+        row["builder"]: row for row in json.loads(builders.cloud("trust", "list", "--json").stdout)
+    }
     assert rows["local:local"]["agreements"] == rows["local:other"]["agreements"] == 1
 
 
 @pytest.mark.slow
-def test_a_build_that_fails_on_both_fails(two: User, failing_srpm: Path, tmp_path: Path) -> None:
-    ended = duplicate(two, tmp_path / "r", failing_srpm)
-    assert ended.code == two.mock("--resultdir", tmp_path / "one", failing_srpm).code != 0
+def test_a_build_that_fails_on_both_fails(
+    builders: User, failing_srpm: Path, tmp_path: Path
+) -> None:
+    ended = duplicate(builders, tmp_path / "r", failing_srpm)
+    assert ended.code == builders.mock("--resultdir", tmp_path / "one", failing_srpm).code != 0
     assert "both builds failed alike" in ended.stderr
     assert "build.log" in names(tmp_path / "r")
 
 
 def test_what_they_do_not_agree_on_is_kept_apart(
-    two: User, lab_srpm: LabSrpm, tmp_path: Path
+    builders: User, lab_srpm: LabSrpm, tmp_path: Path
 ) -> None:
-    srpm = lab_srpm(RANDOM)
-    ended = duplicate(two, tmp_path / "r", srpm, "--judge", "judge").expect(76)
+    srpm = lab_srpm(random_toy())
+    ended = duplicate(builders, tmp_path / "r", srpm, "--judge", "judge").expect(76)
     print(ended.stderr)
     assert "judge agrees with neither" in ended.stderr
     (apart,) = names(tmp_path / "r")
     for name in ("local", "other", "judge"):
-        two.cloud("verify", tmp_path / "r" / apart / name).expect()
-    shown = json.loads(two.cloud("trust", "list", "--json").expect().stdout)
+        builders.cloud("verify", tmp_path / "r" / apart / name).expect()
+    shown = json.loads(builders.cloud("trust", "list", "--json").expect().stdout)
     flagged = {row["builder"]: row["flags"] for row in shown if row["rating"] == "flagged"}
     assert flagged.keys() == {"local:local", "local:other"}
-    assert "/usr/share/toy-random/word" in two.cloud("trust", "show", "local:other").stdout
-    assert duplicate(two, tmp_path / "again", srpm).expect(75).stderr.count("gets no work") == 2
+    assert "/usr/share/toy-random/word" in builders.cloud("trust", "show", "local:other").stdout
+    assert (
+        duplicate(builders, tmp_path / "again", srpm).expect(75).stderr.count("gets no work") == 2
+    )
     for (number,) in flagged.values():
-        two.cloud("trust", "resolve", str(number), "--cleared", "--reason", "it is random").expect()
+        builders.cloud(
+            "trust", "resolve", str(number), "--cleared", "--reason", "it is random"
+        ).expect()
 
 
-def test_a_wrong_command_line_builds_nothing(two: User, plain_srpm: Path, tmp_path: Path) -> None:
+def test_a_wrong_command_line_builds_nothing(
+    builders: User, plain_srpm: Path, tmp_path: Path
+) -> None:
     for words, said in (
         (("--remote", "local"), "two different remotes"),
         (("--judge", "other"), "another one as a judge"),
     ):
-        ended = duplicate(two, tmp_path / "r", plain_srpm, *words).expect(5)
+        ended = duplicate(builders, tmp_path / "r", plain_srpm, *words).expect(5)
         assert said in ended.stderr
-    ended = two.cloud("duplicate", "--remote", "local", "--remote", "other", "--resultdir",
-                      tmp_path / "r", "--", *two.options[:4], "--init").expect(5)  # fmt: skip
+    ended = builders.cloud("duplicate", "--remote", "local", "--remote", "other", "--resultdir",
+                      tmp_path / "r", "--", *builders.options[:4], "--init").expect(5)  # fmt: skip
     assert "only packages can be compared" in ended.stderr
     assert not (tmp_path / "r").exists()

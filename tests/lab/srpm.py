@@ -317,3 +317,12 @@ def markupsafe(lab: Lab) -> Recipe:
     tarball = upstream.sdist(lab, project, version)
     spec = _MARKUPSAFE_SPEC.format(project=project, version=version, tarball=tarball.name)
     return Recipe("python-markupsafe", spec, {tarball.name: tarball})
+
+
+def random_toy() -> Recipe:
+    """A package that is another one each time: no two builders agree on it."""
+    return toy(
+        "toy-random",
+        preamble="BuildArch: noarch\n",
+        install="cat /proc/sys/kernel/random/uuid > %{buildroot}%{_datadir}/toy-random/word",
+    )

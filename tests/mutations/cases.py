@@ -22,7 +22,7 @@ from mock_cloud.attest.envelope import sign_statement
 from mock_cloud.attest.policy import Allowances, policy_to_json, standard
 from mock_cloud.attest.validity import Validity, sign_manifest
 from mock_cloud.provenance.grounds import write_grounds
-from mock_cloud.provenance.statement import PREDICATE
+from mock_cloud.provenance.statement import PREDICATE, Provenance
 from tests.mutations import honest
 from tests.mutations.honest import PACKAGES, Results, fingerprint, signer_of
 from tests.unit.attest import attest_builder as attest
@@ -214,6 +214,24 @@ def _only_text(text: bytes) -> Spoil:
     return spoil
 
 
+def scratch_of(results: Results) -> Provenance:
+    found = results.provenance()
+    return replace(found, used=replace(found.used, scratch=True))
+
+
+_counts: Final = _payload(
+    lambda s: s["predicate"]["buildDefinition"]["internalParameters"].update(scratch=False)
+)
+
+
+def _scratch_with(policy: str) -> Spoil:
+    def spoil(results: Results) -> None:
+        results.sign(scratch_of(results))
+        results.policy = policy
+
+    return spoil
+
+
 def _policy(text: str) -> Spoil:
     def spoil(results: Results) -> None:
         results.policy = text
@@ -386,6 +404,9 @@ KEYS: Final = (
 )  # fmt: skip
 
 POLICIES: Final = (
+    Case("a scratch build", lambda r: r.sign(scratch_of(r)), "provenance.scratch"),
+    Case("a scratch build, with another policy", _scratch_with('owners = ["ada"]'), "provenance.scratch"),
+    Case("a scratch build said to count", lambda r: (r.sign(scratch_of(r)), _counts(r)), "provenance.signature"),
     Case("policy: a higher tier", _policy("tier = 2"), "provenance.tier"),
     Case("policy: older than it may be", lambda r: (_policy("max_age_days = 1")(r), r.sign(replace(
         r.provenance(), started_unix=int(time.time()) - 200000, finished_unix=int(time.time()) - 190000))),

@@ -188,6 +188,7 @@ class Results:
                 "0",
                 "chroot",
                 "0" * 64,
+                False,
                 {"dist": ".lab1"},
                 node,
                 attestation,

@@ -98,6 +98,7 @@ def _draft(build: Build) -> tuple[str, bytes]:
         version=__version__,
         engine="mock" if work.uses_mock else "chroot",
         configuration=work.configuration,
+        scratch=build.remote.scratch,
         macros={name: private.hide(text) for name, text in _macros(work).items()},
         node=_node(build),
         attestation=_attestation(build, evidence),

@@ -85,6 +85,7 @@ VALUES: list[tuple[list[str], str, Any]] = [
     (["--remote=ec2"], "remote", "ec2"),
     (["--no-remote"], "no_remote", True),
     (["--detach"], "detach", True),
+    (["--then", "release"], "then", "release"),
     (
         ["--disablerepo=*", "--enablerepo", "a,b"],
         "enable_disable_repos",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.cli import main
-from tests.mutations.cases import ALL, Case
+from tests.mutations.cases import ALL, Case, scratch_of
 from tests.mutations.honest import can_build, make_results
 
 pytestmark = pytest.mark.skipif(not can_build(), reason="needs rpmbuild")
@@ -43,6 +43,19 @@ def test_spoiled_results_are_refused(
     assert found["verified"] is False
     assert any(code.startswith(case.reason) and (not case.subject or subject == case.subject)
                for code, subject, _, _ in found["reasons"]), found  # fmt: skip
+
+
+def test_a_scratch_build_is_accepted_where_it_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = make_results(tmp_path / "results")
+    results.sign(scratch_of(results))
+    results.words = ("--scratch",)
+    assert main(results.argv()) == 0
+    assert capsys.readouterr().out.startswith("verified (a scratch build): 2 packages")
+    results.words, results.policy = ("--json",), "scratch = true"
+    assert main(results.argv()) == 0
+    assert json.loads(capsys.readouterr().out)["scratch"] is True
 
 
 def test_names_of_the_cases_are_different() -> None:

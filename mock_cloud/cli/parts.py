@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Builds that are a part of another command, which publishes their results once it knows them.
+
+Each is a command of its own, `mock --remote`, with a directory of its own: whatever holds for one
+build holds for each of them, and none knows of another.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mock_cloud.console import Console
+from mock_cloud.errors import ResultDirError
+from mock_cloud.invocation.model import DETACHED, PART
+from mock_cloud.provenance.statement import EVIDENCE_NAME, PROVENANCE_NAME
+from mock_cloud.results.owner import as_owner
+
+_PREFIX: Final = ".mock-cloud-part-"
+_TAIL: Final = 5
+_SIGNALLED: Final = 128
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ABOUT_PACKAGES: Final = (PROVENANCE_NAME, EVIDENCE_NAME)
+_running: Final[list[subprocess.Popen[bytes]]] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """How a build ended, where its results are, and how long it took."""
+
+    name: str
+    place: Path
+    code: int
+    seconds: float = 0.0
+
+
+def mark() -> str:
+    """A word for names of directories, of this moment and process."""
+    return f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+
+
+@contextmanager
+def private_place(resultdir: Path) -> Iterator[Path]:
+    """A new directory below `resultdir`, removed at the end. ResultDirError."""
+    try:
+        with as_owner():
+            resultdir.mkdir(parents=True, exist_ok=True)
+            place = resultdir / f"{_PREFIX}{mark()}"
+            place.mkdir(mode=0o700)
+    except OSError as error:
+        raise ResultDirError(f"cannot use {resultdir}: {error.strerror}") from error
+    try:
+        with _signals_for_parts():
+            yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def _signals_for_parts() -> Iterator[None]:
+    """Ctrl-C reaches each part by itself, and other signals are passed on: the parts clean up."""
+
+    def pass_on(number: int, _frame: object) -> None:
+        for part in list(_running):
+            if number != signal.SIGINT:
+                part.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def build_part(
+    words: Sequence[str], remote: str, place: Path, console: Console, *, is_shown: bool = False
+) -> Built:
+    """A build on `remote`, in the directory of that name below `place`.
+
+    `words` are mock's; what they say of a remote and of results does not count. What it prints
+    is shown, or goes into a file beside its results, of which the last lines are shown if it fails.
+    """
+    name = remote
+    results, log = place / name, place / f"{name}.output"
+    at = words.index("--") if "--" in words else len(words)
+    argv = [sys.executable, "-m", "mock_cloud.launcher", *words[:at], "--remote", remote,
+            "--resultdir", str(results), *words[at:]]  # fmt: skip
+    environ = {key: value for key, value in os.environ.items() if key != DETACHED} | {PART: "1"}
+    console.info(f"remote {name}: building")
+    begun = time.monotonic()
+    with log.open("wb") as kept:
+        output = None if is_shown else kept
+        part = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environ
+        )
+        _running.append(part)
+        ended = part.wait()
+        code = ended if ended >= 0 else _SIGNALLED - ended  # as a shell has it
+        _running.remove(part)
+    seconds = time.monotonic() - begun
+    console.info(f"remote {name}: exit status {code}")
+    if code and not is_shown:
+        for line in log.read_text(errors="replace").splitlines()[-_TAIL:]:
+            console.info(f"remote {name}: {line}")
+    return Built(name, results, code, seconds)
+
+
+def publish(results: Path, resultdir: Path, *, is_logs_only: bool = False) -> None:
+    """Into the resultdir, by rename: it is the same file system. What is there is replaced.
+
+    With `is_logs_only` no package is published, and nothing that is signed about one.
+    """
+    try:
+        with as_owner():
+            for path in sorted(results.rglob("*")):
+                target = resultdir / path.relative_to(results)
+                if path.is_dir():
+                    target.mkdir(exist_ok=True)
+                elif is_logs_only and (path.suffix == ".rpm" or path.name in _ABOUT_PACKAGES):
+                    continue
+                else:
+                    path.replace(target)
+    except OSError as error:
+        raise ResultDirError(f"cannot write to {resultdir}: {error.strerror}") from error
