@@ -438,6 +438,7 @@ class BuildSettings:
 
     `retries` is on how many other nodes a build is tried whose node failed; a build that fails
     by itself is never tried again. `repo_access` is how nodes get to repositories.
+    `output_timeout_s` is how long a job other than a shell may print nothing, 0 for ever.
     `shadow_tmpdir` is a directory right below the chroot's root that is the same here and there,
     as kojid's `chroot_tmpdir`.
     """
@@ -454,6 +455,14 @@ class BuildSettings:
             "how long a node may be silent before it counts as lost (default 30s)", 1.0, _HOUR_S
         ),
     ] = 30.0
+    output_timeout_s: Annotated[
+        float,
+        Setting(
+            "end a job that has printed nothing for so long, such as 2h (default 0: never)",
+            0.0,
+            7 * _DAY_S,
+        ),
+    ] = 0.0
     retries: Annotated[
         int, Setting("on how many other nodes a build is tried whose node failed (default 1)", 0, 5)
     ] = 1

@@ -221,6 +221,7 @@ class JobRequest:
     loopback, the controller's proxy answers; 0: there is none. `owned`: the whole node is the
     controller's, so that nothing of anybody else's has a place among mock's chroots and caches.
     `beside` is the job that has the chroot, if this one is to work in it at the same time.
+    `output_timeout_s`: the job is ended once it has printed nothing for so long; 0: never.
     """
 
     mode: str
@@ -242,6 +243,7 @@ class JobRequest:
     shadow: ShadowOrder | None = None
     owned: bool = False
     beside: str = ""
+    output_timeout_s: Annotated[int, within(0, 1 << 31)] = 0
     schema: Annotated[str, exactly(_SCHEMA)] = _SCHEMA
 
 

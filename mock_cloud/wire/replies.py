@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Annotated, Any, Final
 
 from mock_cloud.wire.decode import (
@@ -114,11 +115,24 @@ class _End:
     status: dict[str, Any]
 
 
+class Cause(Enum):
+    """Why a job failed, where its exit code does not say so."""
+
+    NONE = ""
+    MEMORY = "memory"
+    """The kernel killed a process of it for lack of memory."""
+    MEMORY_GUESS = "memory-guess"
+    """The kernel killed a process on the node for lack of memory, and nobody knows whose."""
+    SILENCE = "silence"
+    """It printed nothing for longer than it may."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobEnd:
     """How a job ended. `exit` is None when it vanished: the node is at fault, not the job.
 
-    `layers` maps directories on the node to the tree digests that the job left in them.
+    `layers` maps directories on the node to the tree digests that the job left in them. `cause` is
+    the node's word, and a job that is root there can change it: it chooses words, nothing else.
     """
 
     exit: ExitStatus | None
@@ -126,6 +140,7 @@ class JobEnd:
     message: str
     layers: dict[str, Sha256]
     chroots: tuple[str, ...]
+    cause: Cause = Cause.NONE
 
 
 def parse_hello(reply: Mapping[str, Any]) -> Hello:
@@ -166,7 +181,8 @@ def parse_end(reply: Mapping[str, Any]) -> JobEnd:
     found = decode(_End, reply, limits=_LIMITS)
     if not found.status and found.exit is None:
         return JobEnd(None, "", "", {}, ())
-    end = decode(JobEnd, found.status, "status", limits=_LIMITS)
+    # A job that an earlier version began names no cause.
+    end = decode(JobEnd, {"cause": "", **found.status}, "status", limits=_LIMITS)
     if end.exit != found.exit:
         raise Malformed("exit and status disagree")
     return end
@@ -175,6 +191,9 @@ def parse_end(reply: Mapping[str, Any]) -> JobEnd:
 KEEP_CHROOT: Final = "keep-chroot"
 """A file in a job's directory: who stopped the job wants its chroot as it is."""
 
+SILENT: Final = "silent"
+"""A file in a job's directory: the job was ended since it printed nothing, as the text says."""
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -182,6 +201,7 @@ class Status:
 
     `layers` maps each directory that a later job may build on (layers, dnf caches, the written
     part of kept chroots) to its tree digest; `chroots` lists the chroots that stay on the node.
+    `cause` is a value of `Cause`.
     """
 
     phase: str
@@ -189,6 +209,7 @@ class Status:
     message: str = ""
     layers: dict[str, str] = field(default_factory=dict)
     chroots: list[str] = field(default_factory=list)
+    cause: str = ""
 
 
 def write_status(directory: str, status: Status) -> None:

@@ -46,6 +46,10 @@ class BuildTimeout(EngineError):
     exit_code = 11
 
 
+class OutputTimeout(BuildTimeout):
+    """The job printed nothing for longer than it may."""
+
+
 class RootError(EngineError):
     """The chroot could not be set up."""
 

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 from mock_cloud.agent.engine.context import Job
-from mock_cloud.agent.engine.errors import Cancelled, EngineError, NoSpace
+from mock_cloud.agent.engine.errors import Cancelled, EngineError, NoSpace, OutputTimeout
 from mock_cloud.agent.engine.logs import Logs
 from mock_cloud.agent.engine.reasons import note_reasons
 from mock_cloud.wire.job_request import JobRequest
-from mock_cloud.wire.replies import KEEP_CHROOT, Status, write_status
+from mock_cloud.wire.replies import KEEP_CHROOT, SILENT, Status, write_status
 from mock_cloud.wire.terminal_log import TerminalWriter
 
 _MESSAGE_MAX: Final = 4000
@@ -138,5 +138,7 @@ def _translated() -> Iterator[None]:
 
 def _cancel(directory: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with contextlib.suppress(FileNotFoundError), open(os.path.join(directory, SILENT)) as stream:
+        raise OutputTimeout(stream.read())
     keep = os.path.exists(os.path.join(directory, KEEP_CHROOT))
     raise Cancelled("Exiting on user interrupt", keep_chroot=keep)

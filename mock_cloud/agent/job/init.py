@@ -21,13 +21,18 @@ from typing import Final, NoReturn
 from mock_cloud.agent.engine import processes
 from mock_cloud.agent.engine.run import perform_request
 from mock_cloud.wire import syscalls
-from mock_cloud.wire.job_request import JobRequest
-from mock_cloud.wire.replies import Status, write_status
+from mock_cloud.wire.job_request import LIVE_LOGS, JobRequest
+from mock_cloud.wire.memory_group import MemoryGroup, open_group
+from mock_cloud.wire.replies import SILENT, Cause, Status, write_status
 
 GRACE_S: Final = 2.0
 _OOM_SCORE: Final = "-500"
 _EXIT_CANCELLED: Final = 7
+_EXIT_TIMEOUT: Final = 11
 _EXIT_INFRASTRUCTURE: Final = 75
+_LOOK_S: Final = 60.0
+_TIMEOUT_GRACE_S: Final = 60.0
+"""As after `rpmbuild_timeout` the engine cleans up, and measures what stays."""
 
 
 def run_first(
@@ -54,7 +59,7 @@ def run_first(
 def _supervise(
     workspace: str, job_id: str, directory: str, request: JobRequest, mounts: int | None
 ) -> Status:
-    oom_before = _oom_kills()
+    group: MemoryGroup | None = None
     try:
         if mounts is not None:  # a copy of them: they stay when the other job ends
             syscalls.enter_namespace(mounts, syscalls.CLONE_NEWNS)
@@ -68,24 +73,29 @@ def _supervise(
             "proc",
             syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC,
         )
+        group = open_group(job_id)  # in a job beside another, /proc was that one's until now
         confine(workspace)
     except OSError as error:
         return _failed(f"the job's mounts could not be made private: {error}")
     _protect_from_oom()
+    memory = _Memory(group)
     reader, writer = os.pipe()
     wake_reader, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     engine = os.fork()
     if engine == 0:
         os.close(reader)
+        memory.enter()
         _run_engine(writer, workspace, job_id, directory, request)
     os.close(writer)
     signal.set_wakeup_fd(wake_writer)
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    cancelled, code = _wait(engine, wake_reader)
+    cancelled, code = _wait(engine, wake_reader, _Output(directory, request))
     _end_all()
     report = _read_all(reader)
-    return _judge(report, code, cancelled=cancelled, oom=_oom_kills() > oom_before)
+    return _judge(
+        report, code, cancelled=cancelled, memory=memory.find_cause(), silent=_silence(directory)
+    )
 
 
 def _run_engine(
@@ -99,14 +109,65 @@ def _run_engine(
         os._exit(0)
 
 
-def _wait(engine: int, wake: int) -> tuple[bool, int]:
+class _Output:
+    """What a job has printed: its terminal and the logs that grow."""
+
+    def __init__(self, directory: str, request: JobRequest) -> None:
+        self._directory = directory
+        # Whoever has a shell may think.
+        self._limit_s = 0 if request.mode == "shell" else request.output_timeout_s
+        self._seen = self._look()
+        self._grew_at = time.monotonic()
+
+    def left_s(self) -> float:
+        """How long it may print nothing from now on: 0 or less once that is over."""
+        if not self._limit_s:
+            return float("inf")
+        seen, now = self._look(), time.monotonic()
+        if seen != self._seen:
+            self._seen, self._grew_at = seen, now
+        return self._grew_at + self._limit_s - now
+
+    def give_up(self) -> None:
+        """Say why the job ends, for the engine and for the final status."""
+        with open(os.path.join(self._directory, SILENT), "w", encoding="ascii") as stream:
+            stream.write(f"nothing was printed for {self._limit_s} s: Timeout expired")
+
+    def _look(self) -> list[tuple[str, int, int]]:
+        results = os.path.join(self._directory, "results")
+        found = []
+        with contextlib.suppress(OSError):
+            places = [results, *(one.path for one in os.scandir(results) if one.is_dir())]
+            paths = [os.path.join(place, name) for place in places for name in LIVE_LOGS]
+            for path in [os.path.join(self._directory, "terminal"), *paths]:
+                with contextlib.suppress(OSError):
+                    facts = os.lstat(path)
+                    found.append((path, facts.st_size, facts.st_mtime_ns))
+        return found
+
+
+def _silence(directory: str) -> str:
+    """Why the job was ended, if it was silent for too long; else empty."""
+    with contextlib.suppress(OSError), open(os.path.join(directory, SILENT)) as stream:
+        return stream.read()
+    return ""
+
+
+def _wait(engine: int, wake: int, output: _Output) -> tuple[bool, int]:
     """(cancelled, exit code or minus the signal of the engine), reaping orphans meanwhile."""
-    cancelled, kill_at = False, float("inf")
+    cancelled, silent, kill_at = False, False, float("inf")
     while True:
         code = _reap(engine)
         if code is not None:
             return cancelled, code
-        ready, _, _ = select.select([wake], [], [], min(max(0.0, kill_at - time.monotonic()), 60.0))
+        now = time.monotonic()
+        left_s = _LOOK_S if cancelled or silent else output.left_s()
+        if left_s <= 0:
+            silent, kill_at = True, now + _TIMEOUT_GRACE_S
+            output.give_up()
+            os.kill(engine, signal.SIGTERM)
+            continue
+        ready, _, _ = select.select([wake], [], [], min(max(0.0, kill_at - now), left_s, _LOOK_S))
         got = os.read(wake, 512) if ready else b""
         if signal.SIGTERM in got and not cancelled:
             cancelled, kill_at = True, time.monotonic() + GRACE_S
@@ -139,17 +200,27 @@ def _end_all() -> None:
             os.waitpid(-1, 0)
 
 
-def _judge(report: bytes, code: int, *, cancelled: bool, oom: bool) -> Status:
+def _judge(report: bytes, code: int, *, cancelled: bool, memory: Cause, silent: str) -> Status:
     outcome = Status(**json.loads(report)) if report else None
     if cancelled:
         kept = outcome or Status("done")
         return replace(kept, phase="done", exit=_EXIT_CANCELLED, message="cancelled")
+    if silent and (outcome is None or outcome.exit):
+        kept = outcome or Status("done", _EXIT_TIMEOUT, silent)
+        return replace(kept, cause=Cause.SILENCE.value)
     if outcome is None:
         how = f"signal {-code}" if code < 0 else f"status {code}"
-        why = "out of memory" if oom else f"the engine ended with {how}"
-        return _failed(f"{why}: the job was not finished")
-    if outcome.exit and oom:
-        return replace(outcome, message=f"out of memory on the node: {outcome.message}")
+        why = {
+            Cause.MEMORY: "out of memory",
+            Cause.MEMORY_GUESS: f"the engine ended with {how}, perhaps for lack of memory",
+        }.get(memory, f"the engine ended with {how}")
+        return replace(_failed(f"{why}: the job was not finished"), cause=memory.value)
+    if outcome.exit and memory is not Cause.NONE:
+        words = {
+            Cause.MEMORY: "out of memory on the node",
+            Cause.MEMORY_GUESS: "perhaps out of memory on the node",
+        }[memory]
+        return replace(outcome, message=f"{words}: {outcome.message}", cause=memory.value)
     return outcome
 
 
@@ -163,6 +234,34 @@ def _read_all(descriptor: int) -> bytes:
         parts.append(part)
     os.close(descriptor)
     return b"".join(parts)
+
+
+class _Memory:
+    """Whether the kernel killed any process of the job for lack of memory.
+
+    Without a group of the job's own nobody knows whose they were: then it is a guess.
+    """
+
+    def __init__(self, group: MemoryGroup | None) -> None:
+        self._group = group
+        self._before = _oom_kills()
+
+    def enter(self) -> None:
+        """Called by the engine's process, before it does anything else."""
+        if self._group is not None:
+            with contextlib.suppress(OSError):
+                self._group.enter()
+            self._group.forget()
+
+    def find_cause(self) -> Cause:
+        """Called once nothing of the job runs any more."""
+        kills = None
+        if self._group is not None:
+            kills = self._group.kills()
+            self._group.close()
+        if kills is None:
+            return Cause.MEMORY_GUESS if _oom_kills() > self._before else Cause.NONE
+        return Cause.MEMORY if kills else Cause.NONE
 
 
 def _oom_kills() -> int:

@@ -36,6 +36,7 @@ from mock_cloud.errors import CleanupError, CloudError, MockCloudError
 from mock_cloud.process import run
 from mock_cloud.wire import syscalls
 from mock_cloud.wire.decode import decode_bytes
+from mock_cloud.wire.memory_group import sweep_groups
 
 _LOOK_EVERY_S: Final = 1.0
 _SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
@@ -92,6 +93,7 @@ class Supervisor:
                     f"processes of the local node {self._plan.lease_id} do not die",
                     hint=f"pid {init} is its first; look for uninterruptible I/O",
                 )
+        sweep_groups()
         remove_tree(self._dir)
         if self._journal.path.exists():
             self._journal.close(self._plan.lease_id)

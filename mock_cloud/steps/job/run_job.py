@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from math import ceil
 from typing import Final
 
 from mock_cloud.cloud.jobs import JobPhase, JobRecord
@@ -50,7 +51,13 @@ def start_job(build: Build) -> None:
     work, leased, tunnel = build.planned, build.leased, build.tunnel
     assert tunnel is not None  # opened before  # noqa: S101
     order = work.request(dict(build.layers), build.resultdir.path, tunnel)
-    request = to_json(replace(order, owned=is_owned(build.remote.provider), beside=leased.beside))
+    order = replace(
+        order,
+        owned=is_owned(build.remote.provider),
+        beside=leased.beside,
+        output_timeout_s=ceil(build.remote.build.output_timeout_s),
+    )
+    request = to_json(order)
     if build.shadow is not None:
         build.shadow.begin()
     if work.runs_foreign_code:

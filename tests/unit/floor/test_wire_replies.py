@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mock_cloud.wire.decode import Malformed, decode
 from mock_cloud.wire.replies import (
     RESULTS_MAX,
+    Cause,
     ResultName,
     parse_end,
     parse_have,
@@ -47,6 +48,9 @@ def test_right_answers_are_taken() -> None:
     end = parse_end({"exit": 10, "status": STATUS})
     assert (end.exit, end.chroots) == (10, ("/var/lib/mock/x",))
     assert parse_end({"exit": None, "status": {}}).exit is None
+    assert end.cause is Cause.NONE  # of a job that an earlier version began
+    told = parse_end({"exit": 10, "status": {**STATUS, "cause": "memory"}})
+    assert told.cause is Cause.MEMORY
     found = parse_have({"missing": ["a"], "partial": {"a": [[0, 5], [7, 9]]}})
     assert (found.missing, found.partial) == (("a",), {"a": ((0, 5), (7, 9))})
 
@@ -124,6 +128,8 @@ def test_more_results_than_may_be() -> None:
         {"exit": 10, "status": {**STATUS, "layers": {"/x": "no digest"}}},
         {"exit": 10, "status": {**STATUS, "chroots": "x"}},
         {"exit": 10, "status": {**STATUS, "extra": 1}},
+        {"exit": 10, "status": {**STATUS, "cause": "the weather"}},
+        {"exit": 10, "status": {**STATUS, "cause": ["memory"]}},
         {"exit": 10, "status": {}},
     ],
 )

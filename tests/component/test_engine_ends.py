@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a job in a lab node is ended for what it does: it takes too much memory, or is silent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.component.cloud_nodes import eventually
+from tests.component.engine_node import NEEDS_LAB, EngineSite, engine_site
+from tests.component.test_memory_group import hierarchy
+
+pytestmark = NEEDS_LAB
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineSite]:
+    with engine_site(tmp_path_factory.mktemp("ends")) as site:
+        assert site.run("init").exit == 0
+        yield site
+
+
+def limit(site: EngineSite, job: str, size: int) -> Path:
+    """The group of a job that has begun, with a limit."""
+    terminal = site.node.job_dir(job) / "terminal"
+    eventually(lambda: b"begun" in terminal.read_bytes())
+    (group,) = hierarchy().glob(f"mock-cloud-job-{job}")
+    (group / "memory.limit_in_bytes").write_text(str(size))
+    return group
+
+
+def test_a_job_that_is_killed_for_memory_says_so_and_one_beside_it_does_not(
+    site: EngineSite,
+) -> None:
+    eats = site.node.start(site.request("shell", "printf begun; read go; exec tail /dev/zero"))
+    group = limit(site, eats, 64 << 20)
+    fails = site.node.start(site.request("shell", "printf begun; read go; exit 9", beside=eats))
+    limit(site, fails, 1 << 30)
+    site.node.ask("input", eats, "\n", False)
+    eaten = site.node.wait(eats)
+    site.node.ask("input", fails, "\n", False)
+    failed = site.node.wait(fails)
+    assert (eaten.exit, eaten.status["cause"]) == (247, "memory")
+    assert eaten.status["message"].startswith("out of memory on the node")
+    assert (failed.exit, failed.status["cause"]) == (9, "")
+    assert not group.exists()
+
+
+def test_a_silent_job_is_ended_as_one_that_took_too_long(site: EngineSite) -> None:
+    ended = site.run("chroot", "echo begun; sleep 1000", output_timeout_s=1)
+    assert (ended.exit, ended.status["cause"]) == (11, "silence")
+    assert "nothing was printed for 1 s" in ended.stderr
+
+
+def test_a_silent_build_is_cleaned_up_after(site: EngineSite) -> None:
+    ended = site.rebuild(site.source("silent", build="sleep 1000"), output_timeout_s=3)
+    assert (ended.exit, ended.status["cause"]) == (11, "silence")
+    assert "Cleaning up build root ('cleanup_on_failure=True')" in ended.stderr
+    eventually(lambda: site.node.processes() == [])
+
+
+def test_a_silent_shell_may_think(site: EngineSite) -> None:
+    job = site.node.start(site.request("shell", "echo begun; read go", output_timeout_s=1))
+    terminal = site.node.job_dir(job) / "terminal"
+    eventually(lambda: b"begun" in terminal.read_bytes())
+    site.node.ask("input", job, "go\n", False)
+    assert site.node.wait(job).exit == 0
