@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the user sees: mock's own lines on stderr, and one transient line for remote phases.
+"""What the user sees: mock's own lines on stderr, and below them how far the command is.
 
 mock writes ``LEVEL: message`` to stderr (its `logging.ini`); so do we, so that scripts which
-read it go on working. The transient line is drawn on a terminal only, never into a file.
+read it go on working. What stands below is drawn on a terminal only, never into a file.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import threading
@@ -22,14 +23,22 @@ from mock_cloud.errors import (
     UsageError,
     explaining,
 )
+from mock_cloud.progress.printers import Explanation, Json, Plain, Printer, Silent
+from mock_cloud.progress.story import NodePrice, ProgressMode, Story
 from mock_cloud.wire.terminal_text import printable
 
 QUIET, NORMAL, VERBOSE = 0, 1, 2
 _REDRAW_S = 0.1
+_TICK_S = 0.5
+_STATE = re.compile(r"^(?:INFO: )?Start: (.*)$", re.MULTILINE)
+"""What the node's engine says of where it is."""
 
 
 class Console:
-    """Lines for people. `verbose` is mock's: 0 for -q, 1, 2 for -v. Safe from any thread."""
+    """Lines for people. `verbose` is mock's: 0 for -q, 1, 2 for -v. Safe from any thread.
+
+    What a command does is told as phases; a printer of `mock_cloud.progress` makes text of them.
+    """
 
     def __init__(self, verbose: int = NORMAL, stream: TextIO | None = None) -> None:
         self._verbose = verbose
@@ -38,112 +47,246 @@ class Console:
         """Whether it was one when this began: it may have been closed since."""
         self._animated = self.is_terminal and os.environ.get("TERM", "dumb") != "dumb"
         self._lock = threading.Lock()
+        self._mode = ProgressMode.AUTO
+        self._story = Story()
+        self._printer: Printer = Silent()
+        self._is_raw = False
+        self._begins_line = True
         self._transient = ""
+        self._below: Sequence[str] = ()
+        """The lines that stand below the last one that stays, as they were drawn."""
         self._drawn_at = 0.0
-        self._line_end = "\n"
+        self._ticks: threading.Thread | None = None
+        self._stop = threading.Event()
         self.is_output_lost = False
         """Standard output did not take all that it was given, which was said."""
 
     def set_raw(self, raw: bool) -> None:
         """Whether the terminal is raw just now: then a line feed alone does not begin a line."""
         with self._lock:
-            self._line_end = "\r\n" if raw else "\n"
+            self._is_raw = raw
+            if raw:
+                self._write(self._erase())
 
     def set_verbosity(self, verbose: int) -> None:
         """0, 1 or 2, once the command line is known."""
         self._verbose = verbose
 
+    def set_progress(self, mode: ProgressMode) -> None:
+        """How progress is shown, once the command line is known."""
+        self._mode = mode
+        self._animated = self._animated and mode is ProgressMode.AUTO
+        if mode is ProgressMode.PLAIN:
+            self._printer = Plain(self._story)
+        elif mode is ProgressMode.JSON:
+            self._printer = Json(self._story)
+
+    @property
+    def is_explaining(self) -> bool:
+        """Whether more is said than scripts expect: to people, and to who asked for progress."""
+        if self._mode is ProgressMode.AUTO:
+            return self.is_terminal
+        return self._mode is not ProgressMode.NONE
+
     def debug(self, message: str) -> None:
         if self._verbose >= VERBOSE:
-            self._line(f"DEBUG: {message}")
+            self._line("DEBUG", message)
 
     def info(self, message: str) -> None:
         if self._verbose >= NORMAL:
-            self._line(f"INFO: {message}")
+            self._line("INFO", message)
 
     def warning(self, message: str) -> None:
-        self._line(f"WARNING: {message}")
+        self._line("WARNING", message)
 
     def error(self, message: str) -> None:
-        self._line(f"ERROR: {message}")
+        self._line("ERROR", message)
 
     def start(self, state: str) -> None:
         """mock's ``Start: STATE``."""
         if self._verbose >= NORMAL:
-            self._line(f"Start: {state}")
+            self._line("Start", state)
 
     def finish(self, state: str) -> None:
         """mock's ``Finish: STATE``."""
         if self._verbose >= NORMAL:
-            self._line(f"Finish: {state}")
+            self._line("Finish", state)
 
     def failure(self, error: MockCloudError) -> None:
         """What failed and where; what to do next; of a refusal, the command that explains it."""
         # As mock has it: for what was asked, not for what an engine lacks.
         level = "CRITICAL" if isinstance(error, (UsageError, InputError)) else "ERROR"
-        self._line(f"{level}: {error.message}")
+        self._line(level, error.message)
         if error.hint:
-            self._line(f"       {error.hint}")
+            self._line("", f"       {error.hint}")
         if isinstance(error, AttestationRefused) and error.reasons:
-            self._line(f"       {explaining(error.reasons[0])}")
+            self._line("", f"       {explaining(error.reasons[0])}")
+        self.explain(Explanation(error.kind, error.exit_code, error.message, error.hint or ""))
+
+    def explain(self, why: Explanation) -> None:
+        """Say more of a failure than scripts expect, to people and to who asked for it."""
+        if self.is_explaining:
+            self._emit(self._printer.failed(why))
 
     def text(self, text: str) -> None:
         """Text of the node's terminal, already made harmless; it ends its own lines."""
+        states = _STATE.findall(text)
         with self._lock:
-            self._erase()
-            self._write(text.replace("\n", self._line_end))
+            if states and self._story.now is not None:
+                self._story.now.detail = states[-1]
+        self._emit(self._printer.text(text))
 
     def output(self, data: bytes) -> None:
         """Bytes for standard output; nothing is said once nobody reads it."""
         try:
             with self._lock:
-                self._erase()
+                self._transient = ""
+                self._write(self._erase())
                 sys.stdout.buffer.write(data)
                 sys.stdout.buffer.flush()
+                if data and self._animated and sys.stdout.isatty():
+                    self._begins_line = data.endswith(b"\n")
+                self._write(self._draw())
         except OSError as error:
             fall_silent(sys.stdout)
             if not isinstance(error, BrokenPipeError):
                 self.is_output_lost = True
                 self.error(f"cannot write to standard output: {error.strerror}")
 
-    def progress(self, message: str) -> None:
-        """Show `message` in the transient line; several calls a second are cheap."""
-        if time.monotonic() - self._drawn_at >= _REDRAW_S:
+    def begin_phase(self, name: str) -> None:
+        """A part of what the command does begins, and the one before has ended."""
+        if self._verbose >= NORMAL:
+            self._go_live()
+            with self._lock:
+                ended = self._story.end()
+                told = "" if ended is None else self._printer.ended(ended)
+                told += self._printer.began(self._story.begin(name))
+            self._emit(told)
+
+    def take_node(self, price: NodePrice | None) -> None:
+        """A node is held from now on, and costs."""
+        self._story.take_node(price)
+
+    def keep_node(self, until_unix: float | None) -> None:
+        """The node was given back, and lives until then; None: it has ended."""
+        self._story.kept_until_unix = until_unix
+
+    def expect(self, seconds: float | None) -> None:
+        """How long this took the last time, if that is known."""
+        self._story.expected_s = seconds
+
+    def end_phases(self) -> None:
+        """The last phase has ended: say what took how long. Idempotent."""
+        ticks, self._ticks = self._ticks, None
+        if ticks is not None:
+            self._stop.set()
+            ticks.join()
+        if not self._story.phases:
+            return
+        with self._lock:
+            ended, told = self._story.end(), ""
+            if len(self._story.phases) > 1:  # else it was refused before anything began
+                told = "" if ended is None else self._printer.ended(ended)
+                told += self._printer.finished(self._story)
+            self._story.phases.clear()
+            if told and not self._begins_line:
+                told = f"\n{told}"
+        self._emit(told)
+
+    def progress(self, message: str, done_bytes: int = 0, total_bytes: int = 0) -> None:
+        """Show `message` in passing; several calls a second are cheap."""
+        with self._lock:
+            if total_bytes:
+                self._story.move(done_bytes, total_bytes)
+            now, phase = time.monotonic(), self._story.now
+            if now - self._drawn_at < _REDRAW_S:
+                return
+            self._drawn_at = now
+            told = self._printer.moved(phase) if total_bytes and phase is not None else ""
+        if told:
+            self._emit(told)
+        elif self._animated:
             self.phase(message)
 
     def phase(self, message: str) -> None:
-        """Show `message` in the transient line, even if the one before came just now."""
-        if not self._animated or self._verbose < NORMAL:
+        """Show `message` in passing, even if the one before came just now."""
+        if self._verbose < NORMAL:
             return
         with self._lock:
             self._drawn_at = time.monotonic()
-            width = shutil.get_terminal_size().columns - 1
-            self._erase()
-            self._transient = printable(message)[:width]
-            self._write(self._transient)
+            phase, told = self._story.now, ""
+            if phase is not None and phase.detail != message:
+                phase.detail = message
+                told = self._printer.detail(phase)
+            if self._animated:
+                self._transient = message
+        self._emit(told)
 
     def show(self, message: str) -> None:
         """A phase; one that is waited for is a line, since it may take minutes."""
         (self.info if message.startswith("waiting") else self.phase)(message)
 
     def done(self) -> None:
-        """Remove the transient line."""
+        """Remove what is shown in passing."""
         with self._lock:
-            self._erase()
-
-    def _line(self, text: str) -> None:
-        with self._lock:
-            self._erase()
-            # Names of files and words of a node may hold anything.
-            self._write(printable(text) + self._line_end)
-
-    def _erase(self) -> None:
-        if self._transient:
-            self._write("\r\x1b[K")
             self._transient = ""
+            if self._ticks is None:
+                self._write(self._erase())
+
+    def _go_live(self) -> None:
+        """On a terminal, where rich is installed, phases are a table that is kept up to date."""
+        if not self._animated or self._ticks is not None:
+            return
+        try:
+            from mock_cloud.progress.live import Live
+        except ImportError:  # rich is not installed
+            self._printer, self._animated = Plain(self._story), False
+            return
+        self._printer = Live(self._story, self._stream.fileno())
+        self._stop.clear()
+        self._ticks = threading.Thread(target=self._tick, name="progress", daemon=True)
+        self._ticks.start()
+
+    def _tick(self) -> None:
+        while not self._stop.wait(_TICK_S):
+            self._emit("")
+
+    def _line(self, level: str, text: str) -> None:
+        # Names of files and words of a node may hold anything.
+        self._emit(self._printer.line(level, printable(text)))
+
+    def _emit(self, text: str) -> None:
+        """Write `text` above what stands below, in one piece, so that nothing flickers."""
+        with self._lock:
+            before = self._erase()
+            if text:
+                self._transient = ""
+                self._begins_line = text.endswith("\n")
+            shown = text.replace("\n", "\r\n") if self._is_raw else text
+            self._write(before + shown + self._draw())
+
+    def _draw(self) -> str:
+        """What brings the lines below: nothing where the cursor stands in a line of the job's."""
+        if not self._animated or self._is_raw or not self._begins_line:
+            return ""
+        if self._ticks is not None:
+            self._below = self._printer.view()
+        elif self._transient:
+            width = shutil.get_terminal_size().columns - 1
+            self._below = [printable(self._transient)[:width]]
+        return "\n".join(self._below)
+
+    def _erase(self) -> str:
+        """What removes the lines below; the cursor is at the end of the last one."""
+        below, self._below = self._below, ()
+        if len(below) < 2:
+            return "\r\x1b[K" if below else ""
+        return f"\r\x1b[{len(below) - 1}A\x1b[J"
 
     def _write(self, text: str) -> None:
         """A terminal that was closed, or a reader that went away, must not stop the clean-up."""
+        if not text:
+            return
         try:
             self._stream.write(text)
             self._stream.flush()

@@ -25,11 +25,13 @@ EXIT_REFUSED = 77  # ours: attestation refused the node
 class MockCloudError(Exception):
     """Root of all errors a user may see.
 
-    `message` says what failed and where in one line; `hint` says what to do next.
+    `message` says what failed and where in one line; `hint` says what to do next. `kind` is a word
+    of docs/json.md for programs.
     """
 
     exit_code = 1
     retryable = False
+    kind = "other"
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -40,12 +42,14 @@ class MockCloudError(Exception):
 class ConfigError(MockCloudError):
     """A remote's file, a chroot configuration or a setting is invalid."""
 
+    kind = "configuration"
     exit_code = EXIT_CONFIG
 
 
 class CommandLineError(MockCloudError):
     """The command line itself is wrong."""
 
+    kind = "usage"
     exit_code = EXIT_COMMAND_LINE
 
 
@@ -66,24 +70,28 @@ class CheckoutFailed(MockCloudError):
 class UnsupportedByEngine(MockCloudError):
     """The chosen engine cannot honour an option or mode; the message names it."""
 
+    kind = "usage"
     exit_code = EXIT_USAGE
 
 
 class InputError(MockCloudError):
     """A file the user named is missing, unreadable or not what it should be."""
 
+    kind = "usage"
     exit_code = EXIT_USAGE
 
 
 class ChrootLocked(MockCloudError):
     """Another build uses this chroot right now."""
 
+    kind = "locked"
     exit_code = EXIT_LOCKED
 
 
 class CloudError(MockCloudError):
     """A node could not be had or given back."""
 
+    kind = "infrastructure"
     exit_code = EXIT_INFRASTRUCTURE
     retryable = True
 
@@ -103,6 +111,7 @@ class ChrootGone(CloudError):
 class TransportError(MockCloudError):
     """The SSH connection or the agent behind it failed."""
 
+    kind = "infrastructure"
     exit_code = EXIT_INFRASTRUCTURE
     retryable = True
 
@@ -124,6 +133,7 @@ class ForwardingRefused(TransportError):
 class HostKeyMismatch(TransportError):
     """The node answered with another host key than the pinned one. Never retried."""
 
+    kind = "attestation"
     exit_code = EXIT_REFUSED
     retryable = False
 
@@ -131,6 +141,7 @@ class HostKeyMismatch(TransportError):
 class RemoteCommandError(MockCloudError):
     """The agent refused or failed an operation; `code` is the agent's error code."""
 
+    kind = "infrastructure"
     exit_code = EXIT_INFRASTRUCTURE
     retryable = True
 
@@ -149,6 +160,7 @@ class ToolkitFailed(RemoteCommandError):
 class ResultError(MockCloudError):
     """Results could not be fetched, do not match their manifest, or cannot be stored."""
 
+    kind = "infrastructure"
     exit_code = EXIT_INFRASTRUCTURE
 
 
@@ -158,6 +170,8 @@ class LocalResultError(ResultError):
 
 class LocalDiskFull(LocalResultError):
     """The local disk has no room for results or logs."""
+
+    kind = "disk"
 
 
 class ResultDirError(MockCloudError):
@@ -195,6 +209,7 @@ def explaining(reason: Reason) -> str:
 class AttestationRefused(MockCloudError):
     """The node's evidence does not satisfy the policy. Never retried on that node."""
 
+    kind = "attestation"
     exit_code = EXIT_REFUSED
 
     def __init__(

@@ -23,7 +23,7 @@ from mock_cloud.errors import MockCloudError, UnsupportedByEngine
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.places import state_dir
 from mock_cloud.results.resultdir import ResultDir
-from mock_cloud.settings import Remote
+from mock_cloud.settings import Remote, SecondLook
 from mock_cloud.steps.check.checkout import checked_out
 from mock_cloud.steps.check.chosen_engine import choose_engine
 from mock_cloud.steps.check.fetching import fetched
@@ -68,6 +68,7 @@ def run(
         return 0
     build = Build(remote=remote, console=console, program=program, on_results=on_results)
     with ExitStack() as stack:
+        stack.callback(console.end_phases)
         _check(build, line, opts, shadowing, stack)  # 1
         from mock_cloud.steps.attest.policies import tightened
         from mock_cloud.steps.job.job_list import announced, describe_job, find_left
@@ -112,6 +113,7 @@ def _check(
 ) -> None:
     """Step 1: what the command needs of this machine, which is kept until `stack` ends."""
     remote, console = build.remote, build.console
+    console.begin_phase("check")
     if remote.build.reproducible:
         make_reproducible(opts)
     build.opts = opts
@@ -161,18 +163,21 @@ def _try_once(build: Build, *, is_first: bool) -> int:
             build.console.warning(f"remote {remote.name}: {warning}")
         build.signer = find_build_signer(build)
         # 2
+        build.console.begin_phase("node")
         leased = stack.enter_context(leased_node(build, request_lease(build)))
         stack.enter_context(explained_end(leased))
         build.known = known_goods.of(leased)
         with left_as_found(leased):
             build.node = stack.enter_context(reached(build))
             # 3
+            build.console.begin_phase("attest")
             channel = stack.enter_context(closing(trust_node(build)))
             build.hardening = plan_hardening(remote.provider, leased, remote.lease.grace_s)
             build.host_keys = stack.enter_context(
                 hardened(channel, leased, build.hardening, build.console)
             )
             # 4
+            build.console.begin_phase("send")
             is_shell = build.planned.line.mode == "shell"
             mirror = Mirror(build.resultdir, build.console, raw=is_shell, shadow=build.shadow)
             build.mirror = stack.enter_context(closing(mirror))
@@ -183,6 +188,7 @@ def _try_once(build: Build, *, is_first: bool) -> int:
             send_inputs(build)
             tunnel = stack.enter_context(tunnelled(build))
         # 5
+        build.console.begin_phase("job")
         build.has_begun = True
         with cancelling(build):
             start_job(build)
@@ -224,12 +230,14 @@ def take_up(
         note_row,
         noted_end,
     )
-    from mock_cloud.steps.lease.node import make_ready
+    from mock_cloud.steps.lease.node import make_ready, node_price
     from mock_cloud.steps.release.leaving import left_alone, left_for_later
     from mock_cloud.steps.sign.signers import find_signer
 
+    console.begin_phase("node")
     leased = reclaim(remote, job, state_dir())
     with ExitStack() as stack:
+        stack.callback(console.end_phases)
         stack.enter_context(leased)
         build = Build(remote=remote, console=console, arch=leased.arch, on_results=on_results)
         build.leased = leased
@@ -257,7 +265,9 @@ def take_up(
             note_row(build, build.row)
             build.tell(f"connecting to {leased.address}")
             build.connection.reach()
+            console.take_node(node_price(leased, remote))
         stack.enter_context(noted_end(build))
+        console.begin_phase("job")
         if is_cancelled:
             return end_job(build)
         with cancelling(build):
@@ -271,17 +281,27 @@ def _finish(build: Build, end: JobEnd) -> int:
     from mock_cloud.steps.attest.verdicts import look_again
     from mock_cloud.steps.release.leaving import release_node
     from mock_cloud.steps.results.collecting import bringing_results, exit_code, is_nodes_fault
+    from mock_cloud.steps.results.diagnosis import explain
     from mock_cloud.steps.sign.record import sign_results
 
+    console = build.console
     # 6
+    console.begin_phase("results")
     with bringing_results(build, end):
         # 7
+        if build.work is not None and build.remote.attest.second_look is SecondLook.ALWAYS:
+            console.begin_phase("second look")
         build.connection.lasting(lambda _: look_again(build))
     if not is_nodes_fault(end):
         sign_results(build)
     # 8
+    console.begin_phase("release")
     release_node(build, end)
-    return exit_code(build, end)
+    console.keep_node(build.leased.kept_until_unix)
+    code = exit_code(build, end)
+    if code and console.is_explaining:
+        explain(build, end)
+    return code
 
 
 def _fit_to_remote(build: Build, stack: ExitStack) -> None:

@@ -16,6 +16,7 @@ from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_INFRASTRUCTURE, ChrootLocked, NodeGone
 from mock_cloud.exit_status import Stopped, interruptible
+from mock_cloud.progress.story import PROGRESS_MODES, ProgressMode
 from mock_cloud.session import take_up
 from mock_cloud.settings import Remote
 from mock_cloud.steps.job.job_list import find_view
@@ -40,12 +41,16 @@ def add_parser(verbs: Verbs) -> None:
     )
     parser.add_argument("job", metavar="JOB", help="its name, or the end of it")
     parser.add_argument("--configdir", metavar="DIR", type=Path, help="instead of /etc/mock")
+    parser.add_argument(
+        "--progress", choices=PROGRESS_MODES, default="auto", help="how far it is, as for mock"
+    )
     parser.add_argument("--after", type=int, help=argparse.SUPPRESS)  # in the background
     parser.add_argument("--cancel", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
+    console.set_progress(ProgressMode(arguments.progress))
     if arguments.after is None:
         return _attach(arguments.job, console, arguments.configdir)
     until = time.monotonic() + _AFTER_S

@@ -112,6 +112,19 @@ class LeasedNode:
         return self._lease.expires_unix
 
     @property
+    def price_per_hour(self) -> float | None:
+        """What the node costs; None if nobody knows."""
+        return self._lease.price_per_hour
+
+    @property
+    def kept_until_unix(self) -> float | None:
+        """Until when a node that was given back lives, if nobody uses it; None: it has ended."""
+        lease = self._lease
+        if lease.state is not LeaseState.READY or lease.idle_since_unix is None:
+            return None
+        return min(lease.expires_unix, lease.idle_since_unix + lease.idle_ttl_s)
+
+    @property
     def idle_ttl_s(self) -> float:
         """How long the node may live without anybody at work on it."""
         return self._lease.idle_ttl_s

@@ -40,6 +40,7 @@ FIELDS: Final[_Table] = {
     "no_remote": ("honoured", "left"),
     "detach": ("honoured", "left"),
     "then": ("honoured", "left"),
+    "progress": ("honoured", "left"),
     "chroot": ("honoured", "left"),
     "configdir": ("honoured", "left"),
     "cli_config_opts": ("honoured", "folded"),

@@ -57,6 +57,7 @@ class CommandLine:
     no_remote: bool = False
     detach: bool = False
     then: str | None = None
+    progress: str | None = None
 
     chroot: str = "default"
     configdir: str | None = None

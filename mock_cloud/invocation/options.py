@@ -63,6 +63,13 @@ REMOTE: Final = Group(
             "build what succeeds again on this remote, and publish that",
             metavar="NAME",
         ),
+        Option(
+            ("--progress",),
+            "progress",
+            "how far it is: auto (on a terminal), plain, json, none",
+            choices=("auto", "plain", "json", "none"),
+            metavar="HOW",
+        ),
     ),
 )
 

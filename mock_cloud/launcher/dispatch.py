@@ -30,6 +30,7 @@ from mock_cloud.launcher.caller import home_of_caller, load_of_caller
 from mock_cloud.launcher.real_mock import become_mock, has_plugin, without_our_words
 from mock_cloud.launcher.scratch import build_scratch, find_then
 from mock_cloud.places import MOCK_CONFIG_DIR
+from mock_cloud.progress.story import ProgressMode
 from mock_cloud.settings import EngineChoice, Remote
 from mock_cloud.wire.terminal_text import printable
 
@@ -55,6 +56,7 @@ def _run(words: list[str], path: str | None, console: Console) -> int:
         print(line.show)
         return 0
     console.set_verbosity(line.verbose)
+    console.set_progress(ProgressMode(line.progress or "auto"))
     if line.mode == "listchroots" and real is None:
         print(list_chroots(_configdir(line)), end="")
         return 0
@@ -77,7 +79,7 @@ def _run(words: list[str], path: str | None, console: Console) -> int:
 
         return begin_detached(words, console)
     if real is not None and real.plugged and may_run_mock():
-        real.become(*plugin_words(remote.name))
+        real.become(*plugin_words(remote.name, line.progress))
     return _build(line, opts, remote, real, words, console)
 
 
@@ -280,9 +282,13 @@ def may_run_mock() -> bool:
         return False
 
 
-def plugin_words(name: str | None = None) -> list[str]:
-    """What tells mock's plugin the remote's name, if known, and to use this installation."""
+def plugin_words(name: str | None = None, progress: str | None = None) -> list[str]:
+    """What tells mock's plugin the remote's name, if known, and to use this installation.
+
+    mock itself knows nothing of `progress`.
+    """
     session = [sys.executable, "-m", "mock_cloud.handover"]
+    session += [f"--progress={progress}"] if progress else []
     named = [f"--plugin-option=remote:name={name!r}"] if name is not None else []
     return ["--enable-plugin=remote", *named, f"--plugin-option=remote:session={session!r}"]
 

@@ -16,6 +16,7 @@ from mock_cloud.console import Console
 from mock_cloud.errors import CommandLineError, ConfigError
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.launcher.scratch import find_then
+from mock_cloud.progress.story import ProgressMode
 from mock_cloud.toolkit.mock_kit import MockProgram
 from mock_cloud.wire.decode import Limits, Malformed, decode, load_json, matching
 
@@ -96,6 +97,8 @@ def _forget_emulation(opts: ConfigOpts) -> None:
 
 
 _RENEW: Final = "renew"
+_PROGRESS: Final = "--progress="
+"""Before all else, where the launcher was asked for it."""
 
 
 def run(words: list[str], console: Console) -> int:
@@ -104,6 +107,8 @@ def run(words: list[str], console: Console) -> int:
     With ``renew REMOTE DIRECTORY`` and perhaps a configuration directory: sign what was built once
     more, after mock's own plugins have worked on it.
     """
+    if words[:1] and words[0].startswith(_PROGRESS):
+        console.set_progress(ProgressMode(words.pop(0).removeprefix(_PROGRESS)))
     if words[:1] == [_RENEW] and len(words) in (3, 4):
         return _renew(*words[1:], console=console)
     if len(words) != 2 or not all(word.isdecimal() for word in words):

@@ -24,6 +24,7 @@ _HEAD_BYTES = 16384
 # With the abbreviations that argparse takes for them, next to mock's --remove and --no-….
 _WITH_VALUE = ("--remote", "--remot", "--then", "--the", "--th")
 _DETACH = "--detach"
+_PROGRESS = tuple("--progress"[:length] for length in range(len("--pro"), 11))
 _NO_REMOTE = tuple("--no-remote"[:length] for length in range(len("--no-r"), 12))
 
 
@@ -105,7 +106,7 @@ def without_our_words(words: Sequence[str]) -> list[str]:
         if word == "--":
             return [*kept, word, *rest]
         name, equals, _ = word.partition("=")
-        if name in _WITH_VALUE:
+        if name in (*_WITH_VALUE, *_PROGRESS):
             if not equals:
                 next(rest, None)
         elif name not in (*_NO_REMOTE, _DETACH):

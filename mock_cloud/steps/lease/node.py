@@ -15,6 +15,7 @@ from mock_cloud.cloud.pool import acquire
 from mock_cloud.console import Console
 from mock_cloud.errors import ConfigError, HostKeyMismatch, TransportError
 from mock_cloud.places import cache_dir, state_dir
+from mock_cloud.progress.story import NodePrice
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.settings import Remote
@@ -92,6 +93,7 @@ def leased_node(use: NodeUse, request: LeaseRequest, *, purpose: str = "") -> It
         warm = "shared" if leased.beside else "warm" if leased.builds > 1 else "new"
         kind = f" ({leased.kind})" if leased.kind else ""
         console.info(f"remote {remote.name}: {warm} node {leased.address}{kind}")
+        console.take_node(node_price(leased, remote))
         try:
             yield leased
         except BaseException:
@@ -102,6 +104,13 @@ def leased_node(use: NodeUse, request: LeaseRequest, *, purpose: str = "") -> It
                     f" what was in the chroots {', '.join(leased.chroots)}"
                 )
             raise
+
+
+def node_price(leased: LeasedNode, remote: Remote) -> NodePrice | None:
+    """What the node costs; None if nobody knows."""
+    price = leased.price_per_hour
+    currency = "" if remote.budget is None else remote.budget.currency
+    return None if price is None else NodePrice(price, currency)
 
 
 def _deadline_s(remote: Remote) -> float:

@@ -25,7 +25,7 @@ from mock_cloud.exit_status import Stopped
 from mock_cloud.steps.attest.hardening import timer
 from mock_cloud.steps.context import Build
 from mock_cloud.steps.job.job_list import ended, evidence_path
-from mock_cloud.wire.replies import JobEnd
+from mock_cloud.wire.replies import Cause, JobEnd
 
 _DRAIN_S: Final = 20.0
 _NOTE_TRIES: Final = 3
@@ -44,7 +44,8 @@ def release_node(build: Build, end: JobEnd) -> None:
             if build.shadow is not None:
                 leased.reserve(build.shadow.reserved_after(build.planned, end))
             if build.is_kept:
-                build.row = ended(build.row, end.exit)
+                problem = end.message if end.cause is not Cause.NONE else ""
+                build.row = ended(build.row, end.exit, problem)
                 leased.note_job(build.row, over=True)
             break
         except JournalError as error:  # each waits for its lock a while

@@ -43,6 +43,8 @@ _PACKAGE_MANAGER_FAILED: Final = 30  # mock's YumError
 _NOT_PLACED: Final = (COPYOUT_NAME, SHADOW_ARCHIVE, GAINS_NAME, CHROOT_PACKAGES)
 """Results that others ask for."""
 _AT_A_TIME: Final = 64
+_FULL: Final = "no-space: "
+"""What the engine says of a full disk begins so."""
 _STRANGERS_SHOWN: Final = 5
 _METADATA: Final = re.compile(r"[0-9a-f]{32,128}-[a-z_]+\.\w+(\.\w+)?")
 _T = TypeVar("_T")
@@ -124,10 +126,12 @@ def exit_code(build: Build, end: JobEnd) -> int:
             hint="it was killed there, for memory perhaps; build again, or on a larger node",
         )
     if end.exit == EXIT_INFRASTRUCTURE:
-        raise CloudError(
+        error = CloudError(
             f"{build.leased.address}: {end.message}",
             hint="nothing is wrong with the package: give the node more room, build again",
         )
+        error.kind = end.cause.value or ("disk" if _FULL in end.message else error.kind)
+        raise error
     if end.exit == _PACKAGE_MANAGER_FAILED and not build.row.online:
         console.warning(
             "--offline: packages come from the node's own cache, and a new node has none: run this"
@@ -242,8 +246,8 @@ class _Progress:
 
     def __call__(self, count: int) -> None:
         self._done += count
-        done, total = self._done >> 20, self._total >> 20
-        self._console.progress(f"fetching results: {done} of {total} MiB")
+        message = f"fetching results: {self._done >> 20} of {self._total >> 20} MiB"
+        self._console.progress(message, self._done, self._total)
 
 
 def _fetch(

@@ -21,7 +21,8 @@ def send_inputs(build: Build) -> None:
         nonlocal sent
         sent += count
         done = min(sent, total)  # what was on its way when a line was lost is sent again
-        console.progress(f"remote {build.remote.name}: sending {done >> 20} of {total >> 20} MiB")
+        message = f"remote {build.remote.name}: sending {done >> 20} of {total >> 20} MiB"
+        console.progress(message, done, total)
 
     build.connection.lasting(lambda channel: channel.send_blobs(blobs, progress))
     console.done()

@@ -86,6 +86,7 @@ VALUES: list[tuple[list[str], str, Any]] = [
     (["--no-remote"], "no_remote", True),
     (["--detach"], "detach", True),
     (["--then", "release"], "then", "release"),
+    (["--progress", "json"], "progress", "json"),
     (
         ["--disablerepo=*", "--enablerepo", "a,b"],
         "enable_disable_repos",

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The printers that need no terminal: nothing, lines for people, and lines of JSON for programs.
+
+A printer is told each event under the console's lock and returns the text to write, empty for none.
+What a node said has been made safe before; JSON escapes all that is not ASCII.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from mock_cloud.progress.story import Phase, Story, show_time, show_transfer, sum_up
+from mock_cloud.wire.terminal_text import printable
+
+_BYTES_EVERY_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a command failed. `kind` is one of docs/json.md's; `hint` is what to try next.
+
+    `lines` are the last useful ones of the file `log`, and may hold anything.
+    """
+
+    kind: str
+    exit_code: int
+    message: str
+    hint: str = ""
+    log: str = ""
+    lines: tuple[str, ...] = ()
+
+
+class Printer(Protocol):
+    """Turns events into text. `view` is what stands below the last line, replaced each time."""
+
+    def line(self, level: str, text: str) -> str: ...
+
+    def text(self, text: str) -> str: ...
+
+    def began(self, phase: Phase) -> str: ...
+
+    def detail(self, phase: Phase) -> str: ...
+
+    def moved(self, phase: Phase) -> str: ...
+
+    def ended(self, phase: Phase) -> str: ...
+
+    def finished(self, story: Story) -> str: ...
+
+    def failed(self, why: Explanation) -> str: ...
+
+    def view(self) -> Sequence[str]: ...
+
+
+class Silent:
+    """mock's own lines, and nothing else."""
+
+    def line(self, level: str, text: str) -> str:
+        return f"{level}: {text}\n" if level else f"{text}\n"
+
+    def text(self, text: str) -> str:
+        return text
+
+    def began(self, phase: Phase) -> str:
+        return ""
+
+    def detail(self, phase: Phase) -> str:
+        return ""
+
+    def moved(self, phase: Phase) -> str:
+        return ""
+
+    def ended(self, phase: Phase) -> str:
+        return ""
+
+    def finished(self, story: Story) -> str:
+        return ""
+
+    def failed(self, why: Explanation) -> str:
+        """Without a log the message and the hint are lines by now."""
+        if not why.log:
+            return ""
+        lines = [f"{why.log}:", *(f"  {line}" for line in why.lines), f"{why.kind}: {why.message}"]
+        return "".join(self.line("", printable(one)) for one in (*lines, f"       {why.hint}"))
+
+    def view(self) -> Sequence[str]:
+        return ()
+
+
+class Plain(Silent):
+    """A line for each thing that begins, one for bytes each ten seconds, and what it all took."""
+
+    def __init__(self, story: Story) -> None:
+        self._story = story
+        self._told_at = float("-inf")
+
+    def detail(self, phase: Phase) -> str:
+        return self._say(f"{phase.name}: {phase.detail}")
+
+    def moved(self, phase: Phase) -> str:
+        now = self._story.clock()
+        if now - self._told_at < _BYTES_EVERY_S:
+            return ""
+        self._told_at = now
+        return self._say(f"{phase.name}: {show_transfer(phase, now)}")
+
+    def ended(self, phase: Phase) -> str:
+        self._told_at = float("-inf")
+        moved = show_transfer(phase, self._story.clock())
+        took = show_time(phase.took_s(self._story.clock()))
+        return self._say(f"{phase.name}: done in {took}{f', {moved}' if moved else ''}")
+
+    def finished(self, story: Story) -> str:
+        return "".join(self._say(line) for line in sum_up(story, time.time()))
+
+    def _say(self, text: str) -> str:
+        return self.line("INFO", f"[{show_time(self._story.took_s)}] {text}")
+
+
+class Json(Silent):
+    """One JSON object a line, see docs/json.md."""
+
+    def __init__(self, story: Story) -> None:
+        self._story = story
+
+    def line(self, level: str, text: str) -> str:
+        return _event("line", level=level, text=text)
+
+    def text(self, text: str) -> str:
+        return _event("text", text=text)
+
+    def began(self, phase: Phase) -> str:
+        return _event("begin", phase=phase.name)
+
+    def detail(self, phase: Phase) -> str:
+        return _event("detail", phase=phase.name, text=phase.detail)
+
+    def moved(self, phase: Phase) -> str:
+        transfer = phase.transfer
+        if transfer is None:
+            return ""
+        total = transfer.total_bytes or None
+        return _event("bytes", phase=phase.name, done=transfer.done_bytes, total=total)
+
+    def ended(self, phase: Phase) -> str:
+        took_s = round(phase.took_s(self._story.clock()), 3)
+        return _event("end", phase=phase.name, seconds=took_s, bytes=phase.moved_bytes)
+
+    def finished(self, story: Story) -> str:
+        price = story.price
+        return _event(
+            "summary",
+            seconds=round(story.took_s, 3),
+            bytes=story.moved_bytes,
+            cost=story.cost,
+            currency=None if price is None else price.currency or None,
+            kept_until_unix=story.kept_until_unix,
+            kept_cost=story.kept_cost(time.time()),
+        )
+
+    def failed(self, why: Explanation) -> str:
+        return _event(
+            "failure",
+            kind=why.kind,
+            exit=why.exit_code,
+            message=why.message,
+            hint=why.hint or None,
+            log=why.log or None,
+            lines=list(why.lines),
+        )
+
+
+def _event(event: str, **facts: object) -> str:
+    return json.dumps({"event": event, "time": round(time.time(), 3), **facts}) + "\n"
