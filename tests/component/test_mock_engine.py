@@ -35,8 +35,12 @@ def trees(site: MockSite) -> list[str]:
 
 
 def test_a_package_is_built_by_mock(site: MockSite) -> None:
-    # /proc/net/dev has a colon after each interface: a loopback and nothing else.
-    build = "id -un; test $(grep -c : /proc/net/dev) = 1; grep lo: /proc/net/dev"
+    # /proc/net/dev has a colon after each interface: a loopback and nothing else, which is up, and
+    # to which all is routed.
+    build = (
+        "id -un; test $(grep -c : /proc/net/dev) = 1; grep lo: /proc/net/dev;"
+        " grep '^lo.00000000.0100007F' /proc/net/route"
+    )
     ended = site.rebuild(site.source("plain", head="BuildRequires: make", build=build))
     assert ended.exit == 0, ended.stderr
     assert ended.results() == [
