@@ -127,6 +127,12 @@ def _check(
         console.warning(warning)
     if shadowing is not None:
         work, build.shadow = stack.enter_context(shadowing(work, line, opts, remote))
+    if remote.build.copy_builddir_mib and build.shadow is None:
+        from mock_cloud.steps.results.builddir_copy import plan_copy  # few want one
+
+        limit_mib = remote.build.copy_builddir_mib
+        build.builddir = plan_copy(opts, work.paths, limit_mib, console)
+        work = replace(work, builddir=build.builddir.order)
     build.work = work
     build.resultdir = stack.enter_context(open_results(line, opts, work, console))
     from mock_cloud.steps.job.job_list import can_be_left, given_name

@@ -440,7 +440,7 @@ class BuildSettings:
     by itself is never tried again. `repo_access` is how nodes get to repositories.
     `output_timeout_s` is how long a job other than a shell may print nothing, 0 for ever.
     `shadow_tmpdir` is a directory right below the chroot's root that is the same here and there,
-    as kojid's `chroot_tmpdir`.
+    as kojid's `chroot_tmpdir`. `copy_builddir_mib` > 0: see `steps.results.builddir_copy`.
     """
 
     engine: Annotated[EngineChoice, Setting("auto, mock or chroot (default: auto)")] = (
@@ -480,6 +480,15 @@ class BuildSettings:
             kind="top_directory",
         ),
     ] = "/chroot_tmpdir"
+    copy_builddir_mib: Annotated[
+        int,
+        Setting(
+            "copy builddir/build of a kept chroot to where --print-root-path says, up to so many"
+            " MiB (default 0: no copy)",
+            0,
+            1 << 20,
+        ),
+    ] = 0
     reproducible: Annotated[
         bool, Setting("make rpm build the same bytes each time, where it can (default: false)")
     ] = False

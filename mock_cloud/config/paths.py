@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from mock_cloud import places
 from mock_cloud.config.defaults import ConfigOpts
@@ -13,6 +14,9 @@ from mock_cloud.config.overrides import expand_percent
 from mock_cloud.config.values import read_text
 from mock_cloud.errors import ConfigError
 from mock_cloud.wire.layout import MOCK_LIBDIR
+
+COPY_MARK: Final = ".mock-cloud-copy"
+"""In a chroot's tree here: the chroot is on a node, and this is the copy of a part of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from mock_cloud.results.archive import open_archive, open_result_directory, space_watch
+from mock_cloud.results.archive import (
+    open_archive,
+    open_result_directory,
+    space_watch,
+    stays_inside,
+)
 from mock_cloud.results.disk import translate
 from mock_cloud.wire import tree_unpack
 from mock_cloud.wire.decode import Malformed, load_json
@@ -44,7 +49,7 @@ def unpack_shadow(archive: Path, root: Path, tmpdir: str) -> list[str]:
     left_out: list[str] = []
 
     def keeps_link(place: Sequence[str], target: str) -> bool:
-        if _stays_inside(place, target):
+        if stays_inside(place, target):
             return True
         if len(left_out) < _LEFT_OUT_MAX:
             left_out.append("/".join(place))
@@ -125,19 +130,6 @@ def _replace_rpmdb(
     for other in RPMDB_PLACES:
         if other != rpmdb:
             tree_unpack.remove_below(top, other.split("/"))
-
-
-def _stays_inside(place: Sequence[str], target: str) -> bool:
-    """Whether a link leads to nothing outside, whatever other such links are on its way.
-
-    Steps up come first: from a real directory they lead to real ones. Then it goes down only.
-    """
-    words = target.split("/")
-    ups = 0
-    while ups < len(words) and words[ups] == "..":
-        ups += 1
-    downs = [word for word in words[ups:] if word not in ("", ".")]
-    return bool(target) and target[0] != "/" and ups < len(place) and ".." not in downs
 
 
 def _parts(name: str) -> list[str]:

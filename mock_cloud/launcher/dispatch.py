@@ -18,7 +18,7 @@ from mock_cloud import __version__
 from mock_cloud.config.chroots import find_config_file
 from mock_cloud.config.defaults import ConfigOpts, default_config_opts
 from mock_cloud.config.overrides import apply_command_line
-from mock_cloud.config.paths import locate_paths
+from mock_cloud.config.paths import COPY_MARK, locate_paths
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.config.values import read_option, read_text
 from mock_cloud.console import Console
@@ -41,6 +41,12 @@ NOT_HERE: Final = (
     " --copyout brings files from it, --chroot looks into it"
 )
 """What is said to a user, or to a script's log, beside the path of --print-root-path."""
+
+COPY_HERE: Final = (
+    "the chroot is on the remote's node: in the directory that is printed is a copy of its"
+    " builddir/build, as the last command left it"
+)
+"""The same, where there is one."""
 
 
 def run_launcher(words: list[str], real: str | None) -> int:
@@ -213,7 +219,8 @@ def _with_mock(
     if name is not None and on_remote is not None:
         raise on_remote
     if line.printrootpath and name is not None:
-        Console().warning(NOT_HERE)
+        has_copy = (locate_paths(opts).rootdir / COPY_MARK).exists()
+        Console().warning(COPY_HERE if has_copy else NOT_HERE)
     if name is None or line.is_local:
         if line.detach or line.then:
             word = "--detach" if line.detach else "--then"

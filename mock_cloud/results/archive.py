@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -55,6 +55,20 @@ def space_watch(directory: Path) -> Callable[[], None]:
             check_space(directory, 0)
 
     return look
+
+
+def stays_inside(place: Sequence[str], target: str) -> bool:
+    """Whether a link leads to nothing outside, whatever other such links are on its way.
+
+    Steps up come first: from a real directory they lead to real ones. Then it goes down only.
+    `place` are the names from the top down to the link's own.
+    """
+    words = target.split("/")
+    ups = 0
+    while ups < len(words) and words[ups] == "..":
+        ups += 1
+    downs = [word for word in words[ups:] if word not in ("", ".")]
+    return bool(target) and target[0] != "/" and ups < len(place) and ".." not in downs
 
 
 @as_owner()

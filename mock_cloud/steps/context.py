@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mock_cloud.steps.check.chosen_engine import Engine
     from mock_cloud.steps.check.request import ChrootShadow, Work
     from mock_cloud.steps.job.connection import LastingConnection
+    from mock_cloud.steps.results.builddir_copy import BuilddirCopy
     from mock_cloud.steps.results.mirror import Mirror
     from mock_cloud.steps.send.repo_tunnel import Tunnel
     from mock_cloud.toolkit.mock_kit import MockProgram
@@ -84,6 +85,7 @@ class Build(NodeUse):
     engine: Engine = field(init=False)
     work: Work | None = None
     shadow: ChrootShadow | None = None
+    builddir: BuilddirCopy | None = None
     resultdir: ResultDir = field(init=False)
     signer: Signer | None = None
     # 3

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 from mock_cloud.wire.decode import Malformed, decode_bytes, exactly, within
+from mock_cloud.wire.tree_archive import MEMBERS_MAX
 
 _SCHEMA: Final = "mock-cloud/job/1"
 
@@ -44,6 +45,9 @@ SHADOW_ARCHIVE: Final = "shadow.tree"
 GAINS_NAME: Final = "gains.tree"
 """The result: an archive with a directory for each of `MockRun.returns`, called by its number.
 Only those that gained anything."""
+
+BUILDDIR_ARCHIVE: Final = "builddir.tree"
+"""The result: what is in the directory of a kept chroot of which the controller has a copy."""
 
 SCAN: Final = "chroot_scan"
 """The directory that mock's plugin of this name makes beside the logs; it travels as an archive."""
@@ -207,6 +211,18 @@ class ShadowOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class BuilddirOrder:
+    """Of which directory of the chroot (its path there) the controller wants a copy.
+
+    Of a larger one, or of one with more files, it wants none.
+    """
+
+    path: str
+    bytes_max: Annotated[int, within(0, 1 << 40)]
+    files_max: Annotated[int, within(0, MEMBERS_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
 class JobRequest:
     """One invocation for the node: for the chroot engine with `config`, for mock with `mock`.
 
@@ -241,6 +257,7 @@ class JobRequest:
     shown: dict[str, str] = field(default_factory=dict)
     tunnel_port: Annotated[int, within(0, 65535)] = 0
     shadow: ShadowOrder | None = None
+    builddir: BuilddirOrder | None = None
     owned: bool = False
     beside: str = ""
     output_timeout_s: Annotated[int, within(0, 1 << 31)] = 0
@@ -292,6 +309,8 @@ def tunnel_url(request: JobRequest) -> str:
 def _check_directories(request: JobRequest) -> None:
     if request.shadow is not None:
         _check_shadow(request.shadow)
+    if request.builddir is not None and not is_plain_path(request.builddir.path):
+        raise Malformed(f"{request.builddir.path!r} is no directory of a chroot")
     if request.mock is not None:
         _check_returns(request.mock)
 
@@ -311,6 +330,11 @@ def _check_shadow(order: ShadowOrder) -> None:
     for path in order.removed:
         if not all(_is_bare(part) for part in path.split("/")):
             raise Malformed(f"{path!r} is not a path below {order.tmpdir}")
+
+
+def is_plain_path(path: str) -> bool:
+    """Whether a path is absolute and has nothing but names in it."""
+    return path.startswith("/") and all(map(_is_bare, path[1:].split("/")))
 
 
 def _is_bare(name: str) -> bool:

@@ -69,7 +69,8 @@ def sides(
             stream.write(CHOICE)
         remote = side.etc / "remotes.d/local.toml"
         # The node serves all peers: one that is made in a test would be a leak to its guard.
-        more = f'\n[build]\nengine = "{name}"\n\n[lease]\nmax_builds = 10000\n'
+        more = f'\n[build]\nengine = "{name}"\ncopy_builddir_mib = 64\n'
+        more += "\n[lease]\nmax_builds = 10000\n"
         remote.write_text(remote.read_text() + more)
     made["mock"].environment["PATH"] = f"{_PATH}:{mock.script.parent}"
     warm = _Warm(made)

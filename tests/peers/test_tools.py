@@ -332,7 +332,7 @@ cat > out/toy-peer.spec <<'EOF'
 
 
 def test_fedora_review(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
-    """Its review is the same whichever mock it calls, but for where it looked for licences."""
+    """Its review is the same whichever mock it calls: licences, too, which it looks for itself."""
     checkout = _checkout("FEDORA_REVIEW")
     python = venvs.make(lab, "fedora-review", *_FEDORA_REVIEW_NEEDS) / "bin/python"
     program = fedora_review.make(checkout, lab.root / "peers/fedora-review-program")
@@ -355,14 +355,15 @@ def test_fedora_review(lab: Lab, warm_sides: Mapping[str, Side]) -> None:
         words = ["-x", "CheckNoNameConflict", "-n", "toy-peer", "-m", ROOT]
         return side.run([python, "-W", "ignore", program, *words], cwd=place, env=env, as_user=True)
 
-    about = "`fedora-review -n`, of a package here. The reviews are the same but for the licences,"
-    about += "\nwhich it looks for in the directory of the chroot (decision 0071)."
+    about = (
+        "`fedora-review -n`, of a package here. The reviews are the same; it looks for licences in"
+    )
+    about += "\nthe directory of the chroot, where `copy_builddir_mib` has a copy (decision 0097)."
     played = _compare("fedora-review", about, warm_sides, play)
     reviews = {name: _review(side) for name, side in warm_sides.items()}
-    licences = {name: _LICENCES.search(review) for name, review in reviews.items()}
-    for name, found in licences.items():
-        assert found and ("patchedsources" if name == "local" else "nobuilddirectory") in found[0]
-    assert len({_LICENCES.sub("", review) for review in reviews.values()}) == 1
+    assert "Checkingpatchedsources" in reviews["local"]
+    for name in warm_sides:
+        assert reviews[name] == reviews["local"]
     assert len(played["local"].calls) > 15
 
 
@@ -376,8 +377,6 @@ def _review(side: Side) -> str:
 
 
 _BASH = '#!/bin/bash\nexec -a sh /bin/bash "$@"\n'
-# Where it finds builddir/build/BUILD below /var/lib/mock, and where not (decision 0071).
-_LICENCES = re.compile(r"(Checkingpatchedsources|Thereisnobuilddirectory).*?(?=\[)")
 _FEDORA_REVIEW_NEEDS = ("straight.plugin", "beautifulsoup4", "requests", "setuptools<80")
 
 
@@ -502,8 +501,28 @@ def test_command_lines(project: str, warm_sides: Mapping[str, Side]) -> None:
             assert ended.code == 0, ended.output
         code = "import json, subprocess, sys\nfor line in json.loads(sys.argv[1]):\n"
         code += "    subprocess.run(['mock', *line])\n"
-        return side.run(["python3", "-c", code, json.dumps(lines[project])], cwd=place)
+        if project == "ros_buildfarm":
+            code += _LOOK
+        played = side.run(["python3", "-c", code, json.dumps(lines[project])], cwd=place)
+        looks[side.name] = [line for line in played.output.splitlines() if line.startswith("BUILD")]
+        return played
 
+    looks: dict[str, list[str]] = {}
     _compare(
         f"{project}: command lines", "As their scripts have them, in sequence.", warm_sides, play
     )
+    assert looks["chroot"] == looks["mock"] == looks["local"]
+    assert looks["local"] == (["BUILD toy-peer-1 toy.txt 1"] if project == "ros_buildfarm" else [])
+
+
+# What it does with the path that was printed: it reads package.xml in the first directory of BUILD.
+_LOOK = f"""
+import os
+from pathlib import Path
+words = ["mock", "--root", "{ROOT}", "--print-root-path"]
+top = subprocess.run(words, stdout=subprocess.PIPE, text=True).stdout.strip()
+build = os.path.join(top, "builddir", "build", "BUILD")
+for first in sorted(os.listdir(build)):
+    for name in os.listdir(os.path.join(build, first)):
+        print("BUILD", first, name, Path(build, first, name).read_text().strip())
+"""

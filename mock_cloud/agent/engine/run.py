@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Final, Protocol
 
+from mock_cloud.agent.engine.builddir import pack_builddir
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import Cancelled, EngineError, NoSpace, OutputTimeout
 from mock_cloud.agent.engine.logs import Logs
@@ -103,16 +104,19 @@ class _Chroot:
 
     def perform(self) -> int:
         """The mode, then what the controller keeps of the chroot: also after a failed build."""
-        shadow = self._buildroot.shadow
         try:
             code = self._perform(self._job, self._buildroot)
         except Cancelled:
             raise  # whoever stops a job does not wait for it
         except EngineError:
-            shadow.finish()
+            self._pack()
             raise
-        shadow.finish()
+        self._pack()
         return code
+
+    def _pack(self) -> None:
+        self._buildroot.shadow.finish()
+        pack_builddir(self._job, self._buildroot.chroot.root)
 
     def close(self) -> None:
         self._buildroot.close()

@@ -37,6 +37,7 @@ from mock_cloud.steps.send.repo_tunnel import Tunnel, repositories_of
 from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.job_request import (
     TUNNEL_PROXY,
+    BuilddirOrder,
     EngineConfig,
     JobRequest,
     MockRun,
@@ -105,6 +106,7 @@ class Work:
     copyout: Path | None
     warnings: tuple[str, ...]
     shadow: ShadowOrder | None = None
+    builddir: BuilddirOrder | None = None
 
     @property
     def root(self) -> str:
@@ -157,9 +159,14 @@ class Work:
         return hashlib.sha256(json.dumps([self.configuration, inputs]).encode()).hexdigest()
 
     def with_shadow_of(self, other: Work) -> Work:
-        """The same with what another engine's work has for the shadow directory."""
+        """The same with what another engine's work has for directories at the chroot's path."""
         further = tuple(pair for pair in other.packed if pair[0].role == "tmpdir")
-        return replace(self, shadow=other.shadow, packed=(*self.packed, *further))
+        return replace(
+            self,
+            shadow=other.shadow,
+            builddir=other.builddir,
+            packed=(*self.packed, *further),
+        )
 
     def request(self, layers: dict[str, str], resultdir: Path, tunnel: Tunnel) -> JobRequest:
         """The request, with the `layers` that a verdict lets the engine reuse.
@@ -194,6 +201,7 @@ class Work:
             shown=shown_names(self.line),
             tunnel_port=tunnel.port,
             shadow=self.shadow,
+            builddir=self.builddir,
         )
 
 

@@ -60,6 +60,8 @@ def start_job(build: Build) -> None:
     request = to_json(order)
     if build.shadow is not None:
         build.shadow.begin()
+    if build.builddir is not None and not leased.beside:
+        build.builddir.begin()
     if work.runs_foreign_code:
         leased.note_foreign(work.root)
     build.row = replace(build.row, state=JobPhase.RUNNING, tunnelled=tunnel.port > 0)

@@ -35,12 +35,21 @@ from mock_cloud.steps.context import Build
 from mock_cloud.steps.results.copyout import bring_back, unpack_copyout
 from mock_cloud.steps.results.mirror import LOGLESS_MODES, ORDER_LOG, Mirror
 from mock_cloud.wire.chroot_packages import CHROOT_PACKAGES
-from mock_cloud.wire.job_request import COPYOUT_NAME, GAINS_NAME, SCAN, SCAN_ARCHIVE, SHADOW_ARCHIVE
+from mock_cloud.wire.job_request import (
+    BUILDDIR_ARCHIVE,
+    COPYOUT_NAME,
+    GAINS_NAME,
+    SCAN,
+    SCAN_ARCHIVE,
+    SHADOW_ARCHIVE,
+)
 from mock_cloud.wire.replies import JobEnd, ResultFile
 from mock_cloud.wire.terminal_text import printable, sanitize
 
 _PACKAGE_MANAGER_FAILED: Final = 30  # mock's YumError
-_NOT_PLACED: Final = (COPYOUT_NAME, SHADOW_ARCHIVE, GAINS_NAME, CHROOT_PACKAGES)
+_NOT_PLACED: Final = (
+    BUILDDIR_ARCHIVE, COPYOUT_NAME, SHADOW_ARCHIVE, GAINS_NAME, CHROOT_PACKAGES,
+)  # fmt: skip
 """Results that others ask for."""
 _AT_A_TIME: Final = 64
 _FULL: Final = "no-space: "
@@ -99,6 +108,8 @@ def _bring_back(build: Build, end: JobEnd) -> None:
     shadow, console = build.shadow, build.console
     if shadow is not None:
         lasting(lambda channel: shadow.collect(channel, job, end, console))
+    if (builddir := build.builddir) is not None and not build.leased.beside:
+        lasting(lambda channel: builddir.collect(channel, job, end))
     try:
         if work.returning:
             place = build.resultdir.path

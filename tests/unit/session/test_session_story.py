@@ -30,7 +30,9 @@ from mock_cloud.provenance.requirements import Requirements
 from mock_cloud.provenance.verification import verify_results
 from mock_cloud.settings import BuildSettings, SecondLook
 from mock_cloud.steps.sign.signers import find_signer
+from mock_cloud.wire.job_request import BUILDDIR_ARCHIVE
 from mock_cloud.wire.terminal_log import STDERR
+from tests.tree_archives import archive, directory, file
 from tests.unit.attest import attest_builder
 from tests.unit.session.scripted_node import Script, ScriptedNode
 from tests.unit.session.scripted_place import PACKAGE, Place
@@ -300,3 +302,25 @@ def test_init_fetches_no_packages_and_leaves_a_chroot(place: Place) -> None:
     assert place.build("--init") == 0
     assert "remote_provenance.json" not in place.names() and "root.log" in place.names()
     assert place.lease.chroots == ("small",)
+
+
+def test_a_copy_of_builddir_is_where_the_chroot_would_be(place: Place) -> None:
+    wants = replace(place.remote.build, copy_builddir_mib=1)
+    script = place.cloud.scripts[0]
+    tree = directory(b"BUILD", directory(b"tiny-1", file(b"COPYING", b"MIT")))
+    script.results[BUILDDIR_ARCHIVE] = archive(tree)
+    assert place.build(build=wants) == 0
+    copied = place.path / "mock/small/root/builddir/build/BUILD/tiny-1/COPYING"
+    assert copied.read_text() == "MIT" and BUILDDIR_ARCHIVE not in place.names()
+    assert PACKAGE in place.names()
+
+    script.damaged = True
+    with pytest.raises(ResultError):
+        place.build(build=wants)
+    assert not copied.exists()
+
+
+def test_no_copy_of_builddir_is_made_unless_it_is_wanted(place: Place) -> None:
+    place.cloud.scripts[0].results[BUILDDIR_ARCHIVE] = archive(file(b"x"))
+    assert place.build() == 0
+    assert not (place.path / "mock").exists() and BUILDDIR_ARCHIVE not in place.names()

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from mock_cloud.agent.engine import layers, processes
+from mock_cloud.agent.engine.builddir import pack_builddir
 from mock_cloud.agent.engine.context import Job, remove_earlier
 from mock_cloud.agent.engine.errors import Cancelled, ConfigurationError
 from mock_cloud.agent.engine.mock import places, plugins
@@ -78,6 +79,7 @@ class MockEngine:
             raise
         if self._shadow is not None:
             self._shadow.finish()
+        pack_builddir(self._job, self._state.root)
         return code
 
     def close(self) -> None:
