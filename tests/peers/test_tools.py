@@ -512,7 +512,7 @@ def test_command_lines(project: str, warm_sides: Mapping[str, Side]) -> None:
         f"{project}: command lines", "As their scripts have them, in sequence.", warm_sides, play
     )
     assert looks["chroot"] == looks["mock"] == looks["local"]
-    assert looks["local"] == (["BUILD toy-peer-1 toy.txt 1"] if project == "ros_buildfarm" else [])
+    assert ("BUILD toy-peer-1 toy.txt 1" in looks["local"]) == (project == "ros_buildfarm")
 
 
 # What it does with the path that was printed: it reads package.xml in the first directory of BUILD.
@@ -523,6 +523,6 @@ words = ["mock", "--root", "{ROOT}", "--print-root-path"]
 top = subprocess.run(words, stdout=subprocess.PIPE, text=True).stdout.strip()
 build = os.path.join(top, "builddir", "build", "BUILD")
 for first in sorted(os.listdir(build)):
-    for name in os.listdir(os.path.join(build, first)):
+    for name in sorted(os.listdir(os.path.join(build, first))):
         print("BUILD", first, name, Path(build, first, name).read_text().strip())
 """
