@@ -267,6 +267,6 @@ def test_the_shipped_ec2_example_works_and_shows_the_true_defaults(place: Path) 
     assert plain.arches == ("x86_64", "aarch64")
     names = "|".join(WITHOUT_DEFAULT)
     uncommented, count = re.subn(rf"(?m)^#(?!(?:{names}) = )(?=[a-z_]+ = )", "", text)
-    assert count == 23
+    assert count == 24
     path.write_text(uncommented)
     assert read_remote("ec2", path) == plain

@@ -90,7 +90,7 @@ def test_the_shipped_example_works_and_shows_the_true_defaults(place: Path) -> N
     path.write_text(text)
     plain = read_remote("lab", path)
     uncommented, count = re.subn(r"(?m)^#(?=[a-z_]+ = )", "", text)
-    assert count == 18
+    assert count == 19
     path.write_text(uncommented)
     assert read_remote("lab", path) == plain
 
