@@ -24,6 +24,7 @@ from tests.integration.faults import (
     scratch,
     write_remote,
 )
+from tests.integration.test_mock_engine_modes import with_mock
 from tests.lab import srpm
 from tests.lab.srpm import Recipe
 from tests.lab.sshd import Sshd
@@ -175,10 +176,13 @@ def test_tampered_while_it_built(lone_mock: User, short_srpm: Path, earlier: Ear
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", ["chroot", "mock"])
 def test_a_chroot_is_not_used_up_and_not_silently_made_anew(
-    lone_mock: User, tmp_path: Path
+    lone_mock: User, tmp_path: Path, engine: str
 ) -> None:
     """A script's commands in one chroot: a count ends none of them, and a lost one is said."""
+    if engine == "mock":
+        lone_mock = with_mock(lone_mock)
     (tmp_path / "file").write_text("precious\n")
     file = lone_mock.config.remote_file
     file.write_text(file.read_text().replace("max_builds = 10000", "max_builds = 2"))
