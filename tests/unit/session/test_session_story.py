@@ -324,3 +324,14 @@ def test_no_copy_of_builddir_is_made_unless_it_is_wanted(place: Place) -> None:
     place.cloud.scripts[0].results[BUILDDIR_ARCHIVE] = archive(file(b"x"))
     assert place.build() == 0
     assert not (place.path / "mock").exists() and BUILDDIR_ARCHIVE not in place.names()
+
+
+@pytest.mark.parametrize("is_offline", [False, True])
+def test_a_new_node_has_no_packages_for_offline_and_that_is_said(
+    place: Place, is_offline: bool
+) -> None:
+    place.cloud.scripts[0].exit = 30
+    words = ("--rebuild", *(["--offline"] if is_offline else []), str(place.srpm))
+    assert place.build(*words) == 30
+    said = place.screen.getvalue()
+    assert ("run this once without --offline" in said) == is_offline
