@@ -72,7 +72,7 @@ def _run(words: list[str], path: str | None, console: Console) -> int:
         opts, name = _configured(line)
     if line.is_local:
         if line.printrootpath and name is not None:
-            console.warning(NOT_HERE)
+            _warn_of_path(opts, console)
         return _show(line, opts)
     remote = _load(line, name)
     if then := find_then(line, remote):
@@ -219,8 +219,7 @@ def _with_mock(
     if name is not None and on_remote is not None:
         raise on_remote
     if line.printrootpath and name is not None:
-        has_copy = (locate_paths(opts).rootdir / COPY_MARK).exists()
-        Console().warning(COPY_HERE if has_copy else NOT_HERE)
+        _warn_of_path(opts, Console())
     if name is None or line.is_local:
         if line.detach or line.then:
             word = "--detach" if line.detach else "--then"
@@ -229,6 +228,11 @@ def _with_mock(
         on = real.plugged and name is None and opts["plugin_conf"]["remote_enable"]
         real.become_local(plugin_on=bool(on))
     return opts, name
+
+
+def _warn_of_path(opts: ConfigOpts, console: Console) -> None:
+    has_copy = (locate_paths(opts).rootdir / COPY_MARK).exists()
+    console.warning(COPY_HERE if has_copy else NOT_HERE)
 
 
 def _is_sudo() -> bool:
