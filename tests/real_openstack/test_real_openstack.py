@@ -238,7 +238,9 @@ def test_a_token_that_nobody_knows(user: OpenStackUser) -> None:
         "auth_url": user.seeded["keystone"], "token": "gAAAAABnone", "project_id": "0" * 32,
     }  # fmt: skip
     user.write_clouds(entries)
-    with pytest.raises(CredentialsRefused, match="Could not recognize Fernet token"):
+    with pytest.raises(
+        CredentialsRefused, match=r"Could not recognize Fernet token|requires authentication"
+    ):
         user.api().list_tagged()
 
 
@@ -308,8 +310,13 @@ def test_how_many_requests_a_node_takes(user: OpenStackUser) -> None:
     assert api.calls.count == 4
     asked = user.cloud.requests("keystone")[before["keystone"] :]
     assert sum("mock-cloud/" in line for line in asked) == 1
-    asked = user.cloud.requests("nova")[before["nova"] :]
-    assert sum("mock-cloud/" in line for line in asked) == 4
+    deadline = time.monotonic() + 60  # a service logs a request once it has answered it
+    ours: list[str] = []
+    while len(ours) < 4 and time.monotonic() < deadline:
+        time.sleep(0.5)
+        asked = user.cloud.requests("nova")[before["nova"] :]
+        ours = [line for line in asked if "mock-cloud/" in line]
+    assert len(ours) == 4, ours
 
 
 @row("floating addresses")
