@@ -13,7 +13,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from mock_cloud.errors import (
@@ -172,15 +172,12 @@ class Console:
         self._story.kept_until_unix = until_unix
 
     def expect(self, seconds: float | None) -> None:
-        """How long this took the last time, if that is known."""
-        self._story.expected_s = seconds
+        """How long it takes from now on, if it takes as long as the last time; None: unknown."""
+        self._story.expected_s = None if seconds is None else self._story.took_s + seconds
 
     def end_phases(self) -> None:
         """The last phase has ended: say what took how long. Idempotent."""
-        ticks, self._ticks = self._ticks, None
-        if ticks is not None:
-            self._stop.set()
-            ticks.join()
+        self._stop_drawing()
         if not self._story.phases:
             return
         with self._lock:
@@ -242,10 +239,42 @@ class Console:
         except ImportError:  # rich is not installed
             self._printer, self._animated = Plain(self._story), False
             return
-        self._printer = Live(self._story, self._stream.fileno())
+        self._keep_drawing(Live(self._story, self._stream.fileno()))
+
+    def watch(self, make: Callable[[int], Printer]) -> bool:
+        """Keep the view of a printer up to date until `end_watch`; False where there can be none.
+
+        `make` is given the terminal's descriptor; its ImportError says that rich is not installed.
+        """
+        if not self._animated:
+            return False
+        try:
+            printer = make(self._stream.fileno())
+        except ImportError:
+            return False
+        self._keep_drawing(printer)
+        return True
+
+    def end_watch(self) -> None:
+        """The view stays as it was last, and is not kept up to date any more."""
+        self._stop_drawing()
+        with self._lock:
+            self._write(self._erase())
+            stays = "".join(f"{line}\n" for line in self._printer.view())
+            self._printer = Silent()
+        self._emit(stays)
+
+    def _keep_drawing(self, printer: Printer) -> None:
+        self._printer = printer
         self._stop.clear()
         self._ticks = threading.Thread(target=self._tick, name="progress", daemon=True)
         self._ticks.start()
+
+    def _stop_drawing(self) -> None:
+        ticks, self._ticks = self._ticks, None
+        if ticks is not None:
+            self._stop.set()
+            ticks.join()
 
     def _tick(self) -> None:
         while not self._stop.wait(_TICK_S):

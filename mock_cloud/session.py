@@ -147,7 +147,7 @@ def _try_once(build: Build, *, is_first: bool) -> int:
     from mock_cloud.steps.attest.known_good_sets import KnownGoods
     from mock_cloud.steps.attest.verdicts import trust_node
     from mock_cloud.steps.job.connection import LastingConnection
-    from mock_cloud.steps.job.job_list import can_be_left, describe_job
+    from mock_cloud.steps.job.job_list import can_be_left, describe_job, find_last_duration
     from mock_cloud.steps.job.run_job import cancelling, follow_to_end, noted_end, start_job
     from mock_cloud.steps.lease.builders import without_flagged
     from mock_cloud.steps.lease.node import leased_node, make_ready, reached, request_lease
@@ -188,6 +188,7 @@ def _try_once(build: Build, *, is_first: bool) -> int:
             mirror = Mirror(build.resultdir, build.console, raw=is_shell, shadow=build.shadow)
             build.mirror = stack.enter_context(closing(mirror))
             build.row = describe_job(build, leased.lease_id)
+            build.console.expect(find_last_duration(build.row))
             build.is_kept = can_be_left(build.planned, leased)
             build.connection = stack.enter_context(closing(LastingConnection(build, channel)))
             stack.enter_context(noted_end(build))

@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from mock_cloud.console import Console, print_table
+from mock_cloud.progress.printers import Printer
 from mock_cloud.steps.job.job_list import JobView, view_jobs
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
+_LOOK_S = 1.0
 _HEAD = ("JOB", "REMOTE", "CHROOT", "STATE", "STARTED", "UNTIL", "COST", "EXIT", "RESULTS")
 
 
@@ -27,11 +31,16 @@ def add_parser(verbs: Verbs) -> None:
     )
     parser.add_argument("--all", action="store_true", help="those that have ended, too")
     parser.add_argument("--json", action="store_true", help="print a JSON list")
+    parser.add_argument(
+        "--watch", action="store_true", help="go on until no job runs; Ctrl-C ends it earlier"
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    views = [one for one in view_jobs() if arguments.all or one.state not in ("ended", "lost")]
+    if arguments.watch:
+        return _watch(arguments, console)
+    views = _listed(arguments.all)
     if arguments.json:
         print(json.dumps([one.to_json() for one in views], indent=2))
     elif views:
@@ -39,6 +48,57 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     else:
         console.info("no jobs")
     return 0
+
+
+def _listed(with_ended: bool, seen: Collection[str] = ()) -> list[JobView]:
+    """Those that go on or wait; of those that have ended all, or the `seen` ones."""
+    return [
+        one
+        for one in view_jobs()
+        if with_ended or one.state not in ("ended", "lost") or one.job.id in seen
+    ]
+
+
+def _watch(arguments: argparse.Namespace, console: Console) -> int:
+    """The table, kept up to date until no job runs; those that end meanwhile stay in it.
+
+    Without a terminal it is printed whenever a job's state has changed; with --json in one line.
+    """
+    views = _listed(arguments.all)
+    seen = {one.job.id for one in views}
+    table: list[list[JobView]] = [views]
+
+    def make(descriptor: int) -> Printer:
+        from mock_cloud.cli.jobs_table import JobsTable
+
+        return JobsTable(lambda: table[0], descriptor)
+
+    is_drawn = not arguments.json and console.watch(make)
+    told: list[tuple[str, str]] = []
+    try:
+        while True:
+            states = [(one.job.id, one.state) for one in views]
+            if not is_drawn and states != told:
+                told = states
+                _tell(views, console, is_json=arguments.json)
+            if not any(one.state in ("starting", "running") for one in views):
+                return 0
+            time.sleep(_LOOK_S)
+            views = table[0] = _listed(arguments.all, seen)
+            seen |= {one.job.id for one in views}
+    finally:
+        if is_drawn:
+            console.end_watch()
+
+
+def _tell(views: Sequence[JobView], console: Console, *, is_json: bool) -> None:
+    if is_json:
+        print(json.dumps([one.to_json() for one in views]), flush=True)
+    elif views:
+        print_table([_HEAD, *map(_cells, views)])
+    else:
+        console.info("no jobs")
+    sys.stdout.flush()
 
 
 def _cells(view: JobView) -> tuple[str, ...]:

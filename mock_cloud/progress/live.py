@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import sys
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -32,6 +33,7 @@ from mock_cloud.progress.story import (
 )
 from mock_cloud.wire.terminal_text import printable
 
+_ASCII: Final = str.maketrans({"▸": ">", "·": "-", "…": "~", "━": "=", "╸": "=", "╺": "-"})
 _NARROW: Final = 60
 """Below so many columns there is no bar."""
 _RENDER_EVERY_S: Final = 0.1
@@ -61,6 +63,8 @@ def render(content: RenderableType, columns: int, rows: int = 0) -> list[str]:
     with screen.capture() as captured:
         screen.print(content, end="")
     lines = captured.get().rstrip("\n").split("\n")
+    if not (sys.stderr.encoding or "").lower().startswith("utf"):
+        lines = [line.translate(_ASCII) for line in lines]
     return lines[-rows:] if rows else lines
 
 

@@ -102,6 +102,17 @@ def _read_log(place: Path, name: str) -> LogText:
     return LogText(name, size, _shown(head[:HEAD_MAX]), _shown(tail), size - HEAD_MAX - TAIL_MAX)
 
 
+def read_end(path: Path, begin: int, size_max: int) -> list[str]:
+    """The last lines of what stands in a log behind `begin`, safe to show, if there are any."""
+    try:
+        with open_regular(path) as stream:
+            stream.seek(max(begin, stream.seek(0, 2) - size_max))
+            text = sanitize(stream.read(size_max))
+    except OSError:
+        return []
+    return [line.rstrip() for line in text.rstrip().split("\n")]
+
+
 def _shown(data: bytes) -> str:
     """Long lines end early: a browser lays them out as slowly as they are long."""
     lines = sanitize(data).split("\n")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mock_cloud.steps.context import Build
 
 _NAME: Final = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
+_SRPM: Final = re.compile(r"([^/]+)-[^-/]+-[^-/]+\.src\.rpm$")
 _LOOK_S: Final = 0.1
 _MAIN: Final = "import sys; from mock_cloud.cli import main; sys.exit(main(sys.argv[1:]))"
 
@@ -244,6 +245,21 @@ def find_left(work: Work, remote: str) -> JobRecord | None:
         if one.state == "left" and (job.argv, job.cwd, job.remote, job.fingerprint) == wanted:
             return job
     return None
+
+
+def find_last_duration(job: JobRecord) -> float | None:
+    """How many seconds the last job took that built the same packages well in such a chroot."""
+    wanted = _likeness(job)
+    for one in reversed(Journal(state_dir()).jobs()):
+        if one.exit == 0 and one.ended_unix is not None and _likeness(one) == wanted:
+            return one.ended_unix - one.started_unix
+    return None
+
+
+def _likeness(job: JobRecord) -> tuple[str, str, list[str]]:
+    """What stays from one version of a package to the next."""
+    names = [found[1] for found in map(_SRPM.search, job.argv) if found]
+    return job.mode, job.chroot, names
 
 
 def _view(job: JobRecord, lease: Lease | None) -> JobView:

@@ -14,10 +14,9 @@ from typing import Final
 
 from mock_cloud.cloud.jobs import JobRecord
 from mock_cloud.progress.printers import Explanation
-from mock_cloud.provenance.files import open_regular
+from mock_cloud.report.logs import read_end
 from mock_cloud.steps.context import Build
 from mock_cloud.wire.replies import Cause, JobEnd
-from mock_cloud.wire.terminal_text import sanitize
 
 _TAIL_MAX: Final = 1 << 20
 _LINES: Final = 12
@@ -160,10 +159,4 @@ def _read(job: JobRecord, name: str) -> list[str]:
     """The end of this job's part of a log; without the place in mock's code that wrote a line."""
     path = _place(job) / name
     begin = job.logs.get(str(path.relative_to(job.resultdir)), 0)
-    try:
-        with open_regular(path) as stream:
-            stream.seek(max(begin, stream.seek(0, 2) - _TAIL_MAX))
-            text = sanitize(stream.read(_TAIL_MAX))
-    except OSError:
-        return []
-    return [_PREFIX.sub("", line.rstrip()) for line in text.split("\n")]
+    return [_PREFIX.sub("", line) for line in read_end(path, begin, _TAIL_MAX)]

@@ -16,6 +16,7 @@ import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -146,6 +147,17 @@ def test_a_terminal_shows_phases_and_at_the_end_what_took_how_long(place: Place)
     assert "in all" in lines[-2] and "moved" in lines[-2]
     assert re.fullmatch(r"  the node is kept until \d\d:\d\d, which costs 0\.08 at most", lines[-1])
     assert not any("▸" in line or "so far" in line for line in lines)
+
+
+def test_how_long_the_last_build_took_says_how_long_this_one_may(place: Place) -> None:
+    assert place.build() == 0
+    (job,) = place.journal.jobs()
+    before = replace(job, started_unix=job.started_unix - 300)
+    place.journal.note_job(before)
+    place.cloud.scripts[0].while_followed = hold
+    with terminal() as screen:
+        assert build(place, screen.stream)[0] == 0
+    assert re.search(rb"about (5:00|4:5\d) left", screen.data)
 
 
 @pytest.mark.parametrize("columns", [40, 20])
