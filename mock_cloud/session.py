@@ -71,7 +71,13 @@ def run(
         stack.callback(console.end_phases)
         _check(build, line, opts, shadowing, stack)  # 1
         from mock_cloud.steps.attest.policies import tightened
-        from mock_cloud.steps.job.job_list import announced, describe_job, find_left
+        from mock_cloud.steps.job.job_list import (
+            announced,
+            describe_job,
+            find_left,
+            given_name,
+        )
+        from mock_cloud.steps.job.notifying import notifying
         from mock_cloud.steps.lease.attempts import Attempts
         from mock_cloud.steps.release.clean_up import cleaned_up
 
@@ -87,6 +93,7 @@ def run(
             console,
             is_repeatable=build.planned.fresh or line.mode == "chain",
         )
+        stack.enter_context(notifying(given_name(), remote, console))
         stack.enter_context(announced(describe_job(build)))
         try:
             while True:
@@ -230,6 +237,7 @@ def take_up(
     from mock_cloud.steps.attest.hardening import HostKeys, plan_hardening
     from mock_cloud.steps.job.connection import LastingConnection
     from mock_cloud.steps.job.job_list import log_names, printed_path
+    from mock_cloud.steps.job.notifying import notifying
     from mock_cloud.steps.job.run_job import (
         cancelling,
         end_job,
@@ -245,6 +253,7 @@ def take_up(
     leased = reclaim(remote, job, state_dir())
     with ExitStack() as stack:
         stack.callback(console.end_phases)
+        stack.enter_context(notifying(job.id if is_keeper else "", remote, console))
         stack.enter_context(leased)
         build = Build(remote=remote, console=console, arch=leased.arch, on_results=on_results)
         build.leased = leased

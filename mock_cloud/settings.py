@@ -494,6 +494,24 @@ class BuildSettings:
     ] = False
 
 
+NOTIFY_WORDS: Final = ("job", "state", "exit", "resultdir")
+"""What may stand in braces in [notify] command."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotifySettings:
+    """Table [notify]: what is run, without a shell, when a build in the background has ended."""
+
+    command: Annotated[
+        tuple[str, ...],
+        Setting(
+            "command to run when a build in the background has ended, with {job}, {state},"
+            " {exit}, {resultdir}",
+            kind="notify_command",
+        ),
+    ] = ()
+
+
 class ProvenanceChoice(Enum):
     """Whether a signed provenance is written beside the packages."""
 
@@ -564,6 +582,7 @@ class Remote:
     build: BuildSettings = field(default_factory=BuildSettings)
     toolkit: ToolkitSettings = field(default_factory=ToolkitSettings)
     provenance: ProvenanceSettings = field(default_factory=ProvenanceSettings)
+    notify: NotifySettings = field(default_factory=NotifySettings)
     fallback: _Names = ()
     scratch: bool = False
     then: str = ""

@@ -24,6 +24,7 @@ from mock_cloud.settings import (
     LibcloudSettings,
     LocalSettings,
     NodeSettings,
+    NotifySettings,
     OpenStackSettings,
     ProvenanceSettings,
     RackspaceSettings,
@@ -118,6 +119,7 @@ TABLES: Final[Tables] = {
     "lease": _keys(LeaseLimits),
     "build": _keys(BuildSettings),
     "provenance": _keys(ProvenanceSettings),
+    "notify": _keys(NotifySettings),
     "toolkit": _keys(ToolkitSettings),
 }
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from mock_cloud.invocation.names import expand_home
 from mock_cloud.model import HostKey, Secret
-from mock_cloud.settings import POLICIES, REACH_WORDS, Scalar
+from mock_cloud.settings import NOTIFY_WORDS, POLICIES, REACH_WORDS, Scalar
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _UNIT_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -63,11 +63,18 @@ def strings(raw: Any, base: Path) -> tuple[str, ...]:
 
 def reach_command(raw: Any, base: Path) -> tuple[str, ...]:
     """A command as a list, in whose words the words of REACH_WORDS may stand in braces."""
-    words = strings(raw, base)
+    return _command(strings(raw, base), REACH_WORDS)
+
+
+def notify_command(raw: Any, base: Path) -> tuple[str, ...]:
+    """The same with NOTIFY_WORDS."""
+    return _command(strings(raw, base), NOTIFY_WORDS)
+
+
+def _command(words: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
     for name in re.findall(r"\{(\w*)\}", " ".join(words)):
-        if name not in REACH_WORDS:
-            known = ", ".join(f"{{{word}}}" for word in REACH_WORDS)
-            raise Refused(f"{{{name}}} is none of {known}")
+        if name not in known:
+            raise Refused(f"{{{name}}} is none of {', '.join(f'{{{word}}}' for word in known)}")
     return words
 
 
