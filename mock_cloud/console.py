@@ -23,8 +23,8 @@ from mock_cloud.errors import (
     UsageError,
     explaining,
 )
-from mock_cloud.progress.printers import Explanation, Json, Plain, Printer, Silent
-from mock_cloud.progress.story import NodePrice, ProgressMode, Story
+from mock_cloud.progress.printers import FailureReport, Json, Plain, Printer, Silent
+from mock_cloud.progress.timeline import NodePrice, ProgressMode, Timeline
 from mock_cloud.wire.terminal_text import printable
 
 QUIET, NORMAL, VERBOSE = 0, 1, 2
@@ -48,7 +48,7 @@ class Console:
         self._animated = self.is_terminal and os.environ.get("TERM", "dumb") != "dumb"
         self._lock = threading.Lock()
         self._mode = ProgressMode.AUTO
-        self._story = Story()
+        self._timeline = Timeline()
         self._printer: Printer = Silent()
         self._is_raw = False
         self._begins_line = True
@@ -77,9 +77,9 @@ class Console:
         self._mode = mode
         self._animated = self._animated and mode is ProgressMode.AUTO
         if mode is ProgressMode.PLAIN:
-            self._printer = Plain(self._story)
+            self._printer = Plain(self._timeline)
         elif mode is ProgressMode.JSON:
-            self._printer = Json(self._story)
+            self._printer = Json(self._timeline)
 
     @property
     def is_explaining(self) -> bool:
@@ -121,9 +121,9 @@ class Console:
             self._line("", f"       {error.hint}")
         if isinstance(error, AttestationRefused) and error.reasons:
             self._line("", f"       {explaining(error.reasons[0])}")
-        self.explain(Explanation(error.kind, error.exit_code, error.message, error.hint or ""))
+        self.explain(FailureReport(error.kind, error.exit_code, error.message, error.hint or ""))
 
-    def explain(self, why: Explanation) -> None:
+    def explain(self, why: FailureReport) -> None:
         """Say more of a failure than scripts expect, to people and to who asked for it."""
         if self.is_explaining:
             self._emit(self._printer.failed(why))
@@ -132,8 +132,8 @@ class Console:
         """Text of the node's terminal, already made harmless; it ends its own lines."""
         states = _STATE.findall(text)
         with self._lock:
-            if states and self._story.now is not None:
-                self._story.now.detail = states[-1]
+            if states and self._timeline.now is not None:
+                self._timeline.now.detail = states[-1]
         self._emit(self._printer.text(text))
 
     def output(self, data: bytes) -> None:
@@ -158,34 +158,34 @@ class Console:
         if self._verbose >= NORMAL:
             self._go_live()
             with self._lock:
-                ended = self._story.end()
+                ended = self._timeline.end()
                 told = "" if ended is None else self._printer.ended(ended)
-                told += self._printer.began(self._story.begin(name))
+                told += self._printer.began(self._timeline.begin(name))
             self._emit(told)
 
     def take_node(self, price: NodePrice | None) -> None:
         """A node is held from now on, and costs."""
-        self._story.take_node(price)
+        self._timeline.take_node(price)
 
     def keep_node(self, until_unix: float | None) -> None:
         """The node was given back, and lives until then; None: it has ended."""
-        self._story.kept_until_unix = until_unix
+        self._timeline.kept_until_unix = until_unix
 
     def expect(self, seconds: float | None) -> None:
         """How long it takes from now on, if it takes as long as the last time; None: unknown."""
-        self._story.expected_s = None if seconds is None else self._story.took_s + seconds
+        self._timeline.expected_s = None if seconds is None else self._timeline.took_s + seconds
 
     def end_phases(self) -> None:
         """The last phase has ended: say what took how long. Idempotent."""
         self._stop_drawing()
-        if not self._story.phases:
+        if not self._timeline.phases:
             return
         with self._lock:
-            ended, told = self._story.end(), ""
-            if len(self._story.phases) > 1:  # else it was refused before anything began
+            ended, told = self._timeline.end(), ""
+            if len(self._timeline.phases) > 1:  # else it was refused before anything began
                 told = "" if ended is None else self._printer.ended(ended)
-                told += self._printer.finished(self._story)
-            self._story.phases.clear()
+                told += self._printer.finished(self._timeline)
+            self._timeline.phases.clear()
             if told and not self._begins_line:
                 told = f"\n{told}"
         self._emit(told)
@@ -194,8 +194,8 @@ class Console:
         """Show `message` in passing; several calls a second are cheap."""
         with self._lock:
             if total_bytes:
-                self._story.move(done_bytes, total_bytes)
-            now, phase = time.monotonic(), self._story.now
+                self._timeline.move(done_bytes, total_bytes)
+            now, phase = time.monotonic(), self._timeline.now
             if now - self._drawn_at < _REDRAW_S:
                 return
             self._drawn_at = now
@@ -211,7 +211,7 @@ class Console:
             return
         with self._lock:
             self._drawn_at = time.monotonic()
-            phase, told = self._story.now, ""
+            phase, told = self._timeline.now, ""
             if phase is not None and phase.detail != message:
                 phase.detail = message
                 told = self._printer.detail(phase)
@@ -235,11 +235,11 @@ class Console:
         if not self._animated or self._ticks is not None:
             return
         try:
-            from mock_cloud.progress.live import Live
+            from mock_cloud.progress.live_view import Live
         except ImportError:  # rich is not installed
-            self._printer, self._animated = Plain(self._story), False
+            self._printer, self._animated = Plain(self._timeline), False
             return
-        self._keep_drawing(Live(self._story, self._stream.fileno()))
+        self._keep_drawing(Live(self._timeline, self._stream.fileno()))
 
     def watch(self, make: Callable[[int], Printer]) -> bool:
         """Keep the view of a printer up to date until `end_watch`; False where there can be none.

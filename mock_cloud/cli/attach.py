@@ -16,7 +16,7 @@ from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_INFRASTRUCTURE, ChrootLocked, NodeGone
 from mock_cloud.exit_status import Stopped, interruptible
-from mock_cloud.progress.story import PROGRESS_MODES, ProgressMode
+from mock_cloud.progress.timeline import PROGRESS_MODES, ProgressMode
 from mock_cloud.session import take_up
 from mock_cloud.settings import Remote
 from mock_cloud.steps.job.job_list import find_view

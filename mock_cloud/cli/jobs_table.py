@@ -11,9 +11,9 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
-from mock_cloud.progress.live import render, size_of
+from mock_cloud.progress.live_view import render, terminal_size
 from mock_cloud.progress.printers import Silent
-from mock_cloud.progress.story import show_time
+from mock_cloud.progress.timeline import show_time
 from mock_cloud.report.logs import read_end
 from mock_cloud.steps.job.job_list import JobView, find_log
 from mock_cloud.wire.terminal_text import printable
@@ -31,7 +31,7 @@ class JobsTable(Silent):
         self._descriptor = descriptor
 
     def view(self) -> Sequence[str]:
-        columns, rows = size_of(self._descriptor)
+        columns, rows = terminal_size(self._descriptor)
         return render(jobs_table(self._find(), columns - 1), columns - 1, max(1, rows - 1))
 
 

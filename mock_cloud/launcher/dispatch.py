@@ -30,7 +30,7 @@ from mock_cloud.launcher.caller import home_of_caller, load_of_caller
 from mock_cloud.launcher.real_mock import become_mock, has_plugin, without_our_words
 from mock_cloud.launcher.scratch import build_scratch, find_then
 from mock_cloud.places import MOCK_CONFIG_DIR
-from mock_cloud.progress.story import ProgressMode
+from mock_cloud.progress.timeline import ProgressMode
 from mock_cloud.settings import EngineChoice, Remote
 from mock_cloud.wire.terminal_text import printable
 

@@ -16,7 +16,7 @@ from mock_cloud.console import Console
 from mock_cloud.errors import CommandLineError, ConfigError
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.launcher.scratch import find_then
-from mock_cloud.progress.story import ProgressMode
+from mock_cloud.progress.timeline import ProgressMode
 from mock_cloud.toolkit.mock_kit import MockProgram
 from mock_cloud.wire.decode import Limits, Malformed, decode, load_json, matching
 

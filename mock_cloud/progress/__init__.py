@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How far a command is: one story, told by three printers."""
+"""How far a command is: one timeline, told by three printers."""

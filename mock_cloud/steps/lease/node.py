@@ -15,7 +15,7 @@ from mock_cloud.cloud.pool import acquire
 from mock_cloud.console import Console
 from mock_cloud.errors import ConfigError, HostKeyMismatch, TransportError
 from mock_cloud.places import cache_dir, state_dir
-from mock_cloud.progress.story import NodePrice
+from mock_cloud.progress.timeline import NodePrice
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.settings import Remote

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.cloud.jobs import JobRecord
-from mock_cloud.progress.printers import Explanation
+from mock_cloud.progress.printers import FailureReport
 from mock_cloud.report.logs import read_end
 from mock_cloud.steps.context import Build
 from mock_cloud.wire.replies import Cause, JobEnd
@@ -100,7 +100,7 @@ def explain(build: Build, end: JobEnd) -> None:
         build.console.explain(why)
 
 
-def explain_failure(job: JobRecord, end: JobEnd) -> Explanation | None:
+def explain_failure(job: JobRecord, end: JobEnd) -> FailureReport | None:
     """What is known of a job that failed by itself; None where that is nothing."""
     if not end.exit:
         return None
@@ -113,7 +113,7 @@ def explain_failure(job: JobRecord, end: JobEnd) -> Explanation | None:
         return None
     words = _KINDS[kind]
     path = _place(job) / log
-    return Explanation(kind, end.exit, words.message, words.hint, str(path), tuple(useful))
+    return FailureReport(kind, end.exit, words.message, words.hint, str(path), tuple(useful))
 
 
 def _find_kind(end: JobEnd, build: list[str], root: list[str]) -> str:

@@ -87,7 +87,7 @@ def test_in_a_pipe_it_is_printed_at_each_change(
 
 def test_words_of_a_log_move_no_cursor(tmp_path: Path) -> None:
     from mock_cloud.cli.jobs_table import jobs_table
-    from mock_cloud.progress.live import render
+    from mock_cloud.progress.live_view import render
     from mock_cloud.steps.job.job_list import JobView
 
     (tmp_path / "build.log").write_bytes(b"+ make\n" + TITLE + b"\n")
@@ -101,7 +101,7 @@ def test_each_line_fits(tmp_path: Path, columns: int) -> None:
     from rich.text import Text
 
     from mock_cloud.cli.jobs_table import jobs_table
-    from mock_cloud.progress.live import render
+    from mock_cloud.progress.live_view import render
     from mock_cloud.steps.job.job_list import JobView
 
     views = [JobView(job(number, tmp_path), "running", None, None) for number in range(3)]

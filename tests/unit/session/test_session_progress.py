@@ -23,7 +23,7 @@ from typing import TextIO
 import pytest
 
 from mock_cloud.console import Console
-from mock_cloud.progress.story import ProgressMode
+from mock_cloud.progress.timeline import ProgressMode
 from mock_cloud.wire.terminal_log import STDERR, TerminalWriter
 from tests.unit.session.scripted_node import ScriptedNode
 from tests.unit.session.scripted_place import PACKAGE, Place

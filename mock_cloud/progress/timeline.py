@@ -66,8 +66,8 @@ class Transfer:
 
 
 @dataclass(slots=True)
-class Phase:
-    """One part of the story: `detail` is what happens in it now."""
+class BuildPhase:
+    """One part of the timeline: `detail` is what happens in it now."""
 
     name: str
     began_s: float
@@ -95,11 +95,11 @@ class NodePrice:
 
 
 @dataclass(slots=True)
-class Story:
+class Timeline:
     """All phases of one command, in their order. `expected_s` is what it took the last time."""
 
     began_s: float = field(default_factory=time.monotonic)
-    phases: list[Phase] = field(default_factory=list)
+    phases: list[BuildPhase] = field(default_factory=list)
     price: NodePrice | None = None
     node_since_s: float | None = None
     kept_until_unix: float | None = None
@@ -107,19 +107,19 @@ class Story:
     clock: Callable[[], float] = time.monotonic
 
     @property
-    def now(self) -> Phase | None:
+    def now(self) -> BuildPhase | None:
         """The phase that goes on."""
         last = self.phases[-1] if self.phases else None
         return last if last is not None and last.ended_s is None else None
 
-    def begin(self, name: str) -> Phase:
+    def begin(self, name: str) -> BuildPhase:
         """The next phase, which ends the one before."""
         self.end()
-        phase = Phase(name, self.clock())
+        phase = BuildPhase(name, self.clock())
         self.phases.append(phase)
         return phase
 
-    def end(self) -> Phase | None:
+    def end(self) -> BuildPhase | None:
         """End the phase that goes on, if one does; it is returned."""
         phase = self.now
         if phase is not None:
@@ -192,7 +192,7 @@ def show_money(amount: float, price: NodePrice) -> str:
     return f"{text} {price.currency}".rstrip()
 
 
-def show_transfer(phase: Phase, now_s: float) -> str:
+def show_transfer(phase: BuildPhase, now_s: float) -> str:
     """``12 of 40 MiB, 30 %, 2.1 MiB/s, 0:13 left``, as much of it as is known."""
     transfer = phase.transfer
     if transfer is None or not (transfer.done_bytes or transfer.total_bytes):
@@ -211,19 +211,19 @@ def show_transfer(phase: Phase, now_s: float) -> str:
     return ", ".join(parts)
 
 
-def sum_up(story: Story, now_unix: float) -> list[str]:
+def sum_up(timeline: Timeline, now_unix: float) -> list[str]:
     """What stays when a command ends: time, bytes and cost in all; until when the node lives."""
-    parts = [f"{show_time(story.took_s)} in all"]
-    if story.moved_bytes:
-        parts.append(f"{show_bytes(story.moved_bytes)} moved")
-    if story.price is not None and story.cost is not None:
-        parts.append(f"cost {show_money(story.cost, story.price)}")
+    parts = [f"{show_time(timeline.took_s)} in all"]
+    if timeline.moved_bytes:
+        parts.append(f"{show_bytes(timeline.moved_bytes)} moved")
+    if timeline.price is not None and timeline.cost is not None:
+        parts.append(f"cost {show_money(timeline.cost, timeline.price)}")
     lines = [", ".join(parts)]
-    until = story.kept_until_unix
+    until = timeline.kept_until_unix
     if until is not None and until > now_unix:
         at = time.strftime("%H:%M", time.localtime(until))
-        kept, cost = f"the node is kept until {at}", story.kept_cost(now_unix)
-        if cost is not None and story.price is not None:
-            kept += f", which costs {show_money(cost, story.price)} at most"
+        kept, cost = f"the node is kept until {at}", timeline.kept_cost(now_unix)
+        if cost is not None and timeline.price is not None:
+            kept += f", which costs {show_money(cost, timeline.price)} at most"
         lines.append(kept)
     return lines

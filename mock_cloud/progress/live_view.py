@@ -22,9 +22,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mock_cloud.progress.printers import Silent
-from mock_cloud.progress.story import (
-    Phase,
-    Story,
+from mock_cloud.progress.timeline import (
+    BuildPhase,
+    Timeline,
     show_bytes,
     show_money,
     show_time,
@@ -40,7 +40,7 @@ _RENDER_EVERY_S: Final = 0.1
 _REMOTE: Final = re.compile(r"^remote \S+: ")
 
 
-def size_of(descriptor: int) -> tuple[int, int]:
+def terminal_size(descriptor: int) -> tuple[int, int]:
     """Columns and rows of the terminal now: it may be resized at any time."""
     try:
         columns, rows = os.get_terminal_size(descriptor)
@@ -68,15 +68,15 @@ def render(content: RenderableType, columns: int, rows: int = 0) -> list[str]:
     return lines[-rows:] if rows else lines
 
 
-def phase_table(story: Story, columns: int) -> Table:
+def phase_table(timeline: Timeline, columns: int) -> Table:
     """All phases with what each took, the one that goes on with what happens in it."""
     table = Table.grid(padding=(0, 1), expand=False)
     table.add_column(width=1)
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(8, columns - 24))
-    now_s = story.clock()
-    for phase in story.phases:
+    now_s = timeline.clock()
+    for phase in timeline.phases:
         goes_on = phase.ended_s is None
         table.add_row(
             Text("▸" if goes_on else "·", "bold cyan" if goes_on else "dim"),
@@ -87,7 +87,7 @@ def phase_table(story: Story, columns: int) -> Table:
     return table
 
 
-def _what(phase: Phase, now_s: float, columns: int) -> RenderableType:
+def _what(phase: BuildPhase, now_s: float, columns: int) -> RenderableType:
     moved = show_transfer(phase, now_s)
     if phase.ended_s is not None:
         return Text(moved, "dim")
@@ -103,33 +103,33 @@ def _what(phase: Phase, now_s: float, columns: int) -> RenderableType:
     return both
 
 
-def running_totals(story: Story) -> str:
+def running_totals(timeline: Timeline) -> str:
     """``3:46 in all, 0.02 USD so far, about 1:10 left``."""
-    parts = [f"{show_time(story.took_s)} in all"]
-    if story.moved_bytes:
-        parts.append(show_bytes(story.moved_bytes))
-    if story.price is not None and story.cost is not None:
-        parts.append(f"cost {show_money(story.cost, story.price)} so far")
-    if story.left_s is not None:
-        parts.append(f"about {show_time(story.left_s)} left")
+    parts = [f"{show_time(timeline.took_s)} in all"]
+    if timeline.moved_bytes:
+        parts.append(show_bytes(timeline.moved_bytes))
+    if timeline.price is not None and timeline.cost is not None:
+        parts.append(f"cost {show_money(timeline.cost, timeline.price)} so far")
+    if timeline.left_s is not None:
+        parts.append(f"about {show_time(timeline.left_s)} left")
     return ", ".join(parts)
 
 
-def one_build(story: Story, columns: int) -> RenderableType:
+def one_build(timeline: Timeline, columns: int) -> RenderableType:
     """The view of one command."""
     whole = Table.grid()
     whole.add_column(no_wrap=True, overflow="ellipsis")
-    whole.add_row(phase_table(story, columns))
-    whole.add_row(Text(f"  {running_totals(story)}", "dim", no_wrap=True, overflow="ellipsis"))
+    whole.add_row(phase_table(timeline, columns))
+    whole.add_row(Text(f"  {running_totals(timeline)}", "dim", no_wrap=True, overflow="ellipsis"))
     return whole
 
 
-def what_stays(story: Story, columns: int) -> RenderableType:
+def what_stays(timeline: Timeline, columns: int) -> RenderableType:
     """The table once more, and what it all took: this is not erased."""
     whole = Table.grid()
     whole.add_column()
-    whole.add_row(phase_table(story, columns))
-    for line in sum_up(story, time.time()):
+    whole.add_row(phase_table(timeline, columns))
+    for line in sum_up(timeline, time.time()):
         whole.add_row(Text(f"  {line}", "bold", overflow="fold"))
     return whole
 
@@ -137,22 +137,24 @@ def what_stays(story: Story, columns: int) -> RenderableType:
 class Live(Silent):
     """The printer for a terminal, the open file `descriptor`."""
 
-    def __init__(self, story: Story, descriptor: int) -> None:
-        self._story = story
+    def __init__(self, timeline: Timeline, descriptor: int) -> None:
+        self._timeline = timeline
         self._descriptor = descriptor
         self._lines: Sequence[str] = ()
         self._drawn_at = float("-inf")
         self._drawn_for = (0, 0)
 
-    def finished(self, story: Story) -> str:
-        columns, _ = size_of(self._descriptor)
-        return "".join(f"{line}\n" for line in render(what_stays(story, columns - 1), columns - 1))
+    def finished(self, timeline: Timeline) -> str:
+        columns, _ = terminal_size(self._descriptor)
+        return "".join(
+            f"{line}\n" for line in render(what_stays(timeline, columns - 1), columns - 1)
+        )
 
     def view(self) -> Sequence[str]:
-        now, size = self._story.clock(), size_of(self._descriptor)
+        now, size = self._timeline.clock(), terminal_size(self._descriptor)
         if now - self._drawn_at >= _RENDER_EVERY_S or size != self._drawn_for:
             columns, rows = size
-            content = one_build(self._story, columns - 1)
+            content = one_build(self._timeline, columns - 1)
             self._lines = render(content, columns - 1, max(1, rows - 1))
             self._drawn_at, self._drawn_for = now, size
         return self._lines
