@@ -84,9 +84,9 @@ class Console:
     @property
     def is_explaining(self) -> bool:
         """Whether more is said than scripts expect: to people, and to who asked for progress."""
-        if self._mode is ProgressMode.AUTO:
-            return self.is_terminal
-        return self._mode is not ProgressMode.NONE
+        if self._verbose < NORMAL or self._mode is ProgressMode.NONE:
+            return False
+        return self.is_terminal or self._mode is not ProgressMode.AUTO
 
     def debug(self, message: str) -> None:
         if self._verbose >= VERBOSE:

@@ -118,7 +118,8 @@ class Plain(Silent):
         return "".join(self._say(line) for line in sum_up(timeline, time.time()))
 
     def _say(self, text: str) -> str:
-        return self.line("INFO", f"[{show_time(self._timeline.took_s)}] {text}")
+        # Details name what was found on a node.
+        return self.line("INFO", printable(f"[{show_time(self._timeline.took_s)}] {text}"))
 
 
 class Json(Silent):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from mock_cloud.progress.printers import Plain
+from mock_cloud.progress.printers import Json, Plain, Silent
 from mock_cloud.progress.timeline import (
     NodePrice,
     Timeline,
@@ -102,6 +102,16 @@ def test_plain_says_bytes_each_ten_seconds_only(timeline: Timeline, clock: Clock
         timeline.move(second, 100)
         lines.append(printer.moved(phase))
     assert [number for number, line in enumerate(lines) if line] == [0, 10, 20]
+
+
+@pytest.mark.parametrize("kind", [Plain, Json])
+def test_a_detail_from_a_node_is_harmless(timeline: Timeline, kind: type[Silent]) -> None:
+    phase = timeline.begin("attest")
+    phase.detail = "there is \x1b]0;owned\x07\x1b[2J\r\nINFO: all is well"
+    printer = kind(timeline)  # type: ignore[call-arg]
+    told = printer.began(phase) + printer.detail(phase) + printer.ended(phase)
+    assert "\x1b" not in told and "\r" not in told and "\x07" not in told
+    assert not any(line.startswith("INFO: all") for line in told.splitlines())
 
 
 def test_words_for_numbers() -> None:

@@ -22,7 +22,7 @@ from typing import TextIO
 
 import pytest
 
-from mock_cloud.console import Console
+from mock_cloud.console import QUIET, Console
 from mock_cloud.progress.timeline import ProgressMode
 from mock_cloud.wire.terminal_log import STDERR, TerminalWriter
 from tests.unit.session.scripted_node import ScriptedNode
@@ -239,6 +239,14 @@ def test_json_for_programs(place: Place) -> None:
     assert moved["results"]["bytes"] >= (place.results / PACKAGE).stat().st_size
     (summary,) = [one for one in events if one["event"] == "summary"]
     assert summary["cost"] > 0 and summary["kept_until_unix"] and summary["kept_cost"] > 0
+
+
+def test_quiet_is_quiet_on_a_terminal_too(place: Place) -> None:
+    place.cloud.scripts[0].logs = {"build.log": b"error: Bad exit status from /x (%build)\n"}
+    place.cloud.scripts[0].exit = 1
+    with terminal() as screen:
+        assert place.build(console=Console(QUIET, screen.stream)) == 1
+    assert screen.data == b""
 
 
 def test_a_failure_is_explained_to_people_and_to_who_asks(place: Place) -> None:
