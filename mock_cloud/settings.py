@@ -545,6 +545,33 @@ class ProvenanceSettings:
     ] = False
 
 
+BUILDERS_LEAST: Final = 2
+BUILDERS_MAX: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """Table [audit]: how many builders build each package, who they are, and who decides.
+
+    Owners of this remote's own machines come first, each a builder; then those of `remotes`.
+    `duplicates` 0: one builds, unless the command line says otherwise.
+    """
+
+    duplicates: Annotated[
+        int,
+        Setting(
+            "how many builders of different owners build each package, 2 or more; what they do not"
+            " agree on is not published (default 0: one builds)",
+            0,
+            BUILDERS_MAX,
+        ),
+    ] = 0
+    remotes: Annotated[_Names, Setting("further remotes whose builders may build the same")] = ()
+    judge: Annotated[
+        str, Setting("remote that builds once more what they do not agree on, and decides")
+    ] = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolkitSettings:
     """Table [toolkit]: where signed packages for nodes of another architecture come from.
@@ -583,6 +610,7 @@ class Remote:
     toolkit: ToolkitSettings = field(default_factory=ToolkitSettings)
     provenance: ProvenanceSettings = field(default_factory=ProvenanceSettings)
     notify: NotifySettings = field(default_factory=NotifySettings)
+    audit: AuditSettings = field(default_factory=AuditSettings)
     fallback: _Names = ()
     scratch: bool = False
     then: str = ""

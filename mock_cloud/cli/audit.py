@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from mock_cloud.cli.audits import ANY_BUILD, judge_builds, note_audit
 from mock_cloud.cli.duplicate import check_words
 from mock_cloud.cli.duplicates import Disagreed
-from mock_cloud.cli.parts import build_part, mark
+from mock_cloud.cli.parts import Side, build_part, mark
 from mock_cloud.cli.verify import find_verify_keys
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
@@ -178,7 +178,7 @@ def _build_again(
         place.mkdir(mode=0o700)
     except OSError as error:
         raise InputError(f"cannot make {place}: {error.strerror}") from error
-    again = build_part(arguments.words, arguments.remote, place, console)
+    again = build_part(arguments.words, Side(arguments.remote, arguments.remote), place, console)
     if again.code in (EXIT_INFRASTRUCTURE, EXIT_REFUSED):
         shutil.rmtree(place, ignore_errors=True)
         console.error(f"remote {arguments.remote}: exit status {again.code}: not compared")

@@ -71,6 +71,8 @@ def note_audit(ledger: Ledger, audit: Audit) -> list[LedgerEntry]:
 def _check_comparable(left: Provenance, right: Provenance) -> None:
     if left.used.node.builder == right.used.node.builder:
         raise InputError(f"both were built by {left.used.node.builder}: it cannot judge itself")
+    if left.used.node.owner and left.used.node.owner == right.used.node.owner:
+        raise InputError(f"both machines are {left.used.node.owner}'s, who cannot judge himself")
     sources = [
         {one.digest["sha256"] for one in side.dependencies
          if one.annotations.get("role") in _SOURCES and "sha256" in one.digest}

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mock_cloud.cli.duplicates import DuplicateOrder, build_twice
+from mock_cloud.cli.duplicates import DuplicateOrder, build_together, find_side_keys
+from mock_cloud.cli.parts import Side
 from mock_cloud.cli.verify import find_verify_keys
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
@@ -18,8 +19,6 @@ from mock_cloud.invocation.model import CommandLine
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.ledger.store import Ledger
 from mock_cloud.places import state_dir
-from mock_cloud.settings import ProvenanceChoice
-from mock_cloud.steps.sign.signers import find_signer
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -55,18 +54,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise CommandLineError("two different remotes are wanted, and another one as a judge")
     line = check_words(arguments.words)
     configdir = Path(line.configdir) if line.configdir else None
-    for name in filter(None, (*remotes, arguments.judge)):
-        remote = load_remote(name, configdir)
-        if remote.provenance.write is ProvenanceChoice.NEVER or not remote.provenance.evidence:
-            raise CommandLineError(f"remote {name}: duplicates need its provenance and evidence")
-        if arguments.keys is None:
-            find_signer(remote, console)  # two commands at once would make one each
-    keys = find_verify_keys(arguments.keys)
+    names = [*remotes, *filter(None, [arguments.judge])]
+    own = find_side_keys([load_remote(name, configdir) for name in names], console)
+    keys = own if arguments.keys is None else find_verify_keys(arguments.keys)
+    sides = [Side(name, name) for name in names]
     order = DuplicateOrder(
-        tuple(arguments.words), (remotes[0], remotes[1]), arguments.resultdir.absolute(),
-        arguments.judge,
-    )  # fmt: skip
-    return build_twice(order, Ledger(state_dir()), keys, console)
+        tuple(arguments.words), tuple(sides[:2]), arguments.resultdir.absolute(), *sides[2:]
+    )
+    return build_together(order, Ledger(state_dir()), keys, console)
 
 
 def check_words(words: Sequence[str]) -> CommandLine:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The same build by two builders who know nothing of each other, compared before it is published.
+"""The same build by several builders who know nothing of each other, compared before it counts.
 
 Each is a command of its own, `mock --remote`, with a directory of its own: whatever holds for one
 build holds for each of them. Nothing of either is in the resultdir before they agree.
@@ -7,130 +7,188 @@ build holds for each of them. Nothing of either is in the resultdir before they 
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Final
 
 from mock_cloud.cli.audits import Audit, judge_builds, note_audit
-from mock_cloud.cli.parts import Built, build_part, mark, private_place, publish
+from mock_cloud.cli.parts import Built, Side, build_part, mark, private_place, publish
 from mock_cloud.console import Console
 from mock_cloud.errors import (
     EXIT_DISAGREED,
     EXIT_INFRASTRUCTURE,
+    EXIT_INTERRUPTED,
     EXIT_REFUSED,
+    CommandLineError,
     MockCloudError,
     ResultDirError,
 )
 from mock_cloud.ledger.entries import EventKind, LedgerEntry, LedgerEvent
 from mock_cloud.ledger.store import Ledger
 from mock_cloud.model import HostKey
+from mock_cloud.settings import ProvenanceChoice, Remote
+from mock_cloud.steps.lease.builders import name_host
+from mock_cloud.steps.sign.signers import find_signer
 
 _APART: Final = "disagreed-"
 
 
 class Disagreed(MockCloudError):
-    """Two builders made different packages of one source: nothing was published."""
+    """Builders made different packages of one source: nothing was published."""
 
     exit_code = EXIT_DISAGREED
 
 
 @dataclass(frozen=True, slots=True)
 class DuplicateOrder:
-    """What is built: `words` are mock's, without --remote and --resultdir; on two `remotes`.
+    """What is built: `words` are mock's, without --remote and --resultdir; by each of `sides`.
 
-    `judge` is a remote that decides where they do not agree; empty: a person does.
+    `judge` decides where they do not agree; None: a person does.
     """
 
     words: tuple[str, ...]
-    remotes: tuple[str, str]
+    sides: tuple[Side, ...]
     resultdir: Path
-    judge: str = ""
+    judge: Side | None = None
 
 
-def build_twice(
+def find_side_keys(remotes: Sequence[Remote], console: Console) -> list[HostKey]:
+    """The public keys that sign for these remotes; made here, for several commands would make two.
+
+    CommandLineError where a remote keeps nothing that could be verified; ConfigError.
+    """
+    for remote in remotes:
+        if remote.provenance.write is ProvenanceChoice.NEVER or not remote.provenance.evidence:
+            raise CommandLineError(
+                f"remote {remote.name}: duplicates need its provenance and evidence"
+            )
+    return list(dict.fromkeys(find_signer(remote, console).public for remote in remotes))
+
+
+def choose_sides(remote: Remote, others: Sequence[Remote], flagged: Collection[str]) -> list[Side]:
+    """The builders of different owners there are, those of `remote` first, in no order of theirs.
+
+    Machines that one owner lends are one builder, also if two remotes name them; a remote without
+    hosts is one too. A `flagged` one gets no work.
+    """
+    found: list[Side] = []
+    seen: set[str] = set()
+    for one in (remote, *others):
+        hosts: dict[str, list[str]] = {}
+        for host in one.hosts:
+            if name_host(host) not in flagged:
+                hosts.setdefault(host.owner, []).append(host.name)
+        owners = [owner for owner in hosts if owner not in seen]
+        secrets.SystemRandom().shuffle(owners)
+        found += [Side(f"{one.name}-{hosts[owner][0]}", one.name, tuple(hosts[owner]))
+                  for owner in owners]  # fmt: skip
+        seen.update(owners)
+        if not one.hosts and f"{one.provider}:{one.name}" not in flagged:
+            found.append(Side(one.name, one.name))
+    return found
+
+
+def build_together(
     order: DuplicateOrder, ledger: Ledger, keys: Sequence[HostKey], console: Console
 ) -> int:
-    """Build on both remotes at once, compare, and publish what they agree on; mock's exit code.
+    """Build on all sides at once, compare, and publish what they agree on; mock's exit code.
 
-    1. Both end well: their provenance is verified, their packages are compared, the ledger is told.
-    2. They agree (L0 or L1): the first one's results go to the resultdir. 3. They do not: both are
-    kept apart below it, both builders are flagged; with a judge, whoever agrees with it is cleared,
-    and its results are published. 4. Both fail alike: the first one's logs are published.
+    1. All end well: their provenance is verified, their packages are compared, the ledger is told.
+    2. They agree (L0 or L1): the first one's results go to the resultdir. 3. They do not: all are
+    kept apart below it, and who differs is flagged; with a judge, whoever agrees with it is
+    cleared, and its results are published. 4. All fail alike: the first one's logs are published.
 
-    Raises Disagreed, also where one fails and the other does not; ProvenanceRefused, InputError.
+    Raises Disagreed, also where one fails and another does not; ProvenanceRefused, InputError.
     """
     with private_place(order.resultdir) as place:
-        with ThreadPoolExecutor(2) as pool:
-            left, right = pool.map(
-                lambda name: build_part(order.words, name, place, console), order.remotes
+        with ThreadPoolExecutor(len(order.sides)) as pool:
+            built = list(
+                pool.map(lambda side: build_part(order.words, side, place, console), order.sides)
             )
-        for one in (left, right):
-            if one.code in (EXIT_INFRASTRUCTURE, EXIT_REFUSED):
+        for one in built:
+            if one.code in (EXIT_INFRASTRUCTURE, EXIT_REFUSED, EXIT_INTERRUPTED):
                 console.error(f"remote {one.name}: exit status {one.code}: nothing is published")
                 return one.code
-        if left.code or right.code:
-            return _end_of_failed(order, left, right, console)
-        audit = judge_builds(left.place, right.place, keys)
-        entries = note_audit(ledger, audit)
-        if audit.agree:
-            publish(left.place, order.resultdir)
-            console.info(f"remotes {left.name} and {right.name} agree on"
-                         f" {len(audit.compared)} packages")  # fmt: skip
-            return 0
-        return _settle(order, (left, right), audit, entries, ledger, keys, console)
+        if any(one.code for one in built):
+            return _end_of_failed(order, built, console)
+        audits = [judge_builds(one.place, other.place, keys)
+                  for one, other in combinations(built, 2)]  # fmt: skip
+        flags = []
+        for audit in audits:
+            entries = note_audit(ledger, audit)
+            flags += [] if audit.agree else entries
+        if flags:
+            return _settle(order, built, audits, flags, ledger, keys, console)
+        publish(built[0].place, order.resultdir)
+        console.info(f"{_names(built)} agree on {len(audits[0].compared)} packages")
+        return 0
 
 
-def _end_of_failed(order: DuplicateOrder, left: Built, right: Built, console: Console) -> int:
-    if left.code == right.code:
-        publish(left.place, order.resultdir)
-        console.info("both builds failed alike")
-        return left.code
-    apart = _keep_apart(order, (left, right))
-    raise Disagreed(
-        f"remote {left.name} ended with {left.code}, {right.name} with {right.code}",
-        hint=f"nothing was published; both are in {apart}",
-    )
+def _names(built: Sequence[Built]) -> str:
+    return "remotes " + " and ".join(one.name for one in built)
+
+
+def _end_of_failed(order: DuplicateOrder, built: Sequence[Built], console: Console) -> int:
+    if len({one.code for one in built}) == 1:
+        publish(built[0].place, order.resultdir)
+        console.info("both builds failed alike" if not built[2:] else "all builds failed alike")
+        return built[0].code
+    apart = _keep_apart(order, built)
+    ends = ", ".join(f"{one.name} with {one.code}" for one in built)
+    raise Disagreed(f"the builds ended otherwise: {ends}",
+                    hint=f"nothing was published; all are in {apart}")  # fmt: skip
 
 
 def _settle(
     order: DuplicateOrder,
-    sides: tuple[Built, Built],
-    audit: Audit,
-    entries: Sequence[LedgerEntry],
+    built: Sequence[Built],
+    audits: Sequence[Audit],
+    flags: Sequence[LedgerEntry],
     ledger: Ledger,
     keys: Sequence[HostKey],
     console: Console,
 ) -> int:
     """After a disagreement: the judge's word, if there is one. Raises Disagreed."""
-    apart = _keep_apart(order, sides)
-    flags = ", ".join(str(one.number) for one in entries)
-    names = " and ".join(one.name for one in sides)
-    message = f"remotes {names} do not agree: {audit.differences()[:300]}"
-    hint = f"nothing was published; both are in {apart}; mock-cloud trust show {entries[0].number}"
-    if not order.judge:
-        raise Disagreed(f"{message}; both are flagged ({flags})", hint=hint)
-    console.warning(f"{message}; {order.judge} decides")
+    apart = _keep_apart(order, built)
+    differences = next(audit.differences() for audit in audits if not audit.agree)
+    message = f"{_names(built)} do not agree: {differences[:300]}"
+    hint = f"nothing was published; all are in {apart}; mock-cloud trust show {flags[0].number}"
+    if order.judge is None:
+        numbers = ", ".join(str(one.number) for one in flags)
+        raise Disagreed(f"{message}; who differs is flagged ({numbers})", hint=hint)
+    console.warning(f"{message}; {order.judge.name} decides")
     third = build_part(order.words, order.judge, apart, console)
     if third.code:
-        raise Disagreed(f"{message}; {order.judge} ended with {third.code}", hint=hint)
-    for side, entry in zip(sides, entries, strict=True):
+        raise Disagreed(f"{message}; {order.judge.name} ended with {third.code}", hint=hint)
+    right = []
+    for side in built:
         verdict = judge_builds(apart / side.name, third.place, keys)
         if verdict.agree:
+            right.append(side)
             note_audit(ledger, verdict)
-            reason = f"it agrees with the build on {order.judge}"
-            ledger.append(LedgerEvent(EventKind.CLEARED, entry.event.builder, int(time.time()),
-                                reason=reason, flag=entry.number))  # fmt: skip
-            publish(apart / side.name, order.resultdir)
-            console.warning(f"remote {side.name} agrees with {order.judge}: its results count")
-            return 0
-    raise Disagreed(f"{message}; {order.judge} agrees with neither", hint=hint)
+            _clear(ledger, verdict.left.used.node.builder, flags, order.judge.name)
+    if not right:
+        raise Disagreed(f"{message}; {order.judge.name} agrees with neither", hint=hint)
+    publish(apart / right[0].name, order.resultdir)
+    console.warning(f"{_names(right)}: as {order.judge.name} built it; those results count")
+    return 0
+
+
+def _clear(ledger: Ledger, builder: str, flags: Sequence[LedgerEntry], judge: str) -> None:
+    now_unix, reason = int(time.time()), f"it agrees with the build on {judge}"
+    ledger.append(*(
+        LedgerEvent(EventKind.CLEARED, builder, now_unix, reason=reason, flag=entry.number)
+        for entry in flags if entry.event.builder == builder
+    ))  # fmt: skip
 
 
 def _keep_apart(order: DuplicateOrder, sides: Sequence[Built]) -> Path:
-    """Move both sides below the resultdir, each into the directory of its remote."""
+    """Move all sides below the resultdir, each into the directory of its remote."""
     apart = order.resultdir / f"{_APART}{mark()}"
     try:
         apart.mkdir()

@@ -21,7 +21,7 @@ from typing import Final
 
 from mock_cloud.console import Console
 from mock_cloud.errors import ResultDirError
-from mock_cloud.invocation.model import DETACHED, PART
+from mock_cloud.invocation.model import ANY_HOST, DETACHED, PART
 from mock_cloud.provenance.statement import EVIDENCE_NAME, PROVENANCE_NAME
 from mock_cloud.results.owner import as_owner
 
@@ -82,20 +82,34 @@ def _signals_for_parts() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A builder among others: a remote, or those of its lent machines that have one owner.
+
+    `hosts` are their names; empty: all that the remote has. `name` is for messages and directories.
+    """
+
+    name: str
+    remote: str
+    hosts: tuple[str, ...] = ()
+
+
 def build_part(
-    words: Sequence[str], remote: str, place: Path, console: Console, *, is_shown: bool = False
+    words: Sequence[str], side: Side, place: Path, console: Console, *, is_shown: bool = False
 ) -> Built:
-    """A build on `remote`, in the directory of that name below `place`.
+    """A build by `side`, in the directory of its name below `place`.
 
     `words` are mock's; what they say of a remote and of results does not count. What it prints
     is shown, or goes into a file beside its results, of which the last lines are shown if it fails.
     """
-    name = remote
+    name = side.name
     results, log = place / name, place / f"{name}.output"
     at = words.index("--") if "--" in words else len(words)
-    argv = [sys.executable, "-m", "mock_cloud.launcher", *words[:at], "--remote", remote,
+    argv = [sys.executable, "-m", "mock_cloud.launcher", *words[:at], "--remote", side.remote,
             "--resultdir", str(results), *words[at:]]  # fmt: skip
-    environ = {key: value for key, value in os.environ.items() if key != DETACHED} | {PART: "1"}
+    environ = {key: value for key, value in os.environ.items() if key != DETACHED} | {
+        PART: ",".join(side.hosts) or ANY_HOST
+    }
     console.info(f"remote {name}: building")
     begun = time.monotonic()
     with log.open("wb") as kept:

@@ -15,6 +15,7 @@ from mock_cloud.config.toml_tables import Each, Key, Tables
 from mock_cloud.model import HostKey, Secret
 from mock_cloud.settings import (
     AttestSettings,
+    AuditSettings,
     Budget,
     BuildSettings,
     CloudSettings,
@@ -118,6 +119,7 @@ TABLES: Final[Tables] = {
     "attest": _keys(AttestSettings),
     "lease": _keys(LeaseLimits),
     "build": _keys(BuildSettings),
+    "audit": _keys(AuditSettings),
     "provenance": _keys(ProvenanceSettings),
     "notify": _keys(NotifySettings),
     "toolkit": _keys(ToolkitSettings),

@@ -19,6 +19,7 @@ from mock_cloud.model import Secret
 from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.settings import (
     AttestSettings,
+    AuditSettings,
     Budget,
     BuildSettings,
     HostSettings,
@@ -129,6 +130,7 @@ def read_remote(name: str, path: Path, *, to_end: bool = False) -> Remote:
         lease=lease,
         build=BuildSettings(**document.tables.get("build", {})),
         toolkit=_toolkit(document),
+        audit=AuditSettings(**document.tables.get("audit", {})),
         provenance=ProvenanceSettings(**document.tables.get("provenance", {})),
         notify=NotifySettings(**document.tables.get("notify", {})),
         fallback=document.tables["remote"].get("fallback", ()),

@@ -41,6 +41,7 @@ FIELDS: Final[_Table] = {
     "detach": ("honoured", "left"),
     "then": ("honoured", "left"),
     "progress": ("honoured", "left"),
+    "duplicate": ("honoured", "left"),
     "chroot": ("honoured", "left"),
     "configdir": ("honoured", "left"),
     "cli_config_opts": ("honoured", "folded"),

@@ -15,7 +15,11 @@ DETACHED: Final = "MOCK_CLOUD_JOB"
 """Environment variable: the name of the job that a command is to begin in the background."""
 
 PART: Final = "MOCK_CLOUD_PART"
-"""Environment variable: this build is a part of another command, which looks at its results."""
+"""Environment variable: this build is a part of another command, which looks at its results.
+
+Its value are names of the lent machines that it may use, with commas between them, or ANY_HOST.
+"""
+ANY_HOST: Final = "*"
 
 LOCAL_MODES: Final = frozenset(
     {"debugconfig", "debugconfigexpand", "listchroots", "scrub-all-chroots"}
@@ -58,6 +62,7 @@ class CommandLine:
     detach: bool = False
     then: str | None = None
     progress: str | None = None
+    duplicate: int | None = None
 
     chroot: str = "default"
     configdir: str | None = None

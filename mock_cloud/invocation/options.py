@@ -70,6 +70,13 @@ REMOTE: Final = Group(
             choices=("auto", "plain", "json", "none"),
             metavar="HOW",
         ),
+        Option(
+            ("--duplicate",),
+            "duplicate",
+            "build on nodes of N owners, and publish what they agree on",
+            kind="int",
+            metavar="N",
+        ),
     ),
 )
 

@@ -20,6 +20,7 @@ from mock_cloud.invocation.options import (
     USAGE,
     Option,
 )
+from mock_cloud.settings import BUILDERS_LEAST, BUILDERS_MAX
 from mock_cloud.wire.terminal_text import printable
 
 _KEY_VALUE: Final = re.compile(r"[^=]+=")
@@ -49,8 +50,13 @@ def check_rules(line: CommandLine) -> None:
 def _check_remote(line: CommandLine) -> None:
     if line.remote is not None and line.no_remote:
         raise CommandLineError("--remote and --no-remote exclude each other")
-    if line.no_remote and line.then is not None:
-        raise CommandLineError("--then and --no-remote exclude each other")
+    if line.no_remote and (line.then is not None or line.duplicate is not None):
+        word = "--duplicate" if line.then is None else "--then"
+        raise CommandLineError(f"{word} and --no-remote exclude each other")
+    if line.duplicate is not None and not BUILDERS_LEAST <= line.duplicate <= BUILDERS_MAX:
+        raise CommandLineError(
+            f"--duplicate {line.duplicate} is not from {BUILDERS_LEAST} to {BUILDERS_MAX}"
+        )
     source = "MOCK_REMOTE" if line.remote is None else "--remote"
     _check_name(line.named_remote, source)
     _check_name(line.then, "--then")

@@ -24,9 +24,10 @@ from mock_cloud.config.values import read_option, read_text
 from mock_cloud.console import Console
 from mock_cloud.errors import CommandLineError, ConfigError, MockCloudError
 from mock_cloud.exit_status import end_well
-from mock_cloud.invocation.model import DETACHED, MOCK_VERSION, PART, CommandLine
+from mock_cloud.invocation.model import ANY_HOST, DETACHED, MOCK_VERSION, PART, CommandLine
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.launcher.caller import home_of_caller, load_of_caller
+from mock_cloud.launcher.duplicate import build_duplicates, count_duplicates, part_of
 from mock_cloud.launcher.real_mock import become_mock, has_plugin, without_our_words
 from mock_cloud.launcher.scratch import build_scratch, find_then
 from mock_cloud.places import MOCK_CONFIG_DIR
@@ -74,19 +75,29 @@ def _run(words: list[str], path: str | None, console: Console) -> int:
         if line.printrootpath and name is not None:
             _warn_of_path(opts, console)
         return _show(line, opts)
-    remote = _load(line, name)
+    return _build_on(_load(line, name), line, opts, real, console)
+
+
+def _build_on(
+    remote: Remote, line: CommandLine, opts: ConfigOpts, real: _Mock | None, console: Console
+) -> int:
+    """On `remote`, or first there, or on others too; in the background, by mock's plugin or us."""
+    words = list(line.argv)
     if then := find_then(line, remote):
         if code := build_scratch(words, remote, then, locate_paths(opts).resultdir, console):
             return code
-        os.environ[PART] = "1"
         remote = then
+    if count := count_duplicates(line, remote):
+        return build_duplicates(line, remote, count, locate_paths(opts).resultdir, console)
+    if then:
+        os.environ[PART] = ANY_HOST  # for mock's plugin, which would ask once more
     if line.detach and DETACHED not in os.environ:
         from mock_cloud.steps.job.job_list import begin_detached
 
         return begin_detached(words, console)
     if real is not None and real.plugged and may_run_mock():
         real.become(*plugin_words(remote.name, line.progress))
-    return _build(line, opts, remote, real, words, console)
+    return _build(line, opts, remote, real, console)
 
 
 def _load(line: CommandLine, name: str | None) -> Remote:
@@ -95,7 +106,7 @@ def _load(line: CommandLine, name: str | None) -> Remote:
             "no remote was chosen, and there is no mock on this machine",
             hint="say --remote NAME, set MOCK_REMOTE or config_opts['remote'], or install mock",
         )
-    return load_remote(name, Path(line.configdir) if line.configdir else None)
+    return part_of(load_remote(name, Path(line.configdir) if line.configdir else None))
 
 
 def _build(
@@ -103,7 +114,6 @@ def _build(
     opts: ConfigOpts,
     remote: Remote,
     real: _Mock | None,
-    words: list[str],
     console: Console,
 ) -> int:
     """The build itself, in a session of ours."""
@@ -114,7 +124,7 @@ def _build(
     python = ".".join(map(str, sys.version_info[:3]))
     console.info(
         f"mock.py version {MOCK_VERSION} (mock-cloud {__version__}) starting"
-        f" (python version = {python}), args: {shlex.join([sys.argv[0], *words])}"
+        f" (python version = {python}), args: {shlex.join([sys.argv[0], *line.argv])}"
     )
     program = find_mock(None if real is None else Path(real.path))
     if real is not None and program is None and remote.build.engine is EngineChoice.AUTO:
@@ -203,7 +213,7 @@ def _with_mock(
     Raises `on_remote`, if given, where a remote is chosen.
     """
     asked = line.named_remote is not None
-    if line.no_remote and not (line.detach or line.then):
+    if line.no_remote and not (line.detach or line.then or line.duplicate):
         real.become_local(plugin_on=True)
     if not asked and real.plugged and _is_sudo():
         real.become(*plugin_words())
@@ -221,8 +231,8 @@ def _with_mock(
     if line.printrootpath and name is not None:
         _warn_of_path(opts, Console())
     if name is None or line.is_local:
-        if line.detach or line.then:
-            word = "--detach" if line.detach else "--then"
+        if line.detach or line.then or line.duplicate:
+            word = "--detach" if line.detach else "--then" if line.then else "--duplicate"
             raise CommandLineError(f"{word} is for remote builds", hint="say --remote NAME")
         # mock reads a user's file after the chroot's, and might find a remote where we don't.
         on = real.plugged and name is None and opts["plugin_conf"]["remote_enable"]

@@ -15,6 +15,7 @@ from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import CommandLineError, ConfigError
 from mock_cloud.invocation.parser import parse_command_line
+from mock_cloud.launcher.duplicate import count_duplicates, part_of
 from mock_cloud.launcher.scratch import find_then
 from mock_cloud.progress.timeline import ProgressMode
 from mock_cloud.toolkit.mock_kit import MockProgram
@@ -120,11 +121,12 @@ def run(words: list[str], console: Console) -> int:
     line = parse_command_line(handover.argv, os.environ)
     _check_mode(handover, "list-snapshots" if line.list_snapshots else line.mode)
     console.set_verbosity(line.verbose)
-    remote = load_remote(handover.remote, Path(line.configdir) if line.configdir else None)
-    if find_then(line, remote):
+    configdir = Path(line.configdir) if line.configdir else None
+    remote = part_of(load_remote(handover.remote, configdir))
+    if find_then(line, remote) or count_duplicates(line, remote):
         raise ConfigError(
-            f"remote {remote.name}: what it builds is built again on {line.then or remote.then},"
-            " which mock's plugin cannot do",
+            f"remote {remote.name}: what it builds is built again elsewhere, which mock's plugin"
+            " cannot do",
             hint="run mock-cloud's own mock: mock-cloud launcher --help says how",
         )
     from mock_cloud.koji.shadow import shadowed  # not before: what they import is large

@@ -22,7 +22,10 @@ _TRIED = "MOCK_CLOUD_TRIED"
 _HEAD_BYTES = 16384
 
 # With the abbreviations that argparse takes for them, next to mock's --remove and --no-….
-_WITH_VALUE = ("--remote", "--remot", "--then", "--the", "--th")
+_WITH_VALUE = (
+    "--remote", "--remot", "--then", "--the", "--th",
+    *("--duplicate"[:length] for length in range(len("--du"), len("--duplicate") + 1)),
+)  # fmt: skip
 _DETACH = "--detach"
 _PROGRESS = tuple("--progress"[:length] for length in range(len("--pro"), 11))
 _NO_REMOTE = tuple("--no-remote"[:length] for length in range(len("--no-r"), 12))

@@ -63,12 +63,17 @@ def build_scratch(
 
     `words` are mock's. Of what it built nothing is kept. The ledger has how it ended.
     """
-    from mock_cloud.cli.parts import build_part, private_place, publish  # these take a while
+    from mock_cloud.cli.parts import (  # these take a while
+        Side,
+        build_part,
+        private_place,
+        publish,
+    )
     from mock_cloud.ledger.scratch import note_scratch
     from mock_cloud.steps.lease.builders import note
 
     with private_place(resultdir) as place:
-        built = build_part(words, remote.name, place, console, is_shown=True)
+        built = build_part(words, Side(remote.name, remote.name), place, console, is_shown=True)
         if built.code:
             publish(built.place, resultdir, is_logs_only=True)
     if built.code in _SAYS_NOTHING or built.code > _SIGNALLED:

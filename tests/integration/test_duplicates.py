@@ -89,3 +89,25 @@ def test_a_wrong_command_line_builds_nothing(
                       tmp_path / "r", "--", *builders.options[:4], "--init").expect(5)  # fmt: skip
     assert "only packages can be compared" in ended.stderr
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.slow
+def test_the_command_line_and_the_remotes_file_ask_for_duplicates(
+    builders: User, plain_srpm: Path, lab_srpm: LabSrpm, tmp_path: Path
+) -> None:
+    path = builders.config.remote_file
+    before = path.read_text()
+    path.write_text(before + '\n[audit]\nremotes = ["other"]\n')
+    ended = builders.mock("--duplicate", "2", "--resultdir", tmp_path / "r", plain_srpm).expect()
+    assert "remotes local and other agree on 2 packages" in ended.stderr
+    builders.cloud("verify", tmp_path / "r").expect()
+    said = builders.mock("--duplicate", "3", "--resultdir", tmp_path / "r", plain_srpm).expect(75)
+    assert "3 builders of different owners are wanted, and there are 2" in said.stderr
+
+    path.write_text(before + '\n[audit]\nduplicates = 2\nremotes = ["other"]\n')
+    srpm = lab_srpm(random_toy())
+    ended = builders.mock("--resultdir", tmp_path / "random", srpm).expect(76)
+    assert "who differs is flagged" in ended.stderr
+    (apart,) = names(tmp_path / "random")
+    assert names(tmp_path / "random" / apart) == ["local", "other"]
+    path.write_text(before)

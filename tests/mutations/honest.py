@@ -126,6 +126,7 @@ class Results:
     policy: str = ""
     words: tuple[str, ...] = ()
     builder: str = "host:SHA256:lent"
+    owner: str = "ada"
 
     @property
     def file(self) -> Path:
@@ -179,7 +180,7 @@ class Results:
             toolkit=attest.toolkit().digest,
             not_proved=NOT_PROVEN,
         )
-        node = Node(self.builder, "lent", "ssh", "", "x86_64", "ada", verdict.host_key)
+        node = Node(self.builder, "lent", "ssh", "", "x86_64", self.owner, verdict.host_key)
         return Provenance(
             results={name: digests[name] for name in PACKAGES},
             logs={name: digests[name] for name in names if name not in PACKAGES},

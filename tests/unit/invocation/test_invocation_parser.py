@@ -87,6 +87,7 @@ VALUES: list[tuple[list[str], str, Any]] = [
     (["--detach"], "detach", True),
     (["--then", "release"], "then", "release"),
     (["--progress", "json"], "progress", "json"),
+    (["--duplicate", "2"], "duplicate", 2),
     (
         ["--disablerepo=*", "--enablerepo", "a,b"],
         "enable_disable_repos",

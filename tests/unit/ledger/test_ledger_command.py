@@ -120,8 +120,8 @@ def two(tmp_path: Path) -> tuple[Results, Results]:
     if not can_build():
         pytest.skip("needs rpmbuild")
     made = [make_results(tmp_path / name) for name in ("a", "b")]
-    for one, builder in zip(made, ("host:a", "host:b"), strict=True):
-        one.builder = builder
+    for one, builder, owner in zip(made, ("host:a", "host:b"), ("ada", "bob"), strict=True):
+        one.builder, one.owner = builder, owner
         one.sign()
     return made[0], made[1]
 
@@ -157,7 +157,10 @@ def test_what_cannot_be_compared_is_not_noted(
     right.builder = "host:a"
     right.sign()
     assert "cannot judge itself" in record(run, two)[2]
-    right.builder = "host:b"
+    right.builder, right.owner = "host:b", "ada"
+    right.sign()
+    assert "both machines are ada's" in record(run, two)[2]
+    right.owner = "bob"
     found = right.provenance()
     right.sign(replace(found, asked=replace(found.asked, options=("--without=tests",))))
     assert "options" in record(run, two)[2]
