@@ -165,7 +165,6 @@ def _try_once(build: Build, *, is_first: bool) -> int:
         left_for_later,
     )
     from mock_cloud.steps.send.inputs import send_inputs, tunnelled
-    from mock_cloud.steps.sign.record import find_build_signer, keep_draft
 
     build.remote = remote = without_flagged(build.remote)
     with ExitStack() as stack:
@@ -174,7 +173,10 @@ def _try_once(build: Build, *, is_first: bool) -> int:
         known_goods = KnownGoods(remote, build.arch)
         for warning in known_goods.warnings if is_first else ():
             build.console.warning(f"remote {remote.name}: {warning}")
-        build.signer = find_build_signer(build)
+        if build.planned.builds:
+            from mock_cloud.steps.sign.record import find_build_signer
+
+            build.signer = find_build_signer(build)
         # 2
         build.console.begin_phase("node")
         leased = stack.enter_context(leased_node(build, request_lease(build)))
@@ -206,7 +208,10 @@ def _try_once(build: Build, *, is_first: bool) -> int:
         build.has_begun = True
         with cancelling(build):
             start_job(build)
-            keep_draft(build)
+            if build.signer is not None:
+                from mock_cloud.steps.sign.record import keep_draft
+
+                keep_draft(build)
             end = follow_to_end(build)
         tunnel.close()
         with (
@@ -297,8 +302,6 @@ def _finish(build: Build, end: JobEnd) -> int:
     from mock_cloud.steps.attest.verdicts import look_again
     from mock_cloud.steps.release.leaving import release_node
     from mock_cloud.steps.results.collecting import bringing_results, exit_code, is_nodes_fault
-    from mock_cloud.steps.results.diagnosis import explain
-    from mock_cloud.steps.sign.record import sign_results
 
     console = build.console
     # 6
@@ -308,7 +311,9 @@ def _finish(build: Build, end: JobEnd) -> int:
         if build.work is not None and build.remote.attest.second_look is SecondLook.ALWAYS:
             console.begin_phase("second look")
         build.connection.lasting(lambda _: look_again(build))
-    if not is_nodes_fault(end):
+    if build.row.builds and not is_nodes_fault(end):
+        from mock_cloud.steps.sign.record import sign_results
+
         sign_results(build)
     # 8
     console.begin_phase("release")
@@ -316,6 +321,8 @@ def _finish(build: Build, end: JobEnd) -> int:
     console.keep_node(build.leased.kept_until_unix)
     code = exit_code(build, end)
     if code and console.is_explaining:
+        from mock_cloud.steps.results.diagnosis import explain
+
         explain(build, end)
     return code
 

@@ -3,8 +3,8 @@
 
 A job is a fork of the process that starts it, and the agent has threads, which a fork would
 cut off while they hold locks. So a second process of the same toolkit starts them. It is made
-when the node was measured, is ready by the time of the verdict, and does nothing before a
-controller's trust: only then the agent passes a job on.
+when the node was measured, or at the controller's trust where an earlier verdict holds, and does
+nothing before that trust: only then the agent passes a job on.
 """
 
 from __future__ import annotations
@@ -94,11 +94,18 @@ def main(words: list[str]) -> int:
     """``launch --workspace W``: how the agent starts this process."""
     os.umask(0o022)
     with private_streams() as (stream, sink):
-        if not select.select([stream], [], [], 0)[0]:  # nothing is asked yet: there is time
-            from mock_cloud.agent.engine.run import load_engines
-
-            load_engines()
+        _load_ahead(stream)
         return serve_launches(stream, sink, words[1])
+
+
+def _load_ahead(stream: BinaryIO) -> None:
+    """Load what jobs need, as long as nothing is asked."""
+    from mock_cloud.agent.engine.run import load_chroot_engine, load_mock_engine
+
+    for load in (load_mock_engine, load_chroot_engine):
+        if select.select([stream], [], [], 0)[0]:
+            return
+        load()
 
 
 def serve_launches(stream: BinaryIO, sink: int, workspace: str) -> int:

@@ -64,16 +64,20 @@ def perform_request(workspace: str, job_id: str, directory: str, request: JobReq
     return Status("done", code, message[:_MESSAGE_MAX], trees, kept)
 
 
-def load_engines() -> None:
-    """Load what jobs of either engine need, for processes that are forked later."""
-    import mock_cloud.agent.engine.mock.perform
+def load_mock_engine() -> None:
+    """Load what its jobs need, for processes that are forked later."""
+    import mock_cloud.agent.engine.mock.perform  # noqa: F401
+
+
+def load_chroot_engine() -> None:
+    """The same for the other one."""
     import mock_cloud.agent.engine.modes  # noqa: F401
 
 
 def _engine_for(job: Job) -> _Engine:
     if job.request.mock is None:
         return _Chroot(job)
-    # A job needs one of the engines only, and may be waiting for it: see `load_engines`.
+    # A job needs one of the engines only, and may be waiting for it.
     from mock_cloud.agent.engine.mock.perform import MockEngine
 
     return MockEngine(job, job.request.mock)

@@ -56,7 +56,7 @@ _NOTED_MAX: Final = 500
 
 
 def find_build_signer(build: Build) -> Signer | None:
-    """What signs what the command builds, had before a node is; None if nothing is to be signed.
+    """What signs what a build makes, had before a node is; None if nothing is to be signed.
 
     ConfigError.
     """
@@ -64,11 +64,11 @@ def find_build_signer(build: Build) -> Signer | None:
     is_wanted = choice is ProvenanceChoice.ALWAYS or (
         choice is ProvenanceChoice.AUTO and not work.line.is_kojis
     )
-    return find_signer(build.remote, build.console) if is_wanted and work.builds else None
+    return find_signer(build.remote, build.console) if is_wanted else None
 
 
 def keep_draft(build: Build) -> None:
-    """Keep what is known before there are results with the job.
+    """Keep what is known before there are results with the job, for a build that is signed.
 
     What fails here costs a warning, and the provenance.
     """
@@ -83,13 +83,8 @@ def keep_draft(build: Build) -> None:
 
 
 def _draft(build: Build) -> tuple[str, bytes]:
-    """The provenance without its results (JSON), and what the verdict can be seen from.
-
-    Both are empty if nothing will be signed.
-    """
+    """The provenance without its results (JSON), and what the verdict can be seen from."""
     work, settings = build.planned, build.remote.provenance
-    if build.signer is None or not work.builds:
-        return "", b""
     private = Private.of_machine(shown=settings.names)
     evidence = b""
     if settings.evidence and build.attested is not None:
@@ -132,8 +127,6 @@ def sign_results(build: Build) -> None:
     The results are in place and stay so: what fails here costs a warning.
     """
     place = build.mirror.resultdir.path
-    if not build.row.builds:
-        return
     try:
         for name in (PROVENANCE_NAME, EVIDENCE_NAME):
             remove_own_file(place / name)
