@@ -173,10 +173,7 @@ def _try_once(build: Build, *, is_first: bool) -> int:
         known_goods = KnownGoods(remote, build.arch)
         for warning in known_goods.warnings if is_first else ():
             build.console.warning(f"remote {remote.name}: {warning}")
-        if build.planned.builds:
-            from mock_cloud.steps.sign.record import find_build_signer
-
-            build.signer = find_build_signer(build)
+        _choose_signer(build)
         # 2
         build.console.begin_phase("node")
         leased = stack.enter_context(leased_node(build, request_lease(build)))
@@ -325,6 +322,14 @@ def _finish(build: Build, end: JobEnd) -> int:
 
         explain(build, end)
     return code
+
+
+def _choose_signer(build: Build) -> None:
+    """What signs is loaded by what builds."""
+    if build.planned.builds:
+        from mock_cloud.steps.sign.record import find_build_signer
+
+        build.signer = find_build_signer(build)
 
 
 def _fit_to_remote(build: Build, stack: ExitStack) -> None:

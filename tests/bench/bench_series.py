@@ -5,7 +5,7 @@ python -m tests.bench.bench_series [--rounds N]
 
 Needs a mock (MOCK_CLOUD_TEST_MOCK names the mock.py of a checkout, MOCK_CLOUD_TEST_MOCK_PYTHON its
 Python), root, a group mock and a user in it. All three work in turn, so that what else the machine
-does weighs alike on them.
+does weighs alike on them. Processor time is that of the controller and of its whole node.
 """
 
 from __future__ import annotations
@@ -33,6 +33,37 @@ from tests.lab.layout import Lab, default_lab, locked
 _RELEASE = "from mock_cloud.cli import main; raise SystemExit(main(['release', '--all']))"
 _SMALL = ("--chroot", "true")
 RELIES = ", one verdict"
+_SETTLE_S = 0.3
+"""For what the node does after a command has ended."""
+
+
+class Group:
+    """A control group (cgroups(7), version 2): the processor time of all that starts in it."""
+
+    def __init__(self, name: str) -> None:
+        lines = Path("/proc/mounts").read_text().splitlines()
+        mounts = [line.split()[1] for line in lines if line.split()[2] == "cgroup2"]
+        if not mounts:
+            pytest.skip("no control groups of version 2 are mounted")
+        self._path = Path(mounts[0], f"{name.replace(' ', '-')}.{os.getpid()}")
+        self._path.mkdir()
+
+    def enter(self) -> None:
+        """Put this process into it."""
+        (self._path / "cgroup.procs").write_text("0")
+
+    def processor_s(self) -> float:
+        """Seconds of all its processes, of those that ended too."""
+        word, usage = (self._path / "cpu.stat").read_text().split()[:2]
+        assert word == "usage_usec"
+        return int(usage) / 1e6
+
+    def close(self) -> None:
+        """Remove it, once its last process has ended."""
+        deadline_s = time.monotonic() + 30
+        while (self._path / "cgroup.procs").read_text() and time.monotonic() < deadline_s:
+            time.sleep(0.1)
+        self._path.rmdir()
 
 
 @dataclass(frozen=True)
@@ -42,6 +73,7 @@ class Mock:
     name: str
     argv: tuple[str, ...]
     env: dict[str, str] = field(repr=False)
+    group: Group
 
     def run(self, *words: str) -> float:
         """Seconds from start to exit, which must be 0."""
@@ -60,6 +92,7 @@ class Mock:
             capture_output=True,
             text=True,
             check=False,
+            preexec_fn=self.group.enter,
         )
         return time.monotonic() - began_s, done
 
@@ -80,6 +113,8 @@ def made_mocks(lab: Lab, recipe: srpm.Recipe) -> Iterator[tuple[list[Mock], Path
         finally:
             for mock in mocks[1:]:
                 subprocess.run([sys.executable, "-c", _RELEASE], env=mock.env, check=True)
+            for mock in mocks:
+                mock.group.close()
 
 
 def run(lab: Lab, rounds: int) -> None:
@@ -104,19 +139,28 @@ def _builds(place: Path, package: Path) -> Callable[[Mock], float]:
 
 def _measure(title: str, mocks: Sequence[Mock], rounds: int, once: Callable[[Mock], float]) -> None:
     took: dict[str, list[float]] = {mock.name: [] for mock in mocks}
+    used: dict[str, list[float]] = {mock.name: [] for mock in mocks}
     for number in range(rounds + 1):
         for mock in mocks:
+            before_s = mock.group.processor_s()
             seconds = once(mock)
+            time.sleep(_SETTLE_S)
             if number:
                 took[mock.name].append(seconds)
+                used[mock.name].append(mock.group.processor_s() - before_s)
     print(f"{title}, {rounds} rounds, seconds, load {os.getloadavg()[0]:.1f}")
-    local = statistics.median(took[mocks[0].name])
-    for name, values in took.items():
-        middle = statistics.median(values)
-        print(
-            f"  {name:26} median {middle:6.2f}   min {min(values):6.2f}   max {max(values):6.2f}"
-            f"   beyond local mock {middle - local:+6.2f}   {middle / local:5.2f}x"
-        )
+    for name in took:
+        print(f"  {name}")
+        for what, values in (("wall", took), ("processor", used)):
+            print(f"    {what:10} {_compared(values[name], values[mocks[0].name])}")
+
+
+def _compared(values: Sequence[float], local: Sequence[float]) -> str:
+    middle, of_local = statistics.median(values), statistics.median(local)
+    return (
+        f"median {middle:6.2f}   min {min(values):6.2f}   max {max(values):6.2f}"
+        f"   beyond local mock {middle - of_local:+6.2f}   {middle / of_local:5.2f}x"
+    )
 
 
 def _mocks(lab: Lab, place: Path, url: str) -> list[Mock]:
@@ -150,7 +194,8 @@ def _mocks(lab: Lab, place: Path, url: str) -> list[Mock]:
             config.remote_file.write_text(remote_file.replace("[attest]", age))
         _configure(own, config.path, script, user.pw_uid)
         options = ("--configdir", str(config.path), "-r", config.chroot(), *words)
-        made.append(Mock(name, (*argv, *options), {**env, "XDG_STATE_HOME": str(own / "state")}))
+        state = {"XDG_STATE_HOME": str(own / "state")}
+        made.append(Mock(name, (*argv, *options), {**env, **state}, Group(name)))
     return made
 
 
