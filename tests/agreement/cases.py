@@ -494,9 +494,9 @@ LAYERS = (
         chroot("f=/usr/bin/gunzip; stat -c %h $f; i=$(stat -c %i $f); echo '# end' >> $f; "
                "test $i = $(stat -c %i $f) && echo the same number; "
                "tail -n 1 /usr/bin/uncompress; cmp $f /usr/bin/uncompress"),
-        chroot("f=/usr/bin/automake; exec 3< $f; echo '# end' >> $f; "
+        chroot("f=/usr/bin/zdiff; exec 3< $f; echo '# end' >> $f; "
                "tail -n 1 <&3; tail -n 1 $f"),
-        chroot("d=/usr/share/automake-1.16; mv $d $d.old && mkdir $d && ls -A $d && "
+        chroot("d=/usr/share/awk; mv $d $d.old && mkdir $d && ls -A $d && "
                "mv $d.old $d/old && "
                "ls $d; rm -r $d && mkdir $d && ls -A $d"),
         before=_INIT,
