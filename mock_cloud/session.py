@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from mock_cloud.config.arches import choose_arch
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.overrides import make_reproducible
+from mock_cloud.config.paths import COPY_MARK
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.config.stages import is_needless
 from mock_cloud.console import Console
@@ -134,12 +135,13 @@ def _check(
         console.warning(warning)
     if shadowing is not None:
         work, build.shadow = stack.enter_context(shadowing(work, line, opts, remote))
-    if remote.build.copy_builddir_mib and build.shadow is None:
+    limit_mib = remote.build.copy_builddir_mib
+    has_copy = (work.paths.rootdir / COPY_MARK).exists()  # which may be of another remote's
+    if (limit_mib or has_copy) and build.shadow is None:
         from mock_cloud.steps.results.builddir_copy import plan_copy  # few want one
 
-        limit_mib = remote.build.copy_builddir_mib
         build.builddir = plan_copy(opts, work.paths, limit_mib, console)
-        work = replace(work, builddir=build.builddir.order)
+        work = replace(work, builddir=build.builddir.order if limit_mib else None)
     build.work = work
     build.resultdir = stack.enter_context(open_results(line, opts, work, console))
     from mock_cloud.steps.job.job_list import can_be_left, given_name

@@ -90,7 +90,7 @@ class BuilddirCopy:
             (file for file in channel.results(job) if file.name == BUILDDIR_ARCHIVE), None
         )
         try:
-            if listed is None or not end.chroots:
+            if listed is None or not end.chroots or not self.order.bytes_max:
                 self._empty(is_gone=not end.chroots)
             elif not self._take_again(listed.sha256):
                 if listed.size_bytes > self.order.bytes_max + FILES_MAX * _HEAD_MAX_BYTES:
@@ -206,7 +206,10 @@ class BuilddirCopy:
 
 
 def plan_copy(opts: ConfigOpts, paths: Paths, limit_mib: int, console: Console) -> BuilddirCopy:
-    """The copy of the chroot that `paths` names. ConfigError for a strange chroothome."""
+    """The copy of the chroot that `paths` names; with a limit of 0, one that goes.
+
+    ConfigError for a strange chroothome.
+    """
     path = f"{read_text(opts, 'chroothome')}/build"
     if not is_plain_path(path) or path.startswith(f"/{_PREFIX}"):
         raise ConfigError(f"config_opts['chroothome'] {path[:-6]!r} is no directory of a chroot")

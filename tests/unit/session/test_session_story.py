@@ -314,6 +314,11 @@ def test_a_copy_of_builddir_is_where_the_chroot_would_be(place: Place) -> None:
     assert copied.read_text() == "MIT" and BUILDDIR_ARCHIVE not in place.names()
     assert PACKAGE in place.names()
 
+    assert place.build(build=replace(wants, copy_builddir_mib=0)) == 0
+    assert not copied.exists()  # it would be older than the chroot
+    assert place.build(build=wants) == 0
+    assert copied.read_text() == "MIT"
+
     script.damaged = True
     with pytest.raises(ResultError):
         place.build(build=wants)
