@@ -185,7 +185,7 @@ def _one_node_each(remotes: Mapping[str, Side], users: Mapping[str, User]) -> It
             users[engine].cloud("release", "--force", row["lease"]).expect()
 
 
-@pytest.mark.usefixtures("_one_node_each")
+@pytest.mark.usefixtures("local", "_one_node_each")
 @pytest.mark.parametrize("case", cases.ALL, ids=lambda one: one.name)
 def test_case(
     case: Scenario, local: Side, remotes: Mapping[str, Side], case_outcomes: CaseOutcomes
