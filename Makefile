@@ -30,7 +30,7 @@ PEER_TESTS := tests/peers tests/component/test_mock_engine.py tests/unit/config 
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-openstack test-verify test-component test-clouds test-commands test-slow test-reach test-peers agreement cases codes lint type bench size rpm man clean
+.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-openstack test-verify test-component test-clouds test-commands test-slow test-reach test-peers agreement cases screens codes lint type bench size rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -128,6 +128,9 @@ agreement: lab ## compare with a real mock, scenario by scenario, and write docs
 
 cases: lab ## the same for small cases after public bug reports, and write docs/cases.md
 	@MOCK_CLOUD_WRITE_AGREEMENT=1 $(PYTEST) -m slow -k case tests/integration/test_agreement.py
+
+screens: venv ## the pictures of terminals in docs/
+	@$(BIN)/python -m tests.screens
 
 test-releases: venv ## make demo and make test on fresh Debian 12, 13 and testing, about an hour
 	@$(BIN)/python -m tests.releases --cache $(RELEASES)

@@ -188,7 +188,7 @@ def show_bytes(count: float) -> str:
 
 def show_money(amount: float, price: NodePrice) -> str:
     """``0.02 USD``; small sums in full."""
-    text = f"{amount:.2f}" if amount >= 0.01 or amount == 0 else f"{amount:.4f}"
+    text = f"{amount:.4f}" if 0.00005 <= amount < 0.01 else f"{amount:.2f}"
     return f"{text} {price.currency}".rstrip()
 
 
