@@ -306,6 +306,13 @@ class HostSettings:
         ),
     ] = 1
     manifest: Annotated[Path | None, Setting("signed manifest of this machine")] = None
+    owner_key: Annotated[
+        HostKey | None,
+        Setting(
+            "its owner's SSH key, a line ssh-ed25519 AAAA… or a .pub file: results without the"
+            " owner's signature are refused"
+        ),
+    ] = None
 
 
 class AtLimit(Enum):

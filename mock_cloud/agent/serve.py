@@ -359,6 +359,13 @@ class Server:
         self._log.write("results", job.name)
         return {"files": list_results(job, self._sender(request))}
 
+    def _owner_sign(self, request: _Request) -> FrameHeader:
+        from mock_cloud.agent.serve_jobs import sign_by_owner
+
+        job = self._job(request)
+        self._log.write("owner-sign", job.name)
+        return sign_by_owner(job, request.header["nonce"])
+
     def _get(self, request: _Request) -> FrameHeader:
         from mock_cloud.agent.serve_jobs import send_result
 
@@ -406,6 +413,7 @@ class Server:
                 self._job_cancel, {**job, "keep": bool}, "thread", optional=frozenset({"keep"})
             ),
             "results": _Operation(self._results, job, "worker"),
+            "owner_sign": _Operation(self._owner_sign, {**job, "nonce": str}, "worker"),
             "get": _Operation(self._get, fetch, "worker"),
             "forget": _Operation(self._forget, job, "worker"),
             "accounts": _Operation(self._accounts),

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,14 +19,26 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from mock_cloud.agent.serve_wire import CHUNK_BYTES, Failure
+from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.files import digest_of
 from mock_cloud.wire.frames import HEADER_MAX, FrameHeader
-from mock_cloud.wire.job_request import can_travel, is_live_log
+from mock_cloud.wire.job_request import SOURCE_ROLES, can_travel, is_live_log, parse_request
+from mock_cloud.wire.owner_statement import (
+    NAMESPACE,
+    OWNER_AGENT,
+    OWNER_KEY,
+    STATEMENT_MAX,
+    OwnedPackage,
+    OwnerStatement,
+)
 from mock_cloud.wire.replies import read_status
+from mock_cloud.wire.rpmfile import digest_parts
+from mock_cloud.wire.rpmheader import HeaderError
 
 _POLL_S: Final = 0.02
 _POLL_IDLE_S: Final = 0.1
 _IDLE_AFTER_S: Final = 2.0
+_SIGN_S: Final = 60.0
 _VANISHED_GRACE_S: Final = 1.0  # a job that is being started has no process yet
 _TAIL_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -119,6 +132,50 @@ def _facts(job: JobFiles, name: str) -> dict[str, Any]:
         mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
         digest, size = digest_of(stream)
     return {"name": name, "size": size, "sha256": digest, "mode": mode}
+
+
+def sign_by_owner(job: JobFiles, nonce: str) -> FrameHeader:
+    """The statement about the job's packages, and the machine's owner's signature of it.
+
+    By `ssh-keygen`, with the owner's key on this machine, or the one that an SSH agent of the
+    owner's has. Failure ``no-owner-key``, ``owner-key``, ``too-large``.
+    """
+    with open(os.path.join(job.directory, "request.json"), "rb") as stream:
+        request = parse_request(stream.read())
+    sources = {one.digest for one in request.inputs if one.role in SOURCE_ROLES}
+    names = [name for name in filter(can_travel, job.names()) if name.endswith(".rpm")]
+    statement = to_json(
+        OwnerStatement(
+            job.name, nonce, tuple(sorted(sources)), {name: _owned(job, name) for name in names}
+        )
+    )
+    if len(statement) > STATEMENT_MAX:
+        raise Failure("too-large", f"{len(names)} packages in one statement")
+    key = next((one for one in (OWNER_KEY, f"{OWNER_KEY}.pub") if os.path.exists(one)), None)
+    if key is None:
+        raise Failure("no-owner-key", f"there is no {OWNER_KEY} on the node")
+    environ = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "SSH_AUTH_SOCK": OWNER_AGENT}
+    argv = ["/usr/bin/ssh-keygen", "-Y", "sign", "-n", NAMESPACE, "-f", key]
+    try:
+        done = subprocess.run(
+            argv, input=statement, capture_output=True, env=environ, timeout=_SIGN_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Failure("owner-key", f"ssh-keygen on the node: {error}") from error
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip()[-500:]
+        raise Failure("owner-key", f"ssh-keygen on the node: {said}")
+    return {"statement": statement.decode(), "signature": done.stdout.decode("ascii", "replace")}
+
+
+def _owned(job: JobFiles, name: str) -> OwnedPackage:
+    with open(job.open_result(name), "rb") as stream:
+        digest = digest_of(stream)[0]
+        stream.seek(0)
+        try:
+            return OwnedPackage(digest, *digest_parts(stream))
+        except HeaderError as error:
+            raise Failure("owner-key", f"{name} is no package: {error}") from error
 
 
 def send_result(job: JobFiles, name: str, offset: int, length: int, send: Send) -> None:

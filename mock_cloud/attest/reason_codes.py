@@ -475,6 +475,14 @@ _RESULTS: Final[Mapping[str, tuple[_Group, ...]]] = {
             "resigned = true in your policy accepts that",
         ),
         _Group(
+            {"owner.signature": "the owner of the machine did not sign for these packages",
+             "owner.missing": "the owner of the machine signed nothing",
+             "owner.key": "your policy asks for another owner's key"},
+            "the machine's owner changed the key; or the results are not what the owner's machine"
+            " built",
+            "ask the owner for the key's fingerprint; build again, or elsewhere",
+        ),
+        _Group(
             {"evidence.missing": "there is no evidence",
              "evidence.changed": "it is another than was signed for",
              "evidence.unusable": "it can't be read"},

@@ -17,11 +17,11 @@ from mock_cloud.model import HostKey
 from mock_cloud.provenance.requirements import Requirements
 from mock_cloud.provenance.statement import Provenance, ProvenanceRefused
 from mock_cloud.provenance.verification import verify_results
+from mock_cloud.wire.job_request import SOURCE_ROLES
 
 _REASON_MAX: Final = 2000
 ANY_BUILD: Final = Requirements(scratch=True)
 """Of builds that are compared nothing more is asked: scratch builds say something of a builder."""
-_SOURCES: Final = ("srpm", "spec", "source", "sources")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def _check_comparable(left: Provenance, right: Provenance) -> None:
         raise InputError(f"both machines are {left.used.node.owner}'s, who cannot judge himself")
     sources = [
         {one.digest["sha256"] for one in side.dependencies
-         if one.annotations.get("role") in _SOURCES and "sha256" in one.digest}
+         if one.annotations.get("role") in SOURCE_ROLES and "sha256" in one.digest}
         for side in (left, right)
     ]  # fmt: skip
     if not sources[0] or sources[0] != sources[1]:

@@ -131,7 +131,9 @@ def _print(verified: Verified) -> None:
         f" (tier {attested.tier}) at {utc_text(found.finished_unix)}"
     )
     recomputed = verified.recomputed
+    owner = found.used.owner_signature
     facts = [
+        *([("owner signed with", HostKey.parse(owner.key).fingerprint)] if owner else []),
         ("signed by", " ".join(sorted(verified.signed.signers))),
         ("built by", node.builder + (f", owner {node.owner}" if node.owner else "")),
         ("node", f"{node.arch} {node.kind}".strip() + f", host key {node.host_key}"),
@@ -147,6 +149,7 @@ def _print(verified: Verified) -> None:
 def _to_json(verified: Verified) -> dict[str, Any]:
     found = verified.signed.provenance
     node, attested = found.used.node, found.used.attestation
+    owner = found.used.owner_signature
     return {
         "verified": True,
         "reasons": [],
@@ -156,6 +159,7 @@ def _to_json(verified: Verified) -> dict[str, Any]:
         "finished_unix": found.finished_unix,
         "remote": node.remote,
         "owner": node.owner,
+        "owner_key": HostKey.parse(owner.key).fingerprint if owner else "",
         "scratch": found.used.scratch,
         "tier": attested.tier,
         "manifest_signers": list(attested.manifest_signers),

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -21,12 +20,11 @@ from mock_cloud.provenance.statement import (
     ProvenanceRefused,
 )
 from mock_cloud.wire.files import digest_of
-from mock_cloud.wire.rpmfile import read_file
+from mock_cloud.wire.rpmfile import digest_parts
 from mock_cloud.wire.rpmheader import HeaderError
 
 _FILES_MAX: Final = 100_000
 _DEPTH_MAX: Final = 16
-_BLOCK: Final = 1 << 20
 _SIGNATURES_MAX: Final = 1 << 20
 """Bytes by which a package may grow that is signed: a few signatures, and the space before them."""
 _OWN: Final = (PROVENANCE_NAME, EVIDENCE_NAME)
@@ -41,12 +39,7 @@ def digest_file(path: Path) -> str:
 def digest_package(path: Path) -> PackageDigests:
     """Of the package file's immutable header and of its payload. HeaderError, OSError."""
     with open_regular(path) as stream:
-        file = read_file(stream)
-        stream.seek(file.payload_at)
-        total = hashlib.sha256()
-        while block := stream.read(_BLOCK):
-            total.update(block)
-    return PackageDigests(hashlib.sha256(file.blob.image).hexdigest(), total.hexdigest())
+        return PackageDigests(*digest_parts(stream))
 
 
 def open_regular(path: Path) -> BinaryIO:

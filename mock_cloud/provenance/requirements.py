@@ -12,7 +12,8 @@ from typing import Annotated, Any, Final
 
 from mock_cloud.attest.policy import SHIPPED
 from mock_cloud.errors import ConfigError, Reason
-from mock_cloud.model import DAY_S, utc_text
+from mock_cloud.model import DAY_S, HostKey, utc_text
+from mock_cloud.provenance.owner import OwnerSignature
 from mock_cloud.provenance.statement import SignedProvenance
 from mock_cloud.wire.decode import Limits, Malformed, decode, matching, within
 
@@ -41,7 +42,8 @@ class Requirements:
     `manifest_signers` must have signed the node's manifest, and nobody but `package_keys`
     (fingerprints of OpenPGP certificates) its packages. `evidence`: the verdict must be
     recomputed. `resigned`: packages may have been signed since. `scratch`: builds that never count
-    as a release will do.
+    as a release will do. `owner_signed`: the owner of the machine must have signed it, with one of
+    `owner_keys` if there are any.
     """
 
     tier: Annotated[int, within(1, 3)] = 1
@@ -49,6 +51,8 @@ class Requirements:
     evidence: bool = True
     resigned: bool = False
     scratch: bool = False
+    owner_signed: bool = False
+    owner_keys: tuple[Fingerprint, ...] = ()
     policies: tuple[PolicyName, ...] = ()
     remotes: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
@@ -86,6 +90,7 @@ class Requirements:
         ):  # fmt: skip
             if wanted and not set(wanted) & set(found):
                 yield Reason(code, subject, " or ".join(wanted), " ".join(found) or "none")
+        yield from self._owner_reasons(used.owner_signature)
         others = sorted(set(attested.package_keys) - set(self.package_keys))
         if self.package_keys and (others or not attested.package_keys):
             yield Reason("provenance.package-key", "packageKeys", " ".join(self.package_keys),
@@ -95,6 +100,22 @@ class Requirements:
             if until is not None and finished >= until:
                 yield Reason("provenance.expired", signer, f"before {utc_text(until)}",
                              utc_text(finished))  # fmt: skip
+
+    def _owner_reasons(self, signature: OwnerSignature | None) -> Iterator[Reason]:
+        if signature is None:
+            if self.owner_signed or self.owner_keys:
+                yield Reason("owner.missing", "ownerSignature", "the owner's signature", "none")
+            return
+        mine = _fingerprint(signature.key)
+        if self.owner_keys and mine not in self.owner_keys:
+            yield Reason("owner.key", "ownerSignature", " or ".join(self.owner_keys), mine)
+
+
+def _fingerprint(key: str) -> str:
+    try:
+        return HostKey.parse(key).fingerprint
+    except ValueError:
+        return "no key"
 
 
 def read_requirements(path: Path) -> Requirements:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 from mock_cloud.attest.envelope import Signer, Statement, WrongKeys, open_statement, sign_statement
 from mock_cloud.errors import AttestationRefused, Reason
 from mock_cloud.model import TIME_MAX, HostKey, utc_text
+from mock_cloud.provenance.owner import OwnerSignature
 from mock_cloud.wire.decode import (
     Limits,
     Malformed,
@@ -116,13 +117,14 @@ class Used:
 
     `packages` has the digests of each result that is a package, by its name; `sizes` how long each
     file is, in bytes: nobody reads more of one to find that it is another. What is `scratch` never
-    counts as a release.
+    counts as a release. `owner_signature` is what a lent machine's owner signed of it.
     """
 
     version: str
     engine: str
     configuration: Sha256
     scratch: bool
+    owner_signature: OwnerSignature | None = field(metadata={"json": "ownerSignature"})
     macros: dict[str, str]
     node: Node
     attestation: Attestation

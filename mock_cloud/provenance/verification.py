@@ -13,6 +13,7 @@ from mock_cloud.errors import AttestationRefused, ConfigError, Reason
 from mock_cloud.model import DAY_S, HostKey
 from mock_cloud.provenance.files import check_files
 from mock_cloud.provenance.grounds import EVIDENCE_MAX, Recomputed, recompute
+from mock_cloud.provenance.owner import check_owned, open_owner_statement
 from mock_cloud.provenance.requirements import Requirements
 from mock_cloud.provenance.statement import (
     EVIDENCE_NAME,
@@ -24,6 +25,7 @@ from mock_cloud.provenance.statement import (
     open_provenance,
 )
 from mock_cloud.wire.decode import Malformed
+from mock_cloud.wire.job_request import SOURCE_ROLES
 
 _APART_S = 7 * DAY_S
 """So long before its build's end a verdict may have been made: a lease's longest life."""
@@ -57,7 +59,8 @@ def verify_results(
     1. There is a provenance, signed by one of `keys` that is not revoked. 2. It is one, and about
     this key's builder. 3. Each file is there and as it says, and no other. 4. The evidence beside
     it is that which it names. 5. The evidence gives the verdict that it names, once more, of the
-    node, the manifest and the toolkit that it names. 6. What the verifier asks for is met.
+    node, the manifest and the toolkit that it names. 6. Where the owner of the machine signed
+    for packages, it was for these. 7. What the verifier asks for is met.
 
     Raises ProvenanceRefused with all reasons (1 and 2 with one); ConfigError for wrong keys, and
     for a place that cannot be read.
@@ -83,6 +86,8 @@ def verify_results(
         except ProvenanceRefused as refused:
             reasons += refused.reasons
     # 6
+    reasons += check_owner(provenance)
+    # 7
     reasons += wanted.reasons(signed, now_unix)
     if reasons:
         raise ProvenanceRefused(tuple(reasons))
@@ -124,6 +129,28 @@ def _recompute(place: Path, provenance: Provenance) -> Recomputed:
         ) from refused
     except ConfigError as error:
         raise _refused("evidence.unusable", EVIDENCE_NAME, "", error.message) from error
+
+
+def check_owner(provenance: Provenance) -> Iterator[Reason]:
+    """Why the signature of the machine's owner, if there is one, is not about these packages."""
+    signed = provenance.used.owner_signature
+    if signed is None:
+        return
+    found = open_owner_statement(signed, provenance.job, find_sources(provenance))
+    if isinstance(found, Reason):
+        yield found
+        return
+    packages = provenance.used.packages.items()
+    yield from check_owned(found, {name: (one.header, one.payload) for name, one in packages})
+
+
+def find_sources(provenance: Provenance) -> list[str]:
+    """sha256 of what it was built from."""
+    return [
+        one.digest["sha256"]
+        for one in provenance.dependencies
+        if one.annotations.get("role") in SOURCE_ROLES and "sha256" in one.digest
+    ]
 
 
 def _disagreements(found: Recomputed, provenance: Provenance) -> Iterator[Reason]:

@@ -158,6 +158,17 @@ class TrustedChannel:
         """What the job left, hashed by the node now."""
         return _list_results(self._agent, job)
 
+    def sign_by_owner(self, job: str, nonce: str) -> tuple[str, str]:
+        """The owner's statement about the job's packages, and the signature. RemoteCommandError.
+
+        Nothing of it is verified: see `provenance.owner`.
+        """
+        answer = self._agent.ask("owner_sign", within_s=_HASHING_S, job=job, nonce=nonce)
+        found = answer.get("statement"), answer.get("signature")
+        if not all(isinstance(one, str) for one in found):
+            raise self._agent.protocol_error("owner_sign: no statement, or no signature")
+        return str(found[0]), str(found[1])
+
     @contextmanager
     def beside(self) -> Iterator[ResultsBeside]:
         """A channel of its own for results of a job that is followed, and goes on meanwhile.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mock_cloud.config.defaults import ConfigOpts
     from mock_cloud.invocation.model import CommandLine
     from mock_cloud.model import Toolkit
+    from mock_cloud.provenance.owner import OwnerSignature
     from mock_cloud.remote.unverified import UnverifiedNode
     from mock_cloud.results.resultdir import ResultDir
     from mock_cloud.steps.attest.attesting import Archive, Attested
@@ -103,6 +104,7 @@ class Build(NodeUse):
     has_begun: bool = False
     early: PlacedFiles = field(default_factory=PlacedFiles)
     # 6
+    owner_signature: OwnerSignature | None = None
     placed: list[Path] = field(default_factory=list)
 
     def on_node_of(self, remote: Remote) -> Build:

@@ -27,6 +27,9 @@ MOCK_MODES: Final = (
 )  # fmt: skip
 """The modes of the mock engine."""
 
+SOURCE_ROLES: Final = ("srpm", "spec", "source", "sources")
+"""Roles of the inputs that packages are built from."""
+
 LIVE_LOGS: Final = frozenset({"build.log", "root.log", "state.log"})
 """Logs that mock appends to; followed while they grow, also those of a chain's packages."""
 

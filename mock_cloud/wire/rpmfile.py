@@ -7,10 +7,12 @@ padded to 8 bytes, the header, the payload. Nothing is verified here.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
+from mock_cloud.wire.files import digest_of
 from mock_cloud.wire.rpmheader import (
     BLOB_MAX,
     COUNTS,
@@ -69,6 +71,16 @@ class _PackageFile:
             SignatureTag.SIZE, Type.INT32
         )
         return self.header_at + sizes[0] if sizes else None
+
+
+def digest_parts(stream: BinaryIO) -> tuple[str, str]:
+    """sha256 (hex) of the package file's immutable header, and of its payload.
+
+    Raises HeaderError, OSError.
+    """
+    file = read_file(stream)
+    stream.seek(file.payload_at)
+    return hashlib.sha256(file.blob.image).hexdigest(), digest_of(stream)[0]
 
 
 def read_file(stream: BinaryIO) -> _PackageFile:

@@ -121,6 +121,7 @@ def test_nothing_but_questions_is_answered_before_trust(
         "job_follow": {**job, "offsets": {}},
         "job_cancel": job,
         "results": job,
+        "owner_sign": {**job, "nonce": "00" * 32},
         "get": {**job, "name": "x", "offset": 0, "length": 1},
         "forget": job,
     }.items():

@@ -256,7 +256,7 @@ _CHAIN.append(
 _STATEMENT = json.loads(base64.b64decode(json.loads(sign_provenance(
     Provenance(
         {"a.rpm": _DIGEST}, {"build.log": _DIGEST}, Asked("rebuild", "c", ("--with=x",)),
-        Used("0", "mock", _DIGEST, False, {"dist": ".x"},
+        Used("0", "mock", _DIGEST, False, None, {"dist": ".x"},
              Node("host:a", "r", "ssh", "", "x86_64", "ada", "SHA256:x"),
              Attestation(1, "standard", *[_DIGEST] * 3, "m", _DIGEST, (), (), _DIGEST, ()),
              {"a.rpm": PackageDigests(_DIGEST, _DIGEST)}, {"a.rpm": 1, "build.log": 1}),

@@ -19,10 +19,11 @@ from pathlib import Path
 from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.files import FileFact
 from mock_cloud.attest.validity import sign_manifest, verify_manifest
-from mock_cloud.model import HostKey
+from mock_cloud.model import HostKey, KeyPair
 from mock_cloud.process import run
 from mock_cloud.sshkeys import make_key_pair
 from mock_cloud.steps.attest.attesting import own_kernel
+from mock_cloud.wire.owner_statement import OWNER_KEY
 from tests.lab import chroots, manifest
 from tests.lab.chroots import ConfigDirectory
 from tests.lab.clouds.images import copy_disk, make_disk
@@ -81,11 +82,19 @@ class Volunteer:
 class Volunteers:
     """`alpha`, `beta` and `gate`, of which the configuration knows nothing yet.
 
-    `sshd` has lines for a machine's sshd_config, by its name.
+    `sshd` has lines for a machine's sshd_config, by its name; `owners` the keys with which owners
+    sign there.
     """
 
-    def __init__(self, lab: Lab, place: Path, sshd: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        place: Path,
+        sshd: Mapping[str, str] | None = None,
+        owners: Mapping[str, KeyPair] | None = None,
+    ) -> None:
         self._sshd = sshd or {}
+        self._owners = owners or {}
         self.lab = lab
         self.place = place
         self.site = Site()
@@ -155,6 +164,8 @@ class Volunteers:
             _HOST_KEY: (0o600, pair.private.reveal()),
             f"{_HOST_KEY}.pub": (0o644, f"{pair.public}\n".encode()),
         }
+        if name in self._owners:
+            files[OWNER_KEY] = (0o600, self._owners[name].private.reveal())
         own = self.place / f"{name}.img"
         copy_disk(disk, own)
         _write_files(own, files, self.place)
@@ -175,10 +186,13 @@ class Volunteers:
         """The tree's own, with what this machine has besides, on this kernel."""
         public = HostKey.parse(self.lab.manifest_key.read_text())
         base = verify_manifest(self.lab.manifest.read_bytes(), [public]).manifest
-        facts = tuple(
+        facts: tuple[FileFact, ...] = tuple(
             FileFact(path, "f", mode, 0, 0, len(data), hashlib.sha256(data).hexdigest(), ())
             for path, (mode, data) in files.items()
         )
+        if OWNER_KEY in files:
+            place = str(Path(OWNER_KEY).parent)
+            facts += (FileFact(place, "d", 0o755, 0, 0, 0, None, ()),)
         made = replace(base, name=name, entries=(*base.entries, *facts), kernel=own_kernel())
         signer = Signer.from_private(manifest.signing_key(self.lab))
         return sign_manifest(made, manifest.validity(made), signer)
@@ -192,7 +206,7 @@ class Volunteers:
 
 def _write_files(disk: Path, files: dict[str, tuple[int, bytes]], scratch: Path) -> None:
     """Put root's files into an ext4 image that is not mounted."""
-    lines = []
+    lines = [f"mkdir {Path(path).parent}" for path in files if path == OWNER_KEY]
     for number, (path, (mode, data)) in enumerate(files.items()):
         source = scratch / f"file{number}"
         source.write_bytes(data)

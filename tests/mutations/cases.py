@@ -22,7 +22,9 @@ from mock_cloud.attest.envelope import sign_statement
 from mock_cloud.attest.policy import Allowances, policy_to_json, standard
 from mock_cloud.attest.validity import Validity, sign_manifest
 from mock_cloud.provenance.grounds import write_grounds
+from mock_cloud.provenance.owner import OwnerSignature
 from mock_cloud.provenance.statement import PREDICATE, Provenance
+from mock_cloud.wire.owner_statement import NAMESPACE
 from tests.mutations import honest
 from tests.mutations.honest import PACKAGES, Results, fingerprint, signer_of
 from tests.unit.attest import attest_builder as attest
@@ -232,6 +234,11 @@ def _scratch_with(policy: str) -> Spoil:
     return spoil
 
 
+def _extended(signed: OwnerSignature) -> OwnerSignature:
+    text = json.dumps({**json.loads(signed.statement), "more": 1})
+    return replace(signed, statement=text, signature=honest.sshsig(text.encode(), "owner"))
+
+
 def _policy(text: str) -> Spoil:
     def spoil(results: Results) -> None:
         results.policy = text
@@ -259,6 +266,62 @@ def _set(*path: str, to: object) -> Callable[[dict[str, Any]], None]:
 _FUTURE: Final = "2199-01-01T00:00:00Z"
 _METADATA: Final = ("runDetails", "metadata")
 _TIER: Final = ("buildDefinition", "internalParameters", "attestation", "tier")
+
+
+def _owned(
+    by: str = "owner",
+    namespace: str = NAMESPACE,
+    then: Callable[[OwnerSignature], OwnerSignature] = lambda signed: signed,
+    **changes: Any,
+) -> Spoil:
+    """The owner signed something else, and the controller signed for it all the same."""
+
+    def spoil(results: Results) -> None:
+        results.owner_signature = then(honest.owner_signature(results, by, namespace, **changes))
+        results.sign()
+
+    return spoil
+
+
+def _other_package(results: Results) -> None:
+    results.owner_signature = honest.owner_signature(results)
+    results.change(ONE, lambda data: data + b"\0")
+    results.sign()
+
+
+def _signed_and_asked(policy: str) -> Spoil:
+    def spoil(results: Results) -> None:
+        _owned()(results)
+        results.policy = policy
+
+    return spoil
+
+
+OWNER: Final = (
+    Case("the owner's signature of another job", _owned(job="20260101-000000-11111111"), "owner.signature", "job"),
+    Case("the owner's signature with another nonce", _owned(nonce="cd" * 32), "owner.signature", "nonce"),
+    Case("the owner's signature of another source", _owned(sources=("2" * 64,)), "owner.signature", "sources"),
+    Case("the owner's signature of no source", _owned(sources=()), "owner.signature", "sources"),
+    Case("the owner's signature in another namespace", _owned(namespace="git"), "owner.signature", "signature"),
+    Case("a stranger's signature for the owner's", _owned(by="stranger"), "owner.signature", "signature"),
+    Case("the owner's signature of no package", _owned(packages={}), "owner.signature", ONE),
+    Case("a package changed after its owner signed", _other_package, "owner.signature", ONE),
+    Case("an owner's statement changed", _owned(then=lambda one: replace(one, statement=one.statement + " ")),
+         "owner.signature", "signature"),
+    Case("an owner's statement that is none", _owned(then=lambda one: replace(
+        one, statement="[]", signature=honest.sshsig(b"[]", "owner"))), "owner.signature", "statement"),
+    Case("an owner's statement with a key more", _owned(then=_extended), "owner.signature", "statement"),
+    Case("an owner's signature cut short", _owned(then=lambda one: replace(one, signature=one.signature[:90])),
+         "owner.signature", "signature"),
+    Case("an owner's signature of 1 MiB", _owned(then=lambda one: replace(one, signature="A" * (1 << 14))),
+         "owner.signature", "statement"),
+    Case("an owner's key that is none", _owned(then=lambda one: replace(one, key="ssh-ed25519 AAAA")),
+         "owner.signature"),
+    Case("policy: the owner signs, who did not", _policy("owner_signed = true"), "owner.missing"),
+    Case("policy: an owner's key, and nobody signed", _policy(f'owner_keys = ["{fingerprint("owner")}"]'),
+         "owner.missing"),
+    Case("policy: another owner's key", _signed_and_asked(f'owner_keys = ["{fingerprint("stranger")}"]'), "owner.key"),
+)  # fmt: skip
 
 FILES: Final = (
     Case("a byte of a package's payload", lambda r: r.change(ONE, _flip(-20)), "result.changed", ONE),
@@ -422,7 +485,7 @@ POLICIES: Final = (
     Case("policy: a tier of 0", _policy("tier = 0"), "tier", code=3),
 )  # fmt: skip
 
-ALL: Final = (*FILES, *ENVELOPE, *EVIDENCE, *LIES, *KEYS, *POLICIES)
+ALL: Final = (*OWNER, *FILES, *ENVELOPE, *EVIDENCE, *LIES, *KEYS, *POLICIES)
 
 
 @functools.cache

@@ -25,6 +25,7 @@ from mock_cloud.provenance.files import (
     read_sizes,
 )
 from mock_cloud.provenance.grounds import Grounds, write_grounds
+from mock_cloud.provenance.owner import OwnerSignature
 from mock_cloud.provenance.statement import (
     EVIDENCE_NAME,
     PROVENANCE_NAME,
@@ -37,6 +38,8 @@ from mock_cloud.provenance.statement import (
     sign_provenance,
 )
 from mock_cloud.sshkeys import make_key_pair
+from mock_cloud.wire.decode import to_json
+from mock_cloud.wire.owner_statement import NAMESPACE, OwnedPackage, OwnerStatement
 from tests.unit.attest import attest_builder as attest
 
 SPEC = """\
@@ -127,6 +130,7 @@ class Results:
     words: tuple[str, ...] = ()
     builder: str = "host:SHA256:lent"
     owner: str = "ada"
+    owner_signature: OwnerSignature | None = None
 
     @property
     def file(self) -> Path:
@@ -190,6 +194,7 @@ class Results:
                 "chroot",
                 "0" * 64,
                 False,
+                self.owner_signature,
                 {"dist": ".lab1"},
                 node,
                 attestation,
@@ -197,12 +202,12 @@ class Results:
                 read_sizes(self.place, names),
             ),
             dependencies=(
-                Descriptor("one.src.rpm", "", {"sha256": "1" * 64}, {"role": "srpm"}),
+                Descriptor("one.src.rpm", "", {"sha256": _SOURCE}, {"role": "srpm"}),
                 Descriptor(
                     "gcc-12-1.x86_64", "pkg:rpm/gcc@12-1?arch=x86_64", {}, {"installed": True}
                 ),
             ),
-            job="20260101-000000-00000000",
+            job=JOB,
             started_unix=now - 100,
             finished_unix=now,
         )
@@ -220,6 +225,36 @@ class Results:
         """Other evidence, which the builder signs for."""
         self.evidence.write_bytes(data)
         self.sign()
+
+
+JOB = "20260101-000000-00000000"
+NONCE = "ab" * 32
+_SOURCE = "1" * 64
+
+
+def sshsig(data: bytes, by: str, namespace: str = NAMESPACE) -> str:
+    """What `ssh-keygen -Y sign` makes of it, with the key of that name."""
+    with tempfile.TemporaryDirectory() as place:
+        key = Path(place, "key")
+        key.touch(0o600)
+        key.write_bytes(private_key(by))
+        argv = ["ssh-keygen", "-Y", "sign", "-n", namespace, "-f", str(key)]
+        return subprocess.run(argv, input=data, check=True, capture_output=True).stdout.decode()
+
+
+def owner_signature(
+    results: Results, by: str = "owner", namespace: str = NAMESPACE, **changes: Any
+) -> OwnerSignature:
+    """The owner's, of the packages that are there; `changes` are to the statement."""
+    packages = {}
+    for name in PACKAGES:
+        facts = digest_package(results.path(name))
+        packages[name] = OwnedPackage(digest_file(results.path(name)), facts.header, facts.payload)
+    true = OwnerStatement(JOB, NONCE, (_SOURCE,), packages)
+    data = to_json(replace(true, **changes))
+    return OwnerSignature(
+        str(signer_of("owner").public), NONCE, data.decode(), sshsig(data, by, namespace)
+    )
 
 
 def make_results(place: Path) -> Results:

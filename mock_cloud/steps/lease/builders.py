@@ -24,10 +24,13 @@ def name_builder(remote: Remote, leased: LeasedNode) -> str:
 
     A cloud's nodes come and go, with keys of their own: what stays is the remote's account.
     """
-    for host in remote.hosts:
-        if host.name == host_name(leased.handle):
-            return name_host(host)
-    return f"{remote.provider}:{remote.name}"
+    host = find_host(remote, leased)
+    return f"{remote.provider}:{remote.name}" if host is None else name_host(host)
+
+
+def find_host(remote: Remote, leased: LeasedNode) -> HostSettings | None:
+    """What the remote's file says of the lent machine that the node is."""
+    return next((one for one in remote.hosts if one.name == host_name(leased.handle)), None)
 
 
 def name_host(host: HostSettings) -> str:

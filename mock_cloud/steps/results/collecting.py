@@ -34,6 +34,7 @@ from mock_cloud.results.staging import StagedFile, Staging
 from mock_cloud.steps.context import Build
 from mock_cloud.steps.results.copyout import bring_back, unpack_copyout
 from mock_cloud.steps.results.mirror import LOGLESS_MODES, ORDER_LOG, Mirror
+from mock_cloud.steps.results.owner import Check, accept, signed_by_owner
 from mock_cloud.wire.chroot_packages import CHROOT_PACKAGES
 from mock_cloud.wire.job_request import (
     BUILDDIR_ARCHIVE,
@@ -79,6 +80,7 @@ def bringing_results(build: Build, end: JobEnd) -> Iterator[None]:
     """
     row, mirror = build.row, build.mirror
     try:
+        check = accept if is_nodes_fault(end) else signed_by_owner(build)
         if row.mode in LOGLESS_MODES:
             yield
         else:
@@ -89,6 +91,7 @@ def bringing_results(build: Build, end: JobEnd) -> Iterator[None]:
                 build.console,
                 logs_only=is_nodes_fault(end),
                 early=build.early,
+                check=check,
             ) as placed:
                 yield
             build.placed += placed
@@ -161,12 +164,14 @@ def publishing(
     *,
     logs_only: bool = False,
     early: PlacedFiles | None = None,
+    check: Check = accept,
 ) -> Iterator[list[Path]]:
     """Fetch what the job left and check it against the node's list; after the block, into place.
 
     Where a plugin of the site's may have run (`row.uses_mock`), what it left under a name of its
     own stays on the node, and a warning says so. `logs_only`: packages may be half written. Live
     logs are completed and verified in place, and what was published `early` is not fetched again.
+    `check` may refuse what is listed, before anything of it is fetched.
     Earlier results stay as they were unless all arrived and the block ended well; then the list has
     their paths. ResultError, TransportError.
     """
@@ -178,6 +183,7 @@ def publishing(
         for file in listed
         if Path(file.name).name not in _NOT_PLACED and (file.name.endswith(".log") or not logs_only)
     ]
+    check(whole)
     rest, here = [], []
     for file in whole:
         if early and (path := early.find(file.name, file.sha256)) is not None:

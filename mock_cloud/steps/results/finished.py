@@ -17,6 +17,7 @@ from mock_cloud.remote.trusted import ResultsBeside
 from mock_cloud.results.staging import Staging
 from mock_cloud.settings import SecondLook
 from mock_cloud.steps.context import Build
+from mock_cloud.steps.lease.builders import find_host
 from mock_cloud.wire.job_request import LIVE_LOGS
 from mock_cloud.wire.replies import ResultFile
 
@@ -26,11 +27,13 @@ _MARK: Final = "success"
 def is_published_early(build: Build) -> bool:
     """Whether packages of this command appear before its end.
 
-    Not where a second look decides about all of them, nor where earlier packages make way for
-    them, nor in a directory that Koji watches.
+    Not where a second look decides about all of them, or their owner signs for them, nor where
+    earlier packages make way for them, nor in a directory that Koji watches.
     """
     row = build.row
-    is_judged = build.remote.attest.second_look is SecondLook.ALWAYS
+    host = find_host(build.remote, build.leased)
+    is_signed = host is not None and host.owner_key is not None
+    is_judged = is_signed or build.remote.attest.second_look is SecondLook.ALWAYS
     is_free = not (is_judged or row.fresh or build.shadow is not None)
     return is_free and row.mode in ("rebuild", "chain") and _count(build) > 1
 

@@ -15,7 +15,6 @@ from mock_cloud import __version__
 from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.policy import TIER, policy_to_json
 from mock_cloud.attest.verdict import NOT_PROVEN
-from mock_cloud.cloud.hosts.handle import host_name
 from mock_cloud.errors import MockCloudError, ResultError
 from mock_cloud.ledger.entries import EventKind, LedgerEvent
 from mock_cloud.provenance.files import digest_files, digest_package, read_sizes
@@ -31,6 +30,7 @@ from mock_cloud.provenance.statement import (
     Used,
     sign_provenance,
 )
+from mock_cloud.provenance.verification import check_owner
 from mock_cloud.results.owner import as_owner
 from mock_cloud.results.ownlog import remove_own_file, write_own_file
 from mock_cloud.settings import ProvenanceChoice
@@ -40,7 +40,7 @@ from mock_cloud.steps.check.request import MockOrder, Work
 from mock_cloud.steps.context import Build
 from mock_cloud.steps.job.job_list import evidence_path
 from mock_cloud.steps.job.run_job import note_row
-from mock_cloud.steps.lease.builders import name_builder, note
+from mock_cloud.steps.lease.builders import find_host, name_builder, note
 from mock_cloud.steps.results.mirror import ATTESTATION_LOG, ORDER_LOG
 from mock_cloud.steps.sign.asked_options import Private, asked_options
 from mock_cloud.steps.sign.chroot_packages import describe_repositories, list_chroot_packages
@@ -94,6 +94,7 @@ def _draft(build: Build) -> tuple[str, bytes]:
         engine="mock" if work.uses_mock else "chroot",
         configuration=work.configuration,
         scratch=build.remote.scratch,
+        owner_signature=None,
         macros={name: private.hide(text) for name, text in _macros(work).items()},
         node=_node(build),
         attestation=_attestation(build, evidence),
@@ -171,10 +172,18 @@ def _write(build: Build, place: Path, names: Sequence[str], signer: Signer) -> N
         draft,
         results={name: digests[name] for name in packages},
         logs={name: digest for name, digest in digests.items() if name not in facts},
-        used=replace(draft.used, packages=facts, sizes=sizes, attestation=attestation),
+        used=replace(
+            draft.used,
+            packages=facts,
+            sizes=sizes,
+            attestation=attestation,
+            owner_signature=build.owner_signature,
+        ),
         dependencies=(*draft.dependencies, *listed.packages),
         finished_unix=int(time.time()),
     )
+    if wrong := next(check_owner(provenance), None):
+        raise ResultError(f"{wrong.code}: {wrong.subject}: {wrong.found}")
     envelope = sign_provenance(provenance, signer)
     if evidence:
         write_own_file(place / EVIDENCE_NAME, evidence)
@@ -183,15 +192,14 @@ def _write(build: Build, place: Path, names: Sequence[str], signer: Signer) -> N
 
 def _node(build: Build) -> Node:
     remote, leased = build.remote, build.leased
-    name = host_name(leased.handle) if remote.hosts else ""
-    owners = [host.owner for host in remote.hosts if host.name == name]
+    host = find_host(remote, leased)
     return Node(
         builder=name_builder(remote, leased),
         remote=remote.name,
         provider=remote.provider,
         kind=leased.kind if remote.cloud else "",
         arch=build.toolkit.arch,
-        owner="".join(owners),
+        owner="" if host is None else host.owner,
         host_key=leased.address.host_key.fingerprint,
     )
 

@@ -26,8 +26,8 @@ DOCS = repository_root() / "docs"
 _BEGIN = "<!-- codes: written by `make codes` -->\n"
 _END = "<!-- end of codes -->\n"
 _SUBJECTS = (
-    "agent|base|connection|evidence|file|kernel|layer|login|manifest|mount|node|package|policy"
-    "|process|provenance|result|socket|toolkit"
+    "agent|base|connection|evidence|file|kernel|layer|login|manifest|mount|node|owner|package"
+    "|policy|process|provenance|result|socket|toolkit"
 )
 _CODE = re.compile(rf"(?:{_SUBJECTS})\.[a-z]+(?:-[a-z]+)*")
 _NO_CODES = {"evidence.jsonl"}  # a file

@@ -12,7 +12,7 @@ import pytest
 
 from mock_cloud.cli import main
 from tests.mutations.cases import ALL, Case, scratch_of
-from tests.mutations.honest import can_build, make_results
+from tests.mutations.honest import can_build, fingerprint, make_results, owner_signature
 
 pytestmark = pytest.mark.skipif(not can_build(), reason="needs rpmbuild")
 
@@ -56,6 +56,20 @@ def test_a_scratch_build_is_accepted_where_it_is_asked_for(
     results.words, results.policy = ("--json",), "scratch = true"
     assert main(results.argv()) == 0
     assert json.loads(capsys.readouterr().out)["scratch"] is True
+
+
+def test_what_the_owner_signed_too_is_accepted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = make_results(tmp_path / "results")
+    results.owner_signature = owner_signature(results)
+    results.sign()
+    results.policy = f'owner_signed = true\nowner_keys = ["{fingerprint("owner")}"]\n'
+    assert main(results.argv()) == 0
+    assert f"owner signed with: {fingerprint('owner')}\n" in capsys.readouterr().out
+    results.words = ("--json",)
+    assert main(results.argv()) == 0
+    assert json.loads(capsys.readouterr().out)["owner_key"] == fingerprint("owner")
 
 
 def test_names_of_the_cases_are_different() -> None:

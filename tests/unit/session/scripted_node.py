@@ -50,6 +50,10 @@ class Script:
     """Changes the evidence of the measurement with this number, from 1."""
     while_followed: Callable[[ScriptedNode], None] = lambda node: None
     """Called before the job's end is told, in a thread of the node's."""
+    owner: Callable[[str, str], dict[str, Any]] = lambda job, nonce: {
+        "error": {"code": "no-owner-key", "message": "there is no key"}
+    }
+    """What the owner says of a job, with a nonce."""
     cuts: int = 0
     """So many connections are cut in the middle of the logs."""
 
@@ -221,6 +225,9 @@ class ScriptedNode:
     def _on_results(self, _given: dict[str, Any]) -> Iterator[Frame]:
         yield {"files": [self._describe(*one) for one in self.script.results.items()]}, b""
 
+    def _on_owner_sign(self, given: dict[str, Any]) -> Iterator[Frame]:
+        yield self.script.owner(given["job"], given["nonce"]), b""
+
     def _on_get(self, given: dict[str, Any]) -> Iterator[Frame]:
         start = given["offset"]
         data = self.script.results[given["name"]][start : start + given["length"]]
@@ -273,6 +280,7 @@ class ScriptedCloud(CloudInMemory):
     scripts: list[Script] = field(default_factory=lambda: [Script()])
     made: list[ScriptedNode] = field(default_factory=list)
     has_none: CloudError | None = None
+    handle: str = ""
 
     def create(self, order: NodeOrder, bootstrap: Bootstrap, **more: object) -> CreatedNode:
         if self.has_none is not None:
@@ -282,7 +290,9 @@ class ScriptedCloud(CloudInMemory):
         node = ScriptedNode(bootstrap.host_key, script)
         self.made.append(node)
         address = NodeAddress("127.0.0.1", node.port, "root", bootstrap.host_key.public)
-        return CreatedNode(address, created.handle, _injected(), price_per_hour=self.price)
+        return CreatedNode(
+            address, self.handle or created.handle, _injected(), price_per_hour=self.price
+        )
 
     def close(self) -> None:
         for node in self.made:
