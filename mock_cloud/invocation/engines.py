@@ -42,6 +42,7 @@ FIELDS: Final[_Table] = {
     "then": ("honoured", "left"),
     "progress": ("honoured", "left"),
     "duplicate": ("honoured", "left"),
+    "jobs": ("honoured", "left"),
     "chroot": ("honoured", "left"),
     "configdir": ("honoured", "left"),
     "cli_config_opts": ("honoured", "folded"),

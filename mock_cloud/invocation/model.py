@@ -47,7 +47,7 @@ class CommandLine:
     the `--` that separates them. `given` holds the names of the fields that the user set.
     `show` is a text to print on standard output instead of doing anything (`--help`,
     `--version`), without the newline at its end. Tri-state switches are None when not given.
-    `rpmbuild_timeout` is in seconds.
+    `rpmbuild_timeout` is in seconds; `jobs` are the builds that may run at once.
     `enable_disable_repos` are (`--enablerepo` or `--disablerepo`, id) in the user's order.
     """
 
@@ -63,6 +63,7 @@ class CommandLine:
     then: str | None = None
     progress: str | None = None
     duplicate: int | None = None
+    jobs: int = 1
 
     chroot: str = "default"
     configdir: str | None = None
@@ -145,6 +146,22 @@ class CommandLine:
     def discards_chroot(self) -> bool:
         """Whether it does away with what is in the chroot, where there is one."""
         return self.mode == "clean" or bool(self.scrub)
+
+    @property
+    def remote_only(self) -> str:
+        """The option that was given and is for remote builds; empty without one."""
+        given = {
+            "--detach": self.detach,
+            "--then": self.then,
+            "--duplicate": self.duplicate,
+            "--jobs": self.jobs > 1,
+        }
+        return next((option for option, is_given in given.items() if is_given), "")
+
+    @property
+    def is_several(self) -> bool:
+        """Whether its packages are built at once, each as a build of its own."""
+        return self.jobs > 1 and self.mode == "rebuild" and len(self.args) > 1
 
     @property
     def is_kojis(self) -> bool:

@@ -77,6 +77,13 @@ REMOTE: Final = Group(
             kind="int",
             metavar="N",
         ),
+        Option(
+            ("--jobs",),
+            "jobs",
+            "build several SRPMs on up to so many nodes at once",
+            kind="int",
+            metavar="N",
+        ),
     ),
 )
 

@@ -79,6 +79,12 @@ def _check_options(line: CommandLine) -> None:
         raise CommandLineError("--hermetic-build goes with --rebuild only")
     if mode == "buildsrpm" and not line.spec and not line.scm:
         raise CommandLineError("--buildsrpm needs --spec", hint="and --sources, mostly")
+    if line.jobs > 1 and (mode != "rebuild" or line.detach):
+        with_what = "--detach" if line.detach else f"--{mode}"
+        raise CommandLineError(
+            f"--jobs goes with --rebuild only, and not with {with_what}",
+            hint="a command for each package runs on a node of its own, too",
+        )
     for value, name in (
         (line.localrepo, "--localrepo"),
         (line.recurse, "--recurse"),
@@ -97,6 +103,10 @@ def _check_options(line: CommandLine) -> None:
 
 
 def _check_values(line: CommandLine) -> None:
+    if line.jobs < 1:
+        raise CommandLineError(
+            f"--jobs {line.jobs} builds nothing", hint="1 is one after the other"
+        )
     if line.rpmbuild_arch and "," in line.rpmbuild_arch:
         raise CommandLineError(f"--target takes one architecture, not {line.rpmbuild_arch!r}")
     if line.isolation not in (None, "simple", "nspawn", "auto"):

@@ -95,7 +95,7 @@ def _build_on(
         from mock_cloud.steps.job.job_list import begin_detached
 
         return begin_detached(words, console)
-    if real is not None and real.plugged and may_run_mock():
+    if real is not None and real.plugged and may_run_mock() and not line.is_several:
         real.become(*plugin_words(remote.name, line.progress))
     return _build(line, opts, remote, real, console)
 
@@ -132,7 +132,20 @@ def _build(
             f"{real.path} is a wrapper, whose mock cannot be sent: the engine is chroot"
             " (say so in the remote's [build] table, or put mock itself on your PATH)"
         )
-    return build(line, opts, remote, console, program=program, shadowing=shadowed)
+    if not line.is_several:
+        return build(line, opts, remote, console, program=program, shadowing=shadowed)
+    from mock_cloud.several.at_once import build_several
+
+    def build_one(own: CommandLine, its_console: Console) -> int:
+        own_opts, _ = _configured(own, *_plugins(real))
+        return build(own, own_opts, remote, its_console, program=program, shadowing=shadowed)
+
+    return build_several(line, opts, remote.lease.max_nodes, build_one, console)
+
+
+def _plugins(real: _Mock | None) -> list[str]:
+    """Those of mock's plugins whose settings a configuration may have, beside mock's own."""
+    return ["remote"] if real is not None and real.plugged else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +226,7 @@ def _with_mock(
     Raises `on_remote`, if given, where a remote is chosen.
     """
     asked = line.named_remote is not None
-    if line.no_remote and not (line.detach or line.then or line.duplicate):
+    if line.no_remote and not line.remote_only:
         real.become_local(plugin_on=True)
     if not asked and real.plugged and _is_sudo():
         real.become(*plugin_words())
@@ -221,7 +234,7 @@ def _with_mock(
     if not asked and not file.exists():
         real.become()  # it says so in its own words, and builds nothing
     try:
-        opts, name = _configured(line, *(["remote"] if real.plugged else []))
+        opts, name = _configured(line, *_plugins(real))
     except MockCloudError:
         if asked or not real.plugged or on_remote:
             raise
@@ -231,8 +244,7 @@ def _with_mock(
     if line.printrootpath and name is not None:
         _warn_of_path(opts, Console())
     if name is None or line.is_local:
-        if line.detach or line.then or line.duplicate:
-            word = "--detach" if line.detach else "--then" if line.then else "--duplicate"
+        if word := line.remote_only:
             raise CommandLineError(f"{word} is for remote builds", hint="say --remote NAME")
         # mock reads a user's file after the chroot's, and might find a remote where we don't.
         on = real.plugged and name is None and opts["plugin_conf"]["remote_enable"]

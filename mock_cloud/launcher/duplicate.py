@@ -35,6 +35,11 @@ def count_duplicates(line: CommandLine, remote: Remote) -> int:
     count = remote.audit.duplicates if line.duplicate is None else line.duplicate
     if PART in os.environ or count == 0:
         return 0
+    if line.is_several:
+        raise CommandLineError(
+            "--jobs: what is built at once has one builder for each package",
+            hint="leave out --jobs, or --duplicate and [audit] duplicates",
+        )
     if line.mode in PACKAGE_BUILDS and not line.detach:
         return count
     if line.duplicate is not None:

@@ -28,6 +28,7 @@ _WITH_VALUE = (
 )  # fmt: skip
 _DETACH = "--detach"
 _PROGRESS = tuple("--progress"[:length] for length in range(len("--pro"), 11))
+_JOBS = ("--jobs", "--job")
 _NO_REMOTE = tuple("--no-remote"[:length] for length in range(len("--no-r"), 12))
 
 
@@ -109,7 +110,7 @@ def without_our_words(words: Sequence[str]) -> list[str]:
         if word == "--":
             return [*kept, word, *rest]
         name, equals, _ = word.partition("=")
-        if name in (*_WITH_VALUE, *_PROGRESS):
+        if name in (*_WITH_VALUE, *_PROGRESS, *_JOBS):
             if not equals:
                 next(rest, None)
         elif name not in (*_NO_REMOTE, _DETACH):

@@ -40,6 +40,10 @@ def find_then(line: CommandLine, remote: Remote) -> Remote | None:
         if line.then:
             raise CommandLineError(f"--then builds packages: not with --{line.mode}")
         return None
+    if line.is_several:
+        raise CommandLineError(
+            f"--jobs: what is built at once is not built again on {name}", hint="leave out --jobs"
+        )
     if line.detach:
         raise CommandLineError(
             f"--detach: the build on {name} would have nobody to begin it",

@@ -125,6 +125,9 @@ def test_a_name_that_stands_twice_is_refused(builds: SimpleNamespace, tmp_path: 
         shutil.copy(builds.first / "one.rpm", tmp_path / name)
     with pytest.raises(InputError, match="two packages one"):
         compare_builds(tmp_path, [builds.first])
+    (tmp_path / "b/one.rpm").unlink()
+    (tmp_path / "b/one.rpm").hardlink_to(tmp_path / "a/one.rpm")  # one file with two names
+    assert len(compare_builds(tmp_path, [builds.first])) == 2
 
 
 def test_the_command_ends_with_0_only_if_all_agree(

@@ -88,6 +88,7 @@ VALUES: list[tuple[list[str], str, Any]] = [
     (["--then", "release"], "then", "release"),
     (["--progress", "json"], "progress", "json"),
     (["--duplicate", "2"], "duplicate", 2),
+    (["--jobs", "4"], "jobs", 4),
     (
         ["--disablerepo=*", "--enablerepo", "a,b"],
         "enable_disable_repos",
@@ -187,6 +188,9 @@ REFUSED: list[tuple[list[str], int, str]] = [
     (["--remote=a", "--no-remote", "x"], 5, "exclude"),
     (["--remote=../a", "x"], 5, "../a"),
     (["--remote=", "x"], 5, "--remote"),
+    (["--jobs=0", "x"], 5, "--jobs 0"),
+    (["--jobs=2", "--detach", "--resultdir=r", "a", "b"], 5, "--detach"),
+    (["--jobs=2", "--shell"], 5, "--shell"),
     (["--remote=a\nb", "x"], 5, "remote"),
     ([], 50, "SRPM"),
     (["--chain"], 50, "--chain"),
