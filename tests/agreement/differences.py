@@ -221,6 +221,26 @@ CASES: Final = (
         scenarios=("words of scripts",),
     ),
     Difference(
+        "The chroot's own architecture needs no emulation, and this engine looks for none.",
+        "stderr -WARNING: Mock with --forcearch=\\S+ will likely fail with missing \\S+",
+        scenarios=("words of scripts",),
+        engines=("chroot",),
+    ),
+    Difference(
+        "A command is announced before the node is asked, and so before mock there warns of what "
+        "it lacks for --forcearch.",
+        "stderr [-+]INFO: mock\\.py version…",
+        scenarios=("words of scripts",),
+        engines=("mock",),
+    ),
+    Difference(
+        "What was downloaded is the user's, not root's, and mock on the node names its own "
+        "directory.",
+        "(stderr [-+]INFO: Running dnf-cmd .*|mode [-+]-rw-r--r-- \\S+ (named/)?psmisc-\\S+)",
+        scenarios=("packages are downloaded",),
+        engines=("mock",),
+    ),
+    Difference(
         "The result directory is named by its full path; mock says what it was given.",
         "stderr [-+]INFO: Results and/or logs in: .*",
         scenarios=("result directory by odd paths",),
