@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from mock_cloud.wire.frames import encode_frame, read_frame
+from mock_cloud.wire.layout import LAUNCH
 from tests.component.remote_parts import make_toolkit, open_descriptors, sha256
 
 TOKEN = "0f" * 32
@@ -103,6 +104,24 @@ def test_the_workspace_is_for_root_alone(agent: Agent, tmp_path: Path) -> None:
     agent.ask("ping")
     assert (tmp_path / "W").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "W/order.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_starts_jobs_is_made_at_trust_and_not_before(agent: Agent) -> None:
+    assert "error" not in agent.ask("hello", nonce="00" * 32)
+    assert children_of(agent.process.pid) == []
+    agent.trust()
+    assert agent.ask("have", digests=[])["missing"] == []  # its turn comes after that
+    (words,) = children_of(agent.process.pid)
+    assert LAUNCH in words
+
+
+def children_of(pid: int) -> list[list[str]]:
+    """The words of each child of a process."""
+    found: list[list[str]] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found.append(Path(f"/proc/{child}/cmdline").read_text().split("\0"))
+    return found
 
 
 def test_a_log_line_cannot_be_forged(agent: Agent, tmp_path: Path) -> None:
