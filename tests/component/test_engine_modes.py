@@ -257,6 +257,23 @@ def test_no_clean_builds_in_what_is_there(site: Site) -> None:
     assert site.chroot("test -e /builddir/build/RPMS/dirty-1.0-1.lab1.noarch.rpm").exit == 0
 
 
+def test_what_was_left_in_the_home_goes_whoever_closed_it(site: Site) -> None:
+    """As mock does it: directories that nobody may enter, and root's; nothing outside of it."""
+    assert site.run("init").exit == 0
+    left = (
+        "cd /builddir/build/BUILD && mkdir -p closed/in rooted && touch closed/in/x rooted/x &&"
+        " ln -s /etc out && chown -R mockbuild closed && chmod 0 closed/in closed"
+    )
+    assert site.chroot(left).exit == 0
+    source = make_source(site.sources / "after", "after")
+    config = replace(site.config, clean=False, cleanup_on_success=False)
+    item = site.node.put(source, "srpm")
+    ended = site.run("rebuild", source.name, inputs=[item], config=config)
+    assert ended.exit == 0, ended.stderr
+    look = "test -d /etc && cd /builddir/build/BUILD && test ! -e closed -a ! -e rooted"
+    assert site.chroot(look).exit == 0
+
+
 def test_clean_and_scrub_remove(site: Site) -> None:
     assert site.run("init").exit == 0
     assert site.path("overlay").exists()

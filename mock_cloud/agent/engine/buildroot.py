@@ -12,7 +12,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from mock_cloud.agent.engine import jail, layers, logs, packages, processes, repos, skeleton
 from mock_cloud.agent.engine.cache import Cache
@@ -383,21 +383,27 @@ class Buildroot:
         macros = f"{config.macrofile_text}\n\n" if config.macrofile_text else ""
         macros += "".join(f"{name} {value}\n" for name, value in config.macros.items())
 
-        def set_up() -> bytes:
-            build = os.path.join(home, "build")
+        build = os.path.join(home, "build")
+
+        def clear() -> bytes:
             _empty(home, keep=("build", *_KEPT_IN_HOME))
             if os.path.islink(build) or not os.path.isdir(build):
                 _empty(home, keep=_KEPT_IN_HOME)
             else:
                 _empty(build, keep=_KEPT_IN_HOME)
+            return b""
+
+        def set_up() -> bytes:
             for name in _BUILD_DIRS:
                 os.makedirs(os.path.join(build, name), exist_ok=True)
             with open(os.path.join(home, ".rpmmacros"), "w", errors="surrogateescape") as stream:
                 stream.write(macros)
             return b""
 
-        inside = processes.Place(root=self.chroot.root, uid=config.chrootuid, gid=config.chrootgid)
-        processes.call(inside, set_up)
+        # As root, as mock does it: a build may close its directories, a command leave root's there.
+        inside = processes.Place(root=self.chroot.root)
+        processes.call(inside, clear)
+        processes.call(replace(inside, uid=config.chrootuid, gid=config.chrootgid), set_up)
 
     def _write_hw_info(self) -> None:
         """hw_info.log beside the other logs, once for each place that they are in."""
