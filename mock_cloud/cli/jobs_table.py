@@ -38,24 +38,23 @@ class JobsTable(Silent):
 def jobs_table(views: Sequence[JobView], columns: int) -> Table:
     """The jobs, and what they cost in all; where there is room, also what each does now."""
     wide = columns >= _WIDE
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", expand=True)
     heads = ["JOB", "WHAT", "STATE", "TIME", *(["UNTIL", "COST", "NOW"] if wide else [])]
     for head in heads:
-        right = head in ("TIME", "COST")
-        width = {"JOB": 8, "NOW": None}.get(head)
         table.add_column(
             head,
-            justify="right" if right else "left",
+            justify="right" if head in ("TIME", "COST") else "left",
             no_wrap=True,
             overflow="ellipsis",
-            width=width,
+            # What the others leave: only this one is cut.
+            ratio=1 if head == ("NOW" if wide else "WHAT") else None,
         )
     for view in views:
         table.add_row(*_cells(view, wide=wide))
     costs = [view.cost for view in views if view.cost is not None]
     running = sum(view.state in ("starting", "running") for view in views)
     total = f"{running} of {len(views)} run" + (f", cost {sum(costs):.2f} so far" if costs else "")
-    table.add_row(Text(""), Text(total, "dim"))
+    table.caption, table.caption_justify = Text(total, "dim"), "left"
     return table
 
 
