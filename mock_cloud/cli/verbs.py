@@ -18,7 +18,7 @@ from mock_cloud.exit_status import end_well
 VERBS: Final = (
     "setup", "doctor", "attest", "jobs", "attach", "logs", "wait", "cancel", "nodes", "release",
     "reap", "policy", "known-good", "image", "toolkit", "verify", "compare", "report", "export",
-    "trust", "duplicate", "audit", "launcher", "completion",
+    "trust", "duplicate", "audit", "lend", "launcher", "completion",
 )  # fmt: skip
 _NEED_ALL: Final = ("completion",)
 
