@@ -56,6 +56,7 @@ FIELDS: Final[_Table] = {
     "cache_alterations": ("accepted: there is no root cache to rebuild: layers take its place",
                           "said"),
     "localrepo": ("honoured", "left"),
+    "built": ("", "left"),
     "cont": ("honoured", "said"),
     "recurse": ("honoured", "said"),
     "repos": ("honoured", "folded"),

@@ -48,6 +48,7 @@ class CommandLine:
     `show` is a text to print on standard output instead of doing anything (`--help`,
     `--version`), without the newline at its end. Tri-state switches are None when not given.
     `rpmbuild_timeout` is in seconds; `jobs` are the builds that may run at once.
+    `built` are the directories in `localrepo` that --rebuild of one of a chain's packages may use.
     `enable_disable_repos` are (`--enablerepo` or `--disablerepo`, id) in the user's order.
     """
 
@@ -79,6 +80,7 @@ class CommandLine:
     cache_alterations: bool = False
 
     localrepo: str | None = None
+    built: tuple[str, ...] = ()
     cont: bool = False
     recurse: bool = False
     repos: tuple[str, ...] = ()
@@ -161,7 +163,7 @@ class CommandLine:
     @property
     def is_several(self) -> bool:
         """Whether its packages are built at once, each as a build of its own."""
-        return self.jobs > 1 and self.mode == "rebuild" and len(self.args) > 1
+        return self.jobs > 1 and self.mode in ("rebuild", "chain") and len(self.args) > 1
 
     @property
     def is_kojis(self) -> bool:

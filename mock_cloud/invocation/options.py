@@ -80,7 +80,7 @@ REMOTE: Final = Group(
         Option(
             ("--jobs",),
             "jobs",
-            "build several SRPMs on up to so many nodes at once",
+            "build several SRPMs, or a chain, on up to N nodes at once",
             kind="int",
             metavar="N",
         ),

@@ -79,10 +79,10 @@ def _check_options(line: CommandLine) -> None:
         raise CommandLineError("--hermetic-build goes with --rebuild only")
     if mode == "buildsrpm" and not line.spec and not line.scm:
         raise CommandLineError("--buildsrpm needs --spec", hint="and --sources, mostly")
-    if line.jobs > 1 and (mode != "rebuild" or line.detach):
+    if line.jobs > 1 and (mode not in ("rebuild", "chain") or line.detach):
         with_what = "--detach" if line.detach else f"--{mode}"
         raise CommandLineError(
-            f"--jobs goes with --rebuild only, and not with {with_what}",
+            f"--jobs goes with --rebuild and --chain only, and not with {with_what}",
             hint="a command for each package runs on a node of its own, too",
         )
     for value, name in (

@@ -135,12 +135,14 @@ def _build(
     if not line.is_several:
         return build(line, opts, remote, console, program=program, shadowing=shadowed)
     from mock_cloud.several.at_once import build_several
+    from mock_cloud.several.chain_at_once import build_chain
 
     def build_one(own: CommandLine, its_console: Console) -> int:
         own_opts, _ = _configured(own, *_plugins(real))
         return build(own, own_opts, remote, its_console, program=program, shadowing=shadowed)
 
-    return build_several(line, opts, remote.lease.max_nodes, build_one, console)
+    build_all = build_chain if line.mode == "chain" else build_several
+    return build_all(line, opts, remote.lease.max_nodes, build_one, console)
 
 
 def _plugins(real: _Mock | None) -> list[str]:

@@ -60,10 +60,10 @@ def build_several(
 
     Raises what `host_inputs` does; ResultDirError, Stopped.
     """
-    _check_together(opts)
+    check_together(opts)
     with fetched(line, console) as here:
         host_inputs(here)
-        _check_twins(here.args)
+        check_twins(here.args)
         top = locate_paths(opts).resultdir
         with ResultDir.open(top) as resultdir:
             resultdir.check_logs(sorted(LIVE_LOGS))
@@ -74,7 +74,8 @@ def build_several(
     return _summarise(packages, console)
 
 
-def _check_together(opts: ConfigOpts) -> None:
+def check_together(opts: ConfigOpts) -> None:
+    """CommandLineError for what is about all packages, or about one chroot."""
     for name, why in _TOGETHER.items():
         if read_flag(opts, name):
             _refuse(why)
@@ -82,7 +83,8 @@ def _check_together(opts: ConfigOpts) -> None:
         _refuse("without a clean chroot for each they are built in one, one after the other")
 
 
-def _check_twins(words: Sequence[str]) -> None:
+def check_twins(words: Sequence[str]) -> None:
+    """CommandLineError where two packages would have one directory."""
     for number, word in enumerate(words):
         if Path(word).name in (Path(other).name for other in words[:number]):
             _refuse(f"{Path(word).name} is named twice")

@@ -9,6 +9,7 @@ import sys
 BENCHES = (
     ("tests.bench.bench_build",),
     ("tests.bench.bench_series",),
+    ("tests.bench.bench_chain",),
     ("tests.bench.bench_review",),
     ("tests.bench.bench_launcher",),
     ("tests.bench.bench_attest",),

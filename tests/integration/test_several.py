@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -11,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import User
-from tests.lab.srpm import Recipe, toy
+from tests.lab.srpm import Recipe, toy, twelve
 
 pytestmark = pytest.mark.lab
 
@@ -34,6 +37,14 @@ def wait_for(is_so: Callable[[], bool], process: subprocess.Popen[bytes]) -> Non
 
 def names(directory: Path) -> set[str]:
     return {path.name for path in directory.iterdir() if path.is_file()}
+
+
+def packages_in(repository: Path) -> set[bytes]:
+    """The packages of which the repository has metadata."""
+    (primary,) = (repository / "repodata").glob("*-primary.xml.*")
+    unpack = {".gz": "gzip", ".zst": "zstd"}[primary.suffix]
+    text = subprocess.run([unpack, "-dc", primary], capture_output=True, check=True).stdout
+    return set(re.findall(rb'location href="([^"]*)"', text))
 
 
 def test_each_package_is_there_while_the_next_one_is_built(
@@ -67,3 +78,63 @@ def test_at_once_on_several_nodes_is_the_same_as_on_one(
     assert compared.code == 0, compared.stdout + compared.stderr
     for srpm in (*srpms, plain_srpm):
         wide.cloud("verify", several / srpm.name.removesuffix(".src.rpm")).expect()
+
+
+@pytest.mark.slow
+def test_one_that_fails_ends_the_command_as_on_one_node(
+    wide: User, failing_srpm: Path, lab_srpm: LabSrpm, plain_srpm: Path, tmp_path: Path
+) -> None:
+    slow = lab_srpm(toy("toy-slow", preamble="BuildArch: noarch\n", build="sleep 6\n"))
+    code = wide.mock("--resultdir", tmp_path / "one", slow, failing_srpm, plain_srpm).code
+    ended = wide.mock(
+        "--jobs=2", "--resultdir", tmp_path / "two", slow, failing_srpm, plain_srpm
+    ).expect(code)
+    assert "not begun, since another one failed: toy-plain-1-1" in ended.stderr
+    assert "about to fail" in (tmp_path / "two/build.log").read_text()
+    assert [path.name for path in (tmp_path / "two").glob("*.noarch.rpm")] == [
+        path.name for path in (tmp_path / "one").glob("*.noarch.rpm")
+    ]
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_all_and_keeps_the_warm_nodes(
+    wide: User, lab_srpm: LabSrpm, tmp_path: Path
+) -> None:
+    srpms = [lab_srpm(toy(f"toy-long-{one}", build="echo at work\nsleep 600\n")) for one in "ab"]
+    results = tmp_path / "results"
+    process = wide.start("--jobs=2", "--resultdir", results, *srpms, stderr=subprocess.PIPE)
+
+    def is_at_work() -> bool:
+        logs = [results / f"toy-long-{one}-1-1/build.log" for one in "ab"]
+        return all(log.exists() and "at work" in log.read_text() for log in logs)
+
+    wait_for(is_at_work, process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 7, err.decode()
+    assert (results / "build.log").read_text().count("at work") >= 2
+    jobs = json.loads(wide.cloud("jobs", "--json").expect().stdout)
+    assert {job["state"] for job in jobs} == {"ended"}
+
+
+@pytest.mark.slow
+def test_a_chain_on_three_nodes_is_the_chain_on_one(
+    wide: User, lab_srpm: LabSrpm, tmp_path: Path
+) -> None:
+    chain = [lab_srpm(recipe) for recipe in twelve()]
+    one, several = tmp_path / "one", tmp_path / "several"
+    wide.mock("--chain", "--localrepo", one, *chain).expect()
+    ended = wide.mock("--chain", "--jobs=3", "--localrepo", several, *chain).expect()
+    assert "Packages built: 12" in ended.stderr
+    root = wide.config.chroot()
+    here, there = one / "results" / root, several / "results" / root
+    assert wide.cloud("compare", here, there).code == 0
+    for srpm in chain:
+        name = srpm.name.removesuffix(".src.rpm")
+        assert {one for one in names(there / name) if not one.startswith("remote_")} == names(
+            here / name
+        )
+        wide.cloud("verify", there / name).expect()
+    assert packages_in(there) == packages_in(here)
+    again = wide.mock("--chain", "--jobs=3", "--localrepo", several, *chain).expect()
+    assert "Packages skipped: 12" in again.stderr and "Packages built: 0" in again.stderr

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from mock_cloud.process import run
 from tests.lab import upstream
@@ -97,6 +98,24 @@ def toy(
         f"%files\n%{{_datadir}}/{name}\n{files}\n"
     )
     return Recipe(name, spec, dict(sources or {}))
+
+
+_TWELVE: Final = {
+    1: (), 2: (), 3: (), 4: (1,), 5: (2,), 6: (3,), 7: (), 8: (4, 5), 9: (6,), 10: (7,),
+    11: (8, 9), 12: (10, 11),
+}  # fmt: skip
+"""Which package of a chain needs which; 7 needs what 3 provides under a name that tells nothing."""
+
+
+def twelve(build: str = "") -> list[Recipe]:
+    """A chain of twelve: each is needed by a later one, but for the last."""
+    recipes = []
+    for number, needs in _TWELVE.items():
+        asked = [f"toy-of-twelve-{one:02}" for one in needs] + ["toy-quality"] * (number == 7)
+        preamble = "BuildArch: noarch\n" + "".join(f"BuildRequires: {one}\n" for one in asked)
+        preamble += "Provides: toy-quality\n" * (number == 3)
+        recipes.append(toy(f"toy-of-twelve-{number:02}", preamble=preamble, build=build))
+    return recipes
 
 
 def plain() -> Recipe:

@@ -33,11 +33,25 @@ BuildOne = Callable[[str, str], None]
 
 def perform_chain(job: Job, buildroot: Buildroot, build_one: BuildOne) -> int:
     """Build the request's packages in order; 0, or 4 if some failed."""
-    _place_earlier(job)
+    _place_earlier(job, job.results)
     try:
         return _perform(job, buildroot, build_one)
     finally:
         remove_earlier(job.results)
+
+
+def offer_earlier(job: Job, buildroot: Buildroot) -> None:
+    """For a build of one of a chain's packages: what the request has of others, as a chain has it.
+
+    The chroot is made before, so that nothing of theirs is in a layer that others use. Among inputs
+    dnf sees it.
+    """
+    buildroot.init()
+    repository = os.path.join(job.directory, "inputs", "repository")
+    os.makedirs(repository, mode=0o755, exist_ok=True)
+    _place_earlier(job, repository)
+    _create_repository(job, repository)
+    buildroot.packages.extra_conf = _local_repository(repository)
 
 
 def _perform(job: Job, buildroot: Buildroot, build_one: BuildOne) -> int:
@@ -46,7 +60,7 @@ def _perform(job: Job, buildroot: Buildroot, build_one: BuildOne) -> int:
     buildroot.init()
     logs.info(f"results dir: {job.shown_results}")
     buildroot.packages.extra_conf = _local_repository(repository)
-    _create_repository(job)
+    _create_repository(job, repository)
     built: list[str] = []
     skipped: list[str] = []
     pending = list(job.request.args)
@@ -128,7 +142,7 @@ def _build(job: Job, build_one: BuildOne, name: str) -> bool:
 def _note_success(job: Job, name: str) -> None:
     job.logs.info(f"Success building {name}")
     _touch(os.path.join(_results_of(job, name), "success"))
-    _create_repository(job)
+    _create_repository(job, job.results)
 
 
 def _note_failure(job: Job, name: str) -> None:
@@ -159,12 +173,12 @@ def _summarise(job: Job, built: Sequence[str], skipped: Sequence[str], *, failed
             logs.info(job.shown(name))
 
 
-def _place_earlier(job: Job) -> None:
+def _place_earlier(job: Job, repository: str) -> None:
     """Put what earlier chains built into the repository, as links: they are no results of ours."""
     for item in job.inputs_of("built"):
         kept = os.path.join(job.directory, "inputs", "built", item.directory)
         path = job.take_input(item, kept)
-        place = os.path.join(job.results, item.directory)
+        place = os.path.join(repository, item.directory)
         os.makedirs(place, mode=0o755, exist_ok=True)
         os.symlink(path, os.path.join(place, item.name))
 
@@ -186,9 +200,9 @@ def _local_repository(directory: str) -> str:
     return f"\n\n[{REPOSITORY_ID}]\n{lines}"
 
 
-def _create_repository(job: Job) -> None:
-    """Of the job's results; packages of earlier chains are links to its inputs."""
-    directory, inputs = job.results, os.path.join(job.directory, "inputs")
+def _create_repository(job: Job, directory: str) -> None:
+    """Of what is in `directory`; packages of earlier chains are links to the job's inputs."""
+    inputs = os.path.join(job.directory, "inputs")
     shown = (jail.Shown(inputs, inputs), jail.Shown(directory, directory, writable=True))
     argv = [*_CREATEREPO]
     if os.path.exists(os.path.join(directory, "repodata", "repomd.xml")):

@@ -150,6 +150,8 @@ def _rebuild(job: Job, buildroot: Buildroot) -> int:
     if len(packages) > 1 and spec:
         raise ModeUsageError("--spec argument only supported with single srpm.")
     clean = not made_here
+    if job.inputs_of("built"):
+        chain.offer_earlier(job, buildroot)
     _build_packages(job, buildroot, packages, job.results, [], spec=spec, clean=clean)
     return 0
 

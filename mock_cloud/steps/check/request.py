@@ -268,8 +268,8 @@ def prepare(line: CommandLine, opts: ConfigOpts, engine: Engine) -> Iterator[Wor
         if line.mode == "copyin":
             sources = [file for file in files if file.role == "copyin"]
             packed.append(stack.enter_context(packed_copyin(COPYIN_NAME, sources)))
-        if line.mode == "chain" and line.localrepo:
-            packed += _earlier(chain_results(Path(line.localrepo), opts))
+        if line.localrepo:
+            packed += _earlier(chain_results(Path(line.localrepo), opts), line)
         interactive = line.mode in ("shell", "chroot") or line.verbose > 0
         yield Work(
             line=line,
@@ -310,6 +310,10 @@ def _mock(line: CommandLine, opts: ConfigOpts, engine: Engine) -> _Order:
     from mock_cloud.invocation.mock_words import mock_words
     from mock_cloud.results.returning import Returning
 
+    if line.mode == "rebuild" and line.localrepo is not None:
+        raise UnsupportedByEngine(
+            "--chain --jobs: the mock engine builds a chain on one node", hint="leave out --jobs"
+        )
     carrier = Carrier()
     config = mock_config(opts, line, carrier, code_travels=engine.kit is not None)
     kit = [] if engine.kit is None else [HostFile(KIT_NAME, "kit", engine.kit.path)]
@@ -357,7 +361,8 @@ def _check_bootstrap(line: CommandLine, opts: ConfigOpts) -> None:
 
 def _runs_foreign_code(line: CommandLine, opts: ConfigOpts) -> bool:
     """Whether code becomes root in the chroot that no repository offers: the user's, or built."""
-    return _mode(line) in _FOREIGN_MODES or read_flag(opts, "post_install", False)
+    of_chain = line.mode == "rebuild" and line.localrepo is not None
+    return of_chain or _mode(line) in _FOREIGN_MODES or read_flag(opts, "post_install", False)
 
 
 def _are_signed(order: EngineConfig | MockOrder) -> bool:
@@ -375,9 +380,14 @@ def _mode(line: CommandLine) -> str:
     return "calculatedeps" if line.calculatedeps else line.mode
 
 
-def _earlier(results: Path) -> Iterator[PackedInput]:
-    """What earlier chains left in their local repository: packages, and marks of success."""
+def _earlier(results: Path, line: CommandLine) -> Iterator[PackedInput]:
+    """What earlier chains left in their local repository: packages, and marks of success.
+
+    For one package of a chain that is built on several nodes: of those directories that it may use.
+    """
     for path in sorted(results.glob("*/*")):
+        if line.mode == "rebuild" and path.parent.name not in line.built:
+            continue
         package = path.name.endswith(".rpm") and not path.name.endswith((".src.rpm", ".nosrc.rpm"))
         if (package or path.name == "success") and path.is_file():
             item, blob = pack_file(HostFile(path.name, "built", path))

@@ -59,7 +59,7 @@ def open_results(
     path, fresh = work.paths.resultdir, work.paths.results_go_with_chroot and work.fresh
     packages: tuple[str, ...] = ()
     if line.mode == "chain":
-        repository = Path(line.localrepo) if line.localrepo else _own_repository(line)
+        repository = Path(line.localrepo) if line.localrepo else own_repository(line)
         srpms = (item.name for item, _ in work.packed if item.role == "srpm")
         packages = tuple(name.replace(".src.rpm", "") for name in srpms)  # as mock has it
         path, fresh = chain_results(repository, opts), False
@@ -77,7 +77,8 @@ def find_logs(line: CommandLine) -> tuple[str, ...]:
     return ("root.log", "state.log", *(("build.log",) if line.mode in _BUILDS else ()))
 
 
-def _own_repository(line: CommandLine) -> Path:
+def own_repository(line: CommandLine) -> Path:
+    """A new directory for a chain's local repository, as mock makes it. InputError."""
     prefix = line.tmp_prefix or f"{getpass.getuser()}-{os.getpid()}"
     try:
         with as_owner():

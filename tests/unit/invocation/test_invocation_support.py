@@ -76,4 +76,4 @@ def test_refused_by_name_with_a_hint(argv: list[str], named: str) -> None:
 def test_every_option_was_decided() -> None:
     assert list(FIELDS) == [item.name for item in dataclasses.fields(CommandLine)]
     undecided = {name for name, row in FIELDS.items() if not row[0]}
-    assert undecided == {"argv", "args", "given", "show", "environ_remote"}
+    assert undecided == {"argv", "args", "built", "given", "show", "environ_remote"}

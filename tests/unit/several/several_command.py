@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A command with several packages, whose builds are played: ``DIRECTORY JOBS WORD…``.
+"""A command with several packages, whose builds are played: ``DIRECTORY JOBS [OPTION…] WORD…``.
 
+With --chain, and perhaps --continue or --recurse, it is a chain: needs-X-Y fails without Y.
 A package's name says what becomes of it: fail-N ends with N, wait-X when DIRECTORY/go is there,
-noise-X prints much in pieces. Each leaves a package, logs, and a file that says that it began.
+noise-X prints much in pieces, garbage-X leaves what is no package. Each leaves a package, logs, and
+a file that says that it began.
 """
 
 from __future__ import annotations
@@ -17,11 +19,18 @@ from mock_cloud.console import Console
 from mock_cloud.exit_status import end_well
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.several.at_once import build_several
+from mock_cloud.several.chain_at_once import build_chain
+from tests.unit.signed.package_maker import package_file
 
 NODES = 3
 
 
 def play(top: Path, line: CommandLine, console: Console) -> int:
+    if line.mode == "chain":
+        metadata = Path(line.localrepo or "") / "results/small/repodata"
+        metadata.mkdir(exist_ok=True)
+        (metadata / "repomd.xml").touch()
+        return 0
     (srpm,) = line.args
     name = Path(srpm).name.removesuffix(".src.rpm")
     kind, _, rest = name.partition("-")
@@ -40,23 +49,41 @@ def play(top: Path, line: CommandLine, console: Console) -> int:
         os.kill(os.getpid(), 9)
     while kind == "wait" and not (top / "go").exists():
         time.sleep(0.02)
-    (own / f"{name}.noarch.rpm").write_text(name)
+    if kind == "needs":
+        lacks = not any(one.split("-")[1] == rest.split("-")[1] for one in line.built)
+        kind, rest = ("fail", "1") if lacks else (kind, rest)
+    made = b"no package" if kind == "garbage" else package_file(name, b"p", [])
+    (own / f"{name}.noarch.rpm").write_bytes(made)
+    (top / f"saw-{name}").write_text(" ".join(line.built))
     (own / "remote_provenance.json").write_text(name)
     return int(rest.partition("-")[0]) if kind == "fail" else 0
 
 
 def main() -> int:
-    top, jobs, words = Path(sys.argv[1]), int(sys.argv[2]), tuple(sys.argv[3:])
+    top, jobs = Path(sys.argv[1]), int(sys.argv[2])
+    options = {word for word in sys.argv[3:] if word.startswith("--")}
+    words = tuple(word for word in sys.argv[3:] if word not in options)
     opts = default_config_opts()
     opts["root"] = "small"
     opts["resultdir"] = str(top / "results")
+    opts["chroot_name"] = "small"
     line = CommandLine(jobs=jobs, args=words, resultdir=str(top / "results"))
+    if options:
+        line = CommandLine(
+            mode="chain",
+            jobs=jobs,
+            args=words,
+            localrepo=str(top),
+            recurse="--recurse" in options,
+            cont=bool(options & {"--continue", "--recurse"}),
+        )
     console = Console()
 
     def one(own: CommandLine, its: Console) -> int:
         return play(top, own, its)
 
-    return end_well(console, lambda: build_several(line, opts, NODES, one, console))
+    build = build_chain if options else build_several
+    return end_well(console, lambda: build(line, opts, NODES, one, console))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,9 @@ class Command:
     def running(self, *names: str, jobs: int = 2) -> Iterator[subprocess.Popen[str]]:
         words = []
         for name in names:
+            if name.startswith("--"):
+                words.append(name)
+                continue
             path = self.top / f"{name}-1-1.src.rpm"
             path.write_bytes(package_file("p", b"p", [numbers(Tag.SOURCEPACKAGE, [1])]))
             words.append(str(path))
@@ -190,3 +193,59 @@ def test_what_is_wrong_is_found_before_any_begins(command: Command) -> None:
     code, _, err = command.run("ok-a", "ok-b", "ok-a")
     assert code == 5 and "ok-a-1-1.src.rpm is named twice" in err
     assert not command.has_begun("ok-b") and not command.results.exists()
+
+
+CHAIN = "results/small"
+
+
+def marks(command: Command) -> dict[str, str]:
+    """Which package of a chain has which mark."""
+    found = (command.top / CHAIN).glob("*-1-1/*")
+    return {one.parent.name[:-4]: one.name for one in found if one.name in ("success", "fail")}
+
+
+def test_a_chain_goes_on_from_what_it_has_built(command: Command) -> None:
+    code, _, err = command.run("--chain", "ok-a", "needs-b-a", "ok-c")
+    assert code == 0, err
+    assert marks(command) == dict.fromkeys(("ok-a", "needs-b-a", "ok-c"), "success")
+    assert "Packages built: 3" in err and "Packages successfully built in this order:" in err
+    assert (command.top / CHAIN / "repodata/repomd.xml").exists()
+    saw = (command.top / "saw-needs-b-a-1-1").read_text()
+    assert saw == "ok-a-1-1"  # not what comes after it, whatever was done first
+    code, _, err = command.run("--chain", "ok-a", "needs-b-a", "ok-c")
+    assert code == 0 and "Packages skipped: 3" in err and "Packages built: 0" in err
+
+
+def test_a_chain_of_which_one_fails(command: Command) -> None:
+    code, _, err = command.run("--chain", "fail-1", "ok-b", jobs=1 + 1)
+    assert code == 4 and marks(command)["fail-1"] == "fail"
+    assert "Stopping the --chain build because --continue isn't specified" in err
+    code, _, err = command.run("--chain", "--continue", "fail-1", "ok-b", "ok-c")
+    assert code == 4 and marks(command) == {"fail-1": "fail", "ok-b": "success", "ok-c": "success"}
+    assert "Some packages successfully built in this order:" in err
+
+
+def test_a_chain_in_the_wrong_order_is_tried_again(command: Command) -> None:
+    code, _, err = command.run("--chain", "--recurse", "needs-b-c", "ok-c")
+    assert code == 0, err
+    assert "Trying to rebuild 1 failed pkgs, because --recurse is set." in err
+    assert marks(command) == {"needs-b-c": "success", "ok-c": "success"}
+    code, _, err = command.run("--chain", "--recurse", "needs-d-x", "ok-e")
+    assert code == 4 and "Tried 2 times - following pkgs could not be successfully built:" in err
+    assert "needs-d-x" not in marks(command)
+
+
+def test_what_is_no_packages_fault_ends_the_chain_with_its_code(command: Command) -> None:
+    with command.running("--chain", "--continue", "fail-75", "wait-b", "ok-c") as process:
+        wait_for((command.top / CHAIN / "fail-75-1-1/fail-75-1-1.noarch.rpm").exists)
+        time.sleep(0.5)
+        (command.top / "go").touch()
+        process.communicate(timeout=30)
+    assert process.returncode == 75 and not command.has_begun("ok-c")
+    assert marks(command)["wait-b"] == "success"
+
+
+def test_what_is_no_package_is_one_that_failed_and_no_other_is(command: Command) -> None:
+    code, _, err = command.run("--chain", "--continue", "garbage-a", "ok-b", "ok-c")
+    assert code == 4 and "no lead of an RPM package" in err
+    assert marks(command) == {"garbage-a": "fail", "ok-b": "success", "ok-c": "success"}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -91,6 +92,23 @@ def test_code_that_nobody_signed_is_known_as_such(
         request = work.request({}, Path("/results"), Tunnel(work.repositories))
     assert work.runs_foreign_code is foreign
     assert request.mock is None or request.mock.foreign is foreign
+
+
+def test_one_of_a_chain_has_what_it_may_use_and_is_foreign(etc: Path, tmp_path: Path) -> None:
+    """Of several nodes each has a part of the chain: what it installs nobody signed."""
+    results = tmp_path / "repo/results/small"
+    for name in ("a", "b"):
+        (results / name).mkdir(parents=True)
+        (results / name / f"{name}.rpm").write_bytes(name.encode())
+    line, opts = given(etc, "--init", more=_SIGNED)
+    line = replace(line, mode="rebuild", localrepo=str(tmp_path / "repo"), built=("a",))
+    with prepare(line, opts, CHROOT) as work:
+        request = work.request({}, Path("/results"), Tunnel(work.repositories))
+    assert parse_request(to_json(request)) == request and request.mode == "rebuild"
+    assert [(one.role, one.directory) for one in request.inputs] == [("built", "a")]
+    assert work.runs_foreign_code
+    with pytest.raises(UnsupportedByEngine, match="mock engine"), prepare(line, opts, NODES_OWN):
+        pass
 
 
 def test_a_packed_mock_goes_along(etc: Path, tmp_path: Path) -> None:
