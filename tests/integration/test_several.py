@@ -113,7 +113,7 @@ def test_ctrl_c_stops_all_and_keeps_the_warm_nodes(
     _, err = process.communicate()
     assert process.returncode == 7, err.decode()
     assert (results / "build.log").read_text().count("at work") >= 2
-    jobs = json.loads(wide.cloud("jobs", "--json").expect().stdout)
+    jobs = json.loads(wide.cloud("jobs", "--all", "--json").expect().stdout)
     assert {job["state"] for job in jobs} == {"ended"}
 
 
