@@ -12,7 +12,7 @@ import os
 import sys
 
 from mock_cloud import entry
-from mock_cloud.launcher.real_mock import become_mock, find_real_mock
+from mock_cloud.launcher.real_mock import become_mock, find_real_mock, without_our_words
 from mock_cloud.launcher.scan import configuration_may_choose
 
 TYPE_CHECKING = False
@@ -52,4 +52,5 @@ def may_be_remote(words: Sequence[str], environ: Mapping[str, str]) -> bool:
         # With --config-opts remote=…, --plugin-option remote:… and argparse's abbreviations.
         if "remote" in word or word.startswith(("--remot", "--no-r")):
             return True
-    return configuration_may_choose(words)
+    # What mock has no such option for is answered here, or left out of what mock gets.
+    return without_our_words(words) != list(words) or configuration_may_choose(words)

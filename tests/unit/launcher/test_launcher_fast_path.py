@@ -54,7 +54,8 @@ def write(path: Path, text: str) -> Path:
     [
         ["--remote", "x"], ["--remote=x"], ["--remot", "x"], ["--no-remote"], ["--no-rem"],
         ["--config-opts", "remote=x"], ["--config-opts=remote=x"], ["--enable-plugin=remote"],
-        ["--plugin-option=remote:name='x'"], ["-D", "x", "--remote", "y", "--", "z"],
+        ["--plugin-option=remote:name='x'"], ["--progress=plain"], ["--jobs", "2"], ["--detach"],
+        ["--then", "x"], ["--duplicate=2"], ["-D", "x", "--remote", "y", "--", "z"],
     ],
 )  # fmt: skip
 def test_words_that_may_mean_a_remote(place: Path, words: list[str]) -> None:
