@@ -36,7 +36,7 @@ _PRIVATE = b"-----BEGIN OPENSSH PRIVATE KEY-----\n"
 _LEASE: dict[str, Any] = {"lease": "self-test", "life_s": 3600, "grace_s": 3600, "ending": "wipe"}
 
 # These may be refused or end badly, since there is no system around the toolkit.
-_MAY_FAIL = ("headers", "install", "job_input", "job_resize", "close_metadata")
+_MAY_FAIL = ("headers", "install", "job_input", "job_resize", "close_metadata", "owner_sign")
 _NOT_IMPORTED = ("ImportError", "ModuleNotFoundError", "unknown encoding")
 
 
@@ -233,6 +233,7 @@ def _perform_job(agent: Agent, name: str, request: bytes) -> None:
     broken = [line for line in lines if any(word in line for word in _NOT_IMPORTED)]
     if broken or (name == "clean" and end["exit"] != 0):
         raise Failed(f"a job ({name}) ended with status {end['exit']}: {[*broken, *lines][0]}")
+    agent.ask("owner_sign", job=name, nonce=_TOKEN)
     results, _ = agent.ask("results", job=name)
     for found in results["files"]:
         agent.ask("get", job=name, name=found["name"], offset=0, length=found["size"])

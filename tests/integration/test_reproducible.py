@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import User
-from tests.integration.test_duplicates import two  # noqa: F401 - a fixture
 from tests.lab.srpm import Recipe, toy
 
 pytestmark = pytest.mark.lab
+BUILDERS = ("other",)
 
 # Its file is as old as the build, and says where and when it was built.
 TIMELY = toy(
@@ -29,19 +29,19 @@ def built(user: User, remote: str, srpm: Path, place: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_two_nodes_build_the_same_bytes(
-    two: User,  # noqa: F811
+    builders: User,
     lab_srpm: Callable[[Recipe], Path],
     tmp_path: Path,
 ) -> None:
     srpm = lab_srpm(TIMELY)
-    plain = [built(two, name, srpm, tmp_path / f"plain-{name}") for name in ("local", "other")]
+    plain = [built(builders, name, srpm, tmp_path / f"plain-{name}") for name in ("local", "other")]
     assert plain[0].keys() == plain[1].keys()
     assert plain[0] != plain[1]
     for name in ("local", "other"):
-        file = two.config.remote_file.with_name(f"{name}.toml")
+        file = builders.config.remote_file.with_name(f"{name}.toml")
         file.write_text(file.read_text().replace("[build]", "[build]\nreproducible = true"))
-    same = [built(two, name, srpm, tmp_path / name) for name in ("local", "other")]
+    same = [built(builders, name, srpm, tmp_path / name) for name in ("local", "other")]
     assert len(same[0]) == 2
     assert same[0] == same[1]
-    said = two.cloud("compare", tmp_path / "local", tmp_path / "other").expect().stdout
+    said = builders.cloud("compare", tmp_path / "local", tmp_path / "other").expect().stdout
     assert "L0 2" in said
