@@ -90,8 +90,14 @@ def run_command(
     (AuthenticationRefused, HostKeyMismatch) or ConfigError if it has not.
     """
     _quieten_paramiko()
-    with opened_keys(client_key) as keys:
-        link = _attempt(address, keys, min(timeout_s, _ATTEMPT_TIMEOUT_S))
+    within_s = min(timeout_s, _ATTEMPT_TIMEOUT_S)
+    try:
+        with opened_keys(client_key) as keys:
+            link = _attempt(address, keys, within_s)
+    except ConfigError:
+        with contextlib.suppress(AuthenticationRefused):
+            _attempt(address, (), within_s).close()  # another host key is what is said first
+        raise
     with contextlib.closing(link), link.watching(_SILENCE_S, timeout_s):
         channel = link.run(command)
         with link.translating():

@@ -105,7 +105,7 @@ def test_a_new_node_goes(
 
 @pytest.mark.parametrize(
     "phase",
-    [pytest.param("connecting to", marks=pytest.mark.slow), "measuring the node", "sending"],
+    [pytest.param("warm node", marks=pytest.mark.slow), "measuring the node", "MiB of 200 MiB"],
 )
 def test_a_warm_node_stays_before_the_job(
     mock: User, large_srpm: Path, plain_srpm: Path, earlier: Earlier, tmp: Path, phase: str
