@@ -196,7 +196,7 @@ def test_while_fetching(
 ) -> None:
     (before,) = mock.nodes()
     with Command(mock, "--resultdir", earlier.path, big_result_srpm, terminal=True, tmp=tmp) as run:
-        run.wait_for("fetching results")
+        run.wait_for("\x1b[1mresults")
         run.press(b"\x03")
         check_interrupted(run.ended())
     check_warm(mock, before)
