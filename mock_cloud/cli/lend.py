@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _RELOAD = "let sshd read its configuration anew: systemctl reload sshd (on Debian: ssh)"
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -64,9 +67,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     keys = read_verify_keys(arguments.borrower)
     if len(keys) != 1 or not arguments.owner:
         raise CommandLineError("one borrower's key and --owner are wanted")
-    machine.lend(keys[0], with_owner_key=not arguments.no_owner_key)
     host = socket.gethostname()
     name = arguments.name or host.partition(".")[0]
+    if not _NAME.fullmatch(name):
+        raise CommandLineError(
+            f"invalid name of a machine {name!r}", hint="--name: letters, digits, - and _"
+        )
+    machine.lend(keys[0], with_owner_key=not arguments.no_owner_key)
     console.info(_RELOAD)
     console.info("then mock-cloud lend --check; give the borrower these lines, not by the network"
                  " alone; the borrower makes the manifest: mock-cloud known-good make")  # fmt: skip

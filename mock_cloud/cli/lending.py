@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.config.remote_text import Value, write_toml
 from mock_cloud.errors import ConfigError, InputError
 from mock_cloud.model import HostKey
 from mock_cloud.process import CommandFailed, run
@@ -124,9 +125,15 @@ class LentMachine:
         host_key, owner_key = self._read_key(HOST_KEY), self._read_key(f"{OWNER_KEY}.pub")
         if host_key is None:
             raise ConfigError(f"there is no {HOST_KEY}", hint="ssh-keygen -A makes host keys")
-        lines = [f"[host.{name}]", f'address = "{address}"', f'owner = "{owner}"',
-                 f'arch = "{os.uname().machine}"', f'host_key = "{host_key}"']  # fmt: skip
-        return "\n".join([*lines, *([f'owner_key = "{owner_key}"'] if owner_key else [])])
+        answers: dict[tuple[str, str], Value] = {
+            (f"host.{name}", "address"): address,
+            (f"host.{name}", "owner"): owner,
+            (f"host.{name}", "arch"): os.uname().machine,
+            (f"host.{name}", "host_key"): str(host_key),
+        }
+        if owner_key is not None:
+            answers[f"host.{name}", "owner_key"] = str(owner_key)
+        return write_toml(answers, "A lent machine: its table in the remote's file.").rstrip()
 
     def _check_sshd(self) -> Iterator[Finding]:
         try:

@@ -262,3 +262,17 @@ def test_each_setting_says_what_it_is(
     for name in plain_keys():
         if name not in ("provider", "arches", "image", "arguments", "create", "address"):
             assert find_key(plain_keys()[name][0], name).text in said, name
+
+
+def test_a_lent_machines_table_survives_any_name_of_its_owner(tmp_path: Path) -> None:
+    from mock_cloud.cli.lending import HOST_KEY, LentMachine
+    from mock_cloud.config.remote_text import tomllib
+    from mock_cloud.sshkeys import make_key_pair
+
+    key = tmp_path / HOST_KEY.lstrip("/")
+    key.parent.mkdir(parents=True)
+    key.write_text(f"{make_key_pair().public}\n")
+    owner = 'Alice "the\\first"\n[remote]'
+    text = LentMachine(tmp_path).describe("alpha", "alpha.example.org", owner)
+    table = tomllib.loads(text)["host"]["alpha"]
+    assert (table["owner"], table["address"]) == (owner, "alpha.example.org")
