@@ -18,9 +18,9 @@ from tests.component.remote_parts import (
     make_toolkit,
     open_descriptors,
     own_threads,
-    wait_until,
 )
 from tests.lab.sshd import Sshd, find_missing
+from tests.waiting import wait_for
 
 Connect = Callable[..., UnverifiedNode]
 
@@ -67,9 +67,9 @@ def connecting(shared_sshd: Sshd, toolkit: LocalToolkit) -> Iterator[Connect]:
     for node in nodes:
         node.close()
         node.close()
-    wait_until(lambda: own_threads() <= threads)
-    wait_until(lambda: open_descriptors() <= descriptors)
-    wait_until(lambda: not agent_pids(toolkit.workspace))
+    wait_for(lambda: own_threads() <= threads)
+    wait_for(lambda: open_descriptors() <= descriptors)
+    wait_for(lambda: not agent_pids(toolkit.workspace))
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import os
 import sys
 import tarfile
 import threading
-import time
 from pathlib import Path
 
 import mock_cloud
@@ -93,13 +92,6 @@ class HandJob:
 
     def end(self, code: int) -> None:
         write_status(str(self.directory), Status("done", code, "as it was"))
-
-
-def wait_until(condition: object, *, within_s: float = 300.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.01)
 
 
 def sha256(data: bytes) -> str:

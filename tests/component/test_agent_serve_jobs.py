@@ -18,7 +18,8 @@ from mock_cloud.wire.job_request import EngineConfig, JobRequest
 from mock_cloud.wire.layout import MOCK_LIBDIR
 from mock_cloud.wire.replies import JobEnd
 from tests.component.conftest import Connect
-from tests.component.remote_parts import LocalToolkit, make_proof, wait_until
+from tests.component.remote_parts import LocalToolkit, make_proof
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a job's namespaces")
 
@@ -123,4 +124,4 @@ def test_no_process_of_a_job_is_left(channel: TrustedChannel, toolkit: LocalTool
     pid = int((toolkit.workspace / "jobs/tidy/pid").read_text().split()[0])
     assert follow(channel, "tidy")[0].exit is not None
     # A zombie is over; who adopted it, perhaps this process, may not have looked yet.
-    wait_until(lambda: Holder.of(pid) is None)
+    wait_for(lambda: Holder.of(pid) is None)

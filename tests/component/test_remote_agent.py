@@ -32,10 +32,10 @@ from tests.component.remote_parts import (
     listing,
     make_proof,
     make_toolkit,
-    wait_until,
 )
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd, SshdOptions
+from tests.waiting import wait_for
 
 
 def order_log(toolkit: LocalToolkit) -> list[str]:
@@ -200,7 +200,7 @@ def test_a_killed_agent_is_named(node: UnverifiedNode) -> None:
     with agent.call("nonsense-is-answered") as call, pytest.raises(RemoteCommandError):
         call.next(within_s=60)
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: agent.failure is not None)
+    wait_for(lambda: agent.failure is not None)
     with pytest.raises(TransportError, match="the agent ended with status"):
         node.hello("again")
 
@@ -379,5 +379,5 @@ def test_lying_headers(connecting: Connect, tmp_path: Path, answer: str, complai
 def test_no_agent_outlives_its_connection(node: UnverifiedNode, toolkit: LocalToolkit) -> None:
     assert agent_pids(toolkit.workspace)
     node.close()
-    wait_until(lambda: not agent_pids(toolkit.workspace))
+    wait_for(lambda: not agent_pids(toolkit.workspace))
     assert order_log(toolkit)[-1] == "ended"

@@ -15,9 +15,10 @@ from mock_cloud.model import NodeAddress, Secret
 from mock_cloud.remote.connect import connect
 from mock_cloud.sshkeys import make_key_pair
 from tests.component.conftest import Connect
-from tests.component.remote_parts import open_descriptors, own_threads, wait_until
+from tests.component.remote_parts import open_descriptors, own_threads
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd, SshdOptions, make_host_key
+from tests.waiting import wait_for
 
 
 def test_the_pinned_key_is_accepted_and_shown(connecting: Connect, shared_sshd: Sshd) -> None:
@@ -35,8 +36,8 @@ def test_another_host_key_is_refused_before_authentication(sshd: Sshd) -> None:
     assert sshd.host_key.public.fingerprint in caught.value.message
     assert caught.value.exit_code == 77
     assert "publickey" not in sshd.log
-    wait_until(lambda: own_threads() <= threads)
-    wait_until(lambda: open_descriptors() <= descriptors)
+    wait_for(lambda: own_threads() <= threads)
+    wait_for(lambda: open_descriptors() <= descriptors)
 
 
 def test_no_other_key_type_is_taken_instead(tmp_path: Path) -> None:
@@ -96,8 +97,8 @@ def test_a_server_that_says_nothing_is_given_up(shared_sshd: Sshd) -> None:
                 shared_sshd.client_key.private,
                 deadline_s=1.5,
             )
-    wait_until(lambda: own_threads() <= threads)
-    wait_until(lambda: open_descriptors() <= descriptors)
+    wait_for(lambda: own_threads() <= threads)
+    wait_for(lambda: open_descriptors() <= descriptors)
 
 
 def test_a_server_that_is_not_ssh_is_given_up() -> None:

@@ -20,9 +20,10 @@ from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.repoproxy.allow import FILES_HOST, AllowList
 from mock_cloud.repoproxy.proxy import RepoProxy
 from tests.component.conftest import Connect
-from tests.component.remote_parts import LocalToolkit, make_proof, own_threads, wait_until
+from tests.component.remote_parts import LocalToolkit, make_proof, own_threads
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd, SshdOptions
+from tests.waiting import wait_for
 
 
 def listens(port: int) -> bool:
@@ -55,7 +56,7 @@ def test_files_through_the_tunnel(channel: TrustedChannel, tmp_path: Path) -> No
     assert found == [data] * len(clients)
     assert not listens(port)
     forward.close()
-    wait_until(lambda: own_threads() <= before)
+    wait_for(lambda: own_threads() <= before)
     assert channel.ping() >= 0
 
 
@@ -110,7 +111,7 @@ def test_a_node_that_opens_too_many_connections_is_given_up(
     forward = channel.forward(lambda stream: (release.wait(20), None)[1])
     clients = [socket.create_connection(("127.0.0.1", forward.port)) for _ in range(12)]
     try:
-        wait_until(lambda: not channel._link.is_up)
+        wait_for(lambda: not channel._link.is_up)
     finally:
         release.set()
         for one in clients:

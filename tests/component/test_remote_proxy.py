@@ -21,9 +21,10 @@ from mock_cloud.errors import ConfigError, ConnectionLost, HostKeyMismatch, Tran
 from mock_cloud.model import HostKey, NodeAddress, UserKeys
 from mock_cloud.remote.connect import connect
 from mock_cloud.sshkeys import make_key_pair
-from tests.component.remote_parts import open_descriptors, own_threads, wait_until
+from tests.component.remote_parts import open_descriptors, own_threads
 from tests.lab import leaks
 from tests.lab.sshd import Sshd, SshdOptions
+from tests.waiting import wait_for
 
 # Carries bytes both ways, as `ssh -W` and nc(1) do.
 CARRY = """
@@ -50,8 +51,8 @@ def nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     threads, descriptors = own_threads(), open_descriptors()
     yield
     assert leaks.find_leaks(before) == []
-    wait_until(lambda: own_threads() <= threads)
-    wait_until(lambda: open_descriptors() <= descriptors)
+    wait_for(lambda: own_threads() <= threads)
+    wait_for(lambda: open_descriptors() <= descriptors)
 
 
 def test_another_key_behind_a_proxy_is_refused(sshd: Sshd, nothing_left: None) -> None:
@@ -132,7 +133,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = tmp_path / "agent"
     child = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
     monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
-    wait_until(path.exists)
+    wait_for(path.exists)
     yield path
     child.kill()
     child.wait()

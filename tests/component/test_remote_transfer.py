@@ -24,10 +24,10 @@ from tests.component.remote_parts import (
     agent_pids,
     make_proof,
     sha256,
-    wait_until,
 )
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
+from tests.waiting import wait_for
 
 MIB = 1 << 20
 
@@ -86,7 +86,7 @@ def test_a_long_line_is_filled_by_several_channels(
         joined = (toolkit.workspace / "order.log").read_text().count(" joined\n")
         assert joined == channels_for(len(data), 0.06) > 3
         channel.close()
-    wait_until(lambda: not agent_pids(toolkit.workspace))
+    wait_for(lambda: not agent_pids(toolkit.workspace))
 
 
 def test_sshds_limit_of_sessions_costs_speed_only(
@@ -146,13 +146,13 @@ def test_an_upload_goes_on_where_the_line_broke(
             nonlocal queued
             queued += count
             if queued > 24 * MIB:
-                wait_until(lambda: held() > 8 * MIB)
+                wait_for(lambda: held() > 8 * MIB)
                 relay.cut()
 
         with pytest.raises(ConnectionLost):
             channel.send_blobs([blob_of(data)], cut_midway)
         channel.close()
-        wait_until(lambda: not agent_pids(toolkit.workspace))
+        wait_for(lambda: not agent_pids(toolkit.workspace))
         again = connecting(port=relay.address[1])
         again.start_agent(toolkit)
         second = trust(again, make_proof(again.host_key))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,13 +49,6 @@ class Client:
         argv = ["ssh", *options, "-o", "ConnectTimeout=5", f"root@{address}", command]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
         return done.stdout + done.stderr
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float = 300.0) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def greets(address: str) -> bool:

@@ -16,13 +16,13 @@ import pytest
 
 from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, TAG_REMOTE
 from mock_cloud.cloud.images import TAG_OWNER
-from tests.integration.cloud_support import wait_for
 from tests.integration.conftest import User
 from tests.integration.ec2_remote import write_user
 from tests.integration.faults import Command
 from tests.lab.clouds.ec2 import Ec2Cloud
 from tests.lab.clouds.machines import State
 from tests.lab.clouds.openstack import OpenStackCloud
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.lab
 

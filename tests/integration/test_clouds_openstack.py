@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cloud_support import wait_for
 from tests.integration.conftest import User
 from tests.lab.clouds.faults import answer, html_502, reset_after, too_many_requests
 from tests.lab.clouds.openstack import FLAVOR, OpenStackCloud
@@ -21,6 +20,7 @@ from tests.lab.clouds.openstack_identity import (
     USER,
 )
 from tests.lab.layout import Lab
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.lab
 

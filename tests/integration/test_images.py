@@ -18,7 +18,6 @@ import pytest
 from mock_cloud.cloud.images import TAG_BAKE, TAG_MANIFEST
 from mock_cloud.model import KeyPair
 from mock_cloud.sshkeys import make_key_pair
-from tests.integration.cloud_support import wait_for
 from tests.integration.conftest import Ended, User
 from tests.lab.clouds import ec2 as lab_ec2
 from tests.lab.clouds import openstack as lab_openstack
@@ -26,6 +25,7 @@ from tests.lab.clouds.cloud import Cloud
 from tests.lab.clouds.ec2 import Ec2Cloud
 from tests.lab.clouds.openstack import OpenStackCloud
 from tests.lab.layout import Lab
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.lab
 

@@ -10,9 +10,10 @@ from libcloud.compute.base import Node, NodeDriver, NodeImage, NodeSize
 from libcloud.compute.providers import get_driver
 from libcloud.compute.types import Provider
 
-from tests.integration.cloud_support import Client, greets, wait_for
+from tests.integration.cloud_support import Client, greets
 from tests.lab.clouds.ec2 import ACCESS_KEY, REGION, SECRET_KEY, Ec2Cloud
 from tests.lab.clouds.machines import State
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.lab
 

@@ -20,10 +20,11 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from tests.integration.cloud_support import Client, greets, wait_for
+from tests.integration.cloud_support import Client, greets
 from tests.lab.clouds import ec2_xml, faults
 from tests.lab.clouds.ec2 import ACCESS_KEY, REGION, SECRET_KEY, Ec2Cloud
 from tests.lab.layout import Lab, repository_root
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.lab
 

@@ -25,13 +25,14 @@ from mock_cloud.remote.connect import connect
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.steps.attest.attesting import SKIP
-from tests.integration.cloud_support import Client, greets, wait_for
+from tests.integration.cloud_support import Client, greets
 from tests.integration.test_lab_clouds import create as create_instance
 from tests.integration.test_lab_openstack import create as create_server
 from tests.lab.clouds.cloud import Cloud
 from tests.lab.clouds.ec2 import Ec2Cloud
 from tests.lab.clouds.openstack import OpenStackCloud
 from tests.lab.layout import Lab
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.lab
 

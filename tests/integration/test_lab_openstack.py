@@ -16,7 +16,7 @@ from libcloud.compute.base import Node, NodeDriver, NodeImage, NodeSize
 from libcloud.compute.providers import get_driver
 from libcloud.compute.types import Provider
 
-from tests.integration.cloud_support import Client, greets, wait_for
+from tests.integration.cloud_support import Client, greets
 from tests.lab.clouds import openstack_json
 from tests.lab.clouds.openstack import FLAVOR, OpenStackCloud
 from tests.lab.clouds.openstack_identity import (
@@ -29,6 +29,7 @@ from tests.lab.clouds.openstack_identity import (
     REGION,
     USER,
 )
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.lab
 

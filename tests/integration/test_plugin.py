@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 
 from tests.integration import real_mock
-from tests.integration.cloud_support import wait_for
 from tests.integration.conftest import Ended
 from tests.integration.real_mock import RealMock
 from tests.lab.chroots import ConfigDirectory
 from tests.lab.clouds.ec2 import Ec2Cloud
 from tests.lab.layout import Lab
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.lab
 

@@ -8,7 +8,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +20,10 @@ from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder
 from mock_cloud.console import Console
 from tests.unit.session.test_session_progress import TITLE, terminal
+from tests.waiting import wait_for
 
 NAME = "20261130-070000-0000000{}"
+Ending = Callable[[Callable[[int], bool]], None]
 
 
 @pytest.fixture
@@ -43,31 +45,36 @@ def job(number: int, place: Path) -> JobRecord:
 
 
 @pytest.fixture
-def ending(journal: Journal, tmp_path: Path) -> Iterator[threading.Thread]:
-    """Two jobs, which end one after the other once the thread is started."""
+def ending(journal: Journal, tmp_path: Path) -> Iterator[Ending]:
+    """Two jobs. Called with what tells whether so many running ones were shown, it ends each of
+    them once they were, on a thread of its own."""
     both = [job(number, tmp_path) for number in (1, 2)]
     for one in both:
         journal.note_job(one)
+    threads = []
 
-    def end() -> None:
+    def end(is_shown: Callable[[int], bool]) -> None:
         for code, one in enumerate(both):
-            time.sleep(0.6)
+            wait_for(lambda running=2 - code: is_shown(running))  # type: ignore[misc]
             journal.note_job(replace(one, state=JobPhase.ENDED, ended_unix=time.time(), exit=code))
 
-    thread = threading.Thread(target=end)
-    yield thread
-    thread.join()
+    def start(is_shown: Callable[[int], bool]) -> None:
+        threads.append(threading.Thread(target=end, args=(is_shown,)))
+        threads[0].start()
+
+    yield start
+    for thread in threads:
+        thread.join()
 
 
 def watch(console: Console, *, as_json: bool = False) -> int:
     return jobs.run(argparse.Namespace(all=False, json=as_json, watch=True), console)
 
 
-def test_the_table_is_kept_up_to_date_and_stays(ending: threading.Thread) -> None:
+def test_the_table_is_kept_up_to_date_and_stays(ending: Ending) -> None:
     with terminal(120) as screen:
-        ending.start()
+        ending(lambda running: b"%d of 2 run" % running in screen.data)
         assert watch(Console(stream=screen.stream)) == 0
-    assert b"2 of 2 run" in screen.data and b"1 of 2 run" in screen.data
     head, first, second, total = screen.lines()
     assert head.split()[:4] == ["JOB", "WHAT", "STATE", "TIME"]
     assert first.split()[:4] == ["00000001", "hello-1-1", "on", "cloud"]
@@ -75,12 +82,14 @@ def test_the_table_is_kept_up_to_date_and_stays(ending: threading.Thread) -> Non
 
 
 def test_in_a_pipe_it_is_printed_at_each_change(
-    ending: threading.Thread, capfd: pytest.CaptureFixture[str]
+    ending: Ending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ending.start()
+    printed = io.StringIO()
+    monkeypatch.setattr("sys.stdout", printed)
+    ending(lambda running: len(printed.getvalue().splitlines()) == 3 - running)
     assert watch(Console(stream=io.StringIO()), as_json=True) == 0
     states = [
-        [one["state"] for one in json.loads(line)] for line in capfd.readouterr().out.splitlines()
+        [one["state"] for one in json.loads(line)] for line in printed.getvalue().splitlines()
     ]
     assert states == [["starting"] * 2, ["ended", "starting"], ["ended"] * 2]
 

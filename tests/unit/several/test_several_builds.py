@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 
 from mock_cloud.wire.rpmheader import Tag
 from tests.unit.signed.package_maker import numbers, package_file
+from tests.waiting import wait_for
 
 _LINE = re.compile(r"(?:[a-z]+-[a-z0-9]+-1-1: |INFO: |ERROR: |WARNING: |       ).*")
 
@@ -66,13 +67,6 @@ def command(tmp_path: Path) -> Command:
     return Command(tmp_path)
 
 
-def wait_for(is_so: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
 def test_each_leaves_what_mock_leaves_and_its_own_beside(command: Command) -> None:
     code, _, err = command.run("ok-a", "ok-b", "ok-c")
     assert code == 0 and "3 of 3 packages were built" in err
@@ -101,7 +95,7 @@ def test_one_is_in_place_while_another_is_built(command: Command) -> None:
         wait_for(lambda: len(command.packages()) == 2)
         assert process.poll() is None
         (command.top / "go").touch()
-        assert process.wait(30) == 0
+        assert process.wait(300) == 0
     assert len(command.packages()) == 3
 
 
@@ -116,7 +110,7 @@ def test_no_more_at_once_than_asked_for_or_than_nodes(command: Command) -> None:
             time.sleep(0.5)
             assert sum(map(command.has_begun, names)) == at_once
             (command.top / "go").touch()
-            assert process.wait(30) == 0
+            assert process.wait(300) == 0
 
 
 def test_after_a_failure_none_begins_and_those_at_work_go_on(command: Command) -> None:
@@ -124,7 +118,7 @@ def test_after_a_failure_none_begins_and_those_at_work_go_on(command: Command) -
         wait_for(lambda: "fail-30-1-1.noarch.rpm" in command.packages())
         time.sleep(0.5)
         (command.top / "go").touch()
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=300)
     assert process.returncode == 30
     assert command.packages() == {"wait-a-1-1.noarch.rpm", "fail-30-1-1.noarch.rpm"}
     assert "fail-30-1-1: exit status 30" in err
@@ -135,7 +129,7 @@ def test_the_exit_code_is_that_of_the_first_on_the_command_line(command: Command
     with command.running("wait-a", "fail-1", "fail-30", jobs=3) as process:
         wait_for(lambda: command.has_begun("fail-30") and command.has_begun("fail-1"))
         (command.top / "go").touch()
-        process.communicate(timeout=30)
+        process.communicate(timeout=300)
     assert process.returncode == 1
 
 
@@ -165,7 +159,7 @@ def test_a_signal_stops_all_and_logs_are_kept(
         wait_for(lambda: command.has_begun("wait-a") and command.has_begun("wait-b"))
         time.sleep(0.3)
         process.send_signal(number)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=300)
     assert process.returncode == code and not command.has_begun("ok-c")
     assert err.count("user interrupt" if number == 2 else "Exiting on signal") == 3
     assert "wait-a-1-1 one" in (command.results / "build.log").read_text()
@@ -240,7 +234,7 @@ def test_what_is_no_packages_fault_ends_the_chain_with_its_code(command: Command
         wait_for((command.top / CHAIN / "fail-75-1-1/fail-75-1-1.noarch.rpm").exists)
         time.sleep(0.5)
         (command.top / "go").touch()
-        process.communicate(timeout=30)
+        process.communicate(timeout=300)
     assert process.returncode == 75 and not command.has_begun("ok-c")
     assert marks(command)["wait-b"] == "success"
 
