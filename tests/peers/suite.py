@@ -28,6 +28,18 @@ _ISOLATIONS = re.compile(r"for isolation in (?:simple nspawn|nspawn simple);")
 
 _BOOTSTRAPS = re.compile(r"for bootstrap in (?=.*?(-*no-bootstrap-chroot))[\w -]+;")
 
+_SLEEPS = re.compile(r"\bsleep 10\b(?=\s*(?:#.*)?$)", re.MULTILINE)
+
+# Ten seconds are enough on a quiet machine: until the daemon runs, or what starts it has ended.
+_WAITS = """\
+waits() {
+    for turn in $(seq 1200); do
+        pgrep daemontest > /dev/null && return
+        test -d /proc/$! || return
+        sleep 0.5
+    done
+}
+"""
 _LOOKS = """\
 looks() { $MOCKCMD_NO_RESULTDIR --quiet --offline --disable-plugin=tmpfs --chroot -- test "$@"; }
 puts() {
@@ -43,7 +55,7 @@ def read(script: Path, shop: str, *, nspawn: bool, bootstrap: bool, remote: bool
     `nspawn`: whether there is systemd-nspawn; `bootstrap`: whether the side has bootstrap chroots;
     `remote`: whether the chroot is on a node.
     """
-    text = _DOWNLOADS.sub(shop, script.read_text())
+    text = _WAITS + _SLEEPS.sub("waits", _DOWNLOADS.sub(shop, script.read_text()))
     if not nspawn:
         text = _ISOLATIONS.sub("for isolation in simple;", text)
     if not bootstrap:
