@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,8 @@ from mock_cloud.wire.layout import MOCK_LIBDIR
 
 MOCK_CONFIG_DIR: Final = Path("/etc/mock")
 """mock's own configuration."""
+
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 def home(environ: Mapping[str, str] = os.environ) -> Path:
@@ -102,6 +105,33 @@ def state_dir() -> Path:
 def cache_dir() -> Path:
     """``$XDG_CACHE_HOME/mock-cloud``; whatever is in it can be made again. ConfigError."""
     return _private(cache_home(), "XDG_CACHE_HOME", ".cache")
+
+
+def packed_dir(kind: str) -> Path:
+    """The cache of what is packed for nodes. ConfigError.
+
+    It is in `cache_dir`, or where that has none, as in a $HOME that a tool has made to throw away,
+    in the cache of the user's own home: if nobody else could have written there, for what lies in
+    it is sent and run.
+    """
+    usual = cache_dir() / kind
+    own = password_home()
+    chosen = Path(os.environ.get("XDG_CACHE_HOME", "")).is_absolute()
+    if own is None or chosen or usual.is_dir():
+        return usual
+    place = own / ".cache/mock-cloud" / kind
+    private = all(map(_is_private, (place, place.parent, place.parent.parent, own)))
+    return place if private and os.access(place, os.W_OK) else usual
+
+
+def _is_private(path: Path) -> bool:
+    """Whether it is a directory of this user's, no link, that nobody else may write to."""
+    try:
+        seen = path.lstat()
+    except OSError:
+        return False
+    mode = seen.st_mode
+    return stat.S_ISDIR(mode) and seen.st_uid == os.geteuid() and not mode & _OTHERS_WRITE
 
 
 def manifests_dir() -> Path:

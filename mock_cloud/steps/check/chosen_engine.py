@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mock_cloud.console import Console
 from mock_cloud.model import Toolkit
-from mock_cloud.places import cache_dir
+from mock_cloud.places import packed_dir
 from mock_cloud.settings import EngineChoice, Remote
 from mock_cloud.toolkit.mock_kit import MockKit, MockProgram, pack_mock
 
@@ -33,14 +33,14 @@ def choose_engine(remote: Remote, program: MockProgram | None, console: Console)
     if program is None:
         console.debug(f"remote {remote.name}: mock engine, the node's own mock")
         return Engine(uses_mock=True)
-    kit = pack_mock(cache_dir() / "mocks", *program)
+    kit = pack_mock(packed_dir("mocks"), *program)
     console.debug(f"remote {remote.name}: mock engine, this machine's mock {kit.version}")
     return Engine(uses_mock=True, kit=kit)
 
 
 def toolkits_dir() -> Path:
     """The user's cache of packed toolkits. ConfigError."""
-    return cache_dir() / "toolkits"
+    return packed_dir("toolkits")
 
 
 def find_toolkit(remote: Remote, arch: str, console: Console) -> Toolkit:
