@@ -121,5 +121,54 @@ def test_what_is_mentioned_exists(path: Path) -> None:
     for code in re.findall(r"`mock-cloud ([a-z][^`]*)`", text):
         words = [word for word in code.split() if re.fullmatch(r"[a-z][a-z-]+", word)]
         assert words and (words[0] in verbs), f"{path.name}: mock-cloud {code}"
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
-        assert (path.parent / target).exists(), f"{path.name}: {target}"
+        taken = set(_options(_parser(words[0])))
+        for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", code):
+            assert option in taken, f"{path.name}: mock-cloud {code}: {option}"
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
+        page = path.parent / target if target else path
+        assert page.exists(), f"{path.name}: {target}"
+        assert not anchor or anchor in _anchors(page), f"{path.name}: {target}#{anchor}"
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Those of a verb, or of all: of an inline command one does not say where its words end."""
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                yield from _options(verb)
+
+
+def _anchors(page: Path) -> set[str]:
+    """As forges make them of headings."""
+    headings = re.findall(r"^#+ (.+)", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}
+
+
+# What users asked for and did not find: heading, and what its section must show.
+SUBJECTS = {
+    "docs/cloud-admin.md": {
+        "Rights: an IAM policy": '"Action"',
+        "Network: a security group": "TCP 22",
+        "Cost": "mock-cloud nodes",
+        "The first image, from a stock one": "mock-cloud image bake",
+        "Each month": "mock-cloud image bake",
+        "Keys": "mock-cloud known-good revoke",
+        "Teams": "mock-cloud image share",
+    },
+    "docs/user-guide.md": {
+        "In CI": "mock-cloud setup",
+        "Upgrade and removal": "pip uninstall mock-cloud",
+    },
+    "docs/troubleshooting.md": {"Refused (77)": "mock-cloud", "Without a node (75)": "mock-cloud"},
+    "README.md": {"Install": "pip"},
+}
+
+
+@pytest.mark.parametrize(
+    ("page", "heading"), [(page, heading) for page, of in SUBJECTS.items() for heading in of]
+)
+def test_what_users_look_for_has_a_section(page: str, heading: str) -> None:
+    sections = re.split(r"^## ", (TOP / page).read_text(), flags=re.M)
+    found = [one for one in sections if one.partition("\n")[0] == heading]
+    assert len(found) == 1 and SUBJECTS[page][heading] in found[0]
