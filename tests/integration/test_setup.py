@@ -41,7 +41,12 @@ def test_a_remote_is_written_and_checked(
     user = make_user("setup")
     size = ["--image", ec2.image_id, "--size", "t3.small", "--arch", "x86_64"]
     told = setup(user, ec2, keys, *size, "--price-per-hour", "0.02", env=environment)
-    for line in ("credentials: from", f"image {ec2.image_id}: ", "sizes: t3.small in ", "quota: "):
+    for line in (
+        "credentials: from",
+        f"image {ec2.image_id}: ",
+        "sizes: t3.small in ",
+        "instances: ",
+    ):
         assert f"ok       {line}" in told, told
     assert "price for x86_64: at most 0.02 USD an hour" in told
     assert "MISSING  known-good set for x86_64" in told  # its image is to be baked

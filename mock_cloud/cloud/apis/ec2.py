@@ -7,7 +7,8 @@ No key pair, security group or address is ever made: what does not exist cannot 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mock_cloud.cloud.apis.adapter import (
@@ -35,9 +36,14 @@ from mock_cloud.cloud.apis.ec2_requests import filters, launch_parameters
 from mock_cloud.cloud.apis.texts import CloudIsOut, NotThere, OutcomeUnknown
 from mock_cloud.cloud.provider import Finding
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
+from mock_cloud.model import Secret
 from mock_cloud.settings import Ec2Settings, Market, Remote
 
 _ARCHES: Final = {"aarch64": "arm64"}  # Amazon's words where they are not the kernel's
+_SHOWN_FOR_S: Final = 3600.0
+"""EC2 shows an instance for about an hour after its end: of a younger one it has not heard yet."""
+_UNHEARD_S: Final = 30.0
+_LOOK_S: Final = 2.0
 _NOT_ENDED: Final = ("pending", "running", "stopping", "stopped")
 
 
@@ -59,6 +65,7 @@ class Ec2Api:
         self._connection = Ec2Connection(settings, remote.source, breaker, call_timeout_s)
         self._images: dict[str, ImageFacts] = {}
         self._asked: set[str] = set()
+        self._made_s: dict[str, float] = {}
 
     @property
     def calls(self) -> Calls:
@@ -101,10 +108,21 @@ class Ec2Api:
         def check_image(image: str) -> str:
             return f"{self._image(image).architecture or 'of no known architecture'}"
 
-        return examine_ec2(self._connection, self._settings, node, check_image)
+        def order() -> Mapping[str, str]:
+            launch = Launch("mock-cloud-doctor", "", Secret(b""), {TAG_LEASE: "none"})
+            offer = self.offers(arch)[0]
+            asked = launch_parameters(launch, offer, self._image(offer.image), self._settings)
+            return {name: value for name, value in asked.items() if value}
+
+        return examine_ec2(self._connection, self._settings, node, check_image, order)
 
     def launch(self, launch: Launch, offer: Offer) -> Instance:
         """See `CloudApi`. EC2 itself makes one instance of a token; what it repeats is checked."""
+        made = self._launch(launch, offer)
+        self._made_s[made.handle] = time.monotonic()
+        return made
+
+    def _launch(self, launch: Launch, offer: Offer) -> Instance:
         parameters = launch_parameters(launch, offer, self._image(offer.image), self._settings)
         if launch.token in self._asked:
             adopted = self._adopt(launch)
@@ -155,11 +173,20 @@ class Ec2Api:
         return list_leftovers(self._connection, lease_id, self.list_tagged)
 
     def terminate(self, handle: str) -> None:
-        """See `CloudApi`."""
-        try:
-            self._connection.end("TerminateInstances", {"InstanceId.1": handle})
-        except NotThere:
-            return
+        """See `CloudApi`. What EC2 does not know is gone, unless this run has just made it."""
+        began = time.monotonic()
+        while True:
+            try:
+                self._connection.end("TerminateInstances", {"InstanceId.1": handle})
+            except NotThere as error:
+                now = time.monotonic()
+                if now - self._made_s.get(handle, -_SHOWN_FOR_S) >= _SHOWN_FOR_S:
+                    return
+                if now - began >= _UNHEARD_S:
+                    raise CloudError(f"{error.message}, and it was made in this run") from error
+            else:
+                return
+            time.sleep(_LOOK_S)
 
     def remove(self, leftover: Leftover) -> None:
         """See `CloudApi`."""

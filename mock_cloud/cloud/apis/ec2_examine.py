@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Whether EC2 has what a remote's file names, asked without making anything.
 
-Names are those of Amazon's EC2 API reference. vCPU quotas are told by another service (Service
-Quotas): here the account's instances are counted against the limit that EC2 itself tells.
+Names are those of Amazon's EC2 API reference. Limits are told by another service, which is not
+asked: Service Quotas.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from mock_cloud.cloud.apis.ec2_answers import items_at, text_at
 from mock_cloud.cloud.apis.ec2_connection import Ec2Connection
+from mock_cloud.cloud.apis.ec2_failures import WouldSucceed
 from mock_cloud.cloud.apis.ec2_groups import explain_rules, ssh_sources
 from mock_cloud.cloud.apis.ec2_requests import filters, numbered
 from mock_cloud.cloud.provider import Finding, look
@@ -27,8 +28,12 @@ def examine_ec2(
     settings: Ec2Settings,
     node: NodeSettings,
     check_image: Callable[[str], str],
+    order: Callable[[], Mapping[str, str]],
 ) -> list[Finding]:
-    """Credentials first: without them nothing else is asked. `check_image` describes an image."""
+    """Credentials first: without them nothing else is asked. `check_image` describes an image.
+
+    `order` makes the parameters of the RunInstances that a build would begin with.
+    """
     found = [look("credentials", lambda: _credentials(connection, settings))]
     if not found[0].ok:
         return found
@@ -38,8 +43,19 @@ def examine_ec2(
         found.append(look("subnets", lambda: _subnets(connection, settings.subnets)))
     if settings.security_groups:
         found.append(look("security groups", lambda: _groups(connection, settings.security_groups)))
-    found.append(look("quota", lambda: _quota(connection)))
+    found.append(look("instances", lambda: _running(connection)))
+    if all(one.ok for one in found):
+        found.append(look("starting a node", lambda: _start(connection, order())))
     return found
+
+
+def _start(connection: Ec2Connection, order: Mapping[str, str]) -> str:
+    """A dry run, which EC2 answers with an error in any case: rights to start and to tag."""
+    try:
+        connection.read("RunInstances", {**order, "DryRun": "true"})
+    except WouldSucceed:
+        return f"{order['InstanceType']} may be started and tagged, says a dry run"
+    raise CloudError("a dry run was answered as if it were none")
 
 
 def _credentials(connection: Ec2Connection, settings: Ec2Settings) -> str:
@@ -90,30 +106,13 @@ def _groups(connection: Ec2Connection, groups: Sequence[str]) -> str:
     return f"port 22 is open to {', '.join(sources[:5])}"
 
 
-def _quota(connection: Ec2Connection) -> str:
-    parameters = numbered("AttributeName", ["max-instances"])
-    answer = connection.read("DescribeAccountAttributes", parameters)
-    limit = next(
-        (
-            text_at(value, "attributeValue")
-            for item in items_at(answer, "accountAttributeSet")
-            for value in items_at(item, "attributeValueSet")
-        ),
-        "",
-    )
+def _running(connection: Ec2Connection) -> str:
+    """EC2 itself tells no limit any more: its old one, max-instances, says nothing of vCPUs."""
+    wanted = filters({"instance-state-name": _COUNTED})
     running = sum(
         1
-        for page in connection.read_pages(
-            "DescribeInstances", filters({"instance-state-name": _COUNTED})
-        )
+        for page in connection.read_pages("DescribeInstances", wanted)
         for reservation in items_at(page, "reservationSet")
         for _ in items_at(reservation, "instancesSet")
     )
-    if not limit.isdigit():
-        return f"{running} instances run in this region; the API tells no limit"
-    if running >= int(limit):
-        raise CloudError(
-            f"{running} instances run, and the account's limit is {limit}",
-            hint="end some, or ask for more in AWS's Service Quotas",
-        )
-    return f"{running} of {limit} instances run; vCPUs are counted by Service Quotas"
+    return f"{running} run in this region; how many vCPUs may, AWS's Service Quotas tells"

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from mock_cloud.cloud.apis.calls import Classify, Diagnosis, FailureKind, refuse_credentials
-from mock_cloud.cloud.apis.texts import NoCapacity, NotThere, QuotaReached
+from mock_cloud.cloud.apis.texts import CredentialsRefused, NoCapacity, NotThere, QuotaReached
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 
 _THROTTLED: Final = frozenset(
@@ -40,13 +41,22 @@ _CREDENTIALS: Final = frozenset(
         "PendingVerification",
         "RequestExpired",
         "SignatureDoesNotMatch",
-        "UnauthorizedOperation",
         "UnrecognizedClientException",
     }
 )
 _BY_FAMILY: Final = frozenset({"VcpuLimitExceeded", "InstanceLimitExceeded"})
 """Limits of a family of sizes, counted in vCPUs, and of on-demand and spot apart."""
-_IN_USE: Final = frozenset({"VolumeInUse", "DependencyViolation", "InvalidNetworkInterface.InUse"})
+_IN_USE: Final = frozenset(
+    {"VolumeInUse", "DependencyViolation", "InvalidNetworkInterface.InUse", "InvalidSnapshot.InUse"}
+)
+
+
+_ENCODED: Final = re.compile(r"\s*Encoded authorization failure.*", re.DOTALL)
+"""For `aws sts decode-authorization-message`: some thousand characters after the words."""
+
+
+class WouldSucceed(CloudError):
+    """The answer to a dry run of what the account may do."""
 
 
 class InUse(CloudError):
@@ -61,7 +71,15 @@ def make_classifier(service: str, source: Callable[[], str], remote_file: Path) 
             return FailureKind.THROTTLED
         if diagnosis.is_credentials or diagnosis.code in _CREDENTIALS:
             return refuse_credentials(diagnosis, service, source())
+        if diagnosis.code == "UnauthorizedOperation":
+            return CredentialsRefused(
+                f"{service} does not let the credentials from {source()} do this:"
+                f" {_ENCODED.sub('', diagnosis.text)}",
+                hint="an IAM policy with all rights that are needed is in docs/cloud-admin.md",
+            )
         text = f"{service}: {diagnosis.text}"
+        if diagnosis.code == "DryRunOperation":
+            return WouldSucceed(text)
         return _find_error(diagnosis.code, text, remote_file) or diagnosis.trouble
 
     return classify

@@ -105,7 +105,8 @@ class Ec2Images:
         return [_parse_image(item) for item in self._items({**filters(wanted), **(others or {})})]
 
     def _items(self, parameters: Mapping[str, str]) -> Sequence[ET.Element]:
-        return list(items_at(self._connection.read("DescribeImages", parameters), "imagesSet"))
+        pages = self._connection.read_pages("DescribeImages", parameters)
+        return [item for page in pages for item in items_at(page, "imagesSet")]
 
     def _accounts(self, handle: str) -> tuple[str, ...]:
         parameters = {"ImageId": handle, "Attribute": "launchPermission"}

@@ -18,6 +18,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from tests.lab.clouds import backend, ec2_xml
+from tests.lab.clouds.aws import AmazonJudge
 from tests.lab.clouds.backend import Backend
 from tests.lab.clouds.cloud import Cloud, Listing
 from tests.lab.clouds.ec2_metadata import describe, firmware
@@ -33,6 +34,7 @@ ACCESS_KEY = "AKIALABLABLABLABLAB0"
 SECRET_KEY = "lab/secret+key/that/opens/nothing/anywhere"
 _CONSOLE_MAX = 64 << 10  # as GetConsoleOutput has it
 _STATE_CODES = {"pending": "0", "shutting-down": "32", "terminated": "48"}
+_WOULD_SUCCEED = "Request would have succeeded, but DryRun flag is set."
 _SIGNING = ("Signature", "Timestamp", "X-Amz-", "AWSAccessKeyId")
 _ARCHES = {"x86_64": "x86_64", "aarch64": "arm64"}
 
@@ -54,6 +56,8 @@ class Ec2Cloud(Cloud):
         self._lock = threading.Lock()
         self._tokens: dict[str, tuple[dict[str, str], Response]] = {}
         self._dooms: dict[str, _Doom] = {}
+        self.page_max = 1000
+        self._judge = AmazonJudge(ACCESS_KEY, SECRET_KEY)
 
     def make_backend(self) -> Backend:
         return backend.moto(self.site.directory)
@@ -98,7 +102,14 @@ class Ec2Cloud(Cloud):
         if ACCESS_KEY not in urllib.parse.unquote(credential):
             text = "AWS was not able to validate the provided access credentials"
             return ec2_xml.error(401, "AuthFailure", text)
+        refusal = self._judge.refusal(request, self.url)
+        if refusal is not None:
+            return refusal
         self._fulfil_dooms()
+        if request.parameters.get("DryRun") == "true":
+            return ec2_xml.error(412, "DryRunOperation", _WOULD_SUCCEED)
+        if "MaxResults" in request.parameters:
+            return self._page(request)
         handler = {
             "RunInstances": self._run,
             "TerminateInstances": self._terminate,
@@ -167,7 +178,7 @@ class Ec2Cloud(Cloud):
             self.drop_disk(image)
         for group in found.groups:
             client.delete_security_group(GroupId=group)
-        self.pending_s, self.early_sshd = 0.0, False
+        self.pending_s, self.early_sshd, self.page_max = 0.0, False, 1000
         self.proxy.disconnect()
         self.calls.clear()
         with self._lock:
@@ -193,6 +204,21 @@ class Ec2Cloud(Cloud):
                 if one["ImageId"] not in self.stock_images
             ),
         )
+
+    def _page(self, request: Request) -> Response:
+        """A part of a list; with `page_max` a small one, as EC2 may choose itself."""
+        start = int(request.parameters.get("NextToken", "from-0").removeprefix("from-"))
+        length = min(int(request.parameters["MaxResults"]), self.page_max)
+        parameters = {
+            name: value
+            for name, value in request.parameters.items()
+            if name not in ("MaxResults", "NextToken")
+        }
+        body = urllib.parse.urlencode(parameters).encode()
+        response = self._forward(replace(request, parameters=parameters, body=body))
+        if response.status != 200:
+            return response
+        return replace(response, body=ec2_xml.page(response.body, start, length))
 
     def _forward(self, request: Request) -> Response:
         response = self.ask(request)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
@@ -62,6 +63,47 @@ def not_found() -> Fault:
 
 def expired() -> Fault:
     return failing(400, "RequestExpired", "Request has expired.")
+
+
+def no_right(action: str) -> Fault:
+    text = (
+        "You are not authorized to perform this operation. User: arn:aws:iam::1:user/lab is not"
+        f" authorized to perform: ec2:{action} on resource: arn:aws:ec2:us-east-1:1:instance/*"
+        f" because no identity-based policy allows the ec2:{action} action. Encoded authorization"
+        f" failure message: {'kM9x_' * 200}"
+    )
+    return failing(403, "UnauthorizedOperation", text)
+
+
+def image_state(state: str, reason: str = "") -> Fault:
+    """A fault for DescribeImages: all images of this account are in that state."""
+
+    def change(exchange: Exchange) -> Response:
+        response = exchange.forward()
+        root = ElementTree.fromstring(response.body)  # noqa: S314 (moto's own)
+        for item in root.iter():
+            if _tag(item) == "imageState":
+                item.text = state
+            elif _tag(item) == "item" and find(item, "imageState") is not None and reason:
+                set_reason(item, "Client.InternalError", reason)
+        return replace(response, body=to_bytes(root))
+
+    return change
+
+
+def page(body: bytes, start: int, length: int) -> bytes:
+    """Entries of a list from number `start` on, `length` at most, and a token if there are more."""
+    root = ElementTree.fromstring(body)  # noqa: S314 (moto's own)
+    for found in root:
+        entries = [child for child in found if _tag(child) == "item"]
+        for number, child in enumerate(entries):
+            if not start <= number < start + length:
+                found.remove(child)
+        if start + length < len(entries):
+            space = root.tag.rpartition("}")[0]
+            token = ElementTree.SubElement(root, f"{space}}}nextToken" if space else "nextToken")
+            token.text = f"from-{start + length}"
+    return to_bytes(root)
 
 
 def empty_list() -> Fault:

@@ -16,7 +16,7 @@ _ACTION = re.compile(
 )
 
 
-def _called() -> set[str]:
+def called_actions() -> set[str]:
     """The API's actions among the strings of what speaks to it."""
     return {
         node.value
@@ -39,7 +39,7 @@ def test_the_policy_has_the_rights_that_are_used() -> None:
         for one in statements
         for action in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])
     }
-    assert asked == _called()
+    assert asked == called_actions()
     # What ends something without a tag of ours can only be what baking needs.
     ending = [one for one in statements if "ec2:TerminateInstances" in one["Action"]]
     assert all("aws:ResourceTag/mock-cloud-owner" in one["Condition"]["Null"] for one in ending)
