@@ -71,13 +71,16 @@ def configure(user: User, server: FileServer, firm: Authority, client: Issued) -
 
 
 class Search:
-    """Looks for the secrets, whole or encoded, where they must not be."""
+    """Looks for secrets where they must not be.
 
-    def __init__(self, client: Issued) -> None:
-        login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        key = client.key.read_text().splitlines()[1]
-        self.words = (PASSWORD, login, key)
+    Processes in the network namespace at `home`, if given, may have them in their environment:
+    their user put them there.
+    """
+
+    def __init__(self, words: tuple[str, ...], home: str = "") -> None:
+        self.words = words
         self.found: set[str] = set()
+        self._home = Path(home).stat().st_ino if home else 0
 
     def trees(self, *roots: Path, but: tuple[Path, ...] = ()) -> None:
         patterns = [part for word in self.words for part in ("-e", word)]
@@ -100,7 +103,8 @@ class Search:
                     if not entry.name.isdecimal() or int(entry.name) == os.getpid():
                         continue
                     with suppress(OSError):
-                        for name in ("cmdline", "environ"):
+                        is_home = (entry / "ns/net").stat().st_ino == self._home
+                        for name in ("cmdline", *(() if is_home else ("environ",))):
                             data = (entry / name).read_bytes()
                             if any(word.encode() in data for word in self.words):
                                 self.found.add(f"{name}: {data[:200]!r}")
@@ -112,6 +116,12 @@ class Search:
         finally:
             end.set()
             thread.join()
+
+
+def secret_words(client: Issued) -> tuple[str, ...]:
+    """Whole and encoded."""
+    login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    return (PASSWORD, login, client.key.read_text().splitlines()[1])
 
 
 def node_places(machine: Volunteers) -> list[Path]:
@@ -130,7 +140,7 @@ def test_a_build_from_a_repository_with_secrets(
         path = f"{add_mock(tmp_path / 'mock')}:{user.environment['PATH']}"
         user = replace(user, extra={"PATH": path})
     configure(user, vault, firm, client)
-    search = Search(client)
+    search = Search(secret_words(client))
     with search.processes():
         built = user.mock("-v", "--resultdir", tmp_path / "results", plain_srpm).expect()
     assert "reached through this machine: lab" in built.stderr
