@@ -18,7 +18,7 @@ from mock_cloud.remote.forward import WINDOW_BYTES
 from mock_cloud.remote.link import Link, hang_up, shown_host_key
 from mock_cloud.remote.proxy import start_proxy
 from mock_cloud.remote.unverified import UnverifiedNode
-from mock_cloud.remote.wire import Wire, dial
+from mock_cloud.remote.wire import Wire, open_wire
 
 _CIPHERS: Final = (
     # AES-GCM first: a build's bytes pass through one Python process, and a cipher with a
@@ -188,7 +188,7 @@ def _open_wire(address: NodeAddress, timeout_s: float) -> Wire:
     try:
         if address.proxy:
             return start_proxy(address.proxy, timeout_s)
-        return dial(address.host, address.port, timeout_s)
+        return open_wire(address.host, address.port, timeout_s)
     except OSError as error:
         raise TransportError(f"cannot connect: {error.strerror or error}") from error
 

@@ -27,6 +27,8 @@ LOOPBACK: Final = "127.0.0.1"
 _OPEN_TIMEOUT_S: Final = 90.0
 """Before it answers a first login, sshd waits for systemd to start the user's manager."""
 _JOIN_TIMEOUT_S: Final = 5.0
+_FREED_S: Final = 5.0
+_FREED_EVERY_S: Final = 0.05
 _WATCH_TICK_S: Final = 0.25
 
 
@@ -73,6 +75,19 @@ class Link:
 
         TransportError if the node opens no more of them, ConnectionLost.
         """
+        deadline = time.monotonic() + _FREED_S
+        while True:
+            try:
+                return self._run(command)
+            except paramiko.ChannelException as error:
+                # sshd counts one that we have closed for a moment longer (MaxSessions 1).
+                with self._lock:
+                    has_others = any(not channel.closed for channel in self._channels)
+                if has_others or time.monotonic() > deadline or not self.is_up:
+                    raise self._no_channel(error) from error
+            time.sleep(_FREED_EVERY_S)
+
+    def _run(self, command: str) -> paramiko.Channel:
         try:
             with self._guarded("it opened no channel in time"):
                 began = time.monotonic()
@@ -86,14 +101,19 @@ class Link:
         except (EOFError, OSError) as error:
             # A write failed: the connection is gone, though its reader may not have noticed.
             raise self.lost(error) from error
+        except paramiko.ChannelException:
+            raise
         except paramiko.SSHException as error:
-            if self.is_up:
-                raise TransportError(
-                    f"{self.address}: the node opens no channel: {error}",
-                    hint="Check MaxSessions in the node's sshd_config.",
-                ) from error
-            raise self.lost(error) from error
+            raise self._no_channel(error) from error
         return channel
+
+    def _no_channel(self, error: paramiko.SSHException) -> TransportError:
+        if not self.is_up:
+            return self.lost(error)
+        return TransportError(
+            f"{self.address}: the node opens no channel: {error}",
+            hint="Check MaxSessions in the node's sshd_config.",
+        )
 
     def listen(self, take: OnConnection, port: int = 0) -> int:
         """Have the node's sshd listen on its loopback; the port that it took, or `port`.

@@ -108,6 +108,7 @@ class UnverifiedNode:
 
         TransportError with what the node's tools said if they fail.
         """
+        self._drop_agent()  # an sshd with MaxSessions 1 has no room for both
         channel = self._link.run(push_command(toolkit))
         channel.settimeout(self._silence_timeout_s)
         try:

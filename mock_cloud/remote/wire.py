@@ -8,6 +8,8 @@ import socket
 import time
 from typing import Final
 
+from mock_cloud.wire.dial import dial
+
 _READ_BYTES: Final = 1 << 18
 _SHORT_BYTES: Final = 4096
 _PACKET_MAX: Final = 1 << 18
@@ -70,8 +72,9 @@ class Wire:
             self._sock.close()
 
 
-def dial(host: str, port: int, timeout_s: float) -> Wire:
+def open_wire(host: str, port: int, timeout_s: float) -> Wire:
     """Connect by TCP, over IPv4 or IPv6. OSError."""
-    sock = socket.create_connection((host, port), timeout_s)
+    sock = dial(host, port, timeout_s)
+    sock.settimeout(timeout_s)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Wire(sock, is_tcp=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from mock_cloud.network import DEFAULT_PORTS, Certificates, Proxy, tls_context
 from mock_cloud.repoproxy.access import Scope
+from mock_cloud.wire.dial import connect_first
 
 if TYPE_CHECKING:
     import ssl
@@ -83,23 +84,14 @@ class Dialer:
 
     def _connect(self, host: str, port: int, scope: Scope) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        problem = OSError(f"{host} has no {scope.value} address")
-        for family, kind, protocol, _, address in found:
-            if not is_in(scope, str(address[0])):
-                continue
-            sock = socket.socket(family, kind, protocol)
-            try:
-                self._keep(sock)
-                sock.settimeout(_CONNECT_S)
-                sock.connect(address)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError as error:
-                self.drop(sock)
-                problem = error
-            else:
-                sock.settimeout(READ_S)
-                return sock
-        raise problem
+        fit = [one for one in found if is_in(scope, str(one[4][0]))]
+        if not fit:
+            raise OSError(f"{host} has no {scope.value} address")
+        sock = connect_first(fit, _CONNECT_S, made=self._keep, drop=self.drop)
+        with self._dropped_if_bad(sock):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.settimeout(READ_S)
+        return sock
 
     def _dial_proxy(self, proxy: Proxy) -> socket.socket:
         try:

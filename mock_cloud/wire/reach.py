@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Sequence
 from typing import Any, Final
+
+from mock_cloud.wire.dial import dial
 
 ENDS_MAX: Final = 64
 """How many are tried at a time, and how many one request may ask for."""
@@ -43,7 +44,7 @@ def find_reached(ends: Sequence[_End], within_s: float) -> list[bool]:
 
     def look(end: _End) -> None:
         try:
-            socket.create_connection(end, within_s).close()
+            dial(*end, within_s).close()
         except (OSError, UnicodeError):  # a name that is no name is not reached either
             return
         reached.add(end)
