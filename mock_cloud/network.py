@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
 """Variables of the environment that name files with authorities."""
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9._-]{1,32})?")
 _PROXY_SCHEMES: Final = ("http", "https")
 _PROXY_PORT: Final = 1080  # curl's, and so dnf's, where the URL has none
 DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
@@ -72,6 +73,11 @@ class Proxy:
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+def is_host(text: str) -> bool:
+    """Whether it can be a host's name or address, and so nothing else in a request."""
+    return _HOST.fullmatch(text) is not None
 
 
 def split_login(url: str) -> tuple[str, Login | None]:

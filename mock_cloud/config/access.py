@@ -24,6 +24,7 @@ from mock_cloud.network import (
     Proxy,
     find_proxy,
     is_exempt,
+    is_host,
     parse_proxy,
     split_login,
     tls_context,
@@ -150,7 +151,8 @@ def read_access(
     def plain(url: str) -> str:
         try:
             found, login = split_login(url)
-            is_fit = urlsplit(found).scheme in DEFAULT_PORTS and bool(urlsplit(found).hostname)
+            parts = urlsplit(found)
+            is_fit = parts.scheme in DEFAULT_PORTS and is_host(parts.hostname or "")
         except ValueError as error:
             raise ConfigError(f"repository {section.id!r} has a URL that is none") from error
         if not is_fit or "$" in found:

@@ -33,11 +33,14 @@ class RepositoryCache:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def find(self, listed: ListedFile) -> int | None:
-        """A descriptor of the file, if it is there."""
+        """A descriptor of the file, if it is there; one of another size is what a crash left."""
         path = self._directory / _name(listed)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
+            return None
+        if listed.size not in (None, os.fstat(descriptor).st_size):
+            os.close(descriptor)
             return None
         with suppress(OSError):
             os.utime(descriptor)  # what was used last is dropped last

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 from mock_cloud.errors import MockCloudError
-from mock_cloud.network import DEFAULT_PORTS, Certificates, split_login
+from mock_cloud.network import DEFAULT_PORTS, Certificates, is_host, split_login
 from mock_cloud.repoproxy.access import Access, Origin, Scope
 from mock_cloud.repoproxy.metadata import Unfetched
 from mock_cloud.repoproxy.upstream import (
@@ -46,7 +46,11 @@ def ask_origin(
     Secrets go to the origin's scheme, host and port only. Where it is of the internet, so is what
     it redirects to; nobody is redirected to this machine itself, nor from TLS to none.
     """
-    home, scope = end_of(origin.url), origin.scope
+    try:
+        home, scope = end_of(origin.url), origin.scope
+        end_of(url)
+    except ValueError as error:
+        raise Unfetched("one of its URLs is none") from error
     for _ in range(_REDIRECTS_MAX + 1):
         is_home = end_of(url) == home
         headers = {"User-Agent": "mock-cloud"}
@@ -80,9 +84,11 @@ def fetch(access: Access, url: str, max_bytes: int) -> tuple[bytes, str]:
 
 
 def end_of(url: str) -> tuple[str, str, int]:
-    """A URL's scheme, host and port. ValueError."""
+    """A URL's scheme, host and port. ValueError, also for a host that is no name or address."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
+    if host and not is_host(host):
+        raise ValueError("no host")
     return parts.scheme, host, parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
 
 

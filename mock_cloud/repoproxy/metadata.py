@@ -75,8 +75,15 @@ class ListedFile:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether it is not where the repository is."""
-        return "://" in self.base or "://" in self.href
+        """Whether it names a server, be it the repository's own."""
+        return any(urlsplit(one).scheme or urlsplit(one).netloc for one in (self.base, self.href))
+
+    @property
+    def is_below(self) -> bool:
+        """Whether it is in the repository's own directory: what it lists there is its own."""
+        parts = [*self.base.split("/"), *self.href.split("/")]
+        is_rooted = self.base.startswith("/") or self.href.startswith("/")
+        return not self.is_elsewhere and not is_rooted and ".." not in parts
 
     def url(self, repository: str) -> str:
         """Its URL, where `repository` is the repository's, with a slash at its end."""
@@ -132,14 +139,14 @@ def _listed(text: bytes, size: re.Pattern[bytes]) -> ListedFile | None:
         return None
     attributes = _attributes(location[1])
     kind = KINDS.get(checksum[1].decode().lower(), "")
-    href = _plain(attributes.get("href", ""))
-    if not kind or not href:
+    href, named = _plain(attributes.get("href", "")), attributes.get("xml:base", "")
+    base = _plain(named)
+    if not kind or not href or (named and not base):
         return None
     found = size.search(text)
     return ListedFile(
-        href, _plain(attributes.get("xml:base", "")), kind, checksum[2].decode().lower(),
-        int(found[1]) if found else None,
-    )  # fmt: skip
+        href, base, kind, checksum[2].decode().lower(), int(found[1]) if found else None
+    )
 
 
 def _attributes(text: bytes) -> dict[str, str]:
@@ -158,7 +165,8 @@ def _plain(text: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return ""
-    return "" if parts.query or parts.username is not None else url
+    is_half = bool(parts.netloc) and not parts.scheme  # "//host/path": whose scheme is not said
+    return "" if parts.query or parts.username is not None or is_half else url
 
 
 class _Gzip:

@@ -104,10 +104,15 @@ class ServedRepository:
     def send(
         self, client: Client, request: ProxyRequest, listed: ListedFile, upstreams: Upstreams
     ) -> None:
-        """Send a file that is listed, after it was seen to be the one. As `answer`."""
+        """Send a file that is listed, after it was seen to be the one. As `answer`.
+
+        What is not the repository's own is sent when all of it was seen: who writes its metadata
+        must not read other files by listing them with a wrong checksum.
+        """
         descriptor = self._cache.find(listed) if self._cache else None
         if descriptor is None:
-            streams = request.method == "GET" and "range" not in request.headers
+            is_whole = request.method == "GET" and "range" not in request.headers
+            streams = is_whole and listed.is_below
             with self._draft() as draft:
                 if self._download(draft, listed, upstreams, client if streams else None):
                     return
@@ -140,7 +145,7 @@ class ServedRepository:
 
     def _add(self, listed: ListedFile) -> None:
         """Note where a node will ask_origin for it."""
-        if listed.is_elsewhere or "../" in listed.href:
+        if not listed.is_below:
             places = [place_of(listed.url(base_of(url))) for url in self.access.baseurls or ("",)]
         else:
             places = []
@@ -194,10 +199,9 @@ class ServedRepository:
         """The first answer of its servers. Unfetched with what the last one had to say."""
         problem = Unfetched("it has no server")
         for origin in self._known_origins(upstreams):
+            url = url_at(base_of(origin.url))
             try:
-                return ask_origin(
-                    upstreams, self.access, origin, url_at(base_of(origin.url))
-                ), origin
+                return ask_origin(upstreams, self.access, origin, url), origin
             except Unfetched as error:
                 problem = error
                 self._put_last(origin)
