@@ -425,9 +425,14 @@ _RESULTS: Final[Mapping[str, tuple[_Group, ...]]] = {
     "Results": (
         _Group(
             {"provenance.missing": "there is no provenance",
-             "provenance.malformed": "it is none, or of another version"},
+             "provenance.malformed": "it is none"},
             "it was not signed, or the file was cut off",
             "[provenance] write of the remote; get the directory again",
+        ),
+        _Group(
+            {"provenance.version": "an older or a newer mock-cloud wrote it"},
+            "what is signed has changed between the two versions",
+            "older: build it again; newer: verify it with a mock-cloud of that version",
         ),
         _Group(
             {"provenance.signer": "none of your keys signed it",

@@ -7,6 +7,7 @@ it. What is ours stands where SLSA leaves room: in the parameters and in the ann
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -33,10 +34,12 @@ KEY_NAME: Final = "provenance-key"
 """The user's own key in the state directory; its public half is beside it, with .pub at the end."""
 
 PREDICATE: Final = "https://slsa.dev/provenance/v1"
-BUILD_TYPE: Final = "urn:mock-cloud:build-type:mock:v1"
+BUILD_TYPE: Final = "urn:mock-cloud:build-type:mock:v2"
+"""Its last number rises with each change after which older readers or older files will not do."""
 PROVENANCE_MAX: Final = 32 << 20
 """Bytes of the envelope: 10,000 results and as many packages in the chroot take a quarter."""
 
+_ANY_BUILD_TYPE: Final = re.compile(re.escape(BUILD_TYPE[:-1]) + r"([0-9]{1,4})")
 _BUILDER: Final = "urn:mock-cloud:builder:{key}:tier-{tier}"
 _LIMITS: Final = Limits(text=1 << 16, items=50_000, surrogates=False)
 _DIGEST: Final = 64
@@ -233,7 +236,7 @@ def open_provenance(
     """The provenance in `envelope`, if one of `keys` signed it that is not `revoked`.
 
     Raises ProvenanceRefused with one reason: ``provenance.signer``, ``.signature``, ``.revoked``,
-    ``.malformed``; ConfigError for keys that are not ed25519.
+    ``.version``, ``.malformed``; ConfigError for keys that are not ed25519.
     """
     if len(envelope) > PROVENANCE_MAX:
         raise _refused("provenance.malformed", f"{len(envelope)} bytes, more than {PROVENANCE_MAX}")
@@ -246,6 +249,7 @@ def open_provenance(
     except AttestationRefused as error:
         code = _CODES.get(error.reasons[0].code, "provenance.malformed")
         raise _refused(code, error.reasons[0].found) from error
+    _check_version(statement)
     try:
         found = _parse(statement, signers)
     except Malformed as error:
@@ -262,6 +266,20 @@ _CODES: Final = {
 
 def _refused(code: str, why: str) -> ProvenanceRefused:
     return ProvenanceRefused((Reason(code, PROVENANCE_NAME, found=why),))
+
+
+def _check_version(statement: Statement) -> None:
+    """ProvenanceRefused for a build type of ours that this version does not read."""
+    predicate = statement.predicate
+    definition = predicate.get("buildDefinition") if isinstance(predicate, dict) else None
+    name = definition.get("buildType") if isinstance(definition, dict) else None
+    said = _ANY_BUILD_TYPE.fullmatch(name) if isinstance(name, str) else None
+    if said is None or said[0] == BUILD_TYPE:
+        return
+    is_newer = int(said[1]) > int(BUILD_TYPE.rpartition("v")[2])
+    why = "written by a newer mock-cloud" if is_newer else "written by an older mock-cloud"
+    raise ProvenanceRefused((Reason("provenance.version", PROVENANCE_NAME, BUILD_TYPE,
+                                    f"{said[0]}, {why}"),))  # fmt: skip
 
 
 def _parse(statement: Statement, signers: frozenset[str]) -> Provenance:

@@ -23,7 +23,7 @@ from mock_cloud.attest.policy import Allowances, policy_to_json, standard
 from mock_cloud.attest.validity import Validity, sign_manifest
 from mock_cloud.provenance.grounds import write_grounds
 from mock_cloud.provenance.owner import OwnerSignature
-from mock_cloud.provenance.statement import PREDICATE, Provenance
+from mock_cloud.provenance.statement import BUILD_TYPE, PREDICATE, Provenance
 from mock_cloud.wire.owner_statement import NAMESPACE
 from tests.mutations import honest
 from tests.mutations.honest import PACKAGES, Results, fingerprint, signer_of
@@ -450,6 +450,10 @@ LIES: Final = (
     Case("no result", _lie(lambda s: s["subject"].clear()), "provenance.malformed"),
     Case("a field that nobody knows", _lie(_set("runDetails", "extra", to=1)), "provenance.malformed"),
     Case("another build type", _lie(_set("buildDefinition", "buildType", to="urn:x")), "provenance.malformed"),
+    Case("an older mock-cloud's", _lie(_set("buildDefinition", "buildType", to=BUILD_TYPE[:-1] + "1")),
+         "provenance.version"),
+    Case("a newer mock-cloud's", _lie(_set("buildDefinition", "buildType", to=BUILD_TYPE[:-1] + "3")),
+         "provenance.version"),
     Case("another predicate type", lambda r: r.file.write_bytes(sign_statement(
         PREDICATE + ".1", {"x": "0" * 64}, {}, signer_of("builder"))), "provenance.malformed"),
     Case("a predicate nested 900 deep", _lie(_set("buildDefinition", "externalParameters",
