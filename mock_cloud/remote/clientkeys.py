@@ -57,7 +57,7 @@ def opened_keys(source: ClientKey) -> Iterator[tuple[OfferedKey, ...]]:
     if isinstance(source, Secret):
         yield (OfferedKey("our key", _load_lease_key(source)),)
         return
-    with _agent_keys() as held:
+    with _agent_keys(source.agent) as held:
         keys, unusable = _user_keys(source, held)
         if not keys:
             why = "; ".join(unusable) or "no key file is there, and no SSH agent holds one"
@@ -126,8 +126,8 @@ def sign_with_agent(public: HostKey, data: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def _agent_keys() -> Iterator[tuple[paramiko.AgentKey, ...]]:
-    path = os.environ.get("SSH_AUTH_SOCK", "")
+def _agent_keys(path: str | None = None) -> Iterator[tuple[paramiko.AgentKey, ...]]:
+    path = os.environ.get("SSH_AUTH_SOCK", "") if path is None else path
     agent = None
     if path:
         with contextlib.suppress(OSError, paramiko.SSHException):  # a stale path is as good as none

@@ -143,13 +143,15 @@ class _Place:
 
     def keys(self, identity: Path | None) -> UserKeys:
         """`identity` and nothing else, or the identity files that exist and the agent's keys."""
+        agent = _agent(self.one("identityagent"))
         if identity is not None:
-            return UserKeys((str(identity),), whole_agent=False)
+            return UserKeys((str(identity),), whole_agent=False, agent=agent)
         files = (self.expand(name) for name in self.values.get("identityfile", ()))
         there = tuple(_with_home(name) for name in files if name)
         return UserKeys(
             tuple(name for name in there if Path(name).is_file()),
             whole_agent=self.one("identitiesonly") != "yes",
+            agent=agent,
         )
 
     def expand(self, text: str) -> str:
@@ -217,6 +219,14 @@ def _forward(jump: _Place, beyond: _Place, before: tuple[str, ...]) -> tuple[str
 def _ssh_home() -> Path:
     """The home directory as OpenSSH has it: from the password database, not $HOME."""
     return places.password_home() or Path("/nonexistent")
+
+
+def _agent(named: str) -> str | None:
+    """The SSH agent's socket that IdentityAgent names, for `UserKeys`."""
+    if named.startswith("$"):
+        return os.environ.get(named[1:].strip("{}"), "")
+    usual = {"": None, "SSH_AUTH_SOCK": None, "none": ""}
+    return usual[named] if named in usual else _with_home(named)
 
 
 def _with_home(name: str) -> str:

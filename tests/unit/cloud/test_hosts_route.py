@@ -125,3 +125,43 @@ def test_an_address_is_never_an_option_or_a_command(tmp_path: Path, address: str
 
 def test_percent_signs_survive_nesting() -> None:
     assert quote_command(("a", "b c", "%h")) == "a 'b c' %%h"
+
+
+def test_what_openssh_reads_counts_as_it_reads_it(tmp_path: Path) -> None:
+    """Include, Match exec, and what is read again for the canonical name."""
+    (tmp_path / "more").write_text("Host alpha\n Port 2201\n")
+    found = route(
+        tmp_path,
+        f"Include {tmp_path}/more\nCanonicalizeHostname yes\nCanonicalDomains nowhere.invalid\n"
+        'Match host alpha exec "test -d /proc/self"\n HostName 10.0.0.7\n'
+        'Match host alpha exec "false"\n HostName 10.0.0.8\n'
+        "Match final originalhost alpha\n ProxyJump gate\n",
+    )
+    assert (found.host, found.port) == ("10.0.0.7", 2201)
+    assert [hop.name for hop in found.hops] == ["jump host gate"]
+
+
+def test_no_connection_of_the_users_own_is_shared(tmp_path: Path) -> None:
+    """A master would outlive the command, and whoever started it chose how it checks keys."""
+    shared = f"ControlMaster auto\nControlPath {tmp_path}/%C\nControlPersist yes\n"
+    found = route(tmp_path, f"{shared}Host alpha\n ProxyJump gate\n")
+    assert options(found.proxy)["ControlPath"] == "none"
+    assert options(found.proxy)["ControlMaster"] == "no"
+    assert route(tmp_path, shared).proxy == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "agent"),
+    [
+        ("", None),
+        ("IdentityAgent SSH_AUTH_SOCK", None),
+        ("IdentityAgent none", ""),
+        ("IdentityAgent /run/token/agent", "/run/token/agent"),
+        ("IdentityAgent $TOKEN_AGENT", "/run/other"),
+    ],
+)
+def test_the_agent_that_the_configuration_names(
+    tmp_path: Path, line: str, agent: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN_AGENT", "/run/other")
+    assert route(tmp_path, f"{line}\n").keys.agent == agent
