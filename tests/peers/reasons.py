@@ -26,6 +26,10 @@ REASONS: Mapping[tuple[str, str], str] = {
         "22-rootdir.tst",
         "chroot",
     ): "`--rootdir` is refused: the engine decides where its chroots lie.",
+    (
+        "27-nspawn.tst",
+        "local",
+    ): "It asks whether systemd-nspawn is the default; here `isolation` is `simple`.",
     ("25-postupdate-root-cache.tst", "chroot"): _ROOT_CACHE,
     ("25-postupdate-root-cache.tst", "mock"): _ROOT_CACHE,
 }

@@ -65,8 +65,7 @@ def test_script(
     text = suite.read(SUITE / name, url, **has)
     text = text.replace("/var/cache/mock/", f"{side.place}/cache/")  # config_opts['cache_topdir']
     given = suite.environment(SUITE, side, f"{url}/mock-6.7-1.src.rpm")
-    # Fedora's sh is bash.
-    played = side.run(["bash", "-c", text], env=given, cwd=SUITE.parent)
+    played = side.run(suite.command(text), env=given, cwd=SUITE.parent)
     seen[name, side.name] = played
     if os.environ.get("KEEP"):
         (Path(os.environ["KEEP"]) / f"{side.name}-{name}").write_text(
