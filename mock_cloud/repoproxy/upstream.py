@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Final
 from mock_cloud.network import DEFAULT_PORTS, Certificates, Proxy, tls_context
 from mock_cloud.repoproxy.access import Scope
 from mock_cloud.wire.dial import connect_first
+from mock_cloud.wire.terminal_text import printable
 
 if TYPE_CHECKING:
     import ssl
 
 _CONNECT_S: Final = 15.0
+_REASON_MAX: Final = 300
 READ_S: Final = 30.0
 
 
@@ -159,11 +161,12 @@ def is_public_name(host: str) -> bool:
 
 
 def reason_of(error: Exception) -> str:
-    """What to say of a connection's or a request's failure."""
+    """What to say of a connection's or a request's failure, which may be a server's own words."""
     message = getattr(error, "verify_message", None)  # OpenSSL's, of the server's certificate
     if message:
         return f"its certificate is not accepted: {message}"
-    return str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error)
+    words = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+    return printable(str(words).strip())[:_REASON_MAX]
 
 
 class Upstreams:

@@ -367,6 +367,7 @@ def test_keys_are_fetched_with_the_secrets_of_their_server(
         b"HTTP/1.1 302 Found\r\nLocation: http://x\r\nEvil: y/\r\n\r\n",
         b"HTTP/1.1 302 Found\r\nLocation: \xff\xfe\r\n\r\n",
         b"HTTP/1.1 999 OK\r\n\r\n",
+        b"\x1b]0;Evil\x07Cookie\r\n\r\n",
         b"\x00\xff" * 4000,
         b"",
     ],
@@ -384,7 +385,8 @@ def test_answers_of_a_hostile_server(tmp_path: Path, answer: bytes) -> None:
         one = proxied(Access("r", "r", (f"http://127.0.0.1:{server.port}/r",), login=LOGIN))
         found = one.ask(f"GET {HOST}/repodata/repomd.xml HTTP/1.1\r\n\r\n".encode())
         assert found.count(b"HTTP/1.1 ") == 1 and found.startswith(b"HTTP/1.1 502 ")
-        assert b"Evil" not in found and b"Cookie" not in found
+        assert b"\nEvil" not in found and b"Set-Cookie" not in found and b"\x1b" not in found
+        assert all(line.isprintable() for line in one.said)
     finally:
         server.close()
 
