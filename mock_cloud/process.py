@@ -44,6 +44,14 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return env
 
 
+def own_environment() -> dict[str, str]:
+    """This process's own, for what its user named: as OpenSSH gives it to a ProxyCommand.
+
+    A cloud's tool finds its profile there, and the proxy that leads to the cloud.
+    """
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -89,8 +97,9 @@ class Ended:
 
 
 def converse(
-    argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float, output_max_bytes: int
-) -> Ended:
+    argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float, output_max_bytes: int,
+    extra_env: Mapping[str, str] | None = None,
+) -> Ended:  # fmt: skip
     """Run a command that passes on what somebody else says, to its end, whatever its status.
 
     It has a session of its own, and whatever it started ends with it. Raises `CommandFailed` if it
@@ -100,7 +109,7 @@ def converse(
     with tempfile.TemporaryFile() as given:
         given.write(stdin)
         given.seek(0)
-        with _in_own_session(argv, given.fileno()) as child:
+        with _in_own_session(argv, given.fileno(), environment(extra_env)) as child:
             streams = _read_both(child, argv, time.monotonic() + timeout_s, output_max_bytes)
             status = child.wait()
     return Ended(status, *streams)
@@ -111,15 +120,18 @@ def hear(
 ) -> tuple[bytes, bytes]:
     """What a command says on stdout until it is enough, and on stderr; then it is ended.
 
-    Its stdin stays open and empty meanwhile, for one that leads to somebody who speaks first.
+    Its stdin stays open and empty meanwhile, for one that leads to somebody who speaks first. It
+    has `own_environment`.
     Raises as `converse` does.
     """
-    with _in_own_session(argv, subprocess.PIPE) as child:
+    with _in_own_session(argv, subprocess.PIPE, own_environment()) as child:
         return _read_both(child, argv, time.monotonic() + timeout_s, most_bytes, is_enough)
 
 
 @contextlib.contextmanager
-def _in_own_session(argv: Sequence[str], stdin: int) -> Iterator[subprocess.Popen[bytes]]:
+def _in_own_session(
+    argv: Sequence[str], stdin: int, env: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
     """The command, whose session is ended with the block unless it was waited for."""
     try:
         child = subprocess.Popen(
@@ -127,7 +139,7 @@ def _in_own_session(argv: Sequence[str], stdin: int) -> Iterator[subprocess.Pope
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment(),
+            env=env,
             start_new_session=True,
         )
     except OSError as error:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import BinaryIO, Final
 
-from mock_cloud.process import environment
+from mock_cloud.process import own_environment
 from mock_cloud.remote.wire import Wire
 from mock_cloud.wire.terminal_text import clean
 
@@ -69,7 +69,7 @@ def start_proxy(command: Sequence[str], timeout_s: float) -> ProxyWire:
             stdin=its.fileno(),
             stdout=its.fileno(),
             stderr=errors.fileno(),
-            env=environment(),
+            env=own_environment(),
             start_new_session=True,
         )
         undo.pop_all()

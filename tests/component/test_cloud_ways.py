@@ -62,9 +62,13 @@ def test_documented_commands_lead_to_the_node(
 ) -> None:
     program = tmp_path / name.split(maxsplit=1)[0]
     program.write_text(
-        f"#!{sys.executable}\nimport sys\nif sys.argv[1:] != {list(WANTED[name])!r}:\n"
-        "    sys.exit(f'usage: {sys.argv[1:]}')\n" + CARRY.replace("PORT", str(sshd.port))
+        f"#!{sys.executable}\nimport os, sys\nif sys.argv[1:] != {list(WANTED[name])!r}:\n"
+        "    sys.exit(f'usage: {sys.argv[1:]}')\n"
+        "if not {'AWS_PROFILE', 'https_proxy'} <= {*os.environ}: sys.exit('who are you?')\n"
+        + CARRY.replace("PORT", str(sshd.port))
     )
+    monkeypatch.setenv("AWS_PROFILE", "builds")
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     settings = Ec2Settings(region="eu-1", reach_command=documented()[name])

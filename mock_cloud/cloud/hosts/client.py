@@ -22,7 +22,7 @@ from mock_cloud.errors import (
     TransportError,
 )
 from mock_cloud.model import HostKey, NodeAddress, UserKeys
-from mock_cloud.process import CommandFailed, Ended, converse
+from mock_cloud.process import CommandFailed, Ended, converse, own_environment
 from mock_cloud.settings import HostSettings
 from mock_cloud.wire.terminal_text import clean, printable
 
@@ -144,7 +144,10 @@ def _fetch_certificate(host: HostSettings, route: Route) -> str:
         ]
         argv = ["ssh", "-F", "none", "-T", *_options(options), *_way(address), "--", address.host]
         try:
-            ended = converse(argv, timeout_s=_CALL_TIMEOUT_S, output_max_bytes=ANSWER_MAX_BYTES)
+            ended = converse(
+                argv, timeout_s=_CALL_TIMEOUT_S, output_max_bytes=ANSWER_MAX_BYTES,
+                extra_env=own_environment(),
+            )  # fmt: skip
         except CommandFailed as error:
             raise HostUnusable(f"{address}: {error.status}") from error
         with contextlib.suppress(FileNotFoundError):
@@ -178,7 +181,10 @@ def _find_hop_problem(hop: Hop) -> str | None:
     """Why no sshd greets at the far end of this hop; None if one does."""
     try:
         # Its stdin ends at once, and so does the connection, right after the greeting.
-        ended = converse(hop.argv, timeout_s=_HOP_TIMEOUT_S, output_max_bytes=ANSWER_MAX_BYTES)
+        ended = converse(
+            hop.argv, timeout_s=_HOP_TIMEOUT_S, output_max_bytes=ANSWER_MAX_BYTES,
+            extra_env=own_environment(),
+        )  # fmt: skip
     except CommandFailed as error:
         return str(error.status)
     if ended.stdout.startswith(_BANNER):

@@ -19,7 +19,7 @@ from typing import Final
 from mock_cloud import places
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import UserKeys
-from mock_cloud.process import CommandFailed, run
+from mock_cloud.process import CommandFailed, own_environment, run
 from mock_cloud.settings import HostSettings
 
 CONNECT_TIMEOUT_S: Final = 10
@@ -108,7 +108,9 @@ class _Place:
         argv = ["ssh", *_config_words(config), *(("-l", user) if user else ())]
         argv += [*(("-p", str(port)) if port else ()), "-G", "--", name]
         try:
-            text = run(argv, timeout_s=_ASK_TIMEOUT_S).decode(errors="replace")
+            text = run(argv, timeout_s=_ASK_TIMEOUT_S, extra_env=own_environment()).decode(
+                errors="replace"
+            )
         except CommandFailed as error:
             raise ConfigError(
                 f"OpenSSH's configuration cannot be read for {name!r}: {error.output.strip()}",
