@@ -73,24 +73,31 @@ def run(lab: Lab, rounds: int) -> None:
     with made_mocks(lab, srpm.plain()) as (made, package, place):
         mocks = [mock for mock in made if mock is made[0] or mock.name.endswith(RELIES)]
         took: dict[str, list[list[float]]] = {mock.name: [] for mock in mocks}
+        used: dict[str, list[float]] = {mock.name: [] for mock in mocks}
         expected: list[int] = []
         for number in range(rounds + 1):
             for mock in mocks:
+                before_s = mock.group.processor_s()
                 ended = _review(mock, package, place / mock.name / "out")
+                spent_s = mock.group.processor_s() - before_s
                 codes = [code for _, code in ended]
                 expected = expected or codes
                 if codes != expected:
                     raise SystemExit(f"{mock.name}: ended with {codes}, local mock with {expected}")
                 if number:
                     took[mock.name].append([seconds for seconds, _ in ended])
+                    used[mock.name].append(spent_s)
         words = list(_calls(package, place))
     print(
         f"{len(words)} calls, exit codes {expected}, {rounds} rounds, load {os.getloadavg()[0]:.1f}"
     )
-    local = statistics.median(map(sum, took[mocks[0].name]))
-    for name, rounds_s in took.items():
-        whole = statistics.median(map(sum, rounds_s))
-        print(f"  {name:28} {whole:7.2f} s   {whole / local:5.2f}x")
+    for what, values in (("wall", {name: [*map(sum, one)] for name, one in took.items()}),
+                         ("processor, the node's too", used)):  # fmt: skip
+        print(f"{what}, seconds")
+        local = statistics.median(values[mocks[0].name])
+        for name, rounds_s in values.items():
+            whole = statistics.median(rounds_s)
+            print(f"  {name:28} {whole:7.2f} s   {whole / local:5.2f}x")
     for number, line in enumerate(words):
         each = [statistics.median(one[number] for one in took[mock.name]) for mock in mocks]
         seconds = "  ".join(f"{value:6.2f}" for value in each)
