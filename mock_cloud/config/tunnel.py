@@ -21,7 +21,7 @@ from mock_cloud.config.access import proxy_rule
 from mock_cloud.config.repositories import reading_dnf_conf
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
 from mock_cloud.network import DEFAULT_PORTS, Certificates, Proxy
-from mock_cloud.repoproxy.access import Access
+from mock_cloud.repoproxy.access import Access, Scope
 from mock_cloud.repoproxy.allow import (
     FILES_HOST,
     LISTS_HOST,
@@ -106,14 +106,14 @@ class Way(Enum):
 class MirrorList:
     """A mirror list as this machine fetched it, for the option `option` of a repository.
 
-    `is_public`: it came from an address of the internet, and so may name no other ones.
+    `scope`: where its mirrors may be, no nearer than it was itself.
     `is_own`: it is a file of this machine, and so may name directories of this machine.
     """
 
     repository: str
     option: str
     text: str
-    is_public: bool
+    scope: Scope
     is_own: bool = False
 
 
@@ -224,9 +224,7 @@ def allow_list(
         directories += [file_path(url) for url in mirrors if is_file(url)]
         find = by_id[one.repository].find_proxy if one.repository in by_id else lambda _url: None
         entries += [
-            allow_url(url, public_only=one.is_public, proxy=find(url))
-            for url in mirrors
-            if not is_file(url)
+            allow_url(url, scope=one.scope, proxy=find(url)) for url in mirrors if not is_file(url)
         ]
     return AllowList(
         tuple(dict.fromkeys(one for one in entries if isinstance(one, AllowedPlace))),

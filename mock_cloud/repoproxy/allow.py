@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from mock_cloud.network import DEFAULT_PORTS, Proxy
+from mock_cloud.repoproxy.access import Scope
 
 if TYPE_CHECKING:
     from mock_cloud.repoproxy.repository import ServedRepository
@@ -26,8 +27,8 @@ _HOST_MAX: Final = 253  # RFC 1035, 2.3.4, as text
 class AllowedPlace:
     """An http URL and what lies below it, or only itself where `exact`.
 
-    `path` is decoded; unless `exact` it ends with a slash. `query` must be the same. With
-    `public_only` the host's address must be a public one.
+    `path` is decoded; unless `exact` it ends with a slash. `query` must be the same. The
+    host's address must be in the `scope`.
     """
 
     host: str
@@ -35,7 +36,7 @@ class AllowedPlace:
     path: str
     query: str = ""
     exact: bool = False
-    public_only: bool = False
+    scope: Scope = Scope.ANY
     proxy: Proxy | None = None
 
     def covers(self, host: str, port: int, path: str, query: str) -> bool:
@@ -50,7 +51,7 @@ class End:
 
     host: str
     port: int
-    public_only: bool = False
+    scope: Scope = Scope.ANY
     proxy: Proxy | None = None
 
 
@@ -95,13 +96,13 @@ class AllowList:
                 return repository if port == 80 and not parts.query else None
         covering = (one for one in self.places if one.covers(host, port, path, parts.query))
         # The configuration's own URL counts more than a list's that names the same.
-        return min(covering, key=lambda one: one.public_only, default=None)
+        return min(covering, key=_reserve, default=None)
 
     def find_end(self, host: str, port: int) -> End | None:
         """The entry for a TLS connection there, or None."""
         host = plain_host(host)
         there = (one for one in self.ends if (one.host, one.port) == (host, port))
-        return min(there, key=lambda one: one.public_only, default=None)
+        return min(there, key=_reserve, default=None)
 
     def _local_file(self, path: str) -> LocalFile | None:
         for directory in self.directories:
@@ -109,6 +110,10 @@ class AllowList:
             if path.startswith(base):
                 return LocalFile(directory, path[len(base) :])
         return None
+
+
+def _reserve(one: AllowedPlace | End) -> int:
+    return list(Scope).index(one.scope)
 
 
 def plain_host(host: str) -> str:
@@ -137,7 +142,7 @@ def plain_path(raw: str) -> str | None:
 
 
 def allow_url(
-    url: str, *, exact: bool = False, public_only: bool = False, proxy: Proxy | None = None
+    url: str, *, exact: bool = False, scope: Scope = Scope.ANY, proxy: Proxy | None = None
 ) -> AllowedPlace | End | None:
     """The entry for an http or https URL of a configuration; None if it is neither.
 
@@ -153,7 +158,7 @@ def allow_url(
         return None
     host = plain_host(parts.hostname)
     if parts.scheme == "https":
-        return End(host, port, public_only, proxy)
+        return End(host, port, scope, proxy)
     if not exact:
         path = path.rstrip("/") + "/"
-    return AllowedPlace(host, port, path, parts.query, exact, public_only, proxy)
+    return AllowedPlace(host, port, path, parts.query, exact, scope, proxy)

@@ -18,7 +18,6 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
-from mock_cloud.repoproxy.access import Scope
 from mock_cloud.repoproxy.allow import AllowedPlace, AllowList, LocalFile, plain_host
 from mock_cloud.repoproxy.files import send_file
 from mock_cloud.repoproxy.http1 import BadRequest, Client, ProxyRequest, Stream
@@ -175,8 +174,7 @@ class RepoProxy:
         }
         body = request.method == "GET"
         try:
-            scope = Scope.PUBLIC if place.public_only else Scope.ANY
-            server = UpstreamServer(place.host, place.port, scope, place.proxy)
+            server = UpstreamServer(place.host, place.port, place.scope, place.proxy)
             answer = upstreams.ask(server, request.method, target, headers)
             if place.proxy is not None and answer.status == 407:
                 raise OSError(proxy_problem(place.proxy, answer.status, place.host))
@@ -200,8 +198,7 @@ class RepoProxy:
     def _find_end(self, host: str, port: int, upstreams: Upstreams) -> UpstreamServer | None:
         end = self._allowed.find_end(host, port)
         if end is not None:
-            scope = Scope.PUBLIC if end.public_only else Scope.ANY
-            return UpstreamServer(end.host, end.port, scope, end.proxy)
+            return UpstreamServer(end.host, end.port, end.scope, end.proxy)
         for repository in self._allowed.repositories:
             with suppress(Unfetched):
                 found = repository.find_end(plain_host(host), port, upstreams)

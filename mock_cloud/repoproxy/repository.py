@@ -39,6 +39,7 @@ from mock_cloud.repoproxy.upstream import (
     UpstreamServer,
     is_public_name,
     reason_of,
+    scope_beyond,
 )
 
 _MIRRORS_TRIED: Final = 5
@@ -181,7 +182,7 @@ class ServedRepository:
             own = access.origin(url)
             text = _read(ask_origin(upstreams, access, own, url), _LIST_MAX_BYTES, f"the {option}")
             mirrors, self._repomd_digests = parse_mirrors(option, text.decode("utf-8", "replace"))
-            scope = Scope.PUBLIC if is_public_name(end_of(url)[1]) else Scope.ANY
+            scope = scope_beyond(end_of(url)[1])
             for mirror in mirrors[:_MIRRORS_MAX]:
                 with suppress(ValueError):
                     scheme, host, _ = end_of(mirror)

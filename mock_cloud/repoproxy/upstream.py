@@ -160,6 +160,14 @@ def is_public_name(host: str) -> bool:
     return any(is_public(str(address[0])) for *_, address in found)
 
 
+def scope_beyond(host: str) -> Scope:
+    """Where the servers may be that a list of this host names: none is nearer than the host."""
+    if is_public_name(host):
+        return Scope.PUBLIC
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return Scope.NETWORK if any(is_elsewhere(str(one[4][0])) for one in found) else Scope.ANY
+
+
 def reason_of(error: Exception) -> str:
     """What to say of a connection's or a request's failure, which may be a server's own words."""
     message = getattr(error, "verify_message", None)  # OpenSSL's, of the server's certificate

@@ -28,7 +28,7 @@ from mock_cloud.config.tunnel import (
 from mock_cloud.console import Console
 from mock_cloud.errors import CloudError
 from mock_cloud.places import cache_dir
-from mock_cloud.repoproxy.access import Access
+from mock_cloud.repoproxy.access import Access, Scope
 from mock_cloud.repoproxy.allow import FILES_HOST, LISTS_HOST, AllowList
 from mock_cloud.settings import Remote
 from mock_cloud.wire.dnf_conf import dnf_variables
@@ -175,8 +175,9 @@ def _fetch_lists(source: Source) -> Iterable[MirrorList]:
                 f"the {option} of repository {source.id!r} cannot be had: {url}: {error}",
                 hint="it was fetched on this machine, for a node that does not reach it",
             ) from error
-        is_public = not is_file(url) and (_is_public(url) or _is_public(final))
-        yield MirrorList(source.id, option, text, is_public, is_file(url))
+        is_own = is_file(url)
+        scope = Scope.ANY if is_own else max(_scope(url), _scope(final), key=list(Scope).index)
+        yield MirrorList(source.id, option, text, scope, is_own)
 
 
 def _fetch(source: Source, url: str) -> tuple[str, str]:
@@ -193,12 +194,11 @@ def _fetch(source: Source, url: str) -> tuple[str, str]:
     return data.decode("utf-8", "replace"), final
 
 
-def _is_public(url: str) -> bool:
-    """Whether the URL's host has an address of the internet."""
-    from mock_cloud.repoproxy.upstream import is_public_name
+def _scope(url: str) -> Scope:
+    """Where the mirrors may be that the URL's server names."""
+    from mock_cloud.repoproxy.upstream import scope_beyond
 
-    host = urlsplit(url).hostname
-    return bool(host) and is_public_name(str(host))
+    return scope_beyond(urlsplit(url).hostname or "")
 
 
 def _served(repositories: Repositories, tunnelled: Sequence[Source]) -> list[ServedRepository]:

@@ -23,6 +23,7 @@ from mock_cloud.config.tunnel import (
     without_hosts,
 )
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
+from mock_cloud.repoproxy.access import Scope
 from mock_cloud.repoproxy.allow import FILES_HOST, LISTS_HOST, AllowedPlace, End
 from mock_cloud.settings import RepoAccess
 from mock_cloud.wire.job_request import TUNNEL_PROXY
@@ -166,37 +167,37 @@ METALINK = """<?xml version="1.0"?><metalink><hash type="sha256">aa</hash><resou
 
 
 def test_mirrors_of_a_metalink() -> None:
-    given = MirrorList("r", "metalink", METALINK, is_public=True)
+    given = MirrorList("r", "metalink", METALINK, scope=Scope.PUBLIC)
     text, mirrors = read_mirrors(given)
     assert mirrors == ("https://m.example/f/", "http://n.example/f%20g/")
     assert text.count("<url") == 2 and '<hash type="sha256">aa</hash>' in text
     allowed = allow_list([], [given])
-    assert allowed.ends == (End("m.example", 443, True),)
-    assert allowed.places == (AllowedPlace("n.example", 80, "/f g/", public_only=True),)
+    assert allowed.ends == (End("m.example", 443, Scope.PUBLIC),)
+    assert allowed.places == (AllowedPlace("n.example", 80, "/f g/", scope=Scope.PUBLIC),)
     assert allowed.find(f"http://{LISTS_HOST}/r/metalink") == text.encode()
 
 
 def test_mirrors_of_a_mirrorlist_are_bounded() -> None:
     lines = ["# comment", "ftp://m.example/", *(f"http://m{n}.example/r/" for n in range(2000))]
-    text, mirrors = read_mirrors(MirrorList("r", "mirrorlist", "\n".join(lines), is_public=False))
+    text, mirrors = read_mirrors(MirrorList("r", "mirrorlist", "\n".join(lines), scope=Scope.ANY))
     assert len(mirrors) == MIRRORS_MAX and text.startswith("http://m0.example/r/\n")
     for useless in ("", "<html>please log in</html>", "rsync://m/"):
         with pytest.raises(UnsupportedByEngine, match="'r'"):
-            read_mirrors(MirrorList("r", "mirrorlist", useless, is_public=False))
+            read_mirrors(MirrorList("r", "mirrorlist", useless, scope=Scope.ANY))
 
 
 def test_a_list_of_this_machine_may_name_its_directories_and_no_other_may() -> None:
     text = "file:///srv/a%20mirror\n/srv/other/\nfile:///\nfile:///srv/$releasever\n"
-    own = MirrorList("r", "mirrorlist", text, is_public=False, is_own=True)
+    own = MirrorList("r", "mirrorlist", text, scope=Scope.ANY, is_own=True)
     shown, mirrors = read_mirrors(own)
     assert mirrors == ("file:///srv/a%20mirror", "/srv/other/")
     assert shown == f"http://{FILES_HOST}/srv/a%20mirror/\nhttp://{FILES_HOST}/srv/other/\n"
     allowed = allow_list([], [own])
     assert allowed.directories == (Path("/srv/a mirror"), Path("/srv/other"))
-    for is_public in (True, False):  # a server's, be it this network's: it opens no file here
+    for scope in Scope:  # a server's, be it this network's: it opens no file here
         with pytest.raises(UnsupportedByEngine, match="'r'"):
-            read_mirrors(MirrorList("r", "mirrorlist", text, is_public=is_public))
-    https = MirrorList("r", "mirrorlist", f"https://m.example/\n{text}", is_public=False)
+            read_mirrors(MirrorList("r", "mirrorlist", text, scope=scope))
+    https = MirrorList("r", "mirrorlist", f"https://m.example/\n{text}", scope=Scope.ANY)
     assert allow_list([], [https]).directories == ()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mock_cloud.repoproxy.access import Scope
 from mock_cloud.repoproxy.allow import (
     FILES_HOST,
     LISTS_HOST,
@@ -99,7 +100,7 @@ def test_tls_goes_to_named_hosts_and_ports_only() -> None:
 
 
 def test_the_configurations_own_url_counts_more_than_a_lists() -> None:
-    own, listed = End("h", 443), End("h", 443, True)
+    own, listed = End("h", 443), End("h", 443, Scope.PUBLIC)
     assert AllowList(ends=(listed, own)).find_end("h", 443) == own
 
 

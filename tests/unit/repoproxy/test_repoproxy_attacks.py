@@ -19,11 +19,12 @@ from mock_cloud import places
 from mock_cloud.errors import ConfigError
 from mock_cloud.network import Certificates, parse_proxy
 from mock_cloud.repoproxy import repository as served
-from mock_cloud.repoproxy.access import Access
-from mock_cloud.repoproxy.allow import AllowList
+from mock_cloud.repoproxy.access import Access, Scope
+from mock_cloud.repoproxy.allow import AllowedPlace, AllowList, End
 from mock_cloud.repoproxy.cache import RepositoryCache
 from mock_cloud.repoproxy.metadata import ListedFile
 from mock_cloud.repoproxy.repository import ServedRepository
+from mock_cloud.repoproxy.upstream import scope_beyond
 from tests.lab.http import FileServer
 from tests.lab.tls import Authority
 from tests.unit.repoproxy.test_repoproxy_proxy import Proxied, Server, serve
@@ -95,6 +96,38 @@ def test_metadata_reads_nothing_of_this_machines_own(
         one.get(f"{HOST}/own/file")
         one.get(f"http://127.0.0.1:{own.port}/own/file")
         assert own.accesses() == ()
+
+
+def own_address() -> str:
+    """An address of this machine that other machines use."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # RFC 5737: nothing is sent
+        except OSError:
+            pytest.skip("this machine has no address but its loopback's")
+        return str(probe.getsockname()[0])
+
+
+def test_a_mirror_list_of_the_network_leads_to_nothing_of_this_machine(
+    tree: Path, tmp_path: Path
+) -> None:
+    """Whoever writes it would have this machine ask its own services, by any path."""
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    with FileServer({"/l": lists}, host=own_address()) as lister, FileServer({"/r": tree}) as own:
+        (lists / "m").write_text(f"{own.url}/r/\n")
+        one = proxied(Access("r", "r", (), (("mirrorlist", f"{lister.url}/l/m"),)))
+        assert one.get(f"{HOST}/repodata/repomd.xml")[0] == 502
+        assert "address" in one.said[0] and own.accesses() == ()
+        scope = scope_beyond(lister.url.split("/")[2].partition(":")[0])
+        there = AllowedPlace("127.0.0.1", own.port, "/r/", scope=scope)
+        end = End("127.0.0.1", own.port, scope)
+        two = Proxied(AllowList((there,), (end,)))
+        assert two.get(f"{own.url}/r/repodata/repomd.xml")[0] == 502
+        assert b" 502 " in two.ask(f"CONNECT 127.0.0.1:{own.port} HTTP/1.1\r\n\r\n".encode())
+        assert own.accesses() == ()
+        # One that is here itself may lead here.
+        assert scope_beyond("127.0.0.1") is Scope.ANY
 
 
 def test_a_redirect_takes_no_certificate_along(

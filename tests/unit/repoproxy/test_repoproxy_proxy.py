@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.repoproxy import files, upstream
+from mock_cloud.repoproxy.access import Scope
 from mock_cloud.repoproxy.allow import FILES_HOST, LISTS_HOST, AllowedPlace, AllowList, End
 from mock_cloud.repoproxy.http1 import HEAD_MAX_BYTES
 from mock_cloud.repoproxy.proxy import RepoProxy
@@ -273,8 +274,8 @@ def test_mirrors_of_a_public_list_are_public(
     serve: Callable[[Callable[[socket.socket], None]], Server],
 ) -> None:
     server = serve(lambda connection: None)
-    allowed = AllowList((AllowedPlace("127.0.0.1", server.port, "/", public_only=True),),
-                        (End("localhost", server.port, public_only=True),))  # fmt: skip
+    allowed = AllowList((AllowedPlace("127.0.0.1", server.port, "/", scope=Scope.PUBLIC),),
+                        (End("localhost", server.port, scope=Scope.PUBLIC),))  # fmt: skip
     proxied = Proxied(allowed)
     assert proxied.get(f"http://127.0.0.1:{server.port}/x")[0] == 502
     asked = f"CONNECT localhost:{server.port} HTTP/1.1\r\n\r\n".encode()
