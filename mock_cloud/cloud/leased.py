@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
 
+from mock_cloud.cloud.clock import ClockSteps
 from mock_cloud.cloud.jobs import JobRecord
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import (
@@ -32,7 +33,8 @@ class LeasedNode:
     `adopted` says that an earlier holder of the node died at work: one of its jobs may still run
     there. As a context manager it releases the node if the block ends well and destroys
     it if an exception leaves the block, unless one of both was done inside. `spared` is for
-    the caller to set: then an exception leaves the node as it was found. `beside` is the job of
+    the caller to set: then an exception leaves the node as it was found. `is_ended`: this process
+    ended it. `beside` is the job of
     another command in the chroot, if this one was let in: then the node stays that one's. Whoever
     is the last there gives it back.
     """
@@ -48,11 +50,13 @@ class LeasedNode:
         self.beside = beside
         self.spared = False
         self.is_forsaken = False
+        self.is_ended = False
         self._lease = lease
         self._journal = journal
         self._provider = provider
         self._max_builds = max_builds
         self._given_back = False
+        self._clock, self._expires_unix = ClockSteps(), lease.expires_unix
         self._known_layers = lease.layers
         self.client_key: ClientKey = lease.address.user_keys or Secret(
             journal.key_path(lease.id).read_bytes()
@@ -108,8 +112,8 @@ class LeasedNode:
 
     @property
     def expires_unix(self) -> float:
-        """When the node must have ended, in unix seconds."""
-        return self._lease.expires_unix
+        """When the node must have ended, in unix seconds of the clock as it is set now."""
+        return self._expires_unix + self._clock.total_s
 
     @property
     def price_per_hour(self) -> float | None:
@@ -261,6 +265,16 @@ class LeasedNode:
             return False
 
     @property
+    def was_given_back(self) -> bool:
+        """Whether another command ended the lease that this one holds, as `release --force` does.
+
+        A node that ended by itself keeps its chroot's name in the journal. JournalError.
+        """
+        lease = self._journal.find(self._lease.id)
+        is_over = lease is None or lease.state in (LeaseState.RELEASING, LeaseState.GONE)
+        return is_over and not (lease and lease.chroot) and not self.is_ended
+
+    @property
     def is_alone(self) -> bool:
         """Whether no other command works on the node now. JournalError."""
         lease = self._journal.find(self._lease.id)
@@ -324,7 +338,7 @@ class LeasedNode:
             if self.leave(at_fault=True) is None:
                 return
         end_lease(self._journal, self._provider, self._lease.id)
-        self._given_back = True
+        self._given_back = self.is_ended = True
 
     def __enter__(self) -> LeasedNode:
         return self

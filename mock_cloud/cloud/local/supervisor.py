@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.cloud.clock import ClockSteps
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder
 from mock_cloud.cloud.local.files import (
@@ -59,6 +60,8 @@ class Supervisor:
         self._journal = Journal(Path(plan.state_dir))
         self._init: int | None = None
         self._unusable_since: float | None = None
+        self._clock = ClockSteps()
+        self._untold_s = 0.0  # of the clock's steps, to the journal
 
     def boot(self) -> None:
         """Make the node and wait for sshd's greeting. CloudError, CommandFailed, NodeEnded."""
@@ -158,6 +161,10 @@ class Supervisor:
         if not self._journal.path.exists():
             return "the journal was removed"
         try:
+            self._untold_s += self._clock.take_s()
+            if self._untold_s:
+                self._journal.shift_times(self._plan.lease_id, self._untold_s)
+                self._untold_s = 0.0
             reason = self._journal.find_due(self._plan.lease_id)
         except CloudError:  # locked, or no space for a note: that may pass
             now = time.monotonic()

@@ -69,8 +69,8 @@ class Attempts:
         self._console.done()
         self._console.warning(error.message)
         self._console.warning(
-            f"remote {remote.name}: the node was ended, and another one is tried"
-            + ("" if left else ", the last")
+            f"remote {remote.name}: {'the node was ended, and ' if leased.is_ended else ''}"
+            f"another one is tried{'' if left else ', the last'}"
         )
         note = f"mock-cloud: attempt {self.number} ended: {error.message}; on another node:"
         self.number += 1

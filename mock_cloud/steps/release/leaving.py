@@ -111,19 +111,32 @@ def note_chroots(build: Build, end: JobEnd) -> None:
 
 @contextmanager
 def explained_end(leased: LeasedNode) -> Iterator[None]:
-    """Where the node is lost, the failure says why: its life is over, or its cloud ended it."""
+    """Where the node is lost, the failure says why: its life is over, or somebody ended it."""
     try:
         yield
-    except TransportError as error:
-        if error.retryable and time.time() >= leased.expires_unix:
-            error.message = f"{error.message}; the node reached the end of its life"
-            error.hint = "raise [lease] max_ttl in the remote's file"
-            # Another one lives no longer, unless this one had lived before.
-            error.retryable = leased.builds > 1
-        reason = leased.find_end() if error.retryable else ""
+    except (TransportError, CloudError) as error:
+        if not isinstance(error, JournalError) and error.retryable:
+            _explain_end(leased, error)
+        raise
+
+
+def _explain_end(leased: LeasedNode, error: MockCloudError) -> None:
+    if time.time() >= leased.expires_unix:
+        error.message = f"{error.message}; the node reached the end of its life"
+        error.hint = "raise [lease] max_ttl in the remote's file"
+        # Another one lives no longer, unless this one had lived before.
+        error.retryable = leased.builds > 1
+        return
+    with suppress(JournalError):
+        if leased.was_given_back:
+            error.message = f"{error.message}; mock-cloud release gave the node back"
+            error.hint = "run the command again, if it was not to end"
+            error.retryable = False
+            return
+    if isinstance(error, TransportError):
+        reason = leased.find_end()
         if reason:
             error.message = f"{error.message}; the cloud ended the node: {reason}"
-        raise
 
 
 @contextmanager

@@ -127,6 +127,7 @@ def test_a_node_that_failed_is_replaced(tmp_path: Path, failure: MockCloudError)
     assert "attempt 1 ended" in note and failure.message in note
     assert failure.message in story.screen.getvalue()
     assert "another one is tried" in story.screen.getvalue()
+    assert "was ended" not in story.screen.getvalue()  # nobody ended it
 
 
 @pytest.mark.parametrize(
