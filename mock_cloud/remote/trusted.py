@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Final
 
-from mock_cloud.errors import HostKeyMismatch, MockCloudError
+from mock_cloud.errors import HostKeyMismatch, MockCloudError, TransportError
 from mock_cloud.model import Blob, HostKey, NodeAddress, Toolkit, TrustedNode
 from mock_cloud.remote import imaging
 from mock_cloud.remote.bulk import HEADER_MAX_BYTES, BulkChannels
@@ -211,6 +211,14 @@ class TrustedChannel:
         self._agent.ask("ping", within_s=_ANSWER_S)
         self._rtt_s = time.monotonic() - began
         return self._rtt_s
+
+    def prove_alive(self, within_s: float) -> None:
+        """Give the connection up unless the agent answers so soon. ConnectionLost."""
+        try:
+            self._agent.ask("ping", within_s=within_s)
+        except TransportError as error:
+            self._link.fail(f"the node did not answer within {within_s:g} s")
+            raise self._link.lost() from error
 
     def close(self) -> None:
         self._link.close()

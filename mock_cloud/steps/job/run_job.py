@@ -17,6 +17,7 @@ from mock_cloud.cloud.journal import Journal
 from mock_cloud.errors import EXIT_INTERRUPTED, ConnectionLost, JournalError, MockCloudError
 from mock_cloud.exit_status import Stopped, interruptible
 from mock_cloud.remote.channel import AgentEnded
+from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.steps.attest.hardening import is_owned
 from mock_cloud.steps.check.request import MockOrder
 from mock_cloud.steps.context import Build
@@ -31,6 +32,8 @@ from mock_cloud.wire.terminal_log import STDERR, STDOUT
 _PAST_EXPIRY_S: Final = 300.0
 """The node's own timer ends a job at its lease's expiry; after that nobody waits for it."""
 _DRAIN_S: Final = 20.0
+_ANSWERS_WITHIN_S: Final = 10.0
+"""Who presses Ctrl-C waits no longer for a node to say anything."""
 _SHELL_BEGINS: Final = b"Start: shell\n"
 """The engine's line just before the shell has the terminal."""
 _DRAIN_ALL_S: Final = 600.0
@@ -159,44 +162,57 @@ def _keyboard(build: Build) -> Iterator[None]:
             console.set_raw(False)
 
 
-def stop_job(build: Build, *, keep_chroot: bool = False) -> None:
+def stop_job(build: Build, *, keep_chroot: bool = False, patiently: bool = False) -> None:
     """Stop the job and take the rest of its logs. A warm node that confirms it is clean stays.
 
-    Another Ctrl-C meanwhile leaves that to a command in the background, if it can be left.
+    Another Ctrl-C meanwhile leaves that to a command in the background, if it can be left; so does
+    a node that does not answer, unless this waits `patiently` for another connection to it.
     """
     console, leased, mirror = build.console, build.leased, build.mirror
     again = "; Ctrl-C again leaves that to the background" if build.is_kept else ""
-    console.warning(f"stopping the job on the node{again if console.is_terminal else ''}")
 
     def keep(name: str, offset: int, data: bytes) -> None:
         if name != "terminal":  # who stopped it has read enough
             mirror.take(name, offset, data)
 
+    def stop(channel: TrustedChannel) -> tuple[bool, JobEnd]:
+        channel.prove_alive(_ANSWERS_WITHIN_S)
+        clean = channel.cancel_job(build.job, keep_chroot=keep_chroot)
+        return clean, channel.follow_job(
+            build.job, mirror.offsets(), keep, within_s=_DRAIN_ALL_S, idle_s=_DRAIN_S
+        )
+
     try:
         with interruptible(build.is_kept):
-            channel = build.connection.channel
-            clean = channel.cancel_job(build.job, keep_chroot=keep_chroot)
-            end = channel.follow_job(
-                build.job, mirror.offsets(), keep, within_s=_DRAIN_ALL_S, idle_s=_DRAIN_S
-            )
+            console.warning(f"stopping the job on the node{again if console.is_terminal else ''}")
+            connection = build.connection
+            clean, end = connection.lasting(stop) if patiently else stop(connection.channel)
         mirror.say_last(arrived=False)
         if clean and end.exit is not None:
             leased.record_layers(end.layers)
             note_chroots(build, end)
             leased.reserve("")
-            channel.forget(build.job)
+            connection.channel.forget(build.job)
             leave_node(build)
             leased.spared = leased.builds > 1
     except Stopped:
-        _detach(build, "--cancel")
-        console.warning(f"job {build.job} is stopped in the background: mock-cloud jobs lists it")
+        _leave_to_background(build)
     except MockCloudError as error:
+        if isinstance(error, (ConnectionLost, AgentEnded)) and build.is_kept and not patiently:
+            console.warning(error.message)
+            _leave_to_background(build)
+            return
         console.warning(f"the logs may be incomplete: {error.message}")
+
+
+def _leave_to_background(build: Build) -> None:
+    _detach(build, "--cancel")
+    build.console.warning(f"job {build.job} is stopped in the background: mock-cloud jobs lists it")
 
 
 def end_job(build: Build) -> int:
     """Stop a job that was taken up. Its node stays, if nothing of it is left there."""
-    stop_job(build)
+    stop_job(build, patiently=True)
     if build.leased.is_forsaken:  # another command does
         return EXIT_INTERRUPTED
     note_row(build, ended(build.row, EXIT_INTERRUPTED, "cancelled"))

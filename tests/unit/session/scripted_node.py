@@ -99,6 +99,8 @@ class ScriptedNode:
         self.asked: list[str] = []
         self.blobs: dict[str, bytes] = {}
         self.script = script
+        self.is_deaf = False
+        """Whether nothing is answered any more, as over a line that is cut somewhere far away."""
         self._key = paramiko.Ed25519Key.from_private_key(
             io.StringIO(host_key.private.reveal().decode())
         )
@@ -110,12 +112,16 @@ class ScriptedNode:
         self.port = self._server.getsockname()[1]
         self._begin(self._accept)
 
-    def close(self) -> None:
+    def vanish(self) -> None:
+        """End all connections, and take no new ones."""
         with contextlib.suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
         for transport in self._transports:
             transport.close()
+
+    def close(self) -> None:
+        self.vanish()
         for thread in self._threads:
             thread.join()
         for transport in self._transports:
@@ -153,6 +159,8 @@ class ScriptedNode:
             while (frame := read_frame(stream)) is not None:
                 header, body = frame
                 operation, number = header.pop("op"), header.pop("id")
+                if self.is_deaf:
+                    continue
                 if operation != "ping":
                     self.asked.append(operation)
                 answers = self._answer(operation, header, body)

@@ -12,7 +12,7 @@ from pathlib import Path
 from mock_cloud import session
 from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.validity import Validity, sign_manifest
-from mock_cloud.cloud import pool
+from mock_cloud.cloud import listing, pool
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Lease
 from mock_cloud.config.chroots import load_config_opts
@@ -57,6 +57,7 @@ class Place:
     def enter(self, patch: Callable[[object, str, object], None]) -> None:
         """The two ends of what a build needs from outside: who makes nodes, and what they get."""
         patch(pool, "find_provider", lambda *_: self.cloud)
+        patch(listing, "find_provider", lambda *_: self.cloud)
         patch(lease_node, "find_toolkit", lambda *_: attest_builder.toolkit())
 
     def _make_remote(self) -> Remote:

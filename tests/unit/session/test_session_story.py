@@ -11,6 +11,7 @@ import io
 import os
 import signal
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,12 +24,20 @@ from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.cloud.apis.texts import NoCapacity
 from mock_cloud.cloud.jobs import JobPhase
 from mock_cloud.cloud.lease import Holder, LeaseState
+from mock_cloud.cloud.listing import release
 from mock_cloud.console import Console
-from mock_cloud.errors import CloudError, LocalDiskFull, ResultError, TransportError
+from mock_cloud.errors import (
+    CloudError,
+    LocalDiskFull,
+    MockCloudError,
+    ResultError,
+    TransportError,
+)
 from mock_cloud.exit_status import Stopped, signals_raise
 from mock_cloud.provenance.requirements import Requirements
 from mock_cloud.provenance.verification import verify_results
 from mock_cloud.settings import BuildSettings, SecondLook
+from mock_cloud.steps.job import run_job
 from mock_cloud.steps.sign.signers import find_signer
 from mock_cloud.wire.job_request import BUILDDIR_ARCHIVE
 from mock_cloud.wire.terminal_log import STDERR
@@ -37,6 +46,7 @@ from tests.unit.attest import attest_builder
 from tests.unit.session.scripted_node import Script, ScriptedNode
 from tests.unit.session.scripted_place import PACKAGE, Place
 from tests.unit.signed.package_maker import package_file
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -181,6 +191,54 @@ def test_ctrl_c_stops_the_job_and_ends_a_new_node(place: Place) -> None:
     (node,) = place.cloud.made
     assert "results" not in node.asked and PACKAGE not in place.names()
     assert place.journal.leases() == []
+
+
+def test_a_node_that_its_user_releases_by_force_is_not_replaced(place: Place) -> None:
+    def give_back(node: ScriptedNode) -> None:
+        (done,) = release(place.path / "state/mock-cloud", None, lambda _: place.remote, force=True)
+        assert done.problem is None
+        node.vanish()
+
+    place.cloud.scripts[0].while_followed = give_back
+    with pytest.raises(MockCloudError) as caught:
+        place.build(build=BuildSettings(retries=2))
+    assert len(place.cloud.made) == 1
+    assert "mock-cloud release" in caught.value.message and caught.value.exit_code == 75
+    assert "another one is tried" not in place.screen.getvalue()
+
+
+@pytest.mark.parametrize(("presses", "is_cut"), [(1, False), (2, False), (1, True)])
+def test_ctrl_c_on_a_dead_line_leaves_the_rest_to_the_background(
+    place: Place, monkeypatch: pytest.MonkeyPatch, presses: int, is_cut: bool
+) -> None:
+    """At the first one nobody waits for long, at a second one not at all; the node is not ended."""
+    started: list[tuple[str, ...]] = []
+    monkeypatch.setattr(run_job, "start_keeper", lambda _, *words, **__: started.append(words))
+    monkeypatch.setattr(run_job, "_ANSWERS_WITHIN_S", 0.2 if presses == 1 else 600.0)
+    over = threading.Event()
+
+    def interrupt(node: ScriptedNode) -> None:
+        node.is_deaf = True
+        if is_cut:
+            node.vanish()
+            wait_for(lambda: "it is tried again until" in place.screen.getvalue())
+        os.kill(os.getpid(), signal.SIGINT)
+        if presses == 2:
+            wait_for(lambda: "stopping the job" in place.screen.getvalue())
+            os.kill(os.getpid(), signal.SIGINT)
+        over.wait(60)
+
+    place.cloud.scripts[0].while_followed = interrupt
+    with pytest.raises(Stopped) as stopped, signals_raise():
+        place.build()
+    over.set()
+    said = place.screen.getvalue()
+    assert stopped.value.exit_code == 7 and started == [("--cancel",)]
+    assert ("did not answer within 0.2 s" in said) is (presses == 1 and not is_cut)
+    assert "is stopped in the background" in said
+    (job,) = place.journal.jobs()
+    assert (job.state, place.lease.job) == (JobPhase.RUNNING, job.id)
+    assert place.cloud.destroyed() == []
 
 
 def test_a_full_disk_here_leaves_the_job_and_attach_takes_it_up(
