@@ -63,7 +63,8 @@ def test_script(
     url = f"{shop.url}/shop"
     has = {"nspawn": NSPAWN, "bootstrap": side.name != "chroot", "remote": side.name in ENGINES}
     text = suite.read(SUITE / name, url, **has)
-    text = text.replace("/var/cache/mock/", f"{side.place}/cache/")  # config_opts['cache_topdir']
+    # config_opts['cache_topdir'], and the chroot's name there
+    text = text.replace("/var/cache/mock/$testConfig/", f"{side.place}/cache/{side.root}/")
     given = suite.environment(SUITE, side, f"{url}/mock-6.7-1.src.rpm")
     played = side.run(suite.command(text), env=given, cwd=SUITE.parent)
     seen[name, side.name] = played
