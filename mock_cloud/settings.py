@@ -561,7 +561,8 @@ class AuditSettings:
     """Table [audit]: how many builders build each package, who they are, and who decides.
 
     Owners of this remote's own machines come first, each a builder; then those of `remotes`.
-    `duplicates` 0: one builds, unless the command line says otherwise.
+    `duplicates` 0: one builds, unless the command line says otherwise. `random`: another one of
+    them builds it too if that is drawn after the first has ended.
     """
 
     duplicates: Annotated[
@@ -573,6 +574,13 @@ class AuditSettings:
             BUILDERS_MAX,
         ),
     ] = 0
+    random: Annotated[
+        bool,
+        Setting(
+            "true: chance says after each build, by its builder's rating, whether another builder"
+            " builds the same before it is published (default: false)"
+        ),
+    ] = False
     remotes: Annotated[_Names, Setting("further remotes whose builders may build the same")] = ()
     judge: Annotated[
         str, Setting("remote that builds once more what they do not agree on, and decides")

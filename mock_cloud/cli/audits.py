@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.comparison.pairs import Compared, compare_builds
+from mock_cloud.comparison.levels import Level, Sameness
+from mock_cloud.comparison.pairs import Compared, NotComparable, compare_builds
 from mock_cloud.errors import InputError
 from mock_cloud.ledger.entries import EventKind, LedgerEntry, LedgerEvent
 from mock_cloud.ledger.store import Ledger
@@ -50,6 +51,8 @@ class Audit:
 def judge_builds(first: Path, second: Path, keys: Sequence[HostKey]) -> Audit:
     """Compare two directories of results, each of which is verified before.
 
+    What cannot be compared with the other's does not agree with it.
+
     ProvenanceRefused for one that is not what it says; InputError unless both are builds of one
     source in one way, by two builders.
     """
@@ -60,7 +63,12 @@ def judge_builds(first: Path, second: Path, keys: Sequence[HostKey]) -> Audit:
         refused.hint = "mock-cloud verify says all that is wrong with a directory"
         raise
     _check_comparable(left, right)
-    return Audit(left, right, tuple(compare_builds(first, [second])))
+    try:
+        compared = compare_builds(first, [second])
+    except NotComparable as error:  # what a builder left that is no package is no way out
+        why = error.message.replace(str(first), "the first").replace(str(second), "the second")
+        compared = [Compared("packages", second, first, None, Sameness(Level.DIFFERENT, (why,)))]
+    return Audit(left, right, tuple(compared))
 
 
 def note_audit(ledger: Ledger, audit: Audit) -> list[LedgerEntry]:

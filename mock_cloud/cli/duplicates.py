@@ -36,6 +36,8 @@ from mock_cloud.steps.lease.builders import name_host
 from mock_cloud.steps.sign.signers import find_signer
 
 _APART: Final = "disagreed-"
+SAYS_NOTHING: Final = (EXIT_INFRASTRUCTURE, EXIT_REFUSED, EXIT_INTERRUPTED)
+"""Ends that are not the package's."""
 
 
 class Disagreed(MockCloudError):
@@ -70,14 +72,16 @@ def find_side_keys(remotes: Sequence[Remote], console: Console) -> list[HostKey]
     return list(dict.fromkeys(find_signer(remote, console).public for remote in remotes))
 
 
-def choose_sides(remote: Remote, others: Sequence[Remote], flagged: Collection[str]) -> list[Side]:
+def choose_sides(
+    remote: Remote, others: Sequence[Remote], flagged: Collection[str], owner: str = ""
+) -> list[Side]:
     """The builders of different owners there are, those of `remote` first, in no order of theirs.
 
     Machines that one owner lends are one builder, also if two remotes name them; a remote without
-    hosts is one too. A `flagged` one gets no work.
+    hosts is one too. A `flagged` one gets no work, nor do machines of `owner`.
     """
     found: list[Side] = []
-    seen: set[str] = set()
+    seen = {owner} - {""}
     for one in (remote, *others):
         hosts: dict[str, list[str]] = {}
         for host in one.hosts:
@@ -108,14 +112,17 @@ def build_together(
     with private_place(order.resultdir) as place:
         with ThreadPoolExecutor(len(order.sides)) as pool:
             built = list(
-                pool.map(lambda side: build_part(order.words, side, place, console), order.sides)
+                pool.map(
+                    lambda side: build_part(order.words, side, place, order.resultdir, console),
+                    order.sides,
+                )
             )
         for one in built:
-            if one.code in (EXIT_INFRASTRUCTURE, EXIT_REFUSED, EXIT_INTERRUPTED):
+            if one.code in SAYS_NOTHING:
                 console.error(f"remote {one.name}: exit status {one.code}: nothing is published")
                 return one.code
         if any(one.code for one in built):
-            return _end_of_failed(order, built, console)
+            return end_of_failed(order, built, console)
         audits = [judge_builds(one.place, other.place, keys)
                   for one, other in combinations(built, 2)]  # fmt: skip
         flags = []
@@ -123,7 +130,7 @@ def build_together(
             entries = note_audit(ledger, audit)
             flags += [] if audit.agree else entries
         if flags:
-            return _settle(order, built, audits, flags, ledger, keys, console)
+            return settle(order, built, audits, flags, ledger, keys, console)
         publish(built[0].place, order.resultdir)
         console.info(f"{_names(built)} agree on {len(audits[0].compared)} packages")
         return 0
@@ -133,9 +140,9 @@ def _names(built: Sequence[Built]) -> str:
     return "remotes " + " and ".join(one.name for one in built)
 
 
-def _end_of_failed(order: DuplicateOrder, built: Sequence[Built], console: Console) -> int:
+def end_of_failed(order: DuplicateOrder, built: Sequence[Built], console: Console) -> int:
     if len({one.code for one in built}) == 1:
-        publish(built[0].place, order.resultdir)
+        publish(built[0].place, order.resultdir, is_logs_only=True)
         console.info("both builds failed alike" if not built[2:] else "all builds failed alike")
         return built[0].code
     apart = _keep_apart(order, built)
@@ -144,7 +151,7 @@ def _end_of_failed(order: DuplicateOrder, built: Sequence[Built], console: Conso
                     hint=f"nothing was published; all are in {apart}")  # fmt: skip
 
 
-def _settle(
+def settle(
     order: DuplicateOrder,
     built: Sequence[Built],
     audits: Sequence[Audit],
@@ -162,7 +169,7 @@ def _settle(
         numbers = ", ".join(str(one.number) for one in flags)
         raise Disagreed(f"{message}; who differs is flagged ({numbers})", hint=hint)
     console.warning(f"{message}; {order.judge.name} decides")
-    third = build_part(order.words, order.judge, apart, console)
+    third = build_part(order.words, order.judge, apart, order.resultdir, console)
     if third.code:
         raise Disagreed(f"{message}; {order.judge.name} ended with {third.code}", hint=hint)
     right = []

@@ -21,7 +21,7 @@ from typing import Final
 
 from mock_cloud.console import Console
 from mock_cloud.errors import ResultDirError
-from mock_cloud.invocation.model import ANY_HOST, DETACHED, PART
+from mock_cloud.invocation.model import ANY_HOST, DETACHED, PART, PART_OF
 from mock_cloud.provenance.statement import EVIDENCE_NAME, PROVENANCE_NAME
 from mock_cloud.results.owner import as_owner
 
@@ -95,12 +95,20 @@ class Side:
 
 
 def build_part(
-    words: Sequence[str], side: Side, place: Path, console: Console, *, is_shown: bool = False
+    words: Sequence[str],
+    side: Side,
+    place: Path,
+    resultdir: Path,
+    console: Console,
+    *,
+    is_shown: bool = False,
 ) -> Built:
     """A build by `side`, in the directory of its name below `place`.
 
     `words` are mock's; what they say of a remote and of results does not count. What it prints
     is shown, or goes into a file beside its results, of which the last lines are shown if it fails.
+    `resultdir` is the whole command's: the node learns no other, so it cannot tell a build that
+    will be compared from one that will not.
     """
     name = side.name
     results, log = place / name, place / f"{name}.output"
@@ -108,7 +116,8 @@ def build_part(
     argv = [sys.executable, "-m", "mock_cloud.launcher", *words[:at], "--remote", side.remote,
             "--resultdir", str(results), *words[at:]]  # fmt: skip
     environ = {key: value for key, value in os.environ.items() if key != DETACHED} | {
-        PART: ",".join(side.hosts) or ANY_HOST
+        PART: ",".join(side.hosts) or ANY_HOST,
+        PART_OF: str(resultdir),
     }
     console.info(f"remote {name}: building")
     begun = time.monotonic()

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mock_cloud import places
-from mock_cloud.cli.audit import reveal
 from mock_cloud.cli.audits import judge_builds, note_audit
+from mock_cloud.cli.drawing import reveal
 from mock_cloud.cli.verify import find_verify_keys
 from mock_cloud.console import Console, print_table
 from mock_cloud.errors import EXIT_DIFFERENT, EXIT_REFUSED, ConfigError, InputError

@@ -9,11 +9,19 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.comparison.levels import Level, Sameness, compare_packages, identify
+from mock_cloud.comparison.unpacking import CannotUnpack
 from mock_cloud.errors import InputError
 from mock_cloud.wire.rpmheader import HeaderError
 
 PACKAGES_MAX: Final = 10_000
 """In one directory; more is refused."""
+
+
+class NotComparable(InputError):
+    """What one side has is no package, or none of the other's: of two builds, a difference.
+
+    Not raised for what this machine cannot read or unpack.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +50,9 @@ def compare_builds(first: Path, others: Sequence[Path]) -> list[Compared]:
     package files, whose names do not matter. Agreement holds between `others`, too: what is left
     out of account at L1 does not depend on the pair.
 
-    InputError for what is neither, for directories without packages of one name, for packages of
-    different names, versions or architectures, and for one that is damaged.
+    NotComparable for directories without packages of one name, or with two of one name, for
+    packages of different names, versions or architectures, and for one that is damaged; InputError
+    for what is neither.
     """
     found = [_find_packages(place) for place in (first, *others)]
     return [one for place, theirs in zip(others, found[1:], strict=True)
@@ -61,7 +70,7 @@ def _find_packages(place: Path) -> Mapping[str, Path]:
         if path.name in found:
             if path.samefile(found[path.name]):
                 continue  # of packages that were built at once: see `results.own_directory`
-            raise InputError(
+            raise NotComparable(
                 f"{place} has two packages {path.name}: {found[path.name]} and {path}",
                 hint="name the directories that the packages are in",
             )
@@ -83,7 +92,7 @@ def _compare(
             hint="compare directories with directories, packages with packages",
         )
     if ours.keys().isdisjoint(theirs):
-        raise InputError(
+        raise NotComparable(
             f"no package of {first} has a namesake in {other}: these are not builds of one source",
             hint=f"there are {_few(ours)}, and here {_few(theirs)}",
         )
@@ -111,7 +120,7 @@ def _check_alike(left: Path, right: Path) -> None:
         except (HeaderError, OSError) as error:
             raise _unreadable(path, error) from error
     if names[0] != names[1]:
-        raise InputError(
+        raise NotComparable(
             f"{left} is {names[0]} and {right} is {names[1]}: these are not builds of one package"
         )
 
@@ -127,11 +136,16 @@ def _compare_files(left: Path, right: Path) -> Sameness:
         with left.open("rb") as ours, right.open("rb") as theirs:
             return compare_packages(ours, theirs)
     except (HeaderError, OSError) as error:
-        raise InputError(f"{left} or {right}: {_text(error)}") from error
+        raise _kind(error)(f"{left} or {right}: {_text(error)}") from error
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: {_text(error)}", hint="packages (.rpm) can be compared")
+    return _kind(error)(f"{path}: {_text(error)}", hint="packages (.rpm) can be compared")
+
+
+def _kind(error: Exception) -> type[InputError]:
+    is_ours = isinstance(error, (OSError, CannotUnpack))
+    return InputError if is_ours else NotComparable
 
 
 def _text(error: Exception) -> str:

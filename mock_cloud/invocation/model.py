@@ -21,6 +21,12 @@ Its value are names of the lent machines that it may use, with commas between th
 """
 ANY_HOST: Final = "*"
 
+PART_OF: Final = "MOCK_CLOUD_PART_OF"
+"""Environment variable of a part: the resultdir of the whole command.
+
+The node is told this one: the part's own would tell it that it will be compared.
+"""
+
 LOCAL_MODES: Final = frozenset(
     {"debugconfig", "debugconfigexpand", "listchroots", "scrub-all-chroots"}
 )

@@ -26,6 +26,7 @@ from mock_cloud.errors import CommandLineError, ConfigError, MockCloudError
 from mock_cloud.exit_status import end_well
 from mock_cloud.invocation.model import ANY_HOST, DETACHED, MOCK_VERSION, PART, CommandLine
 from mock_cloud.invocation.parser import parse_command_line
+from mock_cloud.launcher.audited import build_audited, is_random
 from mock_cloud.launcher.caller import home_of_caller, load_of_caller
 from mock_cloud.launcher.duplicate import build_duplicates, count_duplicates, part_of
 from mock_cloud.launcher.real_mock import become_mock, has_plugin, without_our_words
@@ -89,6 +90,8 @@ def _build_on(
         remote = then
     if count := count_duplicates(line, remote):
         return build_duplicates(line, remote, count, locate_paths(opts).resultdir, console)
+    if is_random(line, remote):
+        return build_audited(line, remote, locate_paths(opts).resultdir, console)
     if then:
         os.environ[PART] = ANY_HOST  # for mock's plugin, which would ask once more
     if line.detach and DETACHED not in os.environ:

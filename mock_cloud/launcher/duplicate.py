@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
@@ -14,6 +15,8 @@ from mock_cloud.invocation.model import ANY_HOST, PART, CommandLine
 from mock_cloud.launcher.scratch import PACKAGE_BUILDS
 from mock_cloud.places import state_dir
 from mock_cloud.settings import Remote
+
+_LEAVE_PACKAGES: Final = (*PACKAGE_BUILDS, "chain")
 
 
 def part_of(remote: Remote) -> Remote:
@@ -33,21 +36,36 @@ def part_of(remote: Remote) -> Remote:
 def count_duplicates(line: CommandLine, remote: Remote) -> int:
     """How many builders are to build it; 0 if it is one, as always. CommandLineError."""
     count = remote.audit.duplicates if line.duplicate is None else line.duplicate
-    if PART in os.environ or count == 0:
+    word = "[audit] duplicates" if line.duplicate is None else "--duplicate"
+    if count == 0 or PART in os.environ:
         return 0
-    if line.is_several:
-        raise CommandLineError(
-            "--jobs: what is built at once has one builder for each package",
-            hint="leave out --jobs, or --duplicate and [audit] duplicates",
-        )
-    if line.mode in PACKAGE_BUILDS and not line.detach:
-        return count
-    if line.duplicate is not None:
-        word = "--detach" if line.detach else f"--{line.mode}"
-        raise CommandLineError(f"--duplicate builds packages in the foreground: not with {word}")
-    if line.detach:
-        raise CommandLineError(f"remote {remote.name} has [audit] duplicates: not with --detach")
-    return 0
+    if line.duplicate is not None and line.mode not in _LEAVE_PACKAGES:
+        raise CommandLineError(f"--duplicate compares packages: not with --{line.mode}")
+    return count if compares_packages(line, remote, word) else 0
+
+
+def compares_packages(line: CommandLine, remote: Remote, word: str) -> bool:
+    """Whether what `word` asks for, a comparison of packages, is for this command.
+
+    CommandLineError where it leaves packages that would not be compared.
+    """
+    if PART in os.environ or line.mode not in _LEAVE_PACKAGES:
+        return False
+    if line.is_kojis:
+        wrong = "kojid, whose builds are several commands each"
+    elif line.is_several:
+        wrong = "--jobs"
+    elif line.detach:
+        wrong = "--detach"
+    elif line.mode in PACKAGE_BUILDS:
+        return True
+    else:
+        wrong = f"--{line.mode}"
+    raise CommandLineError(
+        f"remote {remote.name}: {word} compares the packages of one build in the foreground: not"
+        f" with {wrong}",
+        hint="build the packages one by one, or on a remote without it",
+    )
 
 
 def build_duplicates(

@@ -15,6 +15,7 @@ from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import CommandLineError, ConfigError
 from mock_cloud.invocation.parser import parse_command_line
+from mock_cloud.launcher.audited import is_random
 from mock_cloud.launcher.duplicate import count_duplicates, part_of
 from mock_cloud.launcher.scratch import find_then
 from mock_cloud.progress.timeline import ProgressMode
@@ -123,7 +124,7 @@ def run(words: list[str], console: Console) -> int:
     console.set_verbosity(line.verbose)
     configdir = Path(line.configdir) if line.configdir else None
     remote = part_of(load_remote(handover.remote, configdir))
-    if find_then(line, remote) or count_duplicates(line, remote):
+    if find_then(line, remote) or count_duplicates(line, remote) or is_random(line, remote):
         raise ConfigError(
             f"remote {remote.name}: what it builds is built again elsewhere, which mock's plugin"
             " cannot do",

@@ -77,7 +77,8 @@ def build_scratch(
     from mock_cloud.steps.lease.builders import note
 
     with private_place(resultdir) as place:
-        built = build_part(words, Side(remote.name, remote.name), place, console, is_shown=True)
+        side = Side(remote.name, remote.name)
+        built = build_part(words, side, place, resultdir, console, is_shown=True)
         if built.code:
             publish(built.place, resultdir, is_logs_only=True)
     if built.code in _SAYS_NOTHING or built.code > _SIGNALLED:

@@ -88,9 +88,11 @@ def note_draw(found: Draw, built: LedgerEntry, seed: bytes, now_unix: int) -> Le
 def check_draws(entries: Sequence[LedgerEntry]) -> Iterator[str]:
     """What is wrong with the draws of seeds that were revealed; nothing if all are as they were.
 
-    Also a seed that was not committed to before the build, a build drawn twice, and one that was to
-    be audited and was compared with nothing.
+    Also a seed that was not committed to before the build, one of two from which the better one
+    could be chosen, a build drawn twice, and one that was to be audited and was compared with
+    nothing.
     """
+    yield from _check_one_seed(entries)
     numbered = {entry.number: entry for entry in entries}
     seeds = {one.event.files.get(_SEED): one for one in entries
              if one.event.kind is EventKind.REVEALED}  # fmt: skip
@@ -122,6 +124,21 @@ def check_draws(entries: Sequence[LedgerEntry]) -> Iterator[str]:
             yield f"entry {entry.number} is not what its seed draws: {found.words}"
         elif found.is_audited and (event.builder, event.job) not in compared:
             yield f"entry {entry.number}: the build was to be audited, and was not"
+
+
+def _check_one_seed(entries: Sequence[LedgerEntry]) -> Iterator[str]:
+    """A seed draws until it is revealed. Until then no other is committed to."""
+    unrevealed: LedgerEntry | None = None
+    for entry in entries:
+        if entry.event.kind is EventKind.REVEALED:
+            unrevealed = None
+        elif entry.event.kind is EventKind.SEEDED:
+            if unrevealed is not None:
+                yield (
+                    f"entry {entry.number} commits to another seed before that of entry"
+                    f" {unrevealed.number} was revealed"
+                )
+            unrevealed = entry
 
 
 def _unhex(text: str) -> bytes:

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from math import ceil
+from pathlib import Path
 from typing import Final
 
 from mock_cloud.cloud.jobs import JobPhase, JobRecord
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.errors import EXIT_INTERRUPTED, ConnectionLost, JournalError, MockCloudError
 from mock_cloud.exit_status import Stopped, interruptible
+from mock_cloud.invocation.model import PART_OF
 from mock_cloud.remote.channel import AgentEnded
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.steps.attest.hardening import is_owned
@@ -53,7 +55,8 @@ def start_job(build: Build) -> None:
     """Note the job in the journal, then start it, with the layers that it may reuse."""
     work, leased, tunnel = build.planned, build.leased, build.tunnel
     assert tunnel is not None  # opened before  # noqa: S101
-    order = work.request(dict(build.layers), build.resultdir.path, tunnel)
+    told = Path(os.environ.get(PART_OF, build.resultdir.path))
+    order = work.request(dict(build.layers), told, tunnel)
     order = replace(
         order,
         owned=is_owned(build.remote.provider),

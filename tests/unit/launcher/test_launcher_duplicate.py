@@ -11,6 +11,7 @@ from mock_cloud.cli.duplicates import choose_sides
 from mock_cloud.errors import CommandLineError, ConfigError
 from mock_cloud.invocation.model import PART
 from mock_cloud.invocation.parser import parse_command_line
+from mock_cloud.launcher.audited import is_random
 from mock_cloud.launcher.duplicate import count_duplicates, part_of
 from mock_cloud.settings import AttestSettings, AuditSettings, HostSettings, Remote
 from mock_cloud.sshkeys import make_key_pair
@@ -43,6 +44,13 @@ def test_who_is_flagged_gets_no_work() -> None:
     flagged = {name_host(LENT.hosts[0]), name_host(LENT.hosts[1]), "local:cloud"}
     found = choose_sides(LENT, [CLOUD], flagged)
     assert [side.hosts for side in found] == [("a2",)]
+
+
+def test_an_owner_does_not_audit_the_own_machines() -> None:
+    found = choose_sides(LENT, [MORE, CLOUD], (), owner="ann")
+    assert [(side.remote, side.hosts) for side in found] == [
+        ("lent", ("b1",)), ("more", ("c1",)), ("cloud", ()),
+    ]  # fmt: skip
 
 
 def test_the_order_of_owners_is_not_theirs() -> None:
@@ -79,9 +87,17 @@ def test_what_cannot_be_compared_is_refused() -> None:
         (["--duplicate", "2", "--init"], LENT),
         (["--duplicate", "2", "--detach", "x.src.rpm"], LENT),
         (["--detach", "x.src.rpm"], audited),
+        (["--chain", "x.src.rpm", "y.src.rpm"], audited),
+        (["-r", "koji/tag-1", "x.src.rpm"], audited),
     ):
         with pytest.raises(CommandLineError):
             count_duplicates(parse_command_line(words, {}), remote)
+    drawn = replace(LENT, audit=AuditSettings(random=True))
+    for words in (["--detach", "x.src.rpm"], ["--chain", "x.src.rpm"], ["-r", "koji/tag-1", "x"]):
+        with pytest.raises(CommandLineError):
+            is_random(parse_command_line(words, {}), drawn)
+    assert not is_random(parse_command_line(["--init"], {}), drawn)
+    assert is_random(parse_command_line(["x.src.rpm"], {}), drawn)
     for count in ("1", "9", "-2"):
         with pytest.raises(CommandLineError):
             parse_command_line([f"--duplicate={count}", "x.src.rpm"], {})

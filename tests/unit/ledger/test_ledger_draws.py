@@ -82,11 +82,15 @@ def test_what_a_controller_might_try() -> None:
     late = [build, seeded]
     late_draw = note_draw(draw(SEED, chained(*late)[0], 1.0), chained(*late)[0], SEED, 101)
     twice = [seeded, build, draws, drawn([seeded, build], 0.0), agreement, revealed]
+    # Of two seeds the one that passes it over, and both are revealed later.
+    two = [seeded, commit_seed(OTHER, 1), build]
+    two += [drawn(two, 0.5, seed=OTHER), agreement, revealed, reveal_seed(OTHER, 200)]
     for events, said in (
         ([seeded, build, lie, revealed], "is not what its seed draws"),
         ([seeded, build, draws, revealed], "was to be audited, and was not"),
         ([*late, late_draw, agreement, revealed], "not committed to before the build"),
         (twice, "draws once more for build 2"),
+        (two, "commits to another seed before that of entry 1 was revealed"),
         ([seeded, build, replace(draws, flag=1), agreement, revealed], "draws for no build"),
         ([seeded, build, draws, agreement, replace(revealed, reason="00" * 32)],
          "reveals another seed"),

@@ -98,6 +98,8 @@ class ScriptedNode:
     def __init__(self, host_key: KeyPair, script: Script) -> None:
         self.asked: list[str] = []
         self.blobs: dict[str, bytes] = {}
+        self.requests: list[bytes] = []
+        """Of jobs, as they came."""
         self.script = script
         self.is_deaf = False
         """Whether nothing is answered any more, as over a line that is cut somewhere far away."""
@@ -192,6 +194,9 @@ class ScriptedNode:
             yield from answer(given)
         elif operation == "put":
             self.blobs[given["digest"]] = self.blobs.get(given["digest"], b"") + body
+        elif operation == "job_start":
+            self.requests.append(body)
+            yield {}, b""
         elif operation not in ("job_input", "job_resize"):
             yield {}, b""
 
