@@ -7,7 +7,7 @@ translated where the library is called and chained with ``raise … from``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from mock_cloud.wire.dataclass import dataclass
 
 EXIT_CONFIG = 3  # mock's own: invalid configuration
 EXIT_COMMAND_LINE = 5  # mock's own: bad command line

@@ -9,10 +9,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Port
 from mock_cloud.wire.layout import WORKSPACE
 

@@ -12,16 +12,18 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Secret
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.layout import CA_BUNDLES
 
 if TYPE_CHECKING:
+    import http.client
     import ssl
     import urllib.request
 
@@ -61,6 +63,9 @@ class Certificates:
         return replace(self, client=None, key=None)
 
 
+_USUAL: Final = Certificates()
+
+
 @dataclass(frozen=True, slots=True)
 class Proxy:
     """An HTTP proxy; `scheme` is how it is spoken to itself."""
@@ -69,7 +74,7 @@ class Proxy:
     host: str
     port: int
     login: Login | None = None
-    certificates: Certificates = Certificates()
+    certificates: Certificates = _USUAL
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -146,7 +151,7 @@ def _names(word: str, host: str, port: int) -> bool:
 
 
 def tls_context(
-    certificates: Certificates = Certificates(), environ: Mapping[str, str] = os.environ
+    certificates: Certificates = _USUAL, environ: Mapping[str, str] = os.environ
 ) -> ssl.SSLContext:
     """For connections to servers. ConfigError names the file that cannot be used.
 
@@ -160,9 +165,8 @@ def tls_context(
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         _load(context, certificates.authorities, "authorities")
     else:
-        for variable in BUNDLES:
-            if environ.get(variable):
-                _load(context, Path(environ[variable]), variable)
+        for path, variable in _named(environ).items():
+            _load(context, path, variable)
     if not certificates.verifies:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -178,6 +182,12 @@ def tls_context(
     return context
 
 
+def _named(environ: Mapping[str, str]) -> dict[Path, str]:
+    """Files with authorities, each once, and the variable that names it."""
+    # It takes 30 ms to read one, and who sets one variable sets them all.
+    return {Path(environ[one]): one for one in reversed(BUNDLES) if environ.get(one)}
+
+
 def authorities_file(directory: Path, environ: Mapping[str, str] = os.environ) -> Path | None:
     """One file with all that `tls_context` trusts, for libraries that take one; None: their own.
 
@@ -185,12 +195,12 @@ def authorities_file(directory: Path, environ: Mapping[str, str] = os.environ) -
     OSError.
     """
     system = next((Path(path) for path in CA_BUNDLES if Path(path).is_file()), None)
-    named = [(name, Path(environ[name])) for name in BUNDLES if environ.get(name)]
+    named = _named(environ)
     if not named:
         return system
     tls_context(environ=environ)  # says what is wrong with one
-    parts = [path.read_bytes() for path in (system, *(path for _, path in named))
-             if path is not None and path.is_file()]  # fmt: skip
+    paths = [path for path in (system, *named) if path is not None and path.is_file()]
+    parts = [path.read_bytes() for path in dict.fromkeys(paths)]
     data = b"\n".join(parts)
     path = directory / f"authorities-{hashlib.sha256(data).hexdigest()[:32]}.pem"
     if not path.exists():
@@ -203,6 +213,7 @@ def authorities_file(directory: Path, environ: Mapping[str, str] = os.environ) -
 
 def build_opener(environ: Mapping[str, str] = os.environ) -> urllib.request.OpenerDirector:
     """urllib's, by this module's rules. Requests raise what urllib raises, and ConfigError."""
+    import http.client
     import urllib.request
 
     class Proxied(urllib.request.BaseHandler):
@@ -217,11 +228,15 @@ def build_opener(environ: Mapping[str, str] = os.environ) -> urllib.request.Open
 
         https_open = http_open
 
-    return urllib.request.build_opener(
-        urllib.request.ProxyHandler({}),
-        Proxied(),
-        urllib.request.HTTPSHandler(context=tls_context(environ=environ)),
-    )
+    class Secured(urllib.request.HTTPSHandler):
+        def __init__(self) -> None:
+            urllib.request.AbstractHTTPHandler.__init__(self)  # no context yet
+
+        def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+            context = tls_context(environ=environ)
+            return self.do_open(http.client.HTTPSConnection, request, context=context)
+
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), Proxied(), Secured())
 
 
 def _no_password() -> str:

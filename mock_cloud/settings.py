@@ -11,12 +11,13 @@ it is, in one line. The reader, `mock-cloud setup` and its questions are made of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Final
 
 from mock_cloud.model import HostKey, Secret
+from mock_cloud.wire.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from mock_cloud.agent import serve_facts
@@ -34,6 +34,7 @@ from mock_cloud.agent.serve_wire import (
     size_of,
     texts,
 )
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.frames import BODY_MAX, PROTOCOL_VERSION, FrameError, FrameHeader, read_frame
 from mock_cloud.wire.layout import DEADMAN, SERVE, WORKSPACE
 from mock_cloud.wire.orderlog import OrderLog

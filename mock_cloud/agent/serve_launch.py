@@ -13,10 +13,10 @@ import contextlib
 import os
 import select
 import subprocess
-from dataclasses import dataclass
 from typing import IO, BinaryIO, Final
 
 from mock_cloud.agent.serve_wire import Failure, own_command, private_streams
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.frames import encode_frame, read_frame
 from mock_cloud.wire.layout import LAUNCH
 

@@ -15,12 +15,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 from mock_cloud.agent.measure import procfs
 from mock_cloud.agent.measure.sockets import measure_sockets
 from mock_cloud.agent.serve_wire import Failure, own_command
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.frames import FrameHeader
 from mock_cloud.wire.layout import SERVE
 

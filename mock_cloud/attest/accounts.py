@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from mock_cloud.wire.dataclass import dataclass
 
 _FILE_MAX_BYTES = 4 << 20
 _NUMBER = re.compile(r"[0-9]{1,10}")  # int() takes more: signs, underscores, other scripts

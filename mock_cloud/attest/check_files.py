@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.attest.evidence import Evidence
@@ -15,6 +14,7 @@ from mock_cloud.attest.policy import Policy
 from mock_cloud.attest.rules.volatile import VolatileKind, VolatileRule, fits
 from mock_cloud.errors import Reason
 from mock_cloud.model import Toolkit
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.layout import WORKSPACE
 
 _TOOLKITS: Final = f"{WORKSPACE}/toolkit"

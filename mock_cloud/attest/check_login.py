@@ -9,7 +9,6 @@ controller has the listening sshd read it anew and connects once more (`mock_clo
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 from mock_cloud.attest.evidence import Connection, Evidence, Process
@@ -17,6 +16,7 @@ from mock_cloud.attest.rules.expectations import Invocation, ProgramRule, Socket
 from mock_cloud.attest.sshd_titles import SshdRole, find_sshd_role
 from mock_cloud.errors import Reason
 from mock_cloud.model import SshdReload, Toolkit
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.layout import DEADMAN, LAUNCH, SERVE, WORKSPACE
 
 

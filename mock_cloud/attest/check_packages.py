@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Final
 
@@ -15,6 +14,7 @@ from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.packages import DigestError, HeaderCache, Package, verify_package
 from mock_cloud.errors import Reason
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.rpmheader import HeaderError
 
 READABLE: Final = ("sqlite", "ndb")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.attest.check_login import Role, check_dead_man, find_role
@@ -20,6 +19,7 @@ from mock_cloud.attest.rules.expectations import (
 from mock_cloud.attest.sshd_titles import find_sshd_role
 from mock_cloud.errors import Reason
 from mock_cloud.model import Toolkit
+from mock_cloud.wire.dataclass import dataclass
 
 _NEEDED_MOUNTS = ("/", "/proc")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -24,6 +24,7 @@ from mock_cloud.attest.files import Text
 from mock_cloud.attest.manifest import MANIFEST_MAX_BYTES, json_bytes
 from mock_cloud.errors import AttestationRefused, ConfigError, Reason
 from mock_cloud.model import HostKey
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import By, Malformed, at_most, decode, exactly, load_json
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"

@@ -13,13 +13,14 @@ import base64
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, ClassVar
 
 from mock_cloud.attest.files import FileFact, PathText, Text, parse_files, parse_text
 from mock_cloud.attest.helpers import HelperFacts
 from mock_cloud.attest.kernel import KernelFacts
 from mock_cloud.errors import AttestationRefused, Reason
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import (
     By,
     Malformed,

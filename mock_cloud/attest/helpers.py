@@ -8,11 +8,11 @@ set it for both. The defaults are Linux 6.18's.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.attest.files import Text
 from mock_cloud.errors import Reason
+from mock_cloud.wire.dataclass import dataclass
 
 _DEFAULTS: Final = {
     "drbd.usermode_helper": "drbdadm",

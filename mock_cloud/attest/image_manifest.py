@@ -8,7 +8,6 @@ packaged program that differs from its package is not taken over silently.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from mock_cloud.attest.accounts import Accounts
@@ -41,6 +40,7 @@ from mock_cloud.attest.verdict import REASONS_MAX
 from mock_cloud.errors import AttestationRefused, Reason
 from mock_cloud.model import SSH_PORT
 from mock_cloud.signed.keys import PackageKeys
+from mock_cloud.wire.dataclass import dataclass
 
 SSHD_PROGRAMS: Final = (
     "/usr/sbin/sshd",

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import Enum
 from typing import Annotated, Any, Final
 
 from mock_cloud.attest.files import parse_text
 from mock_cloud.errors import Reason
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import INT_MAX, By, Malformed, decode
 
 _ITEMS_MAX = 1 << 16

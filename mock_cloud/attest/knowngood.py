@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from mock_cloud.attest.accounts import Accounts
 from mock_cloud.attest.files import SELINUX, FileFact
@@ -18,6 +18,7 @@ from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.packages import FileFlag, Package, PackageFile, VerifyFlag
 from mock_cloud.attest.policy import Absence
 from mock_cloud.attest.rules.volatile import Volatile, VolatileRule
+from mock_cloud.wire.dataclass import dataclass
 
 _LINKS_MAX = 40  # as the kernel's own MAXSYMLINKS
 

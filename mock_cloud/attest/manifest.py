@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from functools import cached_property
 from typing import Annotated, Any, Final
 
@@ -19,6 +19,7 @@ from mock_cloud.attest.files import FileFact, PathText, Text, parse_files, to_ro
 from mock_cloud.attest.kernel import KernelFacts, kernel_to_json, parse_kernel
 from mock_cloud.attest.rules.expectations import MountRule, ProgramRule, SocketRule
 from mock_cloud.attest.rules.volatile import VolatileRule
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import By, Malformed, Natural, Sha256, decode, encode, exactly
 
 _SCHEMA: Final = "mock-cloud/image-manifest/1"

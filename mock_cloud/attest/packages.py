@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Container, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntFlag
 from typing import Final, NamedTuple
 
@@ -18,6 +18,7 @@ from mock_cloud.attest.capabilities import xattr_of_text
 from mock_cloud.attest.files import CAPABILITY, PATH_MAX, Xattrs, is_normal
 from mock_cloud.signed.header import SignedHeader, parse_signed_header
 from mock_cloud.signed.keys import PackageKeys
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.rpmfile import nevra
 from mock_cloud.wire.rpmheader import Header, HeaderError, Tag, Type
 

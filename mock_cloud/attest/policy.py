@@ -13,7 +13,7 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from enum import Enum
 from typing import Annotated, Any, Final, get_args, get_type_hints
 
@@ -27,6 +27,7 @@ from mock_cloud.attest.rules.expectations import (
 from mock_cloud.attest.rules.volatile import VolatileKind, VolatileRule
 from mock_cloud.errors import Reason
 from mock_cloud.model import DAY_S
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Limits, Malformed, decode, encode, to_json
 from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from mock_cloud.wire.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, ClassVar, Final
 
 from mock_cloud.attest.envelope import (
@@ -22,6 +22,7 @@ from mock_cloud.attest.envelope import (
 from mock_cloud.attest.files import Text
 from mock_cloud.attest.manifest import json_bytes
 from mock_cloud.model import HostKey
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Malformed, Natural, Sha256, decode, encode, matching
 
 _PREDICATE: Final = "urn:mock-cloud:predicate:manifest-revocation:v1"

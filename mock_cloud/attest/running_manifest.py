@@ -10,7 +10,7 @@ is. What runs is taken over only if nobody signed for it before.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from mock_cloud.attest.accounts import Accounts
@@ -37,6 +37,7 @@ from mock_cloud.attest.sshd_titles import find_sshd_role, is_sshd_session
 from mock_cloud.errors import AttestationRefused, Reason
 from mock_cloud.model import Toolkit
 from mock_cloud.signed.keys import PackageKeys
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
 from mock_cloud.wire.terminal_text import escape
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.attest.check_files import describe_file
@@ -18,6 +17,7 @@ from mock_cloud.attest.packages import HeaderCache
 from mock_cloud.attest.rules.expectations import MountRule, ProgramRule, SocketRule
 from mock_cloud.attest.rules.volatile import VolatileRule
 from mock_cloud.signed.keys import PackageKeys
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.terminal_text import escape
 
 _UNTOLD: Final = "modules_sysfs"

@@ -10,7 +10,6 @@ signers' threshold; https://github.com/secure-systems-lab/dsse has the signature
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from mock_cloud.attest.envelope import (
@@ -25,6 +24,7 @@ from mock_cloud.attest.manifest import ImageManifest, manifest_to_json, parse_ma
 from mock_cloud.attest.revocation import Revocation
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import DAY_S, TIME_MAX, HostKey, utc_text
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Malformed, Natural, decode, encode, within
 
 _PREDICATE: Final = "urn:mock-cloud:predicate:image-manifest:v2"

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from mock_cloud.attest.manifest import json_bytes
 from mock_cloud.attest.policy import TIER
 from mock_cloud.errors import AttestationRefused, Reason, explaining
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.terminal_text import escape
 
 _SCHEMA: Final = "mock-cloud/verdict/1"

@@ -8,7 +8,7 @@ are the caller's business.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import chain, islice
 from typing import Final
 
@@ -29,6 +29,7 @@ from mock_cloud.attest.verdict import REASONS_MAX, NodeRefused, Verdict
 from mock_cloud.errors import Reason
 from mock_cloud.model import _SEAL, HostKey, SshdReload, Toolkit, TrustedNode
 from mock_cloud.signed.keys import PackageKeys
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
 
 _UNSAFE_CONTAINER: Final = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ from mock_cloud.model import HostKey
 from mock_cloud.provenance.requirements import Requirements
 from mock_cloud.provenance.statement import Provenance, ProvenanceRefused
 from mock_cloud.provenance.verification import verify_results
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.job_request import SOURCE_ROLES
 
 _REASON_MAX: Final = 2000

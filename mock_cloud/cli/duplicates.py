@@ -11,7 +11,6 @@ import secrets
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Final
@@ -34,6 +33,7 @@ from mock_cloud.model import HostKey
 from mock_cloud.settings import ProvenanceChoice, Remote
 from mock_cloud.steps.lease.builders import name_host
 from mock_cloud.steps.sign.signers import find_signer
+from mock_cloud.wire.dataclass import dataclass
 
 _APART: Final = "disagreed-"
 SAYS_NOTHING: Final = (EXIT_INFRASTRUCTURE, EXIT_REFUSED, EXIT_INTERRUPTED)

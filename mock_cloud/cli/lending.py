@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +18,7 @@ from mock_cloud.errors import ConfigError, InputError
 from mock_cloud.model import HostKey
 from mock_cloud.process import CommandFailed, run
 from mock_cloud.sshkeys import make_key_pair
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.owner_statement import NAMESPACE, OWNER_KEY
 

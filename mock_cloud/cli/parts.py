@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +23,7 @@ from mock_cloud.errors import ResultDirError
 from mock_cloud.invocation.model import ANY_HOST, DETACHED, PART, PART_OF
 from mock_cloud.provenance.statement import EVIDENCE_NAME, PROVENANCE_NAME
 from mock_cloud.results.owner import as_owner
+from mock_cloud.wire.dataclass import dataclass
 
 _PREFIX: Final = ".mock-cloud-part-"
 _TAIL: Final = 5

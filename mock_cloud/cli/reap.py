@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from mock_cloud.errors import EXIT_INFRASTRUCTURE, CommandLineError, MockCloudEr
 from mock_cloud.images.unfinished import Unfinished, remove_abandoned
 from mock_cloud.places import state_dir
 from mock_cloud.settings import Remote
+from mock_cloud.wire.dataclass import dataclass
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]

@@ -8,7 +8,6 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +20,7 @@ from mock_cloud.errors import CommandLineError, ConfigError, InputError
 from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.settings import Remote
 from mock_cloud.toolkit.machines import own_arch
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import load_json
 from mock_cloud.wire.terminal_text import printable
 

@@ -9,7 +9,6 @@ counts to each day with its share.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -17,6 +16,7 @@ from mock_cloud.cloud.lease import Lease, LeaseState
 from mock_cloud.errors import CloudError
 from mock_cloud.model import DAY_S
 from mock_cloud.settings import AtLimit, Budget
+from mock_cloud.wire.dataclass import dataclass
 
 USEFUL_LIFE_S: Final = 600.0
 """A shorter life is not worth a node: it boots, is attested, and has no time to build."""

@@ -11,11 +11,11 @@ node has ended is never silently made anew: only a command that would empty it m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from mock_cloud.cloud.lease import Lease, LeaseState
 from mock_cloud.errors import ChrootGone, ChrootLocked
+from mock_cloud.wire.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

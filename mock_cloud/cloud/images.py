@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Final, Protocol
 
 from mock_cloud.cloud.provider import OnPhase
 from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.settings import Remote
+from mock_cloud.wire.dataclass import dataclass
 
 TAG_BAKE: Final = "mock-cloud-bake"
 """Which bake makes it; gone once the image is finished."""

@@ -8,11 +8,12 @@ where its results and logs go, and what is signed of it.
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Final
 
 from mock_cloud.cloud.lease import Holder
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import decode_bytes, to_json
 
 CREATE_JOBS: Final = """

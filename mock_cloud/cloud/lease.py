@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Final
 
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile
 from mock_cloud.model import HostKey, NodeAddress
+from mock_cloud.wire.dataclass import dataclass
 
 
 class LeaseState(Enum):

@@ -7,7 +7,6 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,6 +20,7 @@ from mock_cloud.cloud.provider import Provider
 from mock_cloud.cloud.providers import NAMES, find_provider
 from mock_cloud.errors import ConfigError, InputError, MockCloudError
 from mock_cloud.settings import Budget, Remote
+from mock_cloud.wire.dataclass import dataclass
 
 _AT_ONCE: Final = 8
 """Nodes that are ended at once: each is a wait for its machine or for an API."""

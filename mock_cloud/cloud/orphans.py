@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +19,7 @@ from mock_cloud.cloud.provider import FoundNode, Provider
 from mock_cloud.cloud.providers import ON_THIS_MACHINE, find_provider
 from mock_cloud.errors import CloudError, MockCloudError
 from mock_cloud.settings import Remote
+from mock_cloud.wire.dataclass import dataclass
 
 _CLOCKS_DIFFER_S: Final = 600.0
 """A tag was written by another state directory's clock: by so much it may be ahead of ours."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +33,7 @@ from mock_cloud.cloud.providers import find_provider
 from mock_cloud.cloud.tickets import Ticket
 from mock_cloud.errors import ChrootGone, ChrootLocked, CloudError, MockCloudError
 from mock_cloud.settings import CloudSettings, Ec2Settings, Market, Remote
+from mock_cloud.wire.dataclass import dataclass
 
 _LOOK_EVERY_S: Final = 0.2
 _LOOK_AT_LEAST_EVERY_S: Final = 15.0

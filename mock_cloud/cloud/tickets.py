@@ -10,10 +10,10 @@ by no other, and serves no other.
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.cloud.lease import Holder
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import decode_bytes, to_json
 
 CREATE_TICKETS: Final = """

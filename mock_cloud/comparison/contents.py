@@ -6,10 +6,11 @@ from __future__ import annotations
 import hashlib
 import re
 import stat
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import BinaryIO, Final
 
 from mock_cloud.comparison.unpacking import UnpackedPayload
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.rpmheader import Header, HeaderError, Tag, Type
 
 _NEWC: Final = (b"070701", b"070702")

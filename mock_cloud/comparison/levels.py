@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import BinaryIO, Final
 
 from mock_cloud.comparison.contents import PayloadContents, PayloadMember, read_contents
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.rpmfile import is_source, nevra, read_file
 from mock_cloud.wire.rpmheader import Header, SignatureTag, Tag
 

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mock_cloud.comparison.levels import Level, Sameness, compare_packages, identify
 from mock_cloud.comparison.unpacking import CannotUnpack
 from mock_cloud.errors import InputError
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.rpmheader import HeaderError
 
 PACKAGES_MAX: Final = 10_000

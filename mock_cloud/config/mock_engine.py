@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +35,7 @@ from mock_cloud.invocation.engines import SETTINGS, mock_engine
 from mock_cloud.invocation.hostfiles import HostFile
 from mock_cloud.invocation.model import MOCK_VERSION, CommandLine
 from mock_cloud.places import MOCK_CONFIG_DIR
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.job_request import JOB_DIRECTORY
 
 _BOOTSTRAP: Final = "bootstrap_"

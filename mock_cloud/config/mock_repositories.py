@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +23,7 @@ from mock_cloud.errors import ConfigError
 from mock_cloud.invocation.carrying import IMAGE_MAX_BYTES, Carrier
 from mock_cloud.invocation.hostfiles import HostFile
 from mock_cloud.invocation.model import CommandLine
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.dnf_conf import dnf_variables
 from mock_cloud.wire.job_request import JOB_DIRECTORY
 

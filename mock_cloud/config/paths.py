@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +12,7 @@ from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.overrides import expand_percent
 from mock_cloud.config.values import read_text
 from mock_cloud.errors import ConfigError
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.layout import MOCK_LIBDIR
 
 COPY_MARK: Final = ".mock-cloud-copy"

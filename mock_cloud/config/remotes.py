@@ -6,7 +6,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -31,6 +30,7 @@ from mock_cloud.settings import (
     Remote,
     ToolkitSettings,
 )
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.terminal_text import printable
 
 _SECRET_ARGUMENT: Final = re.compile(r"key|secret|pass|token|credential", re.IGNORECASE)

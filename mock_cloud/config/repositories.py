@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -16,6 +16,7 @@ from mock_cloud.config.access import Accesses, names_secrets, without_login
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
 from mock_cloud.invocation.hostfiles import HostFile
 from mock_cloud.invocation.names import find_name_problem
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.dnf_conf import (
     MAIN,
     SEPARATORS,

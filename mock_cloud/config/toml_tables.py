@@ -8,12 +8,12 @@ import re
 import stat
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from mock_cloud.config.toml_values import Refused, ValueCheck
 from mock_cloud.errors import ConfigError
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.terminal_text import printable
 
 if sys.version_info >= (3, 11):

@@ -11,7 +11,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -32,6 +32,7 @@ from mock_cloud.repoproxy.allow import (
     plain_host,
 )
 from mock_cloud.settings import RepoAccess
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.dnf_conf import (
     SEPARATORS,
     RepoSection,

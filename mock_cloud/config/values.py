@@ -14,24 +14,12 @@ from mock_cloud.errors import ConfigError
 
 def read_option(opts: ConfigOpts, name: str, default: Any = None) -> Any:
     """The expanded value of an option, `default` if there is none. ConfigError."""
-    value = vars(opts).get(name)
-    if value is not None and _is_literal(value):
-        return value  # Jinja2 would compile a template for each string, 50 ms a command
     try:
         return opts[name]
     except KeyError:
         return default
     except (jinja2.TemplateError, ValueError, TypeError) as error:
         raise ConfigError(f"config_opts[{name!r}] cannot be expanded: {error}") from error
-
-
-def _is_literal(value: Any) -> bool:
-    """Whether expanding it changes nothing: templates start with a brace, and are read as lines."""
-    if isinstance(value, str):
-        return "{" not in value and "\r" not in value
-    if isinstance(value, dict):
-        return all(map(_is_literal, value.values()))
-    return not isinstance(value, list) or all(map(_is_literal, value))
 
 
 def read_text(opts: ConfigOpts, name: str, default: str = "") -> str:

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +58,7 @@ from mock_cloud.steps.attest.verdicts import attest, show_reasons
 from mock_cloud.steps.context import NodeUse
 from mock_cloud.steps.lease.node import begin_use, leased_node, reached
 from mock_cloud.steps.sign.signers import next_validity, read_signer, write_whole
+from mock_cloud.wire.dataclass import dataclass
 
 BUILD_NEEDS: Final = ("createrepo_c", "gzip", "python3-rpm", "rpm", "tar", "util-linux", "zstd")
 """What the engines need on a node, by the names that RPM distributions have for it, and

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from typing import Final
 
@@ -33,6 +33,7 @@ from mock_cloud.steps.attest.attesting import (
 from mock_cloud.steps.attest.known_good_sets import KnownGood, read_file
 from mock_cloud.steps.attest.verdicts import attest, nature
 from mock_cloud.steps.context import NodeUse
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.orders import KEYS_MARK, InstallOrder
 from mock_cloud.wire.terminal_text import sanitize

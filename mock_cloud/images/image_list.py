@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from mock_cloud.steps.attest.known_good_sets import (
     read_manifest_keys,
     read_public_key,
 )
+from mock_cloud.wire.dataclass import dataclass
 
 MANIFEST_SUFFIX = ".manifest"
 KEY_SUFFIX = ".pub"

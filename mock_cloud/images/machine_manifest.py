@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +32,7 @@ from mock_cloud.steps.attest.verdicts import attest
 from mock_cloud.steps.context import NodeUse
 from mock_cloud.steps.lease.node import begin_use, leased_node, node_arch, reached
 from mock_cloud.steps.sign.signers import next_validity, read_signer, write_whole
+from mock_cloud.wire.dataclass import dataclass
 
 _CHROOT: Final = "(known-good)"
 _PURPOSE: Final = " known-good"

@@ -12,13 +12,13 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mock_cloud.cloud.images import TAG_BAKE, Image, ImageStore
 from mock_cloud.console import Console
 from mock_cloud.errors import CloudError, ConfigError
+from mock_cloud.wire.dataclass import dataclass
 
 _DIRECTORY: Final = "bakes"
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ from mock_cloud.errors import CommandLineError, InputError, MockCloudError
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.invocation.names import expand_home, find_name_problem
 from mock_cloud.invocation.srpm import ChainError, SrpmError, read_package_facts
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.terminal_text import printable
 
 SOURCES_MAX: Final = 20_000

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from mock_cloud.wire.dataclass import dataclass
 
 MOCK_VERSION: Final = "6.7"
 """The mock whose command line this package understands."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mock_cloud.errors import InputError
 from mock_cloud.wire import rpmfile
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.rpmheader import Header, HeaderError, Tag
 from mock_cloud.wire.terminal_text import printable
 

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.errors import UnsupportedByEngine
 from mock_cloud.invocation.engines import FIELDS
 from mock_cloud.invocation.model import LOCAL_MODES, PACKAGE_MODES, CommandLine
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.job_request import MODES
 
 USE_MOCK: Final = 'the mock engine can: set engine = "mock" in the remote\'s [build] table'

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from mock_cloud.errors import InputError
 from mock_cloud.provenance.files import digest_file, open_regular
 from mock_cloud.provenance.statement import EVIDENCE_NAME, PROVENANCE_NAME, Descriptor, Provenance
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.rpmfile import is_source, read_file
 from mock_cloud.wire.rpmheader import Header, HeaderError, Tag, Type
 

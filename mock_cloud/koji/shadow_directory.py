@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from mock_cloud.errors import ResultDirError
 from mock_cloud.results.disk import translate
 from mock_cloud.results.livelog import LiveLog
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import load_json
 from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.shadow_tree import (

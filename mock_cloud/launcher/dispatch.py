@@ -9,7 +9,6 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from pprint import pformat
 from typing import Final, NoReturn
@@ -34,6 +33,7 @@ from mock_cloud.launcher.scratch import build_scratch, find_then
 from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.progress.timeline import ProgressMode
 from mock_cloud.settings import EngineChoice, Remote
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.terminal_text import printable
 
 _PLUGIN_OFF: Final = "--disable-plugin=remote"

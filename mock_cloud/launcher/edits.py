@@ -12,11 +12,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mock_cloud.errors import ConfigError
+from mock_cloud.wire.dataclass import dataclass
 
 _BEGIN: Final = "# >>> mock-cloud launcher >>>"
 _END: Final = "# <<< mock-cloud launcher <<<"

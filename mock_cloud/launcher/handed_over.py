@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -20,6 +20,7 @@ from mock_cloud.launcher.duplicate import count_duplicates, part_of
 from mock_cloud.launcher.scratch import find_then
 from mock_cloud.progress.timeline import ProgressMode
 from mock_cloud.toolkit.mock_kit import MockProgram
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Limits, Malformed, decode, load_json, matching
 
 HANDOVER_VERSION: Final = 2

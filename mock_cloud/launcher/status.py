@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ from mock_cloud.errors import ConfigError
 from mock_cloud.launcher import install_site, install_user
 from mock_cloud.launcher.edits import find_block, read_edited
 from mock_cloud.launcher.real_mock import find_real_mock, has_plugin, is_launcher
+from mock_cloud.wire.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

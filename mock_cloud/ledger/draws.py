@@ -13,10 +13,10 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.ledger.entries import EventKind, LedgerEntry, LedgerEvent
+from mock_cloud.wire.dataclass import dataclass
 
 CONTROLLER: Final = "controller"
 """Who seeds and reveals, in the place of a builder's name; builders' names have a colon."""

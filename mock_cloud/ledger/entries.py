@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Annotated, Final
 
 from mock_cloud.attest.manifest import json_bytes
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import TIME_MAX
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Limits, Malformed, Sha256, at_most, decode_bytes, encode, within
 
 FIRST: Final = hashlib.sha256(b"").hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 from mock_cloud.errors import ConfigError
 from mock_cloud.ledger.entries import FLAGS, RESOLUTIONS, EventKind, LedgerEntry
 from mock_cloud.model import DAY_S
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Malformed, decode, encode, within
 
 if sys.version_info >= (3, 11):

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.ledger.entries import EventKind, LedgerEntry, LedgerEvent
+from mock_cloud.wire.dataclass import dataclass
 
 _REMOTE: Final = "remote:"
 """Before a remote's name where builders' names stand."""

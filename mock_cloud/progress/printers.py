@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from mock_cloud.progress.timeline import BuildPhase, Timeline, show_time, show_transfer, sum_up
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.terminal_text import printable
 
 _BYTES_EVERY_S: Final = 10.0

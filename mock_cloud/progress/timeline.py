@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Final
+
+from mock_cloud.wire.dataclass import dataclass
 
 _RATE_OVER_S: Final = 10.0
 """A rate is that of the last seconds: what was before says little about what comes."""

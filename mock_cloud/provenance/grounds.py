@@ -15,7 +15,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -28,6 +28,7 @@ from mock_cloud.attest.verdict import Verdict
 from mock_cloud.attest.verify import Binding, verify
 from mock_cloud.model import HostKey, SshdReload, Toolkit, ToolkitFile
 from mock_cloud.signed.keys import PackageKeys
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Limits, Malformed, Sha256, decode_bytes, exactly, to_json
 from mock_cloud.wire.records import PACKED_MAX
 from mock_cloud.wire.rpmheader import BLOB_MAX

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from mock_cloud.errors import Reason
 from mock_cloud.model import HostKey
 from mock_cloud.signed.sshsig import BadSignature, verify_sshsig
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Malformed
 from mock_cloud.wire.owner_statement import (
     NAMESPACE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -15,6 +15,7 @@ from mock_cloud.errors import ConfigError, Reason
 from mock_cloud.model import DAY_S, HostKey, utc_text
 from mock_cloud.provenance.owner import OwnerSignature
 from mock_cloud.provenance.statement import SignedProvenance
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Limits, Malformed, decode, matching, within
 
 if sys.version_info >= (3, 11):

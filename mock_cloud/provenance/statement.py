@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timezone
 from typing import Annotated, Any, Final
 
@@ -17,6 +17,7 @@ from mock_cloud.attest.envelope import Signer, Statement, WrongKeys, open_statem
 from mock_cloud.errors import AttestationRefused, Reason
 from mock_cloud.model import TIME_MAX, HostKey, utc_text
 from mock_cloud.provenance.owner import OwnerSignature
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import (
     Limits,
     Malformed,

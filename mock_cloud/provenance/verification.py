@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from mock_cloud.attest.policy import TIER
@@ -24,6 +23,7 @@ from mock_cloud.provenance.statement import (
     SignedProvenance,
     open_provenance,
 )
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Malformed
 from mock_cloud.wire.job_request import SOURCE_ROLES
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from mock_cloud.errors import MockCloudError, RemoteCommandError
 from mock_cloud.model import KeyPair, Secret
 from mock_cloud.remote.channel import AgentChannel
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import encode
 from mock_cloud.wire.orders import DeadmanOrder, Ending
 

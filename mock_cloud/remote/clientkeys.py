@@ -8,7 +8,6 @@ import io
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +16,7 @@ import paramiko.agent
 
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import ClientKey, HostKey, Secret, UserKeys
+from mock_cloud.wire.dataclass import dataclass
 
 _AGENT_TIMEOUT_S: Final = 60.0
 """An agent may ask the user before it signs (ssh-add -c)."""

@@ -8,7 +8,6 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.errors import ResultError
@@ -16,6 +15,7 @@ from mock_cloud.remote.bulk import BulkChannels
 from mock_cloud.remote.channel import AgentChannel, Call
 from mock_cloud.remote.link import DOWNLOAD_BYTES_PER_S, WINDOW_MAX_BYTES
 from mock_cloud.remote.upload import Progress
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.replies import ResultFile
 
 _PIECE_BYTES: Final = 4 << 20

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.errors import InputError, MockCloudError, RemoteCommandError
@@ -19,6 +18,7 @@ from mock_cloud.model import Blob
 from mock_cloud.remote.bulk import BulkChannels
 from mock_cloud.remote.channel import AgentChannel, Call
 from mock_cloud.remote.outbox import OUTBOX_MAX_BYTES
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Malformed
 from mock_cloud.wire.replies import Range, parse_have
 

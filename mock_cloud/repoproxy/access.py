@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Final
 
 from mock_cloud.network import Certificates, Login, Proxy
+from mock_cloud.wire.dataclass import dataclass
 
 REPOSITORIES_HOST: Final = "repos.mock-cloud.invalid"
 """Each repository is a host below it (RFC 6761, 6.4)."""

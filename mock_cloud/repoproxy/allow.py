@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from mock_cloud.network import DEFAULT_PORTS, Proxy
 from mock_cloud.repoproxy.access import Scope
+from mock_cloud.wire.dataclass import dataclass
 
 if TYPE_CHECKING:
     from mock_cloud.repoproxy.repository import ServedRepository

@@ -6,9 +6,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Protocol
+
+from mock_cloud.wire.dataclass import dataclass
 
 HEAD_MAX_BYTES: Final = 16 << 10
 HEADERS_MAX: Final = 64

@@ -15,10 +15,11 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import IO, Any, Final
 from urllib.parse import quote, urljoin, urlsplit
+
+from mock_cloud.wire.dataclass import dataclass
 
 REPOMD: Final = "repodata/repomd.xml"
 REPOMD_MAX_BYTES: Final = 16 << 20

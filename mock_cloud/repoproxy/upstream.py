@@ -10,11 +10,11 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mock_cloud.network import DEFAULT_PORTS, Certificates, Proxy, tls_context
 from mock_cloud.repoproxy.access import Scope
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.dial import connect_first
 from mock_cloud.wire.terminal_text import printable
 

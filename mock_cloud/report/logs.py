@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
 
 from mock_cloud.provenance.files import open_regular
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.terminal_text import sanitize
 
 HEAD_MAX: Final = 256 << 10

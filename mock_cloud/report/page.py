@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from mock_cloud.model import utc_text
 from mock_cloud.provenance.files import digest_file
 from mock_cloud.report.logs import Phase
 from mock_cloud.report.story import BuildStory
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.terminal_text import printable
 

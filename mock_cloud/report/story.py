@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,7 @@ from mock_cloud.report.logs import (
     read_logs,
     read_phases,
 )
+from mock_cloud.wire.dataclass import dataclass
 
 _PACKAGE: Final = ".rpm"
 _LOG: Final = ".log"

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from mock_cloud.errors import ResultError
 from mock_cloud.invocation.names import find_name_problem
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.job_request import LIVE_LOGS, SCAN_ARCHIVE
 from mock_cloud.wire.terminal_text import printable
 

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
+
+from mock_cloud.wire.dataclass import dataclass
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -27,6 +27,7 @@ from mock_cloud.results.own_directory import OwnDirectory
 from mock_cloud.results.resultdir import ResultDir
 from mock_cloud.several.children import Children
 from mock_cloud.steps.check.fetching import fetched
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.job_request import LIVE_LOGS
 
 BuildOne = Callable[[CommandLine, Console], int]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,7 @@ from mock_cloud.several.chain_order import ChainOrder, Link, Phase, read_built, 
 from mock_cloud.several.children import Children
 from mock_cloud.steps.check.fetching import fetched
 from mock_cloud.steps.results.mirror import own_repository
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.rpmheader import HeaderError
 
 _PARTLY_BUILT: Final = 4

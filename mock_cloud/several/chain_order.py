@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.rpmfile import read_package, requirements
 from mock_cloud.wire.rpmheader import Header, HeaderError, Tag, Type
 

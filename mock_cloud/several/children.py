@@ -14,11 +14,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, NoReturn
 
 from mock_cloud.console import Console
 from mock_cloud.exit_status import Stopped, end_well, interruptible
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.syscalls import die_with_parent
 from mock_cloud.wire.terminal_text import sanitize
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.rpmheader import Header, HeaderError, SplitHeader, Tag, split
 
 _SIGNATURES_MAX: Final = 16

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from mock_cloud.errors import ConfigError
@@ -31,6 +31,7 @@ from mock_cloud.signed.openpgp import (
     read_packets,
     verify_signature,
 )
+from mock_cloud.wire.dataclass import dataclass
 
 _CERTIFICATES_MAX_BYTES: Final = 4 << 20
 _SIGNATURES_MAX: Final = 16

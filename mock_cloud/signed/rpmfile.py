@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.signed.header import SignedHeader, add_signatures, read_region
 from mock_cloud.signed.keys import PackageKeys
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.rpmfile import read_file
 from mock_cloud.wire.rpmheader import HeaderError, Tag, Type
 

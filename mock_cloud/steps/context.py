@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mock_cloud.console import Console
 from mock_cloud.results.placed import PlacedFiles
 from mock_cloud.settings import Remote, SecondLook
+from mock_cloud.wire.dataclass import dataclass
 
 # SSH, verdicts and clouds take longer to load than all that step 1 does, which refuses much.
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
@@ -17,6 +17,7 @@ from mock_cloud.errors import ConfigError, InputError
 from mock_cloud.toolkit import elf, prove
 from mock_cloud.toolkit.origin import PACKAGE
 from mock_cloud.toolkit.probe import list_sources
+from mock_cloud.wire.dataclass import dataclass
 
 _SCRIPT: Final = Path(__file__).with_name("probe.py")
 _PROBE_TIMEOUT_S: Final = 120.0

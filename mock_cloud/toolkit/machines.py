@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.errors import ConfigError
+from mock_cloud.wire.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

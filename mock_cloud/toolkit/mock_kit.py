@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypedDict
 
@@ -19,6 +18,7 @@ from mock_cloud import process
 from mock_cloud.errors import ConfigError
 from mock_cloud.process import CommandFailed
 from mock_cloud.toolkit import archive, origin
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import load_json
 
 _FORMAT: Final = "mock-cloud/mock-kit/3"

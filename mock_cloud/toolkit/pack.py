@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +24,7 @@ from mock_cloud.settings import ToolkitSettings
 from mock_cloud.toolkit import archive
 from mock_cloud.toolkit.machines import Machine, find_machine, own_arch
 from mock_cloud.toolkit.origin import PACKAGE, base_python
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import load_json
 from mock_cloud.wire.files import replace_file
 

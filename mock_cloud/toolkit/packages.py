@@ -6,13 +6,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
 from mock_cloud.errors import EXIT_CONFIG, EXIT_INFRASTRUCTURE, ConfigError, MockCloudError
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.toolkit.tree import Tree
+from mock_cloud.wire.dataclass import dataclass
 
 PACKAGE_MAX_BYTES: Final = 128 << 20
 FETCH_TIMEOUT_S: Final = 600.0

@@ -10,12 +10,13 @@ import email.utils
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from mock_cloud.signed.keys import PackageKeys, UnsignedError
 from mock_cloud.toolkit.machines import Machine
 from mock_cloud.toolkit.packages import PackagesRefused
+from mock_cloud.wire.dataclass import dataclass
 
 RELEASE_MAX_BYTES: Final = 16 << 20
 INDEX_MAX_BYTES: Final = 512 << 20

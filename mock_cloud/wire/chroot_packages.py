@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Final
 
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import at_most, exactly, matching, within
 
 CHROOT_PACKAGES: Final = "chroot-packages.json"

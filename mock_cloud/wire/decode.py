@@ -21,6 +21,8 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 
+from mock_cloud.wire.dataclass import dataclass
+
 T = TypeVar("T")
 Read = Callable[[Any], Any]
 
@@ -78,7 +80,7 @@ def _finite(text: str) -> float:
     return number
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Characters of one text, values of one list or object, and whether surrogates may stand."""
 
@@ -87,14 +89,17 @@ class Limits:
     surrogates: bool = True
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+_USUAL_LIMITS: Final = Limits()
+
+
+@dataclass(frozen=True, slots=True)
 class By:
     """In `Annotated`, right behind a type: what reads the value, as `json` has it, to that type."""
 
     read: Read
 
 
-def decode(kind: type[T], value: object, where: str = "", *, limits: Limits = Limits()) -> T:
+def decode(kind: type[T], value: object, where: str = "", *, limits: Limits = _USUAL_LIMITS) -> T:
     """`value`, as `json` has it, as a `kind`. Malformed, which begins with `where`."""
     reader: Any = _reader
     try:
@@ -105,7 +110,7 @@ def decode(kind: type[T], value: object, where: str = "", *, limits: Limits = Li
 
 
 def decode_bytes(
-    kind: type[T], data: bytes | str, where: str = "", *, limits: Limits = Limits()
+    kind: type[T], data: bytes | str, where: str = "", *, limits: Limits = _USUAL_LIMITS
 ) -> T:  # fmt: skip
     """The same of a JSON text, in UTF-8."""
     try:

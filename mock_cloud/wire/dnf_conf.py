@@ -10,8 +10,9 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from mock_cloud.wire.dataclass import dataclass
 
 SEPARATORS: Final = re.compile(r"([\s,]+)")
 """Between the words of a list, as a group: splitting keeps them."""

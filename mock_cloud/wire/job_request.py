@@ -7,9 +7,10 @@ strictly. Names are mock's own `config_opts` keys wherever mock has one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, Final
 
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Malformed, decode_bytes, exactly, within
 from mock_cloud.wire.tree_archive import MEMBERS_MAX
 

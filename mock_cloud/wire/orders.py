@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Annotated, Final
 
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Malformed, exactly, matching, within
 
 _SCHEMA: Final = "mock-cloud/install/1"

@@ -7,9 +7,10 @@ anything else that the owner signs (mails, commits, other jobs) says nothing her
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Final
 
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Limits, Sha256, decode_bytes, exactly, matching
 from mock_cloud.wire.replies import ResultName
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Annotated, Any, Final
 
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import (
     Limits,
     Malformed,

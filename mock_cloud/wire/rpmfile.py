@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import BinaryIO, Final
 
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.files import digest_of
 from mock_cloud.wire.rpmheader import (
     BLOB_MAX,

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from typing import Final
+
+from mock_cloud.wire.dataclass import dataclass
 
 
 class Type(IntEnum):

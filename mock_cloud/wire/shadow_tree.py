@@ -10,10 +10,11 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import IO, Final
 
 from mock_cloud.wire import tree_archive, tree_unpack
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.tree_archive import Reader, Writer
 from mock_cloud.wire.tree_unpack import DIRECTORY_FLAGS, Unpacker
 

@@ -23,9 +23,10 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import IO, Final, NamedTuple
 
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.files import NAME_MAX_BYTES
 
 _MAGIC: Final = b"mock-cloud tree 1\n"

@@ -11,9 +11,9 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.tree_archive import Kind, Member, Reader, TreeError
 
 DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -16,12 +16,12 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.agent.engine import outside, processes
 from mock_cloud.agent.engine.errors import PackageError, RootError, RootLocked
 from mock_cloud.wire import syscalls
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.layout import MOCK_LIBDIR
 

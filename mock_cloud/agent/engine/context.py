@@ -9,11 +9,11 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.agent.engine.errors import EngineError, ModeUsageError
 from mock_cloud.agent.engine.logs import Logs
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.job_request import EngineConfig, Input, JobRequest
 
 _BLOCK: Final = 1 << 20

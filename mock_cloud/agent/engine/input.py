@@ -11,9 +11,10 @@ import errno
 import os
 import select
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
+
+from mock_cloud.wire.dataclass import dataclass
 
 FIFO: Final = "input"
 _HEAD: Final = struct.Struct(">BH")

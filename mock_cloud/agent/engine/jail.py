@@ -17,11 +17,11 @@ import os
 import signal
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from mock_cloud.agent.engine.errors import EngineError
 from mock_cloud.wire import syscalls
+from mock_cloud.wire.dataclass import dataclass
 
 _OVERLAY_OPTIONS: Final = "index=off,redirect_dir=off,metacopy=off,xino=off"
 _EXIT_UNSHARE: Final = 80  # mock's: unshare of a namespace failed

@@ -16,11 +16,12 @@ import os
 import shutil
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
 from mock_cloud.agent.measure.files import Seen
 from mock_cloud.agent.measure.tree import digest_changes, digest_tree
+from mock_cloud.wire.dataclass import dataclass
 
 FORMAT: Final = 1
 _KEPT_LAYERS: Final = 12

@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from mock_cloud.agent.engine import jail, outside, processes
@@ -25,6 +25,7 @@ from mock_cloud.agent.engine.repos import Repository
 from mock_cloud.agent.engine.space import SpaceWatch
 from mock_cloud.agent.measure import headers
 from mock_cloud.wire import rpmfile
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.job_request import EngineConfig
 from mock_cloud.wire.rpmheader import Header, HeaderError, SplitHeader, Tag, Type, split
 

@@ -16,12 +16,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, NoReturn
 
 from mock_cloud.agent.engine import jail
 from mock_cloud.agent.engine.errors import BuildTimeout, EngineError, NotExecutable
 from mock_cloud.wire import syscalls
+from mock_cloud.wire.dataclass import dataclass
 
 _Sink = Callable[[bytes], None]
 

@@ -12,11 +12,12 @@ import struct
 import subprocess
 import termios
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from mock_cloud.agent.engine import outside, processes
 from mock_cloud.agent.engine.input import Event, InputKind, InputReader
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.terminal_log import STDERR, STDOUT
 
 Write = Callable[[int, bytes], None]

@@ -12,10 +12,10 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mock_cloud.agent.engine.errors import ConfigurationError, PackageManagerError
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.dnf_conf import (
     DnfConfError,
     RepoSection,

@@ -13,13 +13,14 @@ import json
 import os
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from mock_cloud.agent.engine import outside, processes
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import EngineError, PackageError
 from mock_cloud.wire import shadow_tree
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.job_request import SHADOW_ARCHIVE, SHADOW_LOGS, ShadowOrder
 
 _LOGS: Final = "var/log"

@@ -12,13 +12,14 @@ import os
 import resource
 import stat
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Final
 
 from mock_cloud.agent.measure import opening
 from mock_cloud.agent.measure.walk import Root, Task, Unreadable, errno_name
+from mock_cloud.wire.dataclass import dataclass
 
 XATTRS: Final = frozenset({
     "security.capability", "security.selinux",

@@ -18,10 +18,10 @@ import sqlite3
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.agent.measure import opening
+from mock_cloud.wire.dataclass import dataclass
 
 DATABASE_DIRS: Final = ("/usr/lib/sysimage/rpm", "/var/lib/rpm")
 BACKENDS: Final = {"sqlite": "rpmdb.sqlite", "ndb": "Packages.db", "bdb": "Packages"}

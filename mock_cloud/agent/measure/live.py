@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from mock_cloud.agent.measure import (
@@ -17,6 +17,7 @@ from mock_cloud.agent.measure import (
     sockets,
 )
 from mock_cloud.agent.measure.walk import Unreadable, errno_name
+from mock_cloud.wire.dataclass import dataclass
 
 
 @dataclass(slots=True)

@@ -12,10 +12,10 @@ import errno
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.agent.measure import opening
+from mock_cloud.wire.dataclass import dataclass
 
 UNWALKED_TYPES: Final = frozenset({
     "autofs", "bdev", "binder", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "cpuset",

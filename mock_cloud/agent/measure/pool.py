@@ -15,11 +15,12 @@ import struct
 import sys
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from mock_cloud.agent.measure.files import Deferred, Meter, Seen
 from mock_cloud.agent.measure.walk import Root, Task, Unreadable
+from mock_cloud.wire.dataclass import dataclass
 
 _TICKET: Final = struct.Struct("<QQ")  # divides a pipe's pages, so no read is cut
 

@@ -6,11 +6,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any, Final
 
 from mock_cloud.agent.measure import procfs, text
 from mock_cloud.agent.measure.walk import Unreadable, errno_name
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
 
 _WORDS_MAX: Final = 1024

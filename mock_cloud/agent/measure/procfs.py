@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from mock_cloud.wire.dataclass import dataclass
 
 _TEXT_MAX: Final = 4 << 20
 _DELETED: Final = " (deleted)"

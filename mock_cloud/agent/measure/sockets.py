@@ -8,10 +8,10 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.agent.measure import procfs
+from mock_cloud.wire.dataclass import dataclass
 
 PROTOCOLS: Final = ("tcp", "tcp6", "udp", "udp6")
 # include/net/tcp_states.h; a datagram socket without a peer is in TCP_CLOSE.

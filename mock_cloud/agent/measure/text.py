@@ -14,12 +14,13 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from mock_cloud.agent.measure import files, opening, procfs
 from mock_cloud.agent.measure.procfs import Mapping
 from mock_cloud.agent.measure.walk import Unreadable, errno_name
+from mock_cloud.wire.dataclass import dataclass
 
 _PAGE: Final = os.sysconf("SC_PAGESIZE")
 _ENTRIES_BLOCK: Final = 1 << 16

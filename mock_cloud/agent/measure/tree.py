@@ -8,11 +8,12 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from mock_cloud.agent.measure import mounts, opening, pool
 from mock_cloud.agent.measure.files import Seen
 from mock_cloud.agent.measure.walk import Root, Task, Unreadable, Walker, errno_name
+from mock_cloud.wire.dataclass import dataclass
 
 _FILES_SINK = 0
 

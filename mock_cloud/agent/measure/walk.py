@@ -11,10 +11,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from mock_cloud.agent.measure import opening
+from mock_cloud.wire.dataclass import dataclass
 
 _BATCH_ENTRIES: Final = 256
 _CHUNK_ENTRIES: Final = 1024

@@ -9,11 +9,11 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, ClassVar, Final
 
 from mock_cloud.attest.files import Text, is_normal
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import within
 from mock_cloud.wire.layout import WORKSPACE
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Final
 
 from mock_cloud.attest.files import FileFact, Text, is_normal
 from mock_cloud.attest.rules import cloudinit, content, runtime
 from mock_cloud.attest.rules.cloudinit import Shape
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.layout import WORKSPACE
 from mock_cloud.wire.text_places import (
     GRUBENV,

@@ -8,7 +8,7 @@ user-data, clean-up. An adapter translates calls, states and failures, and nothi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from mock_cloud.cloud.apis.calls import Calls
 from mock_cloud.cloud.provider import Finding
 from mock_cloud.model import Secret
 from mock_cloud.settings import Reach
+from mock_cloud.wire.dataclass import dataclass
 
 TAG_LEASE = "mock-cloud-lease"
 TAG_REMOTE = "mock-cloud-remote"

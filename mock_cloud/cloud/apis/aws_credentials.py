@@ -12,7 +12,6 @@ import configparser
 import importlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +20,7 @@ from mock_cloud.cloud.apis.texts import one_line
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Secret
 from mock_cloud.settings import Ec2Settings
+from mock_cloud.wire.dataclass import dataclass
 
 _INDIRECT: Final = (
     "sso_session", "sso_start_url", "role_arn", "credential_process", "web_identity_token_file",

@@ -14,7 +14,7 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import Any, Final, TypeVar
 
@@ -25,6 +25,7 @@ from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 from mock_cloud.model import utc_text
 from mock_cloud.network import authorities_file, find_proxy
 from mock_cloud.places import cache_home
+from mock_cloud.wire.dataclass import dataclass
 
 T = TypeVar("T")
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from mock_cloud import places
 from mock_cloud.errors import ConfigError
+from mock_cloud.wire.dataclass import dataclass
 
 _FILE_MAX_BYTES: Final = 1 << 20
 

@@ -10,7 +10,6 @@ import base64
 import ipaddress
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -18,6 +17,7 @@ from mock_cloud.cloud.apis.adapter import Instance, InstanceState
 from mock_cloud.cloud.apis.tags import parse_tags
 from mock_cloud.cloud.apis.texts import one_line
 from mock_cloud.settings import Reach
+from mock_cloud.wire.dataclass import dataclass
 
 _STATES: Final = {
     "pending": InstanceState.PENDING,

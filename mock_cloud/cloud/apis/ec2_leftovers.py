@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.cloud.apis.adapter import TAG_EXPIRES, TAG_LEASE, TAG_REMOTE, Instance, Leftover
@@ -15,6 +14,7 @@ from mock_cloud.cloud.apis.ec2_requests import filters
 from mock_cloud.cloud.apis.tags import parse_tags
 from mock_cloud.cloud.apis.texts import NotThere
 from mock_cloud.cloud.images import TAG_OWNER
+from mock_cloud.wire.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

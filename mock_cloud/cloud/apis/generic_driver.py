@@ -13,7 +13,6 @@ import difflib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +21,7 @@ from mock_cloud.cloud.apis.calls import make_ours
 from mock_cloud.cloud.apis.texts import one_line
 from mock_cloud.errors import ConfigError
 from mock_cloud.settings import LibcloudSettings, Scalar
+from mock_cloud.wire.dataclass import dataclass
 
 _FROM_ENVIRONMENT: Final = "env:"
 _USER_DATA: Final = ("ex_userdata", "ex_user_data", "ex_cloud_config", "user_data", "cloud_init")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from mock_cloud.cloud.apis.openstack_sdk import load_by_sdk
 from mock_cloud.errors import ConfigError
 from mock_cloud.invocation.names import expand_home
 from mock_cloud.model import Secret
+from mock_cloud.wire.dataclass import dataclass
 
 SERVICES: Final = ("compute", "network", "image")
 """The services that are used, by their type in the catalog."""

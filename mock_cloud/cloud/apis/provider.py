@@ -7,7 +7,6 @@ import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -54,6 +53,7 @@ from mock_cloud.cloud.provider import (
 from mock_cloud.errors import CleanupError, CloudError, ConfigError, MockCloudError
 from mock_cloud.model import SSH_PORT, NodeAddress
 from mock_cloud.settings import CloudSettings, NodeSettings, Remote
+from mock_cloud.wire.dataclass import dataclass
 
 _TRIES: Final = 2
 """A node that boots and never answers is replaced once."""

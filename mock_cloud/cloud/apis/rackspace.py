@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +20,7 @@ from mock_cloud.cloud.apis.openstack_failures import OpenStackClassifier
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Secret
 from mock_cloud.settings import NodeSettings, OpenStackSettings, RackspaceSettings, Remote
+from mock_cloud.wire.dataclass import dataclass
 
 if TYPE_CHECKING:
     from libcloud.compute.drivers.rackspace import RackspaceNodeDriver

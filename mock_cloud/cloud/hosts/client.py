@@ -8,7 +8,7 @@ import re
 import shlex
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from mock_cloud.errors import (
 from mock_cloud.model import HostKey, NodeAddress, UserKeys
 from mock_cloud.process import CommandFailed, Ended, converse, own_environment
 from mock_cloud.settings import HostSettings
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.terminal_text import clean, printable
 
 _CALL_TIMEOUT_S: Final = 30.0

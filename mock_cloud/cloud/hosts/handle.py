@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import NodeAddress
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import decode_bytes, to_json
 
 

@@ -13,7 +13,6 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -52,6 +51,7 @@ from mock_cloud.errors import (
 )
 from mock_cloud.model import NodeAddress
 from mock_cloud.settings import HostSettings
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import load_json
 from mock_cloud.wire.files import replace_file
 

@@ -12,7 +12,6 @@ import pwd
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +20,7 @@ from mock_cloud.errors import ConfigError
 from mock_cloud.model import UserKeys
 from mock_cloud.process import CommandFailed, own_environment, run
 from mock_cloud.settings import HostSettings
+from mock_cloud.wire.dataclass import dataclass
 
 CONNECT_TIMEOUT_S: Final = 10
 _ASK_TIMEOUT_S: Final = 10.0

@@ -12,13 +12,13 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mock_cloud.cloud.lease import Holder
 from mock_cloud.errors import CleanupError
 from mock_cloud.process import CommandFailed, run
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import decode_bytes, to_json
 from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.terminal_text import printable

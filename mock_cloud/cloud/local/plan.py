@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
 from mock_cloud.errors import ConfigError
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
 
 SSHD: Final = "/usr/sbin/sshd"

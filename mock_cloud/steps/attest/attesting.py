@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +35,7 @@ from mock_cloud.model import Toolkit, TrustedNode
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.signed.keys import UnsignedError
 from mock_cloud.steps.attest.known_good_sets import KnownGood
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
 from mock_cloud.wire.replies import Hello

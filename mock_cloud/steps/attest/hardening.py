@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from mock_cloud.cloud.leased import LeasedNode
@@ -22,6 +22,7 @@ from mock_cloud.remote.care import Request, arm_timer, close_metadata, replace_h
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.sshkeys import make_key_pair
+from mock_cloud.wire.dataclass import dataclass
 
 _OF_THIS_MACHINE: Final = ("local",)
 _LENT: Final = ("ssh",)

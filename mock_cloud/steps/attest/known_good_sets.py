@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,7 @@ from mock_cloud.settings import Remote
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.steps.attest.policies import find_policy
 from mock_cloud.steps.attest.seen_manifests import SeenManifests
+from mock_cloud.wire.dataclass import dataclass
 
 REVOCATION_SUFFIX: Final = ".revocation"
 _MAKERS: Final = {

@@ -10,7 +10,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +18,7 @@ from mock_cloud.attest.validity import CLOCK_TOLERANCE_S, SignedManifest
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import utc_text
 from mock_cloud.sqlite_file import OtherVersion, make_private, opened, transaction
+from mock_cloud.wire.dataclass import dataclass
 
 _VERSION: Final = 1
 _NOTE_EVERY_S: Final = 3600.0

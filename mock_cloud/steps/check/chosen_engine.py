@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from mock_cloud.console import Console
@@ -11,6 +10,7 @@ from mock_cloud.model import Toolkit
 from mock_cloud.places import packed_dir
 from mock_cloud.settings import EngineChoice, Remote
 from mock_cloud.toolkit.mock_kit import MockKit, MockProgram, pack_mock
+from mock_cloud.wire.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -34,6 +34,7 @@ from mock_cloud.steps.check.packing import (
 )
 from mock_cloud.steps.job.keyboard import find_terminal
 from mock_cloud.steps.send.repo_tunnel import Tunnel, repositories_of
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.job_request import (
     TUNNEL_PROXY,

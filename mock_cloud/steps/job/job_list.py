@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +25,7 @@ from mock_cloud.exit_status import Stopped
 from mock_cloud.invocation.model import DETACHED
 from mock_cloud.model import DAY_S
 from mock_cloud.places import state_dir
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.job_request import LIVE_LOGS
 from mock_cloud.wire.terminal_text import sanitize
 

@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +31,7 @@ from mock_cloud.results.archive import (
 from mock_cloud.results.owner import as_owner
 from mock_cloud.steps.results.copyout import fetch_archive
 from mock_cloud.wire import tree_unpack
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import load_json
 from mock_cloud.wire.files import NAME_MAX_BYTES
 from mock_cloud.wire.job_request import BUILDDIR_ARCHIVE, BuilddirOrder, is_plain_path

@@ -8,7 +8,6 @@ safe to show. They choose words for people, and nothing else.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +15,7 @@ from mock_cloud.cloud.jobs import JobRecord
 from mock_cloud.progress.printers import FailureReport
 from mock_cloud.report.logs import read_end
 from mock_cloud.steps.context import Build
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.replies import Cause, JobEnd
 
 _TAIL_MAX: Final = 1 << 20

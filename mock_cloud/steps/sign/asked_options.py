@@ -8,12 +8,12 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mock_cloud import places
 from mock_cloud.invocation.model import CommandLine
+from mock_cloud.wire.dataclass import dataclass
 
 _SHAPING: Final[Mapping[str, str]] = {
     "rpmwith": "--with", "rpmwithout": "--without", "rpmmacros": "--define",

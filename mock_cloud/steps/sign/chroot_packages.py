@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode, urlsplit
@@ -21,6 +20,7 @@ from mock_cloud.wire.chroot_packages import (
     ChrootPackage,
     ChrootPackages,
 )
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Limits, Malformed, decode_bytes
 from mock_cloud.wire.replies import ResultFile
 

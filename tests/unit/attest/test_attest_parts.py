@@ -371,7 +371,10 @@ def test_nobody_else_makes_a_proof() -> None:
     for path in package.rglob("*.py"):
         if path in allowed:
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        text = path.read_text()
+        if text.isascii() and "SEAL" not in text and "TrustedNode" not in text:
+            continue  # neither name; other letters may be read as these
+        for node in ast.walk(ast.parse(text)):
             named = getattr(node, "id", None) or getattr(node, "attr", None)
             imported = isinstance(node, ast.alias) and node.name == "_SEAL"
             called = isinstance(node, ast.Call) and (

@@ -46,9 +46,10 @@ class Authority:
 GOOD = ("-h", "-n", "beta,alpha", "-V", "-1m:+1h")
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Each test has its own names for what it adds."""
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 def refused(encoded: str, ca: HostKey, now_unix: float | None = None) -> str:
@@ -105,10 +106,10 @@ def test_every_changed_byte_is_refused(authority: Authority) -> None:
 
 def test_sha1_is_no_signature(authority: Authority) -> None:
     """`ssh-keygen -t ssh-rsa` still signs so."""
-    ca = make_key(authority.directory / "rsa", "rsa", "-b", "2048")
-    weak = authority.certify(*GOOD, "-t", "ssh-rsa", ca="rsa")
+    ca = make_key(authority.directory / "rsa-ca", "rsa", "-b", "2048")
+    weak = authority.certify(*GOOD, "-t", "ssh-rsa", ca="rsa-ca")
     assert "weak" in refused(weak, ca)
-    strong = authority.certify(*GOOD, "-t", "rsa-sha2-256", ca="rsa")
+    strong = authority.certify(*GOOD, "-t", "rsa-sha2-256", ca="rsa-ca")
     assert verify_host_certificate(strong, ca, NAMES) == authority.host
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from templated_dictionary import TemplatedDictionary
 
+from mock_cloud.config.defaults import Options
 from mock_cloud.config.values import read_option
 from mock_cloud.errors import ConfigError
 
@@ -23,7 +24,7 @@ _VALUES = st.recursive(
 
 @given(_VALUES)
 def test_an_option_is_what_mock_reads(value: object) -> None:
-    opts = TemplatedDictionary({"name": value})
+    opts = Options({"name": value})
     opts["__jinja_expand"] = True
     try:
         found = read_option(opts, "name")
@@ -44,6 +45,6 @@ def test_an_option_is_what_mock_reads(value: object) -> None:
     ],
 )
 def test_templates_are_expanded(value: object, expanded: object) -> None:
-    opts = TemplatedDictionary({"name": value, "root": "r"})
+    opts = Options({"name": value, "root": "r"})
     opts["__jinja_expand"] = True
     assert read_option(opts, "name") == expanded

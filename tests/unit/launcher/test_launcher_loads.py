@@ -19,10 +19,11 @@ def loaded(place: Path, module: str, *words: str) -> set[str]:
     return set(re.findall(r"^import time:.*\| +([\w.]+)$", said, re.M))
 
 
-@pytest.fixture
-def refused(tmp_path: Path) -> set[str]:
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Of a build on a local remote whose package is not there."""
-    return loaded(tmp_path, "mock_cloud.launcher", *make_refused_build(tmp_path))
+    place = tmp_path_factory.mktemp("refused")
+    return loaded(place, "mock_cloud.launcher", *make_refused_build(place))
 
 
 def test_a_refused_build_loads_no_ssh_no_verdicts_and_no_clouds(refused: set[str]) -> None:

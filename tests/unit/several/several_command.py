@@ -37,7 +37,8 @@ def play(top: Path, line: CommandLine, console: Console) -> int:
     own = Path(line.resultdir or "")
     own.mkdir(exist_ok=True)
     console.info(f"begins in {line.uniqueext}")
-    (top / f"began-{name}").write_text(str(os.getpid()))
+    (own / "pid").write_text(str(os.getpid()))
+    (own / "pid").rename(top / f"began-{name}")  # whoever sees it sees all of it
     with (own / "build.log").open("a") as log:
         log.write(f"{name} one\n{name} two\n")
     if kind == "noise":

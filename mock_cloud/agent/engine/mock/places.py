@@ -8,10 +8,10 @@ writes into chroots and caches (the URL of a local repository, say) does not dep
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Final
 
 from mock_cloud.agent.engine import jail
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.layout import MOCK_LIBDIR
 
 HERE: Final = "/run/mock-cloud"
