@@ -95,7 +95,8 @@ test-reach: lab ## repositories with secrets, proxies, bastions: what docs/netwo
 		tests/unit/config/test_config_access.py tests/unit/config/test_config_tunnel.py \
 		tests/component/test_cloud_ways.py tests/component/test_remote_forward.py \
 		tests/integration/test_repo_secrets.py tests/integration/test_repo_access.py \
-		tests/integration/test_firm.py
+		tests/integration/test_firm.py \
+		tests/unit/attest/test_attest_remote_agents.py
 
 test-peers: lab ## the tests with programs that call mock, and docs/peers.md: MOCK=checkout KOJI= RPKG= FEDPKG= TITO= COPR= DLRN= FEDORA_REVIEW=
 	@MOCK_CLOUD_WRITE_PEERS=1 $(if $(MOCK),MOCK_CLOUD_TEST_MOCK=$(abspath $(MOCK))/mock/py/mock.py \

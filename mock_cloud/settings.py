@@ -435,6 +435,13 @@ class AttestSettings:
     revocations: Annotated[
         tuple[Path, ...], Setting("files written by mock-cloud known-good revoke")
     ] = ()
+    allow_agents: Annotated[
+        _Names,
+        Setting(
+            "agents for remote control that may run on nodes, as mock-cloud policy show names them"
+            " (default: none)"
+        ),
+    ] = ()
     unsafe_containers: Annotated[
         bool, Setting("true: nodes may be containers, whose kernel is somebody else's")
     ] = False

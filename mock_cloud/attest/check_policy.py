@@ -11,6 +11,7 @@ from mock_cloud.attest.evidence import Evidence
 from mock_cloud.attest.knowngood import KnownFiles
 from mock_cloud.attest.packages import Package
 from mock_cloud.attest.policy import Policy
+from mock_cloud.attest.rules.remote_agents import find_agent, find_installed
 from mock_cloud.errors import Reason
 
 _LOADERS: Final = ("/etc/ld.so.cache", "/etc/ld.so.conf")
@@ -44,7 +45,30 @@ def check_vouched(known: KnownFiles, policy: Policy) -> Iterator[Reason]:
             yield Reason("policy.unsigned", path, "of a signed package", "the manifest's alone")
 
 
+def check_agents(
+    evidence: Evidence, packages: Iterable[Package], policy: Policy
+) -> Iterator[Reason]:
+    """``policy.agent``: an agent for remote control runs, and may not."""
+    installed, allowed = find_installed(packages), policy.allowed_agents()
+    for process in evidence.processes:
+        agent = find_agent(process, installed)
+        if agent is not None and agent not in allowed:
+            who = f"pid {process.pid} {process.exe}"
+            yield Reason("policy.agent", who, f"no way in for {agent.who}", agent.name)
+
+
 def describe_allowed(policy: Policy) -> Iterator[str]:
     """Notes on what the policy lets be there besides the manifest's."""
     for one in policy.allowed:
         yield f"allowed by the policy: {one.what()}: {one.reason}"
+    for agent in policy.allowed_agents():
+        yield f"allowed to run: {agent.name}, by which {agent.who} is root there at any time"
+
+
+def describe_agents(evidence: Evidence, packages: Iterable[Package]) -> Iterator[str]:
+    """Notes on agents that are installed and did not run when it was measured."""
+    installed = find_installed(packages)
+    running = {find_agent(one, installed) for one in evidence.processes}
+    for agent in installed:
+        if agent not in running:
+            yield f"{agent.name} is installed; it did not run when the node was measured"

@@ -24,6 +24,7 @@ from mock_cloud.attest.rules.expectations import (
     SocketRule,
     is_interpreter,
 )
+from mock_cloud.attest.rules.remote_agents import AGENTS, RemoteAgent
 from mock_cloud.attest.rules.volatile import VolatileKind, VolatileRule
 from mock_cloud.errors import Reason
 from mock_cloud.model import DAY_S
@@ -342,15 +343,6 @@ class Forbidden:
         return next(f"{kind} {name}" for kind, name in kinds.items() if name)
 
 
-_AGENT: Final = "takes commands from outside, as root, whenever it is sent some"
-_AGENTS: Final = (
-    "amazon-ssm-agent", "google_guest_agent", "google_osconfig_agent", "nova-agent",
-    "oracle-cloud-agent", "osqueryd", "puppet", "qemu-ga", "salt-minion", "ssm-agent-worker",
-    "vmtoolsd", "waagent",
-)  # fmt: skip
-"""By their programs' names. Those written in Python have an interpreter's, and are found by the
-manifest's report."""
-
 MAY_SKIP: Final = (
     "/proc",
     "/sys",
@@ -370,7 +362,8 @@ the node itself before the verdict; the toolkit is never among them."""
 class Policy:
     """`name` stands in the verdict, and so does the digest of what it says.
 
-    `changed` has the reasons of rules that differ from those of `base`, by their fields.
+    `changed` has the reasons of rules that differ from those of `base`, by their fields. `agents`
+    for remote control may run, by their names; all others that are known may not.
     """
 
     name: str = ""
@@ -380,6 +373,7 @@ class Policy:
     forbidden: tuple[Forbidden, ...] = ()
     base: str = ""
     changed: Mapping[str, str] = field(default_factory=dict)
+    agents: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -389,6 +383,8 @@ class Policy:
             "allowed": sorted(map(_without_words, self.allowed)),
             "forbidden": sorted(map(_without_words, self.forbidden)),
         }
+        if self.agents:
+            said["agents"] = sorted(self.agents)
         return hashlib.sha256(to_json(said)).hexdigest()
 
     @property
@@ -408,6 +404,15 @@ class Policy:
         """Why the rule of this field has its value."""
         one = declared()[rule]
         return self.changed.get(rule) or (self.base == "strict" and one.why_strict) or one.why
+
+    def allowed_agents(self) -> tuple[RemoteAgent, ...]:
+        """Agents for remote control that may run: by name, or by the path of a program."""
+        programs = [one.program for one in self.allowed if one.program]
+        return tuple(
+            agent
+            for agent in AGENTS
+            if agent.name in self.agents or any(map(agent.is_program, programs))
+        )
 
     def forbids(self) -> tuple[Forbidden, ...]:
         """What is forbidden, and not allowed by name."""
@@ -436,8 +441,7 @@ def standard() -> Policy:
 def strict() -> Policy:
     """For builds that others rely on: a hardened kernel, whole packages, nobody else's code."""
     values = {name: rule.strict for name, rule in declared().items() if rule.strict is not None}
-    agents = tuple(Forbidden(name.replace("_", "-"), _AGENT, name) for name in _AGENTS)
-    return Policy("strict", frozenset(MANDATORY), PolicyRules(**values), (), agents, "strict")
+    return Policy("strict", frozenset(MANDATORY), PolicyRules(**values), base="strict")
 
 
 SHIPPED: Final = {"standard": standard, "strict": strict}
@@ -454,23 +458,29 @@ class _Said:
     allowed: tuple[Allowances, ...]
     forbidden: tuple[Forbidden, ...]
     changed: dict[Text, Text]
+    agents: tuple[Text, ...]
 
 
 def policy_to_json(policy: Policy) -> dict[str, Any]:
     """The object that `parse_policy` reads."""
     one = policy
     changed = dict(one.changed)
-    said = _Said(one.name, one.base, one.rules, one.allowed, one.forbidden, changed)
+    said = _Said(one.name, one.base, one.rules, one.allowed, one.forbidden, changed, one.agents)
     found: dict[str, Any] = encode(said)
     return found
 
 
 def parse_policy(value: object) -> Policy:
-    """Malformed on anything else; nothing of it says which checks there are."""
+    """Malformed on anything else; nothing of it says which checks there are.
+
+    One of before there were `agents` allows none of them.
+    """
+    if isinstance(value, dict):
+        value = {"agents": [], **value}
     said = decode(_Said, value, "policy", limits=Limits(text=4096, items=1000))
     if not said.name:
         raise Malformed("a policy has a name")
     return Policy(
         said.name, frozenset(MANDATORY), said.rules, said.allowed, said.forbidden, said.base,
-        said.changed,
+        said.changed, said.agents,
     )  # fmt: skip

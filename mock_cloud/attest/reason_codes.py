@@ -116,6 +116,13 @@ _NODES: Final[Mapping[str, tuple[_Group, ...]]] = {
             " mock-cloud policy show",
         ),
         _Group(
+            {"policy.agent": "an agent for remote control runs: the cloud's, the hypervisor's"},
+            "the image has it, and whoever commands it is root beside your build whenever it is"
+            " sent a command",
+            "bake without it; or allow it by name, allow_agents in the remote's [attest]: verdict"
+            " and provenance then say who could be root there",
+        ),
+        _Group(
             {"policy.unsigned": "a program or library that the manifest has, and no package"},
             "it was put into the image by hand or by a script; its signer alone vouches for it",
             "package it, or allow unsigned_programs in a policy file of your own",

@@ -9,7 +9,7 @@ from dataclasses import field
 from typing import Final
 
 from mock_cloud.attest.manifest import json_bytes
-from mock_cloud.attest.policy import TIER
+from mock_cloud.attest.policy import TIER, Policy
 from mock_cloud.errors import AttestationRefused, Reason, explaining
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.terminal_text import escape
@@ -23,6 +23,12 @@ NOT_PROVEN: Final = (
     "that the hypervisor or the firmware leaves the node alone",
     "that the distribution's signed packages, its compiler among them, are benign",
 )
+
+
+def find_not_proven(policy: Policy) -> tuple[str, ...]:
+    """What no verdict under this policy proves."""
+    agents = policy.allowed_agents()
+    return (*NOT_PROVEN, *(f"that {one.who} does nothing by {one.name}" for one in agents))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,7 @@ class Verdict:
     reasons: tuple[Reason, ...] = ()
     reason_count: int = 0
     notes: tuple[str, ...] = ()
+    not_proven: tuple[str, ...] = NOT_PROVEN
 
     @property
     def sha256(self) -> str:
@@ -73,7 +80,7 @@ class Verdict:
                 ],
                 "reason_count": self.reason_count,
                 "notes": list(self.notes),
-                "not_proven": list(NOT_PROVEN),
+                "not_proven": list(self.not_proven),
             }
         )
 
@@ -95,7 +102,7 @@ class Verdict:
             lines.append(f"refused: {self.reason_count - len(self.reasons)} more reasons")
         if self.reasons:
             lines.append(explaining(self.reasons[0]))
-        lines += [f"not proven: {one}" for one in NOT_PROVEN]
+        lines += [f"not proven: {one}" for one in self.not_proven]
         return "\n".join(lines) + "\n"
 
 

@@ -15,7 +15,13 @@ from typing import Final
 from mock_cloud.attest.check_files import FileCheck, InjectedFile
 from mock_cloud.attest.check_login import LoginCheck
 from mock_cloud.attest.check_packages import check_allowed, read_installed
-from mock_cloud.attest.check_policy import check_forbidden, check_vouched, describe_allowed
+from mock_cloud.attest.check_policy import (
+    check_agents,
+    check_forbidden,
+    check_vouched,
+    describe_agents,
+    describe_allowed,
+)
 from mock_cloud.attest.check_running import ProcessCheck, check_machine, check_mounts, check_sockets
 from mock_cloud.attest.evidence import Evidence, EvidenceError, parse_evidence
 from mock_cloud.attest.helpers import check_helpers
@@ -25,7 +31,7 @@ from mock_cloud.attest.manifest import ImageManifest
 from mock_cloud.attest.packages import HeaderCache
 from mock_cloud.attest.policy import MAY_SKIP, TIER, Policy
 from mock_cloud.attest.rules.expectations import MountRule, ProgramRule, SocketRule
-from mock_cloud.attest.verdict import REASONS_MAX, NodeRefused, Verdict
+from mock_cloud.attest.verdict import REASONS_MAX, NodeRefused, Verdict, find_not_proven
 from mock_cloud.errors import Reason
 from mock_cloud.model import _SEAL, HostKey, SshdReload, Toolkit, TrustedNode
 from mock_cloud.signed.keys import PackageKeys
@@ -94,7 +100,8 @@ def verify(
      7. Every listening socket is expected.
      8. The kernel's state is the reference's.
      9. Every layer of ours is unchanged; only those may be reused.
-    10. What the policy forbids is not there, and what it asks of the manifest is.
+    10. What the policy forbids is not there, no agent for remote control runs unless it is
+        allowed, and what the policy asks of the manifest is there.
     11. The proof is bound to the host key of the channel.
 
     The evidence may be parsed already. `headers` are blobs by their sha256 (hex), as evidence
@@ -152,11 +159,14 @@ def verify(
         # 10
         check_vouched(known, policy),
         check_forbidden(evidence, installed.packages, policy),
+        check_agents(evidence, installed.packages, policy),
     )
     try:
         reasons = tuple(islice(found, REASONS_MAX))
         count = len(reasons) + sum(1 for _ in islice(found, _COUNTED_MAX))
         verdict = _verdict(evidence, manifest, policy, binding, reasons, count, timings_s)
+        notes = (*verdict.notes, *describe_agents(evidence, installed.packages))
+        verdict = replace(verdict, notes=notes)
     except EvidenceError as error:  # 2 again: files are read as they are compared
         verdict = _verdict(None, manifest, policy, binding, error.reasons, 1, timings_s)
         raise NodeRefused(verdict) from error
@@ -272,4 +282,5 @@ def _verdict(
         reasons=reasons,
         reason_count=count,
         notes=tuple(notes),
+        not_proven=find_not_proven(policy),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mock_cloud.attest.policy import MANDATORY, SHIPPED, Policy, declared
+from mock_cloud.attest.rules.remote_agents import AGENTS
 from mock_cloud.console import Console
 from mock_cloud.steps.attest.policies import read_policy, rule_name
 from mock_cloud.wire.terminal_text import printable
@@ -80,6 +81,10 @@ def _to_object(policy: Policy) -> dict[str, Any]:
         ],
         "allowed": [_entry(one) for one in policy.allowed],
         "forbidden": [_entry(one) for one in policy.forbids()],
+        "agents": [
+            {"name": one.name, "who": one.who, "allowed": one in policy.allowed_agents()}
+            for one in AGENTS
+        ],
     }
 
 
@@ -105,6 +110,9 @@ def _lines(policy: Policy) -> Iterator[str]:
         for one in found[title]:
             yield f"  {one['name']}: {printable(one['what'])}"
             yield f"      {printable(one['reason'])}"
+    yield "agents for remote control, of which none runs unless the remote has it in allow_agents:"
+    for one in found["agents"]:
+        yield f"  {one['name']}: {one['who']}{' (allowed)' if one['allowed'] else ''}"
 
 
 def _value(rule: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from mock_cloud.attest.policy import SHIPPED, Allowances, Forbidden, Policy, declared, standard
+from mock_cloud.attest.rules.remote_agents import AGENTS
 from mock_cloud.config import toml_values as checks
 from mock_cloud.config.toml_tables import Document, Each, Key, Tables, read_document
 from mock_cloud.errors import ConfigError
@@ -52,9 +53,16 @@ _TABLES: Final[Tables] = {
 
 
 def find_policy(settings: AttestSettings) -> Policy:
-    """The policy that a remote names. ConfigError."""
+    """The policy that a remote names, with the agents that it allows. ConfigError."""
     make = SHIPPED.get(settings.policy)
-    return read_policy(Path(settings.policy)) if make is None else make()
+    policy = read_policy(Path(settings.policy)) if make is None else make()
+    known = [agent.name for agent in AGENTS]
+    if unknown := sorted(set(settings.allow_agents) - set(known)):
+        raise ConfigError(
+            f"allow_agents: {', '.join(map(repr, unknown))} is none that is known",
+            hint=f"known are {', '.join(known)}",
+        )
+    return replace(policy, agents=tuple(sorted(set(settings.allow_agents))))
 
 
 def read_policy(path: Path) -> Policy:

@@ -14,7 +14,7 @@ from typing import Final
 from mock_cloud import __version__
 from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.policy import TIER, policy_to_json
-from mock_cloud.attest.verdict import NOT_PROVEN
+from mock_cloud.attest.verdict import find_not_proven
 from mock_cloud.errors import MockCloudError, ResultError
 from mock_cloud.ledger.entries import EventKind, LedgerEvent
 from mock_cloud.provenance.files import digest_files, digest_package, read_sizes
@@ -167,7 +167,8 @@ def _write(build: Build, place: Path, names: Sequence[str], signer: Signer) -> N
         listed = list_chroot_packages(build, place, names)
     except OSError as error:
         raise ResultError(f"cannot read the results: {error.strerror}") from error
-    attestation = replace(draft.used.attestation, not_proved=(*NOT_PROVEN, listed.not_proved))
+    attested = draft.used.attestation
+    attestation = replace(attested, not_proved=(*attested.not_proved, listed.not_proved))
     provenance = replace(
         draft,
         results={name: digests[name] for name in packages},
@@ -217,7 +218,7 @@ def _attestation(build: Build, evidence: bytes) -> Attestation:
         manifest_signers=tuple(sorted(known.signers)),
         package_keys=known.package_keys.certificates,
         toolkit=build.toolkit.digest,
-        not_proved=NOT_PROVEN,
+        not_proved=find_not_proven(known.policy),
     )
 
 

@@ -92,7 +92,8 @@ def test_each_rule_changes_the_digest() -> None:
 
 
 def test_a_policy_in_json_is_the_same() -> None:
-    for policy in (standard(), strict(), allowing(program="/usr/bin/x", command=("x", "-d"))):
+    program = allowing(program="/usr/bin/x", command=("x", "-d"))
+    for policy in (standard(), strict(), program, replace(standard(), agents=("puppet",))):
         again = parse_policy(json.loads(json.dumps(policy_to_json(policy))))
         assert again == policy and again.sha256 == policy.sha256
 

@@ -14,7 +14,7 @@ from mock_cloud.cli import main
 from mock_cloud.config.remotes import read_remote
 from mock_cloud.errors import ConfigError
 from mock_cloud.settings import POLICIES, AttestSettings, Remote, SecondLook
-from mock_cloud.steps.attest.policies import read_policy, tightened
+from mock_cloud.steps.attest.policies import find_policy, read_policy, tightened
 from tests.lab.layout import repository_root
 
 FILE = """\
@@ -52,9 +52,23 @@ def test_a_file_changes_the_rules_of_its_base(tmp_path: Path) -> None:
     assert policy.find_reason("lockdown") == "no Secure Boot here"
     assert policy.find_reason("labels") == strict().find_reason("labels")
     assert policy.checks == standard().checks
-    assert {one.name for one in policy.forbidden} - {one.name for one in policy.forbids()} == {
-        "qemu-ga"
-    }
+    assert [one.name for one in policy.allowed_agents()] == ["qemu-guest-agent"]
+    assert [one.name for one in policy.forbids()] == ["nested"]
+
+
+def test_a_remote_allows_agents_by_name(tmp_path: Path) -> None:
+    settings = remote("standard", allow_agents=("qemu-guest-agent",)).attest
+    policy = find_policy(settings)
+    assert [one.name for one in policy.allowed_agents()] == ["qemu-guest-agent"]
+    assert policy.sha256 != standard().sha256 and policy.name == "standard"
+    assert find_policy(remote("standard").attest) == standard()
+    own = str(written(tmp_path, FILE))
+    names = ("puppet", "walinuxagent")
+    allowed = find_policy(remote(own, allow_agents=names).attest).allowed_agents()
+    assert sorted(one.name for one in allowed) == ["puppet", "qemu-guest-agent", "walinuxagent"]
+    with pytest.raises(ConfigError, match="'qemu-ga' is none that is known") as caught:
+        find_policy(remote("standard", allow_agents=("qemu-ga",)).attest)
+    assert "qemu-guest-agent" in str(caught.value.hint)
 
 
 def test_an_empty_file_is_the_standard_policy(tmp_path: Path) -> None:
