@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
 from mock_cloud.attest.evidence import Process
 from mock_cloud.attest.packages import Package
 from mock_cloud.attest.rules.expectations import is_interpreter
+from mock_cloud.wire.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)
