@@ -300,7 +300,7 @@ def _holders(wait: Wait | NodesTaken) -> str:
 def settings_digest(remote: Remote, arch: str, toolkit: str = "") -> str:
     """Digest (hex) of all that shapes a node: another digest, another node.
 
-    The image tree and the manifest count as they are on disk now, by inode and times.
+    Manifests count by their content, the image tree as it is on disk now: by inode and times.
     """
     node = remote.nodes.get(arch)
     manifest = remote.attest.manifest if node is None or node.manifest is None else node.manifest
@@ -314,8 +314,8 @@ def settings_digest(remote: Remote, arch: str, toolkit: str = "") -> str:
         _as_bought_on_demand(remote.cloud),
         node,
         remote.hosts,
-        _identity(manifest),
-        [_identity(host.manifest) for host in remote.hosts if host.manifest is not None],
+        _content(manifest),
+        [_content(host.manifest) for host in remote.hosts if host.manifest is not None],
         None if remote.local is None else _identity(remote.local.image),
     )
     return hashlib.sha256(repr(shape).encode()).hexdigest()
@@ -328,9 +328,17 @@ def _as_bought_on_demand(cloud: CloudSettings | None) -> CloudSettings | None:
     return cloud
 
 
-def _identity(path: Path | None) -> list[int] | None:
+def _content(path: Path | None) -> str | None:
+    """A file's digest: in a container the same file has another device number each time."""
     if path is None:
         return None
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _identity(path: Path) -> list[int] | None:
     try:
         facts = path.stat()
     except OSError:

@@ -68,6 +68,14 @@ def test_a_remade_image_or_manifest_counts(remote: Remote, tmp_path: Path) -> No
     assert len({before, second, settings_digest(remote, "x86_64")}) == 3
 
 
+def test_the_same_manifest_in_another_file_is_the_same_node(remote: Remote, tmp_path: Path) -> None:
+    """As in a container that is started anew: other inode, device and times."""
+    before = settings_digest(remote, "x86_64")
+    (tmp_path / "manifest").rename(tmp_path / "old")
+    (tmp_path / "manifest").write_text("one")
+    assert settings_digest(remote, "x86_64") == before
+
+
 def test_an_unknown_provider_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'cloudy'") as caught:
         find_provider("cloudy", tmp_path, None)
