@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -43,9 +43,12 @@ def is_wanted(line: CommandLine, remote: Remote) -> bool:
 class Shadow(ChrootShadow):
     """One command's dealings with its shadow directory. Made by `shadowed`."""
 
-    def __init__(self, directory: ShadowDir, *, kept: bool) -> None:
+    def __init__(
+        self, directory: ShadowDir, chroot_setup_cmd: Sequence[str] = (), *, kept: bool
+    ) -> None:
         self.directory = directory
         self.kept = kept
+        self._setup = chroot_setup_cmd
 
     def is_log(self, name: str) -> bool:
         place, _, last = name.rpartition("/")
@@ -58,7 +61,8 @@ class Shadow(ChrootShadow):
         self.directory.begin()
 
     def reserved_after(self, work: Work, end: JobEnd) -> str:
-        return work.root if end.chroots and not ends_task(work.line, end.exit) else ""
+        ends = ends_task(work.line, end.exit, self._setup)
+        return work.root if end.chroots and not ends else ""
 
     def collect(self, channel: TrustedChannel, job: str, end: JobEnd, console: Console) -> None:
         from mock_cloud.koji.shadow_unpack import unpack_shadow
@@ -96,8 +100,9 @@ def shadowed(
     The archive that goes with it lives as long as the block. UnsupportedByEngine for a task of
     Koji's that needs more of the chroot; ConfigError, ResultDirError.
     """
+    setup = read_words(opts, "chroot_setup_cmd")
     if line.is_kojis:
-        check_task(line, read_words(opts, "chroot_setup_cmd"))
+        check_task(line, setup)
     if not is_wanted(line, remote):
         yield work, None
         return
@@ -127,4 +132,4 @@ def shadowed(
             directory.pack(changes, archive)
             packed = pack_file(HostFile(_INPUT_NAME, "tmpdir", archive))
             work = replace(work, packed=(*work.packed, packed))
-        yield work, Shadow(directory, kept=kept)
+        yield work, Shadow(directory, setup, kept=kept)

@@ -23,21 +23,24 @@ _GROUPS: Final = {
 }
 """Groups of packages that one kind of task alone asks for, and their tasks."""
 
+_WRAPPER: Final = "@wrapper-rpm-build"
 _RUNROOT: Final = "| /usr/bin/tee /builddir/runroot.log; exit ${PIPESTATUS[0]}"
 _KERNEL: Final = ("uname -r",)
 """kojid's command after --init, whose failure it passes over."""
 _MAVEN: Final = "/usr/bin/mvn"
 
 
-def ends_task(line: CommandLine, status: int | None) -> bool:
+def ends_task(line: CommandLine, status: int | None, chroot_setup_cmd: Sequence[str] = ()) -> bool:
     """Whether this command of kojid's was its task's last in the chroot.
 
-    `status` is the job's exit status. buildArch ends with --rebuild, buildSRPMFromSCM with
-    --buildsrpm, rebuildSRPM with an rpmbuild of its own; and each with a command that fails
+    `status` is the job's exit status. buildArch and wrapperRPM end with --rebuild, buildSRPMFromSCM
+    with --buildsrpm, rebuildSRPM with an rpmbuild of its own; and each with a command that fails
     (`BuildRoot` in kojid).
     """
     if line.mode == "rebuild" or not line.is_kojis:
         return line.mode == "rebuild"
+    if line.mode == "buildsrpm" and status == 0 and _WRAPPER in chroot_setup_cmd:
+        return False
     if line.mode == "buildsrpm" or (status != 0 and line.args != _KERNEL):
         return True
     return line.mode == "chroot" and line.args[:1] == ("rpmbuild",) and "-bs" in line.args

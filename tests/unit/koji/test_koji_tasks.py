@@ -44,6 +44,12 @@ def test_a_tasks_last_call(words: str, status: int | None, ends: bool) -> None:
     assert ends_task(line, status) is ends
 
 
+@pytest.mark.parametrize(("words", "ends"), [(FROM_SCM, False), (BUILD, True)])
+def test_a_wrapper_is_built_in_the_chroot_of_its_source_package(words: str, ends: bool) -> None:
+    line = parse_command_line(["-r", "koji/f43-build-1-2", *shlex.split(words)], {})
+    assert ends_task(line, 0, ["install", "@wrapper-rpm-build"]) is ends
+
+
 @pytest.mark.parametrize(
     ("words", "ends"), [(FROM_SCM, False), (REBUILD, False), (SOURCE, False), (BUILD, True)]
 )
