@@ -210,7 +210,8 @@ def test_build_arch(builder: Builder, plain_srpm: Path) -> None:
     logs = {"build.log", "root.log", "state.log", "remote_attestation.log", "dnf.log"}
     assert logs | {"mock_output.log", "mock_config.log", *names} <= report.files
     assert report.file("remote_attestation.log").count("verdict: trusted") == 3
-    assert not report.shrunk & {"root.log", "build.log", "state.log", "dnf.log"}
+    assert report.file("remote_order.log").count("started protocol") >= 3
+    assert not report.shrunk & {"root.log", "build.log", "state.log", "dnf.log", "remote_order.log"}
     assert builder.run({**order, "clean": builder.buildroot(order).name}).raw["code"] == 0
     assert not builder.buildroot(order).exists()
 

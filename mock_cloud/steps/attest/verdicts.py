@@ -165,10 +165,11 @@ def _attest_or_tell(build: Build, *agents: int) -> Attested:
     try:
         return attest(build, agents=agents)
     except NodeRefused as refused:
-        directory = build.resultdir.path
-        write_own_log(directory / ATTESTATION_LOG, refused.verdict.to_text())
+        directory, append = build.resultdir.path, build.shadow is not None
+        write_own_log(directory / ATTESTATION_LOG, refused.verdict.to_text(), append=append)
         with suppress(MockCloudError):  # the verdict counts; the node's own word is an extra
-            write_own_log(directory / ORDER_LOG, sanitize(build.node.order_log()))
+            orders = sanitize(build.node.order_log())
+            write_own_log(directory / ORDER_LOG, orders, append=append)
         show_reasons(refused, build.console)
         refused.hint = f"nothing was sent; {directory / ATTESTATION_LOG} has all reasons"
         note_refused(build.console, build.remote, build.leased, reason_text(refused.reasons[0]))

@@ -214,7 +214,8 @@ def publishing(
     console.done()
     try:
         text = sanitize(lasting(lambda channel: channel.order_log()))
-        write_own_log(directory / ORDER_LOG, text)
+        # Where several commands share a chroot, each one's orders are kept, as verdicts are.
+        write_own_log(directory / ORDER_LOG, text, append=mirror.shadow is not None)
     except MockCloudError as error:  # the results are there
         console.warning(error.message)
     else:
