@@ -67,6 +67,7 @@ def liar(
         (package,) = trojaned.glob("toy-objects-1-1.lab1.x86_64.rpm")
         shutil.copy(package, lies)
         yield mode
+        user.release()  # as long as the machine can be reached
 
 
 def set_rate(user: User, rate: float) -> None:
