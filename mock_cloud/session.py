@@ -102,8 +102,9 @@ def run(
                 try:
                     return _try_once(attempt, is_first=attempts.number == 1)  # 2 to 8
                 except MockCloudError as error:
-                    leased = getattr(attempt, "leased", None)
-                    note = attempts.go_on_after(error, leased, has_begun=attempt.has_begun)
+                    note = attempts.go_on_after(
+                        error, attempt.found_node, has_begun=attempt.has_begun
+                    )
                     if note:
                         build.resultdir.restart_logs(note)
         except MockCloudError as error:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from mock_cloud.agent import serve_facts
 from mock_cloud.agent.blobs import Blobs
-from mock_cloud.agent.serve_hardening import HOST_KEY_KINDS, LEASE_KINDS, NodeCare
+from mock_cloud.agent.serve_hardening import HOST_KEY_KINDS, LEASE_KINDS, NodeHardening
 from mock_cloud.agent.serve_launch import Launcher
 from mock_cloud.agent.serve_trust import Gate
 from mock_cloud.agent.serve_wire import (
@@ -79,7 +79,7 @@ class Server:
         self._gate = Gate(workspace)
         self._blobs = Blobs(workspace)
         self._launcher = Launcher(workspace)
-        self._care = NodeCare(workspace, self._log)
+        self._care = NodeHardening(workspace, self._log)
         self._given_up: dict[str, Failure] = {}
         self._work: queue.Queue[Callable[[], None]] = queue.Queue(_WAITING_MAX)
         self._operations = self._table()

@@ -28,7 +28,7 @@ LEASE_KINDS: Final = {"lease": str, "life_s": int, "grace_s": int, "ending": str
 HOST_KEY_KINDS: Final = {"public": str}
 
 
-class NodeCare:
+class NodeHardening:
     """The operations of one agent. `heard` is for the thread that reads frames."""
 
     def __init__(self, workspace: str, log: OrderLog) -> None:

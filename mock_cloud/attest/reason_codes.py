@@ -515,8 +515,6 @@ _RESULTS: Final[Mapping[str, tuple[_Group, ...]]] = {
     ),
 }  # fmt: skip
 
-SECTIONS: Final = (*_NODES, *_RESULTS)
-
 
 def explanations() -> Iterator[Explanation]:
     """All of them, in the order of the documents."""
@@ -533,23 +531,3 @@ def find_near(code: str) -> list[str]:
     return [one for one in known if one.partition(".")[0] == code] or difflib.get_close_matches(
         code, known, n=3
     )
-
-
-def to_markdown(sections: tuple[str, ...]) -> str:
-    """The tables of `sections`, each under its heading, for docs/."""
-    lines = []
-    for section in sections:
-        if len(sections) > 1:
-            lines += [f"### {section}", ""]
-        lines += ["| code | seen | may mean | what to do |", "|---|---|---|---|"]
-        for group in {**_NODES, **_RESULTS}[section]:
-            codes = ", ".join(f"`{code}`" for code in group.seen)
-            lines.append(
-                f"| {codes} | {'; '.join(group.seen.values())} | {group.means} | {group.do} |"
-            )
-        lines.append("")
-    return "\n".join(lines)
-
-
-NODE_SECTIONS: Final = tuple(_NODES)
-RESULT_SECTIONS: Final = tuple(_RESULTS)

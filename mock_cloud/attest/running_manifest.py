@@ -104,17 +104,17 @@ def make_live_manifest(
     image = replace(evidence, files=tuple(_image_files(evidence, node)))
     cache: HeaderCache = {}
     manifest = make_manifest(image, headers, keys, choices, cache=cache)
-    vouched = read_signer_report(manifest, base, evidence, headers, keys, cache)
+    signer_report = read_signer_report(manifest, base, evidence, headers, keys, cache)
     if base is None:
-        vouched = replace(
+        signer_report = replace(
             found,
-            packages=vouched.packages,
-            files=vouched.files,
-            changed=vouched.changed,
+            packages=signer_report.packages,
+            files=signer_report.files,
+            changed=signer_report.changed,
             volatile=volatile,
             kernel=kernel if isinstance(kernel, KernelFacts) else None,
         )
-    return manifest, vouched
+    return manifest, signer_report
 
 
 def _image_files(evidence: Evidence, node: LiveNode) -> Iterator[FileFact]:

@@ -96,7 +96,7 @@ def _make(arguments: argparse.Namespace, console: Console) -> int:
         raise CommandLineError("--root needs --package-key")
     signer, seen = read_signer(arguments.sign_key), SeenManifests(state_dir())
     name = arguments.name or arguments.root.resolve().name
-    manifest, envelope, vouched = make_signed_manifest(
+    manifest, envelope, signer_report = make_signed_manifest(
         arguments.root,
         read_package_keys(arguments.package_key),
         signer,
@@ -104,7 +104,7 @@ def _make(arguments: argparse.Namespace, console: Console) -> int:
         validity=lambda made: next_validity(seen, signer, made.name, made.arch, arguments.expires),
         adjust=lambda choices: replace(choices, arch=arguments.arch),
     )
-    tell_signer_report(vouched, report_path(arguments.output), name, console)
+    tell_signer_report(signer_report, report_path(arguments.output), name, console)
     write_whole(arguments.output, envelope)
     _tell(arguments.output, manifest, console)
     return 0

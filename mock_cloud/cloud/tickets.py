@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The queue for a remote's nodes: who waits draws a number, and goes when no lower one waits.
 
-Numbers are rows of the journal. One whose process has died counts no more, so that nothing has to
-be tidied after a kill; one whose process is stopped keeps its place, and no other waits for it. Who
+Numbers are rows of the journal. One whose process has died counts no more: nothing has to be
+removed after a kill; one whose process is stopped keeps its place, and no other waits for it. Who
 goes on in a chroot that lives on a node waits for that node alone, in no queue: it would be served
 by no other, and serves no other.
 """

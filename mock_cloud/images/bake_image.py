@@ -150,7 +150,7 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
                     packages = (*needs, *order.wanted.packages)
                     candidate.install(channel, replace(order.wanted, packages=packages))
                     # 5
-                    manifest, vouched = candidate.measure_image(channel, base)
+                    manifest, signer_report = candidate.measure_image(channel, base)
                     validity = next_validity(
                         seen, signer, image_name(remote), manifest.arch, order.lifetime_s
                     )
@@ -164,7 +164,7 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
             use.remote, use.known = of_image, KnownGood(manifest, keys)
             _check_image(use)
         # 8
-        report = _write(output, envelope, vouched)
+        report = _write(output, envelope, signer_report)
         try:
             store.tag(bake.image, {}, remove=(TAG_BAKE,))
         except MockCloudError:
@@ -287,8 +287,8 @@ def _with_image(remote: Remote, arch: str, image: str, manifest: Path) -> Remote
     return replace(remote, nodes={**remote.nodes, arch: node})
 
 
-def _write(output: Path, envelope: bytes, vouched: SignerReport) -> Path:
+def _write(output: Path, envelope: bytes, signer_report: SignerReport) -> Path:
     report = report_path(output)
     write_whole(output, envelope)
-    write_report(vouched, report)
+    write_report(signer_report, report)
     return report

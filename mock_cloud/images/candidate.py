@@ -86,8 +86,8 @@ class ImageCandidate:
         """
         self.console.phase(f"remote {self.remote.name}: measuring an image that has no manifest")
         measured = self._measure_booted()
-        manifest, vouched = self._manifest(measured, None)
-        lines = list(vouched.lines())
+        manifest, signer_report = self._manifest(measured, None)
+        lines = list(signer_report.lines())
         self._show(f"nothing but this measurement speaks for {len(lines)} facts", lines)
         if not is_accepted:
             raise AttestationRefused(
@@ -126,16 +126,16 @@ class ImageCandidate:
             rules += tuple(chosen_rule(measured.parsed, path) for path in may_vary)
         except ValueError as error:
             raise InputError(f"it cannot vary: {error}", hint="see --may-vary") from error
-        manifest, vouched = make_live_manifest(
+        manifest, signer_report = make_live_manifest(
             measured.parsed, measured.headers, self.keys, self._live(measured, is_machine=True),
             None, name=self.name, created=self.created, volatile=rules,
         )  # fmt: skip
         if self.remote.shares_kernel:
             manifest = replace(manifest, kernel=SAME_AS_CONTROLLER)
-            vouched = replace(vouched, kernel=None)
+            signer_report = replace(signer_report, kernel=None)
         self._judge(measured, manifest)
         self.console.done()
-        return manifest, vouched
+        return manifest, signer_report
 
     def install(self, channel: TrustedChannel, wanted: Wanted) -> None:
         """Packages by the node's own dnf. RemoteCommandError with dnf's last words."""
@@ -173,11 +173,11 @@ class ImageCandidate:
         self.console.phase(phase)
         channel.cleanse()
         measured = measure_again(self.use.node, self.use.archive)
-        manifest, vouched = self._manifest(measured, base)
+        manifest, signer_report = self._manifest(measured, base)
         self._judge(measured, manifest)
-        lines = list(vouched.lines())
+        lines = list(signer_report.lines())
         self._show(f"{len(lines)} facts are new since the base image", lines)
-        return manifest, vouched
+        return manifest, signer_report
 
     def _order(self, wanted: Wanted) -> InstallOrder:
         paths = self.remote.attest.package_keys

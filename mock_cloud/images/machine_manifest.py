@@ -88,11 +88,11 @@ def describe_machine(order: MachineOrder, remote: Remote, console: Console) -> _
         # 2
         with _node(use):
             candidate = ImageCandidate(use, keys, name, created)
-            manifest, vouched = candidate.adopt_machine(order.may_vary)
+            manifest, signer_report = candidate.adopt_machine(order.may_vary)
         # 3
         report = report_path(order.output)
-        tell_signer_report(vouched, report, name, console)
-        _check_accepted(vouched, order, report, name)
+        tell_signer_report(signer_report, report, name, console)
+        _check_accepted(signer_report, order, report, name)
         # 4
         use.known = KnownGood(manifest, keys)
         _check_holds(use)
@@ -137,8 +137,10 @@ def _node(use: NodeUse) -> Iterator[None]:
             leased.destroy()
 
 
-def _check_accepted(vouched: SignerReport, order: MachineOrder, report: Path, name: str) -> None:
-    count = sum(1 for _ in vouched.unverified_lines())
+def _check_accepted(
+    signer_report: SignerReport, order: MachineOrder, report: Path, name: str
+) -> None:
+    count = sum(1 for _ in signer_report.unverified_lines())
     if count and not order.is_accepted:
         raise AttestationRefused(
             f"{name}: {count} files, processes and mounts of it are covered by no package's"

@@ -18,21 +18,23 @@ def report_path(manifest: Path) -> Path:
     return manifest.with_name(f"{manifest.name}.report")
 
 
-def write_report(vouched: SignerReport, report: Path) -> None:
+def write_report(signer_report: SignerReport, report: Path) -> None:
     """One line a fact. InputError."""
-    write_whole(report, "".join(f"{line}\n" for line in vouched.lines()).encode())
+    write_whole(report, "".join(f"{line}\n" for line in signer_report.lines()).encode())
 
 
-def tell_signer_report(vouched: SignerReport, report: Path, name: str, console: Console) -> None:
+def tell_signer_report(
+    signer_report: SignerReport, report: Path, name: str, console: Console
+) -> None:
     """Write the report; show what nobody signed for, and what an earlier report did not have."""
-    lines = list(vouched.unverified_lines())
+    lines = list(signer_report.unverified_lines())
     try:
         earlier = set(report.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError):
         earlier = set()
-    write_report(vouched, report)
+    write_report(signer_report, report)
     console.info(
-        f"{name}: {len(vouched.packages)} packages are signed by pinned keys; no package's"
+        f"{name}: {len(signer_report.packages)} packages are signed by pinned keys; no package's"
         f" signature covers {len(lines)} other files, processes and mounts: {report}"
     )
     shown = lines

@@ -61,11 +61,11 @@ def make_signed_manifest(
     facts = parse_evidence(b"".join(pack(evidence)))
     cache: HeaderCache = {}
     manifest = make_manifest(facts, headers, keys, choices, cache=cache)
-    vouched = replace(
+    signer_report = replace(
         read_signer_report(manifest, None, facts, headers, keys, cache),
         mounts=choices.mounts,
         programs=choices.programs,
         sockets=choices.sockets,
         volatile=choices.volatile,
     )
-    return manifest, sign_manifest(manifest, validity(manifest), signer), vouched
+    return manifest, sign_manifest(manifest, validity(manifest), signer), signer_report

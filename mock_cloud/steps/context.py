@@ -108,6 +108,11 @@ class Build(NodeUse):
     owner_signature: OwnerSignature | None = None
     placed: list[Path] = field(default_factory=list)
 
+    @property
+    def found_node(self) -> LeasedNode | None:
+        """The node, once step 2 has got one."""
+        return self.leased if hasattr(self, "leased") else None
+
     def on_node_of(self, remote: Remote) -> Build:
         """What step 1 found, for another try on a node of `remote`."""
         attempt = copy(self)

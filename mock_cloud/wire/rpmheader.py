@@ -300,11 +300,6 @@ def split(blob: bytes) -> SplitHeader:
     return SplitHeader(index, data, *_find_region(index, data))
 
 
-def parse_header(blob: bytes) -> Header:
-    """The entries of a header's region, unverified. HeaderError."""
-    return split(blob).region
-
-
 def _find_region(index: Index, data: bytes) -> tuple[int, int]:
     """How many entries and bytes belong to the region, its own and the trailer included."""
     tag, kind, offset, count = index[0]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from mock_cloud.agent.measure.headers import iter_headers
-from mock_cloud.wire.rpmheader import parse_header
+from mock_cloud.wire.rpmheader import split
 from tests.lab.layout import Lab
 from tests.unit.agent_rpm import oracle
 
@@ -26,4 +26,4 @@ def test_the_headers_of_a_node(lab: Lab) -> None:
     blobs = list(iter_headers(str(lab.tree)))
     assert blobs
     for blob in blobs:
-        oracle.check_facts(rpm, parse_header(blob), rpm.hdr(blob))
+        oracle.check_facts(rpm, split(blob).region, rpm.hdr(blob))

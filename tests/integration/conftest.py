@@ -140,6 +140,21 @@ class User:
         assert self.nodes() == []
 
 
+def new_user(
+    place: Path,
+    config: ConfigDirectory,
+    cache: Path,
+    *words: str,
+    extra: Mapping[str, str] | None = None,
+) -> User:
+    """A user whose home and basedir are below `place`, and whose commands begin with `words`."""
+    (place / "home").mkdir(parents=True)
+    with (config.path / "site-defaults.cfg").open("a") as stream:
+        stream.write(f"config_opts['basedir'] = {str(place / 'var/lib/mock')!r}\n")
+    options = ("--configdir", str(config.path), "-r", config.chroot(), *words)
+    return User(place, config, cache, options, extra or {})
+
+
 MakeUser = Callable[[str], User]
 
 
@@ -152,15 +167,11 @@ def make_user(
 
     def make(name: str) -> User:
         place = tmp_path_factory.mktemp(name)
-        (place / "home").mkdir()
         config = chroots.write(lab, place / "etc", repository_url=f"{lab_repo.url}/dist")
-        with (config.path / "site-defaults.cfg").open("a") as stream:
-            stream.write(f"config_opts['basedir'] = {str(place / 'var/lib/mock')!r}\n")
         with config.remote_file.open("a") as stream:
             # A node that fails is what most tests of failures look at, not the one after it.
             stream.write("\n[build]\nretries = 0\n\n[lease]\nmax_builds = 10000\n")
-        options = ("--configdir", str(config.path), "-r", config.chroot(), "--remote", "local")
-        users.append(User(place, config, cache, options))
+        users.append(new_user(place, config, cache, "--remote", "local"))
         return users[-1]
 
     yield make

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.sshkeys import make_key_pair
-from tests.integration.conftest import User
+from tests.integration.conftest import User, new_user
 from tests.integration.faults import Command, check_failure
 from tests.lab.layout import Lab, locked
 from tests.lab.volunteers import Volunteer, Volunteers, build
@@ -61,10 +61,7 @@ def make_lender(
 
     def make(name: str) -> User:
         place = tmp_path / name
-        (place / "home").mkdir(parents=True)
         config = volunteers.write_config(place / "etc")
-        with (config.path / "site-defaults.cfg").open("a") as stream:
-            stream.write(f"config_opts['basedir'] = {str(place / 'var/lib/mock')!r}\n")
         way = f'ssh_config = "{ssh_config}"'
         alpha = volunteers.alpha.table(more=way)
         ca = f'host_ca = "{volunteers.ca}"'
@@ -72,8 +69,7 @@ def make_lender(
         volunteers.write_remote(config, "volunteers", alpha, beta)
         volunteers.write_remote(config, "alpha", alpha)
         volunteers.write_remote(config, "beta", beta)
-        options = ("--configdir", str(config.path), "-r", config.chroot())
-        users.append(User(place, config, cache, options))
+        users.append(new_user(place, config, cache))
         return users[-1]
 
     yield make

@@ -18,7 +18,7 @@ import pytest
 from mock_cloud.cloud.images import TAG_BAKE, TAG_MANIFEST
 from mock_cloud.model import KeyPair
 from mock_cloud.sshkeys import make_key_pair
-from tests.integration.conftest import Ended, User
+from tests.integration.conftest import Ended, User, new_user
 from tests.lab.clouds import ec2 as lab_ec2
 from tests.lab.clouds import openstack as lab_openstack
 from tests.lab.clouds.cloud import Cloud
@@ -103,12 +103,9 @@ class Baker:
 
 
 def make_baker(place: Path, cloud: Cloud, lab: Lab, cache: Path) -> Baker:
-    (place / "home").mkdir(parents=True)
     config = cloud.write_config(place / "etc")
-    with (config.path / "site-defaults.cfg").open("a") as stream:
-        stream.write(f"config_opts['basedir'] = {str(place / 'var/lib/mock')!r}\n")
-    options = ("--configdir", str(config.path), "-r", config.chroot(), "--remote", "cloud")
-    baker = Baker(User(place, config, cache, options, credentials(cloud, place)), cloud, lab)
+    user = new_user(place, config, cache, "--remote", "cloud", extra=credentials(cloud, place))
+    baker = Baker(user, cloud, lab)
     descriptor = os.open(baker.sign_key, os.O_WRONLY | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(baker.key.private.reveal())

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.toolkit.machines import MACHINES
-from tests.integration.conftest import User
+from tests.integration.conftest import User, new_user
 from tests.lab import chroots, foreign, srpm
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab, default_lab, foreign_lab, locked
@@ -64,7 +64,6 @@ def arm_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
 
     lab = foreign_lab(default_lab(), ARM)
     place = tmp_path_factory.mktemp("arm")
-    (place / "home").mkdir()
     with foreign.emulated(ARM):
         with locked(lab):
             dist.build(lab)
@@ -73,10 +72,7 @@ def arm_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
         with FileServer({"/dist": lab.dist}) as server:
             config = chroots.write(lab, place / "etc", repository_url=f"{server.url}/dist")
             config.remote_file.rename(config.remote_file.with_name("local-arm.toml"))
-            with (config.path / "site-defaults.cfg").open("a") as stream:
-                stream.write(f"config_opts['basedir'] = {str(place / 'var/lib/mock')!r}\n")
-            options = ("--configdir", str(config.path), "-r", config.chroot())
-            yield User(place, config, place / "cache", (*options, "--remote", "local-arm"))
+            yield new_user(place, config, place / "cache", "--remote", "local-arm")
     shutil.rmtree(place)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.sshkeys import make_key_pair
-from tests.integration.conftest import User
+from tests.integration.conftest import User, new_user
 from tests.integration.faults import check_failure
 from tests.lab.layout import Lab, locked
 from tests.lab.volunteers import Volunteers, build
@@ -33,10 +33,7 @@ def volunteers(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[V
 @pytest.fixture
 def user(volunteers: Volunteers, tmp_path: Path, cache: Path) -> Iterator[User]:
     place = tmp_path / "user"
-    (place / "home").mkdir(parents=True)
     config = volunteers.write_config(place / "etc")
-    with (config.path / "site-defaults.cfg").open("a") as stream:
-        stream.write(f"config_opts['basedir'] = {str(place / 'var/lib/mock')!r}\n")
     for remote, one, key in (
         ("signed", volunteers.alpha, OWNER),
         ("stranger", volunteers.alpha, make_key_pair()),
@@ -44,7 +41,7 @@ def user(volunteers: Volunteers, tmp_path: Path, cache: Path) -> Iterator[User]:
     ):
         more = f'identity = "{volunteers.user_key}"\nowner_key = "{key.public}"'
         volunteers.write_remote(config, remote, one.table(more=more))
-    made = User(place, config, cache, ("--configdir", str(config.path), "-r", config.chroot()))
+    made = new_user(place, config, cache)
     yield made
     made.release()
 

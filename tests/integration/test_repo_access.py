@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.process import run
-from tests.integration.conftest import User
+from tests.integration.conftest import User, new_user
 from tests.integration.faults import check_failure
 from tests.integration.test_mock_engine_modes import add_mock
 from tests.lab import chroots
@@ -45,16 +45,12 @@ def make_user_of(
 
     def make(name: str, settings: str = "", *, url: str = "", table: str = "") -> User:
         place = tmp_path / f"user{len(users)}"
-        (place / "home").mkdir(parents=True)
         config = chroots.write(lab, place / "etc", repository_url=f"{url or lab_repo.url}/dist")
-        with (config.path / "site-defaults.cfg").open("a") as stream:
-            stream.write(f"config_opts['basedir'] = {str(place / 'var/lib/mock')!r}\n")
         machine = {"alpha": volunteers.alpha, "beta": volunteers.beta}[name]
         identity = f'identity = "{volunteers.user_key}"\n'
         host = machine.table(more=identity + table)
         volunteers.write_remote(config, name, host, f"[build]\nretries = 0\n{settings}\n")
-        options = ("--configdir", str(config.path), "-r", config.chroot(), "--remote", name)
-        users.append(User(place, config, cache, options))
+        users.append(new_user(place, config, cache, "--remote", name))
         return users[-1]
 
     yield make

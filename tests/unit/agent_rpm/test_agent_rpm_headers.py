@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mock_cloud.agent.engine import packages
 from mock_cloud.signed.rpmfile import read_unverified
 from mock_cloud.wire import rpmfile
-from mock_cloud.wire.rpmheader import Header, HeaderError, Tag, Type, parse_header, split
+from mock_cloud.wire.rpmheader import Header, HeaderError, Tag, Type, split
 from tests.unit.agent_rpm import oracle
 
 
@@ -29,32 +29,36 @@ def header(*tags: tuple[int, int, int, bytes]) -> bytes:
     return struct.pack(">II", len(tags), len(data)) + index + data
 
 
+def parsed(blob: bytes) -> Header:
+    return split(blob).region
+
+
 def integers(*values: int) -> bytes:
     return struct.pack(f">{len(values)}I", *values)
 
 
 def test_requirements_of_a_header() -> None:
-    parsed = parse_header(
+    found = parsed(
         header(
             (Tag.REQUIREFLAGS, 4, 4, integers(0, 12, 1 << 24 | 10, 2)),
             (Tag.REQUIRENAME, 8, 4, b"make\0gcc\0rpmlib(X)\0old\0"),
             (Tag.REQUIREVERSION, 8, 4, b"\0" + b"9\0" + b"4.0\0" + b"2\0"),
         )
     )
-    assert rpmfile.requirements(parsed) == ["gcc >= 9", "make", "old < 2"]
-    assert "rpmlib(X) <= 4.0" in rpmfile.requirements(parsed, internal=True)
+    assert rpmfile.requirements(found) == ["gcc >= 9", "make", "old < 2"]
+    assert "rpmlib(X) <= 4.0" in rpmfile.requirements(found, internal=True)
 
 
 def test_requirements_that_do_not_fit_together_are_refused() -> None:
-    parsed = parse_header(
+    found = parsed(
         header((Tag.REQUIREFLAGS, 4, 1, integers(0)), (Tag.REQUIRENAME, 8, 1, b"make\0"))
     )
     with pytest.raises(HeaderError, match="REQUIREVERSION"):
-        rpmfile.requirements(parsed)
+        rpmfile.requirements(found)
 
 
 def test_identity_of_a_header() -> None:
-    parsed = parse_header(
+    found = parsed(
         header(
             (Tag.EPOCH, 4, 1, integers(2)),
             (Tag.NAME, 6, 1, b"a\0"),
@@ -64,9 +68,9 @@ def test_identity_of_a_header() -> None:
             (Tag.BASENAMES, 8, 2, b"x.tar\0odd\0"),
         )
     )
-    assert rpmfile.nevra(parsed) == "a-2:1-3.noarch"
-    assert not rpmfile.is_source(parsed)
-    assert rpmfile.spec_names(parsed) == []
+    assert rpmfile.nevra(found) == "a-2:1-3.noarch"
+    assert not rpmfile.is_source(found)
+    assert rpmfile.spec_names(found) == []
 
 
 SOURCE, BINARY = (Tag.SOURCEPACKAGE, 4, 1, integers(1)), (Tag.SOURCERPM, 6, 1, b"a-1-1.src.rpm\0")
@@ -80,7 +84,7 @@ NO_DIRECTORY, DIRECTORY = (Tag.DIRNAMES, 8, 1, b"\0"), (Tag.DIRNAMES, 8, 1, b"/u
 )  # fmt: skip
 def test_what_a_source_package_is(tag: tuple[int, int, int, bytes], source: bool) -> None:
     """rpm before 4.14 writes no SOURCEPACKAGE: what has no directories is a source package."""
-    assert rpmfile.is_source(parse_header(header(tag))) == source
+    assert rpmfile.is_source(parsed(header(tag))) == source
 
 
 @pytest.mark.parametrize(
@@ -97,13 +101,13 @@ def test_what_a_source_package_is(tag: tuple[int, int, int, bytes], source: bool
 )
 def test_a_broken_header_is_refused(blob: bytes) -> None:
     with pytest.raises(HeaderError):
-        parse_header(blob)
+        parsed(blob)
 
 
 @pytest.mark.parametrize("tag", [(1000, 6, 1, b"no end"), (1000, 4, 1, b"\0\0\0\1")])
 def test_a_broken_string_is_refused(tag: tuple[int, int, int, bytes]) -> None:
     with pytest.raises(HeaderError):
-        parse_header(header(tag)).string(1000)
+        parsed(header(tag)).string(1000)
 
 
 # Damage
