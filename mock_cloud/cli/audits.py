@@ -11,7 +11,7 @@ from typing import Final
 from mock_cloud.comparison.levels import Level, Sameness
 from mock_cloud.comparison.pairs import Compared, NotComparable, compare_builds
 from mock_cloud.errors import InputError
-from mock_cloud.ledger.entries import EventKind, LedgerEntry, LedgerEvent
+from mock_cloud.ledger.entries import EventKind, LedgerEntry, LedgerEvent, noted_files
 from mock_cloud.ledger.store import Ledger
 from mock_cloud.model import HostKey
 from mock_cloud.provenance.requirements import Requirements
@@ -98,7 +98,7 @@ def _events(earlier: Sequence[LedgerEntry], audit: Audit) -> list[LedgerEvent]:
     events = [
         LedgerEvent(
             audit.kind, mine.used.node.builder, now, job=mine.job,
-            other=other.used.node.builder, reason=reason, files=dict(mine.results),
+            other=other.used.node.builder, reason=reason, files=noted_files(mine.results),
         )
         for mine, other in ((audit.left, audit.right), (audit.right, audit.left))
     ]  # fmt: skip

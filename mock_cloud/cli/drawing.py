@@ -20,7 +20,7 @@ from mock_cloud.ledger.draws import (
     note_draw,
     reveal_seed,
 )
-from mock_cloud.ledger.entries import EventKind, LedgerEntry, LedgerEvent
+from mock_cloud.ledger.entries import EventKind, LedgerEntry, LedgerEvent, noted_files
 from mock_cloud.ledger.ratings import RULES_NAME, Rating, rate, read_rules
 from mock_cloud.ledger.store import Ledger
 from mock_cloud.places import config_home, state_dir
@@ -121,7 +121,7 @@ def _find_build(entries: Sequence[LedgerEntry], provenance: Provenance) -> Ledge
     for entry in reversed(entries):
         event = entry.event
         if event.kind is EventKind.BUILT and (event.builder, event.job) == wanted:
-            if event.files.items() <= provenance.results.items():
+            if event.files == noted_files(provenance.results):
                 return entry
             raise InputError(f"job {provenance.job} left other packages, says the ledger")
     raise InputError(f"the ledger has no build of job {provenance.job}",

@@ -8,7 +8,7 @@ of nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
 from enum import Enum
 from typing import Annotated, Final
@@ -23,6 +23,8 @@ FIRST: Final = hashlib.sha256(b"").hexdigest()
 """What the first entry has for the digest of the one before it."""
 ENTRY_MAX: Final = 64 << 10
 
+_FILES_MAX: Final = 500
+_FILES_BYTES_MAX: Final = ENTRY_MAX // 2
 _LIMITS: Final = Limits(text=4096, items=1000, surrogates=False)
 
 
@@ -92,6 +94,17 @@ class LedgerEntry:
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.body).hexdigest()
+
+
+def noted_files(files: Mapping[str, str]) -> dict[str, str]:
+    """How digests of files stand in an entry: as they are, or one digest of many.
+
+    That one is of what sha256sum prints of them, sorted by name.
+    """
+    if len(json_bytes(dict(files))) <= _FILES_BYTES_MAX and len(files) <= _FILES_MAX:
+        return dict(files)
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
+    return {f"{len(files)} files": hashlib.sha256(lines.encode()).hexdigest()}
 
 
 class BrokenChain(ConfigError):

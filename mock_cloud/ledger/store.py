@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.errors import CloudError, ConfigError
+from mock_cloud.errors import CloudError, ConfigError, InputError
 from mock_cloud.ledger.entries import (
     FIRST,
     BrokenChain,
@@ -54,7 +54,8 @@ class Ledger:
     def append(self, *events: LedgerEvent) -> list[LedgerEntry]:
         """Write all of the events or none; what was written is on the disk.
 
-        CloudError if it is not; BrokenChain where the ledger does not end as it did.
+        CloudError if it is not; BrokenChain where the ledger does not end as it did; InputError for
+        an event that could not be read again.
         """
         return self._write(_last, lambda _last: events)
 
@@ -78,6 +79,7 @@ class Ledger:
             for event in events:
                 number += 1
                 entry = LedgerEntry(number, previous, event)
+                _check_readable(entry)
                 row = (number, event.kind.value, entry.body)
                 db.execute("INSERT INTO entry VALUES (?, ?, ?)", row)
                 previous = entry.sha256
@@ -163,6 +165,14 @@ def _all(db: sqlite3.Connection) -> Iterator[LedgerEntry]:
         if entry.event.kind.value != kind:
             raise BrokenChain(f"the ledger's entry {entry.number} is called {kind!a}")
         yield entry
+
+
+def _check_readable(entry: LedgerEntry) -> None:
+    """One entry that cannot be read would be the end of the ledger, and of building."""
+    try:
+        parse_entry(entry.body)
+    except Malformed as error:
+        raise InputError(f"an entry of the ledger was not written: {error}") from error
 
 
 def _last(db: sqlite3.Connection) -> list[LedgerEntry]:

@@ -16,7 +16,7 @@ from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.policy import TIER, policy_to_json
 from mock_cloud.attest.verdict import find_not_proven
 from mock_cloud.errors import MockCloudError, ResultError
-from mock_cloud.ledger.entries import EventKind, LedgerEvent
+from mock_cloud.ledger.entries import EventKind, LedgerEvent, noted_files
 from mock_cloud.provenance.files import digest_files, digest_package, read_sizes
 from mock_cloud.provenance.grounds import Grounds, write_grounds
 from mock_cloud.provenance.statement import (
@@ -51,8 +51,6 @@ from mock_cloud.wire.job_request import SCAN
 from mock_cloud.wire.rpmheader import HeaderError
 
 _INPUTS: Final = ("srpm", "spec", "source", "sources", "package", "built", "gpgkey")
-_NOTED_MAX: Final = 500
-"""Packages of one build that stand in the ledger."""
 
 
 def find_build_signer(build: Build) -> Signer | None:
@@ -145,7 +143,7 @@ def sign_results(build: Build) -> None:
 def _note(build: Build, place: Path, packages: Sequence[str]) -> None:
     """In the ledger."""
     with as_owner():
-        files = digest_files(place, list(packages)[:_NOTED_MAX])
+        files = noted_files(digest_files(place, list(packages)))
     builder = name_builder(build.remote, build.leased)
     now_unix = int(time.time())
     note(

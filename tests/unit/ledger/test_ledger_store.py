@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import signal
@@ -15,8 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.errors import CloudError, ConfigError
-from mock_cloud.ledger.entries import FIRST, BrokenChain, EventKind, LedgerEntry, LedgerEvent
+from mock_cloud.errors import CloudError, ConfigError, InputError
+from mock_cloud.ledger.entries import (
+    FIRST,
+    BrokenChain,
+    EventKind,
+    LedgerEntry,
+    LedgerEvent,
+    noted_files,
+)
 from mock_cloud.ledger.store import NAME, Ledger, export, read_export
 
 WRITER = """
@@ -188,3 +196,33 @@ def test_what_is_no_ledger_is_named(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"no database at all, but long enough to be looked at" * 20)
     with pytest.raises(ConfigError, match=NAME):
         Ledger(tmp_path).read()
+
+
+@pytest.mark.parametrize("count", [400, 1001, 6000])
+def test_a_build_of_many_packages_is_committed_to_and_read_again(
+    tmp_path: Path, count: int
+) -> None:
+    """Else packages of long names end all building: by a ledger that cannot be read."""
+    ledger = Ledger(tmp_path)
+    files = {f"{'long' * 50}-{number}.noarch.rpm": f"{number:064x}" for number in range(count)}
+    (entry,) = ledger.append(built(files=noted_files(files)))
+    assert ledger.read() == [entry]
+    (digest,) = entry.event.files.values()
+    text = "".join(f"{value}  {name}\n" for name, value in sorted(files.items()))
+    assert digest == hashlib.sha256(text.encode()).hexdigest()
+    few = dict(list(files.items())[:3])
+    assert noted_files(few) == few
+
+
+@pytest.mark.parametrize("event", [
+    built(files={str(number): "0" * 64 for number in range(1001)}),
+    built(files={f"{number}" * 100: "0" * 64 for number in range(100, 400)}),
+    built(reason="r" * 5000),
+    built("b" * 301),
+])  # fmt: skip
+def test_what_could_not_be_read_is_not_written(tmp_path: Path, event: LedgerEvent) -> None:
+    ledger = Ledger(tmp_path)
+    (first,) = ledger.append(built())
+    with pytest.raises(InputError, match="not written"):
+        ledger.append(event)
+    assert ledger.read() == [first]
