@@ -67,9 +67,10 @@ def build_audited(line: CommandLine, remote: Remote, resultdir: Path, console: C
             publish(first.place, resultdir)
             return 0
         node = built.used.node
-        for side in choose_sides(
-            remote, others, {*find_flagged(ledger), node.builder}, owner=node.owner
-        ):
+        no_work = {*find_flagged(ledger), node.builder}
+        for side in choose_sides(remote, others, no_work, owner=node.owner):
+            if side.remote == settings.judge:
+                continue
             again = build_part(line.argv, side, place, resultdir, console)
             if again.code == EXIT_INTERRUPTED:
                 return again.code
@@ -82,6 +83,8 @@ def build_audited(line: CommandLine, remote: Remote, resultdir: Path, console: C
                 hint="name more remotes in [audit] remotes; mock-cloud trust list shows flags",
             )
         by = None if judge is None else Side(judge.name, judge.name)
+        if by is not None and by.remote in (remote.name, node.remote):
+            by = None  # it does not judge itself
         order = DuplicateOrder(line.argv, (mine, side), resultdir, by)
         if again.code:
             return end_of_failed(order, (first, again), console)

@@ -12,7 +12,7 @@ import pytest
 
 from mock_cloud.sshkeys import make_key_pair
 from tests.attack.lying_machine import Trojaning, lying, two_objects
-from tests.integration.conftest import User
+from tests.integration.conftest import User, new_user
 from tests.lab.layout import Lab, locked
 from tests.lab.srpm import Recipe
 from tests.lab.volunteers import Volunteers, build
@@ -35,12 +35,7 @@ def volunteers(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[V
 @pytest.fixture
 def user(volunteers: Volunteers, tmp_path: Path, cache: Path) -> Iterator[User]:
     place = tmp_path / "user"
-    (place / "home").mkdir(parents=True)
-    config = volunteers.write_config(place / "etc")
-    with (config.path / "site-defaults.cfg").open("a") as stream:
-        stream.write(f"config_opts['basedir'] = {str(place / 'var/lib/mock')!r}\n")
-    options = ("--configdir", str(config.path), "-r", config.chroot())
-    made = User(place, config, cache, options)
+    made = new_user(place, volunteers.write_config(place / "etc"), cache)
     yield made
     made.release()
 

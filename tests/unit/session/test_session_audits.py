@@ -203,6 +203,14 @@ def test_a_lie_that_is_drawn_is_kept_apart_and_its_builder_flagged(builders: Bui
     assert builders.published() == b""
 
 
+def test_a_judge_does_not_judge_itself(builders: Builders) -> None:
+    builders.set_rate(1.0)
+    builders.clouds["judge"].scripts[0].results = {PACKAGE: TROJANED}
+    with pytest.raises(Disagreed, match="who differs is flagged"):
+        builders.build("judge")
+    assert builders.published() == b""
+
+
 def test_other_packages_than_the_others_are_a_lie(builders: Builders) -> None:
     builders.set_rate(1.0)
     builders.clouds["liar"].scripts[0].results = RENAMED
