@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A command with several packages, whose builds are played: ``DIRECTORY JOBS [OPTION…] WORD…``.
+"""A command with several packages, whose builds are played.
 
 With --chain, and perhaps --continue or --recurse, it is a chain: needs-X-Y fails without Y.
 A package's name says what becomes of it: fail-N ends with N, wait-X when DIRECTORY/go is there,
@@ -60,10 +60,19 @@ def play(top: Path, line: CommandLine, console: Console) -> int:
     return int(rest.partition("-")[0]) if kind == "fail" else 0
 
 
-def main() -> int:
-    top, jobs = Path(sys.argv[1]), int(sys.argv[2])
-    options = {word for word in sys.argv[3:] if word.startswith("--")}
-    words = tuple(word for word in sys.argv[3:] if word not in options)
+def start(top: Path, jobs: int, all_words: list[str], out: Path, err: Path) -> None:
+    """The command in this process, which gets a process group of its own, as a shell's has."""
+    os.setsid()
+    for number, path in ((1, out), (2, err)):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    sys.exit(_run(top, jobs, all_words))
+
+
+def _run(top: Path, jobs: int, all_words: list[str]) -> int:
+    options = {word for word in all_words if word.startswith("--")}
+    words = tuple(word for word in all_words if word not in options)
     opts = default_config_opts()
     opts["root"] = "small"
     opts["resultdir"] = str(top / "results")
@@ -85,7 +94,3 @@ def main() -> int:
 
     build = build_chain if options else build_several
     return end_well(console, lambda: build(line, opts, NODES, one, console))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

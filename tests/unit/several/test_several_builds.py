@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +16,48 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.wire.rpmheader import Tag
+from tests.unit.several.several_command import start
 from tests.unit.signed.package_maker import numbers, package_file
 from tests.waiting import wait_for
 
 _LINE = re.compile(r"(?:[a-z]+-[a-z0-9]+-1-1: |INFO: |ERROR: |WARNING: |       ).*")
+
+
+# A server that has loaded the command forks it: each would take a third of a second to load.
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["tests.unit.several.several_command"])
+
+
+class Started:
+    """A command at work."""
+
+    def __init__(self, top: Path, jobs: int, words: list[str]) -> None:
+        place = Path(tempfile.mkdtemp(dir=top))
+        self._said = place / "out", place / "err"
+        self._process = _PROCESSES.Process(target=start, args=(top, jobs, words, *self._said))
+        self._process.start()
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    @property
+    def returncode(self) -> int:
+        code = self.poll()
+        assert code is not None, "it has not ended"
+        return code
+
+    def wait(self) -> int:
+        self._process.join(300)
+        return self.returncode
+
+    def communicate(self) -> tuple[str, str]:
+        self.wait()
+        out, err = (path.read_text() for path in self._said)
+        return out, err
+
+    def send_signal(self, number: signal.Signals) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
 
 
 class Command:
@@ -30,7 +68,7 @@ class Command:
         self.results = top / "results"
 
     @contextmanager
-    def running(self, *names: str, jobs: int = 2) -> Iterator[subprocess.Popen[str]]:
+    def running(self, *names: str, jobs: int = 2) -> Iterator[Started]:
         words = []
         for name in names:
             if name.startswith("--"):
@@ -39,20 +77,17 @@ class Command:
             path = self.top / f"{name}-1-1.src.rpm"
             path.write_bytes(package_file("p", b"p", [numbers(Tag.SOURCEPACKAGE, [1])]))
             words.append(str(path))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.unit.several.several_command", str(self.top), str(jobs),
-             *words],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
+        process = Started(self.top, jobs, words)
         try:
             yield process
         finally:
-            process.kill()
-            process.communicate()
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.wait()
 
     def run(self, *names: str, jobs: int = 2) -> tuple[int, str, str]:
         with self.running(*names, jobs=jobs) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate()
         return process.returncode, out, err
 
     def has_begun(self, name: str) -> bool:
@@ -95,7 +130,7 @@ def test_one_is_in_place_while_another_is_built(command: Command) -> None:
         wait_for(lambda: len(command.packages()) == 2)
         assert process.poll() is None
         (command.top / "go").touch()
-        assert process.wait(300) == 0
+        assert process.wait() == 0
     assert len(command.packages()) == 3
 
 
@@ -110,7 +145,7 @@ def test_no_more_at_once_than_asked_for_or_than_nodes(command: Command) -> None:
             time.sleep(0.5)
             assert sum(map(command.has_begun, names)) == at_once
             (command.top / "go").touch()
-            assert process.wait(300) == 0
+            assert process.wait() == 0
 
 
 def test_after_a_failure_none_begins_and_those_at_work_go_on(command: Command) -> None:
@@ -118,7 +153,7 @@ def test_after_a_failure_none_begins_and_those_at_work_go_on(command: Command) -
         wait_for(lambda: "fail-30-1-1.noarch.rpm" in command.packages())
         time.sleep(0.5)
         (command.top / "go").touch()
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate()
     assert process.returncode == 30
     assert command.packages() == {"wait-a-1-1.noarch.rpm", "fail-30-1-1.noarch.rpm"}
     assert "fail-30-1-1: exit status 30" in err
@@ -129,7 +164,7 @@ def test_the_exit_code_is_that_of_the_first_on_the_command_line(command: Command
     with command.running("wait-a", "fail-1", "fail-30", jobs=3) as process:
         wait_for(lambda: command.has_begun("fail-30") and command.has_begun("fail-1"))
         (command.top / "go").touch()
-        process.communicate(timeout=300)
+        process.communicate()
     assert process.returncode == 1
 
 
@@ -159,7 +194,7 @@ def test_a_signal_stops_all_and_logs_are_kept(
         wait_for(lambda: command.has_begun("wait-a") and command.has_begun("wait-b"))
         time.sleep(0.3)
         process.send_signal(number)
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate()
     assert process.returncode == code and not command.has_begun("ok-c")
     assert err.count("user interrupt" if number == 2 else "Exiting on signal") == 3
     assert "wait-a-1-1 one" in (command.results / "build.log").read_text()
@@ -170,7 +205,7 @@ def test_a_command_that_is_killed_leaves_no_process(command: Command) -> None:
     with command.running("wait-a", "wait-b") as process:
         wait_for(lambda: command.has_begun("wait-a") and command.has_begun("wait-b"))
         pids = [int((command.top / f"began-wait-{one}-1-1").read_text()) for one in "ab"]
-        process.kill()
+        process.send_signal(signal.SIGKILL)
         process.wait()
 
     def is_gone(pid: int) -> bool:
@@ -234,7 +269,7 @@ def test_what_is_no_packages_fault_ends_the_chain_with_its_code(command: Command
         wait_for((command.top / CHAIN / "fail-75-1-1/fail-75-1-1.noarch.rpm").exists)
         time.sleep(0.5)
         (command.top / "go").touch()
-        process.communicate(timeout=300)
+        process.communicate()
     assert process.returncode == 75 and not command.has_begun("ok-c")
     assert marks(command)["wait-b"] == "success"
 

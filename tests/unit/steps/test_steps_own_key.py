@@ -17,12 +17,14 @@ from mock_cloud.errors import ConfigError
 from mock_cloud.provenance.statement import KEY_NAME
 from mock_cloud.settings import AttestSettings, ProvenanceSettings, Remote
 from mock_cloud.steps.sign.signers import find_signer
+from tests.waiting import wait_for
 
 FINDER = """
 from mock_cloud.console import Console
+from mock_cloud.settings import AttestSettings, Remote
 from mock_cloud.steps.sign.signers import find_signer
-from tests.unit.steps.test_steps_own_key import remote
-print(find_signer(remote(), Console()).public.fingerprint)
+remote = Remote("r", "local", ("x86_64",), AttestSettings(None, (), ()))
+print(find_signer(remote, Console()).public.fingerprint)
 """
 
 
@@ -80,10 +82,9 @@ def test_an_agents_key_signs(state: Path, tmp_path: Path, monkeypatch: pytest.Mo
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
     try:
         environ = {**os.environ, "SSH_AUTH_SOCK": str(socket)}
-        for _ in range(100):
-            if subprocess.run(["ssh-add", "-q", str(key)], env=environ, check=False,
-                              stderr=subprocess.DEVNULL).returncode == 0:  # fmt: skip
-                break
+        add = ["ssh-add", "-q", str(key)]
+        wait_for(lambda: subprocess.run(add, env=environ, check=False,
+                                        stderr=subprocess.DEVNULL).returncode == 0)  # fmt: skip
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
         key.unlink()
         signer = find_signer(remote(key.with_name("key.pub")), Console(stream=io.StringIO()))

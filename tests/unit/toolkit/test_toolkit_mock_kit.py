@@ -11,7 +11,7 @@ import pytest
 
 from mock_cloud.errors import ConfigError
 from mock_cloud.toolkit import mock_kit
-from mock_cloud.toolkit.mock_kit import MockProgram, find_mock, pack_mock
+from mock_cloud.toolkit.mock_kit import MockKit, MockProgram, find_mock, pack_mock
 from tests.tars import unpack_own
 
 PYTHON = Path(sys.executable)
@@ -37,19 +37,31 @@ FILES = {
 }
 
 
-@pytest.fixture
-def script(tmp_path: Path) -> Path:
+def write_mock(place: Path) -> Path:
     for name, text in FILES.items():
-        path = tmp_path / "there" / name
+        path = place / "there" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return tmp_path / "there/mock.py"
+    return place / "there/mock.py"
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    return write_mock(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MockKit]:
+    """A mock that nobody changes, and its kit."""
+    place = tmp_path_factory.mktemp("packed")
+    unchanged = write_mock(place)
+    return unchanged, pack_mock(place / "cache", unchanged, PYTHON)
 
 
 def test_a_kit_has_mock_all_plugins_but_ours_and_what_they_import(
-    script: Path, tmp_path: Path
+    packed: tuple[Path, MockKit], tmp_path: Path
 ) -> None:
-    kit = pack_mock(tmp_path / "cache", script, PYTHON)
+    _, kit = packed
     assert kit.version == "9.9"
     assert kit.size_bytes == kit.path.stat().st_size
     names = unpack_own(kit.path, tmp_path / "kit")
@@ -62,8 +74,10 @@ def test_a_kit_has_mock_all_plugins_but_ours_and_what_they_import(
     assert "['__init__.py', '__pycache__', 'broken.py', 'site.py']" in ran.stdout
 
 
-def test_what_mock_imports_is_compiled_where_it_is_packed(script: Path, tmp_path: Path) -> None:
-    kit = pack_mock(tmp_path / "cache", script, PYTHON)
+def test_what_mock_imports_is_compiled_where_it_is_packed(
+    packed: tuple[Path, MockKit], tmp_path: Path
+) -> None:
+    _, kit = packed
     unpack_own(kit.path, tmp_path / "kit")
     # The byte code counts, whatever the file says and however old it is: nothing is compiled there.
     (tmp_path / "kit/mockbuild/config.py").write_text("def names():\n    return 2\n")
@@ -130,11 +144,11 @@ def test_distributions_are_taken_whole(
     assert ran.stdout == "sibling1.2 words\n"
 
 
-def test_the_same_mock_makes_the_same_kit(script: Path, tmp_path: Path) -> None:
-    first = pack_mock(tmp_path / "one", script, PYTHON)
+def test_the_same_mock_makes_the_same_kit(packed: tuple[Path, MockKit], tmp_path: Path) -> None:
+    script, first = packed
     assert pack_mock(tmp_path / "two", script, PYTHON).sha256 == first.sha256
     written = first.path.stat().st_ino
-    assert pack_mock(tmp_path / "one", script, PYTHON).path.stat().st_ino == written
+    assert pack_mock(first.path.parent, script, PYTHON).path.stat().st_ino == written
 
 
 @pytest.mark.parametrize("change", ["edit", "add"])
