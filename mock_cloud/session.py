@@ -109,7 +109,7 @@ def run(
                         build.resultdir.restart_logs(note)
         except MockCloudError as error:
             if build.shadow is not None:
-                build.shadow.note_failure(build.resultdir.path, error.message)
+                build.shadow.note_failure(build.resultdir.path, error)
             raise
 
 

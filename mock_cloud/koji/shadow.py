@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.values import read_words
 from mock_cloud.console import Console
-from mock_cloud.errors import ConfigError, ResultError
+from mock_cloud.errors import AttestationRefused, ConfigError, MockCloudError, ResultError
 from mock_cloud.invocation.hostfiles import HostFile
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.koji.tasks import check_task, ends_task
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _INPUT_NAME: Final = "tmpdir.tree"
 _LOG: Final = re.compile(r"dnf[A-Za-z0-9._-]{0,40}\.log")
 _WARNINGS_MAX: Final = 5
+_REASONS_MAX: Final = 20
 
 
 def is_wanted(line: CommandLine, remote: Remote) -> bool:
@@ -81,14 +82,19 @@ class Shadow(ChrootShadow):
             console.warning(f"a link in the chroot's {self.directory.tmpdir} leads out: {name!a}")
         self.directory.remember(made=made)
 
-    def note_failure(self, results: Path, message: str) -> None:
+    def note_failure(self, results: Path, error: MockCloudError) -> None:
         # kojid names root.log for whoever looks for the reason; so it is there.
+        lines = [error.message]
+        if isinstance(error, AttestationRefused):
+            from mock_cloud.attest.verdict import reason_text
+
+            lines[:0] = [f"refused: {reason_text(one)}" for one in error.reasons[:_REASONS_MAX]]
         try:
             path = results / "root.log"
             with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
-                log.write(f"ERROR mock-cloud:0:  {message}\n")
-        except OSError as error:
-            raise ResultError(f"cannot write {results}/root.log: {error.strerror}") from error
+                log.write("".join(f"ERROR mock-cloud:0:  {line}\n" for line in lines))
+        except OSError as problem:
+            raise ResultError(f"cannot write {results}/root.log: {problem.strerror}") from problem
 
 
 @contextmanager
@@ -125,7 +131,12 @@ def shadowed(
         rpmdb=not directory.has_packages,
         kept=kept,
     )
-    with tempfile.TemporaryDirectory(prefix="mock-cloud-") as scratch:
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="mock-cloud-"))
+        if line.is_kojis:
+            from mock_cloud.koji.task_process import stopped_with_task
+
+            stack.enter_context(stopped_with_task())
         work = replace(work, shadow=order)
         if changes.changed:
             archive = Path(scratch, _INPUT_NAME)

@@ -18,7 +18,7 @@ from mock_cloud.config.paths import Paths, chain_results, locate_paths
 from mock_cloud.config.repositories import are_signed
 from mock_cloud.config.tunnel import Repositories
 from mock_cloud.config.values import read_flag, read_texts
-from mock_cloud.errors import UnsupportedByEngine
+from mock_cloud.errors import MockCloudError, UnsupportedByEngine
 from mock_cloud.invocation.hostfiles import HostFile, host_inputs, node_args, shown_names
 from mock_cloud.invocation.model import DESTINATIONS, PACKAGE_MANAGER_MODES, CommandLine
 from mock_cloud.model import Blob
@@ -227,7 +227,7 @@ class ChrootShadow(Protocol):
     def collect(self, channel: TrustedChannel, job: str, end: JobEnd, console: Console) -> None:
         """Bring the directory to what the job left of the chroot. ResultError, TransportError."""
 
-    def note_failure(self, results: Path, message: str) -> None:
+    def note_failure(self, results: Path, error: MockCloudError) -> None:
         """The command failed before its job could say why. ResultError."""
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.errors import ResultError
+from mock_cloud.errors import AttestationRefused, Reason, ResultError
+from mock_cloud.koji.shadow import Shadow
 from mock_cloud.koji.shadow_directory import ShadowDir
 from mock_cloud.koji.shadow_unpack import unpack_shadow
 from mock_cloud.wire import shadow_tree
@@ -200,3 +201,14 @@ def test_a_new_chroot_empties_its_logs_in_place(shadow: ShadowDir) -> None:
     shadow.open(fresh=True)
     after = (shadow.root / "var/log/dnf.log").stat()
     assert (after.st_ino, after.st_size) == (before.st_ino, 0)
+
+
+def test_the_reasons_of_a_refusal_are_in_root_log(shadow: ShadowDir, tmp_path: Path) -> None:
+    """Where kojid sends people; the message itself has them no more once they were printed."""
+    reason = Reason("file.digest", "/usr/bin/rpm", "41", "69")
+    refused = AttestationRefused("the node was refused: the reason above", reasons=(reason,))
+    Shadow(shadow, kept=True).note_failure(tmp_path, refused)
+    assert (tmp_path / "root.log").read_text() == (
+        "ERROR mock-cloud:0:  refused: file.digest: /usr/bin/rpm, expected 41, found 69\n"
+        "ERROR mock-cloud:0:  the node was refused: the reason above\n"
+    )
