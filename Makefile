@@ -89,14 +89,15 @@ test-commands: lab ## the tests of whole commands, with local nodes
 test-slow: lab ## the rare, long tests: half an hour; what has a target of its own is not among them
 	@$(MAKE) --no-print-directory -j3 MARK=slow test-unit test-commands test-component test-clouds
 
-test-reach: lab ## repositories with secrets, proxies, bastions: what docs/networks.md says
+test-reach: lab ## repositories with secrets, proxies, bastions, relays: what docs/networks.md says
 	@MOCK_CLOUD_WRITE_NETWORKS=1 $(PYTEST) -m 'slow or not slow' \
 		tests/unit/repoproxy tests/unit/floor/test_floor_network.py \
 		tests/unit/config/test_config_access.py tests/unit/config/test_config_tunnel.py \
 		tests/component/test_cloud_ways.py tests/component/test_remote_forward.py \
 		tests/integration/test_repo_secrets.py tests/integration/test_repo_access.py \
 		tests/integration/test_firm.py \
-		tests/unit/attest/test_attest_remote_agents.py
+		tests/unit/attest/test_attest_remote_agents.py tests/unit/launcher/test_lend_relay_words.py \
+		tests/component/test_lend_relay.py tests/integration/test_lend.py
 
 test-peers: lab ## the tests with programs that call mock, and docs/peers.md: MOCK=checkout KOJI= RPKG= FEDPKG= TITO= COPR= DLRN= FEDORA_REVIEW=
 	@MOCK_CLOUD_WRITE_PEERS=1 $(if $(MOCK),MOCK_CLOUD_TEST_MOCK=$(abspath $(MOCK))/mock/py/mock.py \

@@ -281,7 +281,8 @@ class HostSettings:
     """Table [host.NAME]: one machine that its owner lends, reached with the user's own SSH key.
 
     One of `host_key` and `host_ca` is set. `ssh_config` (OpenSSH's format) may say how to get
-    there: ProxyJump, ProxyCommand, HostName, Port, IdentityFile. `capacity` orders the free hosts:
+    there: ProxyJump, ProxyCommand, HostName, Port, IdentityFile; `jump` goes before the first two.
+    `capacity` orders the free hosts:
     the largest is taken first. A host does one build at a time.
     """
 
@@ -300,6 +301,7 @@ class HostSettings:
     ] = None
     identity: Annotated[Path | None, Setting("the only private key to log in with")] = None
     ssh_config: Annotated[Path | None, Setting("file in place of your own ~/.ssh/config")] = None
+    jump: _Jump = ""
     capacity: Annotated[
         int,
         Setting(

@@ -10,15 +10,19 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mock_cloud.cli.lend_relay import UNIT, Relay, choose_port
 from mock_cloud.cli.lending import LentMachine
 from mock_cloud.cli.verify import read_verify_keys
 from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_DIFFERENT, CommandLineError, InputError
+from mock_cloud.model import HostKey
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _RELOAD = "let sshd read its configuration anew: systemctl reload sshd (on Debian: ssh)"
+
+_FORWARD = "systemctl daemon-reload; systemctl {} mock-cloud-lend-relay"
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -33,7 +37,8 @@ def add_parser(verbs: Verbs) -> None:
         " lending takes is there; with --remove, take away what was written. Exit status 0, or 1 if"
         " something is missing.",
         epilog="examples: mock-cloud lend --borrower borrower.pub --owner Alice; mock-cloud lend"
-        " --check; mock-cloud lend --remove",
+        " --borrower borrower.pub --owner Alice --relay relay@relay.example.org --relay-host-key"
+        " relay.pub; mock-cloud lend --check; mock-cloud lend --remove",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--borrower", type=Path, metavar="FILE",
@@ -45,6 +50,12 @@ def add_parser(verbs: Verbs) -> None:
                         help="its name in the remote's file (default: host name)")  # fmt: skip
     parser.add_argument("--address", default="", metavar="HOST",
                         help="where it is reached (default: host name)")  # fmt: skip
+    parser.add_argument("--relay", metavar="USER@HOST[:PORT]",
+                        help="who leads to a machine that can only call out")  # fmt: skip
+    parser.add_argument("--relay-host-key", type=Path, metavar="FILE",
+                        help="the relay's public host key")  # fmt: skip
+    parser.add_argument("--relay-listen", type=int, default=0, metavar="PORT",
+                        help="the relay's port that leads here (default: by host key)")  # fmt: skip
     parser.add_argument("--no-owner-key", action="store_true",
                         help="neither make nor remove the key that signs")  # fmt: skip
     parser.add_argument("--root", type=Path, default=Path("/"), metavar="DIR",
@@ -62,8 +73,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         removed = machine.remove(with_owner_key=not arguments.no_owner_key)
         for name in removed:
             console.info(f"removed {name}")
+        if UNIT in removed:
+            console.info(f"end the way from the relay: {_FORWARD.format('stop')}")
         console.info(_RELOAD if removed else "nothing of mock-cloud lend's was there")
         return 0
+    return _lend(machine, arguments, console)
+
+
+def _lend(machine: LentMachine, arguments: argparse.Namespace, console: Console) -> int:
     keys = read_verify_keys(arguments.borrower)
     if len(keys) != 1 or not arguments.owner:
         raise CommandLineError("one borrower's key and --owner are wanted")
@@ -73,12 +90,36 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise CommandLineError(
             f"invalid name of a machine {name!r}", hint="--name: letters, digits, - and _"
         )
-    machine.lend(keys[0], with_owner_key=not arguments.no_owner_key)
+    relay, relay_key = _find_relay(machine, arguments)
+    with_owner_key = not arguments.no_owner_key
+    machine.lend(keys[0], with_owner_key=with_owner_key, relay=relay, relay_key=relay_key)
     console.info(_RELOAD)
+    if relay is not None:
+        console.info(f"once the relay has its lines, let the way there begin: "
+                     f"{_FORWARD.format('restart')}")  # fmt: skip
+        print(machine.forward.describe(relay, name, keys[0]))
     console.info("then mock-cloud lend --check; give the borrower these lines, not by the network"
                  " alone; the borrower makes the manifest: mock-cloud known-good make")  # fmt: skip
-    print(machine.describe(name, arguments.address or host, arguments.owner))
+    print(machine.describe(name, arguments.address or host, arguments.owner, relay))
     return 0
+
+
+def _find_relay(
+    machine: LentMachine, arguments: argparse.Namespace
+) -> tuple[Relay, HostKey] | tuple[None, None]:
+    """The relay and its host key. CommandLineError for one without the other."""
+    if not arguments.relay:
+        return None, None
+    if arguments.relay_host_key is None or arguments.address:
+        raise CommandLineError(
+            "--relay goes with --relay-host-key, and without --address",
+            hint="ask who runs the relay for its /etc/ssh/ssh_host_ed25519_key.pub",
+        )
+    keys = read_verify_keys(arguments.relay_host_key)
+    if len(keys) != 1:
+        raise CommandLineError("one host key of the relay is wanted")
+    listen = arguments.relay_listen or choose_port(machine.host_key)
+    return Relay.parse(arguments.relay, listen), keys[0]
 
 
 def _check(machine: LentMachine) -> int:

@@ -39,6 +39,21 @@ IAP = ("compute", "start-iap-tunnel", "i-07", "22", "--listen-on-stdin", "--zone
 WANTED = {"aws ssm": SSM, "aws ec2-instance-connect": ENDPOINT, "gcloud compute": IAP}
 
 
+# What gcloud says on stderr while it carries, and what the tools say when they do not.
+NUMPY = (
+    "WARNING: \n\nTo increase the performance of the tunnel, consider installing NumPy. For"
+    " instructions,\nplease see https://cloud.google.com/iap/docs/using-tcp-forwarding\n\n"
+)
+REFUSED = {
+    "aws ssm": ("\nAn error occurred (TargetNotConnected) when calling the StartSession operation:"
+                " i-07 is not connected.\n", "i-07 is not connected", 254),
+    "no plugin": ("\nSessionManagerPlugin is not found. Please refer to SessionManager"
+                  " Documentation here: http://docs.aws.amazon.com/\n\n", "is not found", 255),
+    "gcloud compute": (f"{NUMPY}ERROR: (gcloud.compute.start-iap-tunnel) Error while connecting"
+                       " [4033: 'not authorized'].\n", "4033: 'not authorized'", 1),
+}  # fmt: skip
+
+
 def documented() -> dict[str, tuple[str, ...]]:
     """The commands in docs/networks.md, by their first two words."""
     import re
@@ -83,7 +98,14 @@ def test_documented_commands_lead_to_the_node(
         connect(other, sshd.client_key.private, deadline_s=20)
     wrong = find_node_way(settings, "10.0.0.7", "i-08")
     problem = find_greeting_problem("10.0.0.7", time.monotonic() + 30, wrong)
-    assert problem.startswith(f"{name.split(maxsplit=1)[0]}: usage: [")
+    assert problem.startswith(f"{name.split(maxsplit=1)[0]}: ") and " usage: [" in problem
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_the_tools_say_of_a_node_that_they_do_not_reach(name: str) -> None:
+    said, told, status = REFUSED[name]
+    way = ("sh", "-c", f'printf %s "$0" >&2; exit {status}', said)
+    assert told in find_greeting_problem("10.0.0.7", time.monotonic() + 30, way)
 
 
 def test_an_apis_words_stay_words() -> None:

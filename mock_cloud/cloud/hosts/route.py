@@ -12,6 +12,7 @@ import pwd
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -78,6 +79,9 @@ def find_route(host: HostSettings) -> Route:
     """What OpenSSH would do to reach `host`. ConfigError."""
     port = host.port if host.port != _DEFAULT_PORT else None
     where = _Place.ask(host.ssh_config, host.address, host.user, port)
+    if host.jump:
+        way = {"proxyjump": (host.jump,), "proxycommand": ("none",)}
+        where = replace(where, values={**where.values, **way})
     try:
         return Route(where.host, where.port, where.keys(host.identity), _hops(where, 0))
     except ConfigError as error:

@@ -94,6 +94,18 @@ def test_jump_hosts_are_always_checked_strictly(tmp_path: Path) -> None:
     assert first[first.index("-l") + 1 : first.index("-W")] == ("me", "-p", "2200")
 
 
+def test_a_jump_of_the_remotes_file_goes_before_the_configurations(tmp_path: Path) -> None:
+    config = "Host 127.0.0.1\n ProxyCommand other\nHost relay\n HostName r.example\n User me\n"
+    found = route(tmp_path, config, "127.0.0.1", port=24_000, jump="relay,one@inner:2222")
+    assert (found.host, found.port) == ("127.0.0.1", 24_000)
+    assert [hop.name for hop in found.hops] == ["jump host relay", "jump host inner"]
+    assert found.proxy[-3:] == ("[127.0.0.1]:24000", "--", "inner")
+    words = shlex.join(found.proxy)
+    assert "StrictHostKeyChecking=yes" in words and "other" not in words
+    with pytest.raises(ConfigError, match=r"host a: 'a@b@c' is not a jump host"):
+        route(tmp_path, "", jump="a@b@c")
+
+
 def test_a_jump_host_may_need_one_itself(tmp_path: Path) -> None:
     found = route(tmp_path, "Host alpha\n ProxyJump gate\nHost gate\n ProxyJump outer\n")
     assert [hop.name for hop in found.hops] == ["jump host outer", "jump host gate"]
