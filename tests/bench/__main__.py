@@ -17,6 +17,7 @@ BENCHES = (
     ("tests.bench.bench_measure", "/usr"),
     ("tests.bench.bench_transfer",),
     ("tests.bench.bench_tunnel",),
+    ("tests.bench.bench_secrets",),
 )
 
 
