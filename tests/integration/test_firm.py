@@ -241,6 +241,27 @@ def test_a_firms_office_builds(
         write_table(seen)
 
 
+def test_a_door_that_stays_shut_is_named(firm: Firm, make_clerk: MakeClerk) -> None:
+    """Before a node is bought: the proxy's name, what it said, and no password."""
+    clerk = make_clerk("chroot")
+    profile = clerk.place / "profile"
+    right = profile.read_text()
+    ends = {
+        right.replace(PROXY_WORD, "another-word-17"): "407",
+        right.replace("SSL_CERT_FILE", "NO_SUCH_FILE"): "unable to get local issuer certificate",
+        right.replace("https_proxy", "no_such_proxy"): API,
+    }
+    for text, said in ends.items():
+        profile.write_text(text)
+        ended = clerk.mock("--init")
+        assert ended.code == 75 and said in ended.stderr, ended.stderr
+        assert "another-word" not in ended.stderr and PROXY_WORD not in ended.stderr
+        if said != API:
+            assert f"through the proxy {firm.proxy.address}: " in ended.stderr
+    profile.write_text(right)
+    assert firm.cloud.calls.count("RunInstances") == 0
+
+
 def what_was_seen(firm: Firm, root: Path) -> list[tuple[str, str, str, str]]:
     """A row for each step: what the proxy saw, the bastion, and whoever was asked."""
     read: dict[str, set[str]] = {}
