@@ -95,7 +95,8 @@ test-reach: lab ## repositories with secrets, proxies, bastions, relays: what do
 		tests/unit/config/test_config_access.py tests/unit/config/test_config_tunnel.py \
 		tests/component/test_cloud_ways.py tests/component/test_remote_forward.py \
 		tests/integration/test_repo_secrets.py tests/integration/test_repo_access.py \
-		tests/integration/test_firm.py \
+		tests/integration/test_firm.py tests/integration/test_networks.py \
+		tests/unit/cloud/test_hosts_route.py tests/component/test_remote_touch.py \
 		tests/unit/attest/test_attest_remote_agents.py tests/unit/launcher/test_lend_relay_words.py \
 		tests/component/test_lend_relay.py tests/integration/test_lend.py
 
