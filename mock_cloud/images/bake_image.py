@@ -161,7 +161,7 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
         # 7
         if order.check:
             of_image = _with_image(remote, order.arch, bake.image, output)
-            use.remote, use.known = of_image, KnownGood(manifest, keys)
+            use.remote, use.known = of_image, KnownGood.just_made(manifest, keys, remote)
             _check_image(use)
         # 8
         report = _write(output, envelope, signer_report)

@@ -75,7 +75,7 @@ class ImageCandidate:
 
     def attest_base(self, base: ImageManifest) -> TrustedNode:
         """The proof that this is a node of the image `base` describes. NodeRefused."""
-        self.use.known = KnownGood(base, self.keys)
+        self.use.known = KnownGood.just_made(base, self.keys, self.remote)
         return attest(self.use).proof
 
     def adopt_base(self, *, is_accepted: bool) -> tuple[ImageManifest, TrustedNode]:
@@ -244,7 +244,7 @@ class ImageCandidate:
         # What was taken out again, our keys among it, is not missing.
         there = {fact.path for fact in measured.parsed.files}
         left = {path: file for path, file in binding.injected.items() if path in there}
-        known = KnownGood(manifest, self.keys)
+        known = KnownGood.just_made(manifest, self.keys, self.remote)
         return judge(
             self.use.leased, measured, known, self.use.archive,
             replace(binding, injected=left),

@@ -94,7 +94,7 @@ def describe_machine(order: MachineOrder, remote: Remote, console: Console) -> _
         tell_signer_report(signer_report, report, name, console)
         _check_accepted(signer_report, order, report, name)
         # 4
-        use.known = KnownGood(manifest, keys)
+        use.known = KnownGood.just_made(manifest, keys, remote)
         _check_holds(use)
     # 5
     seen = SeenManifests(use.archive.state_dir)

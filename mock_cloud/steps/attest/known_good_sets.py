@@ -25,7 +25,7 @@ from mock_cloud.model import DAY_S, HostKey, utc_text
 from mock_cloud.places import state_dir
 from mock_cloud.settings import Remote
 from mock_cloud.signed.keys import PackageKeys
-from mock_cloud.steps.attest.policies import find_policy
+from mock_cloud.steps.attest.policies import find_making_policy, find_policy
 from mock_cloud.steps.attest.seen_manifests import SeenManifests
 from mock_cloud.wire.dataclass import dataclass
 
@@ -45,7 +45,7 @@ class KnownGood:
     """A manifest whose signature was checked, and the keys that must have signed packages.
 
     `signers` are fingerprints of the keys that signed the manifest. One that was just made here has
-    none, no `sources`, and the standard `policy`.
+    none, no `sources`, and the `policy` that manifests are made by (see `just_made`).
     """
 
     manifest: ImageManifest
@@ -53,6 +53,11 @@ class KnownGood:
     signers: frozenset[str] = frozenset()
     policy: Policy = field(default_factory=standard)
     sources: KnownGoodSources | None = None
+
+    @classmethod
+    def just_made(cls, manifest: ImageManifest, keys: PackageKeys, remote: Remote) -> KnownGood:
+        """Of a manifest that nobody has signed yet, for a node of `remote`. ConfigError."""
+        return cls(manifest, keys, policy=find_making_policy(remote.attest))
 
 
 @dataclass(frozen=True, slots=True)

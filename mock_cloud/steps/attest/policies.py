@@ -65,6 +65,14 @@ def find_policy(settings: AttestSettings) -> Policy:
     return replace(policy, agents=tuple(sorted(set(settings.allow_agents))))
 
 
+def find_making_policy(settings: AttestSettings) -> Policy:
+    """The rules by which manifests of the remote are made: standard's, with its agents.
+
+    ConfigError.
+    """
+    return find_policy(replace(settings, policy=standard().name))
+
+
 def read_policy(path: Path) -> Policy:
     """The policy in the TOML file `path`, called like the file. ConfigError with the line."""
     document = read_document(path, _TABLES)

@@ -14,7 +14,7 @@ from mock_cloud.cli import main
 from mock_cloud.config.remotes import read_remote
 from mock_cloud.errors import ConfigError
 from mock_cloud.settings import POLICIES, AttestSettings, Remote, SecondLook
-from mock_cloud.steps.attest.policies import find_policy, read_policy, tightened
+from mock_cloud.steps.attest.policies import find_making_policy, find_policy, read_policy, tightened
 from tests.lab.layout import repository_root
 
 FILE = """\
@@ -62,6 +62,9 @@ def test_a_remote_allows_agents_by_name(tmp_path: Path) -> None:
     assert [one.name for one in policy.allowed_agents()] == ["qemu-guest-agent"]
     assert policy.sha256 != standard().sha256 and policy.name == "standard"
     assert find_policy(remote("standard").attest) == standard()
+    # Else no manifest could be made of a machine on which the agent runs.
+    strictly = remote("strict", allow_agents=("qemu-guest-agent",)).attest
+    assert find_making_policy(strictly) == policy
     own = str(written(tmp_path, FILE))
     names = ("puppet", "walinuxagent")
     allowed = find_policy(remote(own, allow_agents=names).attest).allowed_agents()
