@@ -26,11 +26,13 @@ PEER_TESTS := tests/peers tests/component/test_mock_engine.py tests/unit/config 
 	packaged_mock plugin repo_access rpkg rpkg_mock wrapper_scripts) \
 	tests/integration/test_agreement.py::test_source_packages_of_other_rpms_end_alike
 
+with_koji = $(if $(KOJI),MOCK_CLOUD_TEST_KOJI=$(abspath $(KOJI)))
+
 # Each command of the suite would compile the product anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-openstack test-verify test-component test-clouds test-commands test-slow test-reach test-peers agreement cases screens codes lint type bench size rpm man clean
+.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-openstack test-koji demo-koji test-verify test-component test-clouds test-commands test-slow test-reach test-peers agreement cases screens codes lint type bench size rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,6 +114,12 @@ test-systemd: lab lab-today ## machines with systemd in QEMU: TIMES (1) of each 
 
 test-openstack: venv ## real Keystone, Glance, Nova and Neutron in a tree of Debian's, kept in .lab/openstack: docs/clouds.md
 	@$(PYTEST) -rs -m openstack tests/real_openstack
+
+test-koji: lab ## a real Koji, hub and builders, with nodes of the lab's EC2: KOJI=checkout
+	@$(with_koji) $(PYTEST) -rs -m koji tests/real_koji
+
+demo-koji: lab ## a Koji of one's own with attested builders: KOJI=checkout
+	@$(with_koji) $(BIN)/python -m tests.real_koji demo
 
 attack: lab ## attack controller and node, all of it, and write the tables in docs/
 	@MOCK_CLOUD_WRITE_ATTACKS=1 $(PYTEST) -m 'slow or not slow' tests/attack

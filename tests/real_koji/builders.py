@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Koji's builders: kojid in a mount, pid and uts namespace, set up as docs/koji.md says.
+
+Each has its own /etc, /var/lib and /usr/bin, laid over this machine's: the user kojibuilder, the
+group mock, /etc/mock and what is at /usr/bin/mock. The network is this machine's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.real_koji import programs
+
+UID = 59990  # kojibuilder's, which no distribution gives away
+_CONF = """\
+[kojid]
+server = {server}
+topurl = {topurl}
+topdir = {top}
+user = {name}
+password = kojid
+workdir = {place}/work
+minspace = 1024
+maxjobs = {maxjobs}
+sleeptime = 2
+retry_interval = 3
+allowed_scms = *:*:no:touch,fetched
+"""
+# kojid is started again when it ends, and its tasks outlive it, as systemd has it with
+# KillMode=process. It is not the first process of the namespace, which would take them along.
+_SETUP = """\
+set -e
+hostname "$1"; place=$2; shift 2
+for pair in etc:/etc lib:/var/lib; do
+    layer=$place/${pair%%:*}; over=${pair#*:}
+    mkdir -p "$layer" "$layer.work"
+    mount -t overlay -o "lowerdir=$over,upperdir=$layer,workdir=$layer.work" koji-builder "$over"
+done
+mount -t overlay -o "ro,lowerdir=$place/bin:/usr/bin" koji-builder /usr/bin
+sed -i '/^kojibuilder:/d' /etc/passwd
+echo "kojibuilder:x:@UID:@UID::/builddir:/bin/bash" >>/etc/passwd
+sed -i '/^mock:/d' /etc/group
+echo "mock:x:@UID:kojibuilder" >>/etc/group
+rm -rf /etc/mock
+[ -d "$place/lib/mock" ] || rm -rf /var/lib/mock  # this machine's own
+cp -a "$place/etc-mock" /etc/mock
+install -d -o kojibuilder -g mock /etc/mock/koji
+mkdir -p /etc/rpm
+# Debian's rpm has its database in the home directory: kojid and mock would find no package.
+echo '%_dbpath /var/lib/rpm' >/etc/rpm/macros
+install -d -g mock -m 2775 /var/lib/mock
+# kojid takes no task where the load is above four for each processor. A builder does not have the
+# load of its nodes, which here are on one machine with it; so it has more processors.
+echo 0-63 >"$place/online"
+mount --bind "$place/online" /sys/devices/system/cpu/online
+while [ ! -e "$place/stop" ]; do
+    "$@" & echo $! >"$place/kojid.pid"; wait $! || :
+    sleep 1
+done
+""".replace("@UID", str(UID))
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all builders have in common. `mock` is the program that goes to /usr/bin/mock."""
+
+    server: str
+    topurl: str
+    top: Path
+    python: Path
+    etc_mock: Path
+    mock: Path
+    path: str
+    """Where kojibuilder finds the command mock-cloud."""
+
+
+@dataclass
+class Builder:
+    name: str
+    place: Path
+    setup: Setup
+    maxjobs: int = 4
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.place / "kojid.log"
+
+    def start(self) -> None:
+        for name in ("bin", "work"):
+            (self.place / name).mkdir(parents=True, exist_ok=True)
+        setup = self.setup
+        if not (self.place / "etc-mock").exists():
+            shutil.copytree(setup.etc_mock, self.place / "etc-mock", symlinks=True)
+            for remote in (self.place / "etc-mock/remotes.d").glob("*.toml"):
+                os.chown(remote, UID, UID)
+        shutil.copy2(setup.mock, self.place / "bin/mock")
+        conf = self.place / "kojid.conf"
+        conf.write_text(
+            _CONF.format(
+                server=setup.server, topurl=setup.topurl, top=setup.top,
+                name=self.name,
+                place=self.place, maxjobs=self.maxjobs,
+            )
+        )  # fmt: skip
+        kojid = [str(setup.python / "bin/python"), str(programs.checkout() / "builder/kojid"),
+                 "-c", str(conf), "-f", "-v", "--force-lock"]  # fmt: skip
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL",
+                 "unshare", "--mount", "--propagation", "private", "--pid", "--fork",
+                 "--kill-child", "--uts", "--mount-proc",
+                 "sh", "-c", _SETUP, "sh", self.name, str(self.place), *kojid],
+                cwd="/",
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8",
+                     "PYTHONPATH": str(programs.checkout()), "PYTHONDONTWRITEBYTECODE": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )  # fmt: skip
+
+    def first_process(self) -> int:
+        """This machine's number of the namespace's first process."""
+        assert self._process is not None
+        pid = self._process.pid
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+    def enter(self, *argv: str, user: str = "kojibuilder") -> subprocess.CompletedProcess[str]:
+        """Run a command in the namespace, as root does it for a user."""
+        who = ["runuser", "-u", user, "--"] if user != "root" else []
+        namespace = ["nsenter", "-t", str(self.first_process()), "-m", "-p", "-u"]
+        path = f"PATH={self.setup.path}:/usr/sbin:/usr/bin:/sbin:/bin"
+        return subprocess.run(
+            [*namespace, *who, "env", "-i", path, "LANG=C.UTF-8", "HOME=/builddir", *argv],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+    def stop(self) -> None:
+        """End everything in the namespace; nodes are to be given back beforehand."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()  # and by --kill-child the namespace
+            process.wait()
