@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from mock_cloud.cloud.hosts.handle import host_name
 from mock_cloud.cloud.lease import Lease, LeaseState
 from mock_cloud.errors import ChrootGone, ChrootLocked
 from mock_cloud.wire.dataclass import dataclass
@@ -25,7 +26,9 @@ class LeaseRequest:
     `kept`: the chroot was made before, and nothing can be done without what is in it. `discards`:
     the command does away with what is in the chroot, where there is one. `shares`: it may work
     beside another one in the chroot. `toolkit` is the digest of what will be pushed: a node that
-    holds another one would be refused, so it is not taken. Which `remote`, whose and of which
+    holds another one would be refused, so it is not taken. `hosts`: a part of another command has
+    these lent machines for its own, and no other lease of the remote is its business; empty: it has
+    all. Which `remote`, whose and of which
     `settings` is for `pool.acquire` to say.
     """
 
@@ -36,6 +39,7 @@ class LeaseRequest:
     kept: bool = False
     discards: bool = False
     shares: bool = False
+    hosts: tuple[str, ...] = ()
     remote: str = ""
     owner: str = ""
     settings: str = ""
@@ -100,6 +104,13 @@ def choose(
     these settings.
     """
     ours = [item for item in leases if (item.remote, item.owner) == (request.remote, request.owner)]
+    if request.hosts:
+        others = [item for item in ours if item.settings != request.settings]
+        in_the_way = [item for item in others
+                      if is_unneeded(item) and host_name(item.handle) in request.hosts]  # fmt: skip
+        ours = [item for item in ours if item.settings == request.settings]
+        if in_the_way and not ours:
+            return Evict(in_the_way[0])
     shared = _find_shared(ours, request)
     if shared is not None:
         return Join(shared)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ from mock_cloud.cloud.orphans import reap_local
 from mock_cloud.cloud.pool import acquire
 from mock_cloud.console import Console
 from mock_cloud.errors import ConfigError, HostKeyMismatch, TransportError
+from mock_cloud.invocation.model import ANY_HOST, PART
 from mock_cloud.places import cache_dir, state_dir
 from mock_cloud.progress.timeline import NodePrice
 from mock_cloud.remote.connect import connect
@@ -50,8 +52,10 @@ def make_ready(use: NodeUse) -> None:
 def request_lease(build: Build) -> LeaseRequest:
     """What the command needs of a node."""
     work = build.planned
+    is_part = os.environ.get(PART, ANY_HOST) != ANY_HOST
     return LeaseRequest(
         work.root,
+        hosts=tuple(host.name for host in build.remote.hosts) if is_part else (),
         fresh=work.fresh,
         kept=build.shadow is not None and build.shadow.kept,
         discards=work.line.discards_chroot,

@@ -4,11 +4,14 @@ from dataclasses import replace
 import pytest
 
 from mock_cloud.cloud.claim import Create, Evict, Join, LeaseRequest, Take, Wait, choose, find_lost
+from mock_cloud.cloud.hosts.handle import Handle, HostPlace
 from mock_cloud.cloud.lease import Guest, Holder, Lease, LeaseState, NextHostKey, Sharing
 from mock_cloud.errors import ChrootGone, ChrootLocked
+from mock_cloud.model import NodeAddress
 from mock_cloud.sshkeys import make_key_pair
 
 NOW = 1000.0
+KEY = make_key_pair().public
 DEAD = Holder(1, "another-boot/1")
 WISH = LeaseRequest("f40", fresh=False, remote="lab", owner="me@here:0", settings="s", max_nodes=2)
 READY = Lease(
@@ -38,6 +41,26 @@ def busy(lease: Lease, chroot: str, holder: Holder | None = None) -> Lease:
 
 def test_nothing_there_makes_a_node() -> None:
     assert choose([], WISH, NOW) == Create()
+
+
+def test_a_part_with_hosts_of_its_own_is_not_hindered_by_others() -> None:
+    """Duplicates of one remote build in one chroot at once, each on its owner's machines."""
+    part = replace(WISH, fresh=True, hosts=("beta",), settings="of beta")
+
+    def on(host: str) -> str:
+        return str(Handle((HostPlace(host, NodeAddress("h", 22, "root", KEY)),), 0.0))
+
+    at_work = busy(replace(READY, handle=on("alpha"), settings="of alpha"), "f40")
+    others = [at_work, replace(at_work, id="b", state=LeaseState.CREATING, handle="")]
+    assert choose(others, part, NOW) == Create()
+    with pytest.raises(ChrootLocked):
+        choose(others, replace(part, hosts=()), NOW)
+    own = replace(READY, id="c", handle=on("beta"), settings="of beta")
+    assert choose([*others, own], part, NOW) == Take(own)
+    idle = replace(READY, id="d", handle=on("beta"))  # of the whole remote, and in the way
+    assert choose([*others, idle], part, NOW) == Evict(idle)
+    assert choose([*others, busy(idle, "f41")], part, NOW) == Create()  # which waits for the host
+    assert choose([*others, replace(idle, handle=on("alpha"))], part, NOW) == Create()
 
 
 def test_after_a_job_that_waits_to_be_taken_up_its_chroot_may_have_been_made_anew() -> None:
