@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mock_cloud.sshkeys import make_key_pair
+from mock_cloud.wire.owner_statement import OWNER_AGENT, OWNER_KEY
 from tests.integration.conftest import User, new_user
 from tests.integration.faults import check_failure
 from tests.lab.layout import Lab, locked
 from tests.lab.volunteers import Volunteers, build
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -44,6 +49,50 @@ def user(volunteers: Volunteers, tmp_path: Path, cache: Path) -> Iterator[User]:
     made = new_user(place, config, cache)
     yield made
     made.release()
+
+
+@pytest.fixture
+def agent(volunteers: Volunteers) -> Iterator[None]:
+    """On gate only the public half lies; an SSH agent of the owner's has the key."""
+    gate = volunteers.gate
+    place = gate.root / "etc/mock-cloud"
+    place.mkdir()
+    (place / "owner-key.pub").write_text(f"{OWNER.public}\n")
+    (gate.root / OWNER_AGENT.lstrip("/")).parent.mkdir(mode=0o700)
+    inside = ["nsenter", f"--target={gate.machine.init_pid}", "--all", "--wd=/", "--"]
+    environ = {"PATH": "/usr/bin:/bin", "SSH_AUTH_SOCK": OWNER_AGENT}  # as a service's
+    argv = [*inside, "/usr/bin/ssh-agent", "-D", "-a", OWNER_AGENT]
+    with subprocess.Popen(argv, env=environ, stdout=subprocess.DEVNULL) as running:
+        try:
+            wait_for((gate.root / OWNER_AGENT.lstrip("/")).is_socket)
+            subprocess.run(
+                [*inside, "/usr/bin/ssh-add", "-"], env=environ, input=OWNER.private.reveal(),
+                check=True, capture_output=True,
+            )  # fmt: skip
+            yield
+        finally:  # nsenter ends with the agent, which is its child in the machine's namespace
+            children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text()
+            os.kill(int(children), signal.SIGTERM)
+
+
+def test_the_owners_agent_signs_and_no_private_key_lies_on_the_machine(
+    user: User, volunteers: Volunteers, lab: Lab, agent: None, plain_srpm: Path, tmp_path: Path
+) -> None:
+    """The manifest knows of the agent's process: it was made while that ran."""
+    remote, signed = user.config.path / "remotes.d/agent.toml", tmp_path / "gate.manifest"
+    more = f'identity = "{volunteers.user_key}"\nowner_key = "{OWNER.public}"'
+    volunteers.write_remote(user.config, "agent", volunteers.gate.table(more=more))
+    text = remote.read_text()
+    remote.write_text(text.replace(f'manifest = "{volunteers.gate.manifest}"\n', ""))
+    user.cloud("known-good", "make", "--remote", "agent", "--configdir", user.config.path,
+               "--sign-key", lab.keys / "manifest", "--output", signed,
+               "--accept-unverified-base").expect()  # fmt: skip
+    remote.write_text(text.replace(str(volunteers.gate.manifest), str(signed)))
+    user.mock("--remote", "agent", "--resultdir", tmp_path / "r", plain_srpm).expect()
+    policy = tmp_path / "policy.toml"
+    policy.write_text(f'owner_signed = true\nowner_keys = ["{OWNER.public.fingerprint}"]\n')
+    user.cloud("verify", tmp_path / "r", "--policy", policy).expect()
+    assert not (volunteers.gate.root / OWNER_KEY.lstrip("/")).exists()
 
 
 def test_the_owner_signs_and_both_signatures_are_verified(
