@@ -28,7 +28,7 @@ from mock_cloud.cloud.journal import Journal, Transaction
 from mock_cloud.cloud.lease import Guest, Holder, Lease, LeaseState, Sharing, releasing
 from mock_cloud.cloud.leased import LeasedNode, end_lease
 from mock_cloud.cloud.making import find_price, intend, make_node
-from mock_cloud.cloud.provider import NodesTaken, OnPhase, Provider
+from mock_cloud.cloud.provider import HostSilent, NodesTaken, OnPhase, Provider
 from mock_cloud.cloud.providers import find_provider
 from mock_cloud.cloud.tickets import Ticket
 from mock_cloud.errors import ChrootGone, ChrootLocked, CloudError, MockCloudError
@@ -165,10 +165,13 @@ class _Pool:
     def _seems_to_run(self, lease: Lease) -> bool:
         """Whether the node of a warm lease is worth a connection.
 
-        A cloud that gives no answer takes no node away: whether it runs will be seen.
+        A cloud that gives no answer takes no node away: whether it runs will be seen. A machine
+        that gives none itself is not waited for.
         """
         try:
             return self.provider.is_running(lease.id, lease.handle)
+        except HostSilent:
+            return False
         except CloudError as error:
             self.on_phase(f"is the warm node there? {error.message}")
             return True

@@ -170,6 +170,10 @@ class NodesTaken(CloudError):
         self.leases = leases
 
 
+class HostSilent(CloudError):
+    """Only the node itself can say whether it runs, and it does not answer: its line may be cut."""
+
+
 class Provider(Protocol):
     """How the pool talks to one kind of nodes."""
 
@@ -209,7 +213,10 @@ class Provider(Protocol):
         """
 
     def is_running(self, lease_id: str, handle: str) -> bool:
-        """Whether the node of this lease still runs, by the cheapest question. CloudError."""
+        """Whether the node of this lease still runs, by the cheapest question.
+
+        CloudError where that is not known; of that HostSilent.
+        """
 
     def list_nodes(self) -> Sequence[FoundNode]:
         """All nodes of this provider, of all owners, running or half removed. CloudError.

@@ -36,6 +36,7 @@ from mock_cloud.cloud.provider import (
     CreatedNode,
     Finding,
     FoundNode,
+    HostSilent,
     NodeOrder,
     NodesTaken,
     OnHandle,
@@ -162,14 +163,14 @@ class HostsProvider:
             )
 
     def is_running(self, lease_id: str, handle: str) -> bool:
-        """See `Provider.is_running`: the host answers, and the claim on it is this lease's."""
+        """See `Provider.is_running`: the claim on the host is this lease's. HostSilent."""
         places = parse_handle(handle).places
         if not places:
             return False
         try:
             answer = ask(places[-1].address, LOOK)
-        except HostUnusable:
-            return False
+        except HostUnusable as error:
+            raise HostSilent(error.message, hint=error.hint) from error
         return isinstance(answer, Taken) and answer.lease == lease_id
 
     def list_nodes(self) -> Sequence[FoundNode]:
