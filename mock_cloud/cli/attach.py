@@ -6,16 +6,20 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn
 
 from mock_cloud.cloud.jobs import JobRecord
-from mock_cloud.cloud.lease import Holder
+from mock_cloud.cloud.journal import Journal
+from mock_cloud.cloud.lease import Holder, LeaseState
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
-from mock_cloud.errors import EXIT_INFRASTRUCTURE, ChrootLocked, NodeGone
+from mock_cloud.errors import EXIT_INFRASTRUCTURE, ChrootLocked, InputError, NodeGone
 from mock_cloud.exit_status import Stopped, interruptible
+from mock_cloud.invocation.parser import parse_command_line
+from mock_cloud.places import state_dir
 from mock_cloud.progress.timeline import PROGRESS_MODES, ProgressMode
 from mock_cloud.session import take_up
 from mock_cloud.settings import Remote
@@ -44,6 +48,11 @@ def add_parser(verbs: Verbs) -> None:
     parser.add_argument(
         "--progress", choices=PROGRESS_MODES, default="auto", help="how far it is, as for mock"
     )
+    parser.add_argument(
+        "--shell",
+        action="store_true",
+        help="a shell in its chroot instead, if a build with --no-cleanup-after left that",
+    )
     parser.add_argument("--after", type=int, help=argparse.SUPPRESS)  # in the background
     parser.add_argument("--cancel", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
@@ -51,6 +60,8 @@ def add_parser(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     console.set_progress(ProgressMode(arguments.progress))
+    if arguments.shell:
+        _become_shell(find_view(arguments.job).job)
     if arguments.after is None:
         return _attach(arguments.job, console, arguments.configdir)
     until = time.monotonic() + _AFTER_S
@@ -86,6 +97,27 @@ def _attach(name: str, console: Console, configdir: Path | None) -> int:
     else:
         console.info(f"job {job.id} has ended: results and logs are in {job.resultdir}")
     return EXIT_INFRASTRUCTURE if job.exit is None else job.exit
+
+
+def _become_shell(job: JobRecord) -> NoReturn:
+    """Become `mock --shell` in the job's chroot, on the node where that is. InputError."""
+    if not any(
+        lease.remote == job.remote
+        and job.chroot in lease.chroots
+        and lease.state is not LeaseState.GONE
+        for lease in Journal(state_dir()).leases()
+    ):
+        raise InputError(
+            f"chroot {job.chroot} of job {job.id} is on no node",
+            hint="build with --no-cleanup-after: it is there for as long as its node is kept",
+        )
+    line = parse_command_line(job.argv, {})
+    words = ["--remote", job.remote, "-r", line.chroot, "--shell"]
+    words += ["--configdir", line.configdir] if line.configdir else []
+    words += ["--uniqueext", line.uniqueext] if line.uniqueext else []
+    words += [f"--config-opts={one}" for one in line.cli_config_opts]
+    os.chdir(job.cwd)
+    os.execv(sys.executable, [sys.executable, "-m", "mock_cloud.launcher", *words])  # noqa: S606
 
 
 def load_job_remote(job: JobRecord, configdir: Path | None) -> Remote:

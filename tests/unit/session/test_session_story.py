@@ -21,6 +21,8 @@ import pytest
 
 from mock_cloud import session
 from mock_cloud.attest.verdict import NodeRefused
+from mock_cloud.cli import attach
+from mock_cloud.cli.verbs import make_parser
 from mock_cloud.cloud.apis.texts import NoCapacity
 from mock_cloud.cloud.jobs import JobPhase
 from mock_cloud.cloud.lease import Holder, LeaseState
@@ -28,12 +30,14 @@ from mock_cloud.cloud.listing import release
 from mock_cloud.console import Console
 from mock_cloud.errors import (
     CloudError,
+    InputError,
     LocalDiskFull,
     MockCloudError,
     ResultError,
     TransportError,
 )
 from mock_cloud.exit_status import Stopped, signals_raise
+from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.provenance.requirements import Requirements
 from mock_cloud.provenance.verification import verify_results
 from mock_cloud.settings import BuildSettings, SecondLook
@@ -266,6 +270,26 @@ def test_a_full_disk_here_leaves_the_job_and_attach_takes_it_up(
     assert node.asked.count("job_start") == 1 and node.asked.count("measure") == 1
     assert PACKAGE in place.names() and "remote_provenance.json" in place.names()
     assert place.lease.state is LeaseState.READY
+
+
+def test_a_shell_in_a_jobs_chroot_as_long_as_that_is_on_a_node(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.cloud.scripts[0].exit = 1
+    assert place.build() == 1
+    (job,) = place.journal.jobs()
+    became: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _, argv: became.append(argv))
+    monkeypatch.chdir(place.path)
+    arguments = make_parser().parse_args(["attach", "--shell", job.id])
+    monkeypatch.setattr(attach, "_attach", lambda *_: 0)  # this process goes on, and should not
+    attach.run(arguments, Console(stream=io.StringIO()))
+    line = parse_command_line(became[0][3:], {})
+    assert (line.mode, line.chroot, line.remote) == ("shell", "small", "cloud")
+    assert line.configdir == str(place.etc)
+    place.journal.close(place.lease.id)
+    with pytest.raises(InputError, match=r"chroot small of job .* is on no node"):
+        attach.run(arguments, Console(stream=io.StringIO()))
 
 
 def test_a_job_whose_node_is_gone_cannot_be_taken_up(place: Place) -> None:
