@@ -48,7 +48,7 @@ _PROGRAMS: Final = ("rpm", "dnf", "unshare", "ssh-keygen")
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LendingCheck:
     """One thing that lending needs: whether it is so, and what was found."""
 
     what: str
@@ -122,25 +122,25 @@ class LentMachine:
             self._root.at(BORROWERS).parent.rmdir()
         return there
 
-    def check(self) -> Iterator[Finding]:
+    def check(self) -> Iterator[LendingCheck]:
         """Whether a borrower gets in, can measure and build there, and the owner's key signs."""
         text = self._root.read(DROP_IN)
         is_ours = text == _TEXT
-        yield Finding(DROP_IN, is_ours, "as written" if is_ours else "missing or changed")
+        yield LendingCheck(DROP_IN, is_ours, "as written" if is_ours else "missing or changed")
         keys = self._root.read(BORROWERS).splitlines()
-        yield Finding(BORROWERS, len(keys) == 1, f"{len(keys)} keys")
+        yield LendingCheck(BORROWERS, len(keys) == 1, f"{len(keys)} keys")
         yield from self._check_sshd()
         for name in _PROGRAMS:
             places = [f"{place}/{name}" for place in ("/usr/bin", "/usr/sbin", "/bin", "/sbin")]
             found = next((one for one in places if self._root.at(one).exists()), "")
-            yield Finding(name, bool(found), found or "not there")
+            yield LendingCheck(name, bool(found), found or "not there")
         host_key = self._root.find_key(HOST_KEY)
-        yield Finding("host key", host_key is not None,
+        yield LendingCheck("host key", host_key is not None,
                       host_key.fingerprint if host_key else f"no {HOST_KEY}")  # fmt: skip
         if self._root.at(OWNER_KEY).exists():
             yield self._check_owner_key()
         if self.forward.files():
-            yield from (Finding(*one) for one in self.forward.check())
+            yield from (LendingCheck(*one) for one in self.forward.check())
 
     def describe(self, name: str, address: str, owner: str, relay: Relay | None = None) -> str:
         """Its table for the borrower's remote file. ConfigError without a host key."""
@@ -161,30 +161,30 @@ class LentMachine:
             answers[f"host.{name}", "owner_key"] = str(owner_key)
         return write_toml(answers, "A lent machine: its table in the remote's file.").rstrip()
 
-    def _check_sshd(self) -> Iterator[Finding]:
+    def _check_sshd(self) -> Iterator[LendingCheck]:
         try:
             said = self._root.run(
                 _SSHD, "-T", "-C", "user=root,host=localhost,addr=127.0.0.1"
             ).decode()
         except CommandFailed as error:
-            yield Finding("sshd", False, error.message)
+            yield LendingCheck("sshd", False, error.message)
             return
         effective = dict(line.lower().split(" ", 1) for line in said.splitlines() if " " in line)
         for name, wanted in _WANTED:
             found = effective.get(name, "nothing")
-            yield Finding(f"sshd for root: {name}", found in wanted, found)
+            yield LendingCheck(f"sshd for root: {name}", found in wanted, found)
         files = effective.get("authorizedkeysfile", "")
-        yield Finding("sshd for root: authorizedkeysfile", BORROWERS in files.split(), files)
+        yield LendingCheck("sshd for root: authorizedkeysfile", BORROWERS in files.split(), files)
 
-    def _check_owner_key(self) -> Finding:
+    def _check_owner_key(self) -> LendingCheck:
         mode = stat.S_IMODE(self._root.at(OWNER_KEY).stat().st_mode)
         if mode & 0o077:
-            return Finding("owner's key", False, f"mode {mode:04o}: others may read it")
+            return LendingCheck("owner's key", False, f"mode {mode:04o}: others may read it")
         try:
             self._root.run("/usr/bin/ssh-keygen", "-Y", "sign", "-n", NAMESPACE, "-f", OWNER_KEY)
         except CommandFailed as error:
-            return Finding("owner's key", False, error.message)
-        return Finding("owner's key", True, "it signs")
+            return LendingCheck("owner's key", False, error.message)
+        return LendingCheck("owner's key", True, "it signs")
 
     def _includes_drop_ins(self) -> bool:
         lines = (line.split() for line in self._root.read("/etc/ssh/sshd_config").splitlines())

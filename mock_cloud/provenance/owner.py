@@ -20,7 +20,7 @@ from mock_cloud.wire.owner_statement import (
     parse_owner_statement,
 )
 
-CODE: Final = "owner.signature"
+OWNER_CODE: Final = "owner.signature"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +41,25 @@ def open_owner_statement(
 ) -> OwnerStatement | Reason:
     """What the owner signed, if it is about `job`, the nonce and `sources`; else why not."""
     if len(signed.statement) > STATEMENT_MAX or len(signed.signature) > SIGNATURE_MAX:
-        return Reason(CODE, "statement", f"at most {STATEMENT_MAX} bytes", "more")
+        return Reason(OWNER_CODE, "statement", f"at most {STATEMENT_MAX} bytes", "more")
     try:
         key = HostKey.parse(signed.key)
         verify_sshsig(signed.signature, signed.statement.encode(), key, NAMESPACE)
     except BadSignature as error:
-        return Reason(CODE, "signature", signed.key, str(error))
+        return Reason(OWNER_CODE, "signature", signed.key, str(error))
     except ValueError as error:
-        return Reason(CODE, "key", "an OpenSSH public key", str(error))
+        return Reason(OWNER_CODE, "key", "an OpenSSH public key", str(error))
     try:
         found = parse_owner_statement(signed.statement)
     except Malformed as error:
-        return Reason(CODE, "statement", "an owner's statement", str(error))
+        return Reason(OWNER_CODE, "statement", "an owner's statement", str(error))
     for subject, wanted, said in (
         ("job", job, found.job),
         ("nonce", signed.nonce, found.nonce),
         ("sources", " ".join(sorted(set(sources))), " ".join(found.sources)),
     ):
         if wanted != said:
-            return Reason(CODE, subject, wanted, said)
+            return Reason(OWNER_CODE, subject, wanted, said)
     return found
 
 
@@ -70,4 +70,4 @@ def check_owned(found: OwnerStatement, packages: Mapping[str, tuple[str, str]]) 
         said = "nothing" if signed is None else f"{signed.header} {signed.payload}"
         is_so = " ".join(packages.get(name, ("nothing",)))
         if said != is_so:
-            yield Reason(CODE, name, said, is_so)
+            yield Reason(OWNER_CODE, name, said, is_so)

@@ -74,7 +74,7 @@ def connect(
     return UnverifiedNode(reach(), silence_timeout_s, reach)
 
 
-def run_command(
+def run_remotely(
     address: NodeAddress,
     client_key: ClientKey,
     command: str,

@@ -30,7 +30,7 @@ from mock_cloud.steps.check.fetching import fetched
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.job_request import LIVE_LOGS
 
-BuildOne = Callable[[CommandLine, Console], int]
+BuildPackage = Callable[[CommandLine, Console], int]
 """What the command would do, if it were this one; mock's exit code."""
 
 _TOGETHER: Final = {
@@ -51,7 +51,7 @@ class _Package:
 
 
 def build_several(
-    line: CommandLine, opts: ConfigOpts, max_nodes: int, build_one: BuildOne, console: Console
+    line: CommandLine, opts: ConfigOpts, max_nodes: int, build_one: BuildPackage, console: Console
 ) -> int:
     """Build the packages of `line`; mock's exit code, as if they were built one after the other.
 
@@ -111,7 +111,7 @@ def _packages(line: CommandLine, top: Path) -> Iterable[_Package]:
 
 
 def _build_all(
-    packages: list[_Package], at_once: int, build_one: BuildOne, console: Console, verbose: int
+    packages: list[_Package], at_once: int, build_one: BuildPackage, console: Console, verbose: int
 ) -> None:
     waiting, by_name = deque(packages), {one.name: one for one in packages}
     with closing(Children(console, verbose)) as children:
@@ -131,7 +131,7 @@ def _build_all(
             raise
 
 
-def _act(build_one: BuildOne, line: CommandLine) -> Callable[[Console], int]:
+def _act(build_one: BuildPackage, line: CommandLine) -> Callable[[Console], int]:
     return lambda console: build_one(line, console)
 
 

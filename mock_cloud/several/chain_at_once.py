@@ -22,8 +22,8 @@ from mock_cloud.invocation.hostfiles import host_inputs
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.results.owner import as_owner, make_directories
 from mock_cloud.results.resultdir import ResultDir
-from mock_cloud.several.at_once import BuildOne, check_together, check_twins
-from mock_cloud.several.chain_order import ChainOrder, Link, Phase, read_built, read_link
+from mock_cloud.several.at_once import BuildPackage, check_together, check_twins
+from mock_cloud.several.chain_order import ChainLink, ChainOrder, LinkPhase, read_built, read_link
 from mock_cloud.several.children import Children
 from mock_cloud.steps.check.fetching import fetched
 from mock_cloud.steps.results.mirror import own_repository
@@ -38,7 +38,7 @@ _LISTED_MAX: Final = 16 << 20
 
 
 def build_chain(
-    line: CommandLine, opts: ConfigOpts, max_nodes: int, build_one: BuildOne, console: Console
+    line: CommandLine, opts: ConfigOpts, max_nodes: int, build_one: BuildPackage, console: Console
 ) -> int:
     """Build the packages of `line`; mock's exit code: 0, or 4 if some failed.
 
@@ -69,7 +69,7 @@ class _Chain:
     line: CommandLine
     repository: Path
     results: Path
-    build_one: BuildOne
+    build_one: BuildPackage
     console: Console
     at_once: int = 1
     built: list[str] = field(default_factory=list)
@@ -90,7 +90,7 @@ class _Chain:
         while True:
             tries += 1
             self._round(ChainOrder(todo, there, goes_on=self.line.cont), children)
-            failed = [link for link in todo if link.phase is not Phase.BUILT]
+            failed = [link for link in todo if link.phase is not LinkPhase.BUILT]
             if not failed or self.code or not self.line.recurse:
                 break
             if len(failed) == len(todo):
@@ -104,8 +104,8 @@ class _Chain:
             self.console.info(
                 f"Trying to rebuild {len(failed)} failed pkgs, because --recurse is set."
             )
-            there += [link.name for link in todo if link.phase is Phase.BUILT]
-            todo = [replace(link, phase=Phase.WAITING, without=frozenset()) for link in failed]
+            there += [link.name for link in todo if link.phase is LinkPhase.BUILT]
+            todo = [replace(link, phase=LinkPhase.WAITING, without=frozenset()) for link in failed]
         if self.built or self.skipped:
             self._make_metadata(children, links)
         self._summarise(is_partly=bool(failed))
@@ -123,7 +123,7 @@ class _Chain:
                 break
             for name, code in children.wait():
                 self._end(by_name[name], code, order)
-        failed = [link for link in order.links if link.phase is Phase.FAILED]
+        failed = [link for link in order.links if link.phase is LinkPhase.FAILED]
         for link in failed:
             self._tell_failed(link)
         if failed and not self.line.cont:
@@ -132,7 +132,7 @@ class _Chain:
                 f" '{failed[0].word}' failed to build"
             )
 
-    def _begin(self, link: Link, built: tuple[str, ...], children: Children) -> None:
+    def _begin(self, link: ChainLink, built: tuple[str, ...], children: Children) -> None:
         self.console.info(f"Start chain build: {link.word}")
         own = replace(
             self.line,
@@ -148,7 +148,7 @@ class _Chain:
     def _act(self, line: CommandLine) -> Callable[[Console], int]:
         return lambda console: self.build_one(line, console)
 
-    def _end(self, link: Link, code: int, order: ChainOrder) -> None:
+    def _end(self, link: ChainLink, code: int, order: ChainOrder) -> None:
         self.console.info(f"End chain build: {link.word}")
         if code in _NO_PACKAGES:
             self.code = self.code or code
@@ -172,7 +172,7 @@ class _Chain:
             self.built.append(link.name)
             self._mark(link, "success")
 
-    def _tell_failed(self, link: Link) -> None:
+    def _tell_failed(self, link: ChainLink) -> None:
         """Of one whose failure stands."""
         if self.line.recurse:
             self.console.info("Will try to build again (if some other package will succeed).")
@@ -180,7 +180,7 @@ class _Chain:
             self.console.info(f"See logs/results in {self.results}")
             self._mark(link, "fail")
 
-    def _make_metadata(self, children: Children, links: list[Link]) -> None:
+    def _make_metadata(self, children: Children, links: list[ChainLink]) -> None:
         """By a node: a chain whose only package is built already makes them, and builds nothing."""
         done = next(link for link in links if link.name in (*self.built, *self.skipped))
         line = replace(
@@ -212,29 +212,29 @@ class _Chain:
             for name in self.built:
                 tell(words[f"{name}.src.rpm"])
 
-    def _read(self, word: str) -> Link:
+    def _read(self, word: str) -> ChainLink:
         try:
             return read_link(_name(word), word)
         except (HeaderError, OSError) as error:
             raise InputError(f"{word}: {error}") from error
 
-    def _note_built(self, link: Link) -> None:
+    def _note_built(self, link: ChainLink) -> None:
         packages = (self.results / link.name).glob("*.rpm")
         own = [path for path in packages if not path.name.endswith((".src.rpm", ".nosrc.rpm"))]
         try:
             link.provides, link.packages = read_built(own)
         except (HeaderError, OSError) as error:
             raise InputError(f"{self.results / link.name}: {error}") from error
-        link.phase = Phase.BUILT
+        link.phase = LinkPhase.BUILT
 
     @as_owner()
-    def _mark(self, link: Link, mark: str) -> None:
+    def _mark(self, link: ChainLink, mark: str) -> None:
         place = self.results / link.name
         make_directories(place)
         (place / mark).touch()
 
     @as_owner()
-    def _unmark(self, link: Link) -> None:
+    def _unmark(self, link: ChainLink) -> None:
         (self.results / link.name / "success").unlink(missing_ok=True)
 
 

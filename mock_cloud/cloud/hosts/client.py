@@ -72,10 +72,10 @@ def ask(
     `hops` lead there, for messages; without them the whole way is one.
     """
     # paramiko takes longer to load than all the rest of a command that has no host.
-    from mock_cloud.remote.connect import AuthenticationRefused, run_command
+    from mock_cloud.remote.connect import AuthenticationRefused, run_remotely
 
     try:
-        output, said = run_command(
+        output, said = run_remotely(
             address,
             address.user_keys or UserKeys(),
             shlex.join(["sh", "-s", "--", *words]),

@@ -42,7 +42,7 @@ from mock_cloud.wire.tree_unpack import Unpacker
 if TYPE_CHECKING:
     from mock_cloud.remote.trusted import TrustedChannel
 
-FILES_MAX: Final = 100_000
+COPIED_MAX: Final = 100_000
 _PREFIX: Final = ".mock-cloud-"
 _BEFORE: Final = f"{_PREFIX}before"
 _NEW: Final = f"{_PREFIX}new"
@@ -94,7 +94,7 @@ class BuilddirCopy:
             if listed is None or not end.chroots or not self.order.bytes_max:
                 self._empty(is_gone=not end.chroots)
             elif not self._take_again(listed.sha256):
-                if listed.size_bytes > self.order.bytes_max + FILES_MAX * _HEAD_MAX_BYTES:
+                if listed.size_bytes > self.order.bytes_max + COPIED_MAX * _HEAD_MAX_BYTES:
                     raise ResultError(f"the node's {BUILDDIR_ARCHIVE} is larger than it may be")
                 with self._scratch() as scratch:
                     archive = fetch_archive(channel, job, listed, scratch)
@@ -187,7 +187,7 @@ class BuilddirCopy:
         def count() -> None:
             nonlocal members
             members += 1
-            if members > 2 * FILES_MAX:  # the end of a directory is a member as well
+            if members > 2 * COPIED_MAX:  # the end of a directory is a member as well
                 raise TreeError("it has more files than were asked for")
             look()
 
@@ -214,4 +214,4 @@ def plan_copy(opts: ConfigOpts, paths: Paths, limit_mib: int, console: Console) 
     path = f"{read_text(opts, 'chroothome')}/build"
     if not is_plain_path(path) or path.startswith(f"/{_PREFIX}"):
         raise ConfigError(f"config_opts['chroothome'] {path[:-6]!r} is no directory of a chroot")
-    return BuilddirCopy(paths.rootdir, BuilddirOrder(path, limit_mib << 20, FILES_MAX), console)
+    return BuilddirCopy(paths.rootdir, BuilddirOrder(path, limit_mib << 20, COPIED_MAX), console)

@@ -34,7 +34,7 @@ from mock_cloud.results.staging import StagedFile, Staging
 from mock_cloud.steps.context import Build
 from mock_cloud.steps.results.copyout import bring_back, unpack_copyout
 from mock_cloud.steps.results.mirror import LOGLESS_MODES, ORDER_LOG, Mirror
-from mock_cloud.steps.results.owner import Check, accept, signed_by_owner
+from mock_cloud.steps.results.owner import OwnerCheck, accept, signed_by_owner
 from mock_cloud.wire.chroot_packages import CHROOT_PACKAGES
 from mock_cloud.wire.job_request import (
     BUILDDIR_ARCHIVE,
@@ -164,7 +164,7 @@ def publishing(
     *,
     logs_only: bool = False,
     early: PlacedFiles | None = None,
-    check: Check = accept,
+    check: OwnerCheck = accept,
 ) -> Iterator[list[Path]]:
     """Fetch what the job left and check it against the node's list; after the block, into place.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mock_cloud.errors import AttestationRefused, Reason, RemoteCommandError
-from mock_cloud.provenance.owner import CODE, OwnerSignature, open_owner_statement
+from mock_cloud.provenance.owner import OWNER_CODE, OwnerSignature, open_owner_statement
 from mock_cloud.provenance.statement import Provenance
 from mock_cloud.provenance.verification import find_sources
 from mock_cloud.steps.context import Build
@@ -17,7 +17,7 @@ from mock_cloud.wire.decode import decode_bytes
 from mock_cloud.wire.job_request import SOURCE_ROLES
 from mock_cloud.wire.replies import ResultFile
 
-Check = Callable[[Sequence[ResultFile]], None]
+OwnerCheck = Callable[[Sequence[ResultFile]], None]
 _NONCE_BYTES: Final = 32
 
 
@@ -25,7 +25,7 @@ def accept(_listed: Sequence[ResultFile]) -> None:
     """Nobody has to sign."""
 
 
-def signed_by_owner(build: Build) -> Check:
+def signed_by_owner(build: Build) -> OwnerCheck:
     """Have the owner sign, if the remote's file has the owner's key; what checks a list of results.
 
     The node makes the statement, and the signature is here before the results are: nobody there
@@ -55,7 +55,7 @@ def signed_by_owner(build: Build) -> Check:
         for name in sorted(there.keys() | digests.keys()):
             said, is_so = digests.get(name, "nothing"), there.get(name, "nothing")
             if said != is_so:
-                raise _refused(Reason(CODE, name, said, is_so), host.name)
+                raise _refused(Reason(OWNER_CODE, name, said, is_so), host.name)
 
     return check
 

@@ -8,26 +8,26 @@ from collections.abc import Iterable
 
 import pytest
 
-from mock_cloud.several.chain_order import ChainOrder, Link, Phase
+from mock_cloud.several.chain_order import ChainLink, ChainOrder, LinkPhase
 
 
-def link(name: str, *needs: str) -> Link:
-    return Link(name, f"{name}.src.rpm", name, frozenset(needs))
+def link(name: str, *needs: str) -> ChainLink:
+    return ChainLink(name, f"{name}.src.rpm", name, frozenset(needs))
 
 
-def built(one: Link, order: ChainOrder, *provides: str) -> list[Link]:
+def built(one: ChainLink, order: ChainOrder, *provides: str) -> list[ChainLink]:
     one.provides = one.packages = frozenset((one.name, *provides))
     return order.end(one, is_built=True)
 
 
-def begin(order: ChainOrder) -> Link | None:
+def begin(order: ChainOrder) -> ChainLink | None:
     found = order.find_next()
     if found is not None:
         order.begin(found)
     return found
 
 
-def names(links: Iterable[Link]) -> list[str]:
+def names(links: Iterable[ChainLink]) -> list[str]:
     return [one.name for one in links]
 
 
@@ -52,7 +52,7 @@ def test_one_that_asked_for_what_another_turns_out_to_provide_is_built_again() -
     order = ChainOrder([alpha, beta])
     begin(order), begin(order)
     assert built(beta, order) == []
-    assert built(alpha, order, "webserver") == [beta] and beta.phase is Phase.WAITING
+    assert built(alpha, order, "webserver") == [beta] and beta.phase is LinkPhase.WAITING
     assert order.find_next() is beta and order.begin(beta) == ("alpha",)
     assert built(beta, order) == [] and order.find_next() is None
 
@@ -131,9 +131,9 @@ def test_whatever_ends_first_each_was_built_with_all_that_changes_it(seed: int) 
         if not alone[name][0] and not goes_on:
             break
 
-    links = [Link(name, name, name, needs[name]) for name in gives]
+    links = [ChainLink(name, name, name, needs[name]) for name in gives]
     order = ChainOrder(links, goes_on=goes_on)
-    running: dict[str, tuple[Link, frozenset[str]]] = {}
+    running: dict[str, tuple[ChainLink, frozenset[str]]] = {}
     ended: dict[str, tuple[bool, frozenset[str]]] = {}
     jobs = chance.randint(1, 4)
     for _ in range(1000):

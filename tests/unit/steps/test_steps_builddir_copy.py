@@ -18,7 +18,7 @@ from mock_cloud.errors import ResultError
 from mock_cloud.remote.download import Fetch
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.steps.results import builddir_copy
-from mock_cloud.steps.results.builddir_copy import FILES_MAX, BuilddirCopy
+from mock_cloud.steps.results.builddir_copy import COPIED_MAX, BuilddirCopy
 from mock_cloud.wire.job_request import BUILDDIR_ARCHIVE, BuilddirOrder
 from mock_cloud.wire.replies import JobEnd, ResultFile
 from tests.tree_archives import archive, blob, directory, file, link
@@ -64,7 +64,7 @@ class Place:
         return node
 
     def copy(self) -> BuilddirCopy:
-        order = BuilddirOrder("/builddir/build", self.bytes_max, FILES_MAX)
+        order = BuilddirOrder("/builddir/build", self.bytes_max, COPIED_MAX)
         return BuilddirCopy(self.root, order, Console(stream=self.said))
 
     def names(self) -> set[str]:
@@ -211,12 +211,12 @@ def test_an_archive_that_no_honest_node_sends_is_refused(place: Place, data: byt
 
 
 def test_more_than_was_asked_for_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builddir_copy, "FILES_MAX", 10)
+    monkeypatch.setattr(builddir_copy, "COPIED_MAX", 10)
     many = archive(*(file(b"%d" % number, b"") for number in range(21)))
     with pytest.raises(ResultError, match="more files"):
         place.command(many)
     place.bytes_max = 10
-    monkeypatch.setattr(builddir_copy, "FILES_MAX", 1)
+    monkeypatch.setattr(builddir_copy, "COPIED_MAX", 1)
     large: Any = archive(file(b"a", bytes(10_000)))
     with pytest.raises(ResultError, match="larger than it may be"):
         place.command(large)
