@@ -63,7 +63,7 @@ demo-stop: ## end what make demo left running
 demo-ec2: lab ## the same on an instance of EC2's API, with cloud-init and an address of its own
 	@$(BIN)/python -m tests.lab demo-ec2 --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
 
-demo-trust: lab ## build twice, by two builders; verify elsewhere; what differs is flagged
+demo-trust: lab ## machines of three owners, one of which lies: build twice, verify elsewhere, find the liar
 	@$(BIN)/python -m tests.lab demo-trust --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
 
 # Three at once: most of them wait for something much of the time. What needs no lab fills the time

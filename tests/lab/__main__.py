@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = verbs.add_parser("demo", help="build a package on an attested node; refuse another")
     demo.add_argument("--srpm", type=Path, help="the user's own, instead of GNU hello")
     verbs.add_parser("demo-stop", help="end what the demonstration left running")
-    demo_trust = verbs.add_parser("demo-trust", help="two builders, compared; results verified")
+    demo_trust = verbs.add_parser("demo-trust", help="owners' machines, compared; a liar found")
     demo_trust.add_argument("--srpm", type=Path, help="the user's own, instead of GNU hello")
     demo_ec2 = verbs.add_parser("demo-ec2", help="the same on an instance of EC2's API")
     demo_ec2.add_argument("--srpm", type=Path, help="the user's own, instead of GNU hello")
