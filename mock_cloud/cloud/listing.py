@@ -156,8 +156,8 @@ def _provider_of(lease: Lease, state_dir: Path, load: LoadRemote) -> Provider:
         return find_provider(lease.provider, state_dir, None)
     ends = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(lease.expires_unix))
     hint = (
-        f"its {lease.provider} credentials are needed: put the file back that made the node;"
-        f" without it the node ends by itself at {ends}"
+        f"its {lease.provider} credentials are needed: put the file back that made the node, or say"
+        f" --configdir; without it the node ends by itself at {ends}"
     )
     try:
         remote = load(lease.remote)

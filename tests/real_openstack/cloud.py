@@ -79,7 +79,7 @@ def find_missing() -> str | None:
             try:
                 probe.bind(("127.0.0.1", FIRST_PORT))
             except OSError:
-                missing = f"needs port {FIRST_PORT} and the seven after it"
+                missing = f"needs port {FIRST_PORT} and the eight after it"
     return missing
 
 

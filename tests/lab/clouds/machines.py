@@ -60,9 +60,9 @@ class Boot:
 class Machine:
     """One node. Its threads and processes end with it; `destroy` is idempotent."""
 
-    def __init__(self, name: str, boot: Boot, site: Site) -> None:
+    def __init__(self, name: str, boot: Boot, site: Site, port: Port | None = None) -> None:
         self.name = name
-        self.port = site.network.new_port()
+        self.port = port or site.network.new_port()
         self.state = State.STARTING
         self.problem = ""
         self.created_unix = self.started_unix = time.time()
@@ -260,9 +260,9 @@ class Site:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def boot(self, name: str, boot: Boot) -> Machine:
-        """A new machine, on its way up."""
-        machine = Machine(name, boot, self)
+    def boot(self, name: str, boot: Boot, port: Port | None = None) -> Machine:
+        """A new machine, on its way up; its `port` may be one that somebody else chose."""
+        machine = Machine(name, boot, self, port)
         self._machines[name] = machine
         machine.start()
         return machine

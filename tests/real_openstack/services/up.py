@@ -3,7 +3,8 @@
 
 Keystone, Glance, Placement, Nova (API, conductor, scheduler, one compute) and Neutron (no agents)
 on one address, without systemd. All they write is below STATE, which may be kept for the next time.
-Argument: the first of eight ports. What answers is told as a line ``ready: NAME``.
+Argument: the first of nine ports; at the last one tests may serve guests (`lab_nova`). What answers
+is told as a line ``ready: NAME``.
 
 Facts that cost time: uwsgi listens before it has loaded its application; it needs `Connection:
 close`; Nova finds drivers below nova.virt only; RabbitMQ's own wrapper wants another user; a
@@ -23,7 +24,17 @@ from pathlib import Path
 STATE, HERE = Path("/state"), Path("/services")
 IP, REGION = "127.0.0.1", "RegionOne"
 BASE = int(sys.argv[1])
-NAMES = ("keystone", "glance", "placement", "nova", "neutron", "rabbit", "rabbit_dist", "epmd")
+NAMES = (
+    "keystone",
+    "glance",
+    "placement",
+    "nova",
+    "neutron",
+    "rabbit",
+    "rabbit_dist",
+    "epmd",
+    "guests",
+)
 PORTS = {name: BASE + number for number, name in enumerate(NAMES)}
 SOCKET = STATE / "mysql.sock"
 RABBIT = f"rabbit://guest:guest@{IP}:{PORTS['rabbit']}/"
@@ -278,7 +289,8 @@ def start_compute():
     config = STATE / "nova/nova.conf"
     start("nova-compute", "/usr/bin/python3", "-c",
           "import nova.virt; nova.virt.__path__.append('/services');"
-          "from nova.cmd.compute import main; main()", "--config-file", config)  # fmt: skip
+          "from nova.cmd.compute import main; main()", "--config-file", config,
+          LAB_GUESTS=f"http://{IP}:{PORTS['guests']}")  # fmt: skip
     while sql("select count(*) from nova_api.host_mappings") in (None, "0"):
         run("sync", "nova-manage", "--config-file", config, "cell_v2", "discover_hosts")
         time.sleep(0.5)
