@@ -21,7 +21,7 @@ _REPOSITORY = '''
 # As Fedora's redhat-rpm-config: a package without a program has an empty debuginfo.
 config_opts["macros"]["%_empty_manifest_terminate_build"] = "0"
 # Of a bootstrap chroot: the lab's packages have Debian's names.
-config_opts["dnf_install_command"] = "install dnf dnf-plugins-core"
+config_opts["dnf_install_command"] = "install dnf dnf-plugins-core rpm"
 config_opts["dnf.conf"] += """
 [peers]
 name=What peers install

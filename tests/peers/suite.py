@@ -97,6 +97,7 @@ def prepare(side: Side) -> None:
         [*gpg, "--generate-key"], input=parameters.encode(), check=True, capture_output=True
     )
     subprocess.run(["gpgconf", "--homedir", str(keys), "--kill", "all"], check=True)
+    subprocess.run(["chown", "-R", side.user.pw_name, str(keys)], check=True)
     side.install("gpg-mock", f'#!/bin/sh\nexec gpg --homedir {keys} "$@"\n')
     (side.home / ".rpmmacros").write_text("%__gpg /usr/bin/gpg-mock\n%_gpg_name mock@lab.invalid\n")
 
