@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import background, demo, srpm
+from tests.lab import background, demo, demo_survive, srpm
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab, repository_root
 
@@ -83,6 +83,18 @@ def test_readme_shows_what_it_prints(
     assert "local" in left.stdout and "<repomd" in left.stdout
     demo.stop(lab, place)
     assert not background.stop(place), "it runs still"
+
+
+@pytest.mark.slow
+def test_a_build_survives_a_cut_line_and_a_killed_command(
+    lab: Lab, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`make demo-survive`: it fails where something is lost, twice there, or left."""
+    demo_survive.perform(lab, None, tmp_path / "demo")
+    shown = capfd.readouterr().out
+    assert "reached again after" in shown and "(ended by signal 9)" in shown
+    assert "(files there: 0, processes: 0; leases here: 0, jobs: 0)" in shown
+    assert len(shown.splitlines()) < 60
 
 
 def test_a_process_that_is_not_the_server_is_left_alone(tmp_path: Path) -> None:

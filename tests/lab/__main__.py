@@ -34,6 +34,8 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("demo-stop", help="end what the demonstration left running")
     demo_trust = verbs.add_parser("demo-trust", help="owners' machines, compared; a liar found")
     demo_trust.add_argument("--srpm", type=Path, help="the user's own, instead of GNU hello")
+    demo_survive = verbs.add_parser("demo-survive", help="a build that is cut off and killed")
+    demo_survive.add_argument("--srpm", type=Path, help="the user's own; %%build takes 10 s")
     demo_ec2 = verbs.add_parser("demo-ec2", help="the same on an instance of EC2's API")
     demo_ec2.add_argument("--srpm", type=Path, help="the user's own, instead of GNU hello")
     serve = verbs.add_parser("serve", help="serve the distribution over HTTP until interrupted")
@@ -97,7 +99,7 @@ def _serve(lab: Lab, port: int, etc: Path, hours: float | None) -> None:
 
 
 def _demonstrate(lab: Lab, options: argparse.Namespace) -> None:
-    from tests.lab import demo, demo_ec2, demo_trust
+    from tests.lab import demo, demo_ec2, demo_survive, demo_trust
 
     match options.verb:
         case "demo":
@@ -106,6 +108,8 @@ def _demonstrate(lab: Lab, options: argparse.Namespace) -> None:
             demo.stop(lab, lab.root / "demo")
         case "demo-trust":
             demo_trust.perform(lab, options.srpm, lab.root / "demo-trust")
+        case "demo-survive":
+            demo_survive.perform(lab, options.srpm, lab.root / "demo-survive")
         case _:
             demo_ec2.perform(lab, options.srpm)
 
@@ -124,7 +128,7 @@ def _perform(lab: Lab, options: argparse.Namespace) -> None:
             _build_kind(lab, options)
         case "pack":
             _pack(replace(lab, is_today=True))
-        case "demo" | "demo-stop" | "demo-trust" | "demo-ec2":
+        case "demo" | "demo-stop" | "demo-trust" | "demo-survive" | "demo-ec2":
             _demonstrate(lab, options)
         case "cloud":
             from tests.lab.clouds import serve

@@ -13,8 +13,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -102,8 +103,17 @@ class Show:
     def heading(self, text: str) -> None:
         print(f"\n# {text}", flush=True)
 
-    def run(self, *argv: str, expect: int = 0) -> float:
-        """Show and run a command; seconds it took. LabError for another exit status."""
+    def run(
+        self,
+        *argv: str,
+        expect: int = 0,
+        beside: Callable[[subprocess.Popen[str]], None] | None = None,
+    ) -> float:
+        """Show and run a command; seconds it took. LabError for another exit status.
+
+        `beside` is called with it in a thread of its own, and may print and end it. A command that
+        a signal ended has the signal's negative number.
+        """
         print(f"$ {shlex.join(argv)}", flush=True)
         log = self.place / f"{time.monotonic_ns()}.log"
         began_s = time.monotonic()
@@ -116,6 +126,8 @@ class Show:
             ) as process,
         ):  # fmt: skip
             assert process.stdout is not None
+            if beside is not None:
+                threading.Thread(target=beside, args=(process,), daemon=True).start()
             for line in process.stdout:
                 copy.write(line)
                 if argv[0] != "mock" or _MESSAGE.match(line):
@@ -129,8 +141,14 @@ class Show:
                 f"{argv[0]} ended with {process.returncode}, not {expect}", hint=f"see {log}"
             )
         if expect:
-            print(f"(exit status {expect})")
+            print(f"(exit status {expect})" if expect > 0 else f"(ended by signal {-expect})")
         return time.monotonic() - began_s
+
+    def output(self, *argv: str) -> str:
+        """What a command prints that is not shown."""
+        return subprocess.check_output(
+            self._command(argv), env=self._env, cwd=self.place, text=True
+        )
 
     def quietly(self, *argv: str) -> None:
         subprocess.run(
