@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -133,8 +133,15 @@ class BuilddirCopy:
     def _empty(self, *, is_gone: bool) -> None:
         with self._opened() as top:
             was_there = bool(tree_unpack.find_mode(top, _BEFORE))
-            tree_unpack.remove(top, _BEFORE)
-            self._write_digest(top, "")
+            if is_gone:
+                for name in (_BEFORE, self._parts[0], COPY_MARK):
+                    tree_unpack.remove(top, name)
+            else:
+                tree_unpack.remove(top, _BEFORE)
+                self._write_digest(top, "")
+        if is_gone:
+            with as_owner(), suppress(OSError):  # not empty: something in it is somebody else's
+                self.root.rmdir()
         if was_there and is_gone:
             place = self.root.joinpath(*self._parts)
             self.console.info(f"the copy in {place} is removed: its chroot is not kept")

@@ -101,7 +101,7 @@ def test_what_the_chroot_has_is_here_after_each_command(place: Place) -> None:
 def test_a_chroot_that_is_gone_leaves_no_copy(place: Place) -> None:
     place.command(TREE)
     place.command(None, GONE)
-    assert not place.build.exists() and place.said.getvalue().count("\n") == 1
+    assert not place.root.exists() and place.said.getvalue().count("\n") == 1
     assert "its chroot is not kept" in place.said.getvalue()
     place.command(None, GONE)
     assert place.said.getvalue().count("\n") == 1
