@@ -19,6 +19,8 @@ from mock_cloud.wire.layout import WORKSPACE
 
 DAY_S: Final = 86400
 SSH_PORT: Final = 22
+LOOPBACK: Final = "127.0.0.1"
+"""Not ``localhost``, which is ::1 besides: somebody else could listen at that one."""
 
 TIME_MAX: Final = 253402300799
 """The last second of the year 9999, in Unix time: RFC 3339 can write no later one."""

@@ -18,7 +18,7 @@ from typing import Final
 from mock_cloud.cli.machine_root import MachineRoot
 from mock_cloud.cloud.hosts.route import STRICT
 from mock_cloud.errors import CommandLineError, ConfigError
-from mock_cloud.model import SSH_PORT, HostKey
+from mock_cloud.model import LOOPBACK, SSH_PORT, HostKey
 from mock_cloud.process import CommandFailed
 from mock_cloud.sshkeys import make_key_pair
 from mock_cloud.wire.dataclass import dataclass
@@ -30,8 +30,6 @@ UNIT: Final = "/etc/systemd/system/mock-cloud-lend-relay.service"
 _WANTED: Final = "/etc/systemd/system/multi-user.target.wants/mock-cloud-lend-relay.service"
 _FILES: Final = (UNIT, _WANTED, KEY, f"{KEY}.pub", KNOWN_HOSTS)
 
-LOOPBACK: Final = "127.0.0.1"
-"""Not ``localhost``, which is ::1 besides: somebody else of the relay's could hold that one."""
 _FIRST_PORT, _PORTS = 20_000, 10_000
 """Below those that Linux gives to sockets which ask for none."""
 _NOWHERE: Final = "none.invalid:1"

@@ -13,11 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.cli.lend_relay import LOOPBACK, Relay, RelayForward
+from mock_cloud.cli.lend_relay import Relay, RelayForward
 from mock_cloud.cli.machine_root import MachineRoot
 from mock_cloud.config.remote_text import Value, write_toml
 from mock_cloud.errors import ConfigError, InputError
-from mock_cloud.model import HostKey
+from mock_cloud.model import LOOPBACK, HostKey
 from mock_cloud.process import CommandFailed
 from mock_cloud.sshkeys import make_key_pair
 from mock_cloud.wire.dataclass import dataclass

@@ -13,7 +13,7 @@ import paramiko
 from paramiko.buffered_pipe import BufferedPipe
 
 from mock_cloud.errors import ConnectionLost, ForwardingRefused, TransportError
-from mock_cloud.model import HostKey, NodeAddress
+from mock_cloud.model import LOOPBACK, HostKey, NodeAddress
 from mock_cloud.remote.wire import Wire
 
 WINDOW_MAX_BYTES: Final = 8 << 20
@@ -23,7 +23,6 @@ DOWNLOAD_BYTES_PER_S: Final = 300_000_000
 
 OnConnection = Callable[[paramiko.Channel, tuple[str, int], tuple[str, int]], None]
 
-LOOPBACK: Final = "127.0.0.1"
 _OPEN_TIMEOUT_S: Final = 90.0
 """Before it answers a first login, sshd waits for systemd to start the user's manager."""
 _JOIN_TIMEOUT_S: Final = 5.0
