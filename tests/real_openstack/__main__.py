@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 
 from tests.real_openstack.cloud import find_missing, run_openstack
 
@@ -12,9 +13,10 @@ def main() -> None:
     missing = find_missing()
     if missing:
         raise SystemExit(f"no real OpenStack: {missing}")
-    with run_openstack() as cloud:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt), run_openstack() as cloud:
         print(f"up: {cloud.seeded['keystone']}; logs: {cloud.state}/log", flush=True)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        signal.pause()
 
 
 if __name__ == "__main__":
