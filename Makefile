@@ -103,7 +103,8 @@ test-reach: lab ## repositories with secrets, proxies, bastions, relays: what do
 		tests/integration/test_firm.py tests/integration/test_networks.py \
 		tests/unit/cloud/test_hosts_route.py tests/component/test_remote_touch.py \
 		tests/unit/attest/test_attest_remote_agents.py tests/unit/launcher/test_lend_relay_words.py \
-		tests/component/test_lend_relay.py tests/integration/test_lend.py
+		tests/component/test_lend_relay.py tests/integration/test_lend.py \
+		tests/integration/test_lend_nat.py
 
 test-peers: lab ## the tests with programs that call mock, and docs/peers.md: MOCK=checkout KOJI= RPKG= FEDPKG= TITO= COPR= DLRN= FEDORA_REVIEW=
 	@MOCK_CLOUD_WRITE_PEERS=1 $(if $(MOCK),MOCK_CLOUD_TEST_MOCK=$(abspath $(MOCK))/mock/py/mock.py \

@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -161,6 +164,58 @@ def test_a_machine_that_nobody_described_is_described_and_built_on(
     finally:
         init.write_bytes(before)
     assert "file.digest: /usr/sbin/init" in refused.stderr
+
+
+@contextlib.contextmanager
+def running(one: Volunteer, path: str) -> Iterator[None]:
+    """A process of the machine's whose executable is called so; it only sleeps."""
+    place = one.root / path.lstrip("/")
+    shutil.copy(one.root / "usr/bin/sleep", place)
+    names = [f"--{name}" for name in ("mount", "uts", "ipc", "net", "pid")]
+    argv = ["nsenter", f"--target={one.machine.init_pid}", *names, path, "3600"]
+    with subprocess.Popen(argv, start_new_session=True) as child:
+        try:
+            yield
+        finally:
+            os.killpg(child.pid, signal.SIGKILL)
+            place.unlink()
+
+
+@pytest.mark.slow
+def test_an_agent_for_remote_control_runs_where_the_remote_allows_it(
+    make_lender: MakeUser, volunteers: Volunteers, lab: Lab, plain_srpm: Path, tmp_path: Path
+) -> None:
+    """Its manifest has it, since it came with the machine; who builds decides all the same."""
+    user, alpha = make_lender("one"), volunteers.alpha
+    signed = user.place / "own.manifest"
+    table = alpha.table(more=f'identity = "{volunteers.user_key}"')
+    volunteers.write_remote(user.config, "fresh", table)
+    remote = user.config.path / "remotes.d/fresh.toml"
+    remote.write_text(remote.read_text().replace(f'manifest = "{alpha.manifest}"\n', ""))
+    place = ("--configdir", user.config.path)
+    with running(alpha, "/usr/bin/qemu-ga"):
+        user.cloud("known-good", "make", "--remote", "fresh", *place, "--sign-key",
+                   lab.keys / "manifest", "--output", signed,
+                   "--accept-unverified-base").expect()  # fmt: skip
+        text = remote.read_text().replace("[attest]\n", f'[attest]\nmanifest = "{signed}"\n')
+        remote.write_text(text)
+        refused = user.cloud("attest", "fresh", *place).expect(77)
+        assert "policy.agent: pid" in refused.stdout, refused
+        assert refused.stdout.count("refused: ") == 1
+        remote.write_text(
+            text.replace("[attest]\n", '[attest]\nallow_agents = ["qemu-guest-agent"]\n')
+        )
+        trusted = user.cloud("attest", "fresh", *place).expect()
+        unproven = "that whoever runs the node's host does nothing by qemu-guest-agent"
+        assert f"not proven: {unproven}" in trusted.stdout
+        user = replace(user, options=(*user.options, "--remote", "fresh"))
+        user.mock("--resultdir", tmp_path / "r", plain_srpm).expect()
+        assert unproven in user.cloud("verify", tmp_path / "r").expect().stdout
+        user.release()
+    with running(alpha, "/usr/bin/backupd"):
+        hidden = user.cloud("attest", "fresh", *place).expect(77)
+    assert "file.unknown: /usr/bin/backupd" in hidden.stdout
+    assert "process.unknown: pid" in hidden.stdout and "policy.agent" not in hidden.stdout
 
 
 def test_two_builds_take_two_machines_and_a_third_waits(

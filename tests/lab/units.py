@@ -84,5 +84,9 @@ class KeptUnit:
                     self.kill()
                 assert self._child.stderr is not None
                 self.ends.append(self._child.stderr.read().decode(errors="replace").strip())
+            # What nsenter had forked is ours once both were killed: a zombie keeps the namespace.
+            with suppress(ChildProcessError):
+                while True:
+                    os.waitpid(-self._child.pid, 0)
             self._over.wait(self.delay_s(restarts) if self._wanted.is_set() else 0)
             restarts += 1
