@@ -29,7 +29,7 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def check_failure(ended: Ended, code: int, *says: str, hint: str = "") -> str:
-    """The failure's one line: it says all of `says`; the line after it says `hint`.
+    """The failure's one line: it says all of `says`; the lines after it say `hint`.
 
     There is no traceback, the exit code is `code`, and there is one line of ERROR or CRITICAL.
     """
@@ -41,7 +41,7 @@ def check_failure(ended: Ended, code: int, *says: str, hint: str = "") -> str:
     for part in says:
         assert part in errors[0], f"{part!r} is not in {errors[0]!r}"
     hints = _HINT.findall(text)
-    assert hints and hint in hints[-1], f"hint {hint!r} is not in {text!r}"
+    assert hints and hint in "\n".join(hints), f"hint {hint!r} is not in {text!r}"
     return str(errors[0])
 
 

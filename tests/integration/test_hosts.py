@@ -173,11 +173,16 @@ def running(one: Volunteer, path: str) -> Iterator[None]:
     shutil.copy(one.root / "usr/bin/sleep", place)
     names = [f"--{name}" for name in ("mount", "uts", "ipc", "net", "pid")]
     argv = ["nsenter", f"--target={one.machine.init_pid}", *names, path, "3600"]
-    with subprocess.Popen(argv, start_new_session=True) as child:
+    with subprocess.Popen(argv, start_new_session=True, env={"PATH": "/usr/bin"}) as child:
         try:
             yield
         finally:
             os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            # What nsenter had forked is ours then: a zombie keeps the machine's namespace.
+            with contextlib.suppress(ChildProcessError):
+                while True:
+                    os.waitpid(-child.pid, 0)
             place.unlink()
 
 
@@ -193,18 +198,20 @@ def test_an_agent_for_remote_control_runs_where_the_remote_allows_it(
     remote = user.config.path / "remotes.d/fresh.toml"
     remote.write_text(remote.read_text().replace(f'manifest = "{alpha.manifest}"\n', ""))
     place = ("--configdir", user.config.path)
+    make = ("known-good", "make", "--remote", "fresh", *place, "--sign-key",
+            lab.keys / "manifest", "--output", signed, "--accept-unverified-base")  # fmt: skip
+    plain = remote.read_text()
+    allowed = '[attest]\nallow_agents = ["qemu-guest-agent"]\n'
     with running(alpha, "/usr/bin/qemu-ga"):
-        user.cloud("known-good", "make", "--remote", "fresh", *place, "--sign-key",
-                   lab.keys / "manifest", "--output", signed,
-                   "--accept-unverified-base").expect()  # fmt: skip
-        text = remote.read_text().replace("[attest]\n", f'[attest]\nmanifest = "{signed}"\n')
+        assert "policy.agent: pid" in user.cloud(*make).expect(77).stderr
+        remote.write_text(plain.replace("[attest]\n", allowed))
+        user.cloud(*make).expect()
+        text = plain.replace("[attest]\n", f'[attest]\nmanifest = "{signed}"\n')
         remote.write_text(text)
         refused = user.cloud("attest", "fresh", *place).expect(77)
         assert "policy.agent: pid" in refused.stdout, refused
         assert refused.stdout.count("refused: ") == 1
-        remote.write_text(
-            text.replace("[attest]\n", '[attest]\nallow_agents = ["qemu-guest-agent"]\n')
-        )
+        remote.write_text(text.replace("[attest]\n", allowed))
         trusted = user.cloud("attest", "fresh", *place).expect()
         unproven = "that whoever runs the node's host does nothing by qemu-guest-agent"
         assert f"not proven: {unproven}" in trusted.stdout

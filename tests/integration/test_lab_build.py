@@ -32,7 +32,7 @@ def chroot(
     lab_repo.forget_accesses()
     more = ("gettext", "texinfo", "python3-devel", "python3dist(setuptools)")
     wanted = (*chroots.buildroot_words(lab), *more)
-    node.install(root, baseurl=f"{lab_repo.url}/dist/1", key=lab.package_key, packages=wanted)
+    node.install(root, baseurl=f"{lab_repo.url}/dist/1", keys=[lab.package_key], packages=wanted)
     yield root
     shutil.rmtree(root)
 
