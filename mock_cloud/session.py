@@ -20,7 +20,7 @@ from mock_cloud.config.paths import COPY_MARK
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.config.stages import is_needless
 from mock_cloud.console import Console
-from mock_cloud.errors import MockCloudError, UnsupportedByEngine
+from mock_cloud.errors import InputError, MockCloudError, UnsupportedByEngine
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.places import state_dir
 from mock_cloud.results.resultdir import ResultDir
@@ -306,11 +306,15 @@ def _finish(build: Build, end: JobEnd) -> int:
     console = build.console
     # 6
     console.begin_phase("results")
-    with bringing_results(build, end):
-        # 7
-        if build.work is not None and build.remote.attest.second_look is SecondLook.ALWAYS:
-            console.begin_phase("second look")
-        build.connection.lasting(lambda _: look_again(build))
+    try:
+        with bringing_results(build, end):
+            # 7
+            if build.work is not None and build.remote.attest.second_look is SecondLook.ALWAYS:
+                console.begin_phase("second look")
+            build.connection.lasting(lambda _: look_again(build))
+    except InputError:  # what was to be brought has no place here: no mistake costs the chroot
+        release_node(build, end)
+        raise
     if build.row.builds and not is_nodes_fault(end):
         from mock_cloud.steps.sign.record import sign_results
 

@@ -95,7 +95,7 @@ def by_hand(
     root = tmp_path_factory.mktemp("by-hand") / "root"
     url = f"{lab_repo.url}/dist/1"
     wanted = (*chroots.buildroot_words(lab), "gettext", "texinfo")
-    node.install(root, baseurl=url, key=lab.package_key, packages=wanted)
+    node.install(root, baseurl=url, keys=[lab.package_key], packages=wanted)
     with (root / "etc/passwd").open("a") as stream:
         stream.write("mockbuild:x:1000:135::/builddir:/bin/bash\n")
     with (root / "etc/group").open("a") as stream:

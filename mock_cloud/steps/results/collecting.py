@@ -18,7 +18,6 @@ from mock_cloud.console import Console
 from mock_cloud.errors import (
     EXIT_INFRASTRUCTURE,
     CloudError,
-    InputError,
     MockCloudError,
     TransportError,
 )
@@ -113,20 +112,14 @@ def _bring_back(build: Build, end: JobEnd) -> None:
         lasting(lambda channel: shadow.collect(channel, job, end, console))
     if (builddir := build.builddir) is not None and not build.leased.beside:
         lasting(lambda channel: builddir.collect(channel, job, end))
-    try:
-        if work.returning:
-            place = build.resultdir.path
-            lasting(lambda channel: bring_back(channel, job, work.returning, place, console))
-        copyout = work.copyout
-        if build.row.mode == "copyout" and copyout is not None and end.exit in (0, 1):
-            # 1: some of it could not be copied, and mock copies the rest.
-            is_whole = end.exit == 0
-            lasting(
-                lambda channel: unpack_copyout(channel, job, work.args, copyout, whole=is_whole)
-            )
-    except InputError:
-        build.leased.spared = True  # the user's mistake must not cost the chroot
-        raise
+    if work.returning:
+        place = build.resultdir.path
+        lasting(lambda channel: bring_back(channel, job, work.returning, place, console))
+    copyout = work.copyout
+    if build.row.mode == "copyout" and copyout is not None and end.exit in (0, 1):
+        # 1: some of it could not be copied, and mock copies the rest.
+        is_whole = end.exit == 0
+        lasting(lambda channel: unpack_copyout(channel, job, work.args, copyout, whole=is_whole))
 
 
 def exit_code(build: Build, end: JobEnd) -> int:
