@@ -11,11 +11,10 @@ import re
 import select
 import socket
 import ssl
-import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
+from tests.lab.threaded import ThreadedServer
 from tests.lab.tls import Authority
 
 _TIMEOUT_S = 120.0
@@ -42,7 +41,7 @@ class Seen:
     read: list[bytes]
 
 
-class FirmProxy:
+class FirmProxy(ThreadedServer):
     """Serves at `host` and `port`; a context manager. `sites` are by ``name:port``."""
 
     def __init__(
@@ -53,59 +52,21 @@ class FirmProxy:
         self._wanted = "Basic " + base64.b64encode(login.encode()).decode()
         self._authority = authority
         self._contexts: dict[str, ssl.SSLContext] = {}
-        self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
-        self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server((host, 0), backlog=64)
-        self.address = f"{host}:{self._listener.getsockname()[1]}"
+        super().__init__(socket.create_server((host, 0), backlog=64))
+        self.address = f"{host}:{self.listener.getsockname()[1]}"
 
-    def __enter__(self) -> FirmProxy:
-        self._start(self._accept)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        with self._lock:
-            left = list(self._open)
-        for one in left:
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        while self._threads:
-            self._threads.pop().join()
-
-    def _start(self, work: object, *args: object) -> None:
-        thread = threading.Thread(target=work, args=args)  # type: ignore[arg-type]
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, address = self._listener.accept()
-            except OSError:
-                return
-            self._start(self._serve, client, str(address[0]))
-
-    def _serve(self, client: socket.socket, who: str) -> None:
-        opened = [client]
+    def serve(self, client: socket.socket, address: tuple[str, int]) -> None:
+        opened: list[socket.socket] = []
         try:
             client.settimeout(_TIMEOUT_S)
-            self._keep(client)
             head = b""
             while b"\r\n\r\n" not in head:
                 if not (data := client.recv(1 << 14)):
                     return
                 head += data
-            self._answer(client, who, head, opened)
-        except OSError:
-            pass  # one of them went away
+            self._answer(client, address[0], head, opened)
         finally:
-            with self._lock:
-                self._open.difference_update(opened)
-            for one in opened:
-                one.close()
+            self.drop(*opened)
 
     def _answer(
         self, client: socket.socket, who: str, head: bytes, opened: list[socket.socket]
@@ -132,19 +93,15 @@ class FirmProxy:
             if site.context is not None:
                 server = site.context.wrap_socket(server, server_hostname=name)
                 opened.append(server)
-        self._keep(client)
-        self._keep(server)
+        self.keep(client)
+        self.keep(server)
         _relay(client, server, seen.read if site.looked_into else None)
 
     def _context(self, name: str) -> ssl.SSLContext:
-        with self._lock:
+        with self.lock:
             if name not in self._contexts:
                 self._contexts[name] = self._authority.server(name)
             return self._contexts[name]
-
-    def _keep(self, sock: socket.socket) -> None:
-        with self._lock:
-            self._open.add(sock)
 
 
 def _relay(client: socket.socket, server: socket.socket, read: list[bytes] | None) -> None:

@@ -15,7 +15,6 @@ import pytest
 
 if TYPE_CHECKING:
     from mock_cloud.model import Toolkit
-    from tests.lab.chroots import ConfigDirectory
     from tests.lab.http import FileServer
     from tests.lab.layout import Lab
     from tests.lab.srpm import Recipe
@@ -84,14 +83,6 @@ def lab_repo(lab: Lab) -> Iterator[FileServer]:
         yield server
 
 
-@pytest.fixture
-def lab_config(lab: Lab, lab_repo: FileServer, tmp_path: Path) -> ConfigDirectory:
-    """A configuration directory of the test's own, pointing at `lab_repo`."""
-    from tests.lab import chroots
-
-    return chroots.write(lab, tmp_path / "etc-mock", repository_url=f"{lab_repo.url}/dist")
-
-
 @pytest.fixture(scope="session")
 def lab_srpm(lab: Lab) -> Callable[[Recipe], Path]:
     """Makes a recipe of `tests.lab.srpm` into a source RPM, once for all runs."""
@@ -148,13 +139,6 @@ def missing_requirement_srpm(lab_srpm: Callable[[Recipe], Path]) -> Path:
     from tests.lab import srpm
 
     return lab_srpm(srpm.missing_requirement())
-
-
-@pytest.fixture(scope="session")
-def dynamic_srpm(lab_srpm: Callable[[Recipe], Path]) -> Path:
-    from tests.lab import srpm
-
-    return lab_srpm(srpm.dynamic())
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,8 @@ import base64
 import hashlib
 import socket
 import struct
-import threading
-from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import (
@@ -22,13 +21,18 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
+from tests.lab.threaded import ThreadedServer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 _IDENTITIES_ASKED, _IDENTITIES, _SIGN, _SIGNED, _FAILURE = 11, 12, 13, 14, 5
 _PLAIN, _DEVICE = "ssh-ed25519", "sk-ssh-ed25519@openssh.com"
 _APPLICATION = b"ssh:"
 _TOUCHED = 1  # the flag of a user's presence
 
 
-class TouchAgent:
+class TouchAgent(ThreadedServer):
     """Listens at `path`; a context manager. `touched` is how many signatures were asked for."""
 
     def __init__(self, path: Path, private: bytes | None = None) -> None:
@@ -41,51 +45,27 @@ class TouchAgent:
         raw = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         self._blob = _string(self._algorithm.encode()) + _string(raw)
         self._blob += b"" if private else _string(_APPLICATION)
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._open: set[socket.socket] = set()
-        self._threads: list[threading.Thread] = []
+        super().__init__(socket.socket(socket.AF_UNIX))
 
     @property
     def public(self) -> str:
         """As authorized_keys has it."""
         return f"{self._algorithm} {base64.b64encode(self._blob).decode()}"
 
-    def __enter__(self) -> TouchAgent:
-        self._listener.bind(str(self.path))
-        self._listener.listen()
-        self._start(self._accept)
-        return self
+    def __enter__(self) -> Self:
+        self.listener.bind(str(self.path))
+        self.listener.listen()
+        return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
-        for one in (self._listener, *self._open):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-        while self._threads:
-            self._threads.pop().join()
+        super().__exit__()
         self.path.unlink()
 
-    def _start(self, work: object, *args: object) -> None:
-        thread = threading.Thread(target=work, args=args)  # type: ignore[arg-type]
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self._open.add(client)
-            self._start(self._serve, client)
-
-    def _serve(self, client: socket.socket) -> None:
-        with suppress(OSError), client.makefile("rb") as stream:
+    def serve(self, client: socket.socket, _address: object) -> None:
+        with client.makefile("rb") as stream:
             while head := stream.read(4):
                 answer = self._answer(stream.read(struct.unpack(">I", head)[0]))
                 client.sendall(_string(answer))
-        client.close()
-        self._open.discard(client)
 
     def _answer(self, asked: bytes) -> bytes:
         if asked[0] == _IDENTITIES_ASKED:

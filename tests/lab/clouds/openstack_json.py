@@ -51,11 +51,6 @@ def over_quota() -> Fault:
     return failing(403, "forbidden", text)
 
 
-def lagging() -> Fault:
-    """Nova has not heard of it yet."""
-    return failing(404, "itemNotFound", "Instance could not be found")
-
-
 def empty_list(exchange: Exchange) -> Response:
     """A fault: no servers at all, from a cell that lags behind."""
     return answer(200, {"servers": []})
