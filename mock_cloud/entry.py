@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What each program of ours does first, before it imports anything that takes time.
+"""What each program of mock-cloud does first, before it imports anything that takes time.
 
 It stands before every local build too, so it imports next to nothing.
 """

@@ -181,7 +181,7 @@ class ResultDirError(MockCloudError):
 
 
 class CleanupError(MockCloudError):
-    """Something of ours could not be removed; the message names it."""
+    """Something that mock-cloud made could not be removed; the message names it."""
 
     exit_code = EXIT_INFRASTRUCTURE
 

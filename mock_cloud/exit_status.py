@@ -95,7 +95,7 @@ def end_well(console: Console, act: Callable[[], int]) -> int:
         code = ended.code if isinstance(ended.code, int) else 0
         return code if _flush(console) else code or _EXIT_UNWRITTEN
     except BrokenPipeError:
-        # Whoever read our output is gone. Python would complain about it once more at exit.
+        # The reader of our output is gone. Python would complain about it once more at exit.
         fall_silent(sys.stdout)
         return EXIT_SIGPIPE
     except Unwritten as error:

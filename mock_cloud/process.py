@@ -36,7 +36,7 @@ class CommandFailed(MockCloudError):
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """A child's environment: a short list of ours, the C.UTF-8 locale, and `extra`."""
+    """A child's environment: a short list, the C.UTF-8 locale, and `extra`."""
     env = {name: os.environ[name] for name in _KEPT if name in os.environ}
     env.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     env["LC_ALL"] = "C.UTF-8"

@@ -13,20 +13,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mock_cloud.config.arches import choose_arch
 from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.overrides import make_reproducible
 from mock_cloud.config.paths import COPY_MARK
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.config.stages import is_needless
+from mock_cloud.config.values import read_flag
 from mock_cloud.console import Console
 from mock_cloud.errors import InputError, MockCloudError, UnsupportedByEngine
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.places import state_dir
 from mock_cloud.results.resultdir import ResultDir
 from mock_cloud.settings import Remote, SecondLook
-from mock_cloud.steps.check.checkout import checked_out
-from mock_cloud.steps.check.chosen_engine import choose_engine
+from mock_cloud.steps.check.chosen_engine import choose_arch, choose_engine
 from mock_cloud.steps.check.fetching import fetched
 from mock_cloud.steps.check.request import Shadowing, prepare
 from mock_cloud.steps.context import Build, OnResults
@@ -82,7 +81,7 @@ def run(
         from mock_cloud.steps.lease.attempts import Attempts
         from mock_cloud.steps.release.clean_up import cleaned_up
 
-        configdir = Path(line.configdir) if line.configdir else None
+        configdir = line.configdir_path
         stack.enter_context(cleaned_up(state_dir(), configdir, console))
         if job := find_left(build.planned, remote.name):
             console.info(f"job {job.id} of this command line is taken up: it is on its node still")
@@ -128,7 +127,10 @@ def _check(
     build.opts = opts
     build.engine = choose_engine(remote, build.program, console)
     build.arch = choose_arch(opts, remote.arches, emulated=build.engine.uses_mock)
-    line = stack.enter_context(checked_out(line, opts, build.program, console))
+    if read_flag(opts, "scm"):
+        from mock_cloud.steps.check.checkout import checked_out  # few want it
+
+        line = stack.enter_context(checked_out(line, opts, build.program, console))
     line = stack.enter_context(fetched(line, console))
     work = stack.enter_context(prepare(line, opts, build.engine))
     check_ways(work, remote)

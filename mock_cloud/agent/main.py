@@ -18,9 +18,7 @@ def main(argv: list[str]) -> int:
     """Run the agent: `measure …` on its own, or else what `serve` understands."""
     keep_to_toolkit()
     if argv[:1] == ["measure"]:
-        from mock_cloud.agent.measure import cli
-
-        return cli.main(argv[1:])
+        return _measure(argv[1:])
     if argv[:1] == ["launch"]:  # a job may be waiting for it
         from mock_cloud.agent import serve_launch
 
@@ -28,6 +26,38 @@ def main(argv: list[str]) -> int:
     from mock_cloud.agent import serve
 
     return int(serve.main(argv) or 0)
+
+
+def _measure(argv: list[str]) -> int:
+    """Write evidence to standard output or a file, for manifests and tests.
+
+    0, or 1 with a message on stderr when it could not be done.
+    """
+    import argparse
+
+    from mock_cloud.agent.measure import evidence
+
+    parser = argparse.ArgumentParser(prog="measure", description="measure a system or a tree")
+    parser.add_argument("--root", default="/", help="the system's root (default /)")
+    parser.add_argument("--skip", action="append", default=[], help="do not descend into this")
+    parser.add_argument("--tree", action="append", default=[], help="only a digest of this")
+    parser.add_argument("--nonce", default="", help="echoed in the evidence")
+    parser.add_argument("--processes", type=int, help="workers (default: one a core)")
+    parser.add_argument("--out", help="write here instead of standard output")
+    options = parser.parse_args(argv)
+    try:
+        data = evidence.measure(
+            options.nonce, options.skip, options.tree, options.processes, options.root
+        )
+        if options.out is None:
+            sys.stdout.buffer.write(data)
+        else:
+            with open(options.out, "wb") as out:
+                out.write(data)
+    except (OSError, ValueError, RuntimeError) as error:
+        print(f"measure: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def keep_to_toolkit() -> None:

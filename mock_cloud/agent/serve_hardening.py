@@ -135,7 +135,7 @@ def _copy_label(source: str, descriptor: int) -> None:
             raise
 
 
-# Closes a cloud's metadata service: it tells whoever asks on the node what the node was given.
+# Closes a cloud's metadata service: it tells every process on the node what the node was given.
 # Rules of policy routing forbid TCP to its addresses. They stand before every routing table, so no
 # route, metric or second network card leads around them, as one does around a blackhole route. UDP
 # stays open, since on some clouds the same address answers DNS. Packets are not looked at, so

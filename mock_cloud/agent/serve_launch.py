@@ -45,8 +45,8 @@ class Launcher:
     def start(self, job: str, request: bytes) -> None:
         """Start a job; Failure with the runner's reason.
 
-        Before the first one the node is swept: by then nothing else of ours runs there, unless the
-        job is to work beside one.
+        Before the first one the node is swept: by then no other agent or job runs there, unless
+        the job is to work beside one.
         """
         process = self._ready()
         try:

@@ -2,7 +2,7 @@
 """How a packaged file may differ from its package in a manifest, and how nobody may vouch for it.
 
 One rule for a tree that was never booted, for an image and for a machine that runs. What it lets
-pass is pinned as found, and listed for whoever signs.
+pass is pinned as found, and listed for the signer.
 """
 
 from __future__ import annotations

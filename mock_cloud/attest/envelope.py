@@ -150,7 +150,7 @@ def sign_statement(
 def add_signature(envelope: bytes, signer: Signer) -> bytes:
     """The envelope with one more signature, or a new one of the same key. AttestationRefused.
 
-    The payload is signed as it is: whoever calls this has looked at it.
+    The payload is signed as it is: the caller has looked at it.
     """
     try:
         return _add(_envelope(load_json(envelope, limit_bytes=2 * MANIFEST_MAX_BYTES)), signer)

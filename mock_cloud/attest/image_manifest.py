@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Making an image manifest from evidence measured over an image that is not booted.
 
-Whoever signs the manifest vouches for the image, so what can be checked is checked first: a
+The signer of the manifest vouches for the image, so what can be checked is checked first: a
 packaged program that differs from its package is not taken over silently.
 """
 

@@ -56,7 +56,7 @@ class Revocation:
     issued_unix: Natural = field(default=0, metadata={"json": "issued"})
 
     def covers(self, sha256: str, image: str, arch: str, serial: int) -> bool:
-        """Whether this manifest is revoked, whoever signed it."""
+        """Whether this manifest is revoked, by any signer."""
         return sha256 in self.manifests or any(
             (one.image, one.arch) == (image, arch) and one.first <= serial <= one.last
             for one in self.serials

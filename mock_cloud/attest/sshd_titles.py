@@ -46,7 +46,7 @@ def find_sshd_role(cmdline: tuple[str, ...], exe: str, user: str) -> SshdRole | 
 
 
 def is_sshd_session(cmdline: tuple[str, ...]) -> bool:
-    """Whether this is the title of an sshd that serves a connection, whoever's it is."""
+    """Whether this is the title of an sshd that serves a connection, anybody's."""
     words = " ".join(cmdline).split()
     return bool(words) and words[0] in _TITLES and _LISTENER not in words
 

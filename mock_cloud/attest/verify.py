@@ -99,7 +99,7 @@ def verify(
         configuration that was measured.
      7. Every listening socket is expected.
      8. The kernel's state is the reference's.
-     9. Every layer of ours is unchanged; only those may be reused.
+     9. Every chroot layer is unchanged; only those may be reused.
     10. What the policy forbids is not there, no agent for remote control runs unless it is
         allowed, and what the policy asks of the manifest is there.
     11. The proof is bound to the host key of the channel.

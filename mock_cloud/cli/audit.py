@@ -10,11 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mock_cloud.cli.audits import ANY_BUILD, judge_builds, note_audit
-from mock_cloud.cli.drawing import find_seed, is_drawn
 from mock_cloud.cli.duplicate import check_words
-from mock_cloud.cli.duplicates import Disagreed
-from mock_cloud.cli.parts import Side, build_part, mark
 from mock_cloud.cli.verify import find_verify_keys
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
@@ -23,6 +19,10 @@ from mock_cloud.ledger.store import Ledger
 from mock_cloud.model import HostKey
 from mock_cloud.places import state_dir
 from mock_cloud.provenance.verification import verify_results
+from mock_cloud.repeated.audit_draws import find_seed, is_drawn
+from mock_cloud.repeated.audits import ANY_BUILD, judge_builds, note_audit
+from mock_cloud.repeated.duplicates import Disagreed
+from mock_cloud.repeated.parts import Side, build_part, mark
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -51,7 +51,7 @@ def add_parser(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     line = check_words(arguments.words)
-    load_remote(arguments.remote, Path(line.configdir) if line.configdir else None)
+    load_remote(arguments.remote, line.configdir_path)
     keys = find_verify_keys(arguments.keys)
     place: Path = arguments.place
     provenance = verify_results(place, keys, ANY_BUILD, time.time()).signed.provenance

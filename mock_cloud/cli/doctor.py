@@ -82,7 +82,7 @@ def print_findings(findings: Iterable[Finding]) -> None:
 
 
 _LOOK_S: Final = 10.0
-"""For each call to a cloud: whoever asks what is missing does not want to wait for an outage."""
+"""For each call to a cloud: a user who asks what is missing does not want to wait for an outage."""
 
 
 def examine_machine(configdir: Path | None) -> list[Finding]:

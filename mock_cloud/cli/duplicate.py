@@ -7,23 +7,21 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from mock_cloud.cli.duplicates import DuplicateOrder, build_together, find_side_keys
-from mock_cloud.cli.parts import Side
 from mock_cloud.cli.verify import find_verify_keys
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import CommandLineError
-from mock_cloud.invocation.model import CommandLine
+from mock_cloud.invocation.model import PACKAGE_BUILDS, CommandLine
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.ledger.store import Ledger
 from mock_cloud.places import state_dir
+from mock_cloud.repeated.duplicates import DuplicateOrder, build_together, find_side_keys
+from mock_cloud.repeated.parts import Side
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
-
-_MODES: Final = ("rebuild", "buildsrpm")
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -53,7 +51,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if len(remotes) != 2 or len({*remotes, arguments.judge}) != 3:
         raise CommandLineError("two different remotes are wanted, and another one as a judge")
     line = check_words(arguments.words)
-    configdir = Path(line.configdir) if line.configdir else None
+    configdir = line.configdir_path
     names = [*remotes, *filter(None, [arguments.judge])]
     own = find_side_keys([load_remote(name, configdir) for name in names], console)
     keys = own if arguments.keys is None else find_verify_keys(arguments.keys)
@@ -67,7 +65,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 def check_words(words: Sequence[str]) -> CommandLine:
     """mock's words for a build that is compared. CommandLineError."""
     line = parse_command_line(words, os.environ)
-    if line.mode not in _MODES:
+    if line.mode not in PACKAGE_BUILDS:
         raise CommandLineError(f"--{line.mode}: only packages can be compared")
     if line.resultdir is not None or line.remote is not None:
         raise CommandLineError("--resultdir and --remote belong before the --")

@@ -184,5 +184,5 @@ def _cells(row: ImageRow) -> tuple[str, ...]:
         str(facts["arch"]) or "-",
         shared or "-",
         row.manifest_sha256[:12] or "-",
-        str(row.path) if row.path else row.standing.value,
+        str(row.path) if row.path else row.status.value,
     )

@@ -89,7 +89,7 @@ def _add_revoke(actions: Verbs) -> None:
         "revoke",
         help="sign that manifests or a key are not to be trusted any more",
         description="Sign a revocation. Put it beside the manifests of a remote, or name it in"
-        " [attest] revocations: whoever read it once goes by it from then on.",
+        " [attest] revocations: a machine that read it once goes by it from then on.",
         epilog="examples: mock-cloud known-good revoke --manifest old.manifest --key alice.pub"
         " --reason CVE-2026-1 --sign-key alice --output old.revocation;"
         " mock-cloud known-good revoke --image mock-cloud-ec2 --arch x86_64 --up-to 1790000000"

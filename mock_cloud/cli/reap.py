@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _DESCRIPTION = """\
-Ask a remote what it has of yours, and end what is over: given back, expired, idle for too long,
-left by a command that died, or named by no lease. Volumes, addresses and keys that outlived their
-node go too, and so do unfinished images of bakes that died. Nodes at work, and whatever is
-somebody else's, are left alone. Exit status 0, or 75 if a remote could not be asked or something
-could not be ended.
+Ask a remote what it has of yours, and end what is needed no more: given back, expired, idle for
+too long, left by a command that died, or named by no lease. Volumes, addresses and keys that
+outlived their node go too, and so do unfinished images of bakes that died. Nodes at work, and
+whatever is somebody else's, are left alone. Exit status 0, or 75 if a remote could not be asked or
+something could not be ended.
 """
 _EXAMPLES = """\
 examples:
@@ -53,7 +53,9 @@ def add_parser(verbs: Verbs) -> None:
         action="store_true",
         help="also expired nodes that you made here with another state directory",
     )
-    parser.add_argument("--dry-run", action="store_true", help="end nothing, only say what is over")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="end nothing, only say what it would end"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON list")
     parser.add_argument("--configdir", metavar="DIR", type=Path, help="instead of /etc/mock")
     parser.set_defaults(run=run)

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mock_cloud import places
-from mock_cloud.cli.audits import judge_builds, note_audit
-from mock_cloud.cli.drawing import reveal
 from mock_cloud.cli.verify import find_verify_keys
 from mock_cloud.console import Console, print_table
 from mock_cloud.errors import EXIT_DIFFERENT, EXIT_REFUSED, ConfigError, InputError
@@ -23,6 +21,8 @@ from mock_cloud.ledger.scratch import sum_savings
 from mock_cloud.ledger.store import Ledger, export, read_export
 from mock_cloud.model import utc_text
 from mock_cloud.places import state_dir
+from mock_cloud.repeated.audit_draws import reveal
+from mock_cloud.repeated.audits import judge_builds, note_audit
 from mock_cloud.steps.sign.signers import write_whole
 from mock_cloud.wire.decode import encode
 from mock_cloud.wire.terminal_text import printable

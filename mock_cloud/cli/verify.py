@@ -107,7 +107,7 @@ def _own_key() -> Path:
     if own is None:
         raise ConfigError(
             "no key to verify with, and you have none of your own",
-            hint="--keys names the .pub file of whoever signed",
+            hint="--keys names the .pub file of who signed",
         )
     return own
 

@@ -45,7 +45,7 @@ class ImageState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image as the API tells of it. `tags` are those of ours; `reason` is the API's own word.
+    """One image as the API tells of it. `tags` are mock-cloud's; `reason` is the API's own word.
 
     `sharing` has the accounts that may use it; `is_public` goes for everybody.
     """
@@ -78,16 +78,16 @@ class ImageStore(Protocol):
         """The image, ours or shared with us; None if the API knows none (any more, or yet)."""
 
     def list(self) -> Sequence[Image]:
-        """This account's images with tags of ours, unfinished ones too."""
+        """This account's images with mock-cloud's tags, unfinished ones too."""
 
     def tag(self, handle: str, tags: Mapping[str, str], *, remove: Sequence[str] = ()) -> None:
-        """Set tags of an image of ours, and take some off. Idempotent."""
+        """Set tags of an image that we made, and take some off. Idempotent."""
 
     def share(self, handle: str, accounts: Sequence[str], *, public: bool) -> None:
-        """Let accounts, or everybody, use an image of ours. Idempotent."""
+        """Let accounts, or everybody, use an image that we made. Idempotent."""
 
     def delete(self, handle: str) -> None:
-        """Remove an image of ours and the storage behind it. Idempotent."""
+        """Remove an image that we made and the storage behind it. Idempotent."""
 
 
 def wait_until_available(

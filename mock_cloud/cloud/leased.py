@@ -190,7 +190,7 @@ class LeasedNode:
         self._update(change)
 
     def begin_job(self, job: JobRecord, grace_s: float) -> None:
-        """Note a job before it is started: whoever follows it, it is the node's from then on."""
+        """Note a job before it is started: followed or not, it is the node's from then on."""
         self._update(lambda lease: replace(lease, job=job.id, grace_s=grace_s), job)
 
     def note_job(self, job: JobRecord, *, over: bool = False) -> None:

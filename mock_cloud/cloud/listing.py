@@ -114,11 +114,11 @@ def list_budgets(state_dir: Path, budgets: Mapping[str, Budget]) -> list[BudgetR
 def release(
     state_dir: Path, target: str | None, load: LoadRemote, *, force: bool = False
 ) -> list[Released]:
-    """End the nodes of remote or lease `target`, or all of ours for None.
+    """End the nodes of remote or lease `target`, or all of this owner for None.
 
     A node at which a living process works is left alone unless `force`; by that, a lease whose
     node was never known is forgotten where its provider can't be asked. InputError if `target`
-    names nothing of ours.
+    names nothing that mock-cloud made.
     """
     journal = Journal(state_dir)
     chosen = [

@@ -109,7 +109,7 @@ def make_node(
     except BaseException as error:
         noted = journal.find(lease.id)
         if isinstance(error, (ConfigError, CloudIsOut)) and not (noted and noted.handle):
-            journal.close(lease.id)  # nothing was made, and whoever would end it can't be asked
+            journal.close(lease.id)  # nothing was made, and who would end it can't be asked
         else:
             with contextlib.suppress(MockCloudError):  # noted as releasing: a sweep tries again
                 end_lease(journal, provider, lease.id)

@@ -115,7 +115,7 @@ def reap_provider(
 
 
 def find_due_leases(state_dir: Path) -> list[Orphan]:
-    """Leases of ours, local ones apart, of which the journal says that they are to end now.
+    """This owner's leases, local ones apart, of which the journal says that they are to end now.
 
     Nobody is asked, and what failed to end just now is left out. The grace of an abandoned
     lease begins when this first sees it.
@@ -195,7 +195,7 @@ def _has_expired(node: FoundNode, now_unix: float) -> bool:
 
 
 def _claim(journal: Journal, provider: Provider, orphan: Orphan) -> bool:
-    """Whether it is still one, and ours to end: others of ours worked on meanwhile."""
+    """Whether it is still one, and ours to end: other commands worked on meanwhile."""
     if orphan.found is not None:
         return True  # ids are never used twice: no lease will name it any more
     lease = journal.find(orphan.lease_id)

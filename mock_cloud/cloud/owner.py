@@ -14,13 +14,13 @@ import secrets
 import shlex
 import socket
 import sqlite3
-import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 from mock_cloud.errors import ConfigError
+from mock_cloud.wire.files import create_file
 
 JOURNAL: Final = "leases.sqlite"
 """The journal's file in the state directory."""
@@ -55,7 +55,7 @@ def _find_id(state_dir: Path) -> str:
     path = state_dir / _FILE
     try:
         if not path.exists():
-            _make_id(path)
+            create_file(path, f"{secrets.token_hex(4)}\n".encode(), 0o600)
         word = path.read_text(encoding="ascii", errors="replace").strip()
     except OSError as error:
         raise ConfigError(
@@ -82,15 +82,3 @@ def _way_back(state_dir: Path, path: Path) -> str:
     if not words:
         return f"no lease has it: rm {shlex.quote(str(path))}, and a new word is made"
     return f"your leases have it: echo {' or '.join(words)} >{shlex.quote(str(path))}"
-
-
-def _make_id(path: Path) -> None:
-    """A link appears whole or not at all, and only one process can make it."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".owner-") as draft:
-        draft.write(f"{secrets.token_hex(4)}\n")
-        draft.flush()
-        os.fsync(draft.fileno())
-        try:
-            os.link(draft.name, path)
-        except FileExistsError:
-            return  # another process was faster: its word counts

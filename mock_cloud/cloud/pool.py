@@ -155,7 +155,7 @@ class _Pool:
             self.on_phase(f"node {lease_id} could not be ended: {error.message}")
 
     def end_what_nobody_holds(self) -> None:
-        """End leases of ours that are due, of which each keeps a caller waiting."""
+        """End this owner's leases that are due, of which each keeps a caller waiting."""
         ours = (self.remote.name, self.journal.owner)
         for lease in self.journal.leases():
             due = (lease.remote, lease.owner) == ours and not lease.held
@@ -177,7 +177,7 @@ class _Pool:
             return True
 
     def _make_room(self, taken: NodesTaken) -> bool:
-        """End one lease of ours that holds a node which nobody uses; whether there was one."""
+        """End one of this owner's leases whose node nobody uses; whether there was one."""
         with self.journal.transaction() as books:
             held = [lease for lease in map(books.find, taken.leases) if lease is not None]
             idle = [one for one in held if is_unneeded(one)] or [one for one in held if one.is_left]

@@ -29,7 +29,7 @@ class Finding:
 
 
 def look(what: str, ask: Callable[[], str]) -> Finding:
-    """What `ask` says of `what`; its failure, if it is one of ours, with the hint."""
+    """What `ask` says of `what`; its failure, if it is a MockCloudError, with the hint."""
     try:
         return Finding(what, True, ask())
     except MockCloudError as error:
@@ -162,7 +162,7 @@ OnPhase = Callable[[str], None]
 class NodesTaken(CloudError):
     """There are no more nodes than there are, and others work on all of them.
 
-    `leases` are the ids of leases that hold them, of any owner; one of ours may be ended instead.
+    `leases` are the ids of leases that hold them, of any owner; our own may be ended instead.
     """
 
     def __init__(self, message: str, *, leases: tuple[str, ...], hint: str | None = None) -> None:

@@ -6,13 +6,13 @@ Nothing is believed that a header says of its payload: both payloads are read.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from enum import Enum
 from typing import BinaryIO, Final
 
 from mock_cloud.comparison.contents import PayloadContents, PayloadMember, read_contents
 from mock_cloud.wire.dataclass import dataclass
+from mock_cloud.wire.files import digest_of
 from mock_cloud.wire.rpmfile import is_source, nevra, read_file
 from mock_cloud.wire.rpmheader import Header, SignatureTag, Tag
 
@@ -55,7 +55,6 @@ SIGNATURE_TAGS: Final[tuple[int, ...]] = (
 """Where signatures stand in the signature header, which is not part of the immutable header."""
 
 _FILES_SHOWN: Final = 20
-_BLOCK: Final = 1 << 20
 
 
 class Level(Enum):
@@ -145,12 +144,9 @@ def _open(stream: BinaryIO) -> _Opened:
     return _Opened(stream, file.header, signatures, file.payload_at)
 
 
-def _digest(package: _Opened, at: int) -> bytes:
+def _digest(package: _Opened, at: int) -> str:
     package.stream.seek(at)
-    total = hashlib.sha256()
-    while block := package.stream.read(_BLOCK):
-        total.update(block)
-    return total.digest()
+    return digest_of(package.stream)[0]
 
 
 def _named(tag: int) -> str:

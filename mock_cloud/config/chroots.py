@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Loads mock's chroot configurations without mock: the same files, order and meaning.
 
-The files are Python and run with the rights of whoever calls this, so the caller must be
+The files are Python and run with the rights of the process that calls this, so the caller must be
 the invoking user: never root on behalf of somebody else. See docs/decisions/0005.
 """
 

@@ -117,7 +117,7 @@ def url(raw: Any, base: Path) -> str:
 
 
 def secret(raw: Any, base: Path) -> Secret:
-    """A secret; whoever reads the document refuses a file that others can read."""
+    """A secret; what reads the document refuses a file that others can read."""
     if not isinstance(raw, str) or not raw:
         raise Refused("a string is wanted")  # never shown
     return Secret(raw.encode())

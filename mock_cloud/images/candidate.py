@@ -82,7 +82,7 @@ class ImageCandidate:
         """A manifest of the node as it is, for nobody has made one of its image.
 
         Packages must be signed by pinned keys and unchanged all the same. All else is listed:
-        whoever wants to go on vouches for it. AttestationRefused unless `is_accepted`.
+        who wants to go on vouches for it. AttestationRefused unless `is_accepted`.
         """
         self.console.phase(f"remote {self.remote.name}: measuring an image that has no manifest")
         measured = self._measure_booted()
@@ -111,7 +111,7 @@ class ImageCandidate:
         return measured
 
     def adopt_machine(self, may_vary: Sequence[str]) -> tuple[ImageManifest, SignerReport]:
-        """A manifest of this machine as it runs, and what whoever signs it vouches for.
+        """A manifest of this machine as it runs, and what its signer vouches for.
 
         What nobody may vouch for is refused: packages and programs that pinned keys did not sign
         so, and whatever a verdict by this very manifest finds. `may_vary` are paths of data.

@@ -53,7 +53,7 @@ class ImageRow:
     file that name the image. Texts come from the API."""
 
     image: Image
-    standing: ImageStatus
+    status: ImageStatus
     manifest_sha256: str
     path: Path | None
     used_for: tuple[str, ...]
@@ -71,13 +71,13 @@ class ImageRow:
             "public": image.is_public,
             "manifest": self.manifest_sha256,
             "manifest_file": "" if self.path is None else str(self.path),
-            "standing": self.standing.value,
+            "standing": self.status.value,
             "used_for": list(self.used_for),
         }
 
 
 def list_images(remote: Remote, manifest_dir: Path) -> list[ImageRow]:
-    """The remote's images with tags of ours, and those that its file names. By name.
+    """The remote's images with mock-cloud's tags, and those that its file names. By name.
 
     Manifests are looked for where the remote's file says, and in `manifest_dir`. ConfigError,
     CloudError.
@@ -107,16 +107,16 @@ def _named_images(remote: Remote) -> dict[str, list[str]]:
 class _Here:
     path: Path
     manifest: ImageManifest
-    standing: ImageStatus
+    status: ImageStatus
 
 
 def _row(image: Image, used_for: tuple[str, ...], here: list[_Here]) -> ImageRow:
-    # Whoever an image is shared with sees its name, which is the manifest's, but no tags.
+    # The account that an image is shared with sees its name, which is the manifest's, but no tags.
     wanted = image.tags.get(TAG_MANIFEST, "")
     for one in here:
         manifest = one.manifest
         if manifest.sha256 == wanted or (not wanted and manifest.name == image.name):
-            return ImageRow(image, one.standing, manifest.sha256, one.path, used_for)
+            return ImageRow(image, one.status, manifest.sha256, one.path, used_for)
     return ImageRow(
         image, ImageStatus.ABSENT if wanted else ImageStatus.NONE, wanted, None, used_for
     )
@@ -167,7 +167,7 @@ def share_image(
     manifest_dir: Path,
     export: Path | None,
 ) -> Shared:
-    """Let others boot an image of ours, and write what they attest its nodes by to `export`.
+    """Let others boot an image that we made, and write what they attest its nodes by to `export`.
 
     Without accounts and `public` nothing changes but the export. An image whose manifest is
     not verified here is not shared: nobody could attest a node of it. ConfigError, InputError.
@@ -183,12 +183,12 @@ def share_image(
         )
     if row.image.state is not ImageState.AVAILABLE or TAG_BAKE in row.image.tags:
         raise InputError(f"the image {handle} is not finished", hint="bake again")
-    if row.standing is ImageStatus.REFUSED:
+    if row.status is ImageStatus.REFUSED:
         raise InputError(
             f"the manifest of {handle}, {row.path}, is not to be used any more",
             hint="mock-cloud known-good show says why; known-good sign --renew signs it anew",
         )
-    if row.standing is not ImageStatus.VERIFIED or row.path is None:
+    if row.status is not ImageStatus.VERIFIED or row.path is None:
         raise InputError(
             f"the manifest of {handle} (sha256 {row.manifest_sha256}) is not on this machine",
             hint=f"put it into {manifest_dir}, signed by a key of [attest] manifest_keys",

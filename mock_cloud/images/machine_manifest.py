@@ -2,7 +2,7 @@
 """The story of a manifest for a machine that runs: a lent one, or a node of any remote.
 
 Nobody has signed for such a machine as a whole. Packages' signatures are checked, what can never
-be right is refused, and all else is shown to whoever signs, who has to accept it.
+be right is refused, and all else is shown to the signer, who has to accept it.
 """
 
 from __future__ import annotations

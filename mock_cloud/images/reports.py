@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The report beside a manifest: what whoever signs it vouches for."""
+"""The report beside a manifest: what its signer vouches for."""
 
 from __future__ import annotations
 

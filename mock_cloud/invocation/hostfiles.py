@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.errors import CommandLineError, InputError, MockCloudError
-from mock_cloud.invocation.model import CommandLine
+from mock_cloud.invocation.model import BUILDING_MODES, CommandLine
 from mock_cloud.invocation.names import expand_home, find_name_problem
 from mock_cloud.invocation.srpm import ChainError, SrpmError, read_package_facts
 from mock_cloud.wire.dataclass import dataclass
@@ -53,7 +53,7 @@ def _inputs(line: CommandLine) -> Iterator[HostFile]:
         path = Path(expand_home(line.macrofile))
         _check_regular(path, "the macro file", CommandLineError)
         yield HostFile(path.name, "macros", path.absolute())
-    if line.spec and line.mode in ("rebuild", "buildsrpm", "chain"):
+    if line.spec and line.mode in BUILDING_MODES:
         yield _file(line.spec, "spec", "the spec file", CommandLineError)
         if line.sources and line.mode != "chain":
             yield from _sources(Path(line.sources))

@@ -12,6 +12,7 @@ from mock_cloud.errors import UnsupportedByEngine
 from mock_cloud.invocation.carrying import IMAGE_MAX_BYTES, Carrier
 from mock_cloud.invocation.hostfiles import HostFile, find_package_file
 from mock_cloud.invocation.model import (
+    BUILDING_MODES,
     COMMAND_MODES,
     DESTINATIONS,
     PACKAGE_MANAGER_MODES,
@@ -75,7 +76,7 @@ def _files(line: CommandLine, files: list[HostFile], carrier: Carrier) -> Iterat
     for word in line.additional_packages:
         file = find_package_file(word)
         yield f"--additional-package={word if file is None else node_path(file)}"
-    if line.spec and line.mode in ("rebuild", "buildsrpm", "chain"):
+    if line.spec and line.mode in BUILDING_MODES:
         yield f"--spec={node_path(_only(files, 'spec'))}"
         if line.sources and line.mode != "chain":
             whole = any(file.role == "sources" for file in files)

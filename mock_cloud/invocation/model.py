@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from mock_cloud.wire.dataclass import dataclass
@@ -35,6 +36,10 @@ LOCAL_MODES: Final = frozenset(
 
 PACKAGE_MODES: Final = frozenset({"install", "remove", "update"})
 """Modes whose arguments are packages, and dnf's --setopt among them."""
+
+PACKAGE_BUILDS: Final = ("rebuild", "buildsrpm")
+BUILDING_MODES: Final = (*PACKAGE_BUILDS, "chain")
+"""Modes that leave packages: of one source, and of several that need each other."""
 
 COMMAND_MODES: Final = frozenset({"shell", "chroot", "pm-cmd", "yum-cmd", "dnf-cmd"})
 """Modes whose arguments are another program's command line."""
@@ -145,6 +150,10 @@ class CommandLine:
         return (
             None if self.no_remote else self.environ_remote if self.remote is None else self.remote
         )
+
+    @property
+    def configdir_path(self) -> Path | None:
+        return Path(self.configdir) if self.configdir else None
 
     @property
     def config_name(self) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where a command line goes that may mean a remote: to a session of ours, or to the real mock."""
+"""Where a command line goes that may mean a remote: to our session, or to the real mock."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ from mock_cloud.errors import CommandLineError, ConfigError, MockCloudError
 from mock_cloud.exit_status import end_well
 from mock_cloud.invocation.model import ANY_HOST, DETACHED, MOCK_VERSION, PART, CommandLine
 from mock_cloud.invocation.parser import parse_command_line
-from mock_cloud.launcher.audited import build_audited, is_random
 from mock_cloud.launcher.caller import home_of_caller, load_of_caller
-from mock_cloud.launcher.duplicate import build_duplicates, count_duplicates, part_of
+from mock_cloud.launcher.extras import (
+    count_duplicates,
+    find_shadowing,
+    find_then,
+    is_random,
+    part_of,
+)
 from mock_cloud.launcher.real_mock import become_mock, has_plugin, without_our_words
-from mock_cloud.launcher.scratch import build_scratch, find_then
 from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.progress.timeline import ProgressMode
 from mock_cloud.settings import EngineChoice, Remote
@@ -85,12 +89,18 @@ def _build_on(
     """On `remote`, or first there, or on others too; in the background, by mock's plugin or us."""
     words = list(line.argv)
     if then := find_then(line, remote):
+        from mock_cloud.repeated.command import build_scratch
+
         if code := build_scratch(words, remote, then, locate_paths(opts).resultdir, console):
             return code
         remote = then
     if count := count_duplicates(line, remote):
+        from mock_cloud.repeated.command import build_duplicates
+
         return build_duplicates(line, remote, count, locate_paths(opts).resultdir, console)
     if is_random(line, remote):
+        from mock_cloud.repeated.command import build_audited
+
         return build_audited(line, remote, locate_paths(opts).resultdir, console)
     if then:
         os.environ[PART] = ANY_HOST  # for mock's plugin, which would ask once more
@@ -109,7 +119,7 @@ def _load(line: CommandLine, name: str | None) -> Remote:
             "no remote was chosen, and there is no mock on this machine",
             hint="say --remote NAME, set MOCK_REMOTE or config_opts['remote'], or install mock",
         )
-    return part_of(load_remote(name, Path(line.configdir) if line.configdir else None))
+    return part_of(load_remote(name, line.configdir_path))
 
 
 def _build(
@@ -119,9 +129,8 @@ def _build(
     real: _Mock | None,
     console: Console,
 ) -> int:
-    """The build itself, in a session of ours."""
-    from mock_cloud.koji.shadow import shadowed  # not before: what they import is large
-    from mock_cloud.session import run as build
+    """The build itself, in our session."""
+    from mock_cloud.session import run as build  # not before: what it imports is large
     from mock_cloud.toolkit.mock_kit import find_mock
 
     python = ".".join(map(str, sys.version_info[:3]))
@@ -135,14 +144,15 @@ def _build(
             f"{real.path} is a wrapper, whose mock cannot be sent: the engine is chroot"
             " (say so in the remote's [build] table, or put mock itself on your PATH)"
         )
+    shadowing = find_shadowing(line, remote)
     if not line.is_several:
-        return build(line, opts, remote, console, program=program, shadowing=shadowed)
+        return build(line, opts, remote, console, program=program, shadowing=shadowing)
     from mock_cloud.several.at_once import build_several
     from mock_cloud.several.chain_at_once import build_chain
 
     def build_one(own: CommandLine, its_console: Console) -> int:
         own_opts, _ = _configured(own, *_plugins(real))
-        return build(own, own_opts, remote, its_console, program=program, shadowing=shadowed)
+        return build(own, own_opts, remote, its_console, program=program, shadowing=shadowing)
 
     build_all = build_chain if line.mode == "chain" else build_several
     return build_all(line, opts, remote.lease.max_nodes, build_one, console)
@@ -226,7 +236,7 @@ def _leave_to_mock(real: _Mock, error: CommandLineError) -> NoReturn:
 def _with_mock(
     line: CommandLine, real: _Mock, on_remote: CommandLineError | None = None
 ) -> tuple[ConfigOpts, str | None]:
-    """The configuration and the remote; becomes `real` where this is no business of ours.
+    """The configuration and the remote; becomes `real` where no remote is chosen.
 
     Raises `on_remote`, if given, where a remote is chosen.
     """
@@ -271,7 +281,7 @@ def _is_sudo() -> bool:
 
 
 def _configdir(line: CommandLine) -> Path:
-    return Path(line.configdir) if line.configdir else MOCK_CONFIG_DIR
+    return line.configdir_path or MOCK_CONFIG_DIR
 
 
 def _configured(line: CommandLine, *plugins: str) -> tuple[ConfigOpts, str | None]:

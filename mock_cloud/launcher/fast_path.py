@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The first look: a command line that cannot mean a remote is the real mock's, at once.
 
-It stands before every local build, so it and what it imports (`scan`, `real`) take from the
+It stands before every local build, so it and what it imports (`scan`, `real_mock`) take from the
 standard library only what costs nothing. It may err in one direction: where it is not sure,
-`choosing` reads the command line and the configuration properly.
+`dispatch` reads the command line and the configuration properly.
 """
 
 from __future__ import annotations

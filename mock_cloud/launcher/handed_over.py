@@ -15,9 +15,13 @@ from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import CommandLineError, ConfigError
 from mock_cloud.invocation.parser import parse_command_line
-from mock_cloud.launcher.audited import is_random
-from mock_cloud.launcher.duplicate import count_duplicates, part_of
-from mock_cloud.launcher.scratch import find_then
+from mock_cloud.launcher.extras import (
+    count_duplicates,
+    find_shadowing,
+    find_then,
+    is_random,
+    part_of,
+)
 from mock_cloud.progress.timeline import ProgressMode
 from mock_cloud.toolkit.mock_kit import MockProgram
 from mock_cloud.wire.dataclass import dataclass
@@ -123,7 +127,7 @@ def run(words: list[str], console: Console) -> int:
     line = parse_command_line(handover.argv, os.environ)
     _check_mode(handover, "list-snapshots" if line.list_snapshots else line.mode)
     console.set_verbosity(line.verbose)
-    configdir = Path(line.configdir) if line.configdir else None
+    configdir = line.configdir_path
     remote = part_of(load_remote(handover.remote, configdir))
     if find_then(line, remote) or count_duplicates(line, remote) or is_random(line, remote):
         raise ConfigError(
@@ -131,8 +135,7 @@ def run(words: list[str], console: Console) -> int:
             " cannot do",
             hint="run mock-cloud's own mock: mock-cloud launcher --help says how",
         )
-    from mock_cloud.koji.shadow import shadowed  # not before: what they import is large
-    from mock_cloud.session import run as build
+    from mock_cloud.session import run as build  # not before: what it imports is large
 
     # mock has added the repositories of --addrepo to its configuration already.
     return build(
@@ -142,7 +145,7 @@ def run(words: list[str], console: Console) -> int:
         console,
         lambda directory, placed: _report(target, directory, placed),
         MockProgram(handover.script, handover.python),
-        shadowed,
+        find_shadowing(line, remote),
     )
 
 

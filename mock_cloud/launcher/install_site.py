@@ -93,7 +93,7 @@ def session_words() -> list[str] | None:
     """What the plugin has to start; None if it finds the command of this installation itself.
 
     ConfigError if not everybody could run this installation, or others than root could change
-    it: whoever calls mock runs it, with their own credentials.
+    it: every user who calls mock runs it, with their own credentials.
     """
     found = shutil.which(_SESSION, path=_SYSTEM_PATH)
     beside = Path(sys.executable).parent / _SESSION

@@ -55,7 +55,7 @@ def enable_for_user(environ: Mapping[str, str], profile: Path | None) -> list[Ed
     """The edits that make the directory and the link, and the block in `profile` if given."""
     link, target = own_directory(environ) / "mock", find_launcher()
     if link.exists() and not link.is_symlink():
-        raise ConfigError(f"{link} is no link of ours", hint="move it away")
+        raise ConfigError(f"{link} was not created by mock-cloud", hint="move it away")
     edits = []
     if not link.is_symlink() or link.readlink() != target:
         edits.append(Edit(f"link to {target}", link, lambda: _link(link, target), of_link=True))

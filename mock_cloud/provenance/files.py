@@ -29,7 +29,7 @@ _SIGNATURES_MAX: Final = 1 << 20
 """Bytes by which a package may grow that is signed: a few signatures, and the space before them."""
 _OWN: Final = (PROVENANCE_NAME, EVIDENCE_NAME)
 _MARKS: Final = ("success", "fail")
-"""Empty files by which a chain knows what it has built: whoever made one, it says nothing else."""
+"""Empty files by which a chain knows what it has built: made by anybody, it says nothing else."""
 
 
 def digest_file(path: Path) -> str:

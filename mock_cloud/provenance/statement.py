@@ -270,7 +270,7 @@ def _refused(code: str, why: str) -> ProvenanceRefused:
 
 
 def _check_version(statement: Statement) -> None:
-    """ProvenanceRefused for a build type of ours that this version does not read."""
+    """ProvenanceRefused for a build type of mock-cloud that this version does not read."""
     predicate = statement.predicate
     definition = predicate.get("buildDefinition") if isinstance(predicate, dict) else None
     name = definition.get("buildType") if isinstance(definition, dict) else None

@@ -61,5 +61,5 @@ def cleanse(agent: AgentChannel) -> tuple[str, ...]:
 
 
 def seal(agent: AgentChannel) -> None:
-    """Have the agent remove itself and all else of ours but chroot layers."""
+    """Have the agent remove itself and all else that mock-cloud put there, but chroot layers."""
     agent.ask("seal", within_s=_CLEANSE_S)

@@ -179,7 +179,7 @@ class Link:
             channel.close()
 
     def fail(self, reason: str) -> None:
-        """Give the connection up: whoever waits on it gets ConnectionLost with `reason`."""
+        """Give the connection up: a thread that waits on it gets ConnectionLost with `reason`."""
         with self._lock:
             self._failure = self._failure or reason
         hang_up(self._transport, self._wire)

@@ -13,11 +13,11 @@ from mock_cloud.errors import HostKeyMismatch, MockCloudError, TransportError
 from mock_cloud.model import Blob, HostKey, NodeAddress, Toolkit, TrustedNode
 from mock_cloud.remote import imaging
 from mock_cloud.remote.bulk import HEADER_MAX_BYTES, BulkChannels
-from mock_cloud.remote.care import Request, ask_all
 from mock_cloud.remote.channel import AgentChannel, Call
 from mock_cloud.remote.download import Fetch, fetch_results
 from mock_cloud.remote.follow import OnData, follow_job, read_order_log
 from mock_cloud.remote.forward import Forward, ForwardedStream
+from mock_cloud.remote.hardening_requests import Request, ask_all
 from mock_cloud.remote.link import Link
 from mock_cloud.remote.unverified import UnverifiedNode, start_command
 from mock_cloud.remote.upload import Progress, send_blobs
@@ -194,7 +194,7 @@ class TrustedChannel:
         return imaging.cleanse(self._agent)
 
     def seal(self) -> None:
-        """Remove everything of ours from the node but chroot layers. The last thing to ask."""
+        """Remove all that mock-cloud put on the node but chroot layers. The last thing to ask."""
         imaging.seal(self._agent)
 
     def order_log(self) -> bytes:

@@ -99,7 +99,7 @@ class UnverifiedNode:
                 raise AttestationRefused(
                     f"{self.address}: the node is not of {toolkit.arch}",
                     reasons=(Reason("kernel.arch", "uname", toolkit.arch, "another"),),
-                    hint="mend the architecture in the remote's file, or the image's",
+                    hint="correct the architecture in the remote's file, or the image's",
                 ) from error
             raise
 

@@ -65,7 +65,7 @@ class RepositoryCache:
 
 
 def trim(root: Path, max_bytes: int = CACHE_MAX_BYTES) -> None:
-    """Drop what was used least lately of all repositories, until the rest has `max_bytes`."""
+    """Drop what was not used for longest, of all repositories, until the rest has `max_bytes`."""
     found = []
     for path in root.glob("*/*"):
         with suppress(OSError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Archives that a node made: hostile input, unpacked into a directory of ours and nowhere else."""
+"""Archives that a node made: hostile input, unpacked into a new directory and nowhere else."""
 
 from __future__ import annotations
 

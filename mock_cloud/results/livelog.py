@@ -62,7 +62,7 @@ class LiveLog:
     def resume(cls, directory: Path, name: str, begin: int) -> LiveLog | None:
         """The log whose first byte of this attempt is at `begin`; None if it is not there so.
 
-        For whoever takes up what another process began. ResultDirError, LocalResultError.
+        For a process that takes up what another process began. ResultDirError, LocalResultError.
         """
         path = directory / name
         try:

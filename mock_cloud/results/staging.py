@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from mock_cloud.results.disk import check_space, sync_directory, translate
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.names import CHAIN_MARKS, Listed, ManifestEntry, check_manifest
 from mock_cloud.results.owner import as_owner, create, make_directories, owner_uid
+from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.terminal_text import printable
 
 STAGING_PREFIX: Final = ".mock-cloud-"
@@ -251,3 +253,34 @@ def remove_stale(resultdir: Path) -> list[Path]:
         finally:
             os.close(descriptor)
     return removed
+
+
+@dataclass(slots=True)
+class PlacedFiles:
+    """Results that were published before the job's end.
+
+    By the name of each: its sha256 (hex), its path, and which file that was then.
+
+    `times` is how often some were published.
+    """
+
+    times: int = 0
+    _files: dict[str, tuple[str, Path, tuple[int, ...]]] = field(default_factory=dict)
+
+    def note(self, name: str, sha256: str, path: Path) -> None:
+        """`name` is at `path` now."""
+        self._files[name] = (sha256, path, _identify(path))
+
+    def find(self, name: str, sha256: str) -> Path | None:
+        """Where the result with this digest is still in place; None if it is to be fetched."""
+        digest, path, identity = self._files.get(name, ("", Path(), ()))
+        return path if digest == sha256 and identity and _identify(path) == identity else None
+
+
+def _identify(path: Path) -> tuple[int, ...]:
+    """Nothing for a file that is not there."""
+    try:
+        facts = os.lstat(path)
+    except OSError:
+        return ()
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns

@@ -57,7 +57,7 @@ def read_region(blob: SplitHeader) -> SignedHeader:
 def add_signatures(header: SignedHeader, signature: SplitHeader) -> SignedHeader:
     """`header`, from a package file, with the signatures of that file's signature header.
 
-    Whoever signs a package that was built elsewhere adds to the signature header, outside of its
+    Who signs a package that was built elsewhere adds to the signature header, outside of its
     region. Raises HeaderError, also if its SHA256HEADER is not the header's.
     """
     return _with_signatures(header, signature.region, signature.outside)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mock_cloud.console import Console
-from mock_cloud.results.placed import PlacedFiles
+from mock_cloud.results.staging import PlacedFiles
 from mock_cloud.settings import Remote, SecondLook
 from mock_cloud.wire.dataclass import dataclass
 

@@ -69,7 +69,7 @@ def pack_toolkit(cache_dir: Path, python: Path | None = None) -> Toolkit:
 def pack_packages(
     cache_dir: Path, arch: str, source: ToolkitSettings, *, refresh: bool = False
 ) -> Toolkit:
-    """The toolkit for `arch` of signed packages, from `cache_dir` if it was packed lately.
+    """The toolkit for `arch` of signed packages, from `cache_dir` if it was packed recently.
 
     `source` says where packages come from; an empty one means what this machine is configured
     for. A cached archive's digest is checked; `refresh` fetches in any case. Raises ConfigError,

@@ -29,14 +29,43 @@ def replace_file(path: str | os.PathLike[str], data: bytes, mode: int = 0o666) -
 
     `mode` is a new file's, less the umask. What is at `path` is replaced, also a link.
     """
+    new = _write_beside(path, data, mode)
+    try:
+        os.replace(new, path)
+    except OSError:
+        os.unlink(new)
+        raise
+
+
+def create_file(path: str | os.PathLike[str], data: bytes, mode: int = 0o666) -> bool:
+    """Write a new file in one step, to last; False if there is one by now, which stays. OSError.
+
+    Of several commands that make it at once one does, and what that has written counts.
+    """
+    new = _write_beside(path, data, mode, lasts=True)
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(new)
+    return True
+
+
+def _write_beside(
+    path: str | os.PathLike[str], data: bytes, mode: int, *, lasts: bool = False
+) -> str:
     directory, name = os.path.split(path)
     new = os.path.join(directory, f".{name}.{os.getpid()}-{threading.get_native_id()}.new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         with open(os.open(new, flags, mode), "wb") as stream:
             stream.write(data)
-        os.replace(new, path)
+            if lasts:
+                stream.flush()
+                os.fsync(stream.fileno())
     except OSError:
         if os.path.lexists(new):
             os.unlink(new)
         raise
+    return new

@@ -32,7 +32,7 @@ class FrameError(ValueError):
 
 
 class FrameCut(FrameError):
-    """The stream ended inside a frame: whoever sent it, or the line, broke off."""
+    """The stream ended inside a frame: the sender, or the line, broke off."""
 
 
 class _Reader(Protocol):

@@ -55,7 +55,7 @@ def _lease(value: str) -> str:
 
 
 class Ending(Enum):
-    """What the end is: `POWEROFF` for a node of ours, `WIPE` for a machine that was lent."""
+    """What the end is: `POWEROFF` for a node that we made, `WIPE` for a machine that was lent."""
 
     POWEROFF = "poweroff"
     WIPE = "wipe"

@@ -41,7 +41,7 @@ def _plain_path(value: str) -> str:
     if any(part in ("", ".", "..") for part in parts):
         raise Malformed(f"{value!r} is not a plain relative path")
     if not value.isprintable():
-        raise Malformed(f"{value!r} holds characters that no file name of ours has")
+        raise Malformed(f"{value!r} holds characters that no file name of a job has")
     return value
 
 

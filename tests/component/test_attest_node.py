@@ -34,8 +34,8 @@ from mock_cloud.cloud.provider import InjectedFile as ProvidedFile
 from mock_cloud.console import Console
 from mock_cloud.errors import HostKeyMismatch
 from mock_cloud.model import Toolkit, TrustedNode
-from mock_cloud.remote.care import arm_timer
 from mock_cloud.remote.connect import connect
+from mock_cloud.remote.hardening_requests import arm_timer
 from mock_cloud.remote.trusted import trust
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.signed.keys import PackageKeys

@@ -23,8 +23,8 @@ from mock_cloud.cloud.local.files import end_process, wait_gone
 from mock_cloud.cloud.local.provider import LocalProvider
 from mock_cloud.errors import RemoteCommandError
 from mock_cloud.model import Toolkit
-from mock_cloud.remote.care import arm_timer
 from mock_cloud.remote.connect import connect
+from mock_cloud.remote.hardening_requests import arm_timer
 from mock_cloud.remote.trusted import TrustedChannel, trust
 from mock_cloud.wire.layout import WORKSPACE
 from tests.component.cloud_nodes import Site, eventually
@@ -152,7 +152,7 @@ CONTROLLER = """
 import sys, time
 from pathlib import Path
 from mock_cloud.model import HostKey, NodeAddress, Secret
-from mock_cloud.remote.care import arm_timer
+from mock_cloud.remote.hardening_requests import arm_timer
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import trust
 from mock_cloud.toolkit.pack import pack_toolkit

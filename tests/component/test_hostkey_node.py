@@ -14,8 +14,8 @@ from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.console import Console
 from mock_cloud.errors import HostKeyMismatch, RemoteCommandError
 from mock_cloud.model import HostKey, KeyPair, Secret, Toolkit
-from mock_cloud.remote.care import Request, replace_host_key
 from mock_cloud.remote.connect import connect
+from mock_cloud.remote.hardening_requests import Request, replace_host_key
 from mock_cloud.remote.trusted import TrustedChannel, trust
 from mock_cloud.sshkeys import make_key_pair
 from mock_cloud.steps.attest.hardening import Hardening, hardened, plan_hardening

@@ -17,7 +17,7 @@ import time
 from types import FrameType
 from typing import Final, NoReturn
 
-from mock_cloud.agent.deadman.ending import end_node
+from mock_cloud.agent.deadman.end_node import end_node
 from mock_cloud.agent.deadman.line import BEAT, SOCKET, socket_address
 from mock_cloud.wire.decode import decode_bytes
 from mock_cloud.wire.layout import DEADMAN
@@ -26,8 +26,8 @@ from mock_cloud.wire.orders import ORDER_MAX_BYTES, DeadmanOrder
 
 # When a node must end: pure decisions, on seconds of a clock that only the node reads.
 # The rule is the journal's (`find_due` in the controller's `cloud.lease`): a node ends when its
-# lease expires, whoever is at work on it, and it ends when nobody has been heard of for the grace,
-# whether or not a job runs.
+# lease expires, even while somebody works on it, and it ends when nobody has been
+# heard of for the grace, whether or not a job runs.
 class OrderRefused(ValueError):
     """An order is not for this timer; the message says why."""
 
@@ -129,7 +129,7 @@ def _keep_watch(workspace: str, listener: socket.socket) -> NoReturn:
 
 
 def _detach() -> None:
-    """Let go of whoever started us, and be the last that the kernel would end."""
+    """Let go of the process that started us, and be the last that the kernel would end."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

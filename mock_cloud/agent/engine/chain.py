@@ -174,7 +174,7 @@ def _summarise(job: Job, built: Sequence[str], skipped: Sequence[str], *, failed
 
 
 def _place_earlier(job: Job, repository: str) -> None:
-    """Put what earlier chains built into the repository, as links: they are no results of ours."""
+    """Put what earlier chains built into the repository, as links: not among the results."""
     for item in job.inputs_of("built"):
         kept = os.path.join(job.directory, "inputs", "built", item.directory)
         path = job.take_input(item, kept)

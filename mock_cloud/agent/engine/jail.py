@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Keeps what runs with root's rights in a chroot, or beside it, away from the node.
 
-Package scriptlets are root, and so is whoever a set-uid program of a chroot makes root. A process
+Package scriptlets are root, and so is who a set-uid program of a chroot makes root. A process
 in a jail has a root directory of its own (pivot_root(2), so nothing of the node lies above it), is
 in a pid namespace of its own, and in a user namespace of the job's: its user ids are the node's,
 so files belong to whom they should, but none of its capabilities counts outside. It makes no device

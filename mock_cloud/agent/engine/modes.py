@@ -34,7 +34,7 @@ def perform_mode(job: Job, buildroot: Buildroot) -> int:
         try:
             return mode(job, buildroot)
         except EngineError as error:
-            # Of a wrong use mock says so and finishes. A child of ours raises a plain EngineError.
+            # Of a wrong use mock says so and finishes. A child process raises a plain EngineError.
             if error.exit_code != ModeUsageError.exit_code:
                 raise
             job.logs.critical(error.message)

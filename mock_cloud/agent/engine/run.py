@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import signal
+import stat
 import traceback
 from collections.abc import Iterator
 from typing import Final, Protocol
@@ -19,12 +20,14 @@ from mock_cloud.agent.engine.builddir import pack_builddir
 from mock_cloud.agent.engine.context import Job
 from mock_cloud.agent.engine.errors import Cancelled, EngineError, NoSpace, OutputTimeout
 from mock_cloud.agent.engine.logs import Logs
-from mock_cloud.agent.engine.reasons import note_reasons
-from mock_cloud.wire.job_request import JobRequest
+from mock_cloud.wire.job_request import REASONS_URL, JobRequest, tunnel_url
 from mock_cloud.wire.replies import KEEP_CHROOT, SILENT, Status, write_status
 from mock_cloud.wire.terminal_log import TerminalWriter
 
 _MESSAGE_MAX: Final = 4000
+_REASONS_WITHIN_S: Final = 5.0
+_REASONS_MAX_BYTES: Final = 16 << 10
+_ROOT_LOG: Final = "root.log"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -51,12 +54,12 @@ def perform_request(workspace: str, job_id: str, directory: str, request: JobReq
     except EngineError as error:
         code, message = error.exit_code, error.message
         logs.error(message)
-    except Exception as error:  # the edge: a defect of ours must be reported too
+    except Exception as error:  # the edge: a defect in mock-cloud must be reported too
         message = f"internal error: {error!r}"
         logs.error(message)
         logs.debug(traceback.format_exc())
     if code:
-        note_reasons(job)
+        _note_reasons(job)
     job.discard_inputs()
     logs.close()
     trees = engine.trees() if engine else {}
@@ -150,3 +153,32 @@ def _cancel(directory: str) -> None:
         raise OutputTimeout(stream.read())
     keep = os.path.exists(os.path.join(directory, KEEP_CHROOT))
     raise Cancelled("Exiting on user interrupt", keep_chroot=keep)
+
+
+def _note_reasons(job: Job) -> None:
+    """Add to root.log, if there is one, why repositories could not be had. Raises nothing.
+
+    dnf names a status; the controller, which asked the server, knows the words.
+    """
+    if not job.request.tunnel_port:
+        return
+    import urllib.request  # few jobs fail, and fewer of these have a tunnel
+
+    handler = urllib.request.ProxyHandler({"http": tunnel_url(job.request)})
+    try:
+        with urllib.request.build_opener(handler).open(
+            REASONS_URL, timeout=_REASONS_WITHIN_S
+        ) as answer:
+            lines = answer.read(_REASONS_MAX_BYTES).decode("utf-8", "replace").splitlines()
+        _append_lines(os.path.join(job.results, _ROOT_LOG), lines)
+    except (OSError, ValueError):
+        pass  # the tunnel is gone: the controller has said so
+
+
+def _append_lines(path: str, lines: list[str]) -> None:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = os.open(path, flags)
+        with os.fdopen(descriptor, "wb") as stream:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                stream.writelines(f"ERROR backend.py:0:  {line}\n".encode() for line in lines)

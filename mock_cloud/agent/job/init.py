@@ -64,7 +64,7 @@ def _supervise(
         if mounts is not None:  # a copy of them: they stay when the other job ends
             syscalls.enter_namespace(mounts, syscalls.CLONE_NEWNS)
             os.close(mounts)
-        # Only here: whoever forked us still looks into the /proc of the node.
+        # Only here: the process that forked us still looks into the /proc of the node.
         syscalls.unshare(syscalls.CLONE_NEWNS)
         syscalls.make_mounts_private()
         syscalls.mount(
@@ -114,7 +114,7 @@ class _Output:
 
     def __init__(self, directory: str, request: JobRequest) -> None:
         self._directory = directory
-        # Whoever has a shell may think.
+        # A user at a shell may think.
         self._limit_s = 0 if request.mode == "shell" else request.output_timeout_s
         self._seen = self._look()
         self._grew_at = time.monotonic()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Starts, watches and stops jobs. A job outlives whoever started it.
+"""Starts, watches and stops jobs. A job outlives the process that started it.
 
 A job's first process is init of a pid namespace of its own, with mount, ipc and uts
 namespaces beside it: when it ends, the kernel ends everything the job started and drops

@@ -3,7 +3,7 @@
 
 Inputs, caches, layers and chroots are too much to be measured file by file at each command: the
 trees that the controller recorded are measured as one digest each, and the rest is skipped. So
-before the first job of a command, when nothing else of ours runs, the rest goes: whoever put it
+before the first job of a command, when nothing else of it runs, the rest goes: no matter who put it
 there, no job finds it, and no set-id program, device or link in it is of use to anybody.
 """
 
@@ -14,7 +14,7 @@ import stat
 from collections.abc import Collection
 from typing import Final
 
-from mock_cloud.agent.deadman.ending import empty
+from mock_cloud.agent.deadman.end_node import empty
 from mock_cloud.agent.engine.chroot import MOCK_TREE
 from mock_cloud.wire.layout import MOCK_LIBDIR
 

@@ -38,7 +38,7 @@ _LIVEPATCHES: Final = "/sys/kernel/livepatch"
 def measure_kernel() -> dict[str, Any]:
     """The protocol's `kernel` object.
 
-    What works whether or not its file system is mounted is read through a mount of ours; where
+    What works whether or not its file system is mounted is read through our own mount; where
     nothing may be mounted (no rights, or a root that is no mount), where it usually is. What
     `helpers` finds says then that it was so.
     """

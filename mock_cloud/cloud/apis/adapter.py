@@ -41,7 +41,7 @@ class InstanceState(Enum):
 class Instance:
     """One instance as the API tells of it. `reason` is the API's own word on its state.
 
-    `tags` are those of ours that it has. `addresses` are the ones it has so far, never names.
+    `tags` are those of mock-cloud that it has. `addresses` are the ones it has so far, never names.
     `lacks_capacity` says that it failed because the cloud had no room for it: another offer may do.
     """
 
@@ -98,7 +98,7 @@ class CloudApi(Protocol):
     """One API of one remote. Each call has a deadline of its own and retries what may be retried.
 
     All raise CloudError or one of `failures`, ConfigError for what the user must mend. `calls` is
-    how it calls: whoever waits for it says there who is to be told why.
+    how it calls: what waits for it says there who is to be told why.
     """
 
     @property

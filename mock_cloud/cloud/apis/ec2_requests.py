@@ -100,7 +100,7 @@ def _volumes(image: ImageFacts, settings: Ec2Settings) -> dict[str, str]:
 
 
 def _tags(launch: Launch, offer: Offer) -> dict[str, str]:
-    """Tags at creation, so that there is no moment at which something of ours has none."""
+    """Tags at creation, so that there is no moment at which something that we made has none."""
     kinds = ["instance", "volume", "network-interface"]
     if offer.spot:
         kinds.append("spot-instances-request")

@@ -165,7 +165,7 @@ class LibcloudApi:
         return self.calls.read("log in", lambda: make_driver(settings, os.environ, source))
 
     def _list(self) -> list[Instance]:
-        """All nodes of ours, of all owners."""
+        """All nodes that mock-cloud made, of all owners."""
         driver = self._driver.library
         found = self.calls.read(
             "list nodes", lambda: [self._parse(node, "") for node in driver.list_nodes()]

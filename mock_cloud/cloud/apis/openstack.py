@@ -198,7 +198,7 @@ class OpenStackApi:
         return made[0] if made else None
 
     def _list(self, name: str, *, is_whole: bool = False) -> list[Instance]:
-        """All servers with tags of ours that have `name` in their name, or as their whole name.
+        """All servers with our tags that have `name` in their name, or as their whole name.
 
         Names have the lease's id in them. The API takes `name` for a regular expression.
         """

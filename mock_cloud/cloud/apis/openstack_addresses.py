@@ -24,7 +24,7 @@ _DESCRIPTION_LIMIT: Final = 255
 
 
 class FloatingAddresses:
-    """The floating addresses of ours. `network` connects to the network service when called."""
+    """Our floating addresses. `network` connects to the network service when called."""
 
     def __init__(self, calls: Calls, network: Callable[[], Any], pool: str) -> None:
         self._calls = calls

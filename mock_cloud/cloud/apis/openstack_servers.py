@@ -41,7 +41,7 @@ _PUBLIC_LABELS: Final = ("public", "internet")
 
 
 def parse_server(server: Any, *, is_floating_wanted: bool = False) -> Instance:
-    """One server of an answer, with those of its metadata that are tags of ours.
+    """One server of an answer, with those of its metadata that are mock-cloud's tags.
 
     Where a floating address is wanted, no other one counts as public.
     """

@@ -46,7 +46,7 @@ def wait_for_made(
 ) -> Instance | None:
     """The instance of a launch that was not answered, once it shows; None if it does not in time.
 
-    An API may go on with what it does not answer: whoever orders again at once has two.
+    An API may go on with what it does not answer: a command that orders again at once has two.
     """
     began = time.monotonic()
     on_phase(f"{api.calls.service} did not answer: looking for {launch.name} for {timeout_s:g} s")

@@ -248,10 +248,12 @@ def parse_answer(data: bytes) -> Answer:
             return Unfit(rest[0])
         if word in ("taken", "claimed") and len(rest) == 4:
             return _taken(*rest)
-    raise AnswerError(f"no answer of ours: {' | '.join(lines[-3:]) or 'nothing'}")
+    raise AnswerError(
+        f"not an answer of mock-cloud's script: {' | '.join(lines[-3:]) or 'nothing'}"
+    )
 
 
 def _taken(lease: str, owner: str, remote: str, left_s: str) -> Taken:
     if not _LEASE.fullmatch(lease) or not re.fullmatch(r"\d{1,9}", left_s):
-        raise AnswerError("its claim is not one of ours")
+        raise AnswerError("its claim was not made by mock-cloud")
     return Taken(lease, owner, remote, int(left_s))

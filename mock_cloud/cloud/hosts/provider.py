@@ -201,7 +201,7 @@ class HostsProvider:
         return tuple(place for node in found for place in parse_handle(node.handle).places)
 
     def _candidates(self, arch: str) -> list[HostSettings]:
-        """Hosts of `arch`: those that failed lately last, then by capacity, then as written."""
+        """Hosts of `arch`: those that failed recently last, then by capacity, then as written."""
         hosts = [host for host in self._hosts if host.arch == arch]
         if not hosts:
             raise ConfigError(f"the remote has no host of architecture {arch}")
@@ -260,7 +260,7 @@ def _find_place(host: HostSettings) -> HostPlace | None:
     try:
         return _reach(host).place
     except MockCloudError:
-        return None  # a host that cannot be reached runs nothing of ours that could be ended
+        return None  # a host that cannot be reached runs nothing that could be ended
 
 
 def _look(place: HostPlace) -> Answer | None:

@@ -201,7 +201,7 @@ def main() -> int:
 
 
 def _detach(log: Path) -> None:
-    """Let go of the descriptors and the directory of whoever started us."""
+    """Let go of the descriptors and the directory of the process that started us."""
     os.chdir("/")
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     null = os.open("/dev/null", os.O_RDWR)
@@ -213,7 +213,7 @@ def _detach(log: Path) -> None:
 def _answer(descriptor: int, error: Exception | None, console: str) -> None:
     hint = error.hint if isinstance(error, MockCloudError) else None
     text = {"error": None if error is None else str(error), "hint": hint, "console": console}
-    # Whoever asked may be gone; then the lease has lost its creator, which `watch` notices.
+    # Who asked may be gone; then the lease has lost its creator, which `watch` notices.
     with contextlib.suppress(BrokenPipeError):
         os.write(descriptor, json.dumps(text).encode())
     os.close(descriptor)

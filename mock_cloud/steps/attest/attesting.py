@@ -231,7 +231,7 @@ def measure_node(
 ) -> Measured:
     """Push our binaries, measure with them over a connection of an sshd that reread its files.
 
-    `layers` are the trees measured as one digest each, `agents` pids of ours that stay. Raises
+    `layers` are the trees measured as one digest each, `agents` pids of agents that stay. Raises
     AttestationRefused, TransportError.
     """
     started = time.monotonic()

@@ -18,8 +18,13 @@ from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.console import Console
 from mock_cloud.errors import CloudError, HostKeyMismatch, MockCloudError
 from mock_cloud.model import HostKey
-from mock_cloud.remote.care import Request, arm_timer, close_metadata, replace_host_key
 from mock_cloud.remote.connect import connect
+from mock_cloud.remote.hardening_requests import (
+    Request,
+    arm_timer,
+    close_metadata,
+    replace_host_key,
+)
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.sshkeys import make_key_pair
 from mock_cloud.wire.dataclass import dataclass
@@ -38,9 +43,9 @@ _PAUSE_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Hardening:
-    """What is done to a node. `power_off`: it is ours, else everything of ours is wiped.
+    """What is done to a node. `power_off`: we made it, else what we put there is wiped.
 
-    `close_metadata` changes the node's own routing, so it is for nodes of ours only.
+    `close_metadata` changes the node's own routing, so it is for nodes that mock-cloud made only.
     `replace_host_key` at once; `renew_host_key` after foreign code ran (docs/decisions/0057).
     `grace_s` is how long its jobs wait for a controller that is not heard of.
     """

@@ -106,7 +106,7 @@ class KnownGoods:
             )
             self._sets[path] = KnownGood(signed.manifest, keys, signed.signers, policy, sources)
         self.warnings = (*reader.warnings, *_expiry_warnings(self.signed))
-        """What whoever builds is to be told, one line each."""
+        """What the user who builds is to be told, one line each."""
 
     def of(self, leased: LeasedNode) -> KnownGood:
         """The set for this node."""

@@ -111,7 +111,7 @@ def trust_again(
 ) -> TrustedChannel | None:
     """`node` under the verdict that its lease has; None if it was started anew since.
 
-    `alone`: other connections that run an agent of ours are ended. Never while others may know the
+    `alone`: other connections that run an agent are ended. Never while others may know the
     private half of its host key: ConnectionLost.
     """
     leased = use.leased

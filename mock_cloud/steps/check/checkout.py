@@ -17,10 +17,10 @@ from typing import Final
 
 from mock_cloud import process
 from mock_cloud.config.defaults import ConfigOpts
-from mock_cloud.config.values import read_flag, read_option
+from mock_cloud.config.values import read_option
 from mock_cloud.console import Console
 from mock_cloud.errors import CheckoutFailed, CommandLineError, UnsupportedByEngine
-from mock_cloud.invocation.model import CommandLine
+from mock_cloud.invocation.model import PACKAGE_BUILDS, CommandLine
 from mock_cloud.process import CommandFailed
 from mock_cloud.toolkit.mock_kit import MockProgram
 
@@ -37,10 +37,10 @@ def checked_out(
     """`line` with the checked-out --spec and --sources, which live as long as the block.
 
     UnsupportedByEngine without a mock here, CommandLineError (as mock has it) when its scm module
-    fails, CheckoutFailed when the command does that it calls. `line` itself if the configuration
-    does not ask for it.
+    fails, CheckoutFailed when the command does that it calls. `line` itself where its mode
+    takes no sources.
     """
-    if not read_flag(opts, "scm") or line.mode not in ("rebuild", "buildsrpm"):
+    if line.mode not in PACKAGE_BUILDS:
         yield line
         return
     method = read_option(opts, "scm_opts")["method"]

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which engine performs an invocation on the nodes of a remote."""
+"""Which engine performs an invocation on the nodes of a remote, and on which architecture."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from mock_cloud.config.defaults import ConfigOpts
+from mock_cloud.config.values import read_text, read_words
 from mock_cloud.console import Console
+from mock_cloud.errors import ConfigError
 from mock_cloud.model import Toolkit
 from mock_cloud.places import packed_dir
 from mock_cloud.settings import EngineChoice, Remote
@@ -36,6 +40,32 @@ def choose_engine(remote: Remote, program: MockProgram | None, console: Console)
     kit = pack_mock(packed_dir("mocks"), *program)
     console.debug(f"remote {remote.name}: mock engine, this machine's mock {kit.version}")
     return Engine(uses_mock=True, kit=kit)
+
+
+class ArchitectureError(ConfigError):
+    """No node of the remote can build for the target. mock's own exit code for it."""
+
+    exit_code = 6
+
+
+def choose_arch(opts: ConfigOpts, arches: Sequence[str], *, emulated: bool = False) -> str:
+    """The first of a remote's `arches` that builds this configuration natively.
+
+    That is one of ``legal_host_arches``, or without it the target architecture itself. Any will do
+    if `emulated` and the configuration asks for it (``forcearch``). ArchitectureError if there is
+    none.
+    """
+    target = read_text(opts, "target_arch")
+    legal = read_words(opts, "legal_host_arches") or [target]
+    for arch in arches:
+        if arch in legal:
+            return arch
+    if emulated and read_text(opts, "forcearch"):
+        return arches[0]
+    raise ArchitectureError(
+        f"{target} cannot be built on the remote's {', '.join(arches)}",
+        hint=f"choose a remote with nodes of {' or '.join(legal)}",
+    )
 
 
 def toolkits_dir() -> Path:

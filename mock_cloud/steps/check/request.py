@@ -20,7 +20,13 @@ from mock_cloud.config.tunnel import Repositories
 from mock_cloud.config.values import read_flag, read_texts
 from mock_cloud.errors import MockCloudError, UnsupportedByEngine
 from mock_cloud.invocation.hostfiles import HostFile, host_inputs, node_args, shown_names
-from mock_cloud.invocation.model import DESTINATIONS, PACKAGE_MANAGER_MODES, CommandLine
+from mock_cloud.invocation.model import (
+    BUILDING_MODES,
+    DESTINATIONS,
+    PACKAGE_BUILDS,
+    PACKAGE_MANAGER_MODES,
+    CommandLine,
+)
 from mock_cloud.model import Blob
 from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.settings import Remote
@@ -59,8 +65,7 @@ KIT_NAME: Final = "mock.tar.gz"
 
 _SENT_ROLES: Final = ("srpm", "spec", "package")
 _SOURCE_ROLES: Final = ("source", "sources")
-_BUILDING_MODES: Final = ("rebuild", "buildsrpm", "chain")
-_FRESH_MODES: Final = ("rebuild", "buildsrpm", "init", "calculatedeps")
+_FRESH_MODES: Final = (*PACKAGE_BUILDS, "init", "calculatedeps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,7 @@ class Work:
     @property
     def builds(self) -> bool:
         """Whether it makes packages."""
-        return self.mode in _BUILDING_MODES
+        return self.mode in BUILDING_MODES
 
     @property
     def fresh(self) -> bool:

@@ -72,7 +72,7 @@ def _pump(send: _Send, stop: int) -> None:
         try:
             send(data, not data)
         except MockCloudError:
-            return  # the connection is lost, as whoever follows the job says
+            return  # the connection is lost, as the thread that follows the job says
         if not data:
             return
 

@@ -97,7 +97,7 @@ def follow_to_end(build: Build) -> JobEnd:
 
 @contextmanager
 def cancelling(build: Build) -> Iterator[None]:
-    """Whoever stops the block stops the job; but a terminal that is closed leaves it to itself."""
+    """What stops the block stops the job; but a terminal that is closed leaves it to itself."""
     try:
         yield
     except Stopped as stopped:

@@ -2,7 +2,7 @@
 """Which failures are tried again: on another node, or at another remote when one has none to give.
 
 Only the infrastructure's failures are tried again. A build that fails by itself is not, nor is
-anything after a refused verdict or a wrong host key, and whoever interrupts is obeyed.
+anything after a refused verdict or a wrong host key, and an interrupt is obeyed.
 """
 
 from __future__ import annotations

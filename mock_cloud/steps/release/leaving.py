@@ -59,7 +59,7 @@ def release_node(build: Build, end: JobEnd) -> None:
             return
     with suppress(MockCloudError, OSError):
         evidence_path(build.job).unlink(missing_ok=True)
-    with suppress(MockCloudError):  # whoever uses the node next removes it, and sets its timer
+    with suppress(MockCloudError):  # the next command there removes it, and sets its timer
         build.connection.channel.forget(build.job)
         if build.hardening is not None:  # it waits for nobody longer than an idle one does
             build.connection.channel.care(timer(leased, build.hardening, idle=True))
@@ -174,7 +174,7 @@ def left_for_later(leased: LeasedNode, job: JobRecord, is_kept: bool = True) -> 
 
 @contextmanager
 def left_alone(leased: LeasedNode) -> Iterator[None]:
-    """Whoever stops the block, or does not reach the node, leaves the job as it was."""
+    """What stops the block, or does not reach the node, leaves the job as it was."""
     try:
         yield
     except (Stopped, TransportError) as error:

@@ -28,8 +28,7 @@ from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.names import ManifestEntry, is_kind_of_result
 from mock_cloud.results.owner import as_owner
 from mock_cloud.results.ownlog import write_own_log
-from mock_cloud.results.placed import PlacedFiles
-from mock_cloud.results.staging import StagedFile, Staging
+from mock_cloud.results.staging import PlacedFiles, StagedFile, Staging
 from mock_cloud.steps.context import Build
 from mock_cloud.steps.results.copyout import bring_back, unpack_copyout
 from mock_cloud.steps.results.mirror import LOGLESS_MODES, ORDER_LOG, Mirror

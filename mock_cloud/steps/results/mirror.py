@@ -27,7 +27,7 @@ from mock_cloud.errors import (
     ResultDirError,
     ResultError,
 )
-from mock_cloud.invocation.model import CommandLine
+from mock_cloud.invocation.model import PACKAGE_BUILDS, CommandLine
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.owner import as_owner
 from mock_cloud.results.resultdir import ResultDir
@@ -40,7 +40,6 @@ ATTESTATION_LOG: Final = "remote_attestation.log"
 ORDER_LOG: Final = "remote_order.log"
 LOGLESS_MODES: Final = ("shell", "clean")
 """Modes that leave no results."""
-_BUILDS: Final = ("rebuild", "buildsrpm")
 _LAST_LINES: Final = re.compile(rb"^INFO: (?:Done\(|Results and/or logs in: ).*\n?", re.MULTILINE)
 """What mock says when results are there, which they are not before they were fetched."""
 _NEXT: Final = re.compile(rb"^INFO: Start\(", re.MULTILINE)
@@ -74,7 +73,7 @@ def find_logs(line: CommandLine) -> tuple[str, ...]:
     """mock's logs that this command writes, whatever becomes of it."""
     if line.mode == "shell":
         return ()
-    return ("root.log", "state.log", *(("build.log",) if line.mode in _BUILDS else ()))
+    return ("root.log", "state.log", *(("build.log",) if line.mode in PACKAGE_BUILDS else ()))
 
 
 def own_repository(line: CommandLine) -> Path:

@@ -33,7 +33,6 @@ from mock_cloud.repoproxy.allow import FILES_HOST, LISTS_HOST, AllowList
 from mock_cloud.settings import Remote
 from mock_cloud.wire.dnf_conf import dnf_variables
 from mock_cloud.wire.job_request import EngineConfig
-from mock_cloud.wire.reach import find_reached
 
 if TYPE_CHECKING:
     from mock_cloud.remote.trusted import TrustedChannel
@@ -146,6 +145,8 @@ def open_tunnel(
 
 def _reached_only_here(channel: TrustedChannel, asked: Sequence[Source]) -> list[Source]:
     """Those that the node reaches nothing of, and this machine something."""
+    from mock_cloud.wire.reach import find_reached  # on use, as above
+
     ends = list(dict.fromkeys(end for source in asked for end in source.ends))
     theirs = dict(zip(ends, channel.find_reached(ends, _LOOK_S), strict=True))
     lost = [source for source in asked if not any(theirs[end] for end in source.ends)]

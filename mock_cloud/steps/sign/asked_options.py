@@ -61,7 +61,7 @@ class Private:
         return cls(tuple(sorted(word for word in words if len(word) > 2 and word not in _COMMON)))
 
     def hide(self, text: str) -> str:
-        """The text, or ``sha256:HEX`` of it: whoever knows it can tell that it was this one."""
+        """The text, or ``sha256:HEX`` of it: who knows it can tell that it was this one."""
         if not any(_has_word(text, word) for word in self.words):
             return text
         return "sha256:" + hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

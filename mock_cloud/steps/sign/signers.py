@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import getpass
-import os
 import sys
 import time
 from pathlib import Path
@@ -22,7 +21,7 @@ from mock_cloud.settings import Remote
 from mock_cloud.sshkeys import make_key_pair
 from mock_cloud.steps.attest.known_good_sets import read_file
 from mock_cloud.steps.attest.seen_manifests import SeenManifests
-from mock_cloud.wire.files import replace_file
+from mock_cloud.wire.files import create_file, replace_file
 
 _TRIES: Final = 3
 
@@ -122,7 +121,7 @@ def find_signer(remote: Remote, console: Console) -> Signer:
     path = state_dir() / KEY_NAME
     public = path.with_name(f"{KEY_NAME}.pub")
     try:
-        is_new = not path.exists() and _make(path)
+        is_new = not path.exists() and create_file(path, make_key_pair().private.reveal(), 0o600)
         signer = read_signer(path)
         if not public.exists():  # also where the command that made the key was killed
             replace_file(public, f"{signer.public} mock-cloud\n".encode())
@@ -131,16 +130,3 @@ def find_signer(remote: Remote, console: Console) -> Signer:
     if is_new:
         console.info(f"made the key that signs what is built, {path}; others verify with {public}")
     return signer
-
-
-def _make(path: Path) -> bool:
-    """Make the private key. False if another command made one meanwhile: that one counts."""
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    replace_file(new, make_key_pair().private.reveal(), 0o600)
-    try:
-        os.link(new, path)
-    except FileExistsError:
-        return False
-    finally:
-        new.unlink()
-    return True

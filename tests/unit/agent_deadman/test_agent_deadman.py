@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.agent.deadman.ending import empty
+from mock_cloud.agent.deadman.end_node import empty
 from mock_cloud.agent.deadman.process import OrderRefused, Timer
 from mock_cloud.wire.decode import Malformed, decode, to_json
 from mock_cloud.wire.orders import DeadmanOrder, Ending

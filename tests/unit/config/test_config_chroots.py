@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from mock_cloud.config.arches import ArchitectureError, choose_arch
 from mock_cloud.config.chroots import load_config_opts
 from mock_cloud.config.defaults import default_config_opts
 from mock_cloud.config.paths import locate_paths
 from mock_cloud.errors import ConfigError, MockCloudError
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.launcher.dispatch import choose_remote, debug_config, list_chroots, root_path
+from mock_cloud.steps.check.chosen_engine import ArchitectureError, choose_arch
 
 
 def test_files_are_read_in_mocks_order(etc: Any) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from mock_cloud.wire.files import digest_of, replace_file
+from mock_cloud.wire.files import create_file, digest_of, replace_file
 
 
 def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
@@ -35,6 +36,18 @@ def test_what_cannot_be_written_leaves_all_as_it_was(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
     with pytest.raises(FileNotFoundError):
         replace_file(tmp_path / "none/file", b"one")
+
+
+def test_of_several_that_make_a_file_one_does(tmp_path: Path) -> None:
+    path, words = tmp_path / "file", [f"{number}".encode() * 100 for number in range(8)]
+    with ThreadPoolExecutor(len(words)) as pool:
+        made = list(pool.map(lambda word: create_file(path, word, 0o600), words))
+    assert made.count(True) == 1
+    assert path.read_bytes() == words[made.index(True)]
+    assert path.stat().st_mode & 0o7777 == 0o600
+    assert not create_file(path, b"later")
+    assert path.read_bytes() == words[made.index(True)]
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_name_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from mock_cloud.cli.duplicates import choose_sides
 from mock_cloud.errors import CommandLineError, ConfigError
 from mock_cloud.invocation.model import PART
 from mock_cloud.invocation.parser import parse_command_line
-from mock_cloud.launcher.audited import is_random
-from mock_cloud.launcher.duplicate import count_duplicates, part_of
+from mock_cloud.launcher.extras import count_duplicates, is_random, part_of
+from mock_cloud.repeated.duplicates import choose_sides
 from mock_cloud.settings import AttestSettings, AuditSettings, HostSettings, Remote
 from mock_cloud.sshkeys import make_key_pair
 from mock_cloud.steps.lease.builders import name_host

@@ -133,7 +133,7 @@ def test_what_is_not_ours_is_left(
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(home / "python"))
     foreign = write(home / ".local/share/mock-cloud/bin/mock", "#!/bin/sh\n")
-    assert tool("enable") == 3 and "no link of ours" in capsys.readouterr().err
+    assert tool("enable") == 3 and "was not created by mock-cloud" in capsys.readouterr().err
     assert tool("disable") == 0 and foreign.is_file()
     (home.parent / "venv/bin/mock").unlink()
     foreign.unlink()

@@ -34,6 +34,13 @@ def test_a_refused_build_loads_no_ssh_no_verdicts_and_no_clouds(refused: set[str
     assert not {"paramiko", "libcloud", "cryptography", "yaml", "shtab", "rpm"} & refused
 
 
+def test_a_build_loads_no_room_that_could_be_deleted(refused: set[str]) -> None:
+    rooms = tuple(f"mock_cloud.{room}" for room in ("images", "koji", "repeated", "several"))
+    ours = {name for name in refused if name.partition(".")[0] == "mock_cloud"}
+    assert [name for name in ours if name.startswith(rooms)] == []
+    assert len(ours) <= 90
+
+
 def test_a_command_loads_the_rules_of_its_engine(refused: set[str]) -> None:
     assert "mock_cloud.config.engine" in refused
     assert not {"mock_cloud.config.mock_engine", "mock_cloud.invocation.mock_words"} & refused

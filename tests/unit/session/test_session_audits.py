@@ -18,22 +18,22 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.cli import duplicates, parts
-from mock_cloud.cli.drawing import reveal
-from mock_cloud.cli.duplicates import Disagreed
-from mock_cloud.cli.parts import Built, Side
 from mock_cloud.cloud import pool
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_INFRASTRUCTURE, CloudError, InputError
 from mock_cloud.invocation.model import PART, PART_OF
 from mock_cloud.invocation.parser import parse_command_line
-from mock_cloud.launcher.audited import build_audited
 from mock_cloud.ledger.draws import check_draws
 from mock_cloud.ledger.entries import EventKind, LedgerEvent
 from mock_cloud.ledger.ratings import Builder, Rating, Rules, rate
 from mock_cloud.ledger.store import Ledger
 from mock_cloud.places import state_dir
+from mock_cloud.repeated import command, duplicates
+from mock_cloud.repeated.audit_draws import reveal
+from mock_cloud.repeated.command import build_audited
+from mock_cloud.repeated.duplicates import Disagreed
+from mock_cloud.repeated.parts import Built, Side
 from tests.unit.session.scripted_node import Script, ScriptedCloud
 from tests.unit.session.scripted_place import PACKAGE, Place
 from tests.unit.signed.package_maker import package_file
@@ -160,7 +160,7 @@ def builders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Builde
         made.add(name, HONEST)
     made.add("liar", TROJANED)
     monkeypatch.setattr(pool, "find_provider", lambda *given: made.clouds[given[2].name])
-    for module in (parts, duplicates):
+    for module in (command, duplicates):
         monkeypatch.setattr(module, "build_part", made.part)
     yield made
     for cloud in (*made.clouds.values(), place.cloud):

@@ -57,7 +57,7 @@ def _unpack_tree(job: Job, item: Input, directory: str) -> None:
 
 
 def link_earlier(job: Job, owner: tuple[int, int]) -> None:
-    """Put what earlier chains built into the local repository, as links: no results of ours.
+    """Put what earlier chains built into the local repository, as links: not among the results.
 
     Where a package is to be built again, nothing may stand in for what it will make.
     """

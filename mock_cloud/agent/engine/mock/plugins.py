@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Plugins of ours for mock on a node without systemd-nspawn, where it is root of a namespace.
+"""mock-cloud's plugins for mock on a node without systemd-nspawn, where it is root of a namespace.
 
 One keeps builds off the network: with ``isolation = 'simple'`` mock leaves it to whatever it
 builds. Where the controller has systemd, its own mock would not: so the node's does not either,

@@ -15,8 +15,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.cli.audits import Audit, judge_builds, note_audit
-from mock_cloud.cli.parts import Built, Side, build_part, mark, private_place, publish
 from mock_cloud.console import Console
 from mock_cloud.errors import (
     EXIT_DISAGREED,
@@ -30,6 +28,8 @@ from mock_cloud.errors import (
 from mock_cloud.ledger.entries import EventKind, LedgerEntry, LedgerEvent
 from mock_cloud.ledger.store import Ledger
 from mock_cloud.model import HostKey
+from mock_cloud.repeated.audits import Audit, judge_builds, note_audit
+from mock_cloud.repeated.parts import Built, Side, build_part, mark, private_place, publish
 from mock_cloud.settings import ProvenanceChoice, Remote
 from mock_cloud.steps.lease.builders import name_host
 from mock_cloud.steps.sign.signers import find_signer
@@ -104,7 +104,7 @@ def build_together(
 
     1. All end well: their provenance is verified, their packages are compared, the ledger is told.
     2. They agree (L0 or L1): the first one's results go to the resultdir. 3. They do not: all are
-    kept apart below it, and who differs is flagged; with a judge, whoever agrees with it is
+    kept apart below it, and who differs is flagged; with a judge, who agrees with it is
     cleared, and its results are published. 4. All fail alike: the first one's logs are published.
 
     Raises Disagreed, also where one fails and another does not; ProvenanceRefused, InputError.

@@ -36,7 +36,7 @@ class Request:
 def arm_timer(lease_id: str, life_s: int, grace_s: int, *, power_off: bool) -> Request:
     """The node ends after `life_s`, or once it has heard of nobody for `grace_s`.
 
-    Its end is `power_off`, or else what a lent machine gets: everything of ours is removed.
+    Its end is `power_off`, or else what a lent machine gets: all that we put there is removed.
     """
     ending = Ending.POWEROFF if power_off else Ending.WIPE
     return Request("lease", encode(DeadmanOrder(lease_id, life_s, grace_s, ending)))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import time
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from mock_cloud.ledger.ratings import RULES_NAME, Rating, rate, read_rules
 from mock_cloud.ledger.store import Ledger
 from mock_cloud.places import config_home, state_dir
 from mock_cloud.provenance.statement import Provenance
-from mock_cloud.wire.files import replace_file
+from mock_cloud.wire.files import create_file
 
 SEED_NAME: Final = "audit-seed"
 
@@ -46,7 +45,8 @@ def find_seed(ledger: Ledger, console: Console) -> bytes:
     path = state_dir() / SEED_NAME
     try:
         if not path.exists():
-            _make_seed(path)
+            # Of two seeds one could be chosen, so another command's counts.
+            create_file(path, secrets.token_bytes(SEED_BYTES).hex().encode(), 0o600)
     except OSError as error:
         raise ConfigError(f"cannot make the seed {path}: {error.strerror}") from error
     seed = _read_seed(path)
@@ -59,17 +59,6 @@ def find_seed(ledger: Ledger, console: Console) -> bytes:
     for entry in ledger.decide(commit):
         console.info(f"committed to a new seed of audits: entry {entry.number}")
     return seed
-
-
-def _make_seed(path: Path) -> None:
-    """A new one, unless another command was first: of two seeds one could be chosen. OSError."""
-    made = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    try:
-        replace_file(made, secrets.token_bytes(SEED_BYTES).hex().encode(), 0o600)
-        with contextlib.suppress(FileExistsError):
-            path.hardlink_to(made)
-    finally:
-        made.unlink(missing_ok=True)
 
 
 def _read_seed(path: Path) -> bytes:

@@ -61,7 +61,7 @@ def _within(seconds: float, work: Callable[[], None]) -> None:
 
 
 def _clean(workspace: str) -> None:
-    """On a node of ours: everything that a build had or made."""
+    """On a node that mock-cloud made: everything that a build had or made."""
     end_processes(workspace, {os.getpid(), os.getppid()})
     paths = [os.path.join(workspace, name) for name in _DATA]
     for path in (*paths[:2], MOCK_LIBDIR, _MOCK_CACHE, *paths[2:]):
