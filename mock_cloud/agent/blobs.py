@@ -13,6 +13,7 @@ import os
 from typing import Final
 
 from mock_cloud.agent.serve_wire import Failure
+from mock_cloud.wire.chunks import Chunk, Index, merge, read_at
 from mock_cloud.wire.files import digest_of
 
 _BLOCK_MAX_BYTES: Final = 64 * 1024
@@ -24,6 +25,7 @@ class Blobs:
 
     def __init__(self, workspace: str) -> None:
         self._dir = os.path.join(workspace, "blobs")
+        self._index: Index | None = None
         os.makedirs(self._dir, mode=0o700, exist_ok=True)
 
     def path(self, digest: str) -> str:
@@ -83,6 +85,33 @@ class Blobs:
             self.discard(digest)
             raise Failure.from_os_error(error, f"blob {digest[:12]}") from error
 
+    def kept_bytes(self) -> int:
+        """The size of all blobs that are here."""
+        return sum(os.lstat(path).st_size for path in self._newest())
+
+    def reuse(
+        self, digest: str, size: int, chunks: list[Chunk], *, fine: bool
+    ) -> list[tuple[int, int]]:
+        """Put into the part what other blobs have of `chunks`; the ranges that it has got."""
+        if self._index is None:
+            self._index = Index(self._newest())
+        held = []
+        for chunk in chunks:
+            place = self._index.find(chunk, fine=fine)
+            if place is None:
+                continue
+            with contextlib.suppress(OSError):
+                data = read_at(*place, chunk.end - chunk.start)
+                if len(data) == chunk.end - chunk.start:
+                    self.put(digest, size, chunk.start, data)
+                    held.append((chunk.start, chunk.end))
+        return merge(held)
+
+    def _newest(self) -> list[str]:
+        found = [one for one in os.scandir(self._dir) if not one.name.endswith(".part")]
+        found.sort(key=lambda one: one.stat(follow_symlinks=False).st_mtime, reverse=True)
+        return [one.path for one in found]
+
     def finish(self, digest: str, size: int) -> None:
         """Make the part the blob. Failure ``digest`` (the part is removed) if it differs."""
         part = self._part(digest)
@@ -90,7 +119,7 @@ class Blobs:
             self.discard(digest)
             return
         try:
-            if size == 0:
+            if size == 0 or not os.path.lexists(part):
                 open(part, "ab").close()
             found_size = os.stat(part, follow_symlinks=False).st_size
             found = _sha256_of(part) if found_size == size else ""

@@ -34,6 +34,7 @@ from mock_cloud.agent.serve_wire import (
     size_of,
     texts,
 )
+from mock_cloud.wire.chunks import unpack
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.frames import BODY_MAX, PROTOCOL_VERSION, FrameError, FrameHeader, read_frame
 from mock_cloud.wire.layout import DEADMAN, SERVE, WORKSPACE
@@ -257,7 +258,17 @@ class Server:
 
     def _have(self, request: _Request) -> FrameHeader:
         missing, partial = self._blobs.missing([hex_digest(d) for d in request.header["digests"]])
-        return {"missing": missing, "partial": partial}
+        kept = self._blobs.kept_bytes() if missing else 0
+        return {"missing": missing, "partial": partial, "kept": kept}
+
+    def _reuse(self, request: _Request) -> FrameHeader:
+        digest = hex_digest(request.header["digest"])
+        size = size_of(request.header["size"], "size")
+        try:
+            chunks = unpack(request.body, size)
+        except ValueError as error:
+            raise Failure("bad-request", str(error)) from error
+        return {"held": self._blobs.reuse(digest, size, chunks, fine=request.header["fine"])}
 
     def _put(self, request: _Request) -> None:
         digest = hex_digest(request.header["digest"])
@@ -377,6 +388,14 @@ class Server:
         send_result(job, name, offset, length, self._sender(request))
         return {}
 
+    def _chunks(self, request: _Request) -> FrameHeader:
+        from mock_cloud.agent.serve_jobs import send_chunks
+
+        asked = request.header
+        ranges = [(size_of(start, "start"), size_of(end, "end")) for start, end in asked["ranges"]]
+        send_chunks(self._job(request), result_name(asked["name"]), ranges, self._sender(request))
+        return {}
+
     def _forget(self, request: _Request) -> FrameHeader:
         from mock_cloud.agent.serve_jobs import forget
 
@@ -404,6 +423,7 @@ class Server:
             "close_metadata": _Operation(lambda _: self._care.close_metadata(), place="worker"),
             "reach": _Operation(self._reach, {"ends": list, "within_ms": int}, "thread"),
             "have": _Operation(self._have, {"digests": list}, "worker"),
+            "reuse": _Operation(self._reuse, {**blob, "fine": bool}, "worker", body=True),
             "put": _Operation(self._put, {**blob, "offset": int}, body=True),
             "put_end": _Operation(self._put_end, blob, "worker"),
             "job_start": _Operation(self._job_start, job, "worker", body=True),
@@ -416,6 +436,7 @@ class Server:
             "results": _Operation(self._results, job, "worker"),
             "owner_sign": _Operation(self._owner_sign, {**job, "nonce": str}, "worker"),
             "get": _Operation(self._get, fetch, "worker"),
+            "chunks": _Operation(self._chunks, {**job, "name": str, "ranges": list}, "worker"),
             "forget": _Operation(self._forget, job, "worker"),
             "accounts": _Operation(self._accounts),
             "install": _Operation(self._image, place="thread", body=True),

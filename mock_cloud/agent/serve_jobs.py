@@ -7,6 +7,7 @@ runner does that in processes of their own.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from mock_cloud.agent.serve_wire import CHUNK_BYTES, Failure
+from mock_cloud.wire.chunks import COARSE, Chunk, coarse_chunks, fine_chunks, pack
 from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.files import digest_of
 from mock_cloud.wire.frames import HEADER_MAX, FrameHeader
@@ -39,6 +41,7 @@ _POLL_S: Final = 0.02
 _POLL_IDLE_S: Final = 0.1
 _IDLE_AFTER_S: Final = 2.0
 _SIGN_S: Final = 60.0
+_CHUNKS_A_FRAME: Final = 1 << 14
 _VANISHED_GRACE_S: Final = 1.0  # a job that is being started has no process yet
 _TAIL_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -194,6 +197,21 @@ def send_result(job: JobFiles, name: str, offset: int, length: int, send: Send) 
             send({"more": True}, data)
     finally:
         os.close(fd)
+
+
+def send_chunks(job: JobFiles, name: str, ranges: list[tuple[int, int]], send: Send) -> None:
+    """Stream how a result is cut: into coarse chunks, or `ranges` of it into fine ones."""
+    with open(job.open_result(name), "rb", buffering=0) as stream:
+        found: Iterator[tuple[Chunk, bytes]] = coarse_chunks(stream)
+        if ranges:
+            found = (
+                fine
+                for start, end in ranges
+                if end - start <= COARSE.most
+                for fine in fine_chunks(start, os.pread(stream.fileno(), end - start, start))
+            )
+        while page := [chunk for chunk, _ in itertools.islice(found, _CHUNKS_A_FRAME)]:
+            send({"more": True}, pack(page))
 
 
 def forget(job: JobFiles) -> None:

@@ -14,6 +14,7 @@ from mock_cloud.errors import ResultError
 from mock_cloud.remote.bulk import BulkChannels
 from mock_cloud.remote.channel import AgentChannel, Call
 from mock_cloud.remote.link import DOWNLOAD_BYTES_PER_S, WINDOW_MAX_BYTES
+from mock_cloud.remote.reuse import Here
 from mock_cloud.remote.upload import Progress
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.replies import ResultFile
@@ -29,22 +30,25 @@ _AHEAD_PIECES: Final = 256
 class Fetch:
     """A result to fetch and who takes its bytes, from `offset` on.
 
-    `is_checked`: who takes them compares their sha256 with the listed one.
+    `is_checked`: who takes them compares their sha256 with the listed one. `here`: what needs not
+    be fetched, in order; only of a fetch that is checked.
     """
 
     file: ResultFile
     write: Callable[[bytes], object]
     offset: int = 0
     is_checked: bool = False
+    here: tuple[Here, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Bytes [start, end) of a result, asked for on a channel of their own choice."""
+    """Bytes [start, end) of a result, asked for on a channel of their own choice, or `here`."""
 
     taker: _Taker
     start: int
     end: int
+    here: Here | None = None
 
 
 class _Taker:
@@ -57,9 +61,25 @@ class _Taker:
         self._digest = hashlib.sha256()
 
     def pieces(self) -> Iterator[_Piece]:
-        size = self.fetch.file.size_bytes
-        for start in range(self.fetch.offset, max(size, self.fetch.offset + 1), _PIECE_BYTES):
-            yield _Piece(self, start, min(start + _PIECE_BYTES, size))
+        size, at = self.fetch.file.size_bytes, self.fetch.offset
+        for here in self.fetch.here:
+            if here.start >= at:
+                yield from self._asked(at, here.start)
+                yield _Piece(self, here.start, here.end, here)
+                at = here.end
+        if at < size or at == self.fetch.offset:  # an empty one is asked for, too
+            yield from self._asked(at, max(size, at + 1))
+
+    def _asked(self, start: int, end: int) -> Iterator[_Piece]:
+        for at in range(start, end, _PIECE_BYTES):
+            yield _Piece(self, at, min(at + _PIECE_BYTES, end, self.fetch.file.size_bytes))
+
+    def copy(self, here: Here, progress: Progress | None) -> None:
+        """Take what is on this machine; where it has changed, something of the same length."""
+        data = here.read().ljust(here.end - here.start, b"\0")
+        self.fetch.write(data)
+        if progress:
+            progress(len(data))
 
     def take(self, call: Call, piece: _Piece, progress: Progress | None) -> None:
         left = piece.end - piece.start
@@ -109,6 +129,7 @@ def fetch_results(
     raises comes through, so that a full local disk stays what it is.
     """
     total = sum(fetch.file.size_bytes - fetch.offset for fetch in wanted)
+    total -= sum(here.end - here.start for fetch in wanted for here in fetch.here)
     takers = [_Taker(fetch, main.address) for fetch in wanted]
     pieces = (piece for taker in takers for piece in taker.pieces())
     count = _channels_for(total, rtt_s)
@@ -135,21 +156,25 @@ def _fetch_pieces(
     progress: Progress | None,
 ) -> None:
     """Keep each channel busy with pieces asked for ahead; take them in their order."""
-    asked: deque[tuple[AgentChannel, Call, _Piece]] = deque()
+    asked: deque[tuple[AgentChannel, Call | None, _Piece]] = deque()
     with ExitStack() as calls:
         while True:
             ahead: Counter[AgentChannel] = Counter()
             for channel, _, piece in asked:
-                ahead[channel] += piece.end - piece.start
+                ahead[channel] += 0 if piece.here else piece.end - piece.start
             free = min(channels(), key=lambda channel: ahead[channel])
             more = ahead[free] < _AHEAD_BYTES and len(asked) < _AHEAD_PIECES
             if more and (next_piece := next(pieces, None)) is not None:
-                call = calls.enter_context(_ask(free, job, next_piece))
+                asks = next_piece.here is None
+                call = calls.enter_context(_ask(free, job, next_piece)) if asks else None
                 asked.append((free, call, next_piece))
             elif asked:
                 _, call, piece = asked.popleft()
-                with call:
-                    piece.taker.take(call, piece, progress)
+                if piece.here is not None:
+                    piece.taker.copy(piece.here, progress)
+                if call is not None:
+                    with call:
+                        piece.taker.take(call, piece, progress)
             else:
                 return
 

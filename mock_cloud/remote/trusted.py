@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Final
 
 from mock_cloud.errors import HostKeyMismatch, MockCloudError, TransportError
@@ -19,6 +20,7 @@ from mock_cloud.remote.follow import OnData, follow_job, read_order_log
 from mock_cloud.remote.forward import Forward, ForwardedStream
 from mock_cloud.remote.hardening_requests import Request, ask_all
 from mock_cloud.remote.link import Link
+from mock_cloud.remote.reuse import Here, find_here
 from mock_cloud.remote.unverified import UnverifiedNode, start_command
 from mock_cloud.remote.upload import Progress, send_blobs
 from mock_cloud.wire.decode import Malformed
@@ -181,6 +183,10 @@ class TrustedChannel:
     def fetch(self, job: str, wanted: Sequence[Fetch], progress: Progress | None = None) -> None:
         """Fetch results, checked against their listing. See `download.fetch_results`."""
         fetch_results(self._agent, self._bulk, job, wanted, rtt_s=self._rtt_s, progress=progress)
+
+    def find_here(self, job: str, file: ResultFile, paths: Sequence[Path]) -> tuple[Here, ...]:
+        """What `paths` have of a result already. See `reuse.find_here`."""
+        return find_here(self._agent, job, file, paths)
 
     def install(self, order: bytes, on_output: imaging.OnOutput) -> int:
         """Install packages in the node's own system; dnf's exit status. See `imaging.install`."""

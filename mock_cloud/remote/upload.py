@@ -8,7 +8,6 @@ out over several channels, each to an agent of its own; all write into the same 
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -18,6 +17,8 @@ from mock_cloud.model import Blob
 from mock_cloud.remote.bulk import BulkChannels
 from mock_cloud.remote.channel import AgentChannel, Call
 from mock_cloud.remote.outbox import OUTBOX_MAX_BYTES
+from mock_cloud.remote.reuse import opened, reuse_on_node
+from mock_cloud.wire.chunks import WORTH_BYTES
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Malformed
 from mock_cloud.wire.replies import Range, parse_have
@@ -61,15 +62,16 @@ def send_blobs(
 ) -> int:
     """Send what the node lacks of `blobs`; the number of bytes that were sent.
 
-    What arrived of an earlier attempt is not sent again. RemoteCommandError ``digest`` if a
+    What arrived of an earlier attempt, or came with other inputs, is not sent again.
+    RemoteCommandError ``digest`` if a
     file doesn't have its digest, ``no-space`` if the node's disk is full.
     """
     wanted = {blob.digest: blob for blob in blobs}
     sent = 0
     resume = True
     while True:
-        tasks = _lacking(main, wanted, resume=resume)
-        total = sum(task.size_bytes for task in tasks)
+        tasks, asked = _lacking(main, wanted, resume=resume)
+        total = sum(task.size_bytes for task in tasks) + asked
         bulk.grow(channels_for(total, rtt_s))
         try:
             _send(main, bulk, tasks, progress)
@@ -94,7 +96,10 @@ def channels_for(size_bytes: int, rtt_s: float) -> int:
     return max(0, min(for_line, for_size) - 1)
 
 
-def _lacking(main: AgentChannel, wanted: dict[str, Blob], *, resume: bool) -> list[_Task]:
+def _lacking(
+    main: AgentChannel, wanted: dict[str, Blob], *, resume: bool
+) -> tuple[list[_Task], int]:
+    """What is to be sent, and how many bytes it took to find out what the node has of it."""
     size = sum(blob.size_bytes for blob in wanted.values())
     patience_s = _ANSWER_S + size / _HASH_BYTES_PER_S
     try:
@@ -102,10 +107,14 @@ def _lacking(main: AgentChannel, wanted: dict[str, Blob], *, resume: bool) -> li
         blobs = [wanted[digest] for digest in found.missing]
     except (Malformed, KeyError) as error:
         raise main.protocol_error(f"have: {error}") from error
-    return [
-        _Task(blob, _gaps(found.partial.get(blob.digest, ()) if resume else (), blob.size_bytes))
-        for blob in blobs
-    ]
+    tasks, asked = [], 0
+    for blob in blobs:
+        held = found.partial.get(blob.digest, ()) if resume else ()
+        if resume and not held and min(blob.size_bytes, found.kept) >= WORTH_BYTES:
+            held, sent = reuse_on_node(main, blob)
+            asked += sent
+        tasks.append(_Task(blob, _gaps(held, blob.size_bytes)))
+    return tasks, asked
 
 
 def _gaps(held: Sequence[Range], size_bytes: int) -> tuple[Range, ...]:
@@ -168,16 +177,13 @@ def _emptiest(main: AgentChannel, bulk: BulkChannels) -> AgentChannel:
 
 def _chunks(task: _Task) -> Iterator[tuple[int, bytes]]:
     """(offset, bytes) of what is to be sent. InputError if the file can't be read."""
-    source = task.blob.source
-    try:
-        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
-            for start, end in task.ranges:
-                stream.seek(start)
-                for offset in range(start, end, _CHUNK_BYTES):
-                    size = min(_CHUNK_BYTES, end - offset)
-                    data = stream.read(size)
-                    if len(data) < size:
-                        raise InputError(f"{source!s:.200}: became shorter while it was sent")
-                    yield offset, data
-    except OSError as error:
-        raise InputError(f"{source!s:.200}: cannot be read: {error.strerror}") from error
+    with opened(task.blob) as stream:
+        for start, end in task.ranges:
+            stream.seek(start)
+            for offset in range(start, end, _CHUNK_BYTES):
+                size = min(_CHUNK_BYTES, end - offset)
+                data = stream.read(size)
+                if len(data) < size:
+                    name = f"{task.blob.source!s:.200}"
+                    raise InputError(f"{name}: became shorter while it was sent")
+                yield offset, data

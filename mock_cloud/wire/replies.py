@@ -82,10 +82,19 @@ class Reloaded:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Of the digests asked about those that are missing, and the ascending ranges held of some."""
+    """Of the digests asked about those that are missing, and the ascending ranges held of some.
+
+    `kept`: how many bytes the node has of other inputs.
+    """
 
     missing: tuple[str, ...]
     partial: dict[str, Annotated[tuple[Range, ...], _ascending]]
+    kept: _Size
+
+
+@dataclass(frozen=True, slots=True)
+class _Reused:
+    held: Annotated[tuple[Range, ...], _ascending]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +163,10 @@ def parse_reload(reply: Mapping[str, Any]) -> Reloaded:
 
 def parse_have(reply: Mapping[str, Any]) -> Held:
     return decode(Held, reply, limits=_LIMITS)
+
+
+def parse_reused(reply: Mapping[str, Any]) -> tuple[Range, ...]:
+    return decode(_Reused, reply, limits=_LIMITS).held
 
 
 def parse_reached(reply: Mapping[str, Any], count: int) -> tuple[bool, ...]:

@@ -30,6 +30,7 @@ from typing import Any
 import paramiko
 
 from mock_cloud.attest import evidence
+from mock_cloud.wire.chunks import Chunk, pack
 from mock_cloud.wire.frames import FrameHeader, encode_frame, read_frame
 from mock_cloud.wire.records import encode_records
 
@@ -407,6 +408,23 @@ def _no_results(request: FrameHeader) -> Iterable[bytes]:
         yield text_frame(request, '"more":true,"files":[]')
 
 
+def _chunks(start: int) -> Callable[[FrameHeader], Iterable[bytes]]:
+    """How a result is cut, in the same pieces for ever."""
+
+    def answers(request: FrameHeader) -> Iterable[bytes]:
+        cut = [Chunk(at, at + 512, bytes(16)) for at in range(start, start + 512 * 4096, 512)]
+        while True:
+            yield text_frame(request, '"more":true', pack(cut))
+
+    return answers
+
+
+def _no_chunks(request: FrameHeader) -> Iterable[bytes]:
+    """Pieces without one, for ever."""
+    while True:
+        yield text_frame(request, '"more":true')
+
+
 def _lists(count: int) -> bytes:
     return b'["processes",[' + b"[]," * count + b"0]]\n"
 
@@ -442,6 +460,10 @@ MODES: dict[str, Callable[[], Mode]] = {
     "results": lambda: Instead("results", _results),
     "results-endless": lambda: Instead("results", _more_results),
     "results-empty": lambda: Instead("results", _no_results),
+    "reuse-liar": lambda: Instead("reuse", lambda r: [text_frame(r, '"held":[[0,2097152]]')]),
+    "chunks-beyond": lambda: Instead("chunks", _chunks(1 << 40)),
+    "chunks-endless": lambda: Instead("chunks", _chunks(0)),
+    "chunks-empty": lambda: Instead("chunks", _no_chunks),
     "fetch-flood": FloodFetch,
     "fetch-more": lambda: Instead("get", _longer),
 }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import struct
 import threading
@@ -62,6 +63,9 @@ FATES = [
     ("results-endless", f"{AFTER} results", "results", "TransportError", "more than 100000"),
     ("results-empty", f"{AFTER} results", "results", "TransportError", "an empty piece"),
     ("fetch-flood", f"{AFTER} flood", "flood", "TransportError", "no answer to get within"),
+    ("chunks-beyond", f"{AFTER} cut", "cut", "TransportError", "beyond the file"),
+    ("chunks-endless", f"{AFTER} cut", "cut", "TransportError", "more than the file can have"),
+    ("chunks-empty", f"{AFTER} cut", "cut", "TransportError", "an empty piece"),
     ("fetch-more", f"{AFTER} fetch", "fetch", "ResultError", "more bytes than announced"),
 ]
 
@@ -93,6 +97,22 @@ def test_frames(
     assert (fate.step, fate.error) == (step, error), fate
     assert says in fate.message
     assert fate.peak_mib < PEAK_MIB, fate
+
+
+@pytest.mark.attack(
+    "node, after the verdict",
+    "it says that it has an input of which it has half, so that a job works with what it chose",
+    "the whole has not its digest, and is sent in full",
+)
+def test_a_node_that_has_less_than_it_says(
+    shared_sshd: Sshd, toolkit: LocalToolkit, between: Between, tmp_path: Path
+) -> None:
+    relay = between(shared_sshd, MODES["reuse-liar"]())
+    fate = victim.run(relay.address, shared_sshd, toolkit, steps=f"{AFTER} send", place=tmp_path)
+    assert fate.error == "", fate
+    sent = bytes(1 << 20) + b"x" * (1 << 20)
+    stored = toolkit.workspace / "blobs" / hashlib.sha256(sent).hexdigest()
+    assert stored.read_bytes() == sent
 
 
 @pytest.mark.attack(

@@ -145,6 +145,22 @@ class Controller:
         one = ResultFile("x.rpm", 1 << 20, "00" * 32, 0o644)
         self.channel.fetch("job", [Fetch(one, lambda data: None)])
 
+    def cut(self) -> None:
+        """What files here have of a large result."""
+        from mock_cloud.wire.replies import ResultFile
+
+        one = ResultFile("x.rpm", 256 << 20, "00" * 32, 0o644)
+        self.channel.find_here("job", one, [])
+
+    def send(self) -> None:
+        """Two inputs, of which the second is much like the first."""
+        import hashlib
+
+        from mock_cloud.model import Blob
+
+        for data in (bytes(2 << 20), bytes(1 << 20) + b"x" * (1 << 20)):
+            self.channel.send_blobs([Blob(hashlib.sha256(data).hexdigest(), len(data), data)])
+
     def flood(self) -> None:
         """A large result over a line that seems long: all channels are opened."""
         from mock_cloud.remote.download import Fetch, fetch_results
@@ -166,6 +182,8 @@ STEPS: dict[str, Callable[[Controller], None]] = {
         "follow",
         "results",
         "fetch",
+        "cut",
+        "send",
         "flood",
     )
 }

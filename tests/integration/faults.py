@@ -17,10 +17,13 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.local.files import NodeFacts, find_facts
 from tests.integration.conftest import Ended, User
+from tests.lab.relay import Relay
 
 _TRACEBACK = "Traceback (most recent call last)"
 _ERROR = re.compile(r"^(?:ERROR|CRITICAL): (.*)$", re.MULTILINE)
@@ -283,3 +286,22 @@ def write_remote(user: User, name: str, **changes: str) -> None:
             lines += ["", f"[{table}]"]
         lines.insert(lines.index(f"[{table}]") + 1, f"{key} = {value}")
     user.config.remote_file.with_name(f"{name}.toml").write_text("\n".join(lines) + "\n")
+
+
+@contextlib.contextmanager
+def line_to_node(user: User, **settings: str) -> Iterator[Relay]:
+    """The way to the user's node, which is warm; at its end the node is given back."""
+    write_remote(user, "local", **settings)
+    user.cloud("attest", "local", "--configdir", user.config.path).expect()
+    journal = Journal(user.place / "state/mock-cloud")
+    with journal.transaction() as books:
+        (lease,) = books.leases()
+        assert lease.address is not None
+        first, second, *rest = lease.address.host.split(".")
+        beside = ".".join((first, str((int(second) + 128) % 256), *rest))
+        here = (beside, lease.address.port)
+        relay = Relay((lease.address.host, lease.address.port), listen=here)
+        books.write(replace(lease, address=replace(lease.address, host=here[0])))
+    with relay:
+        yield relay
+        user.release()

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mock_cloud.cloud.journal import Journal
 from tests.integration.conftest import User
-from tests.integration.faults import Command, wait_in, write_remote
+from tests.integration.faults import Command, line_to_node, wait_in
 from tests.lab import srpm
 from tests.lab.relay import Direction, Relay
 from tests.lab.srpm import Recipe
@@ -42,20 +40,8 @@ def noise_srpm(lab_srpm: Callable[[Recipe], Path]) -> Path:
 @pytest.fixture
 def line(lone_mock: User) -> Iterator[Relay]:
     """The way to the user's node, which is warm."""
-    write_remote(lone_mock, "local", build__silence_timeout='"3s"')
-    lone_mock.cloud("attest", "local", "--configdir", lone_mock.config.path).expect()
-    journal = Journal(lone_mock.place / "state/mock-cloud")
-    with journal.transaction() as books:
-        (lease,) = books.leases()
-        assert lease.address is not None
-        first, second, *rest = lease.address.host.split(".")
-        beside = ".".join((first, str((int(second) + 128) % 256), *rest))
-        here = (beside, lease.address.port)
-        relay = Relay((lease.address.host, lease.address.port), listen=here)
-        books.write(replace(lease, address=replace(lease.address, host=here[0])))
-    with relay:
+    with line_to_node(lone_mock, build__silence_timeout='"3s"') as relay:
         yield relay
-        lone_mock.release()
 
 
 def check_whole(results: Path, user: User, lease: str) -> None:

@@ -134,6 +134,11 @@ class Work:
         return list({blob.digest: blob for _, blob in self.packed}.values())
 
     @property
+    def sent_files(self) -> list[Path]:
+        """Those of them that are files of the user's."""
+        return [blob.source for blob in self.blobs if isinstance(blob.source, Path)]
+
+    @property
     def builds(self) -> bool:
         """Whether it makes packages."""
         return self.mode in BUILDING_MODES

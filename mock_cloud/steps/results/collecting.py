@@ -22,6 +22,7 @@ from mock_cloud.errors import (
     TransportError,
 )
 from mock_cloud.remote.download import Fetch
+from mock_cloud.remote.reuse import Here
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results.archive import unpack_archive, unpack_into
 from mock_cloud.results.livelog import LiveLog
@@ -34,6 +35,7 @@ from mock_cloud.steps.results.copyout import bring_back, unpack_copyout
 from mock_cloud.steps.results.mirror import LOGLESS_MODES, ORDER_LOG, Mirror
 from mock_cloud.steps.results.owner import OwnerCheck, accept, signed_by_owner
 from mock_cloud.wire.chroot_packages import CHROOT_PACKAGES
+from mock_cloud.wire.chunks import WORTH_BYTES
 from mock_cloud.wire.job_request import (
     BUILDDIR_ARCHIVE,
     COPYOUT_NAME,
@@ -54,6 +56,7 @@ _AT_A_TIME: Final = 64
 _FULL: Final = "no-space: "
 """What the engine says of a full disk begins so."""
 _STRANGERS_SHOWN: Final = 5
+_SOURCE_PACKAGE: Final = ".src.rpm"
 _METADATA: Final = re.compile(r"[0-9a-f]{32,128}-[a-z_]+\.\w+(\.\w+)?")
 _T = TypeVar("_T")
 
@@ -90,6 +93,7 @@ def bringing_results(build: Build, end: JobEnd) -> Iterator[None]:
                 logs_only=is_nodes_fault(end),
                 early=build.early,
                 check=check,
+                sent=() if build.work is None else build.planned.sent_files,
             ) as placed:
                 yield
             build.placed += placed
@@ -157,13 +161,15 @@ def publishing(
     logs_only: bool = False,
     early: PlacedFiles | None = None,
     check: OwnerCheck = accept,
+    sent: Sequence[Path] = (),
 ) -> Iterator[list[Path]]:
     """Fetch what the job left and check it against the node's list; after the block, into place.
 
     Where a plugin of the site's may have run (`row.uses_mock`), what it left under a name of its
     own stays on the node, and a warning says so. `logs_only`: packages may be half written. Live
     logs are completed and verified in place, and what was published `early` is not fetched again.
-    `check` may refuse what is listed, before anything of it is fetched.
+    `check` may refuse what is listed, before anything of it is fetched. What a package has in
+    common with an earlier one of its name, or with source packages that were `sent`, stays there.
     Earlier results stay as they were unless all arrived and the block ended well; then the list has
     their paths. ResultError, TransportError.
     """
@@ -192,7 +198,8 @@ def publishing(
     with Staging(directory, job, packages=row.packages) as staging:
         wanted = staging.accept(rest)
         total = sum(entry.size_bytes for entry in wanted)
-        _fetch(lasting, job, rest, wanted, staging, _Progress(console, total))
+        progress = _Progress(console, total)
+        _fetch(lasting, job, rest, wanted, staging, progress, _Alike(directory, sent))
         scans = [entry.name for entry in wanted if Path(entry.name).name == SCAN_ARCHIVE]
         for number, name in enumerate(scans):  # tried here, so that a bad one is not half there
             unpack_archive(staging.path / name, staging.path / f".scan-{number}")
@@ -260,6 +267,22 @@ class _Progress:
         self._console.progress(message, self._done, self._total)
 
 
+class _Alike:
+    """Files here that may have much in common with a result."""
+
+    def __init__(self, directory: Path, sent: Sequence[Path]) -> None:
+        self._directory = directory
+        self._sent = [path.resolve() for path in sent if path.name.endswith(_SOURCE_PACKAGE)]
+
+    def __call__(self, entry: ManifestEntry) -> list[Path]:
+        if not entry.name.endswith(".rpm") or entry.size_bytes < WORTH_BYTES:
+            return []
+        found = [self._directory / entry.name]
+        if entry.name.endswith(_SOURCE_PACKAGE):
+            found += self._sent
+        return [path for path in found if path.is_file() and path.stat().st_size >= WORTH_BYTES]
+
+
 def _fetch(
     lasting: Lasting,
     job: str,
@@ -267,13 +290,28 @@ def _fetch(
     wanted: Sequence[ManifestEntry],
     staging: Staging,
     progress: _Progress,
+    alike: Callable[[ManifestEntry], Sequence[Path]],
 ) -> None:
-    """Each from where it is, should a line be lost; one that arrived damaged once more."""
+    """Each from where it is, should a line be lost; all of one that arrived damaged once more."""
     by_name = {file.name: file for file in listed}
+    here: dict[str, tuple[Here, ...]] = {}
+
+    def find_here(channel: TrustedChannel, entry: ManifestEntry) -> tuple[Here, ...]:
+        if entry.name not in here:
+            paths = alike(entry)
+            found = channel.find_here(job, by_name[entry.name], paths) if paths else ()
+            here[entry.name] = found
+        return here[entry.name]
 
     def fetch(channel: TrustedChannel, files: Sequence[StagedFile]) -> None:
         fetches = [
-            Fetch(by_name[file.entry.name], file.write, file.offset, is_checked=True)
+            Fetch(
+                by_name[file.entry.name],
+                file.write,
+                file.offset,
+                is_checked=True,
+                here=find_here(channel, file.entry),
+            )
             for file in files
         ]
         channel.fetch(job, fetches, progress)
@@ -288,5 +326,6 @@ def _fetch(
             damaged = [file for file in files if not file.is_whole]
             for file in damaged:
                 file.restart()
+                here[file.entry.name] = ()
             if damaged:
                 lasting(lambda channel, files=damaged: fetch(channel, files))  # type: ignore[misc]
