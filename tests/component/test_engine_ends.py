@@ -52,6 +52,7 @@ def test_a_silent_job_is_ended_as_one_that_took_too_long(site: EngineSite) -> No
     ended = site.run("chroot", "echo begun; sleep 1000", output_timeout_s=1)
     assert (ended.exit, ended.status["cause"]) == (11, "silence")
     assert "nothing was printed for 1 s" in ended.stderr
+    assert "what ran: sleep 1000" in ended.stderr
 
 
 def test_a_silent_build_is_cleaned_up_after(site: EngineSite) -> None:

@@ -149,7 +149,10 @@ def _translated() -> Iterator[None]:
 
 def _cancel(directory: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with contextlib.suppress(FileNotFoundError), open(os.path.join(directory, SILENT)) as stream:
+    with (
+        contextlib.suppress(FileNotFoundError),
+        open(os.path.join(directory, SILENT), encoding="utf-8") as stream,
+    ):
         raise OutputTimeout(stream.read())
     keep = os.path.exists(os.path.join(directory, KEEP_CHROOT))
     raise Cancelled("Exiting on user interrupt", keep_chroot=keep)

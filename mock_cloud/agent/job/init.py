@@ -31,6 +31,8 @@ _EXIT_CANCELLED: Final = 7
 _EXIT_TIMEOUT: Final = 11
 _EXIT_INFRASTRUCTURE: Final = 75
 _LOOK_S: Final = 60.0
+_COMMAND_MAX: Final = 100
+_COMMANDS_MAX: Final = 5
 _TIMEOUT_GRACE_S: Final = 60.0
 """As after `rpmbuild_timeout` the engine cleans up, and measures what stays."""
 
@@ -130,8 +132,9 @@ class _Output:
 
     def give_up(self) -> None:
         """Say why the job ends, for the engine and for the final status."""
-        with open(os.path.join(self._directory, SILENT), "w", encoding="ascii") as stream:
-            stream.write(f"nothing was printed for {self._limit_s} s: Timeout expired")
+        ran = _list_waited_for()
+        with open(os.path.join(self._directory, SILENT), "w", encoding="utf-8") as stream:
+            stream.write(f"nothing was printed for {self._limit_s} s: Timeout expired{ran}")
 
     def _look(self) -> list[tuple[str, int, int]]:
         results = os.path.join(self._directory, "results")
@@ -146,9 +149,27 @@ class _Output:
         return found
 
 
+def _list_waited_for() -> str:
+    """What the job's processes without children run, for a message: the others wait for these."""
+    parents, found = {1}, {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # it may end meanwhile
+            with open(f"/proc/{name}/stat", "rb") as stream:
+                parents.add(int(stream.read().rpartition(b")")[2].split()[1]))  # proc(5): ppid
+            with open(f"/proc/{name}/cmdline", "rb") as stream:
+                found[int(name)] = stream.read(_COMMAND_MAX).replace(b"\0", b" ").strip()
+    words = [found[pid] for pid in sorted(found) if pid not in parents and found[pid]]
+    text = b", ".join(words[:_COMMANDS_MAX]).decode("utf-8", "replace")
+    shown = "".join(one if one.isprintable() else "?" for one in text)
+    return f"; what ran: {shown}" if shown else ""
+
+
 def _silence(directory: str) -> str:
     """Why the job was ended, if it was silent for too long; else empty."""
-    with contextlib.suppress(OSError), open(os.path.join(directory, SILENT)) as stream:
+    with (
+        contextlib.suppress(OSError),
+        open(os.path.join(directory, SILENT), encoding="utf-8") as stream,
+    ):
         return stream.read()
     return ""
 
