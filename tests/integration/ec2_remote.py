@@ -64,7 +64,7 @@ class Account:
         return CloudProvider(self.api(), remote.cloud, remote, owner="somebody@lab:0")
 
     def create(
-        self, lease_id: str = "0123456789ab", *, timeout_s: float = 60.0
+        self, lease_id: str = "0123456789ab", *, timeout_s: float = 900.0
     ) -> tuple[CreatedNode, Bootstrap]:
         order, bootstrap = make_order(lease_id), make_bootstrap(lease_id)
         node = self.provider().create(
