@@ -123,27 +123,27 @@ class Index:
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._paths = paths
-        self._coarse: dict[bytes, tuple[str, int]] = {}
-        self._fine: dict[bytes, tuple[str, int]] = {}
+        self._places: dict[bool, dict[bytes, tuple[str, int]]] = {}
 
     def find(self, chunk: Chunk, *, fine: bool) -> tuple[str, int] | None:
         """A file and an offset in it where the chunk's bytes were when it was looked at."""
-        found = self._fine if fine else self._coarse
-        if not found:
-            self._read(found, fine=fine)
-        return found.get(chunk.digest)
+        if fine not in self._places:
+            self._places[fine] = self._read(fine=fine)
+        return self._places[fine].get(chunk.digest)
 
-    def _read(self, found: dict[bytes, tuple[str, int]], *, fine: bool) -> None:
+    def _read(self, *, fine: bool) -> dict[bytes, tuple[str, int]]:
+        places: dict[bytes, tuple[str, int]] = {}
         left = _INDEXED_MAX_BYTES
         for path in self._paths:
             with contextlib.suppress(OSError), open_plain(path) as stream:
                 left -= os.fstat(stream.fileno()).st_size
                 if left < 0:
-                    return
+                    break
                 for coarse, data in coarse_chunks(stream):
                     cut = fine_chunks(coarse.start, data) if fine else ((coarse, data),)
                     for chunk, _ in cut:
-                        found.setdefault(chunk.digest, (path, chunk.start))
+                        places.setdefault(chunk.digest, (path, chunk.start))
+        return places
 
 
 def open_plain(path: str) -> IO[bytes]:
