@@ -103,10 +103,10 @@ def parse_proxy(text: str, what: str) -> Proxy:
         parts = urlsplit(url)
         port = parts.port or _PROXY_PORT
     except ValueError as error:
-        raise ConfigError(f"{what} is no URL of a proxy") from error
+        raise ConfigError(f"{what} is not a proxy's URL") from error
     if parts.scheme not in _PROXY_SCHEMES or not parts.hostname:
         raise ConfigError(
-            f"{what} is no proxy that can be used from here: {parts.scheme}://",
+            f"{what} is not a proxy that can be used from here: {parts.scheme}://",
             hint="http:// and https:// proxies can be",
         )
     return Proxy(parts.scheme, parts.hostname, port, login)

@@ -45,7 +45,7 @@ def password_home() -> Path | None:
         return None
 
 
-def caller_uid(environ: Mapping[str, str] = os.environ) -> int | None:
+def caller_uid() -> int | None:
     """The user for whom sudo or consolehelper made this process root's; None if it did not.
 
     consolehelper's goes before sudo's, as in mock (setup_uid_manager in its uid.py).
@@ -53,7 +53,7 @@ def caller_uid(environ: Mapping[str, str] = os.environ) -> int | None:
     if os.geteuid() != 0:
         return None
     for name in ("USERHELPER_UID", "SUDO_UID"):
-        text = environ.get(name, "")
+        text = os.environ.get(name, "")
         if text.isdecimal() and int(text):
             return int(text)
     return None

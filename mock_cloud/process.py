@@ -13,13 +13,13 @@ import selectors
 import shlex
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mock_cloud.errors import MockCloudError
 from mock_cloud.wire.dataclass import dataclass
+from mock_cloud.wire.layout import NODE_PATH
 
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TERM", "SSH_AUTH_SOCK")
 
@@ -38,7 +38,7 @@ class CommandFailed(MockCloudError):
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """A child's environment: a short list, the C.UTF-8 locale, and `extra`."""
     env = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    env.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    env.setdefault("PATH", NODE_PATH)
     env["LC_ALL"] = "C.UTF-8"
     env.update(extra or {})
     return env
@@ -97,7 +97,7 @@ class Ended:
 
 
 def converse(
-    argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float, output_max_bytes: int,
+    argv: Sequence[str], *, timeout_s: float, output_max_bytes: int,
     extra_env: Mapping[str, str] | None = None,
 ) -> Ended:  # fmt: skip
     """Run a command that passes on what somebody else says, to its end, whatever its status.
@@ -106,12 +106,9 @@ def converse(
     cannot start, past `timeout_s` seconds, and if either stream is longer than
     `output_max_bytes`.
     """
-    with tempfile.TemporaryFile() as given:
-        given.write(stdin)
-        given.seek(0)
-        with _in_own_session(argv, given.fileno(), environment(extra_env)) as child:
-            streams = _read_both(child, argv, time.monotonic() + timeout_s, output_max_bytes)
-            status = child.wait()
+    with _in_own_session(argv, subprocess.DEVNULL, environment(extra_env)) as child:
+        streams = _read_both(child, argv, time.monotonic() + timeout_s, output_max_bytes)
+        status = child.wait()
     return Ended(status, *streams)
 
 

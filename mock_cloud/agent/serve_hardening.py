@@ -21,6 +21,7 @@ from mock_cloud.agent.serve_wire import Failure
 from mock_cloud.agent.sshd import find_listener
 from mock_cloud.wire.decode import Malformed, decode
 from mock_cloud.wire.frames import FrameHeader
+from mock_cloud.wire.layout import HOST_KEY_FILE
 from mock_cloud.wire.orderlog import OrderLog
 from mock_cloud.wire.orders import DeadmanOrder
 
@@ -82,7 +83,6 @@ class NodeHardening:
 # Gives the node's sshd another host key: the one it was born with was readable on the way.
 # Connections that are open go on under the old key. New ones are answered with the new key as soon
 # as the listening sshd has started anew, which SIGHUP makes it do (sshd(8)).
-_PATH: Final = "/etc/ssh/ssh_host_ed25519_key"
 _PRIVATE_HEAD: Final = b"-----BEGIN OPENSSH PRIVATE KEY-----\n"
 _PUBLIC_HEAD: Final = "ssh-ed25519 "
 _SIZE_MAX: Final = 4096
@@ -101,8 +101,8 @@ def install_host_key(private: bytes, public: str) -> None:
     if line == public or not line.startswith(_PUBLIC_HEAD) or not line.isprintable():
         raise Failure("bad-request", "not a line with an ed25519 public key")
     listener = find_listener()
-    _replace(_PATH, private, 0o600)
-    _replace(f"{_PATH}.pub", public.encode()[:_SIZE_MAX], 0o644)
+    _replace(HOST_KEY_FILE, private, 0o600)
+    _replace(f"{HOST_KEY_FILE}.pub", public.encode()[:_SIZE_MAX], 0o644)
     if listener is not None:
         os.kill(listener, signal.SIGHUP)
 

@@ -178,7 +178,7 @@ def _owned(job: JobFiles, name: str) -> OwnedPackage:
         try:
             return OwnedPackage(digest, *digest_parts(stream))
         except HeaderError as error:
-            raise Failure("owner-key", f"{name} is no package: {error}") from error
+            raise Failure("owner-key", f"{name} is not a package: {error}") from error
 
 
 def send_result(job: JobFiles, name: str, offset: int, length: int, send: Send) -> None:

@@ -154,7 +154,7 @@ def describe_warnings(found: KernelFacts, expected: KernelFacts) -> Iterator[str
 
 
 def _bits(tainted: _Scalar) -> int:
-    """Every bit for what is no number, so that nothing unread passes."""
+    """Every bit for what is not a number, so that nothing unread passes."""
     return tainted if isinstance(tainted, int) else INT_MAX
 
 

@@ -30,7 +30,7 @@ from mock_cloud.errors import Reason
 from mock_cloud.model import DAY_S
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Limits, Malformed, decode, encode, to_json
-from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
+from mock_cloud.wire.layout import SKIPPED
 
 TIER: Final = 1
 """What a verdict of this version proves: software-measured."""
@@ -343,17 +343,7 @@ class Forbidden:
         return next(f"{kind} {name}" for kind, name in kinds.items() if name)
 
 
-MAY_SKIP: Final = (
-    "/proc",
-    "/sys",
-    "/dev",
-    MOCK_LIBDIR,
-    "/var/cache/mock",
-    f"{WORKSPACE}/blobs",
-    f"{WORKSPACE}/dnf",
-    f"{WORKSPACE}/jobs",
-    f"{WORKSPACE}/layers",
-)
+MAY_SKIP: Final = ("/proc", "/sys", "/dev", *SKIPPED)
 """Directories whose contents may go unmeasured: inputs, caches and chroots. Nothing there is run by
 the node itself before the verdict; the toolkit is never among them."""
 

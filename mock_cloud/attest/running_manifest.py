@@ -38,10 +38,9 @@ from mock_cloud.errors import AttestationRefused, Reason
 from mock_cloud.model import Toolkit
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.wire.dataclass import dataclass
-from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
+from mock_cloud.wire.layout import NODE_DIRS
 from mock_cloud.wire.terminal_text import escape
 
-_OUR_DIRS: Final = (WORKSPACE, MOCK_LIBDIR, "/var/cache/mock")
 _EPHEMERAL: Final = 32768
 """The first port that Linux gives to a socket which asks for none (ip_local_port_range)."""
 
@@ -124,11 +123,11 @@ def _image_files(evidence: Evidence, node: LiveNode) -> Iterator[FileFact]:
         f"{mount.point}/" for mount in evidence.mounts
         if not (mount.point == "/" or is_on_disk(mount.point, [mount.type]) or node.is_machine)
     )  # fmt: skip
-    ours = tuple(f"{path}/" for path in _OUR_DIRS)
+    ours = tuple(f"{path}/" for path in NODE_DIRS)
     for fact in evidence.files:
         path = fact.path
         is_scratch = path.startswith(scratch) and not runtime.is_generated(path)
-        if not (path in node.own or path in _OUR_DIRS or path.startswith(ours) or is_scratch):
+        if not (path in node.own or path in NODE_DIRS or path.startswith(ours) or is_scratch):
             yield fact
 
 

@@ -14,18 +14,18 @@ from mock_cloud.cli.duplicate import check_words
 from mock_cloud.cli.verify import find_verify_keys
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
-from mock_cloud.errors import EXIT_INFRASTRUCTURE, EXIT_REFUSED, InputError
+from mock_cloud.errors import InputError
 from mock_cloud.ledger.store import Ledger
 from mock_cloud.model import HostKey
 from mock_cloud.places import state_dir
 from mock_cloud.provenance.verification import verify_results
 from mock_cloud.repeated.audit_draws import find_seed, is_drawn
 from mock_cloud.repeated.audits import ANY_BUILD, judge_builds, note_audit
-from mock_cloud.repeated.duplicates import Disagreed
+from mock_cloud.repeated.duplicates import SAYS_NOTHING, Disagreed
 from mock_cloud.repeated.parts import Side, build_part, mark
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -73,7 +73,7 @@ def _build_again(
         raise InputError(f"cannot make {place}: {error.strerror}") from error
     side = Side(arguments.remote, arguments.remote)
     again = build_part(arguments.words, side, place, first, console)
-    if again.code in (EXIT_INFRASTRUCTURE, EXIT_REFUSED):
+    if again.code in SAYS_NOTHING:
         shutil.rmtree(place, ignore_errors=True)
         console.error(f"remote {arguments.remote}: exit status {again.code}: not compared")
         return again.code

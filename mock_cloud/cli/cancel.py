@@ -17,7 +17,7 @@ from mock_cloud.session import take_up
 from mock_cloud.steps.job.job_list import find_view
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 _LOOK_S: Final = 0.1
 _STOP_S: Final = 60.0

@@ -19,7 +19,7 @@ from mock_cloud.process import CommandFailed, converse
 from mock_cloud.wire.terminal_text import sanitize
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 _DIFF_S: Final = 1800.0
 _DIFF_MAX: Final = 64 << 20

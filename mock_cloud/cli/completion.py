@@ -10,7 +10,7 @@ from mock_cloud.console import Console
 from mock_cloud.errors import ConfigError
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 SHELLS: Final = ("bash", "zsh", "fish", "tcsh")
 

@@ -21,7 +21,7 @@ from mock_cloud.repeated.duplicates import DuplicateOrder, build_together, find_
 from mock_cloud.repeated.parts import Side
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 
 def add_parser(verbs: Verbs) -> None:

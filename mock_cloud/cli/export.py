@@ -19,7 +19,7 @@ from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.rpmheader import HeaderError
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 
 def add_parser(verbs: Verbs) -> None:

@@ -19,7 +19,7 @@ from mock_cloud.places import manifests_dir
 from mock_cloud.steps.sign.signers import tell_threshold
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 _HEAD = ("IMAGE", "NAME", "STATE", "ARCH", "SHARED WITH", "MANIFEST", "FILE")
 

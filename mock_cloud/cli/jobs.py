@@ -15,7 +15,7 @@ from mock_cloud.progress.printers import Printer
 from mock_cloud.steps.job.job_list import JobView, view_jobs
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 _LOOK_S = 1.0
 _HEAD = ("JOB", "REMOTE", "CHROOT", "STATE", "STARTED", "UNTIL", "COST", "EXIT", "RESULTS")

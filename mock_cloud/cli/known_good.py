@@ -30,7 +30,7 @@ from mock_cloud.steps.sign.signers import next_validity, read_signer, tell_thres
 from mock_cloud.wire.terminal_text import printable
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 
 def add_parser(verbs: Verbs) -> None:

@@ -29,7 +29,7 @@ from mock_cloud.steps.sign.signers import next_validity, read_signer, write_whol
 from mock_cloud.wire.terminal_text import printable
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 _LIFETIME: Final = duration(3600.0, 3660.0 * DAY_S)
 

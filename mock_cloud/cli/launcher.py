@@ -19,7 +19,7 @@ from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.wire.terminal_text import printable
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 _DESCRIPTION = """\
 Make `mock` understand --remote, in one of two ways.

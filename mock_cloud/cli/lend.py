@@ -18,7 +18,7 @@ from mock_cloud.errors import EXIT_DIFFERENT, CommandLineError, InputError
 from mock_cloud.model import HostKey
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 _RELOAD = "let sshd read its configuration anew: systemctl reload sshd (on Debian: ssh)"
 

@@ -22,11 +22,12 @@ from mock_cloud.process import CommandFailed
 from mock_cloud.sshkeys import make_key_pair
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.files import replace_file
+from mock_cloud.wire.layout import HOST_KEY_FILE
 from mock_cloud.wire.owner_statement import NAMESPACE, OWNER_KEY
 
 DROP_IN: Final = "/etc/ssh/sshd_config.d/10-mock-cloud-lend.conf"
 BORROWERS: Final = "/etc/mock-cloud/borrower-keys"
-HOST_KEY: Final = "/etc/ssh/ssh_host_ed25519_key.pub"
+HOST_KEY: Final = f"{HOST_KEY_FILE}.pub"
 
 _SSHD: Final = "/usr/sbin/sshd"
 _TEXT: Final = f"""\

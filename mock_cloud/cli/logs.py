@@ -14,7 +14,7 @@ from mock_cloud.steps.job.job_list import find_log, find_view
 from mock_cloud.wire.terminal_text import Sanitizer
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 _BLOCK_BYTES: Final = 1 << 16
 _LOOK_S: Final = 0.2

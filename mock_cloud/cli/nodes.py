@@ -18,7 +18,7 @@ from mock_cloud.places import state_dir
 from mock_cloud.settings import Budget
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 _HEAD = (
     "LEASE", "REMOTE", "STATE", "ADDRESS", "KIND", "BUILDS", "AGE", "ENDS IN", "PER HOUR", "COST",

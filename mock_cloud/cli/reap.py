@@ -21,7 +21,7 @@ from mock_cloud.settings import Remote
 from mock_cloud.wire.dataclass import dataclass
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 _DESCRIPTION = """\
 Ask a remote what it has of yours, and end what is needed no more: given back, expired, idle for

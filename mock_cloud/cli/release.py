@@ -17,7 +17,7 @@ from mock_cloud.places import state_dir
 from mock_cloud.settings import Remote
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 
 def add_parser(verbs: Verbs) -> None:

@@ -21,7 +21,7 @@ from mock_cloud.report.page import Extras, render_report, size_text, write_page
 from mock_cloud.report.story import BuildStory, Outcome, read_story
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 
 def add_parser(verbs: Verbs) -> None:

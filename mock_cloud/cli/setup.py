@@ -25,7 +25,7 @@ from mock_cloud.errors import EXIT_CONFIG, CommandLineError
 from mock_cloud.model import HostKey
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 _OWN = frozenset({"provider", "arches", "image", "arguments", "create"})
 """Keys that have an option of their own kind below, or none."""

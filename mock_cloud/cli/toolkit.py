@@ -20,7 +20,7 @@ from mock_cloud.toolkit.machines import MACHINES, own_arch
 from mock_cloud.toolkit.pack import PackedToolkit, list_packed, pack_packages, pack_toolkit
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 _PACK_EXAMPLES = """\
 examples:

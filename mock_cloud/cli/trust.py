@@ -28,7 +28,7 @@ from mock_cloud.wire.decode import encode
 from mock_cloud.wire.terminal_text import printable
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 _EXPORT_MAX: Final = 1 << 30
 
@@ -202,7 +202,7 @@ def _resolve(arguments: argparse.Namespace, console: Console) -> int:
         flags = {one.number: one for one in entries if one.event.kind in FLAGS}
         flag = flags.get(arguments.number)
         if flag is None:
-            raise InputError(f"entry {arguments.number} is no flag",
+            raise InputError(f"entry {arguments.number} is not a flag",
                              hint="mock-cloud trust list shows open flags")  # fmt: skip
         if any(one.event.flag == flag.number for one in entries):
             raise InputError(f"flag {flag.number} was resolved before")

@@ -8,12 +8,15 @@ import importlib
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from mock_cloud import __version__
 from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_COMMAND_LINE
 from mock_cloud.exit_status import end_well
+
+if TYPE_CHECKING:
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 VERBS: Final = (
     "setup", "doctor", "attest", "jobs", "attach", "logs", "wait", "cancel", "nodes", "release",

@@ -22,7 +22,7 @@ from mock_cloud.provenance.verification import Verified, verify_results
 from mock_cloud.wire.terminal_text import printable
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 _KEYS_MAX: Final = 1 << 20
 _REASONS_SHOWN: Final = 20

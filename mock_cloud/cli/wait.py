@@ -12,7 +12,7 @@ from mock_cloud.errors import EXIT_INFRASTRUCTURE
 from mock_cloud.steps.job.job_list import find_view, start_keeper
 
 if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    from mock_cloud.cli.verbs import Verbs
 
 _WAIT_S: Final = 0.5
 

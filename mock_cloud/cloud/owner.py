@@ -55,7 +55,7 @@ def _find_id(state_dir: Path) -> str:
     path = state_dir / _FILE
     try:
         if not path.exists():
-            create_file(path, f"{secrets.token_hex(4)}\n".encode(), 0o600)
+            create_file(path, f"{secrets.token_hex(4)}\n".encode())
         word = path.read_text(encoding="ascii", errors="replace").strip()
     except OSError as error:
         raise ConfigError(

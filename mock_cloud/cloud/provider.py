@@ -11,11 +11,12 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from enum import Enum
-from typing import Final, Protocol
+from typing import Protocol
 
 from mock_cloud.errors import CloudError, MockCloudError
 from mock_cloud.model import HostKey, KeyPair, NodeAddress
 from mock_cloud.wire.dataclass import dataclass
+from mock_cloud.wire.layout import HOST_KEY_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,6 @@ def look(what: str, ask: Callable[[], str]) -> Finding:
         return Finding(what, False, error.message, error.hint or "")
 
 
-HOST_KEY_FILE: Final = "/etc/ssh/ssh_host_ed25519_key"
 """Where sshd reads its key; the public half beside it has ``.pub`` at its end."""
 
 

@@ -76,7 +76,7 @@ def read_contents(header: Header, packed: BinaryIO) -> PayloadContents:
             head = magic + _exactly(stream, _NEWC_BYTES - _MAGIC_BYTES)
             mode, size, length = (_hex(head, place) for place in (14, 54, 94))
             if length > _NAME_MAX:
-                raise HeaderError("the payload is no cpio archive: a name is too long")
+                raise HeaderError("the payload is not a cpio archive: a name is too long")
             padded = length + -(_NEWC_BYTES + length) % 4
             text = _exactly(stream, padded)
             name = text[:length].rstrip(b"\0").decode("utf-8", "surrogateescape")
@@ -85,7 +85,7 @@ def read_contents(header: Header, packed: BinaryIO) -> PayloadContents:
                 total.update(head)
                 return _ended(stream, total.hexdigest(), files)
         else:
-            raise HeaderError("the payload is no cpio archive")
+            raise HeaderError("the payload is not a cpio archive")
         total.update(head)
         name = name.removeprefix(".") if name.startswith("./") else name
         if name in files or len(files) >= _FILES_MAX:
@@ -114,14 +114,14 @@ def _ended(
 def _exactly(stream: UnpackedPayload, count: int) -> bytes:
     data = stream.read(count)
     if len(data) < count:
-        raise HeaderError("the payload is no cpio archive: it cannot be unpacked to its end")
+        raise HeaderError("the payload is not a cpio archive: it cannot be unpacked to its end")
     return data
 
 
 def _hex(data: bytes, at: int) -> int:
     digits = data[at : at + 8]
     if not _HEX.fullmatch(digits):
-        raise HeaderError("the payload is no cpio archive")
+        raise HeaderError("the payload is not a cpio archive")
     return int(digits, 16)
 
 

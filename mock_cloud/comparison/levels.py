@@ -110,7 +110,7 @@ def identify(stream: BinaryIO) -> str:
 def compare_packages(left: BinaryIO, right: BinaryIO) -> Sameness:
     """How far the package files at the start of both streams are the same.
 
-    HeaderError if one is no package file, or has a damaged payload; CannotUnpack where Python
+    HeaderError if one is not a package file, or has a damaged payload; CannotUnpack where Python
     lacks what unpacks it, and the packed payloads differ. OSError.
     """
     ours, theirs = _open(left), _open(right)

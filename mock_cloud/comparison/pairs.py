@@ -18,7 +18,7 @@ PACKAGES_MAX: Final = 10_000
 
 
 class NotComparable(InputError):
-    """What one side has is no package, or none of the other's: of two builds, a difference.
+    """What one side has is not a package, or none of the other's: of two builds, a difference.
 
     Not raised for what this machine cannot read or unpack.
     """

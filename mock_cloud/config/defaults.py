@@ -17,6 +17,7 @@ from typing import Any, Final
 from templated_dictionary import TemplatedDictionary
 
 from mock_cloud.invocation.model import MOCK_VERSION
+from mock_cloud.wire.layout import MOCK_CACHEDIR
 
 # In mock's order, which is the order of initialisation; overlayfs is found in the directory.
 _SETTINGS: Final[dict[str, tuple[bool, dict[str, Any]]]] = {
@@ -152,7 +153,7 @@ _PLACES: Final[dict[str, Any]] = {
     "basedir": "/var/lib/mock",
     "resultdir": "{{basedir}}/{{root}}/result",
     "rootdir": "{{basedir}}/{{root}}/root",
-    "cache_topdir": "/var/cache/mock",
+    "cache_topdir": MOCK_CACHEDIR,
     "backup_on_clean": False,
     "backup_base_dir": "{{basedir}}/backup",
     "chroothome": "/builddir",

@@ -78,7 +78,7 @@ def _apply_hermetic(opts: ConfigOpts, line: CommandLine) -> None:
     lock, repository = line.hermetic_build
     if not Path(repository.removeprefix("file://"), "repodata").exists():
         raise CommandLineError(
-            f"--hermetic-build: {printable(repository)} is no repository of RPMs"
+            f"--hermetic-build: {printable(repository)} is not a repository of RPMs"
         )
     try:
         told = load_json(Path(lock).read_bytes())["config"]
@@ -86,7 +86,7 @@ def _apply_hermetic(opts: ConfigOpts, line: CommandLine) -> None:
     except OSError as error:
         raise CommandLineError(f"--hermetic-build: {printable(lock)}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CommandLineError(f"--hermetic-build: {printable(lock)} is no lock file") from error
+        raise CommandLineError(f"--hermetic-build: {printable(lock)} is not a lock file") from error
     if not is_ready:
         raise CommandLineError(
             f"--hermetic-build: {printable(lock)} was made without bootstrap_image_ready"

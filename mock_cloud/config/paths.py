@@ -41,10 +41,10 @@ class Paths:
 
 
 def locate_paths(opts: ConfigOpts) -> Paths:
-    """The paths after `apply_command_line`. ConfigError for a root that is no plain name."""
+    """The paths after `apply_command_line`. ConfigError for a root that is not a plain name."""
     root = read_text(opts, "root")
     if not root or root.startswith(".") or "/" in root or "\0" in root or "\n" in root:
-        raise ConfigError(f"config_opts['root'] {root!r} is no directory name")
+        raise ConfigError(f"config_opts['root'] {root!r} is not a directory name")
     basedir = Path(read_text(opts, "basedir")).absolute() / root
     resultdir = Path(expand_percent(read_text(opts, "resultdir"), opts)).absolute()
     is_default = resultdir == Path(MOCK_LIBDIR) / root / "result"

@@ -126,8 +126,8 @@ TABLES: Final[Tables] = {
 }
 
 
-def without_files(tables: Tables) -> Tables:
-    """The same tables, for a reader who needs none of the files and directories they name.
+def tables_without_files() -> Tables:
+    """`TABLES` for a reader who needs none of the files and directories they name.
 
     Nodes must end, whatever happened to the manifest that they were attested by.
     """
@@ -145,5 +145,5 @@ def without_files(tables: Tables) -> Tables:
         name: replace(keys, keys=unchecked(keys.keys))
         if isinstance(keys, Each)
         else unchecked(keys)
-        for name, keys in tables.items()
+        for name, keys in TABLES.items()
     }

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from mock_cloud import places
-from mock_cloud.config.remote_tables import CLOUDS, PROVIDERS, TABLES, TABLES_OF, without_files
+from mock_cloud.config.remote_tables import (
+    CLOUDS,
+    PROVIDERS,
+    TABLES,
+    TABLES_OF,
+    tables_without_files,
+)
 from mock_cloud.config.toml_tables import Document, read_document
 from mock_cloud.errors import ConfigError
 from mock_cloud.invocation.names import find_name_problem
@@ -102,7 +108,7 @@ def load_remote(
 
 def read_remote(name: str, path: Path, *, to_end: bool = False) -> Remote:
     """The remote in the file `path`; see `load_remote`. ConfigError."""
-    document = read_document(path, without_files(TABLES) if to_end else TABLES)
+    document = read_document(path, tables_without_files() if to_end else TABLES)
     for table in ("remote", "attest"):
         if table not in document.tables:
             document.refuse(f"the table [{table}] is missing", table)

@@ -46,12 +46,12 @@ class Portable:
 
 @contextmanager
 def reading_dnf_conf(text: str = "") -> Iterator[None]:
-    """ConfigError for a text that is no dnf.conf; it quotes no line of a `text` with secrets."""
+    """ConfigError for a text that is not a dnf.conf; it quotes no line of a `text` with secrets."""
     try:
         yield
     except DnfConfError as error:
         why = str(error).partition(":")[0] if names_secrets(text) else str(error)
-        raise ConfigError(f"config_opts['dnf.conf'] is no dnf.conf: {why}") from None
+        raise ConfigError(f"config_opts['dnf.conf'] is not a dnf.conf: {why}") from None
 
 
 def add_repositories(text: str, baseurls: Iterable[str]) -> str:
@@ -63,7 +63,7 @@ def add_repositories(text: str, baseurls: Iterable[str]) -> str:
         taken = set(parse_dnf_conf(text))
     for url in baseurls:
         if not url or printable(url) != url or any(character.isspace() for character in url):
-            raise ConfigError(f"--addrepo {printable(url)!r} is no URL")
+            raise ConfigError(f"--addrepo {printable(url)!r} is not a URL")
         shown = without_login(url)
         name = _repository_id(shown, taken)
         taken.add(name)
@@ -105,7 +105,7 @@ def make_portable(
     Secrets are taken out of it, those of repositories that stay disabled too; other options of
     these are left alone. `keys` and `accesses` are those of texts before, whose names are taken.
     Raises UnsupportedByEngine for what this machine would have to fetch and cannot, ConfigError for
-    a missing key or a text that is no dnf.conf. Repositories that have no secrets are
+    a missing key or a text that is not a dnf.conf. Repositories that have no secrets are
     `config.tunnel`'s to deal with.
     """
     with reading_dnf_conf(text):

@@ -119,7 +119,7 @@ class MirrorList:
 
 
 def read_sources(repositories: Repositories) -> tuple[Source, ...]:
-    """The enabled ones. ConfigError for a text that is no dnf.conf or a URL that is none."""
+    """The enabled ones. ConfigError for a text that is not a dnf.conf or a URL that is none."""
     variables = repositories.variables
     with reading_dnf_conf():
         found = read_repositories(repositories.text, variables, repositories.switches)
@@ -303,7 +303,7 @@ def _source(section: RepoSection, repositories: Repositories) -> Source:
         try:
             _end(url)
         except ValueError as error:
-            raise ConfigError(f"repository {name!r}: {printable(url)} is no URL") from error
+            raise ConfigError(f"repository {name!r}: {printable(url)} is not a URL") from error
     # What stands for something else leads nowhere, from here or from there (RFC 6761, 6.4).
     baseurls = [url for url in baseurls if not _end(url)[0].endswith(".invalid")]
     schemes = {_scheme(url) for url in (*baseurls, *(url for _, url in lists))}

@@ -209,14 +209,14 @@ def _with_one_image(remote: Remote, arch: str) -> Remote:
 def _check_names(order: BakeOrder) -> None:
     if order.name and not _NAME.fullmatch(order.name):
         raise InputError(
-            f"{order.name!r} is no name for an image",
+            f"{order.name!r} is not a valid name for an image",
             hint="3 to 128 letters, digits, dots, dashes and underscores",
         )
     output = order.output
     if output is not None and output.exists():
         raise InputError(f"{output} is there already", hint="--output names another file")
     if output is not None and not os.access(output.parent, os.W_OK):
-        raise InputError(f"{output.parent} is no directory that can be written to")
+        raise InputError(f"{output.parent} is not a writable directory")
 
 
 def _read_base(remote: Remote, order: BakeOrder) -> ImageManifest | None:

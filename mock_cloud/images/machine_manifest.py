@@ -79,7 +79,7 @@ def describe_machine(order: MachineOrder, remote: Remote, console: Console) -> _
     signer = read_signer(order.sign_key)
     check_signer(remote, order.sign_key, signer)
     if not os.access(order.output.parent, os.W_OK):
-        raise InputError(f"{order.output.parent} is no directory that can be written to")
+        raise InputError(f"{order.output.parent} is not a writable directory")
     keys = read_package_keys(remote.attest.package_keys)
     use = begin_use(remote, arch, console)
     name = order.name or order.host or (remote.hosts or (remote,))[0].name

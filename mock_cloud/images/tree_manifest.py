@@ -20,8 +20,8 @@ from mock_cloud.attest.signer_report import SignerReport, read_signer_report
 from mock_cloud.attest.validity import Validity, sign_manifest
 from mock_cloud.errors import ConfigError
 from mock_cloud.signed.keys import PackageKeys
-from mock_cloud.steps.attest.attesting import SKIP
 from mock_cloud.steps.attest.known_good_sets import read_file
+from mock_cloud.wire.layout import SKIPPED
 from mock_cloud.wire.records import pack
 
 
@@ -43,7 +43,7 @@ def make_signed_manifest(
     ConfigError for what cannot be read, AttestationRefused for a package that is not signed.
     """
     try:
-        evidence = measure("", list(SKIP), [], None, root=str(root.resolve()))
+        evidence = measure("", list(SKIPPED), [], None, root=str(root.resolve()))
         headers = read_headers(str(root.resolve()))
         accounts = parse_accounts(
             read_file(root / "etc/passwd", "the image's"),

@@ -93,7 +93,7 @@ class Carrier:
         real = path.resolve()
         holder = real if real.is_dir() else real.parent
         if not holder.is_dir() or (holder != real and real.exists()):
-            raise ConfigError(f"{what}: {printable(str(real))} is no directory")
+            raise ConfigError(f"{what}: {printable(str(real))} is not a directory")
         if not os.access(holder, os.W_OK | os.X_OK):
             raise ConfigError(f"{what}: cannot write to {printable(str(holder))}")
         place = next((name for name in self.packages if self.returns[name] == real), "")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,6 +22,7 @@ from mock_cloud.steps.check.packing import pack_file
 from mock_cloud.steps.check.request import ChrootShadow, Work
 from mock_cloud.wire.job_request import SHADOW_ARCHIVE, SHADOW_LOGS, ShadowOrder
 from mock_cloud.wire.replies import JobEnd
+from mock_cloud.wire.shadow_tree import SHADOW_LOG
 
 if TYPE_CHECKING:
     from mock_cloud.koji.shadow_directory import ShadowDir
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from mock_cloud.results.livelog import LiveLog
 
 _INPUT_NAME: Final = "tmpdir.tree"
-_LOG: Final = re.compile(r"dnf[A-Za-z0-9._-]{0,40}\.log")
 _WARNINGS_MAX: Final = 5
 _REASONS_MAX: Final = 20
 
@@ -53,7 +52,7 @@ class Shadow(ChrootShadow):
 
     def is_log(self, name: str) -> bool:
         place, _, last = name.rpartition("/")
-        return place == SHADOW_LOGS and _LOG.fullmatch(last) is not None
+        return place == SHADOW_LOGS and SHADOW_LOG.fullmatch(last) is not None
 
     def log(self, name: str) -> LiveLog:
         return self.directory.log(name.rpartition("/")[2])

@@ -96,7 +96,7 @@ def _read_facts(reader: Reader, members: Iterator[Member]) -> ShadowFacts:
     try:
         raw: Any = load_json(bytes(text))
     except Malformed as error:
-        raise TreeError(f"{FACTS_NAME} is no JSON") from error
+        raise TreeError(f"{FACTS_NAME} is not JSON") from error
     if not isinstance(raw, dict) or raw.keys() != {"rpmdb", "removed"}:
         raise TreeError(f"{FACTS_NAME} has unknown or missing keys")
     removed = raw["removed"]

@@ -74,8 +74,8 @@ def read_edited(path: Path) -> str:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
 
 
-def write_file(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace the file in one step; `mode` is for a file that is new. Raises OSError."""
+def write_file(path: Path, text: str) -> None:
+    """Replace the file in one step, or make it for all to read. Raises OSError."""
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -83,7 +83,7 @@ def write_file(path: Path, text: str, mode: int = 0o644) -> None:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
             stream.write(text)
             stream.flush()
-            os.fchmod(stream.fileno(), mode)
+            os.fchmod(stream.fileno(), 0o644)
             if path.exists():
                 facts = path.stat()
                 os.fchown(stream.fileno(), facts.st_uid, facts.st_gid)

@@ -53,7 +53,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def find_result_files(place: Path, own: Collection[str] = _OWN) -> list[str]:
-    """Names of all that is in the directory and is no directory, but for `own`: what is about it.
+    """Names of all in the directory that is not a directory, but for `own`: what is about it.
 
     Relative, sorted. ProvenanceRefused for more than 100,000, or nested too deep; ConfigError where
     it can't be read.

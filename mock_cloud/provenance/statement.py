@@ -319,7 +319,7 @@ def _digests(found: Iterable[_Subject | Descriptor]) -> FileDigests:
     for one in found:
         parts = one.name.split("/")
         if len(parts) > _PARTS_MAX or any(part in ("", ".", "..") for part in parts):
-            raise Malformed(f"{one.name[:80]!a} is no name of a result")
+            raise Malformed(f"{one.name[:80]!a} is not a valid name of a result")
         if one.name in digests:
             raise Malformed(f"{one.name[:80]!a} stands twice")
         if one.name in (PROVENANCE_NAME, EVIDENCE_NAME):
@@ -339,7 +339,7 @@ def _unix(text: str) -> int:
     try:
         found = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
     except ValueError as error:
-        raise Malformed(f"{text[:40]!a} is no time in UTC") from error
+        raise Malformed(f"{text[:40]!a} is not a time in UTC") from error
     unix = int(found.timestamp())
     if not 0 <= unix <= TIME_MAX:
         raise Malformed(f"{text[:40]!a} is out of bounds")

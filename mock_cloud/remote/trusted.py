@@ -96,10 +96,10 @@ class TrustedChannel:
     def address(self) -> NodeAddress:
         return self._link.address
 
-    def care(self, *requests: Request) -> list[MockCloudError]:
+    def harden(self, *requests: Request) -> list[MockCloudError]:
         """Have the node do all of `requests`, in their order, in one round trip.
 
-        See `care.ask_all`.
+        See `hardening_requests.ask_all`.
         """
         return ask_all(self._agent, requests)
 

@@ -46,7 +46,7 @@ def find_seed(ledger: Ledger, console: Console) -> bytes:
     try:
         if not path.exists():
             # Of two seeds one could be chosen, so another command's counts.
-            create_file(path, secrets.token_bytes(SEED_BYTES).hex().encode(), 0o600)
+            create_file(path, secrets.token_bytes(SEED_BYTES).hex().encode())
     except OSError as error:
         raise ConfigError(f"cannot make the seed {path}: {error.strerror}") from error
     seed = _read_seed(path)

@@ -65,7 +65,7 @@ def judge_builds(first: Path, second: Path, keys: Sequence[HostKey]) -> Audit:
     _check_comparable(left, right)
     try:
         compared = compare_builds(first, [second])
-    except NotComparable as error:  # what a builder left that is no package is no way out
+    except NotComparable as error:  # what a builder left that is not a package is no way out
         why = error.message.replace(str(first), "the first").replace(str(second), "the second")
         compared = [Compared("packages", second, first, None, Sameness(Level.DIFFERENT, (why,)))]
     return Audit(left, right, tuple(compared))

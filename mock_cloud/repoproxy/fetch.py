@@ -84,7 +84,7 @@ def fetch(access: Access, url: str, max_bytes: int) -> tuple[bytes, str]:
 
 
 def end_of(url: str) -> tuple[str, str, int]:
-    """A URL's scheme, host and port. ValueError, also for a host that is no name or address."""
+    """A URL's scheme, host and port. ValueError, also for a host that is not a name or address."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     if host and not is_host(host):

@@ -21,7 +21,7 @@ _RANGE: Final = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
 
 
 def send_file(client: Client, request: ProxyRequest, file: LocalFile) -> None:
-    """Answer GET or HEAD; 404 for whatever is no regular file in the directory."""
+    """Answer GET or HEAD; 404 for whatever is not a regular file in the directory."""
     body = request.method == "GET"
     try:
         descriptor = open_inside(file.directory, file.path)

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from mock_cloud.results.disk import translate
-from mock_cloud.results.owner import as_owner, create
+from mock_cloud.results.file_owner import as_owner, create
 
 
 @as_owner()

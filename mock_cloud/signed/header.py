@@ -87,5 +87,5 @@ def _unbase64(text: str) -> bytes:
         raise HeaderError("OPENPGP: a signature too long")
     try:
         return base64.b64decode(text, validate=True)
-    except ValueError as error:  # a surrogate is no ASCII either
+    except ValueError as error:  # a surrogate is not ASCII either
         raise HeaderError("OPENPGP: a signature is not base64") from error

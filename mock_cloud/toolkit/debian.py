@@ -214,7 +214,7 @@ def _source_lines(source: ToolkitSettings) -> str:
             "an archive needs its suite and its keyring", hint="give --suite and --keyring too"
         )
     if not _URL.fullmatch(source.mirror) or not _SUITES.fullmatch(source.suite):
-        raise ConfigError(f"{source.mirror} {source.suite} is no archive and suite")
+        raise ConfigError(f"{source.mirror} {source.suite} is not an archive and suite")
     if re.search(r"[\s\]]", str(keyring.absolute())):
         raise ConfigError(f"{keyring}: apt takes no keyring with a blank in its name")
     # apt leaves files where they are, unless they are to be copied.

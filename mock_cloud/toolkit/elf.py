@@ -142,7 +142,7 @@ def slim(data: bytes, path: Path) -> bytes:
 
     DT_RPATH would be searched before, DT_RUNPATH after the toolkit's own libraries; both name
     places that on a node belong to the node. Sections are not used at run time: whatever lies
-    behind the last loaded byte goes. What is no ELF object is left as it is.
+    behind the last loaded byte goes. What is not an ELF object is left as it is.
     """
     if not is_elf(data):
         return data

@@ -102,7 +102,7 @@ def _download(machine: Machine, source: ToolkitSettings, place: Path) -> None:
     argv = ["dnf", "-q", "-y", f"--forcearch={machine.name}"]
     if source.repository:
         if not _URL.fullmatch(source.repository):
-            raise ConfigError(f"{source.repository} is no repository's URL")
+            raise ConfigError(f"{source.repository} is not a repository's URL")
         (place / "dnf.conf").write_text(_CONF.format(place=place))
         argv += ["-c", str(place / "dnf.conf"), f"--installroot={place}/root", "--releasever=1"]
         argv += [f"--repofrompath=toolkit,{source.repository}", "--repo=toolkit"]

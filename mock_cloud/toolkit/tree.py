@@ -131,7 +131,7 @@ def _clean(name: str, source: str) -> str:
         if depth < 0:
             raise InputError(f"{source}: {name!r} lies outside of the package")
     if not name or "\0" in name:
-        raise InputError(f"{source}: {name!r} is no name of a file")
+        raise InputError(f"{source}: {name!r} is not a file name")
     return _merged(posixpath.normpath(f"/{name}").lstrip("/"))
 
 

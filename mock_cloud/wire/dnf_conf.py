@@ -138,7 +138,7 @@ def _lines(text: str) -> Iterator[tuple[str, str, str, str]]:
         elif line[0] == "[":
             match = _HEAD.fullmatch(line.strip())
             if match is None:
-                raise DnfConfError(f"line {number} is no section: {line[:80].strip()!a}")
+                raise DnfConfError(f"line {number} is not a section: {line[:80].strip()!a}")
             section, option = match[1], ""
             yield section, "", "", line
         else:
@@ -146,6 +146,6 @@ def _lines(text: str) -> Iterator[tuple[str, str, str, str]]:
             option = name.rstrip(" \t")
             if not section or not equals or not option:
                 raise DnfConfError(
-                    f"line {number} is no option of a section: {line[:80].strip()!a}"
+                    f"line {number} is not an option of a section: {line[:80].strip()!a}"
                 )
             yield section, option, name + equals, value

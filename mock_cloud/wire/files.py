@@ -37,12 +37,12 @@ def replace_file(path: str | os.PathLike[str], data: bytes, mode: int = 0o666) -
         raise
 
 
-def create_file(path: str | os.PathLike[str], data: bytes, mode: int = 0o666) -> bool:
+def create_file(path: str | os.PathLike[str], data: bytes) -> bool:
     """Write a new file in one step, to last; False if there is one by now, which stays. OSError.
 
-    Of several commands that make it at once one does, and what that has written counts.
+    It is this user's alone. Of several commands that make it at once one does, and its data counts.
     """
-    new = _write_beside(path, data, mode, lasts=True)
+    new = _write_beside(path, data, 0o600, lasts=True)
     try:
         os.link(new, path)
     except FileExistsError:

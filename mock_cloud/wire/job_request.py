@@ -314,7 +314,7 @@ def _check_directories(request: JobRequest) -> None:
     if request.shadow is not None:
         _check_shadow(request.shadow)
     if request.builddir is not None and not is_plain_path(request.builddir.path):
-        raise Malformed(f"{request.builddir.path!r} is no directory of a chroot")
+        raise Malformed(f"{request.builddir.path!r} is not a directory of a chroot")
     if request.mock is not None:
         _check_returns(request.mock)
 
@@ -323,14 +323,14 @@ def _check_returns(run: MockRun) -> None:
     for place in run.returns:
         directory, _, name = place.rpartition("/")
         if directory not in (TREES, OUTPUT) or not _is_bare(name):
-            raise Malformed(f"{place!r} is no directory whose contents could return")
+            raise Malformed(f"{place!r} is not a directory whose contents could return")
     if run.cwd and run.cwd not in run.returns:
         raise Malformed(f"mock cannot be run in {run.cwd!r}, which does not return")
 
 
 def _check_shadow(order: ShadowOrder) -> None:
     if not order.tmpdir.startswith("/") or not _is_bare(order.tmpdir[1:]):
-        raise Malformed(f"{order.tmpdir!r} is no directory right below the chroot's root")
+        raise Malformed(f"{order.tmpdir!r} is not a directory right below the chroot's root")
     for path in order.removed:
         if not all(_is_bare(part) for part in path.split("/")):
             raise Malformed(f"{path!r} is not a path below {order.tmpdir}")

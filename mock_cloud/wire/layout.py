@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where mock-cloud keeps what on a node, and the words that start its processes there."""
+"""Places on a node that both ends name, and the words that start the agent's processes there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,31 @@ WORKSPACE: Final = "/var/lib/mock-cloud"
 
 MOCK_LIBDIR: Final = "/var/lib/mock"
 """mock's own directory for chroots; the same on node and controller."""
+
+MOCK_CACHEDIR: Final = "/var/cache/mock"
+
+NODE_DIRS: Final = (WORKSPACE, MOCK_LIBDIR, MOCK_CACHEDIR)
+"""What mock-cloud and mock have on a node."""
+
+SKIPPED: Final = (
+    MOCK_LIBDIR,
+    MOCK_CACHEDIR,
+    f"{WORKSPACE}/blobs",
+    f"{WORKSPACE}/dnf",
+    f"{WORKSPACE}/jobs",
+    f"{WORKSPACE}/layers",
+)
+"""Directories that are not measured: inputs, caches and chroots. Nothing there is run by the node
+itself. Recorded trees are compared by digest; the rest is removed before a job starts."""
+
+HOST_KEY_FILE: Final = "/etc/ssh/ssh_host_ed25519_key"
+"""sshd's only host key on a node that mock-cloud made."""
+
+RPMDB_DIRS: Final = ("/usr/lib/sysimage/rpm", "/var/lib/rpm")
+"""Where the packages' database may be, in the order in which Koji looks for it."""
+
+NODE_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""PATH of what is started without a user's environment."""
 
 SERVE: Final = "serve"
 """The agent of one connection."""

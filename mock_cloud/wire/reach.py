@@ -45,7 +45,7 @@ def find_reached(ends: Sequence[_End], within_s: float) -> list[bool]:
     def look(end: _End) -> None:
         try:
             dial(*end, within_s).close()
-        except (OSError, UnicodeError):  # a name that is no name is not reached either
+        except (OSError, UnicodeError):  # a name that is not a name is not reached either
             return
         reached.add(end)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -15,11 +16,15 @@ from typing import IO, Final
 
 from mock_cloud.wire import tree_archive, tree_unpack
 from mock_cloud.wire.dataclass import dataclass
+from mock_cloud.wire.layout import RPMDB_DIRS
 from mock_cloud.wire.tree_archive import Reader, Writer
 from mock_cloud.wire.tree_unpack import DIRECTORY_FLAGS, Unpacker
 
-RPMDB_PLACES: Final = ("usr/lib/sysimage/rpm", "var/lib/rpm")
-"""Where the packages' database may be, in the order in which Koji looks for it."""
+RPMDB_PLACES: Final = tuple(path.lstrip("/") for path in RPMDB_DIRS)
+"""Relative to a chroot."""
+
+SHADOW_LOG: Final = re.compile(r"dnf[A-Za-z0-9._-]{0,40}\.log")
+"""A log of dnf in the chroot that is kept in the shadow."""
 
 FACTS_NAME: Final = "shadow.json"
 BUILD_USER: Final = 1
@@ -67,10 +72,10 @@ def take_listing(top: str) -> Listing:
     return found
 
 
-def find_rpmdb(root: str = "/") -> str:
-    """The place of the packages' database relative to `root`; empty if there is none."""
+def find_rpmdb() -> str:
+    """The place of the packages' database below the root; empty if there is none."""
     for place in RPMDB_PLACES:
-        if os.path.isdir(os.path.join(root, place)):
+        if os.path.isdir(os.path.join("/", place)):
             return place
     return ""
 

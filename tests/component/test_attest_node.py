@@ -220,7 +220,7 @@ def test_what_runs_and_what_is_mounted_is_seen(site: Site, attester: Attester) -
 @pytest.mark.slow
 def test_a_dead_man_is_trusted_as_it_is_and_nothing_like_it(site: Site, attester: Attester) -> None:
     channel = trust(attester.node, attester.judge())
-    channel.care(arm_timer("a1", 600, 600, power_off=True))
+    channel.harden(arm_timer("a1", 600, 600, power_off=True))
     attester.judge()
     words = " ".join(attester.toolkit.argv("deadman", "--workspace", WORKSPACE))
     root = attester.toolkit.node_dir

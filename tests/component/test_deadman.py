@@ -77,7 +77,7 @@ def arm(
     grace_s: int = LONG_S,
     power_off: bool = True,
 ) -> None:
-    channel.care(arm_timer(lease, life_s, grace_s, power_off=power_off))
+    channel.harden(arm_timer(lease, life_s, grace_s, power_off=power_off))
 
 
 def runs(site: Site, leased: LeasedNode) -> bool:
@@ -161,7 +161,7 @@ host, port, key, client, cache = sys.argv[1:]
 address = NodeAddress(host, int(port), "root", HostKey.parse(key))
 node = connect(address, Secret(Path(client).read_bytes()), deadline_s=10, silence_timeout_s=2)
 node.start_agent(pack_toolkit(Path(cache)))
-trust(node, make_proof(node.host_key)).care(arm_timer("a1", 600, 2, power_off=True))
+trust(node, make_proof(node.host_key)).harden(arm_timer("a1", 600, 2, power_off=True))
 print("armed", flush=True)
 time.sleep(600)
 """

@@ -73,7 +73,7 @@ def test_what_is_no_key_pair_changes_nothing(
     before = site.ssh(leased, "ls -l /etc/ssh")
     for body, public in NO_PAIRS:
         with pytest.raises(RemoteCommandError, match="not a"):
-            channel.care(Request("host_key", {"public": public}, Secret(body)))
+            channel.harden(Request("host_key", {"public": public}, Secret(body)))
     assert site.ssh(leased, "ls -l /etc/ssh") == before
 
 
@@ -91,7 +91,7 @@ def test_killed_after_the_node_has_it_the_new_key_opens_and_is_adopted(
 ) -> None:
     pair = make_key_pair()
     leased.record_next_host_key(pair)
-    assert channel.care(replace_host_key(pair)) == []
+    assert channel.harden(replace_host_key(pair)) == []
     eventually(lambda: answers(leased, pair))
     connect_leased(leased, site.remote()).close()
     assert leased.address.host_key == pair.public and leased.next_host_key is None
@@ -109,7 +109,7 @@ def test_killed_after_the_node_has_it_the_new_key_opens_and_is_adopted(
 def test_any_other_key_is_refused(site: Site, leased: LeasedNode, channel: TrustedChannel) -> None:
     leased.record_next_host_key(make_key_pair())
     stranger = make_key_pair()
-    channel.care(replace_host_key(stranger))
+    channel.harden(replace_host_key(stranger))
     eventually(lambda: answers(leased, stranger))
     with pytest.raises(HostKeyMismatch):
         connect_leased(leased, site.remote())

@@ -24,7 +24,7 @@ from mock_cloud.model import HostKey, Toolkit
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.signed.keys import PackageKeys
-from mock_cloud.steps.attest.attesting import SKIP
+from mock_cloud.wire.layout import SKIPPED
 from tests.integration.cloud_support import Client, greets
 from tests.integration.test_lab_clouds import create as create_instance
 from tests.integration.test_lab_openstack import create as create_server
@@ -62,7 +62,7 @@ class Judge:
 
     def judge(self, node: UnverifiedNode) -> Verdict:
         nonce = secrets.token_hex(32)
-        evidence = parse_evidence(node.measure(nonce, skip=SKIP))
+        evidence = parse_evidence(node.measure(nonce, skip=SKIPPED))
         missing = {digest for digest, _ in evidence.headers} - self._headers.keys()
         self._headers.update(node.fetch_headers(missing))
         binding = Binding(
@@ -70,7 +70,7 @@ class Judge:
             nonce,
             self._toolkit,
             self._injected,
-            skip=SKIP,
+            skip=SKIPPED,
             reload=node.reload,
             unsafe_container=True,  # the lab's clouds have namespaces for machines
         )

@@ -259,7 +259,7 @@ def test_downloads_come_to_the_caller(user: User, tmp_path: Path) -> None:
     assert names(here) == names(there)
     assert next(here.iterdir()).read_bytes()[:4] == b"\xed\xab\xee\xdb"
     ended = user.mock(*install, f"--downloaddir={tmp_path}/no/where", "unzip").expect(3)
-    assert "is no directory" in ended.stderr and "node trusted" not in ended.stderr
+    assert "is not a directory" in ended.stderr and "node trusted" not in ended.stderr
     ended = user.mock("--bootstrap-chroot", *install, "--downloaddir=.", "unzip").expect(50)
     assert "--no-bootstrap-chroot" in ended.stderr
 

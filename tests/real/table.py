@@ -136,7 +136,7 @@ def _twin(name: str, ours: str, theirs: str) -> Row:
 def _database_rows(name: str, data: bytes, pinned: Pinned, judge: Rpm) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
-        place = root / headers.DATABASE_DIRS[0].lstrip("/")
+        place = root / headers.RPMDB_DIRS[0].lstrip("/")
         place.mkdir(parents=True)
         backend = "bdb" if ".bdb" in name else "ndb"
         (place / headers.BACKENDS[backend]).write_bytes(data)

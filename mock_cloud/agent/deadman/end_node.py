@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from mock_cloud.wire import syscalls
-from mock_cloud.wire.layout import MOCK_LIBDIR
+from mock_cloud.wire.layout import MOCK_CACHEDIR, MOCK_LIBDIR
 from mock_cloud.wire.orderlog import OrderLog
 from mock_cloud.wire.orders import Ending
 
-_MOCK_CACHE: Final = "/var/cache/mock"
 _CLEAN_S: Final = 20.0
 _WIPE_S: Final = 600.0
 _PAUSE_S: Final = 0.02
@@ -64,7 +63,7 @@ def _clean(workspace: str) -> None:
     """On a node that mock-cloud made: everything that a build had or made."""
     end_processes(workspace, {os.getpid(), os.getppid()})
     paths = [os.path.join(workspace, name) for name in _DATA]
-    for path in (*paths[:2], MOCK_LIBDIR, _MOCK_CACHE, *paths[2:]):
+    for path in (*paths[:2], MOCK_LIBDIR, MOCK_CACHEDIR, *paths[2:]):
         empty(path)
     os.sync()
 

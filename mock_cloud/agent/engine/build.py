@@ -356,7 +356,7 @@ class PackageBuild:
 
 
 def check_source_packages(paths: Sequence[str], *, plain_too: bool = False) -> None:
-    """EngineError, in mock's words, for the first file that is no source package."""
+    """EngineError, in mock's words, for the first file that is not a source package."""
     for path in paths:
         try:
             header = rpmfile.read_package(path)

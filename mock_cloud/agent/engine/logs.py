@@ -131,7 +131,7 @@ class Logs:
     def build_sink(self) -> tuple[Callable[[bytes], None], Callable[[], None]]:
         """(sink, finish) for rpmbuild: its output goes to build.log as mock cleans it.
 
-        Empty lines are left out, what is no UTF-8 becomes U+FFFD, and colours vanish.
+        Empty lines are left out, what is not UTF-8 becomes U+FFFD, and colours vanish.
         """
         return self._line_sink(self._build_output)
 

@@ -27,6 +27,7 @@ from mock_cloud.agent.measure import headers
 from mock_cloud.wire import rpmfile
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.job_request import EngineConfig
+from mock_cloud.wire.layout import NODE_PATH
 from mock_cloud.wire.rpmheader import Header, HeaderError, SplitHeader, Tag, Type, split
 
 _DNF4: Final = ("/usr/bin/dnf-3", "/usr/bin/dnf")
@@ -153,7 +154,7 @@ class PackageManager:
         self._logs.debug(str(argv))
         environment = {**processes.NODE_ENVIRONMENT, **self._config.environment}
         home = self._chroot.path("installation-homedir")
-        environment.update(HOME=home, LC_MESSAGES="C.UTF-8", PATH=processes.NODE_PATH)
+        environment.update(HOME=home, LC_MESSAGES="C.UTF-8", PATH=NODE_PATH)
         place = processes.Place(tree, environment=environment, arch=self._config.target_arch)
         sink, finish = self._logs.root_sink()
         output: list[bytes] = []

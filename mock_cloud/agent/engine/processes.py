@@ -23,13 +23,13 @@ from mock_cloud.agent.engine import jail
 from mock_cloud.agent.engine.errors import BuildTimeout, EngineError, NotExecutable
 from mock_cloud.wire import syscalls
 from mock_cloud.wire.dataclass import dataclass
+from mock_cloud.wire.layout import NODE_PATH
 
 _Sink = Callable[[bytes], None]
 
 _UMASK: Final = 0o022
 _CHUNK: Final = 1 << 16
 _TERM_GRACE_S: Final = 1.0
-NODE_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 NODE_ENVIRONMENT: Final[Mapping[str, str]] = {
     "PATH": NODE_PATH,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import time
 from dataclasses import field
 from typing import Final
@@ -24,7 +23,6 @@ from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.job_request import SHADOW_ARCHIVE, SHADOW_LOGS, ShadowOrder
 
 _LOGS: Final = "var/log"
-_LOG: Final = re.compile(r"dnf[A-Za-z0-9._-]{0,40}\.log")
 _LOGS_MAX: Final = 16
 _LOG_MAX_BYTES: Final = 256 << 20
 _POLL_S: Final = 0.5
@@ -135,7 +133,7 @@ class ShadowPacker:
             names = outside.list_files(self.root, _LOGS)
         except (PackageError, OSError):
             return []
-        return [name for name in names if _LOG.fullmatch(name)][:_LOGS_MAX]
+        return [name for name in names if shadow_tree.SHADOW_LOG.fullmatch(name)][:_LOGS_MAX]
 
     def _skip_old_logs(self, *, hold: bool) -> None:
         for name in self._log_names():

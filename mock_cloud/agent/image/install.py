@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from mock_cloud.agent.measure.headers import BACKENDS, find_databases
+from mock_cloud.wire.layout import NODE_PATH
 from mock_cloud.wire.orders import KEYS_MARK, InstallOrder
 
 PROGRAMS: Final = ("/usr/bin/dnf5", "/usr/bin/dnf-3", "/usr/bin/dnf")
 _RPM: Final = "/usr/bin/rpm"
 _HISTORY: Final = "/var/lib/dnf/history.sqlite"
-_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CHUNK: Final = 1 << 16
 _LOOK_EVERY_S: Final = 0.5
 _SHORT_S: Final = 60.0
@@ -82,7 +82,7 @@ def _argv(program: str, order: InstallOrder, scratch: str) -> list[str]:
 
 
 def _environment(scratch: str) -> dict[str, str]:
-    return {"PATH": _PATH, "LC_ALL": "C.UTF-8", "TERM": "dumb", "HOME": scratch}
+    return {"PATH": NODE_PATH, "LC_ALL": "C.UTF-8", "TERM": "dumb", "HOME": scratch}
 
 
 @contextlib.contextmanager

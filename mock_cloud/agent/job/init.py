@@ -22,6 +22,7 @@ from mock_cloud.agent.engine import processes
 from mock_cloud.agent.engine.run import perform_request
 from mock_cloud.wire import syscalls
 from mock_cloud.wire.job_request import LIVE_LOGS, JobRequest
+from mock_cloud.wire.layout import MOCK_CACHEDIR, MOCK_LIBDIR
 from mock_cloud.wire.memory_group import MemoryGroup, open_group
 from mock_cloud.wire.replies import SILENT, Cause, Status, write_status
 
@@ -307,7 +308,7 @@ def _protect_from_oom() -> None:
 # Keeps a job from changing the node: its root is read-only to everything the job runs.
 # dnf, its plugins and package scripts run with root's rights. What they wrote outside the chroot
 # would be foreign to the next measurement at best, and a way to stay on the node at worst.
-_WRITABLE: Final = ("/var/lib/mock", "/var/cache/mock")
+_WRITABLE: Final = (MOCK_LIBDIR, MOCK_CACHEDIR)
 _SCRATCH: Final = ("/tmp", "/var/tmp", "/run", "/var/log", "/var/cache/dnf", "/var/lib/dnf")  # noqa: S108
 
 _RESOLVER_MAX_BYTES: Final = 1 << 16

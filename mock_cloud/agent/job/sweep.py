@@ -16,9 +16,8 @@ from typing import Final
 
 from mock_cloud.agent.deadman.end_node import empty
 from mock_cloud.agent.engine.chroot import MOCK_TREE
-from mock_cloud.wire.layout import MOCK_LIBDIR
+from mock_cloud.wire.layout import MOCK_CACHEDIR, MOCK_LIBDIR
 
-MOCK_CACHE: Final = "/var/cache/mock"
 _TREES: Final = ("layers", "dnf")
 _RECORDS: Final = ("layer.json", "chroot.json")
 _HEX: Final = frozenset("0123456789abcdef")
@@ -36,7 +35,7 @@ def sweep_workspace(workspace: str, trees: Collection[str], *, owned: bool) -> N
     _sweep_blobs(os.path.join(workspace, "blobs"))
     if owned:
         _sweep_directory(MOCK_LIBDIR, trees)
-        _empty(MOCK_CACHE)
+        _empty(MOCK_CACHEDIR)
         return
     for base in _paths(MOCK_LIBDIR):
         for path in _paths(base):

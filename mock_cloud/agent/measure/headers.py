@@ -22,8 +22,8 @@ from typing import Final
 
 from mock_cloud.agent.measure import opening
 from mock_cloud.wire.dataclass import dataclass
+from mock_cloud.wire.layout import RPMDB_DIRS
 
-DATABASE_DIRS: Final = ("/usr/lib/sysimage/rpm", "/var/lib/rpm")
 BACKENDS: Final = {"sqlite": "rpmdb.sqlite", "ndb": "Packages.db", "bdb": "Packages"}
 """The file that a backend keeps packages in."""
 _DATABASE_MAX: Final = 4 << 30
@@ -46,7 +46,7 @@ class RpmDatabase:
 def find_databases(root: str = "/") -> list[RpmDatabase]:
     """The RPM databases of the system at `root`: none is another file by another name."""
     found: dict[tuple[int, int], RpmDatabase] = {}
-    for path in DATABASE_DIRS:
+    for path in RPMDB_DIRS:
         for backend, name in BACKENDS.items():
             try:
                 fd = opening.open_in_root(root, f"{path}/{name}", os.O_RDONLY | os.O_NONBLOCK)

@@ -39,7 +39,7 @@ def measure_kernel() -> dict[str, Any]:
     """The protocol's `kernel` object.
 
     What works whether or not its file system is mounted is read through our own mount; where
-    nothing may be mounted (no rights, or a root that is no mount), where it usually is. What
+    nothing may be mounted (no rights, or a root that is not a mount), where it usually is. What
     `helpers` finds says then that it was so.
     """
     try:

@@ -18,7 +18,7 @@ from mock_cloud.attest.files import FileFact, Text, is_normal
 from mock_cloud.attest.rules import cloudinit, content, runtime
 from mock_cloud.attest.rules.cloudinit import Shape
 from mock_cloud.wire.dataclass import dataclass
-from mock_cloud.wire.layout import WORKSPACE
+from mock_cloud.wire.layout import RPMDB_DIRS, WORKSPACE
 from mock_cloud.wire.text_places import (
     GRUBENV,
     MACHINE_ID,
@@ -84,7 +84,7 @@ class VolatileRule:
         places = _PLACES.get(self.kind)
         if places is not None:
             if self.path not in places:
-                raise ValueError(f"{self.path[:200]!a} is no place for {self.kind.value}")
+                raise ValueError(f"{self.path[:200]!a} is not a place for {self.kind.value}")
             return  # its code has no place in the rule
         for code in CODE:
             if self.path == code or self.path.startswith(f"{code}/"):
@@ -113,7 +113,7 @@ _SCOPE: Final = re.compile(f"{_TRANSIENT}/session-c?[0-9]{{1,12}}\\.scope")
 # it, whatever these say.
 _BESIDE_RPMDB: Final = tuple(
     f"{place}/{name}"
-    for place in ("/usr/lib/sysimage/rpm", "/var/lib/rpm")
+    for place in RPMDB_DIRS
     for name in (".keyring.lock", ".rpm.lock", "rpmdb.sqlite-shm", "rpmdb.sqlite-wal")
 )
 # What lies in places of CODE and is none: the invocation of each unit of root's user manager, the

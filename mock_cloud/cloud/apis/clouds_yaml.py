@@ -2,7 +2,7 @@
 """Where OpenStack's own tools keep clouds: clouds.yaml, secure.yaml, the OS_* variables.
 
 Files and order as in openstacksdk (openstack/config/loader.py), but for the current directory: a
-package's checkout is no place to be told where passwords go. OS_CLIENT_CONFIG_FILE can name it.
+package's checkout is not a place to be told where passwords go. OS_CLIENT_CONFIG_FILE can name it.
 JSON is read as YAML, which it is.
 """
 
@@ -139,9 +139,9 @@ def _clouds(path: Path) -> dict[str, Mapping[str, object]]:
         if not isinstance(name, str):
             raise ConfigError(f"{path}: the name of a cloud is not a text")
         if not isinstance(entry, dict):
-            raise ConfigError(f"{path}: the cloud {name!r} is no table")
+            raise ConfigError(f"{path}: the cloud {name!r} is not a table")
         if not isinstance(entry.get("auth", {}), dict):
-            raise ConfigError(f"{path}: 'auth' of the cloud {name!r} is no table")
+            raise ConfigError(f"{path}: 'auth' of the cloud {name!r} is not a table")
     return dict(clouds)
 
 

@@ -117,7 +117,7 @@ class Ec2Connection:
         )
         answer = response.object
         if not isinstance(answer, ET.Element) or len(response.body) > _SIZE_LIMIT:
-            raise OddAnswer("an answer that is no XML, or too long")
+            raise OddAnswer("an answer that is not XML, or too long")
         if not answer.tag.endswith(f"{action}Response"):
             raise OddAnswer("the answer to another question")
         return answer

@@ -29,7 +29,7 @@ def filters(wanted: Mapping[str, Sequence[str]]) -> dict[str, str]:
 def launch_parameters(
     launch: Launch, offer: Offer, image: ImageFacts, settings: Ec2Settings
 ) -> dict[str, str]:
-    """RunInstances' parameters for one instance. ConfigError for a group that is no id.
+    """RunInstances' parameters for one instance. ConfigError for a group that is not an id.
 
     A pure function of its arguments: a token counts as the same call only with the same ones.
     """

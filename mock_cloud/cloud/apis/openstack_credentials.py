@@ -199,7 +199,7 @@ class _Keys:
         self._values = entry.values
 
     def text(self, *names: str) -> str:
-        """The first of `names` that is there; empty if none is. ConfigError if it is no text."""
+        """The first of `names` that is there; empty if none is. ConfigError if it is not text."""
         for name in names:
             value = self._values.get(name)
             if value is None or value == "":

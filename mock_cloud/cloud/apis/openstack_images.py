@@ -185,7 +185,7 @@ class OpenStackImages:
     def _get(self, path: str, what: str) -> Mapping[str, Any]:
         answer = self._calls.read(what, lambda: self._connect("image").request(path).object)
         if not isinstance(answer, dict):
-            raise CloudError(f"{self.service}: {what}: the answer is no object")
+            raise CloudError(f"{self.service}: {what}: the answer is not an object")
         return answer
 
     def _patch(self, handle: str, changes: Sequence[Mapping[str, str]]) -> None:

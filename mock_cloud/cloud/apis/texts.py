@@ -13,6 +13,7 @@ _LINE_LIMIT: Final = 300
 _SEQUENCE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
 _MARK_UP: Final = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
+_COMPLAINTS_SHOWN: Final = 5
 _COMPLAINTS: Final = ("error", "fail", "traceback", "critical")
 _SPEAKERS: Final = ("cloud-init", "cloudinit", "cc_", "util.py[", "stages.py[", "shellify")
 
@@ -31,7 +32,7 @@ def tail_of_console(text: str, lines: int = 40) -> str:
     return "\n".join(kept[-lines:])
 
 
-def cloud_init_complaints(text: str, lines: int = 5) -> list[str]:
+def cloud_init_complaints(text: str) -> list[str]:
     """The first lines of a console in which cloud-init says that something failed.
 
     Not what it thinks of the form of user-data: versions differ in that, and it goes on.
@@ -43,7 +44,7 @@ def cloud_init_complaints(text: str, lines: int = 5) -> list[str]:
         is_complaint = any(word in lowered for word in _COMPLAINTS) and "schema" not in lowered
         if is_complaint and any(word in lowered for word in _SPEAKERS):
             found.append(line.strip())
-    return found[:lines]
+    return found[:_COMPLAINTS_SHOWN]
 
 
 def _printable(line: str) -> str:

@@ -15,6 +15,7 @@ from typing import Final
 from mock_cloud.cloud.provider import Bootstrap, InjectedFile, InjectedType
 from mock_cloud.errors import CloudError
 from mock_cloud.model import Secret
+from mock_cloud.wire.layout import HOST_KEY_FILE
 
 USER_DATA_MAX_BYTES: Final = 4096
 """Some drivers put user-data into a URL, where servers take 8 KiB of it, base64 and escaped."""
@@ -26,7 +27,6 @@ _TIMER: Final = (
     "[ -d /run/systemd/system ] && ! systemctl -q is-active systemd-logind"
     " || exec shutdown -P +{minutes}"
 )
-_HOST_KEY: Final = "/etc/ssh/ssh_host_ed25519_key"
 
 
 def make_user_data(bootstrap: Bootstrap, *, expires_unix: float, now_unix: float) -> Secret:
@@ -69,8 +69,10 @@ def files_of_user_data(bootstrap: Bootstrap) -> Mapping[str, InjectedFile]:
     """
     return {
         "/etc/hostname": _file(0o644, f"{bootstrap.hostname}\n".encode()),
-        _HOST_KEY: _file(0o600, bootstrap.host_key.private.reveal()),
-        f"{_HOST_KEY}.pub": _file(0o644, f"{bootstrap.host_key.public} root@localhost\n".encode()),
+        HOST_KEY_FILE: _file(0o600, bootstrap.host_key.private.reveal()),
+        f"{HOST_KEY_FILE}.pub": _file(
+            0o644, f"{bootstrap.host_key.public} root@localhost\n".encode()
+        ),
         "/root/.ssh": InjectedFile(InjectedType.DIRECTORY, 0o700),
         "/root/.ssh/authorized_keys": _file(0o600, f"{bootstrap.client_key}\n".encode()),
     }

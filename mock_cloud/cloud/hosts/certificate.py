@@ -2,7 +2,7 @@
 """Host certificates: a CA's word for a host key, checked here and then pinned as that raw key.
 
 Format and meaning: OpenSSH's PROTOCOL.certkeys. Stricter than OpenSSH's client where that is
-lenient: a certificate without principals is for no host at all, and a principal is no pattern.
+lenient: a certificate without principals is for no host at all, and a principal is not a pattern.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _verify_signature(certificate: SSHCertificate, signer: _Key, blob: bytes) ->
 
 
 def _refuse_weak(signer: rsa.RSAPublicKey, blob: bytes) -> None:
-    """RSA with SHA-1 (``ssh-rsa``) is no signature any more, nor is one by a short key."""
+    """RSA with SHA-1 (``ssh-rsa``) is not a signature any more, nor is one by a short key."""
     # The blob ends with the signature: string(name), string(as many bytes as the modulus has).
     end = len(blob) - (4 + (signer.key_size + 7) // 8)
     if signer.key_size < _LEAST_RSA_BITS or blob[end - 12 : end] not in _RSA_SIGNATURES:

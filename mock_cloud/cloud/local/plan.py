@@ -17,12 +17,12 @@ from typing import Final
 from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, InjectedType
 from mock_cloud.errors import ConfigError
 from mock_cloud.wire.dataclass import dataclass
-from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
+from mock_cloud.wire.layout import HOST_KEY_FILE, MOCK_CACHEDIR, MOCK_LIBDIR, WORKSPACE
 
 SSHD: Final = "/usr/sbin/sshd"
 PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 
-WORK_DIRS: Final = {WORKSPACE: 0o700, MOCK_LIBDIR: 0o755, "/var/cache/mock": 0o755}
+WORK_DIRS: Final = {WORKSPACE: 0o700, MOCK_LIBDIR: 0o755, MOCK_CACHEDIR: 0o755}
 """Bound from a plain file system, since an overlay's upper can't lie on an overlay."""
 
 _NEEDED_DIRS: Final = (
@@ -107,8 +107,8 @@ def injected_files(plan: NodePlan) -> dict[str, InjectedFile]:
         "/etc/hostname": _file(0o644, plan.hostname + "\n"),
         "/etc/hosts": _file(0o644, hosts),
         "/etc/resolv.conf": _file(0o644, plan.resolv_conf),
-        "/etc/ssh/ssh_host_ed25519_key": _file(0o600, plan.host_key),
-        "/etc/ssh/ssh_host_ed25519_key.pub": _file(0o644, plan.host_public_key + "\n"),
+        HOST_KEY_FILE: _file(0o600, plan.host_key),
+        f"{HOST_KEY_FILE}.pub": _file(0o644, plan.host_public_key + "\n"),
         "/root/.ssh": _directory(0o700),
         "/root/.ssh/authorized_keys": _file(0o600, plan.client_key + "\n"),
     }

@@ -37,23 +37,11 @@ from mock_cloud.signed.keys import UnsignedError
 from mock_cloud.steps.attest.known_good_sets import KnownGood
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.files import replace_file
-from mock_cloud.wire.layout import MOCK_LIBDIR, WORKSPACE
+from mock_cloud.wire.layout import NODE_DIRS, SKIPPED
 from mock_cloud.wire.replies import Hello
 from mock_cloud.wire.rpmheader import HeaderError
 from mock_cloud.wire.terminal_text import escape
 
-SKIP: Final = (
-    MOCK_LIBDIR,
-    "/var/cache/mock",
-    f"{WORKSPACE}/blobs",
-    f"{WORKSPACE}/dnf",
-    f"{WORKSPACE}/jobs",
-    f"{WORKSPACE}/layers",
-)
-"""Our own data on a node: nothing there is run by it. Recorded trees are compared by digest; the
-rest is removed before a job starts (`mock_cloud.agent.job.sweep`)."""
-
-_BOUND: Final = (WORKSPACE, MOCK_LIBDIR, "/var/cache/mock")
 _SSHD: Final = "/usr/sbin/sshd"
 _EVIDENCE: Final = ".evidence.jsonl.gz"
 _EVIDENCE_KEPT: Final = 20
@@ -257,12 +245,10 @@ def _measure_anew(
     return _measure(node, archive, nonce, layers, hello, toolkit_s, time.monotonic() - started)
 
 
-def measure_again(
-    node: UnverifiedNode, archive: Archive, *, layers: Collection[str] = ()
-) -> Measured:
-    """Measure once more over the connection that there is, as `measure_node` did."""
+def measure_again(node: UnverifiedNode, archive: Archive) -> Measured:
+    """Measure once more over the connection that there is, as `measure_node` did; no layers."""
     nonce = secrets.token_hex(32)
-    return _measure(node, archive, nonce, layers, node.hello(nonce), 0.0, 0.0)
+    return _measure(node, archive, nonce, (), node.hello(nonce), 0.0, 0.0)
 
 
 def _measure(
@@ -275,7 +261,7 @@ def _measure(
     login_s: float,
 ) -> Measured:
     started, began_unix = time.monotonic(), time.time()
-    evidence = node.measure(nonce, skip=SKIP, trees=sorted(layers), processes=hello.cpus)
+    evidence = node.measure(nonce, skip=SKIPPED, trees=sorted(layers), processes=hello.cpus)
     timings = {"toolkit": toolkit_s, "login": login_s, "measure": time.monotonic() - started}
     parsed = parse_evidence(evidence)
     headers = _fetch_headers(node, parsed, archive)
@@ -300,10 +286,11 @@ def bind(
         toolkit=toolkit,
         injected=_injected(leased.injected),
         layers=layers,
-        skip=SKIP,
+        skip=SKIPPED,
         user=leased.address.user,
         mounts=tuple(
-            MountRule(one.point, (one.type,), may_bind=one.point in _BOUND) for one in leased.mounts
+            MountRule(one.point, (one.type,), may_bind=one.point in NODE_DIRS)
+            for one in leased.mounts
         )
         or None,
         sockets=(SocketRule("tcp", leased.address.port, _SSHD),),

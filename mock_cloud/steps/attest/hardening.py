@@ -99,7 +99,7 @@ def hardened(
         pair = make_key_pair()
         leased.record_next_host_key(pair)
         requests.append(replace_host_key(pair))
-    refused = channel.care(*requests)
+    refused = channel.harden(*requests)
     if hardening.replace_host_key:
         keys.expect(pair.public, refused[0] if refused else None)
     try:
@@ -165,7 +165,7 @@ class HostKeys:
         pair = make_key_pair()
         self._leased.record_next_host_key(pair)
         try:
-            refused = self._channel.care(replace_host_key(pair))
+            refused = self._channel.harden(replace_host_key(pair))
         except MockCloudError as error:
             refused = [error]
         self.expect(pair.public, refused[0] if refused else None)

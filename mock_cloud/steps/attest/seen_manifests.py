@@ -74,7 +74,7 @@ class SeenManifests:
                 ).fetchone()
                 if row is not None:
                     if type(row[0]) is not int:
-                        raise sqlite3.DatabaseError("a serial is no number")
+                        raise sqlite3.DatabaseError("a serial is not a number")
                     _check_serial(signed, signer, row[0], row[1])
                 is_noted = row is not None and row[0] == validity.serial
                 if remember and not (is_noted and now_unix < row[2] + _NOTE_EVERY_S):

@@ -69,7 +69,7 @@ def _fetch(url: str, directory: Path, console: Console) -> Path:
             return _fetch_once(url, directory, console)
         except _Passing as error:
             problem = str(error)
-        except ValueError as error:  # of urllib, for what is no URL
+        except ValueError as error:  # of urllib, for what is not a URL
             problem = str(error)
             break
     raise CommandLineError(
@@ -159,7 +159,8 @@ def _name(response: Any, url: str) -> str:
     problem = find_name_problem(name)
     if problem is not None or not name.endswith(".rpm"):
         raise CommandLineError(
-            f"{_without_password(url)} is no source package: its name would be {printable(name)!r}",
+            f"{_without_password(url)} is not a source package: its name would be"
+            f" {printable(name)!r}",
             hint="fetch it yourself, then name the file",
         )
     return name

@@ -62,7 +62,7 @@ def release_node(build: Build, end: JobEnd) -> None:
     with suppress(MockCloudError):  # the next command there removes it, and sets its timer
         build.connection.channel.forget(build.job)
         if build.hardening is not None:  # it waits for nobody longer than an idle one does
-            build.connection.channel.care(timer(leased, build.hardening, idle=True))
+            build.connection.channel.harden(timer(leased, build.hardening, idle=True))
     if end.exit in (None, EXIT_INFRASTRUCTURE):
         return
     try:

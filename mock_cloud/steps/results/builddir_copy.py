@@ -28,7 +28,7 @@ from mock_cloud.results.archive import (
     space_watch,
     stays_inside,
 )
-from mock_cloud.results.owner import as_owner
+from mock_cloud.results.file_owner import as_owner
 from mock_cloud.steps.results.copyout import fetch_archive
 from mock_cloud.wire import tree_unpack
 from mock_cloud.wire.dataclass import dataclass
@@ -220,5 +220,5 @@ def plan_copy(opts: ConfigOpts, paths: Paths, limit_mib: int, console: Console) 
     """
     path = f"{read_text(opts, 'chroothome')}/build"
     if not is_plain_path(path) or path.startswith(f"/{_PREFIX}"):
-        raise ConfigError(f"config_opts['chroothome'] {path[:-6]!r} is no directory of a chroot")
+        raise ConfigError(f"config_opts['chroothome'] {path[:-6]!r} is not a directory of a chroot")
     return BuilddirCopy(paths.rootdir, BuilddirOrder(path, limit_mib << 20, COPIED_MAX), console)

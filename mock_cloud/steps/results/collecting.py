@@ -25,15 +25,15 @@ from mock_cloud.remote.download import Fetch
 from mock_cloud.remote.reuse import Here
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results.archive import unpack_archive, unpack_into
+from mock_cloud.results.file_owner import as_owner
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.names import ManifestEntry, is_kind_of_result
-from mock_cloud.results.owner import as_owner
 from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.results.staging import PlacedFiles, StagedFile, Staging
 from mock_cloud.steps.context import Build
 from mock_cloud.steps.results.copyout import bring_back, unpack_copyout
 from mock_cloud.steps.results.mirror import LOGLESS_MODES, ORDER_LOG, Mirror
-from mock_cloud.steps.results.owner import OwnerCheck, accept, signed_by_owner
+from mock_cloud.steps.results.signed_by_owner import OwnerCheck, accept, signed_by_owner
 from mock_cloud.wire.chroot_packages import CHROOT_PACKAGES
 from mock_cloud.wire.chunks import WORTH_BYTES
 from mock_cloud.wire.job_request import (

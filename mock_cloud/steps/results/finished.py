@@ -68,7 +68,7 @@ def _bring(build: Build, channel: ResultsBeside) -> None:
 
 
 def _count(build: Build) -> int:
-    """The packages of the command; 0 for a job that was taken up and is no chain."""
+    """The packages of the command; 0 for a job that was taken up and is not a chain."""
     return len(build.row.packages) or (0 if build.work is None else len(build.work.line.args))
 
 

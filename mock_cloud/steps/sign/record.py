@@ -31,7 +31,7 @@ from mock_cloud.provenance.statement import (
     sign_provenance,
 )
 from mock_cloud.provenance.verification import check_owner
-from mock_cloud.results.owner import as_owner
+from mock_cloud.results.file_owner import as_owner
 from mock_cloud.results.ownlog import remove_own_file, write_own_file
 from mock_cloud.settings import ProvenanceChoice
 from mock_cloud.steps.attest.attesting import Attested

@@ -20,7 +20,7 @@ from mock_cloud.provenance.statement import (
     open_provenance,
     sign_provenance,
 )
-from mock_cloud.results.owner import as_owner
+from mock_cloud.results.file_owner import as_owner
 from mock_cloud.results.ownlog import remove_own_file, write_own_file
 from mock_cloud.settings import Remote
 from mock_cloud.steps.sign.signers import find_signer

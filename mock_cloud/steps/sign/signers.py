@@ -121,7 +121,7 @@ def find_signer(remote: Remote, console: Console) -> Signer:
     path = state_dir() / KEY_NAME
     public = path.with_name(f"{KEY_NAME}.pub")
     try:
-        is_new = not path.exists() and create_file(path, make_key_pair().private.reveal(), 0o600)
+        is_new = not path.exists() and create_file(path, make_key_pair().private.reveal())
         signer = read_signer(path)
         if not public.exists():  # also where the command that made the key was killed
             replace_file(public, f"{signer.public} mock-cloud\n".encode())

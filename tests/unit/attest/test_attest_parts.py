@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import copy
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mock_cloud import attest, steps
 from mock_cloud.attest.accounts import parse_accounts
 from mock_cloud.attest.capabilities import xattr_of_text
 from mock_cloud.attest.check_packages import compare_evr
-from mock_cloud.attest.evidence import EvidenceError, parse_evidence
+from mock_cloud.attest.evidence import (
+    Connection,
+    Database,
+    Evidence,
+    EvidenceError,
+    MappedFile,
+    Mount,
+    Process,
+    Socket,
+    parse_evidence,
+)
 from mock_cloud.attest.files import FileFact
+from mock_cloud.attest.helpers import HelperFacts
+from mock_cloud.attest.kernel import KernelFacts
 from mock_cloud.attest.knowngood import Resolver
 from mock_cloud.attest.rules.expectations import Invocation, MountRule, ProgramRule
 from mock_cloud.attest.rules.volatile import (
@@ -127,6 +141,19 @@ def test_every_key_of_evidence_is_needed(key: str) -> None:
     del node.top[key]
     with pytest.raises(EvidenceError):
         parse(node)
+
+
+@pytest.mark.parametrize(
+    "kind", [Evidence, Mount, MappedFile, Process, Socket, Connection, Database, FileFact,
+             KernelFacts, HelperFacts],
+)  # fmt: skip
+def test_no_fact_is_measured_that_nobody_judges(kind: Any) -> None:
+    """Besides the class that declares it, something of the controller's names each of them."""
+    rooms = [Path(room.__path__[0]) for room in (attest, steps)]
+    names = set(getattr(kind, "_fields", ())) or {one.name for one in fields(kind)}
+    text = "".join(path.read_text() for room in rooms for path in room.glob("**/*.py"))
+    named = set(re.findall(r"\.(\w+)", text)) | set(re.findall(r'"(\w+)"', text))
+    assert names - named == set()
 
 
 def test_an_unknown_key_is_refused() -> None:

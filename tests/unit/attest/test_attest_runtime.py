@@ -157,7 +157,7 @@ def test_an_inaccessible_node_is_for_nobody() -> None:
 
 def test_its_places_are_fixed() -> None:
     for place in ("/etc", "/usr", "/var", "/var/lib", "/root", "/run/user/0"):
-        with pytest.raises(ValueError, match="is no place for"):
+        with pytest.raises(ValueError, match="is not a place for"):
             VolatileRule(place, VolatileKind.RUNTIME)
 
 

@@ -11,10 +11,11 @@ from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, Lease, LeaseState
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.local.provider import LocalProvider
-from mock_cloud.cloud.provider import HOST_KEY_FILE, host_key_files
+from mock_cloud.cloud.provider import host_key_files
 from mock_cloud.errors import CloudError
 from mock_cloud.model import KeyPair, NodeAddress
 from mock_cloud.sshkeys import make_key_pair
+from mock_cloud.wire.layout import HOST_KEY_FILE
 
 BOOTSTRAP = make_key_pair()
 NEXT = make_key_pair()

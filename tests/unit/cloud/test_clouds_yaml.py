@@ -51,9 +51,9 @@ def test_two_clouds_and_no_choice_is_refused(config: Path, tmp_path: Path) -> No
         ("clouds:\n  one:\n\t hidden", "clouds.yaml:3: not YAML"),
         ("clouds: hidden", "no table 'clouds'"),
         ("- hidden", "no table 'clouds'"),
-        ("clouds: {one: hidden}", "'one' is no table"),
+        ("clouds: {one: hidden}", "'one' is not a table"),
         ("clouds: {1: {}}", "the name of a cloud is not a text"),
-        ("clouds: {one: {auth: hidden}}", "'one' is no table"),
+        ("clouds: {one: {auth: hidden}}", "'one' is not a table"),
         ("clouds: {one: !!python/object/apply:os.getcwd []}", "clouds.yaml:1: not YAML"),
     ],
 )

@@ -324,13 +324,17 @@ def test_a_hermetic_builds_repository_goes_along(etc: Any, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("lock", "says"),
-    [("", "no lock file"), ("[]", "no lock file"), ('{"config": {}}', "bootstrap_image_ready")],
+    [
+        ("", "not a lock file"),
+        ("[]", "not a lock file"),
+        ('{"config": {}}', "bootstrap_image_ready"),
+    ],
 )
 def test_a_lock_file_that_is_none(etc: Any, tmp_path: Path, lock: str, says: str) -> None:
     (tmp_path / "repo/repodata").mkdir(parents=True)
     (tmp_path / "lock").write_text(lock)
     etc.write("hermetic-build.cfg", HERMETIC)
-    for repository, expected in ((tmp_path / "repo", says), (tmp_path, "no repository")):
+    for repository, expected in ((tmp_path / "repo", says), (tmp_path, "not a repository")):
         words = ["--hermetic-build", str(tmp_path / "lock"), str(repository), "x.src.rpm"]
         line = parse_command_line(words, {})
         opts = load_config_opts(line.config_name, etc.path, home=etc.home)

@@ -41,7 +41,7 @@ def test_what_cannot_be_written_leaves_all_as_it_was(tmp_path: Path) -> None:
 def test_of_several_that_make_a_file_one_does(tmp_path: Path) -> None:
     path, words = tmp_path / "file", [f"{number}".encode() * 100 for number in range(8)]
     with ThreadPoolExecutor(len(words)) as pool:
-        made = list(pool.map(lambda word: create_file(path, word, 0o600), words))
+        made = list(pool.map(lambda word: create_file(path, word), words))
     assert made.count(True) == 1
     assert path.read_bytes() == words[made.index(True)]
     assert path.stat().st_mode & 0o7777 == 0o600

@@ -135,7 +135,7 @@ def test_downloads_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert carrier.returns["output/0"] == tmp_path and set(carrier.returns) == carrier.packages
     (tmp_path / "file").touch()
     for word in ("--destdir=/no/such/place", "--downloaddir=file"):
-        with pytest.raises(ConfigError, match="is no directory"):
+        with pytest.raises(ConfigError, match="is not a directory"):
             words("--pm-cmd", "--", "download", word)
     for word in ("reposync", "debug-dump", "--debugsolver", "--setopt=cachedir=/x", "--store=x",
                  "--repofrompath=x,/srv"):  # fmt: skip

@@ -7,6 +7,7 @@ and a part of a command is a build in this process instead of one of its own.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -18,10 +19,17 @@ from pathlib import Path
 
 import pytest
 
+from mock_cloud.cli import audit
 from mock_cloud.cloud import pool
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
-from mock_cloud.errors import EXIT_INFRASTRUCTURE, CloudError, InputError
+from mock_cloud.errors import (
+    EXIT_INFRASTRUCTURE,
+    EXIT_INTERRUPTED,
+    EXIT_REFUSED,
+    CloudError,
+    InputError,
+)
 from mock_cloud.invocation.model import PART, PART_OF
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.ledger.draws import check_draws
@@ -201,6 +209,23 @@ def test_a_lie_that_is_drawn_is_kept_apart_and_its_builder_flagged(builders: Bui
     with pytest.raises(Disagreed, match="judge agrees with neither"):
         builders.build("liar")
     assert builders.published() == b""
+
+
+@pytest.mark.parametrize("code", [EXIT_INTERRUPTED, EXIT_REFUSED])
+def test_an_audit_by_hand_that_does_not_end_accuses_nobody(
+    builders: Builders, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    builders.set_rate(1.0)
+    assert builders.build("honest") == 0
+    before = len(builders.ledger.read())
+    place = builders.place.results
+    monkeypatch.setattr(audit, "build_part", lambda *_: Built("fair", place / "none", code))
+    words = ["-r", "small", "--configdir", str(builders.place.etc), str(builders.place.srpm)]
+    given = argparse.Namespace(place=place, remote="fair", words=words, keys=None)
+    keys = duplicates.find_side_keys([load_remote("fair", builders.place.etc)], builders.console)
+    assert audit._build_again(given, builders.ledger, keys, builders.console) == code
+    assert len(builders.ledger.read()) == before
+    assert [one.name for one in place.parent.glob("*-audit-*")] == []
 
 
 def test_a_judge_does_not_judge_itself(builders: Builders) -> None:

@@ -90,9 +90,9 @@ def test_a_file_stands_in_for_the_url_while_it_is_needed(server: str, path: str,
     ("path", "says"),
     [
         ("gone.src.rpm", "404"),
-        ("page.html", "no source package"),
-        ("-x.src.rpm", "no source package"),
-        (".rpm", "no source package"),
+        ("page.html", "not a source package"),
+        ("-x.src.rpm", "not a source package"),
+        (".rpm", "not a source package"),
     ],
 )
 def test_what_cannot_be_fetched_is_said_in_one_line(server: str, path: str, says: str) -> None:

@@ -36,7 +36,7 @@ from mock_cloud.wire.job_request import (
     can_travel,
     tunnel_url,
 )
-from mock_cloud.wire.layout import CA_BUNDLES
+from mock_cloud.wire.layout import CA_BUNDLES, NODE_PATH
 from mock_cloud.wire.terminal_log import STDERR
 from mock_cloud.wire.tree_archive import Writer
 
@@ -299,7 +299,7 @@ def _has_rpm_module() -> bool:
 def _environment(uid: int, gid: int) -> dict[str, str]:
     """As sudo would start mock, for the build user."""
     environment: Mapping[str, str] = {
-        "PATH": processes.NODE_PATH,
+        "PATH": NODE_PATH,
         "HOME": "/root",
         "LANG": "C.UTF-8",
         "TERM": "vt100",

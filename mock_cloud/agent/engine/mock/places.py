@@ -12,7 +12,7 @@ from typing import Final
 
 from mock_cloud.agent.engine import jail
 from mock_cloud.wire.dataclass import dataclass
-from mock_cloud.wire.layout import MOCK_LIBDIR
+from mock_cloud.wire.layout import MOCK_LIBDIR, RPMDB_DIRS
 
 HERE: Final = "/run/mock-cloud"
 """What stands for the job's directory in the words and the configuration."""
@@ -29,7 +29,6 @@ START: Final = f"{HERE}/start.py"
 
 _ACCOUNTS: Final = ("passwd", "group")
 # mock asks what the node's package manager is, and rpm does not read without writing beside it.
-_PACKAGE_DATABASES: Final = ("/usr/lib/sysimage/rpm", "/var/lib/rpm")
 # mock copies it into its bootstrap chroot, and its package makes sure that it is there. The keys
 # that count came with the request.
 _KEYS: Final = "/usr/share/distribution-gpg-keys"
@@ -85,7 +84,7 @@ class Places:
         shown += [
             jail.Shown(self.inside(f"{HERE}/private/{name}"), f"/etc/{name}") for name in _ACCOUNTS
         ]
-        changed = [path for path in _PACKAGE_DATABASES if _is_plain_directory(path)]
+        changed = [path for path in RPMDB_DIRS if _is_plain_directory(path)]
         if not os.path.isdir(_KEYS):
             changed.append(os.path.dirname(_KEYS))
         overlaid = [jail.Overlaid(path, path, self._scratch(path)) for path in changed]
