@@ -53,14 +53,10 @@ def measure(checkout: Path) -> Iterator[tuple[str, str]]:
     yield "modules", str(len(modules))
     stems = Counter(one.stem for one in modules if one.stem not in _NO_NAMES)
     yield "module names that stand twice", str(sum(count > 1 for count in stems.values()))
-    names = Counter(name for one in modules for name in public_names(one))
-    twice = sorted(name for name, count in names.items() if count > 1)
-    yield (
-        "public names defined twice",
-        str(len([one for one in twice if one not in _MAY_STAND_TWICE])),
-    )
-    for one in twice:
-        yield f"  {one}", _MAY_STAND_TWICE.get(one, "")
+    twice = names_twice(checkout)
+    yield "public names defined twice", str(sum(not why for why in twice.values()))
+    for one, why in twice.items():
+        yield f"  {one}", why
     with tempfile.TemporaryDirectory() as scratch:
         build = Program(
             checkout, Path(scratch), "mock_cloud.launcher", *make_refused_build(Path(scratch))
@@ -76,6 +72,13 @@ def measure(checkout: Path) -> Iterator[tuple[str, str]]:
             yield "files that they are in", files
         nodes = Program(checkout, Path(scratch), "mock_cloud.cli", "nodes")
         yield "`mock-cloud nodes`", f"{nodes.seconds():.2f} s"
+
+
+def names_twice(checkout: Path) -> dict[str, str]:
+    """Public names that several modules define, and why they may; empty if they may not."""
+    modules = (checkout / "mock_cloud").rglob("*.py")
+    names = Counter(name for one in modules for name in public_names(one))
+    return {name: _MAY_STAND_TWICE.get(name, "") for name in sorted(names) if names[name] > 1}
 
 
 def public_names(module: Path) -> Iterator[str]:

@@ -13,7 +13,7 @@ import os
 from typing import Final
 
 from mock_cloud.agent.serve_wire import Failure
-from mock_cloud.wire.chunks import Chunk, Index, merge, read_at
+from mock_cloud.wire.chunks import Chunk, ChunkIndex, merge, read_at
 from mock_cloud.wire.files import digest_of
 
 _BLOCK_MAX_BYTES: Final = 64 * 1024
@@ -25,7 +25,7 @@ class Blobs:
 
     def __init__(self, workspace: str) -> None:
         self._dir = os.path.join(workspace, "blobs")
-        self._index: Index | None = None
+        self._index: ChunkIndex | None = None
         os.makedirs(self._dir, mode=0o700, exist_ok=True)
 
     def path(self, digest: str) -> str:
@@ -94,7 +94,7 @@ class Blobs:
     ) -> list[tuple[int, int]]:
         """Put into the part what other blobs have of `chunks`; the ranges that it has got."""
         if self._index is None:
-            self._index = Index(self._newest())
+            self._index = ChunkIndex(self._newest())
         held = []
         for chunk in chunks:
             place = self._index.find(chunk, fine=fine)

@@ -34,7 +34,7 @@ from mock_cloud.agent.serve_wire import (
     size_of,
     texts,
 )
-from mock_cloud.wire.chunks import unpack
+from mock_cloud.wire.chunks import unpack_chunks
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.frames import BODY_MAX, PROTOCOL_VERSION, FrameError, FrameHeader, read_frame
 from mock_cloud.wire.layout import DEADMAN, SERVE, WORKSPACE
@@ -265,7 +265,7 @@ class Server:
         digest = hex_digest(request.header["digest"])
         size = size_of(request.header["size"], "size")
         try:
-            chunks = unpack(request.body, size)
+            chunks = unpack_chunks(request.body, size)
         except ValueError as error:
             raise Failure("bad-request", str(error)) from error
         return {"held": self._blobs.reuse(digest, size, chunks, fine=request.header["fine"])}

@@ -20,7 +20,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from mock_cloud.agent.serve_wire import CHUNK_BYTES, Failure
-from mock_cloud.wire.chunks import COARSE, Chunk, coarse_chunks, fine_chunks, pack
+from mock_cloud.wire.chunks import COARSE, Chunk, coarse_chunks, fine_chunks, pack_chunks
 from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.files import digest_of
 from mock_cloud.wire.frames import HEADER_MAX, FrameHeader
@@ -211,7 +211,7 @@ def send_chunks(job: JobFiles, name: str, ranges: list[tuple[int, int]], send: S
                 for fine in fine_chunks(start, os.pread(stream.fileno(), end - start, start))
             )
         while page := [chunk for chunk, _ in itertools.islice(found, _CHUNKS_A_FRAME)]:
-            send({"more": True}, pack(page))
+            send({"more": True}, pack_chunks(page))
 
 
 def forget(job: JobFiles) -> None:

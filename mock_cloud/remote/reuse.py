@@ -21,13 +21,13 @@ from mock_cloud.wire.chunks import (
     COARSE,
     FINE,
     Chunk,
-    Index,
+    ChunkIndex,
     coarse_chunks,
     fine_chunks,
     merge,
-    pack,
+    pack_chunks,
     read_at,
-    unpack,
+    unpack_chunks,
 )
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Malformed
@@ -68,7 +68,7 @@ def reuse_on_node(channel: AgentChannel, blob: Blob) -> tuple[tuple[Range, ...],
 
     def ask(chunks: Sequence[Chunk], *, fine: bool) -> list[Range]:
         nonlocal sent
-        body = pack(chunks)
+        body = pack_chunks(chunks)
         sent += len(body)
         reply = channel.ask("reuse", body, within_s=_ANSWER_S, digest=blob.digest,
                             size=blob.size_bytes, fine=fine)  # fmt: skip
@@ -78,7 +78,7 @@ def reuse_on_node(channel: AgentChannel, blob: Blob) -> tuple[tuple[Range, ...],
             raise channel.protocol_error(f"reuse: {error}") from error
 
     held: list[Range] = []
-    with opened(blob) as stream:
+    with opened_blob(blob) as stream:
         coarse = [chunk for chunk, _ in coarse_chunks(stream)]
         for at in range(0, len(coarse), _LISTED_MAX):
             held += ask(coarse[at : at + _LISTED_MAX], fine=False)
@@ -96,7 +96,7 @@ def reuse_on_node(channel: AgentChannel, blob: Blob) -> tuple[tuple[Range, ...],
 
 
 @contextmanager
-def opened(blob: Blob) -> Iterator[IO[bytes]]:
+def opened_blob(blob: Blob) -> Iterator[IO[bytes]]:
     """What is to be sent, to be read. InputError where that fails, in the block too."""
     source = blob.source
     try:
@@ -110,7 +110,7 @@ def find_here(
     channel: AgentChannel, job: str, file: ResultFile, paths: Sequence[Path]
 ) -> tuple[Here, ...]:
     """What files on this machine have of a result, in its order. Unchecked."""
-    index = Index([str(path) for path in paths])
+    index = ChunkIndex([str(path) for path in paths])
     coarse = _cut_there(channel, job, file, ())
     held = _look_up(index, coarse, fine=False)
     for batch in _batches(_lacking(coarse, [(one.start, one.end) for one in held])):
@@ -135,7 +135,7 @@ def _cut_there(
             if more and not body:
                 raise channel.protocol_error("chunks: an empty piece")
             try:
-                cut += unpack(body, file.size_bytes)
+                cut += unpack_chunks(body, file.size_bytes)
             except ValueError as error:
                 raise channel.protocol_error(f"chunks: {error}") from error
             if len(cut) > file.size_bytes // COARSE.least + len(ranges) * _FINE_MAX + 1:
@@ -143,7 +143,7 @@ def _cut_there(
     return cut
 
 
-def _look_up(index: Index, chunks: Iterable[Chunk], *, fine: bool) -> list[Here]:
+def _look_up(index: ChunkIndex, chunks: Iterable[Chunk], *, fine: bool) -> list[Here]:
     places = ((one, index.find(one, fine=fine)) for one in chunks)
     return [Here(one.start, one.end, *place) for one, place in places if place is not None]
 

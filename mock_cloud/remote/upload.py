@@ -17,7 +17,7 @@ from mock_cloud.model import Blob
 from mock_cloud.remote.bulk import BulkChannels
 from mock_cloud.remote.channel import AgentChannel, Call
 from mock_cloud.remote.outbox import OUTBOX_MAX_BYTES
-from mock_cloud.remote.reuse import opened, reuse_on_node
+from mock_cloud.remote.reuse import opened_blob, reuse_on_node
 from mock_cloud.wire.chunks import WORTH_BYTES
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Malformed
@@ -177,7 +177,7 @@ def _emptiest(main: AgentChannel, bulk: BulkChannels) -> AgentChannel:
 
 def _chunks(task: _Task) -> Iterator[tuple[int, bytes]]:
     """(offset, bytes) of what is to be sent. InputError if the file can't be read."""
-    with opened(task.blob) as stream:
+    with opened_blob(task.blob) as stream:
         for start, end in task.ranges:
             stream.seek(start)
             for offset in range(start, end, _CHUNK_BYTES):

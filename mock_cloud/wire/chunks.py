@@ -90,11 +90,11 @@ def _chunk(start: int, data: bytes) -> tuple[Chunk, bytes]:
     return Chunk(start, start + len(data), digest), data
 
 
-def pack(chunks: Iterable[Chunk]) -> bytes:
+def pack_chunks(chunks: Iterable[Chunk]) -> bytes:
     return b"".join(_RECORD.pack(one.start, one.end - one.start, one.digest) for one in chunks)
 
 
-def unpack(body: bytes, size: int) -> list[Chunk]:
+def unpack_chunks(body: bytes, size: int) -> list[Chunk]:
     """ValueError for what is no list of chunks of a file of `size` bytes, in order."""
     if len(body) % _RECORD.size:
         raise ValueError("a list of chunks that is cut off")
@@ -118,7 +118,7 @@ def merge(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-class Index:
+class ChunkIndex:
     """Where chunks lie in files that are here: of `paths` the first ones, up to 1 GiB."""
 
     def __init__(self, paths: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ from typing import Any
 import paramiko
 
 from mock_cloud.attest import evidence
-from mock_cloud.wire.chunks import Chunk, pack
+from mock_cloud.wire.chunks import Chunk, pack_chunks
 from mock_cloud.wire.frames import FrameHeader, encode_frame, read_frame
 from mock_cloud.wire.records import encode_records
 
@@ -414,7 +414,7 @@ def _chunks(start: int) -> Callable[[FrameHeader], Iterable[bytes]]:
     def answers(request: FrameHeader) -> Iterable[bytes]:
         cut = [Chunk(at, at + 512, bytes(16)) for at in range(start, start + 512 * 4096, 512)]
         while True:
-            yield text_frame(request, '"more":true', pack(cut))
+            yield text_frame(request, '"more":true', pack_chunks(cut))
 
     return answers
 

@@ -227,7 +227,7 @@ class ScriptedNode:
 
     def _on_have(self, given: dict[str, Any]) -> Iterator[Frame]:
         missing = [one for one in given["digests"] if one not in self.blobs]
-        yield {"missing": missing, "partial": {}}, b""
+        yield {"missing": missing, "partial": {}, "kept": 0}, b""
 
     def _on_job_follow(self, given: dict[str, Any]) -> Iterator[Frame]:
         yield from self._follow(given["offsets"])
