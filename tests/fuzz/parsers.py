@@ -337,7 +337,9 @@ PARSERS: dict[str, Parser] = {
         (FrameError,),
     ),
     "hello": _reply(replies.parse_hello, _HELLO),
-    "have": _reply(replies.parse_have, {"missing": ["ab"], "partial": {"ab": [[0, 5], [7, 9]]}}),
+    "have": _reply(
+        replies.parse_have, {"missing": ["ab"], "partial": {"ab": [[0, 5], [7, 9]]}, "kept": 0}
+    ),
     "reached": _reply(lambda value: replies.parse_reached(value, 2), {"reached": [True, False]}),
     "results": _reply(lambda value: replies.parse_results([value]), _RESULTS),
     "listing": Parser(_results, _RESULTS, (Malformed, ResultError)),

@@ -51,7 +51,7 @@ def test_right_answers_are_taken() -> None:
     assert end.cause is Cause.NONE  # of a job that an earlier version began
     told = parse_end({"exit": 10, "status": {**STATUS, "cause": "memory"}})
     assert told.cause is Cause.MEMORY
-    found = parse_have({"missing": ["a"], "partial": {"a": [[0, 5], [7, 9]]}})
+    found = parse_have({"missing": ["a"], "partial": {"a": [[0, 5], [7, 9]]}, "kept": 3})
     assert (found.missing, found.partial) == (("a",), {"a": ((0, 5), (7, 9))})
 
 
@@ -143,7 +143,7 @@ def test_a_malformed_end(reply: dict[str, Any]) -> None:
 )
 def test_malformed_ranges(ranges: Any) -> None:
     with pytest.raises(Malformed):
-        parse_have({"missing": [], "partial": {"a": ranges}})
+        parse_have({"missing": [], "partial": {"a": ranges}, "kept": 0})
 
 
 @given(st.text(max_size=40))
