@@ -35,7 +35,7 @@ def check_forbidden(
             yield Reason("policy.package", one.package, f"not installed: {one.reason}", one.name)
 
 
-def check_vouched(known: KnownFiles, policy: Policy) -> Iterator[Reason]:
+def check_unsigned(known: KnownFiles, policy: Policy) -> Iterator[Reason]:
     """``policy.unsigned``, ``policy.labels``: what the manifest alone speaks for, or does not."""
     if policy.rules.labels and not known.labels:
         yield Reason("policy.labels", "manifest", "SELinux labels", "none")

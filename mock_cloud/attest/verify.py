@@ -18,7 +18,7 @@ from mock_cloud.attest.check_packages import check_allowed, read_installed
 from mock_cloud.attest.check_policy import (
     check_agents,
     check_forbidden,
-    check_vouched,
+    check_unsigned,
     describe_agents,
     describe_allowed,
 )
@@ -157,7 +157,7 @@ def verify(
         # 9
         _layers(evidence, binding),
         # 10
-        check_vouched(known, policy),
+        check_unsigned(known, policy),
         check_forbidden(evidence, installed.packages, policy),
         check_agents(evidence, installed.packages, policy),
     )

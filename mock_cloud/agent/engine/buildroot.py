@@ -78,7 +78,7 @@ class Buildroot:
 
     def close(self) -> None:
         """Unmount, record what stays on the node, drop what nobody needs. Idempotent."""
-        # A job that has not got the chroot for itself must not vouch for what another is making.
+        # A job that has not got the chroot for itself must not answer for what another is making.
         alone = self.chroot.take_alone()
         self.chroot.unmount()
         if self._network is not None:

@@ -46,7 +46,7 @@ class Cache:
 
         Of what it writes there, packages are taken into the cache, as bare bytes: dnf compares
         each with the metadata when it uses it, unless attributes of the file say that this was
-        done before. All else is dropped: nobody can vouch for it.
+        done before. All else is dropped: no verdict could cover it.
         """
         scratch = f"{self.path}.written"
         shutil.rmtree(scratch, ignore_errors=True)

@@ -82,7 +82,7 @@ class LayerStore:
     def find(self, key: str) -> str | None:
         """The root of a layer that may be used, held against removal; None if there is none.
 
-        A layer that nobody vouched for is removed, unless another job stands on it.
+        A layer that no verdict covers is removed, unless another job stands on it.
         """
         path = os.path.join(self.directory, key)
         root = os.path.join(path, "root")
@@ -98,7 +98,7 @@ class LayerStore:
         return None
 
     def may_reuse(self, path: str) -> bool:
-        """Whether the tree at `path` was vouched for, or made by this very job."""
+        """Whether the verdict covers the tree at `path`, or it was made by this very job."""
         return path in self.made or path in self._verified
 
     def present(self) -> dict[str, str]:
@@ -153,7 +153,7 @@ class LayerStore:
         return seen
 
     def digest_of(self, path: str) -> str | None:
-        """The digest under which the tree at `path` was vouched for."""
+        """The digest that the verdict has of the tree at `path`."""
         return self._verified.get(path)
 
     def record_as(self, path: str, digest: str) -> None:

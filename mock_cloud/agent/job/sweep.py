@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Removes what nobody vouches for from the directories that attestation does not look into.
+"""Removes what no verdict covers from the directories that attestation does not look into.
 
 Inputs, caches, layers and chroots are too much to be measured file by file at each command: the
 trees that the controller recorded are measured as one digest each, and the rest is skipped. So

@@ -79,12 +79,12 @@ def trust_node(build: Build) -> TrustedChannel:
             return channel
         if leased.beside:
             raise NodeGone(f"{leased.address}: the node has rebooted")
-    build.attested = attested = _attest_aloud(build)
+    build.attested = attested = _attest_and_tell(build)
     build.layers = attested.proof.layers
     return trust(build.node, attested.proof)
 
 
-def _attest_aloud(build: Build) -> Attested:
+def _attest_and_tell(build: Build) -> Attested:
     started = time.monotonic()
     remote, console = build.remote, build.console
     attested = _attest_or_tell(build)

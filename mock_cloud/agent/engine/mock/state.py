@@ -55,7 +55,7 @@ class MockState:
         self._is_taken = False
         self._joins = False
         self._cache_digest: str | None = None
-        """Of the cache, while it is as it was vouched for."""
+        """Of the cache, while it is as the verdict found it."""
 
     @property
     def chroots(self) -> str:
@@ -82,7 +82,7 @@ class MockState:
         return f"{self.cache}.written" if self._foreign else ""
 
     def take(self, gid: int) -> None:
-        """Make the vouched trees this job's own, empty ones where there are none.
+        """Make the trees that the verdict covers this job's own, empty ones where there are none.
 
         The group `gid` may write there, as mock's package has it. A chroot that the other
         engine made is removed: one name is one chroot. RootLocked if another job has it.
@@ -159,7 +159,7 @@ class MockState:
             return
         known: Seen = {}
         path = os.path.join(self._seen.path, name)
-        # As true as the trees that it tells of: the verdict vouches for both.
+        # As true as the trees that it tells of: the verdict covers both.
         with contextlib.suppress(FileNotFoundError), open(path, "rb") as stream:
             known = json.load(stream)
         seen = self._store.record_changes(tree, known)
@@ -233,7 +233,7 @@ def _has_content(directory: str) -> bool:
 
 
 def _sweep(job_id: str, store: layers.LayerStore, *, but: str) -> None:
-    """Remove trees that nobody vouches for, of chroots that no job works in.
+    """Remove trees that no verdict covers, of chroots that no job works in.
 
     Not of the chroot `but`: closing a file gives up this process's lock on it (fcntl(2)).
     """
