@@ -18,9 +18,9 @@ RPM_NODEPS := $(if $(wildcard /etc/debian_version),--nodeps)
 CLOUDS := $(wildcard $(addprefix tests/integration/test_,$(addsuffix .py, \
 	cleanups clouds_* faults_retries hosts images lab_* other_arches plugin rpkg_mock setup)))
 
-# Checkouts for test-peers (RPKG: a Python that has it), and the tests that need one of them.
-PEERS := MOCK KOJI RPKG FEDPKG TITO COPR DLRN FEDORA_REVIEW
-PEER_TESTS := tests/peers tests/component/test_mock_engine.py tests/unit/config \
+# Checkouts for test-peers, and the tests that need one of them, or rpkg from PyPI.
+PEERS := MOCK KOJI FEDPKG TITO COPR DLRN FEDORA_REVIEW
+PEER_TESTS := tests/component/test_mock_engine.py tests/unit/config \
 	tests/unit/invocation tests/unit/koji tests/unit/steps tests/unit/agent_rpm \
 	$(patsubst %,tests/integration/test_%.py,koji_builder koji_calls koji_export mock_engine_modes \
 	packaged_mock plugin repo_access rpkg rpkg_mock wrapper_scripts) \
@@ -32,7 +32,7 @@ with_koji = $(if $(KOJI),MOCK_CLOUD_TEST_KOJI=$(abspath $(KOJI)))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-survive demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-openstack test-koji demo-koji test-verify test-component test-clouds test-commands test-slow test-reach test-peers agreement cases screens codes lint type bench size rpm man clean
+.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-survive demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-openstack test-koji demo-koji test-verify test-component test-clouds test-commands test-slow test-reach test-peers peers-suite peers-programs peers-calls agreement cases screens codes lint type bench size rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,12 +106,22 @@ test-reach: lab ## repositories with secrets, proxies, bastions, relays: what do
 		tests/component/test_lend_relay.py tests/integration/test_lend.py \
 		tests/integration/test_lend_nat.py
 
-test-peers: lab ## the tests with programs that call mock, and docs/peers.md: MOCK=checkout KOJI= RPKG= FEDPKG= TITO= COPR= DLRN= FEDORA_REVIEW=
-	@MOCK_CLOUD_WRITE_PEERS=1 $(if $(MOCK),MOCK_CLOUD_TEST_MOCK=$(abspath $(MOCK))/mock/py/mock.py \
+test-peers: lab ## the tests with programs that call mock, and docs/peers.md: MOCK=checkout KOJI= FEDPKG= TITO= COPR= DLRN= FEDORA_REVIEW=
+	@MOCK_CLOUD_WRITE_PEERS=1 MOCK_CLOUD_TEST_RPKG=pypi \
+		$(if $(MOCK),MOCK_CLOUD_TEST_MOCK=$(abspath $(MOCK))/mock/py/mock.py \
 		MOCK_CLOUD_TEST_MOCK_SOURCE=$(abspath $(MOCK))) \
 		$(foreach peer,$(filter-out MOCK,$(PEERS)),$(if $($(peer)),MOCK_CLOUD_TEST_$(peer)=$(abspath $($(peer))))) \
-		$(PYTEST) -rs -m 'slow or not slow' $(PEER_TESTS); code=$$?; \
+		$(MAKE) --no-print-directory -k -j3 peers-suite peers-programs peers-calls; code=$$?; \
 		$(foreach peer,$(PEERS),$(if $($(peer)),,echo "test-peers: not given: $(peer)=";)) exit $$code
+
+peers-suite:
+	@$(PYTEST) -rs -m 'slow or not slow' tests/peers/test_mock_suite.py
+
+peers-programs:
+	@$(PYTEST) -rs -m 'slow or not slow' tests/peers --ignore=tests/peers/test_mock_suite.py
+
+peers-calls:
+	@$(PYTEST) -rs -m 'slow or not slow' $(PEER_TESTS)
 
 test-systemd: lab lab-today ## machines with systemd in QEMU: TIMES (1) of each boot, tampers, and docs/systemd.md
 	@MOCK_CLOUD_WRITE_SYSTEMD=1 MOCK_CLOUD_SYSTEMD_TIMES=$(TIMES) $(PYTEST) -m slow tests/systemd

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A Fedora packager: a dist-git checkout, rpkg, a Koji hub to ask, and a system of their own.
 
-rpkg is what fedpkg is made of. MOCK_CLOUD_TEST_RPKG names a Python that has it, as from
-``pip install rpkg`` in a virtual environment.
+rpkg is what fedpkg is made of. MOCK_CLOUD_TEST_RPKG names a Python that has it, or is "pypi": one
+is made.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from xmlrpc.server import SimpleXMLRPCRequestHandler, SimpleXMLRPCServer
 import pytest
 
 from tests.integration.conftest import Ended
-from tests.lab.layout import repository_root
+from tests.lab.layout import Lab, repository_root
+from tests.peers import venvs
 
 _TIMEOUT_S = 900.0  # of what hangs; how long it takes says how busy the machine is
 _BRANCH = "rhel-9.0"  # rpkg alone knows no other names
@@ -107,6 +108,10 @@ Wood.
 %endif
 """
 
+_PYPI = "pypi"
+"""As the Python that has rpkg: one that is made."""
+_RPKG_NEEDS = ("rpkg==1.70", "python-bugzilla", "openidc-client", "distro", "setuptools<80")
+
 # What a packager's machine has for every chroot, Koji's included.
 DEFAULTS = """
 config_opts['use_bootstrap'] = False
@@ -114,13 +119,12 @@ config_opts['macros']['%_dbpath'] = '/var/lib/rpm'
 """
 
 
-def find_python() -> str:
+def find_python(lab: Lab) -> str:
     """A Python that can import rpkg; skips the test if there is none."""
-    named = os.environ.get("MOCK_CLOUD_TEST_RPKG", sys.executable)
-    tried = subprocess.run([named, "-c", "import pyrpkg.cli"], capture_output=True, check=False)
-    if tried.returncode:
-        pytest.skip("no rpkg: pip install rpkg in a venv, set MOCK_CLOUD_TEST_RPKG to its python")
-    return named
+    named = os.environ.get("MOCK_CLOUD_TEST_RPKG", "")
+    if not named:
+        pytest.skip("no rpkg: make test-peers has it, or set MOCK_CLOUD_TEST_RPKG to a Python's")
+    return str(venvs.make(lab, "rpkg", *_RPKG_NEEDS) / "bin/python") if named == _PYPI else named
 
 
 class Hub:

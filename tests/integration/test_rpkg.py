@@ -32,7 +32,7 @@ def packager(
 ) -> Iterator[Packager]:
     """A packager on a machine without mock, with the lab in /etc/mock, and a warm node."""
     place = tmp_path_factory.mktemp("packager")
-    packager = Packager(place, packagers.find_python(), "toy-rpkg")
+    packager = Packager(place, packagers.find_python(lab), "toy-rpkg")
     packagers.settle(packager, SPEC, hub)
     (packager.home / ".cache").symlink_to(cache)
     (packager.checkout / "toy.txt").write_text("toy\n")

@@ -81,7 +81,7 @@ def packager(lab: Lab, mock: RealMock, ec2_cloud: Ec2Cloud) -> Iterator[Packager
     place = mock.place / "packager"
     place.mkdir()
     packager = Packager(
-        place, packagers.find_python(), "toy-rpkg", ("setpriv", *become), str(mock.script.parent)
+        place, packagers.find_python(lab), "toy-rpkg", ("setpriv", *become), str(mock.script.parent)
     )
     files = FileServer(
         {f"/repos/lab-build/7/{lab.arch}": lab.release(1)}, host=ec2_cloud.site.network.host_address

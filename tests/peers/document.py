@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -28,11 +29,14 @@ def write_section(title: str, text: str) -> None:
     """Replace the section `title`, if this run writes the document; others stay as they are."""
     if not os.environ.get(WRITE):
         return
-    old = PATH.read_text() if PATH.is_file() else ""
-    sections = dict(re.findall(r"(?ms)^## (.*?)\n(.*?)(?=^## |\Z)", old))
-    sections[title] = f"\n{text.strip()}\n\n"
-    parts = [_HEAD, *(f"\n## {name}\n{body.rstrip()}\n" for name, body in sections.items())]
-    PATH.write_text("".join(parts))
+    with PATH.open("r+") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # several runs of test-peers have sections in it
+        sections = dict(re.findall(r"(?ms)^## (.*?)\n(.*?)(?=^## |\Z)", stream.read()))
+        sections[title] = f"\n{text.strip()}\n\n"
+        parts = [_HEAD, *(f"\n## {name}\n{body.rstrip()}\n" for name, body in sections.items())]
+        stream.seek(0)
+        stream.truncate()
+        stream.write("".join(parts))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

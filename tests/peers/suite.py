@@ -81,7 +81,7 @@ def command(text: str) -> list[str]:
 def prepare(side: Side) -> None:
     """What the suite's own playbook installs on a machine that it is run on."""
     side.install("resolve-fedora-aliases", "#!/bin/sh\necho lab-1\n")
-    side.install("sudo", '#!/bin/sh\nexec "$@"\n')
+    side.install("sudo", _SUDO)
     side.install("python", '#!/bin/sh\nexec python3 "$@"\n')
     shutil.copy("/usr/bin/rpm", side.place / "rpm")
     # It asks whether nosync is installed for two architectures; mock does without.
@@ -102,6 +102,15 @@ def prepare(side: Side) -> None:
     (side.home / ".rpmmacros").write_text("%__gpg /usr/bin/gpg-mock\n%_gpg_name mock@lab.invalid\n")
 
 
+# Its caller is a user, who has mock's capabilities; what mock copied into a chroot may be root's.
+_SUDO = """\
+#!/usr/bin/python3
+import os, sys
+os.setgroups([0])
+os.setresgid(0, 0, 0)
+os.setresuid(0, 0, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 _RPM = """\
 #!/bin/sh
 test "$*" = "-qa nosync" && echo nosync.x86_64 && exec echo nosync.i686
