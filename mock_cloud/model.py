@@ -70,6 +70,10 @@ class Secret:
         raise TypeError("a Secret is never serialised")
 
 
+ED25519: Final = "ssh-ed25519"
+"""The one kind of key whose signatures are made and verified here."""
+
+
 @dataclass(frozen=True, slots=True)
 class HostKey:
     """An SSH public host key: `algorithm` (``ssh-ed25519``) and the RFC 4253 key blob."""

@@ -23,13 +23,12 @@ from cryptography.hazmat.primitives.serialization import (
 from mock_cloud.attest.files import Text
 from mock_cloud.attest.manifest import MANIFEST_MAX_BYTES, json_bytes
 from mock_cloud.errors import AttestationRefused, ConfigError, Reason
-from mock_cloud.model import HostKey
+from mock_cloud.model import ED25519, HostKey
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import By, Malformed, at_most, decode, exactly, load_json
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
-_ALGORITHM: Final = "ssh-ed25519"
 _KEY_SIZE: Final = 32
 _SIGNATURES_MAX: Final = 16
 
@@ -296,7 +295,7 @@ def _public_key(key: HostKey) -> Ed25519PublicKey:
 
     An RFC 8709 key blob is the algorithm's name and 32 bytes, each with its length before.
     """
-    head = len(_ALGORITHM).to_bytes(4, "big") + _ALGORITHM.encode() + _KEY_SIZE.to_bytes(4, "big")
+    head = len(ED25519).to_bytes(4, "big") + ED25519.encode() + _KEY_SIZE.to_bytes(4, "big")
     if not key.blob.startswith(head) or len(key.blob) != len(head) + _KEY_SIZE:
         raise ConfigError(f"the key {key.fingerprint} is not ed25519 but {key.algorithm}")
     return Ed25519PublicKey.from_public_bytes(key.blob[len(head) :])

@@ -20,7 +20,7 @@ from mock_cloud.config.remote_tables import (
 from mock_cloud.config.toml_tables import Document, read_document
 from mock_cloud.errors import ConfigError
 from mock_cloud.invocation.names import find_name_problem
-from mock_cloud.model import Secret
+from mock_cloud.model import ED25519, Secret
 from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.settings import (
     AttestSettings,
@@ -235,6 +235,14 @@ def _hosts(document: Document) -> tuple[HostSettings, ...]:
                 f"host {name}: only root can measure a machine; let root log in with your key",
                 f"host.{name}",
                 "user",
+            )
+        owner_key = values.get("owner_key")
+        if owner_key is not None and owner_key.algorithm != ED25519:
+            document.refuse(
+                f"host {name}: owner_key is a key of the kind {owner_key.algorithm}, whose"
+                f" signatures are not verified here: owners sign with {ED25519}",
+                f"host.{name}",
+                "owner_key",
             )
         hosts.append(HostSettings(name=name, **values))
     return tuple(hosts)

@@ -13,7 +13,7 @@ from mock_cloud.attest.envelope import NeedsPassphrase, Signer
 from mock_cloud.attest.validity import Validity
 from mock_cloud.console import Console
 from mock_cloud.errors import ConfigError, InputError
-from mock_cloud.model import HostKey
+from mock_cloud.model import ED25519, HostKey
 from mock_cloud.places import state_dir
 from mock_cloud.provenance.statement import KEY_NAME
 from mock_cloud.remote.clientkeys import agent_holds, find_public, sign_with_agent
@@ -34,6 +34,8 @@ def read_signer(path: Path) -> Signer:
     """
     data = read_file(path, "the signing key")
     public = find_public(path)
+    if public is not None:
+        _check_kind(path, public)
     if _is_public(data):
         if public is None or not agent_holds(public):
             raise ConfigError(
@@ -49,6 +51,19 @@ def read_signer(path: Path) -> Signer:
         return _asked(path, data)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}", hint=error.hint) from error
+
+
+def _check_kind(path: Path, public: HostKey) -> None:
+    """An agent signs with keys of any kind, which nobody could verify here. ConfigError."""
+    if public.algorithm != ED25519:
+        is_fido = public.algorithm.startswith("sk-")
+        raise ConfigError(
+            f"{path}: the signing key is not an ed25519 key but {public.algorithm}",
+            hint="a FIDO key signs in a form of its own, which in-toto's verifiers do not know:"
+            " name an ed25519 key, of a file or in the SSH agent"
+            if is_fido
+            else "ssh-keygen -t ed25519 makes one",
+        )
 
 
 def _is_public(data: bytes) -> bool:

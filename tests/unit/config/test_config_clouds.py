@@ -112,6 +112,8 @@ MISTAKES = [
     (HOSTS, 'host_key = "ssh-ed25519 AAAA"\n', "", 3, "no key is taken on trust"),
     (HOSTS, '"ssh-ed25519 AAAA"', '"ssh-ed25519"', 7, "OpenSSH public key"),
     (HOSTS, "[host.alpha]\n", '[host.alpha]\nuser = "builder"\n', 4, "only root can measure"),
+    (HOSTS, "[host.alpha]\n", '[host.alpha]\nowner_key = "sk-ssh-ed25519@openssh.com AAAA"\n', 4,
+     "owner_key is a key of the kind sk-ssh-ed25519@openssh.com"),
     (HOSTS, "[host.alpha]", '[host]\nalpha = 1\n[host.beta]', 4, "holds tables only"),
 ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shutil
@@ -92,3 +93,28 @@ def test_another_kind_of_key_is_named(tmp_path: Path, no_agent: None) -> None:
     with pytest.raises(ConfigError, match="not an ed25519 key") as caught:
         read_signer(key)
     assert str(key) in caught.value.message
+
+
+def test_another_kind_of_key_in_the_agent_is_named_before_a_build(
+    tmp_path: Path, agent: None
+) -> None:
+    """And not after it, when the signature is not what anybody verifies."""
+    key = keygen(tmp_path / "key", kind="ecdsa")
+    add(key, "", tmp_path)
+    key.unlink()
+    with pytest.raises(ConfigError, match="not an ed25519 key but ecdsa-sha2-nistp256"):
+        read_signer(key.with_suffix(".pub"))
+
+
+def test_a_fido_key_is_refused_in_words(tmp_path: Path, no_agent: None) -> None:
+    """As ssh-keygen -t ed25519-sk writes its public half (OpenSSH's PROTOCOL.u2f)."""
+    name = b"sk-ssh-ed25519@openssh.com"
+    parts = (name, bytes(32), b"ssh:")
+    blob = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    public = tmp_path / "key.pub"
+    public.write_text(f"{name.decode()} {base64.b64encode(blob).decode()} me\n")
+    said = subprocess.run(["ssh-keygen", "-lf", str(public)], check=True, stdout=subprocess.PIPE)
+    assert b"(ED25519-SK)" in said.stdout
+    with pytest.raises(ConfigError, match="not an ed25519 key but sk-ssh-ed25519") as caught:
+        read_signer(public)
+    assert "FIDO" in (caught.value.hint or "")
