@@ -32,7 +32,7 @@ with_koji = $(if $(KOJI),MOCK_CLOUD_TEST_KOJI=$(abspath $(KOJI)))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-survive demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-openstack test-koji demo-koji test-verify test-component test-clouds test-commands test-slow test-reach test-peers peers-suite peers-programs peers-calls agreement cases screens codes lint type bench size rpm man clean
+.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-survive demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-openstack test-koji demo-koji test-verify test-upstream test-component test-clouds test-commands test-slow test-reach test-peers peers-suite peers-programs peers-calls agreement cases screens codes lint type bench size rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -140,6 +140,9 @@ attack: lab ## attack controller and node, all of it, and write the tables in do
 
 fuzz: venv ## spoil the input of every parser of foreign bytes, for MINUTES (5)
 	@$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES)
+
+test-upstream: lab ## real upstream packages, each built on two nodes: the same bytes? The table in docs/verify.md
+	@MOCK_CLOUD_WRITE_UPSTREAM=1 $(PYTEST) -m slow tests/integration/test_upstream_packages.py
 
 test-real-data: venv ## what rpm and we say of real distributions' signatures, a table: REAL=directory
 	@$(if $(REAL),MOCK_CLOUD_TEST_PACKAGES=$(abspath $(REAL))) $(BIN)/python -m tests.real
