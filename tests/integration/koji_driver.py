@@ -87,14 +87,33 @@ def load_kojid(checkout: str) -> ModuleType:
     return module
 
 
+def find_handlers(kojid: Any, order: dict[str, Any]) -> dict[str, Any]:
+    """As kojid's main: its own, then those of a plugin, which is loaded with kojid as __main__."""
+    import koji.daemon
+    import koji.plugin
+
+    manager = koji.daemon.TaskManager.__new__(koji.daemon.TaskManager)  # it would ask a real hub
+    manager.handlers = {}
+    manager.findHandlers(vars(kojid))
+    if "plugin" in order:
+        plugin, mine = Path(order["plugin"]), sys.modules["__main__"]
+        sys.modules["__main__"] = kojid
+        try:
+            tracker = koji.plugin.PluginTracker(path=[str(plugin.parent)])
+            loaded = tracker.load(plugin.stem)
+        finally:
+            sys.modules["__main__"] = mine
+        loaded.CONFIG_FILE = order["plugin_conf"]
+        manager.scanPlugin(loaded)
+    handlers: dict[str, Any] = manager.handlers
+    return handlers
+
+
 def make_task(kojid: Any, order: dict[str, Any], hub: Hub, options: Any) -> Any:
-    classes = {
-        "buildArch": kojid.BuildArchTask,
-        "rebuildSRPM": kojid.RebuildSRPM,
-        "buildSRPMFromSCM": kojid.BuildSRPMFromSCMTask,
-    }
     method = order["method"]
-    task = classes[method](order.get("id", TASK_ID), method, order["params"], hub, options)
+    task = find_handlers(kojid, order)[method](
+        order.get("id", TASK_ID), method, order["params"], hub, options
+    )
     task.taskinfo = {"owner": 1, "channel_id": 1}
     task.createWorkdir()
     os.chdir(task.workdir)  # as kojid's BaseTaskHandler.run does

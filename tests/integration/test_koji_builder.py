@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +30,7 @@ from tests.integration.real_mock import RealMock
 from tests.lab import seeds, srpm
 from tests.lab.clouds.ec2 import Ec2Cloud
 from tests.lab.http import FileServer
+from tests.lab.layout import repository_root
 from tests.lab.srpm import Recipe
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
@@ -214,6 +219,68 @@ def test_build_arch(builder: Builder, plain_srpm: Path) -> None:
     assert not report.shrunk & {"root.log", "build.log", "state.log", "dnf.log", "remote_order.log"}
     assert builder.run({**order, "clean": builder.buildroot(order).name}).raw["code"] == 0
     assert not builder.buildroot(order).exists()
+
+
+HOOK = repository_root() / "contrib/koji/mock_cloud_builder.py"
+# A builder that changes a package between mock's end and the upload.
+SPOILING = """\
+#!/bin/sh
+{mock} "$@"; code=$?
+for package in {lib}/*/result/*.noarch.rpm; do printf x >>"$package"; done
+exit $code
+"""
+
+
+@pytest.fixture
+def hooked(builder: Builder, tmp_path: Path) -> Iterator[dict[str, object]]:
+    """What an order has for the hook: its file and its configuration, with the builder's key."""
+    key = builder.place / "signing"
+    key.unlink(missing_ok=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    os.chown(key, builder.user.pw_uid, builder.user.pw_gid)
+    conf = tmp_path / "mock_cloud.conf"
+    program = Path(sys.executable).parent / "mock-cloud"
+    conf.write_text(f"[mock_cloud]\nkeys = {key}.pub\ncommand = {program}\n")
+    remote = builder.place / "etc/remotes.d/ec2.toml"
+    text = remote.read_text()
+    remote.write_text(f'{text}\n[provenance]\nwrite = "always"\nkey = "{key}"\n')
+    yield {"plugin": str(HOOK), "plugin_conf": str(conf)}
+    remote.write_text(text)
+
+
+def test_packages_leave_a_builder_with_the_hook_once_they_verify(
+    builder: Builder, hooked: dict[str, object], plain_srpm: Path
+) -> None:
+    report = builder.run(build(builder, plain_srpm, **hooked))
+    result = report.result
+    packages = {Path(name).name for name in (*result["rpms"], *result["srpms"])}
+    assert packages == {"toy-plain-1-1.lab1.noarch.rpm", "toy-plain-1-1.lab1.src.rpm"}
+    logs = {Path(name).name for name in result["logs"]}
+    kept = {"remote_provenance.json", "remote_evidence.zip"}
+    assert kept <= logs and packages | kept <= report.files
+    signed = json.loads(
+        base64.b64decode(json.loads(report.file("remote_provenance.json"))["payload"])
+    )
+    assert {one["name"] for one in signed["subject"]} == packages
+
+    remote = builder.place / "etc/remotes.d/ec2.toml"
+    remote.write_text(remote.read_text().replace('write = "always"', 'write = "never"'))
+    report = builder.run(build(builder, plain_srpm, **hooked))
+    assert "mock-cloud refuses the packages" in report.error
+    assert "provenance.missing" in report.error
+    assert not {name for name in report.files if name.endswith(".rpm")}
+
+
+def test_a_package_that_was_changed_on_a_builder_with_the_hook_stays_there(
+    builder: Builder, hooked: dict[str, object], plain_srpm: Path
+) -> None:
+    spoiling = builder.place / "spoiling"
+    spoiling.write_text(SPOILING.format(mock=builder.mock, lib=builder.place / "lib"))
+    spoiling.chmod(0o755)
+    report = replace(builder, mock=spoiling).run(build(builder, plain_srpm, **hooked))
+    assert "BuildError: mock-cloud refuses the packages" in report.error, report.stderr
+    assert "result.changed: toy-plain-1-1.lab1.noarch.rpm" in report.error
+    assert not {name for name in report.files if name.endswith(".rpm")}
 
 
 def build(builder: Builder, srpm: Path, **more: object) -> dict[str, Any]:
