@@ -122,6 +122,10 @@ class Takeover:
         sys.exit(self._perform("list-snapshots", self.buildroot.config)[0])
 
     def _perform(self, mode, config_opts):
+        if self.conf.get("finish"):  # what another command of mock-cloud has published
+            path, code = self.conf["finish"]
+            with self.buildroot.uid_manager, open(path, "rb") as published:
+                return code, read_report(published.fileno())
         with memory_file("handover") as handover, memory_file("report") as report:
             write_all(handover, encode(self._handover(mode, config_opts)))
             words = [str(handover), str(report)]

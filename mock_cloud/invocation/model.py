@@ -29,6 +29,13 @@ PART_OF: Final = "MOCK_CLOUD_PART_OF"
 The node is told this one: the part's own would tell it that it will be compared.
 """
 
+PUBLISHED: Final = "MOCK_CLOUD_PUBLISHED"
+"""Environment variable: another command has built and published what mock's plugins are to finish.
+
+Its value is a list for the plugin: a file that says which packages, as a session reports them, and
+the exit code of the build.
+"""
+
 LOCAL_MODES: Final = frozenset(
     {"debugconfig", "debugconfigexpand", "listchroots", "scrub-all-chroots"}
 )

@@ -23,7 +23,15 @@ from mock_cloud.config.values import read_option, read_text
 from mock_cloud.console import Console
 from mock_cloud.errors import CommandLineError, ConfigError, MockCloudError
 from mock_cloud.exit_status import end_well
-from mock_cloud.invocation.model import ANY_HOST, DETACHED, MOCK_VERSION, PART, CommandLine
+from mock_cloud.invocation.model import (
+    ANY_HOST,
+    DETACHED,
+    MOCK_VERSION,
+    PART,
+    PART_OF,
+    PUBLISHED,
+    CommandLine,
+)
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.launcher.caller import home_of_caller, load_of_caller
 from mock_cloud.launcher.extras import (
@@ -33,14 +41,17 @@ from mock_cloud.launcher.extras import (
     is_random,
     part_of,
 )
-from mock_cloud.launcher.real_mock import become_mock, has_plugin, without_our_words
 from mock_cloud.places import MOCK_CONFIG_DIR
 from mock_cloud.progress.timeline import ProgressMode
+from mock_cloud.real_mock import become_mock, has_plugin, without_our_words
 from mock_cloud.settings import EngineChoice, Remote
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.terminal_text import printable
 
 _PLUGIN_OFF: Final = "--disable-plugin=remote"
+
+_FINISHING: Final = ("sign", "compress_logs")
+"""As CONTROLLER_PLUGINS in mock-plugins/remote.py."""
 
 NOT_HERE: Final = (
     "the chroot is on the remote's node, not in the directory that is printed:"
@@ -88,6 +99,8 @@ def _build_on(
 ) -> int:
     """On `remote`, or first there, or on others too; in the background, by mock's plugin or us."""
     words = list(line.argv)
+    if os.environ.keys() & {PUBLISHED, PART_OF}:
+        return _take_part(remote, line, opts, real, console)
     if then := find_then(line, remote):
         from mock_cloud.repeated.command import build_scratch
 
@@ -111,6 +124,21 @@ def _build_on(
     if real is not None and real.plugged and may_run_mock() and not line.is_several:
         real.become(*plugin_words(remote.name, line.progress))
     return _build(line, opts, remote, real, console)
+
+
+def _take_part(
+    remote: Remote, line: CommandLine, opts: ConfigOpts, real: _Mock | None, console: Console
+) -> int:
+    """For another command: build, or have mock's plugins work on what that command published.
+
+    They work on nothing that is not published: what `sign` signed would have the user's word.
+    """
+    published = os.environ.get(PUBLISHED)
+    if real is not None and real.plugged and may_run_mock():
+        is_wanted = switch_off_finishing(opts)
+        if published and is_wanted:
+            real.become(*plugin_words(remote.name), f"--plugin-option=remote:finish={published}")
+    return 0 if published else _build(line, opts, remote, real, console)
 
 
 def _load(line: CommandLine, name: str | None) -> Remote:
@@ -328,6 +356,18 @@ def may_run_mock() -> bool:
         return grp.getgrnam("mock").gr_gid in (os.getegid(), *os.getgroups())
     except KeyError:
         return False
+
+
+def switch_off_finishing(opts: ConfigOpts) -> bool:
+    """Without what mock's own plugins do with finished packages; whether any was to."""
+    plugins = read_option(opts, "plugin_conf")
+    names = plugins.get("remote_opts", {}).get("controller_plugins", _FINISHING)
+    wanted = bool(read_option(opts, "createrepo_on_rpms"))
+    for name in names:
+        wanted |= bool(plugins.get(f"{name}_enable"))
+        plugins[f"{name}_enable"] = False
+    opts["createrepo_on_rpms"] = False
+    return wanted
 
 
 def plugin_words(name: str | None = None, progress: str | None = None) -> list[str]:

@@ -12,8 +12,8 @@ import os
 import sys
 
 from mock_cloud import entry
-from mock_cloud.launcher.real_mock import become_mock, find_real_mock, without_our_words
 from mock_cloud.launcher.scan import configuration_may_choose
+from mock_cloud.real_mock import become_mock, find_real_mock, without_our_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

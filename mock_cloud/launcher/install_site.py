@@ -19,9 +19,9 @@ import mock_cloud
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.errors import ConfigError
 from mock_cloud.launcher.edits import Edit, check_writable, edit_block, read_edited, write_file
-from mock_cloud.launcher.real_mock import PLUGIN, find_real_mock, module_places
 from mock_cloud.places import find_shipped
 from mock_cloud.process import CommandFailed, run
+from mock_cloud.real_mock import PLUGIN, find_real_mock, module_places
 
 SITE_FILE: Final = "site-defaults.cfg"
 _SESSION: Final = "mock-cloud-session"

@@ -13,7 +13,7 @@ from typing import Final
 from mock_cloud import places
 from mock_cloud.errors import ConfigError
 from mock_cloud.launcher.edits import Edit, edit_block, find_block, read_edited
-from mock_cloud.launcher.real_mock import is_launcher
+from mock_cloud.real_mock import is_launcher
 
 PACKAGED: Final = Path("/usr/libexec/mock-cloud/bin/mock")
 _PROFILES: Final = (".bashrc", ".zshrc", ".profile", ".bash_profile", ".zprofile")

@@ -12,7 +12,7 @@ from typing import Final
 from mock_cloud.errors import ConfigError
 from mock_cloud.launcher import install_site, install_user
 from mock_cloud.launcher.edits import find_block, read_edited
-from mock_cloud.launcher.real_mock import find_real_mock, has_plugin, is_launcher
+from mock_cloud.real_mock import find_real_mock, has_plugin, is_launcher
 from mock_cloud.wire.dataclass import dataclass
 
 

@@ -51,6 +51,8 @@ class EventKind(Enum):
     """Whether a build is built once more, by the seed; `flag` is the build's entry."""
     REVEALED = "revealed"
     """A seed, which draws nothing any more."""
+    RESIGNED = "resigned"
+    """Packages of a build were signed here: `files` are their digests since."""
     SCRATCH = "scratch"
     """A scratch build ended, after which `other` builds the same, or was spared it."""
 

@@ -107,10 +107,16 @@ def is_drawn(ledger: Ledger, provenance: Provenance, seed: bytes, console: Conso
 
 def _find_build(entries: Sequence[LedgerEntry], provenance: Provenance) -> LedgerEntry:
     wanted = (provenance.used.node.builder, provenance.job)
+    files = noted_files(provenance.results)
+    is_as_noted = False
     for entry in reversed(entries):
         event = entry.event
-        if event.kind is EventKind.BUILT and (event.builder, event.job) == wanted:
-            if event.files == noted_files(provenance.results):
+        if (event.builder, event.job) != wanted:
+            continue
+        if event.kind in (EventKind.BUILT, EventKind.RESIGNED):
+            is_as_noted |= event.files == files
+        if event.kind is EventKind.BUILT:
+            if is_as_noted:
                 return entry
             raise InputError(f"job {provenance.job} left other packages, says the ledger")
     raise InputError(f"the ledger has no build of job {provenance.job}",

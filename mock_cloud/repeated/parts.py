@@ -7,11 +7,13 @@ build holds for each of them, and none knows of another.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +22,9 @@ from typing import Final
 
 from mock_cloud.console import Console
 from mock_cloud.errors import ResultDirError
-from mock_cloud.invocation.model import ANY_HOST, DETACHED, PART, PART_OF
+from mock_cloud.invocation.model import ANY_HOST, DETACHED, PART, PART_OF, PUBLISHED
 from mock_cloud.provenance.statement import EVIDENCE_NAME, PROVENANCE_NAME
+from mock_cloud.real_mock import find_real_mock, has_plugin
 from mock_cloud.results.file_owner import as_owner
 from mock_cloud.wire.dataclass import dataclass
 
@@ -34,13 +37,29 @@ _running: Final[list[subprocess.Popen[bytes]]] = []
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """A builder among others: a remote, or those of its lent machines that have one owner.
+
+    `hosts` are their names; empty: all that the remote has. `name` is for messages and directories.
+    """
+
+    name: str
+    remote: str
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Built:
     """How a build ended, where its results are, and how long it took."""
 
-    name: str
+    side: Side
     place: Path
     code: int
     seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return self.side.name
 
 
 def mark() -> str:
@@ -82,18 +101,6 @@ def _signals_for_parts() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """A builder among others: a remote, or those of its lent machines that have one owner.
-
-    `hosts` are their names; empty: all that the remote has. `name` is for messages and directories.
-    """
-
-    name: str
-    remote: str
-    hosts: tuple[str, ...] = ()
-
-
 def build_part(
     words: Sequence[str],
     side: Side,
@@ -112,9 +119,6 @@ def build_part(
     """
     name = side.name
     results, log = place / name, place / f"{name}.output"
-    at = words.index("--") if "--" in words else len(words)
-    argv = [sys.executable, "-m", "mock_cloud.launcher", *words[:at], "--remote", side.remote,
-            "--resultdir", str(results), *words[at:]]  # fmt: skip
     environ = {key: value for key, value in os.environ.items() if key != DETACHED} | {
         PART: ",".join(side.hosts) or ANY_HOST,
         PART_OF: str(resultdir),
@@ -124,8 +128,9 @@ def build_part(
     with log.open("wb") as kept:
         output = None if is_shown else kept
         part = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environ
-        )
+            _argv(words, side, results),
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environ,
+        )  # fmt: skip
         _running.append(part)
         ended = part.wait()
         code = ended if ended >= 0 else _SIGNALLED - ended  # as a shell has it
@@ -135,23 +140,52 @@ def build_part(
     if code and not is_shown:
         for line in log.read_text(errors="replace").splitlines()[-_TAIL:]:
             console.info(f"remote {name}: {line}")
-    return Built(name, results, code, seconds)
+    return Built(side, results, code, seconds)
 
 
-def publish(results: Path, resultdir: Path, *, is_logs_only: bool = False) -> None:
+def _argv(words: Sequence[str], side: Side, results: Path) -> list[str]:
+    at = words.index("--") if "--" in words else len(words)
+    return [sys.executable, "-m", "mock_cloud.launcher", *words[:at], "--remote", side.remote,
+            "--resultdir", str(results), *words[at:]]  # fmt: skip
+
+
+def publish(built: Built, resultdir: Path, words: Sequence[str]) -> int:
     """Into the resultdir, by rename: it is the same file system. What is there is replaced.
 
-    With `is_logs_only` no package is published, and nothing that is signed about one.
+    Of a build that failed no package is published, and nothing that is signed about one. Then
+    mock's own plugins do their work on it, if the command `words` has any. Returns the build's exit
+    code, or theirs where they fail.
     """
+    packages = []
     try:
         with as_owner():
-            for path in sorted(results.rglob("*")):
-                target = resultdir / path.relative_to(results)
+            for path in sorted(built.place.rglob("*")):
+                name = path.relative_to(built.place)
                 if path.is_dir():
-                    target.mkdir(exist_ok=True)
-                elif is_logs_only and (path.suffix == ".rpm" or path.name in _ABOUT_PACKAGES):
+                    (resultdir / name).mkdir(exist_ok=True)
+                elif built.code and (path.suffix == ".rpm" or path.name in _ABOUT_PACKAGES):
                     continue
                 else:
-                    path.replace(target)
+                    path.replace(resultdir / name)
+                    packages += [str(name)] if path.suffix == ".rpm" else []
     except OSError as error:
         raise ResultDirError(f"cannot write to {resultdir}: {error.strerror}") from error
+    real = find_real_mock(os.environ)
+    if real is None or not has_plugin(real):
+        return built.code
+    return _finish(built, resultdir, words, packages) or built.code
+
+
+def _finish(built: Built, resultdir: Path, words: Sequence[str], packages: Sequence[str]) -> int:
+    """Have mock's own plugins work on what was published; the exit code, 0 also if none has to."""
+    with tempfile.NamedTemporaryFile("w", prefix="mock-cloud-published-") as told:
+        json.dump({"directory": str(resultdir), "packages": packages}, told)
+        told.flush()
+        environ = {**os.environ, PUBLISHED: json.dumps([told.name, built.code])}
+        argv = _argv(words, built.side, resultdir)
+        part = subprocess.Popen(argv, stdin=subprocess.DEVNULL, env=environ)
+        _running.append(part)
+        ended = part.wait()
+        _running.remove(part)
+    code = ended if ended >= 0 else _SIGNALLED - ended
+    return 0 if code == built.code else code

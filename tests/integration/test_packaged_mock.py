@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.integration.packaged_mock import PackagedMock
 from tests.integration.real_mock import RealMock
 from tests.lab.chroots import ConfigDirectory
 from tests.lab.clouds.ec2 import Ec2Cloud
+from tests.lab.srpm import Recipe, random_toy
 
 pytestmark = pytest.mark.lab
 # A command within two minutes of the last one's verdict relies on it.
@@ -26,6 +28,18 @@ RECORDER = """\
 #!/bin/sh
 env > {record}
 exec {session} "$@"
+"""
+# As a distribution's key would: mock's own plugin hands it the packages.
+SIGNER = """\
+#!/bin/sh -e
+export GNUPGHOME={keys}
+printf '%s\\n' "$@" >>{signed}
+exec rpmsign --define '__gpg /usr/bin/gpg' --define '_gpg_name Release' --addsign "$@"
+"""
+SIGNED = """\
+config_opts['plugin_conf']['sign_enable'] = True
+config_opts['plugin_conf']['sign_opts'] = {{'cmd': '{signer}', 'opts': '%(rpms)s'}}
+config_opts['plugin_conf']['compress_logs_enable'] = True
 """
 
 
@@ -131,3 +145,70 @@ def test_consolehelper_may_be_told_to_keep_the_variable(
         told.write_text(kept[0])
         site.write_text(kept[1])
         (mock.plugins / "remote.py").unlink()
+
+
+@pytest.fixture
+def signed(bare: RealMock, mock: PackagedMock, config: ConfigDirectory) -> Iterator[Path]:
+    """Names of what mock's plugin `sign` was given, one a line. The remote has two builders."""
+    place = bare.place / "signing"
+    keys, names, signer = place / "keys", place / "names", bare.place / "bin/signer"
+    keys.mkdir(parents=True, mode=0o700)
+    names.touch()
+    for path in (place, keys, names):
+        os.chown(path, bare.user.pw_uid, bare.user.pw_gid)
+    make = ("--batch", "--passphrase", "", "--quick-gen-key", "Release", "ed25519", "sign")
+    mock.as_user("gpg", *make, env={"GNUPGHOME": str(keys)}).expect()
+    signer.write_text(SIGNER.format(keys=keys, signed=names))
+    signer.chmod(0o755)
+    site, ec2 = config.path / "site-defaults.cfg", config.path / "remotes.d/ec2.toml"
+    kept = site.read_text(), ec2.read_text()
+    ec2.write_text(f'{kept[1]}\n[audit]\nrandom = true\nremotes = ["other"]\n')
+    other = ec2.with_name("other.toml")
+    other.write_text(kept[1])
+    other.chmod(0o600)
+    os.chown(other, bare.user.pw_uid, bare.user.pw_gid)
+    rules = mock.home / ".config/mock/trust.toml"
+    rules.parent.mkdir(parents=True, exist_ok=True)
+    rules.write_text("[audits]\nnew = 1.0\n")
+    site.write_text(kept[0] + SIGNED.format(signer=signer))
+    shutil.copy(bare.plugin, mock.plugins)
+    yield names
+    mock.as_user(bare.place / "bin/mock-cloud", "release", "--all").expect()
+    (mock.plugins / "remote.py").unlink()
+    mock.as_user("gpgconf", "--kill", "all", env={"GNUPGHOME": str(keys)}).expect()
+    site.write_text(kept[0])
+    ec2.write_text(kept[1])
+    other.unlink()
+    rules.unlink()
+
+
+@pytest.mark.slow
+def test_mocks_plugin_signs_what_is_published_and_nothing_else(
+    bare: RealMock,
+    mock: PackagedMock,
+    config: ConfigDirectory,
+    signed: Path,
+    plain_srpm: Path,
+    lab_srpm: Callable[[Recipe], Path],
+) -> None:
+    """Each build is drawn and built by another: a lie never gets the user's signature."""
+    place, tool = bare.place / "results/audited", bare.place / "bin/mock-cloud"
+    words = ("-r", config.chroot(), "--remote", "ec2", "--resultdir", place)
+    ended = mock.as_user(bare.place / "bin/launcher", *words, plain_srpm).expect()
+    assert "audited, " in ended.stderr and "agrees on 2 packages" in ended.stderr
+    packages = sorted(map(str, place.glob("*.rpm")))
+    assert sorted(signed.read_text().split()) == packages
+    assert len(packages) == 2
+    for package in packages:
+        said = mock.as_user("rpm", "-qp", "--qf", "%{RSAHEADER}%{DSAHEADER}", package).expect()
+        assert said.stdout.count("(none)") == 1
+    assert "build.log.gz" in {path.name for path in place.iterdir()}
+    assert mock.as_user(tool, "verify", place).expect().stdout.startswith("verified: 2 packages")
+    again = ("audit", place, "--remote", "other", "--", "-r", config.chroot(), plain_srpm)
+    assert "audited before" in mock.as_user(tool, *again).expect().stderr
+
+    lie = bare.place / "results/lie"
+    words = ("-r", config.chroot(), "--remote", "ec2", "--resultdir", lie)
+    ended = mock.as_user(bare.place / "bin/launcher", *words, lab_srpm(random_toy())).expect(76)
+    assert "who differs is flagged" in ended.stderr
+    assert sorted(signed.read_text().split()) == packages

@@ -13,7 +13,7 @@ import pytest
 
 from mock_cloud import cli
 from mock_cloud.launcher import dispatch
-from mock_cloud.launcher.real_mock import find_real_mock
+from mock_cloud.real_mock import find_real_mock
 
 _RECORDER = """\
 #!/bin/sh

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.launcher import fast_path, scan
-from mock_cloud.launcher.real_mock import find_real_mock, has_plugin, is_launcher, module_places
+from mock_cloud.real_mock import find_real_mock, has_plugin, is_launcher, module_places
 
 # As a packaged mock, it has mock's package in it; prints what it was given.
 _REAL = """\
@@ -139,7 +139,7 @@ def test_it_costs_few_imports() -> None:
         [sys.executable, "-S", "-c", show], env=environ, capture_output=True, text=True, check=True
     )
     loaded = set(done.stdout.split())
-    assert "mock_cloud.launcher.real_mock" in loaded
+    assert "mock_cloud.real_mock" in loaded
     assert not loaded & {"argparse", "pathlib", "typing", "re", "mock_cloud.launcher.dispatch"}
 
 
@@ -244,7 +244,7 @@ def test_a_wrapper_that_starts_us_again_is_no_endless_loop(place: Path, starts: 
 
 def test_a_packaged_mock_and_its_modules(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """/usr/bin/mock is a link to consolehelper, and what that starts has its modules elsewhere."""
-    from mock_cloud.launcher import real_mock
+    from mock_cloud import real_mock
 
     helper = write(place / "usr/bin/consolehelper", "\x7fELF")
     link = helper.with_name("mock")
