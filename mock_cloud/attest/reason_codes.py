@@ -472,6 +472,11 @@ _RESULTS: Final[Mapping[str, tuple[_Group, ...]]] = {
             "build it as your policy says, or change the policy",
         ),
         _Group(
+            {"provenance.agreed": "your policy asks for more builders that built the same"},
+            "it was not built by several, or published without a draw",
+            "build it with --duplicate, or [audit] in the remote's file",
+        ),
+        _Group(
             {"result.missing": "a file is gone", "result.changed": "a file is another one",
              "result.extra": "a file is not of this build"},
             "the directory was changed after the build",

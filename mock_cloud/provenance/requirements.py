@@ -14,7 +14,7 @@ from mock_cloud.attest.policy import SHIPPED
 from mock_cloud.errors import ConfigError, Reason
 from mock_cloud.model import DAY_S, HostKey, utc_text
 from mock_cloud.provenance.owner import OwnerSignature
-from mock_cloud.provenance.statement import SignedProvenance
+from mock_cloud.provenance.statement import SignedProvenance, Used
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Limits, Malformed, decode, matching, within
 
@@ -44,7 +44,7 @@ class Requirements:
     (fingerprints of OpenPGP certificates) its packages. `evidence`: the verdict must be
     recomputed. `resigned`: packages may have been signed since. `scratch`: builds that never count
     as a release will do. `owner_signed`: the owner of the machine must have signed it, with one of
-    `owner_keys` if there are any.
+    `owner_keys` if there are any. So many other builders as `agreed` says must have built the same.
     """
 
     tier: Annotated[int, within(1, 3)] = 1
@@ -54,6 +54,7 @@ class Requirements:
     scratch: bool = False
     owner_signed: bool = False
     owner_keys: tuple[Fingerprint, ...] = ()
+    agreed: Annotated[int, within(0, 100)] = 0
     policies: tuple[PolicyName, ...] = ()
     remotes: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
@@ -91,6 +92,7 @@ class Requirements:
         ):  # fmt: skip
             if wanted and not set(wanted) & set(found):
                 yield Reason(code, subject, " or ".join(wanted), " ".join(found) or "none")
+        yield from self._agreed_reasons(used)
         yield from self._owner_reasons(used.owner_signature)
         others = sorted(set(attested.package_keys) - set(self.package_keys))
         if self.package_keys and (others or not attested.package_keys):
@@ -101,6 +103,11 @@ class Requirements:
             if until is not None and finished >= until:
                 yield Reason("provenance.expired", signer, f"before {utc_text(until)}",
                              utc_text(finished))  # fmt: skip
+
+    def _agreed_reasons(self, used: Used) -> Iterator[Reason]:
+        if len(used.agreed) < self.agreed:
+            found = ", ".join(one.builder for one in used.agreed) or "none"
+            yield Reason("provenance.agreed", "agreed", f"{self.agreed} other builders", found)
 
     def _owner_reasons(self, signature: OwnerSignature | None) -> Iterator[Reason]:
         if signature is None:

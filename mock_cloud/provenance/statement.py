@@ -35,7 +35,7 @@ KEY_NAME: Final = "provenance-key"
 """The user's own key in the state directory; its public half is beside it, with .pub at the end."""
 
 PREDICATE: Final = "https://slsa.dev/provenance/v1"
-BUILD_TYPE: Final = "urn:mock-cloud:build-type:mock:v2"
+BUILD_TYPE: Final = "urn:mock-cloud:build-type:mock:v3"
 """Its last number rises with each change after which older readers or older files will not do."""
 PROVENANCE_MAX: Final = 32 << 20
 """Bytes of the envelope: 10,000 results and as many packages in the chroot take a quarter."""
@@ -116,12 +116,28 @@ class PackageDigests:
 
 
 @dataclass(frozen=True, slots=True)
+class Agreement:
+    """Another builder made the same of the same sources: on which node, in which job.
+
+    `provenance` is the digest of what was signed of that build. `level` says how far both agree.
+    """
+
+    builder: str
+    owner: str
+    host_key: str = field(metadata={"json": "hostKey"})
+    job: str
+    level: Annotated[str, matching("L[01]", "a level of agreement")]
+    provenance: Sha256
+
+
+@dataclass(frozen=True, slots=True)
 class Used:
     """SLSA's internalParameters: what the controller chose. `configuration` is a digest.
 
     `packages` has the digests of each result that is a package, by its name; `sizes` how long each
     file is, in bytes: nobody reads more of one to find that it is another. What is `scratch` never
-    counts as a release. `owner_signature` is what a lent machine's owner signed of it.
+    counts as a release. `owner_signature` is what a lent machine's owner signed of it. `agreed` are
+    those who built the same before it was published. `environment` has language and time zone.
     """
 
     version: str
@@ -130,10 +146,12 @@ class Used:
     scratch: bool
     owner_signature: OwnerSignature | None = field(metadata={"json": "ownerSignature"})
     macros: dict[str, str]
+    environment: dict[str, str]
     node: Node
     attestation: Attestation
     packages: dict[str, PackageDigests]
     sizes: dict[str, Annotated[int, within(0, 1 << 50)]]
+    agreed: tuple[Agreement, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +316,9 @@ def _parse(statement: Statement, signers: frozenset[str]) -> Provenance:
         raise Malformed("it has not the digests of each package")
     if used.sizes.keys() != results.keys() | logs.keys():
         raise Malformed("it has not the size of each file")
+    others = [one.builder for one in used.agreed]
+    if used.node.builder in others or len(set(others)) != len(others):
+        raise Malformed("a builder agrees with itself, or stands twice")
     started, finished = (_unix(text) for text in
                          (details.metadata.started, details.metadata.finished))  # fmt: skip
     if finished < started:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +14,14 @@ from mock_cloud.errors import InputError
 from mock_cloud.ledger.entries import EventKind, LedgerEntry, LedgerEvent, noted_files
 from mock_cloud.ledger.store import Ledger
 from mock_cloud.model import HostKey
+from mock_cloud.provenance.files import digest_file
 from mock_cloud.provenance.requirements import Requirements
-from mock_cloud.provenance.statement import Provenance, ProvenanceRefused
+from mock_cloud.provenance.statement import (
+    PROVENANCE_NAME,
+    Agreement,
+    Provenance,
+    ProvenanceRefused,
+)
 from mock_cloud.provenance.verification import verify_results
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.job_request import SOURCE_ROLES
@@ -32,6 +38,8 @@ class Audit:
     left: Provenance
     right: Provenance
     compared: tuple[Compared, ...]
+    digests: tuple[str, str]
+    """Of what was signed of both."""
 
     @property
     def agree(self) -> bool:
@@ -68,7 +76,23 @@ def judge_builds(first: Path, second: Path, keys: Sequence[HostKey]) -> Audit:
     except NotComparable as error:  # what a builder left that is not a package is no way out
         why = error.message.replace(str(first), "the first").replace(str(second), "the second")
         compared = [Compared("packages", second, first, None, Sameness(Level.DIFFERENT, (why,)))]
-    return Audit(left, right, tuple(compared))
+    digests = [digest_file(place / PROVENANCE_NAME) for place in (first, second)]
+    return Audit(left, right, tuple(compared), (digests[0], digests[1]))
+
+
+def list_agreements(job: str, audits: Iterable[Audit]) -> tuple[Agreement, ...]:
+    """Who built the same as that job did, by these audits."""
+    found = []
+    for audit in audits:
+        jobs = [audit.left.job, audit.right.job]
+        if audit.agree and job in jobs:
+            is_right = jobs[0] == job
+            other = audit.right if is_right else audit.left
+            level = max(one.sameness.level.value for one in audit.compared)
+            node = other.used.node
+            found.append(Agreement(node.builder, node.owner, node.host_key, other.job, level,
+                                   audit.digests[is_right]))  # fmt: skip
+    return tuple(found)
 
 
 def note_audit(ledger: Ledger, audit: Audit) -> list[LedgerEntry]:

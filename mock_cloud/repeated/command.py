@@ -20,7 +20,7 @@ from mock_cloud.ledger.store import Ledger
 from mock_cloud.places import state_dir
 from mock_cloud.provenance.verification import verify_results
 from mock_cloud.repeated.audit_draws import find_seed, is_drawn
-from mock_cloud.repeated.audits import ANY_BUILD, judge_builds, note_audit
+from mock_cloud.repeated.audits import ANY_BUILD, judge_builds, list_agreements, note_audit
 from mock_cloud.repeated.duplicates import (
     SAYS_NOTHING,
     DuplicateOrder,
@@ -33,6 +33,7 @@ from mock_cloud.repeated.duplicates import (
 from mock_cloud.repeated.parts import Side, build_part, private_place, publish
 from mock_cloud.settings import Remote
 from mock_cloud.steps.lease.builders import find_flagged, note
+from mock_cloud.steps.sign.renewing import sign_agreed
 
 _SIGNALLED: Final = 128
 
@@ -48,7 +49,7 @@ def build_scratch(
         side = Side(remote.name, remote.name)
         built = build_part(words, side, place, resultdir, console, is_shown=True)
         if built.code:
-            publish(built.place, resultdir, is_logs_only=True)
+            publish(built, resultdir, words)
     if built.code in SAYS_NOTHING or built.code > _SIGNALLED:
         return built.code
     now_unix, has_failed = int(time.time()), built.code != 0
@@ -102,12 +103,10 @@ def build_audited(line: CommandLine, remote: Remote, resultdir: Path, console: C
         mine = Side(remote.name, remote.name)
         first = build_part(line.argv, mine, place, resultdir, console, is_shown=True)
         if first.code:  # its packages would be compared with nothing
-            publish(first.place, resultdir, is_logs_only=True)
-            return first.code
+            return publish(first, resultdir, line.argv)
         built = verify_results(first.place, keys, ANY_BUILD, time.time()).signed.provenance
         if not is_drawn(ledger, built, seed, console):
-            publish(first.place, resultdir)
-            return 0
+            return publish(first, resultdir, line.argv)
         node = built.used.node
         no_work = {*find_flagged(ledger), node.builder}
         for side in choose_sides(remote, others, no_work, owner=node.owner):
@@ -132,9 +131,9 @@ def build_audited(line: CommandLine, remote: Remote, resultdir: Path, console: C
         entries = note_audit(ledger, audit)
         if not audit.agree:
             return settle(order, (first, again), [audit], entries, ledger, keys, console)
-        publish(first.place, resultdir)
         console.info(f"{side.name} agrees on {len(audit.compared)} packages")
-        return 0
+        sign_agreed(first.place, remote, list_agreements(built.job, [audit]), console)
+        return publish(first, resultdir, line.argv)
 
 
 def _load_others(line: CommandLine, remote: Remote) -> tuple[list[Remote], list[Remote]]:

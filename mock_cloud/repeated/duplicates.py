@@ -7,14 +7,17 @@ build holds for each of them. Nothing of either is in the resultdir before they 
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import (
     EXIT_DISAGREED,
@@ -25,13 +28,15 @@ from mock_cloud.errors import (
     MockCloudError,
     ResultDirError,
 )
+from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.ledger.entries import EventKind, LedgerEntry, LedgerEvent
 from mock_cloud.ledger.store import Ledger
 from mock_cloud.model import HostKey
-from mock_cloud.repeated.audits import Audit, judge_builds, note_audit
+from mock_cloud.repeated.audits import Audit, judge_builds, list_agreements, note_audit
 from mock_cloud.repeated.parts import Built, Side, build_part, mark, private_place, publish
 from mock_cloud.settings import ProvenanceChoice, Remote
 from mock_cloud.steps.lease.builders import name_host
+from mock_cloud.steps.sign.renewing import sign_agreed
 from mock_cloud.steps.sign.signers import find_signer
 from mock_cloud.wire.dataclass import dataclass
 
@@ -131,9 +136,8 @@ def build_together(
             flags += [] if audit.agree else entries
         if flags:
             return settle(order, built, audits, flags, ledger, keys, console)
-        publish(built[0].place, order.resultdir)
         console.info(f"{_names(built)} agree on {len(audits[0].compared)} packages")
-        return 0
+        return _publish_agreed(order, built[0], audits[0].left.job, audits, console)
 
 
 def _names(built: Sequence[Built]) -> str:
@@ -142,9 +146,8 @@ def _names(built: Sequence[Built]) -> str:
 
 def end_of_failed(order: DuplicateOrder, built: Sequence[Built], console: Console) -> int:
     if len({one.code for one in built}) == 1:
-        publish(built[0].place, order.resultdir, is_logs_only=True)
         console.info("both builds failed alike" if not built[2:] else "all builds failed alike")
-        return built[0].code
+        return publish(built[0], order.resultdir, order.words)
     apart = _keep_apart(order, built)
     ends = ", ".join(f"{one.name} with {one.code}" for one in built)
     raise Disagreed(f"the builds ended otherwise: {ends}",
@@ -172,18 +175,42 @@ def settle(
     third = build_part(order.words, order.judge, apart, order.resultdir, console)
     if third.code:
         raise Disagreed(f"{message}; {order.judge.name} ended with {third.code}", hint=hint)
-    right = []
+    right: list[Built] = []
+    verdicts = list(audits)
     for side in built:
         verdict = judge_builds(apart / side.name, third.place, keys)
         if verdict.agree:
-            right.append(side)
+            right.append(replace(side, place=apart / side.name))
+            verdicts.append(verdict)
             note_audit(ledger, verdict)
             _clear(ledger, verdict.left.used.node.builder, flags, order.judge.name)
     if not right:
         raise Disagreed(f"{message}; {order.judge.name} agrees with neither", hint=hint)
-    publish(apart / right[0].name, order.resultdir)
-    console.warning(f"{_names(right)}: as {order.judge.name} built it; those results count")
-    return 0
+    job = verdicts[len(audits)].left.job  # the judge's first: of `right`'s first
+    code = _publish_agreed(order, right[0], job, verdicts, console)
+    kept = _move_out(apart, order.resultdir)
+    console.warning(f"{_names(right)}: as {order.judge.name} built it; those results count;"
+                    f" the others are in {kept}")  # fmt: skip
+    return code
+
+
+def _move_out(apart: Path, resultdir: Path) -> Path:
+    """Beside the resultdir, where that may be written: results that count are verified alone."""
+    beside = resultdir.with_name(f"{resultdir.name}-{apart.name}")
+    try:
+        return apart.rename(beside)
+    except OSError:
+        return apart
+
+
+def _publish_agreed(
+    order: DuplicateOrder, built: Built, job: str, audits: Sequence[Audit], console: Console
+) -> int:
+    """Publish it, with who built the same in its provenance; mock's exit code."""
+    line = parse_command_line(order.words, os.environ)
+    remote = load_remote(built.side.remote, line.configdir_path)
+    sign_agreed(built.place, remote, list_agreements(job, audits), console)
+    return publish(built, order.resultdir, order.words)
 
 
 def _clear(ledger: Ledger, builder: str, flags: Sequence[LedgerEntry], judge: str) -> None:

@@ -84,6 +84,14 @@ class BuildStory:
             one for one in self.provenance.dependencies if one.annotations.get("installed")
         ]  # fmt: skip
 
+    @property
+    def owner_key(self) -> str:
+        """The fingerprint of the key with which the machine's owner signed; empty if none did."""
+        if self.provenance is None or self.outcome is not Outcome.VERIFIED:
+            return ""
+        signature = self.provenance.used.owner_signature
+        return "" if signature is None else HostKey.parse(signature.key).fingerprint
+
 
 def read_story(place: Path, keys: Sequence[HostKey], wanted: Requirements) -> BuildStory:
     """All that is to be said of the directory `place`; without `keys` nothing is checked.

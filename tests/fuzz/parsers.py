@@ -47,6 +47,7 @@ from mock_cloud.model import HostKey
 from mock_cloud.provenance.grounds import Grounds, recompute, write_grounds
 from mock_cloud.provenance.requirements import read_requirements
 from mock_cloud.provenance.statement import (
+    Agreement,
     Asked,
     Attestation,
     Descriptor,
@@ -256,10 +257,11 @@ _CHAIN.append(
 _STATEMENT = json.loads(base64.b64decode(json.loads(sign_provenance(
     Provenance(
         {"a.rpm": _DIGEST}, {"build.log": _DIGEST}, Asked("rebuild", "c", ("--with=x",)),
-        Used("0", "mock", _DIGEST, False, None, {"dist": ".x"},
+        Used("0", "mock", _DIGEST, False, None, {"dist": ".x"}, {"LANG": "C"},
              Node("host:a", "r", "ssh", "", "x86_64", "ada", "SHA256:x"),
              Attestation(1, "standard", *[_DIGEST] * 3, "m", _DIGEST, (), (), _DIGEST, ()),
-             {"a.rpm": PackageDigests(_DIGEST, _DIGEST)}, {"a.rpm": 1, "build.log": 1}),
+             {"a.rpm": PackageDigests(_DIGEST, _DIGEST)}, {"a.rpm": 1, "build.log": 1},
+             (Agreement("host:b", "bob", "SHA256:y", "k", "L1", _DIGEST),)),
         (Descriptor("a.src.rpm", "", {"sha256": _DIGEST}, {"role": "srpm"}),), "j", 1, 2,
     ),
     _SIGNER,

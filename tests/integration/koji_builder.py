@@ -2,12 +2,13 @@
 """A Koji builder: kojid's own task code, a hub that records, and mock where kojid looks for it.
 
 MOCK_CLOUD_TEST_KOJI names a checkout of koji, MOCK_CLOUD_TEST_KOJI_PYTHON the Python that has what
-its builder/kojid imports (rpm, dnf and librepo among it).
+its builder/kojid and kojihub import; without it one is made.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import grp
 import itertools
 import json
@@ -25,7 +26,8 @@ import pytest
 
 from mock_cloud.process import run
 from tests.lab import own
-from tests.lab.layout import Lab
+from tests.lab.layout import Lab, LabError, locked
+from tests.real_koji import programs
 
 TAG, REPO_ID = "lab-build", 3
 _EVENT = 100
@@ -39,7 +41,17 @@ def find_checkout() -> tuple[Path, str]:
     named = os.environ.get("MOCK_CLOUD_TEST_KOJI")
     if not named:
         pytest.skip("needs a checkout of koji: set MOCK_CLOUD_TEST_KOJI")
-    return Path(named), os.environ.get("MOCK_CLOUD_TEST_KOJI_PYTHON", "/usr/bin/python3")
+    return Path(named), os.environ.get("MOCK_CLOUD_TEST_KOJI_PYTHON") or _make_python()
+
+
+@functools.cache
+def _make_python() -> str:
+    """As that of `make test-koji`; skips the test where it cannot be had."""
+    try:
+        with locked(Lab(programs.state_directory())):
+            return str(programs.make_hub_python() / "bin/python")
+    except LabError as error:
+        pytest.skip(f"what koji imports cannot be installed: {error}")
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,8 @@ def test_a_cold_build_then_a_warm_one_and_nothing_is_left(
     for name in ("cold", "warm"):
         ended = user.mock("--resultdir", tmp_path / name, plain_srpm).expect()
         assert list((tmp_path / name).glob("*.src.rpm")), ended.stderr
+        # The cold one was measured under a host key that it had no more when it built.
+        user.cloud("verify", tmp_path / name).expect()
         assert ec2.calls.count("RunInstances") == 1
     assert SECRET_KEY not in ended.stdout + ended.stderr
     user.cloud("release", "--all", "--configdir", user.config.path).expect()

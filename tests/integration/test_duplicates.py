@@ -101,8 +101,18 @@ def test_the_command_line_and_the_remotes_file_ask_for_duplicates(
     ended = builders.mock("--duplicate", "2", "--resultdir", tmp_path / "r", plain_srpm).expect()
     assert "remotes local and other agree on 2 packages" in ended.stderr
     builders.cloud("verify", tmp_path / "r").expect()
+    policy = tmp_path / "policy.toml"
+    for count, code in ((1, 0), (2, 77)):
+        policy.write_text(f"agreed = {count}\n")
+        builders.cloud("verify", tmp_path / "r", "--policy", policy).expect(code)
     said = builders.mock("--duplicate", "3", "--resultdir", tmp_path / "r", plain_srpm).expect(75)
     assert "3 builders of different owners are wanted, and there are 2" in said.stderr
+    path.write_text(before + '\n[audit]\nremotes = ["other", "judge"]\n')
+    ended = builders.mock(
+        "--duplicate", "3", "--resultdir", tmp_path / "three", plain_srpm
+    ).expect()
+    assert "agree on 2 packages" in ended.stderr
+    builders.cloud("verify", tmp_path / "three", "--policy", policy).expect()
 
     path.write_text(before + '\n[audit]\nduplicates = 2\nremotes = ["other"]\n')
     srpm = lab_srpm(random_toy())

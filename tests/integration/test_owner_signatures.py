@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -104,6 +105,29 @@ def test_the_owner_signs_and_both_signatures_are_verified(
     found = user.cloud("verify", tmp_path / "r", "--policy", policy, "--json").expect()
     assert json.loads(found.stdout)["owner_key"] == OWNER.public.fingerprint
     assert "owner-sign" in (tmp_path / "r/remote_order.log").read_text()
+    check_with_ssh_keygen(tmp_path / "r", tmp_path)
+
+
+def check_with_ssh_keygen(results: Path, place: Path) -> None:
+    """The owner's signature, by OpenSSH's own verifier: of this statement, in this namespace."""
+    envelope = json.loads((results / "remote_provenance.json").read_bytes())
+    definition = json.loads(base64.b64decode(envelope["payload"]))["predicate"]["buildDefinition"]
+    signed = definition["internalParameters"]["ownerSignature"]
+    allowed, signature = place / "allowed", place / "signature"
+    allowed.write_text(f"owner {OWNER.public}\n")
+    signature.write_text(signed["signature"])
+    argv = ["ssh-keygen", "-Y", "verify", "-f", allowed, "-I", "owner", "-s", signature]
+    for text, namespace, code in (
+        (signed["statement"], "results@mock-cloud", 0),
+        (signed["statement"] + " ", "results@mock-cloud", 255),
+        (signed["statement"], "git", 255),
+    ):
+        words = [*map(str, argv), "-n", namespace]
+        done = subprocess.run(words, input=text.encode(), capture_output=True, check=False)
+        assert done.returncode == code, done.stderr
+    statement = json.loads(signed["statement"])
+    packages = {path.name for path in results.glob("*.rpm")}
+    assert set(statement["packages"]) == packages
 
 
 def test_without_the_owners_signature_nothing_is_published(

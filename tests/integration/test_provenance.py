@@ -19,7 +19,7 @@ import pytest
 
 from mock_cloud.wire.rpmfile import nevra, read_file
 from tests.integration.conftest import Ended, User
-from tests.lab.layout import Lab
+from tests.lab.layout import Lab, repository_root
 
 pytestmark = pytest.mark.lab
 
@@ -83,6 +83,49 @@ def test_an_honest_build_is_verified_elsewhere(results: Path, key: Path, tmp_pat
     assert "verdict: recomputed from the evidence: the same" in ended.stdout
     size = (results / "remote_evidence.zip").stat().st_size
     print(f"remote_evidence.zip: {size} bytes\n{ended.stdout}")
+
+
+# A root with a system's programs, Python and mock-cloud, read-only, and with nothing else.
+_FRESH = """\
+set -e
+root=$1; shift; results=$1; shift; key=$1; shift
+mount -t tmpfs tmpfs "$root"
+for top in /usr /bin /lib /lib64; do
+    [ ! -L "$top" ] || cp -a "$top" "$root/"
+done
+for place in /usr /bin /lib /lib64 "$@"; do
+    [ ! -L "$place" ] && [ -d "$place" ] || continue
+    mkdir -p "$root$place"
+    mount --bind "$place" "$root$place"
+    mount -o remount,bind,ro "$root$place"
+done
+mkdir -p "$root/tmp" "$root/dev"
+mknod -m 666 "$root/dev/null" c 1 3; mknod -m 666 "$root/dev/urandom" c 1 9
+cp -a "$results" "$root/results"
+cp "$key" "$root/builder.pub"
+exec chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin HOME=/tmp \\
+    "$2/bin/mock-cloud" verify /results --keys /builder.pub
+"""
+
+
+def verify_in_a_fresh_chroot(results: Path, key: Path, place: Path) -> Ended:
+    """Without a network, by what is there: results, a public key, and the program."""
+    place.mkdir()
+    own = (str(repository_root()), sys.prefix, sys.base_prefix)
+    inside = ["sh", "-c", _FRESH, "sh", str(place), str(results), str(key), *own]
+    argv = ["unshare", "--mount", "--net", "--propagation", "private", *inside]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return Ended(tuple(argv), done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.slow
+def test_it_is_verified_in_a_fresh_chroot(results: Path, key: Path, tmp_path: Path) -> None:
+    ended = verify_in_a_fresh_chroot(results, key, tmp_path / "one").expect()
+    assert ended.stdout.startswith("verified: 2 packages, built on an attested node (tier 1) at ")
+    copy = shutil.copytree(results, tmp_path / "copy")
+    _one_byte(copy / NOARCH)
+    ended = verify_in_a_fresh_chroot(copy, key, tmp_path / "two").expect(77)
+    assert f"result.changed: {NOARCH}" in ended.stdout
 
 
 def test_a_report_of_it_and_of_a_failed_build(

@@ -23,7 +23,8 @@ from mock_cloud.attest.policy import Allowances, policy_to_json, standard
 from mock_cloud.attest.validity import Validity, sign_manifest
 from mock_cloud.provenance.grounds import write_grounds
 from mock_cloud.provenance.owner import OwnerSignature
-from mock_cloud.provenance.statement import BUILD_TYPE, PREDICATE, Provenance
+from mock_cloud.provenance.statement import BUILD_TYPE, PREDICATE, Agreement, Provenance
+from mock_cloud.wire.decode import encode
 from mock_cloud.wire.owner_statement import NAMESPACE
 from tests.mutations import honest
 from tests.mutations.honest import PACKAGES, Results, fingerprint, signer_of
@@ -297,6 +298,17 @@ def _signed_and_asked(policy: str) -> Spoil:
     return spoil
 
 
+ONE_AGREES: Final = Agreement("host:SHA256:fair", "grace", "SHA256:fair", "job", "L1", "0" * 64)
+
+
+def _agreed(*others: Agreement) -> Spoil:
+    def spoil(results: Results) -> None:
+        results.agreed = others
+        results.sign()
+
+    return spoil
+
+
 OWNER: Final = (
     Case("the owner's signature of another job", _owned(job="20260101-000000-11111111"), "owner.signature", "job"),
     Case("the owner's signature with another nonce", _owned(nonce="cd" * 32), "owner.signature", "nonce"),
@@ -452,7 +464,7 @@ LIES: Final = (
     Case("another build type", _lie(_set("buildDefinition", "buildType", to="urn:x")), "provenance.malformed"),
     Case("an older mock-cloud's", _lie(_set("buildDefinition", "buildType", to=BUILD_TYPE[:-1] + "1")),
          "provenance.version"),
-    Case("a newer mock-cloud's", _lie(_set("buildDefinition", "buildType", to=BUILD_TYPE[:-1] + "3")),
+    Case("a newer mock-cloud's", _lie(_set("buildDefinition", "buildType", to=BUILD_TYPE[:-1] + "4")),
          "provenance.version"),
     Case("another predicate type", lambda r: r.file.write_bytes(sign_statement(
         PREDICATE + ".1", {"x": "0" * 64}, {}, signer_of("builder"))), "provenance.malformed"),
@@ -488,6 +500,16 @@ POLICIES: Final = (
     Case("policy: another signer of manifests", _policy(
         f'manifest_signers = ["{fingerprint("stranger")}"]'), "provenance.manifest-signer"),
     Case("policy: another distribution", _policy('package_keys = ["00"]'), "provenance.package-key"),
+    Case("policy: another builder agrees, and nobody did", _policy("agreed = 1"), "provenance.agreed"),
+    Case("policy: two others agree, and one did", lambda r: (_agreed(ONE_AGREES)(r), _policy("agreed = 2")(r)),
+         "provenance.agreed", "agreed"),
+    Case("a builder that agrees with itself", _agreed(replace(ONE_AGREES, builder="host:SHA256:lent")),
+         "provenance.malformed"),
+    Case("a builder that agrees twice", _agreed(ONE_AGREES, replace(ONE_AGREES, job="another")),
+         "provenance.malformed"),
+    Case("an agreement by the files alone", _agreed(replace(ONE_AGREES, level="L2")), "provenance.malformed"),
+    Case("an agreement added later", _payload(_set(
+        "buildDefinition", "internalParameters", "agreed", to=[encode(ONE_AGREES)])), "provenance.signature"),
     Case("policy: an unknown key in it", _policy("teir = 1"), "teir", code=3),
     Case("policy: no TOML", _policy("tier ="), "not TOML", code=3),
     Case("policy: a tier of 0", _policy("tier = 0"), "tier", code=3),

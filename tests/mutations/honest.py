@@ -29,6 +29,7 @@ from mock_cloud.provenance.owner import OwnerSignature
 from mock_cloud.provenance.statement import (
     EVIDENCE_NAME,
     PROVENANCE_NAME,
+    Agreement,
     Asked,
     Attestation,
     Descriptor,
@@ -131,6 +132,7 @@ class Results:
     builder: str = "host:SHA256:lent"
     owner: str = "ada"
     owner_signature: OwnerSignature | None = None
+    agreed: tuple[Agreement, ...] = ()
 
     @property
     def file(self) -> Path:
@@ -196,10 +198,12 @@ class Results:
                 False,
                 self.owner_signature,
                 {"dist": ".lab1"},
+                {"LANG": "C.UTF-8"},
                 node,
                 attestation,
                 packages,
                 read_sizes(self.place, names),
+                self.agreed,
             ),
             dependencies=(
                 Descriptor("one.src.rpm", "", {"sha256": _SOURCE}, {"role": "srpm"}),

@@ -50,6 +50,7 @@ from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.job_request import SCAN
 from mock_cloud.wire.rpmheader import HeaderError
 
+_SHOWN_ENVIRONMENT: Final = ("LANG", "LC_ALL", "TZ")
 _INPUTS: Final = ("srpm", "spec", "source", "sources", "package", "built", "gpgkey")
 
 
@@ -94,10 +95,12 @@ def _draft(build: Build) -> tuple[str, bytes]:
         scratch=build.remote.scratch,
         owner_signature=None,
         macros={name: private.hide(text) for name, text in _macros(work).items()},
+        environment=_environment(work),
         node=_node(build),
         attestation=_attestation(build, evidence),
         packages={},
         sizes={},
+        agreed=(),
     )
     inputs = tuple(
         Descriptor(private.hide(item.name), "", {"sha256": item.digest}, {"role": item.role})
@@ -190,7 +193,8 @@ def _write(build: Build, place: Path, names: Sequence[str], signer: Signer) -> N
 
 
 def _node(build: Build) -> Node:
-    remote, leased = build.remote, build.leased
+    """The node by the host key that its verdict is about: a new one is given another at once."""
+    remote, leased, attested = build.remote, build.leased, build.attested
     host = find_host(remote, leased)
     return Node(
         builder=name_builder(remote, leased),
@@ -199,7 +203,7 @@ def _node(build: Build) -> Node:
         kind=leased.kind if remote.cloud else "",
         arch=build.toolkit.arch,
         owner="" if host is None else host.owner,
-        host_key=leased.address.host_key.fingerprint,
+        host_key=attested.verdict.host_key if attested else leased.address.host_key.fingerprint,
     )
 
 
@@ -254,5 +258,16 @@ def _find_names(build: Build, place: Path) -> list[str]:
 def _macros(work: Work) -> dict[str, str]:
     if not isinstance(work.order, MockOrder):
         return work.order.macros
-    found = json.loads(work.order.config.to_json()).get("macros", {})
-    return {str(name): str(value) for name, value in found.items()}
+    return _of_mock(work.order, "macros")
+
+
+def _environment(work: Work) -> dict[str, str]:
+    """Language and time zone; no other variable, which might be a secret of the user's."""
+    order = work.order
+    found = _of_mock(order, "environment") if isinstance(order, MockOrder) else order.environment
+    return {name: found[name] for name in _SHOWN_ENVIRONMENT if name in found}
+
+
+def _of_mock(order: MockOrder, name: str) -> dict[str, str]:
+    found = json.loads(order.config.to_json()).get(name, {})
+    return {str(key): str(value) for key, value in found.items()}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any, Final
 
 from mock_cloud.console import Console
 from mock_cloud.errors import MockCloudError, ResultError
+from mock_cloud.ledger.entries import EventKind, LedgerEvent, noted_files
 from mock_cloud.provenance.files import digest_file, digest_package, find_result_files, read_sizes
 from mock_cloud.provenance.statement import (
     PROVENANCE_NAME,
+    Agreement,
     Provenance,
     open_provenance,
     sign_provenance,
@@ -23,6 +26,7 @@ from mock_cloud.provenance.statement import (
 from mock_cloud.results.file_owner import as_owner
 from mock_cloud.results.ownlog import remove_own_file, write_own_file
 from mock_cloud.settings import Remote
+from mock_cloud.steps.lease.builders import note
 from mock_cloud.steps.sign.signers import find_signer
 from mock_cloud.wire.files import digest_of
 from mock_cloud.wire.rpmheader import HeaderError
@@ -51,12 +55,38 @@ def renew_provenance(place: Path, remote: Remote, console: Console) -> None:
         signer = find_signer(remote, console)
         with as_owner():
             signed = open_provenance(path.read_bytes(), [signer.public])
-            now = _renewed(place, signed.provenance)
+            before = signed.provenance
+            now = _renewed(place, before)
+        if now.results != before.results:
+            builder, files = now.used.node.builder, noted_files(now.results)
+            event = LedgerEvent(
+                EventKind.RESIGNED, builder, int(time.time()), job=now.job, files=files
+            )
+            note(console, event)
         write_own_file(path, sign_provenance(now, signer))
     except (MockCloudError, HeaderError, OSError, EOFError) as error:
         why = error.message if isinstance(error, MockCloudError) else str(error)
         console.warning(f"the provenance was removed: {why}")
         remove_own_file(path)
+
+
+def sign_agreed(
+    place: Path, remote: Remote, agreed: tuple[Agreement, ...], console: Console
+) -> None:
+    """Sign the provenance in `place` anew, with who built the same.
+
+    Where that fails it is as it was, and a warning says why: it is true all the same.
+    """
+    path = place / PROVENANCE_NAME
+    try:
+        signer = find_signer(remote, console)
+        with as_owner():
+            built = open_provenance(path.read_bytes(), [signer.public]).provenance
+        now = replace(built, used=replace(built.used, agreed=agreed))
+        write_own_file(path, sign_provenance(now, signer))
+    except (MockCloudError, OSError) as error:
+        why = error.message if isinstance(error, MockCloudError) else str(error)
+        console.warning(f"the provenance does not say who built the same: {why}")
 
 
 def _renewed(place: Path, built: Provenance) -> Provenance:

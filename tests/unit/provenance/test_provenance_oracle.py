@@ -83,7 +83,7 @@ def test_it_is_a_statement_and_a_predicate_by_their_schemas(results: Results) ->
     assert {one.name: one.digest["sha256"] for one in proto.subject} == results.provenance().results
     predicate = ParseDict(json.loads(payload)["predicate"], provenance_pb2.Provenance())
     definition, details = predicate.build_definition, predicate.run_details
-    assert definition.build_type == "urn:mock-cloud:build-type:mock:v2"
+    assert definition.build_type == "urn:mock-cloud:build-type:mock:v3"
     assert details.builder.id.endswith(":tier-1")
     finished = json.loads(payload)["predicate"]["runDetails"]["metadata"]["finishedOn"]
     assert utc_text(details.metadata.finished_on.seconds) == finished

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,9 @@ from mock_cloud.ledger.entries import EventKind, LedgerEvent
 from mock_cloud.ledger.ratings import Builder, Rating, Rules, rate
 from mock_cloud.ledger.store import Ledger
 from mock_cloud.places import state_dir
+from mock_cloud.provenance.requirements import Requirements
+from mock_cloud.provenance.statement import Provenance, ProvenanceRefused
+from mock_cloud.provenance.verification import verify_results
 from mock_cloud.repeated import command, duplicates
 from mock_cloud.repeated.audit_draws import reveal
 from mock_cloud.repeated.command import build_audited
@@ -103,7 +107,7 @@ class Builders:
         results = place / side.name
         if side.remote in self.away:
             results.mkdir()
-            return Built(side.name, results, EXIT_INFRASTRUCTURE)
+            return Built(side, results, EXIT_INFRASTRUCTURE)
         with self.alone:
             return self._part(side, results, resultdir)
 
@@ -116,7 +120,7 @@ class Builders:
         finally:
             self.place.results = before
             del os.environ[PART], os.environ[PART_OF]
-        return Built(side.name, results, code)
+        return Built(side, results, code)
 
     def build(self, name: str) -> int:
         """`mock --remote NAME`, whose resultdir is new."""
@@ -130,7 +134,8 @@ class Builders:
         """`mock-cloud duplicate`, into a new resultdir."""
         shutil.rmtree(self.place.results, ignore_errors=True)
         sides = tuple(Side(name, name) for name in names)
-        order = duplicates.DuplicateOrder((), sides, self.place.results)
+        words = ("--configdir", str(self.place.etc), str(self.place.srpm))
+        order = duplicates.DuplicateOrder(words, sides, self.place.results)
         remotes = [load_remote(name, self.place.etc) for name in names]
         keys = duplicates.find_side_keys(remotes, self.console)
         return duplicates.build_together(order, self.ledger, keys, self.console)
@@ -187,6 +192,33 @@ def test_what_is_drawn_is_built_by_another_and_published_once_they_agree(
     first, second = (builders.clouds[name].made[0].requests for name in ("honest", "fair"))
     assert json.loads(first[0]) == json.loads(second[0])
     assert json.loads(first[0])["resultdir"] == str(builders.place.results)
+
+
+def verify(builders: Builders, **wanted: Any) -> Provenance:
+    keys = duplicates.find_side_keys([load_remote("fair", builders.place.etc)], builders.console)
+    requirements = Requirements(**wanted)
+    found = verify_results(builders.place.results, keys, requirements, time.time())
+    return found.signed.provenance
+
+
+def test_its_provenance_says_who_built_the_same(builders: Builders) -> None:
+    """And a policy can ask for it: of what one builder made alone nobody says so."""
+    builders.set_rate(1.0)
+    assert builders.build("honest") == 0
+    (other,) = verify(builders, agreed=1).used.agreed
+    assert (other.builder, other.level) == ("ec2:fair", "L0")
+    built = [one.event for one in builders.ledger.read() if one.event.kind is EventKind.BUILT]
+    assert other.job == built[1].job
+    with pytest.raises(ProvenanceRefused, match=r"provenance\.agreed"):
+        verify(builders, agreed=2)
+    assert builders.build("liar") == 0
+    assert [one.builder for one in verify(builders, agreed=1).used.agreed] == ["ec2:judge"]
+    assert builders.duplicate("honest", "fair") == 0
+    assert [one.builder for one in verify(builders).used.agreed] == ["ec2:fair"]
+    builders.set_rate(0.0)
+    assert builders.build("honest") == 0
+    with pytest.raises(ProvenanceRefused, match=r"provenance\.agreed"):
+        verify(builders, agreed=1)
 
 
 def test_what_is_not_drawn_is_published_at_once(builders: Builders) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.cli import main
-from tests.mutations.honest import Results, can_build, make_results
+from mock_cloud.provenance.statement import Agreement
+from tests.mutations.honest import Results, can_build, fingerprint, make_results, owner_signature
 
 pytestmark = pytest.mark.skipif(not can_build(), reason="needs rpmbuild")
 
@@ -88,12 +89,26 @@ def test_verified_results_say_so_first(results: Results, tmp_path: Path) -> None
         assert fact in page
 
 
+def test_all_who_vouch_for_it_are_named(results: Results, tmp_path: Path) -> None:
+    results.owner_signature = owner_signature(results)
+    results.agreed = (Agreement("host:SHA256:fair", "grace", "SHA256:f", "j-2", "L1", "0" * 64),)
+    results.sign()
+    page = report(tmp_path / "page.html", results.place, results=results).words
+    vouched = page.partition("Who vouches for it")[2].partition("What was built")[0]
+    assert f"owner signed with{fingerprint('owner')}" in vouched
+    assert "built the samehost:SHA256:fair, owner grace (L1), job j-2" in vouched
+    (results.place / "one-1-1.noarch.rpm").write_bytes(b"evil")
+    page = report(tmp_path / "page.html", results.place, results=results).words
+    assert "owner signed with" not in page
+
+
 def test_nothing_of_a_node_acts_on_the_page(results: Results, tmp_path: Path) -> None:
     (results.place / "build.log").write_text(f"a.c:1: error: {HOSTILE}\n" * 3)
     (results.place / f"a{HOSTILE.replace('/', '')}.log").write_text("x")
     found = results.provenance()
     node = replace(found.used.node, owner=HOSTILE, remote=HOSTILE)
-    used = replace(found.used, node=node, macros={HOSTILE: HOSTILE})
+    agreed = (Agreement(HOSTILE, HOSTILE, HOSTILE, HOSTILE, "L0", "0" * 64),)
+    used = replace(found.used, node=node, macros={HOSTILE: HOSTILE}, agreed=agreed)
     results.sign(replace(found, used=used))
     shutil.copytree(results.place, tmp_path / "other")
     (tmp_path / "other" / "<b>extra").write_text("x")
