@@ -32,7 +32,7 @@ with_koji = $(if $(KOJI),MOCK_CLOUD_TEST_KOJI=$(abspath $(KOJI)))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-survive demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-openstack test-koji demo-koji test-verify test-upstream test-component test-clouds test-commands test-slow test-reach test-peers peers-suite peers-programs peers-calls agreement cases screens codes lint type bench size rpm man clean
+.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-survive faults demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-openstack test-koji demo-koji test-verify test-upstream test-component test-clouds test-commands test-slow test-reach test-peers peers-suite peers-programs peers-calls agreement cases screens codes lint type bench size rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ demo-trust: lab ## machines of three owners, one of which lies: build twice, ver
 
 demo-survive: lab ## cut a build's line, kill -9 its command, attach again: its packages and 0
 	@$(BIN)/python -m tests.lab demo-survive --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
+
+faults: lab ## provoke each fault through the product, and write docs/faults.md
+	@rm -f $(LAB)/faults.json
+	@MOCK_CLOUD_WRITE_FAULTS=1 $(PYTEST) -m fault tests/component tests/integration
 
 # Three at once: most of them wait for something much of the time. What needs no lab fills the time
 # until there is one. Each prints whole lines. With CI=true also the quick part on the newest release.

@@ -5,7 +5,12 @@ import signal
 
 from hypothesis import settings
 
-pytest_plugins = ["tests.lab.fixtures", "tests.lab.clouds.fixtures", "tests.progress"]
+pytest_plugins = [
+    "tests.lab.fixtures",
+    "tests.lab.clouds.fixtures",
+    "tests.progress",
+    "tests.fault_table",
+]
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("untimed", deadline=None)

@@ -34,6 +34,7 @@ def sshd_on_ipv6(tmp_path: Path) -> Iterator[Sshd]:
         yield sshd
 
 
+@pytest.mark.fault(15)
 def test_15_a_node_with_ipv6_only(sshd_on_ipv6: Sshd) -> None:
     assert find_greeting_problem("::1", time.monotonic() + 60) == ""
     address = NodeAddress("::1", SSH_PORT, "root", sshd_on_ipv6.host_key.public)

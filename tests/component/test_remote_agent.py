@@ -45,6 +45,7 @@ def order_log(toolkit: LocalToolkit) -> list[str]:
     return [line.split(" ", 2)[2] for line in lines]
 
 
+@pytest.mark.fault(34)
 def test_a_toolkit_is_pushed_once(connecting: Connect, toolkit: LocalToolkit) -> None:
     moved: list[int] = []
     node = connecting()
@@ -318,6 +319,7 @@ def lying(connecting: Connect, tmp_path: Path, answer: str) -> UnverifiedNode:
         "'uname': [], 'cpus': 1, 'clock': 0, 'boot_id': ''})",
     ],
 )
+@pytest.mark.fault(34)
 def test_a_lying_hello(connecting: Connect, tmp_path: Path, answer: str) -> None:
     with pytest.raises(TransportError):
         lying(connecting, tmp_path, answer).hello("n")

@@ -64,6 +64,7 @@ def test_a_refused_client_key_is_retried_until_the_deadline(sshd: Sshd) -> None:
     assert "Connection closed by authenticating user" in sshd.log
 
 
+@pytest.mark.fault(13)
 def test_a_key_that_is_authorized_during_boot_gets_in(tmp_path: Path) -> None:
     with Sshd(tmp_path / "sshd", SshdOptions(authorized=False)) as sshd:
         timer = threading.Timer(0.7, sshd.authorize)

@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
+from tests.fault_table import saw_end
 from tests.lab import chroots
 from tests.lab.chroots import ConfigDirectory
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab
 
 _TIMEOUT_S = 900.0  # of what hangs; how long it takes says how busy the machine is
-_BIN = Path(sys.executable).parent
+BIN = Path(sys.executable).parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class User:
 
     def cloud(self, *words: str | Path, env: Mapping[str, str] | None = None) -> Ended:
         """Run `mock-cloud` to its end."""
-        return self.run([str(_BIN / "mock-cloud"), *map(str, words)], env=env)
+        return self.run([str(BIN / "mock-cloud"), *map(str, words)], env=env)
 
     def run(
         self,
@@ -121,7 +122,9 @@ class User:
             **given,
         )
         texts = (stream.decode(errors="surrogateescape") for stream in (done.stdout, done.stderr))
-        return Ended(tuple(argv), done.returncode, *texts)
+        ended = Ended(tuple(argv), done.returncode, *texts)
+        saw_end(ended.code, ended.stderr)
+        return ended
 
     def start(self, *words: str | Path, **given: Any) -> subprocess.Popen[bytes]:
         """Start the launcher; whoever starts it waits for it."""

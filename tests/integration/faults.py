@@ -22,7 +22,9 @@ from pathlib import Path
 
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.local.files import NodeFacts, find_facts
+from tests.fault_table import saw_end
 from tests.integration.conftest import Ended, User
+from tests.lab.layout import repository_root
 from tests.lab.relay import Relay
 
 _TRACEBACK = "Traceback (most recent call last)"
@@ -173,7 +175,9 @@ class Command:
         text = "\n".join(
             line.rpartition("\r\x1b[K")[2] for line in self.text.replace("^C", "").split("\n")
         )
-        return Ended(tuple(self._argv), code, "", _CONTROL.sub("", text))
+        text = _CONTROL.sub("", text)
+        saw_end(code, text)
+        return Ended(tuple(self._argv), code, "", text)
 
     def __enter__(self) -> Command:
         return self
@@ -185,6 +189,34 @@ class Command:
         self._thread.join(10)
         if self.master >= 0:
             os.close(self.master)
+
+
+class Clock:
+    """The clock of a user's machine: of all that the product starts for him, and of nothing else.
+
+    What passes since the boot goes on, as it does when somebody sets a clock.
+    """
+
+    _PATCH = """\
+import pathlib, time
+_real, _file = time.time, pathlib.Path(__file__).with_name("ahead")
+time.time = lambda: _real() + float(_file.read_text())
+"""
+
+    def __init__(self, user: User, name: str = "clock") -> None:
+        self._place = user.place / name
+        self._place.mkdir()
+        (self._place / "sitecustomize.py").write_text(self._PATCH)
+        # The supervisor of a local node, too, has its modules from where the product was found.
+        (self._place / "mock_cloud").symlink_to(repository_root() / "mock_cloud")
+        self.set_ahead(0)
+        self.user = replace(user, extra={**user.extra, "PYTHONPATH": str(self._place)})
+
+    def set_ahead(self, by_s: float) -> None:
+        """Set it by so much before or after the real one."""
+        fresh = self._place / "new"
+        fresh.write_text(str(by_s))
+        fresh.rename(self._place / "ahead")
 
 
 def eventually(condition: Callable[[], object], timeout_s: float = 300.0) -> None:

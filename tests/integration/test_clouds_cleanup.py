@@ -98,6 +98,7 @@ def test_a_server_that_switched_itself_off_is_deleted_by_a_sweep(
 
 
 @pytest.mark.slow
+@pytest.mark.fault(22)
 def test_22_what_a_controller_was_making_when_it_was_killed_is_ended_by_the_next_command(
     ec2: Ec2Cloud, tmp_path: Path, cache: Path, plain_srpm: Path
 ) -> None:
@@ -149,6 +150,7 @@ def sweeper(ec2: Ec2Cloud, tmp_path: Path, cache: Path) -> Iterator[User]:
 
 
 @pytest.mark.slow
+@pytest.mark.fault(39)
 def test_a_sweep_ends_what_a_killed_controller_left_and_nothing_else(
     ec2: Ec2Cloud, sweeper: User, strangers: tuple[str, ...], sleeping_srpm: Path
 ) -> None:
@@ -175,6 +177,7 @@ def test_a_sweep_ends_what_a_killed_controller_left_and_nothing_else(
 # What a node's timers are told
 
 
+@pytest.mark.fault(40)
 def test_40_the_budget_is_enforced_by_the_node_itself(
     ec2: Ec2Cloud, tmp_path: Path, cache: Path
 ) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from mock_cloud.cloud.apis.waiting import NodeSilent
 from mock_cloud.cloud.journal import Journal
+from tests.fault_table import saw
 from tests.integration.conftest import User
 from tests.integration.ec2_remote import Account
 from tests.lab.clouds.ec2 import ACCESS_KEY, REGION, SECRET_KEY, Ec2Cloud
@@ -69,6 +70,7 @@ def user(ec2: Ec2Cloud, lab: Lab, tmp_path: Path, cache: Path) -> Iterator[User]
     yield User(tmp_path, config, cache, options)
 
 
+@pytest.mark.fault(14)
 def test_a_cold_build_then_a_warm_one_and_nothing_is_left(
     ec2: Ec2Cloud, user: User, plain_srpm: Path, tmp_path: Path
 ) -> None:
@@ -124,6 +126,7 @@ def test_a_host_key_waits_for_the_last_of_the_commands_in_a_chroot(
     assert ec2.calls.count("RunInstances") == 1
 
 
+@pytest.mark.fault(12)
 def test_12_a_node_with_another_host_key_is_sent_nothing_and_destroyed(
     ec2: Ec2Cloud, user: User, plain_srpm: Path
 ) -> None:
@@ -163,6 +166,7 @@ def _patience_s(cloud: Ec2Cloud) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.fault(10)
 def test_10_a_silent_node_is_replaced_once(ec2: Ec2Cloud) -> None:
     account = Account(ec2, settings={"boot_timeout_s": _patience_s(ec2)})
     ec2.faults.add(with_user_data(ec2, BROKEN), on="RunInstances")
@@ -175,6 +179,7 @@ def test_10_a_silent_node_is_replaced_once(ec2: Ec2Cloud) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fault(10, 11, 17)
 def test_10_11_17_two_silent_nodes_are_explained_and_gone(ec2: Ec2Cloud) -> None:
     patience_s = _patience_s(ec2)
     group = ec2.client.create_security_group(GroupName="ssh", Description="for one host")["GroupId"]
@@ -190,3 +195,4 @@ def test_10_11_17_two_silent_nodes_are_explained_and_gone(ec2: Ec2Cloud) -> None
     assert "open port 22 to 203.0.113.7/32 only" in (caught.value.hint or "")
     assert ec2.calls.count("RunInstances") == len(account.handles) == 2
     assert ec2.listing().instances == ()
+    saw(f"{caught.value.exit_code}: {caught.value.message}")

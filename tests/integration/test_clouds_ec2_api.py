@@ -23,6 +23,7 @@ from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.errors import CleanupError, CloudError, ConfigError
 from mock_cloud.model import Secret
 from mock_cloud.settings import Market
+from tests.fault_table import saw
 from tests.integration.ec2_remote import Account, make_launch
 from tests.lab.clouds import ec2_xml, faults
 from tests.lab.clouds.ec2 import Ec2Cloud
@@ -47,6 +48,7 @@ def tag(lease_id: str, kind: str = "volume", owner: str = "somebody@lab:0") -> l
     return [{"ResourceType": kind, "Tags": tags}]
 
 
+@pytest.mark.fault(1)
 def test_1_wrong_credentials_fail_at_once_and_are_named_by_their_source(account: Account) -> None:
     account.settings = {"access_key_id": "AKIAWRONG"}
     with pytest.raises(CredentialsRefused) as caught:
@@ -55,8 +57,10 @@ def test_1_wrong_credentials_fail_at_once_and_are_named_by_their_source(account:
     assert "credentials from /etc/mock/remotes.d/lab.toml" in caught.value.message
     assert "AKIAWRONG" not in caught.value.message
     assert account.cloud.calls.count("DescribeInstances") == 1
+    saw(f"{caught.value.exit_code}: {caught.value.message}")
 
 
+@pytest.mark.fault(2)
 def test_2_an_expired_token_is_read_again_for_the_clean_up(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +76,7 @@ def test_2_an_expired_token_is_read_again_for_the_clean_up(
     assert account.cloud.listing().is_empty
 
 
+@pytest.mark.fault(3)
 def test_3_throttling_is_waited_out_and_told(account: Account) -> None:
     account.cloud.faults.add(ec2_xml.throttled(), on="RunInstances", times=2)
     api = account.api()
@@ -91,6 +96,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("fault", BROKEN, ids=["html", "reset", "flood", "500"])
+@pytest.mark.fault(4)
 def test_4_reads_go_on_past_a_broken_answer(account: Account, fault: faults.Fault) -> None:
     account.cloud.faults.add(fault, on="DescribeInstances", times=2)
     assert account.api().list_tagged() == []
@@ -98,6 +104,7 @@ def test_4_reads_go_on_past_a_broken_answer(account: Account, fault: faults.Faul
 
 
 @pytest.mark.parametrize("fault", [faults.swallow, faults.reset_after], ids=["silence", "reset"])
+@pytest.mark.fault(5)
 def test_5_a_launch_without_an_answer_is_adopted(account: Account, fault: faults.Fault) -> None:
     account.call_timeout_s = 3.0
     armed = account.cloud.faults.add(fault, on="RunInstances")
@@ -107,6 +114,7 @@ def test_5_a_launch_without_an_answer_is_adopted(account: Account, fault: faults
     assert account.cloud.listing().instances == (made.handle,)
 
 
+@pytest.mark.fault(5)
 def test_5_the_provider_asks_once_more_with_the_same_token(account: Account) -> None:
     account.call_timeout_s = 2.0
     account.cloud.faults.add(faults.reset_after, on="RunInstances", for_s=2.5, times=None)
@@ -120,6 +128,7 @@ def test_5_the_provider_asks_once_more_with_the_same_token(account: Account) -> 
     assert account.cloud.listing().instances == (made.handle,)
 
 
+@pytest.mark.fault(6)
 def test_6_of_duplicates_the_oldest_is_kept(account: Account) -> None:
     launch = make_launch()
     older = account.cloud.client.run_instances(
@@ -137,6 +146,7 @@ def test_6_of_duplicates_the_oldest_is_kept(account: Account) -> None:
     assert account.cloud.calls.count("TerminateInstances") == 1
 
 
+@pytest.mark.fault(7)
 def test_7_without_capacity_the_next_size_and_then_on_demand(account: Account) -> None:
     account.sizes = ("c7i.xlarge", "t3.small")
     account.settings = {"market": Market.SPOT_FIRST}
@@ -155,6 +165,7 @@ def test_7_without_capacity_the_next_size_and_then_on_demand(account: Account) -
     assert ["spot" in line for line in asked] == [True, True, False, False]
 
 
+@pytest.mark.fault(7)
 def test_7_no_offer_left_names_them_all(account: Account) -> None:
     account.sizes = ("c7i.xlarge", "t3.small")
     account.cloud.faults.add(ec2_xml.no_capacity(), on="RunInstances", times=None)
@@ -163,6 +174,7 @@ def test_7_no_offer_left_names_them_all(account: Account) -> None:
     assert account.cloud.calls.count("RunInstances") == 2
 
 
+@pytest.mark.fault(8)
 def test_8_a_quota_of_vcpus_is_named_and_each_size_tried_once(account: Account) -> None:
     """It is one of a family of sizes: another family, or a smaller size, may be within its own."""
     account.sizes = ("c7i.xlarge", "t3.small")
@@ -171,8 +183,10 @@ def test_8_a_quota_of_vcpus_is_named_and_each_size_tried_once(account: Account) 
         account.create()
     assert not caught.value.retryable
     assert account.cloud.calls.count("RunInstances") == 2
+    saw(f"{caught.value.exit_code}: {caught.value.message}")
 
 
+@pytest.mark.fault(8)
 def test_8_another_quota_ends_the_list(account: Account) -> None:
     account.sizes = ("c7i.xlarge", "t3.small")
     fault = ec2_xml.failing(400, "VolumeLimitExceeded", "Maximum of 20 TiB of volumes")
@@ -182,6 +196,7 @@ def test_8_another_quota_ends_the_list(account: Account) -> None:
     assert account.cloud.calls.count("RunInstances") == 1
 
 
+@pytest.mark.fault(9)
 def test_9_an_instance_that_ends_while_pending_stops_the_wait(account: Account) -> None:
     code, text = "Client.VolumeLimitExceeded", "Volume limit exceeded"
     account.cloud.faults.add(account.cloud.dying(code, text), on="RunInstances")
@@ -190,6 +205,7 @@ def test_9_an_instance_that_ends_while_pending_stops_the_wait(account: Account) 
     assert account.cloud.listing().is_empty
 
 
+@pytest.mark.fault(9)
 def test_9_a_spot_node_taken_back_says_so(account: Account) -> None:
     api = account.api()
     code, text = "Server.SpotInstanceTermination", "Server.SpotInstanceTermination: taken back"
@@ -210,6 +226,7 @@ def test_what_a_list_does_not_show_yet_is_waited_for(account: Account) -> None:
     assert api.find(made.handle) is not None
 
 
+@pytest.mark.fault(37)
 def test_37_a_clean_up_that_fails_names_what_is_left_and_works_later(account: Account) -> None:
     account.call_timeout_s = 1.0
     provider, api = account.provider(), account.api()
@@ -223,6 +240,7 @@ def test_37_a_clean_up_that_fails_names_what_is_left_and_works_later(account: Ac
     assert account.cloud.listing().is_empty
 
 
+@pytest.mark.fault(37)
 def test_37_an_order_whose_answer_was_lost_is_destroyed_by_its_tag(account: Account) -> None:
     api = account.api()
     api.launch(make_launch(), api.offers("x86_64")[0])
@@ -231,6 +249,7 @@ def test_37_an_order_whose_answer_was_lost_is_destroyed_by_its_tag(account: Acco
     assert account.cloud.listing().instances == (other.handle,)
 
 
+@pytest.mark.fault(38)
 def test_38_what_outlives_its_node_is_found_by_its_tag_and_removed(account: Account) -> None:
     client = account.cloud.client
     client.create_volume(AvailabilityZone="us-east-1a", Size=1, TagSpecifications=tag(LEASE))
@@ -248,6 +267,7 @@ def test_38_what_outlives_its_node_is_found_by_its_tag_and_removed(account: Acco
     assert provider.list_nodes() == []
 
 
+@pytest.mark.fault(38)
 def test_38_a_living_node_keeps_what_it_has(account: Account) -> None:
     api = account.api()
     made = api.launch(make_launch(), api.offers("x86_64")[0])
@@ -259,6 +279,7 @@ def test_38_a_living_node_keeps_what_it_has(account: Account) -> None:
     assert account.cloud.listing().is_empty
 
 
+@pytest.mark.fault(41)
 def test_41_a_cloud_that_is_out_is_not_asked_again(account: Account) -> None:
     account.call_timeout_s = 1.5
     account.cloud.faults.add(faults.html_502(), times=None)
@@ -279,6 +300,7 @@ def test_an_image_that_is_not_there_is_the_users_to_mend(account: Account) -> No
     assert account.cloud.calls.count("RunInstances") == 0
 
 
+@pytest.mark.fault(35)
 def test_35_an_image_of_another_architecture_costs_nothing(account: Account) -> None:
     # moto forgets what an image was registered with.
     account.cloud.faults.add(faults.answer(200, ARM_IMAGE, "text/xml"), on="DescribeImages")

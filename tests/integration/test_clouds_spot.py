@@ -18,6 +18,7 @@ CODE, TEXT = "Server.SpotInstanceTermination", "Instance terminated by Spot"
 
 
 @pytest.mark.slow
+@pytest.mark.fault(25)
 def test_the_logs_stay_the_reason_is_told_and_the_next_node_is_on_demand(
     ec2: Ec2Cloud, tmp_path: Path, cache: Path, plain_srpm: Path
 ) -> None:

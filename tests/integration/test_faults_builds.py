@@ -60,6 +60,7 @@ def check_failed(ended: Ended, code: int, *says: str) -> None:
 # Builds
 
 
+@pytest.mark.fault(42)
 def test_a_failing_build(mock: User, failing_srpm: Path, earlier: Earlier) -> None:
     ended = mock.mock("--resultdir", earlier.path, failing_srpm)
     check_failed(ended, 1, "Command failed", "rpmbuild -bb")
@@ -101,6 +102,7 @@ def test_a_build_that_takes_too_long(mock: User, sleeping_srpm: Path, earlier: E
     ],
     ids=lambda value: value.name if isinstance(value, Fault) else "",
 )
+@pytest.mark.fault(32)
 def test_a_repository_without_repomd(
     mock: User, lab_repo: FileServer, plain_srpm: Path, earlier: Earlier, fault: Fault, says: str
 ) -> None:
@@ -186,6 +188,7 @@ def test_packages_that_nobody_trusted_signed(
 # Disks
 
 
+@pytest.mark.fault(27)
 def test_the_nodes_disk_is_full(lone_mock: User, plain_srpm: Path, earlier: Earlier) -> None:
     remote = lone_mock.config.remote_file
     remote.write_text(remote.read_text().replace("[local]", "[local]\ndisk_mib = 100"))

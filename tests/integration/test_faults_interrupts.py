@@ -120,6 +120,7 @@ def test_a_warm_node_stays_before_the_job(
     check_warm(mock, before)
 
 
+@pytest.mark.fault(23)
 def test_in_rpmbuild(
     mock: User, sleeping_srpm: Path, plain_srpm: Path, earlier: Earlier, tmp: Path
 ) -> None:
@@ -222,6 +223,7 @@ def test_a_killed_controller(lone_mock: User, sleeping_srpm: Path, plain_srpm: P
     ) == "abandoned"
 
 
+@pytest.mark.fault(22)
 def test_a_killed_controllers_node_ends_by_itself(lone_mock: User, sleeping_srpm: Path) -> None:
     with lone_mock.config.remote_file.open("a") as stream:
         stream.write("idle_ttl = 1\ngrace = 1\n")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import User
-from tests.integration.faults import Command, line_to_node, wait_in
+from tests.integration.faults import Command, eventually, find_process, line_to_node, wait_in
+from tests.integration.test_jobs import jobs
 from tests.lab import srpm
 from tests.lab.relay import Direction, Relay
 from tests.lab.srpm import Recipe
@@ -58,6 +59,7 @@ def lease_of(user: User) -> str:
 
 
 @pytest.mark.parametrize("way", ["reset", pytest.param("silent", marks=pytest.mark.slow)])
+@pytest.mark.fault(19, 20)
 def test_in_the_build(
     lone_mock: User, line: Relay, short_srpm: Path, tmp_path: Path, way: str
 ) -> None:
@@ -83,7 +85,38 @@ def test_in_the_build(
     check_whole(results, lone_mock, lease)
 
 
+@pytest.mark.parametrize("presses", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.fault(23)
+def test_ctrl_c_on_a_dead_line(
+    lone_mock: User, line: Relay, sleeping_srpm: Path, tmp_path: Path, presses: int
+) -> None:
+    """Nobody waits for a line that says nothing: the job is stopped when it is there again."""
+    write_remote(lone_mock, "local", build__silence_timeout='"1h"')
+    lease, results = lease_of(lone_mock), tmp_path / "results"
+    with Command(lone_mock, "--resultdir", results, sleeping_srpm, terminal=True) as run:
+        wait_in(results / "build.log", "tick 2")
+        rpmbuild = find_process(lone_mock, "rpmbuild")
+        line.freeze()
+        for _ in range(presses):
+            run.press(b"\x03")
+            run.wait_for("Ctrl-C again leaves that to the background")
+        ended = run.ended()
+    assert ended.code == 7
+    assert "is stopped in the background" in ended.stderr
+    assert ("did not answer within" in ended.stderr) is (presses == 1)
+    (job,) = jobs(lone_mock)
+    assert job["state"] in ("running", "left")
+    line.cut()
+    line.thaw()
+    eventually(lambda: jobs(lone_mock) == [])
+    assert not Path(f"/proc/{rpmbuild}").exists()
+    (row,) = lone_mock.nodes()
+    assert (row["lease"], row["state"]) == (lease, "ready")
+    assert "tick 2" in (results / "build.log").read_text()
+
+
 @pytest.mark.slow
+@pytest.mark.fault(30)
 def test_while_results_come(lone_mock: User, line: Relay, noise_srpm: Path, tmp_path: Path) -> None:
     """Cut twice, and one bit flipped: each time the rest is fetched, and no more."""
     lease, results = lease_of(lone_mock), tmp_path / "results"
@@ -100,6 +133,7 @@ def test_while_results_come(lone_mock: User, line: Relay, noise_srpm: Path, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.fault(18)
 def test_while_sources_go(lone_mock: User, line: Relay, large_srpm: Path, tmp_path: Path) -> None:
     lease, results = lease_of(lone_mock), tmp_path / "results"
     size, before = large_srpm.stat().st_size, line.moved_bytes(Direction.UP)

@@ -70,6 +70,7 @@ VICTIMS: dict[str, tuple[Callable[[User], int], str]] = {
         "the job's first process",
     ],
 )
+@pytest.mark.fault(29)
 def test_killed_at_work(
     lone_mock: User, plain_srpm: Path, earlier: Earlier, tmp_path: Path, victim: str
 ) -> None:
@@ -120,6 +121,7 @@ def make_warm(user: User) -> Path:
 # Nodes that are not what they should be
 
 
+@pytest.mark.fault(12)
 def test_another_host_key(
     lone_mock: User, plain_srpm: Path, earlier: Earlier, tmp_path: Path
 ) -> None:
@@ -219,6 +221,7 @@ def test_a_build_that_is_longer_than_a_nodes_life(lone_mock: User, lab_srpm: Lab
 
 
 @pytest.mark.slow
+@pytest.mark.fault(24)
 def test_two_in_one_chroot(
     mock: User, short_srpm: Path, plain_srpm: Path, earlier: Earlier, tmp_path: Path
 ) -> None:

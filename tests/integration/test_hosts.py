@@ -114,6 +114,7 @@ def test_another_ca_gets_nothing(make_lender: MakeUser, volunteers: Volunteers) 
     assert left(volunteers.beta) == []
 
 
+@pytest.mark.fault(16)
 def test_a_jump_host_that_is_down_is_named(
     make_lender: MakeUser, volunteers: Volunteers, ssh_config: Path
 ) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from mock_cloud.cloud.journal import Journal
-from tests.integration.conftest import User
+from tests.integration.conftest import BIN, User
 from tests.integration.faults import (
     Command,
     check_failure,
@@ -67,6 +67,7 @@ def killed_in_build(user: User, results: Path, package: Path) -> str:
 
 
 @pytest.mark.parametrize("way", [pytest.param("attach", marks=pytest.mark.slow), "typed again"])
+@pytest.mark.fault(22)
 def test_a_killed_commands_build_is_taken_up(
     mock: User, short_srpm: Path, tmp_path: Path, way: str
 ) -> None:
@@ -146,6 +147,7 @@ def test_the_terminal_is_closed(mock: User, short_srpm: Path, tmp_path: Path) ->
     check_whole(tmp_path)
 
 
+@pytest.mark.fault(23)
 def test_a_second_ctrl_c_leaves_the_rest(mock: User, sleeping_srpm: Path, tmp_path: Path) -> None:
     (before,) = mock.nodes()
     with Command(mock, "--resultdir", tmp_path, sleeping_srpm, terminal=True) as run:
@@ -158,6 +160,19 @@ def test_a_second_ctrl_c_leaves_the_rest(mock: User, sleeping_srpm: Path, tmp_pa
     eventually(lambda: jobs(mock) == [])
     (row,) = mock.nodes()
     assert (row["lease"], row["state"]) == (before["lease"], "ready")
+
+
+@pytest.mark.slow
+def test_a_shell_in_the_chroot_of_a_failed_build(
+    mock: User, failing_srpm: Path, tmp_path: Path
+) -> None:
+    mock.mock("--no-cleanup-after", "--resultdir", tmp_path, failing_srpm).expect(1)
+    name = jobs(mock, "--all")[-1]["job"]
+    words = (str(BIN / "mock-cloud"), "attach", "--shell", name)
+    inside = mock.run([*words], stdin=b"ls /builddir/build/SPECS\n").expect()
+    assert "toy-failing.spec" in inside.stdout
+    mock.mock("--clean").expect()
+    check_failure(mock.run([*words]), 1, "is on no node", hint="--no-cleanup-after")
 
 
 # What a node, or who stands before it, could gain by being reached a second time
@@ -213,6 +228,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.fault(28)
 def test_a_full_disk_keeps_the_results_waiting(
     mock: User, short_srpm: Path, small_disk: Path
 ) -> None:
