@@ -32,7 +32,7 @@ with_koji = $(if $(KOJI),MOCK_CLOUD_TEST_KOJI=$(abspath $(KOJI)))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-survive faults demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-openstack test-koji demo-koji test-verify test-upstream test-component test-clouds test-commands test-slow test-reach test-peers peers-suite peers-programs peers-calls agreement cases screens codes lint type bench size rpm man clean
+.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-survive faults soak demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-openstack test-koji demo-koji test-verify test-upstream test-component test-clouds test-commands test-slow test-reach test-peers peers-suite peers-programs peers-calls agreement cases screens codes lint type bench size rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,10 @@ demo-survive: lab ## cut a build's line, kill -9 its command, attach again: its 
 faults: lab ## provoke each fault through the product, and write docs/faults.md
 	@rm -f $(LAB)/faults.json
 	@MOCK_CLOUD_WRITE_FAULTS=1 $(PYTEST) -m fault tests/component tests/integration
+
+soak: lab ## builds on six nodes under random faults, for MINUTES (5), repeatable by SEED
+	@MOCK_CLOUD_SOAK_MINUTES=$(MINUTES) $(if $(SEED),MOCK_CLOUD_SOAK_SEED=$(SEED)) \
+		$(PYTEST) -s -m soak tests/soak
 
 # Three at once: most of them wait for something much of the time. What needs no lab fills the time
 # until there is one. Each prints whole lines. With CI=true also the quick part on the newest release.

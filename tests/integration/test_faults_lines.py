@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import User
-from tests.integration.faults import Command, eventually, find_process, line_to_node, wait_in
+from tests.integration.faults import (
+    Command,
+    eventually,
+    find_process,
+    line_to_node,
+    wait_in,
+    write_remote,
+)
 from tests.integration.test_jobs import jobs
 from tests.lab import srpm
 from tests.lab.relay import Direction, Relay

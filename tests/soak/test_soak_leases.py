@@ -34,7 +34,7 @@ from tests.lab.clouds import ec2_xml, faults
 from tests.lab.layout import Lab
 from tests.soak.paper import BootedEc2, PaperEc2, PaperOpenStack, Watched, opened
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.soak]
 
 LEASES = int(os.environ.get("MOCK_CLOUD_SOAK_LEASES", "200"))
 STRANGER = "somebody@elsewhere:0/00000000"
