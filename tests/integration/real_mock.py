@@ -93,12 +93,14 @@ def user_words(user: pwd.struct_passwd) -> list[str]:
 class RealMock:
     """mock in `place`/py, run for `user` as sudo would start it.
 
-    With `logging.ini`, configuration goes to `place`/etc, which is given with --configdir.
+    With `logging.ini`, configuration goes to `place`/etc, which is given with --configdir. `before`
+    are words that it is started with.
     """
 
     place: Path
     user: pwd.struct_passwd
     python: str
+    before: tuple[str, ...] = ()
 
     @property
     def script(self) -> Path:
@@ -129,7 +131,7 @@ class RealMock:
         }
 
     def argv(self, *words: str | Path) -> list[str]:
-        return [self.python, str(self.script), *map(str, words)]
+        return [*self.before, self.python, str(self.script), *map(str, words)]
 
     def run(self, *words: str | Path) -> Ended:
         """Run mock to its end."""

@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -324,7 +325,8 @@ def test_a_local_build_is_the_same_with_the_plugin_there(
     ended = {}
     for name, one in (("bare", bare), ("with", mock)):
         results = mock.place / "results" / name
-        ended[name] = run("--resultdir", results, plain_srpm, mock=one).expect()
+        usual = replace(one, before=tuple(real_mock.usual_rpm(mock.place)))
+        ended[name] = run("--resultdir", results, plain_srpm, mock=usual).expect()
         run("--scrub=all", mock=one).expect()
     assert messages(ended["with"]) == messages(ended["bare"])
     left, right = (
