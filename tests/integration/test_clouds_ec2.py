@@ -162,7 +162,7 @@ def _patience_s(cloud: Ec2Cloud) -> float:
     took_s = time.monotonic() - began_s
     account.provider().destroy(lease, node.handle)
     cloud.calls.clear()
-    return 4.0 + 3 * took_s
+    return 20.0 + 5 * took_s
 
 
 @pytest.mark.slow
