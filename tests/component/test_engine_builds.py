@@ -94,6 +94,20 @@ def test_the_second_build_installs_nothing(site: EngineSite) -> None:
     assert "install" not in second.log("root.log").replace("installed", "")
 
 
+def test_chroots_of_other_names_stand_on_the_same_layers(site: EngineSite) -> None:
+    """Koji gives each task's chroot a name of its own; what is in it, the name does not decide."""
+    package = site.source("named", head="BuildRequires: patch")
+    first = site.rebuild(package)
+    assert first.exit == 0, first.stderr
+    config = replace(engine_config(f"{site.server.url}/dist"), root="task-2")
+    site.server.forget_accesses()
+    second = site.rebuild(package, config=config)
+    assert second.exit == 0, second.stderr
+    assert [access.path for access in site.server.accesses()] == ["/dist/1/repodata/repomd.xml"]
+    assert second.status["layers"].keys() <= first.status["layers"].keys()
+    assert second.log("installed_pkgs.log") == first.log("installed_pkgs.log")
+
+
 @pytest.mark.slow
 def test_a_layer_that_nobody_vouches_for_is_made_anew(site: EngineSite) -> None:
     package = site.source("vouched")

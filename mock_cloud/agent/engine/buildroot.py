@@ -26,7 +26,7 @@ from mock_cloud.wire.layout import CA_BUNDLES
 _BUILD_DIRS = ("RPMS", "SPECS", "SRPMS", "SOURCES", "BUILD", "BUILDROOT", "originals")
 _KEPT_IN_HOME = ("SOURCES", ".bash_history", ".bashrc")
 _BASE_FIELDS = (
-    "root", "target_arch", "package_manager", "dnf_conf", "chroot_setup_cmd", "releasever",
+    "target_arch", "package_manager", "dnf_conf", "chroot_setup_cmd", "releasever",
     "dnf_vars", "dnf_common_opts", "dnf_disable_plugins", "other_common_opts",
     "other_disable_plugins", "repo_switches", "environment", "files",
     "chrootuser", "chrootgroup", "chrootuid", "chrootgid", "chroothome", "extra_chroot_dirs",
