@@ -51,6 +51,19 @@ class RealOpenStack:
                 return int(numbers[0])
         raise LabError(f"{name} does not run: see {self.state}/log")
 
+    def connect(self, project: str) -> Any:
+        """openstacksdk as the user of `project`; "admin" may do all."""
+        import openstack
+
+        password = "admin" if project == "admin" else self.seeded[project]["password"]
+        names = {"username": project, "password": password, "project_name": project}
+        domains = {"user_domain_id": "default", "project_domain_id": "default"}
+        return openstack.connection.Connection(
+            auth={"auth_url": self.seeded["keystone"], **names, **domains},
+            region_name=self.seeded["region"],
+            identity_api_version="3",
+        )
+
     def requests(self, service: str) -> list[str]:
         """Method, path and status of what one of Keystone, Nova and Placement was asked so far."""
         text = (self.state / f"log/{service}.log").read_text(errors="replace")

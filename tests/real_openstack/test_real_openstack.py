@@ -8,18 +8,20 @@ addresses.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-import requests
 
-from mock_cloud.cloud.apis.adapter import InstanceState
+from mock_cloud.cloud.apis.adapter import TAG_LEASE, InstanceState
 from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S
-from mock_cloud.cloud.apis.openstack_failures import read_all
 from mock_cloud.cloud.apis.provider import CloudProvider
 from mock_cloud.cloud.apis.texts import CredentialsRefused, NoCapacity, QuotaReached
 from mock_cloud.cloud.apis.userdata import USER_DATA_MAX_BYTES
@@ -30,9 +32,15 @@ from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.model import Secret
 from mock_cloud.settings import Reach
 from mock_cloud.sshkeys import make_key_pair
+from tests.lab.relay import Direction, Relay
 from tests.real_openstack.remotes import OWNER, OpenStackUser
+from tests.waiting import wait_for
 
-pytestmark = pytest.mark.openstack
+# openstacksdk has much to say of what it will remove.
+pytestmark = [
+    pytest.mark.openstack,
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
+]
 row = pytest.mark.row
 
 
@@ -173,23 +181,8 @@ def test_the_port_quota_is_one(user: OpenStackUser) -> None:
 
 
 def set_port_quota(user: OpenStackUser, limit: int) -> None:
-    admin = {"name": "admin", "domain": {"id": "default"}, "password": "admin"}
-    scope = {"project": {"name": "admin", "domain": {"id": "default"}}}
-    identity = {"methods": ["password"], "password": {"user": admin}}
-    _, token = ask(
-        f"{user.seeded['keystone']}/auth/tokens", "POST",
-        {"auth": {"identity": identity, "scope": scope}},
-    )  # fmt: skip
-    network = user.seeded["keystone"].rpartition(":")[0] + ":45104"
-    path = f"{network}/v2.0/quotas/{user.seeded['builds']['project']}"
-    ask(path, "PUT", {"quota": {"port": limit}}, token)
-
-
-def ask(url: str, method: str, body: object, token: str = "") -> tuple[Any, str]:
-    headers = {"X-Auth-Token": token} if token else {}
-    answer = requests.request(method, url, json=body, headers=headers, timeout=120)
-    answer.raise_for_status()
-    return answer.json(), answer.headers.get("X-Subject-Token", "")
+    project = user.seeded["builds"]["project"]
+    user.cloud.connect("admin").network.update_quota(project, port=limit)
 
 
 @row("credentials")
@@ -291,6 +284,13 @@ def test_an_order_of_what_is_not_there(
     assert words in f"{caught.value.message} {caught.value.hint}"
 
 
+@row("names")
+def test_an_image_and_a_flavor_by_name(user: OpenStackUser) -> None:
+    made = user.launch(user.api(images=("name:lab-st*",), sizes=("name:lab.large",)))
+    found = user.cloud.connect("builds").compute.get_server(made.handle)
+    assert (found.image.id, found.flavor.name) == (user.seeded["image"], "lab.large")
+
+
 @row("one token, few requests")
 def test_how_many_requests_a_node_takes(user: OpenStackUser) -> None:
     """A token, the order, one look, the end, and one listing of what else the lease has."""
@@ -338,19 +338,19 @@ def test_a_floating_address_comes_and_goes(user: OpenStackUser) -> None:
     assert provider.list_nodes() == []
 
 
-@row("not tried before: console, IPv6, lock, pages, user-data")
+@row("console")
 def test_the_console(user: OpenStackUser) -> None:
     api = user.api()
     assert "FAKE CONSOLE OUTPUT" in api.console(user.launch(api).handle)
 
 
-@row("not tried before: console, IPv6, lock, pages, user-data")
+@row("IPv6 only")
 def test_an_address_of_ipv6_only(user: OpenStackUser) -> None:
     api = user.api(networks=("inside6",), reach=Reach.IPV6)
     assert user.launch(api).addresses[Reach.IPV6].startswith("2001:db8:1:")
 
 
-@row("not tried before: console, IPv6, lock, pages, user-data")
+@row("a locked server")
 def test_a_server_that_somebody_locked(user: OpenStackUser) -> None:
     api = user.api()
     made = user.launch(api)
@@ -369,7 +369,7 @@ def test_a_server_that_somebody_locked(user: OpenStackUser) -> None:
         api.terminate(made.handle)
 
 
-@row("not tried before: console, IPv6, lock, pages, user-data")
+@row("limits")
 def test_user_data_as_large_as_ours_may_be_and_larger(user: OpenStackUser) -> None:
     api = user.api()
     offer = api.offers("x86_64")[0]
@@ -381,14 +381,115 @@ def test_user_data_as_large_as_ours_may_be_and_larger(user: OpenStackUser) -> No
     assert "aHVzaGh1c2" not in f"{caught.value.message} {caught.value.hint}"
 
 
-@row("not tried before: console, IPv6, lock, pages, user-data")
-def test_servers_listed_in_pages(user: OpenStackUser) -> None:
-    """Three in pages of one: the API's links are followed as with fifty."""
+@row("limits")
+def test_metadata_as_long_as_it_may_be_and_longer(user: OpenStackUser) -> None:
+    """255 characters, says the compute API's reference; a remote's name and owner are users'."""
     api = user.api()
     offer = api.offers("x86_64")[0]
-    made = {api.launch(user.order(), offer).handle for _ in range(3)}
-    found = read_all(api._compute(), "/servers/detail", "servers", {"limit": "1"})
-    assert {one["id"] for one in found} == made
+    order = user.order()
+    full = replace(order, tags={**order.tags, TAG_OWNER: "m" * 255})
+    made = api.launch(full, offer)
+    assert {one.handle: one.tags[TAG_OWNER] for one in api.list_tagged()} == {
+        made.handle: "m" * 255
+    }
+    longer = user.order()
+    with pytest.raises(ConfigError, match=f"Invalid input for field/attribute {TAG_OWNER}"):
+        api.launch(replace(longer, tags={**longer.tags, TAG_OWNER: "m" * 256}), offer)
+
+
+@row("limits")
+def test_fewer_items_of_metadata_than_ours(user: OpenStackUser) -> None:
+    with quota(user, metadata_items=3):
+        api = user.api()
+        with pytest.raises(QuotaReached, match="Maximum number of metadata items") as caught:
+            api.launch(user.order(), api.offers("x86_64")[0])
+        assert not caught.value.is_of_size
+
+
+@row("limits")
+def test_no_key_pair_is_made_or_needed(user: OpenStackUser) -> None:
+    mine = user.cloud.connect("builds").compute
+    with quota(user, key_pairs=0):
+        made = user.launch(user.api())
+        assert made.state is InstanceState.RUNNING
+        assert mine.get_server(made.handle).key_name is None
+        assert list(mine.keypairs()) == []
+
+
+@row("limits")
+def test_fifty_servers_listed_in_pages(user: OpenStackUser) -> None:
+    """Nova gives a page of twenty, whatever is asked for (`services/up.py`)."""
+    launch = user.order()
+    with quota(user, instances=60, cores=120, ram=60 * 64):
+        api = user.api()
+        server = api._server(launch, api.offers("x86_64")[0])
+        body = {"server": {**server, "min_count": 50, "max_count": 50}}
+        api._compute().request("/servers", method="POST", data=body)
+        page = api._compute().request("/servers/detail").object
+        assert len(page["servers"]) == 20
+        lease = launch.tags[TAG_LEASE]
+        wait_for(lambda: len(api.list_tagged(lease)) == 50)
+        assert len({one.handle for one in api.list_tagged()}) == 50
+        remote = user.remote()
+        provider = CloudProvider(api, remote.cloud, remote, owner=OWNER)  # type: ignore[arg-type]
+        assert len(provider.list_nodes()) == 50
+        provider.destroy(lease, "")
+        mine = user.cloud.connect("builds").compute
+        wait_for(lambda: not list(mine.servers()), 600)
+
+
+@contextmanager
+def quota(user: OpenStackUser, **limits: int) -> Iterator[None]:
+    """Nova's quotas of the project while the block runs, and the usual ones afterwards."""
+    compute, project = user.cloud.connect("admin").compute, user.seeded["builds"]["project"]
+    compute.update_quota_set(project, **limits)
+    try:
+        yield
+    finally:
+        compute.revert_quota_set(project)
+
+
+@row("regions")
+def test_a_region_is_asked_at_its_own_address(user: OpenStackUser) -> None:
+    """RegionTwo's Nova is the first one's behind another address, where it is seen being asked."""
+    host, port = urlsplit(user.cloud.connect("admin").endpoint_for("compute")).netloc.split(":")
+    with Relay((host, int(port))) as line, second_region(user, line.address[1]):
+        here, there = user.api(region=user.seeded["region"]), user.api(region="RegionTwo")
+        assert list(here.list_tagged()) == []
+        assert line.moved_bytes(Direction.UP) == 0
+        assert list(there.list_tagged()) == []
+        assert line.moved_bytes(Direction.UP) > 0
+        assert "(RegionTwo)" in there.calls.service
+        with pytest.raises(ConfigError) as caught:
+            user.api(region="RegionThree").list_tagged()
+        assert {"RegionOne", "RegionTwo"} <= set(re.findall(r"\w+", str(caught.value.hint)))
+
+
+@contextmanager
+def second_region(user: OpenStackUser, port: int) -> Iterator[None]:
+    """In Keystone's catalog, with Nova's endpoint at `port`."""
+    identity = user.cloud.connect("admin").identity
+    _remove_region(identity)  # of a run that was killed
+    identity.create_region(id="RegionTwo")
+    (nova,) = (one for one in identity.services() if one.type == "compute")
+    made = identity.create_endpoint(
+        service_id=nova.id, interface="public", region_id="RegionTwo",
+        url=f"http://127.0.0.1:{port}/v2.1",
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        assert made
+        _remove_region(identity)
+
+
+def _remove_region(identity: Any) -> None:
+    for one in identity.endpoints():
+        if one.region_id == "RegionTwo":
+            identity.delete_endpoint(one)
+    for one in identity.regions():
+        if one.id == "RegionTwo":
+            identity.delete_region(one)
 
 
 @row("an API that dies midway")
@@ -405,7 +506,31 @@ def test_nova_is_away_for_a_while(user: OpenStackUser) -> None:
         timer.join()
 
 
-@row("a whole node, without an sshd")
+@row("an API that dies midway")
+def test_nova_dies_while_it_makes_a_server(user: OpenStackUser) -> None:
+    """It is started again (`services/up.py`): there is one server, whatever it had done before."""
+    api = user.api()
+    remote = user.remote()
+    provider = CloudProvider(api, remote.cloud, remote, owner=OWNER)  # type: ignore[arg-type]
+    offer = api.offers("x86_64")[0]
+    api.list_tagged()  # a token and Nova's address
+    nova, asked = user.cloud.pid("nova"), len(user.cloud.requests("keystone"))
+
+    def kill_nova() -> None:  # once it has begun: it has shown Keystone our token
+        wait_for(lambda: len(user.cloud.requests("keystone")) > asked)
+        os.kill(nova, signal.SIGKILL)
+
+    killing = threading.Thread(target=kill_nova)
+    killing.start()
+    try:
+        made = provider._launch_one(user.order(), offer, ignore)
+    finally:
+        killing.join()
+    assert [one.handle for one in api.list_tagged()] == [made.instance.handle]
+    assert user.cloud.pid("nova") != nova
+
+
+@row("a node without an sshd")
 def test_nothing_is_left_of_a_node_that_never_answers(user: OpenStackUser) -> None:
     remote = user.remote(boot_timeout_s=20.0)
     api = user.api(boot_timeout_s=20.0)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,25 +33,11 @@ pytestmark = [
 NETWORK = "guests"
 
 
-def connect(cloud: RealOpenStack, project: str) -> Any:
-    """openstacksdk as a user of `project`; "admin" may do all."""
-    import openstack
-
-    password = "admin" if project == "admin" else cloud.seeded[project]["password"]
-    names = {"username": project, "password": password, "project_name": project}
-    domains = {"user_domain_id": "default", "project_domain_id": "default"}
-    return openstack.connection.Connection(
-        auth={"auth_url": cloud.seeded["keystone"], **names, **domains},
-        region_name=cloud.seeded["region"],
-        identity_api_version="3",
-    )
-
-
 @pytest.fixture(scope="module")
 def guests(real_openstack: RealOpenStack, lab: Lab) -> Iterator[Guests]:
     """Machines, and a network of theirs that all projects may use."""
     with Guests(lab) as guests:
-        admin = connect(real_openstack, "admin")
+        admin = real_openstack.connect("admin")
         network = admin.network
         _remove(admin, real_openstack)  # of a run that was killed
         made = network.create_network(name=NETWORK, is_shared=True)
@@ -153,19 +140,33 @@ def test_from_setup_to_a_build_in_a_second_project(
     manifest, *public = map(Path, shared.stdout.split())
 
     friend = packager(tmp_path / "friend", cloud, guests, lab, "other")
-    glance = connect(cloud, "other").image
+    glance = cloud.connect("other").image
     glance.update_member(other, image["image"], status="accepted")
     words = ("--image", image["image"], "--manifest", manifest)
     told = friend.setup(*words, keys=",".join(map(str, public)))
     assert "MISSING" not in told.stdout, told.stdout + told.stderr
+    before = {name: len(cloud.requests(name)) for name in ("keystone", "nova")}
     built = friend.user.mock(hello_srpm).expect()
     assert "node trusted (tier 1)" in built.stderr
+    check_requests({name: cloud.requests(name)[start:] for name, start in before.items()})
     results = friend.user.basedir / friend.user.config.chroot() / "result"
     assert {path.suffix for path in results.iterdir()} >= {".rpm", ".log"}
     where = ("--configdir", friend.user.config.path)
     friend.user.cloud("release", "--all", "--force", *where).expect()
-    connect(cloud, "builds").image.delete_image(image["image"])
+    cloud.connect("builds").image.delete_image(image["image"])
     wait_for(lambda: not guests.names())
     for project in ("builds", "other"):
-        assert not list(connect(cloud, project).compute.servers())
-    assert not list(connect(cloud, "builds").image.images(owner=cloud.seeded["builds"]["project"]))
+        assert not list(cloud.connect(project).compute.servers())
+    assert not list(cloud.connect("builds").image.images(owner=cloud.seeded["builds"]["project"]))
+
+
+def check_requests(asked: Mapping[str, list[str]]) -> None:
+    """A build's, as the services logged them: each is asked for once what it is asked for."""
+    ours = {
+        name: [line for line in lines if "mock-cloud/" in line] for name, lines in asked.items()
+    }
+    assert len(ours["keystone"]) == 1, ours
+    waiting = [line for line in ours["nova"] if re.match(r"GET /v2.1/servers/[0-9a-f-]{36} ", line)]
+    others = [line.split()[:2] for line in ours["nova"] if line not in waiting]
+    # A flavor by its name, and the order.
+    assert others == [["GET", "/v2.1/flavors"], ["POST", "/v2.1/servers"]], ours

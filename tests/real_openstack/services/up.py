@@ -23,6 +23,8 @@ from pathlib import Path
 
 STATE, HERE = Path("/state"), Path("/services")
 IP, REGION = "127.0.0.1", "RegionOne"
+HOSTS = ("lab", "lab-2")  # hypervisors, for two zones
+PAGE = "20"  # servers in a page of Nova's, whatever is asked for
 BASE = int(sys.argv[1])
 NAMES = (
     "keystone",
@@ -109,11 +111,11 @@ def write_configurations():
         "keystone_authtoken": validator(),
     })  # fmt: skip
     write(STATE / "nova/nova.conf", {
-        "DEFAULT": {"use_stderr": "true", "host": "lab", "my_ip": IP, "transport_url": RABBIT,
+        "DEFAULT": {"use_stderr": "true", "my_ip": IP, "transport_url": RABBIT,
                     "state_path": STATE / "nova", "compute_driver": "lab_nova.Driver",
                     "reserved_host_memory_mb": "0", "osapi_compute_workers": "1",
                     "rpc_response_timeout": "180", "allow_resize_to_same_host": "true"},
-        "api": {"auth_strategy": "keystone"},
+        "api": {"auth_strategy": "keystone", "max_limit": PAGE},
         "api_database": database("nova_api"),
         "database": database("nova"),
         "conductor": {"workers": "1"},
@@ -127,6 +129,8 @@ def write_configurations():
         "neutron": service_user(),
         "placement": service_user(),
     })  # fmt: skip
+    for host in HOSTS:
+        write(STATE / f"nova/{host}.conf", {"DEFAULT": {"host": host}})
     paste = Path("/usr/share/nova-common/api-paste.ini")
     (STATE / "nova/api-paste.ini").write_bytes(paste.read_bytes())
     write(STATE / "neutron/neutron.conf", {
@@ -285,16 +289,22 @@ def seed(*words):
 
 
 def start_compute():
-    """Which Nova's scheduler must be told of, once it has said that it is there."""
+    """Nova's scheduler must be told of each host, once that has said that it is there."""
     config = STATE / "nova/nova.conf"
-    start("nova-compute", "/usr/bin/python3", "-c",
-          "import nova.virt; nova.virt.__path__.append('/services');"
-          "from nova.cmd.compute import main; main()", "--config-file", config,
-          LAB_GUESTS=f"http://{IP}:{PORTS['guests']}")  # fmt: skip
-    while sql("select count(*) from nova_api.host_mappings") in (None, "0"):
+    for host in HOSTS:
+        start(f"nova-compute-{host}", "/usr/bin/python3", "-c",
+              "import nova.virt; nova.virt.__path__.append('/services');"
+              "from nova.cmd.compute import main; main()",
+              "--config-file", config, "--config-file", STATE / f"nova/{host}.conf",
+              LAB_GUESTS=f"http://{IP}:{PORTS['guests']}")  # fmt: skip
+    while sql("select count(*) from nova_api.host_mappings") != str(len(HOSTS)):
         run("sync", "nova-manage", "--config-file", config, "cell_v2", "discover_hosts")
         time.sleep(0.5)
     print("ready: nova-compute", flush=True)
+
+
+def start_nova():
+    start_wsgi("nova", 4, OS_NOVA_CONFIG_DIR=str(STATE / "nova"))
 
 
 def main():
@@ -310,13 +320,16 @@ def main():
     start_python("neutron", "neutron.cmd.eventlet.server", STATE / "neutron/neutron.conf")
     start_python("nova-conductor", "nova.cmd.conductor", STATE / "nova/nova.conf")
     start_python("nova-scheduler", "nova.cmd.scheduler", STATE / "nova/nova.conf")
-    start_wsgi("nova", 4, OS_NOVA_CONFIG_DIR=str(STATE / "nova"))
+    start_nova()
     for name in ("glance", "placement", "neutron", "nova"):
         wait(name, answers(name))
     start_compute()
     once("projects", lambda: seed("projects"))
     print("ready: all", flush=True)
-    signal.pause()
+    while True:  # Nova's API is started again when it was killed, as systemd does it
+        started["nova"].wait()
+        time.sleep(1)
+        start_nova()
 
 
 if __name__ == "__main__":
