@@ -27,6 +27,7 @@ PEER_TESTS := tests/component/test_mock_engine.py tests/unit/config \
 	tests/integration/test_agreement.py::test_source_packages_of_other_rpms_end_alike
 
 with_koji = $(if $(KOJI),MOCK_CLOUD_TEST_KOJI=$(abspath $(KOJI)))
+with_mock = $(if $(MOCK),MOCK_CLOUD_TEST_MOCK=$(abspath $(MOCK))/mock/py/mock.py MOCK_CLOUD_TEST_MOCK_SOURCE=$(abspath $(MOCK)))
 
 # Each command of the suite would compile the product anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -115,9 +116,7 @@ test-reach: lab ## repositories with secrets, proxies, bastions, relays: what do
 		tests/integration/test_lend_nat.py
 
 test-peers: lab ## the tests with programs that call mock, and docs/peers.md: MOCK=checkout KOJI= FEDPKG= TITO= COPR= DLRN= FEDORA_REVIEW=
-	@MOCK_CLOUD_WRITE_PEERS=1 MOCK_CLOUD_TEST_RPKG=pypi \
-		$(if $(MOCK),MOCK_CLOUD_TEST_MOCK=$(abspath $(MOCK))/mock/py/mock.py \
-		MOCK_CLOUD_TEST_MOCK_SOURCE=$(abspath $(MOCK))) \
+	@MOCK_CLOUD_WRITE_PEERS=1 MOCK_CLOUD_TEST_RPKG=pypi $(with_mock) \
 		$(foreach peer,$(filter-out MOCK,$(PEERS)),$(if $($(peer)),MOCK_CLOUD_TEST_$(peer)=$(abspath $($(peer))))) \
 		$(MAKE) --no-print-directory -k -j3 peers-suite peers-programs peers-calls; code=$$?; \
 		$(foreach peer,$(PEERS),$(if $($(peer)),,echo "test-peers: not given: $(peer)=";)) exit $$code
@@ -137,8 +136,8 @@ test-systemd: lab lab-today ## machines with systemd in QEMU: TIMES (1) of each 
 test-openstack: venv ## real Keystone, Glance, Nova and Neutron in a tree of Debian's, kept in .lab/openstack: docs/clouds.md
 	@$(PYTEST) -rs -m openstack tests/real_openstack
 
-test-koji: lab ## a real Koji, hub and builders, with nodes of the lab's EC2: KOJI=checkout
-	@$(with_koji) $(PYTEST) -rs -m koji tests/real_koji
+test-koji: lab ## a real Koji, hub and builders, with nodes of the lab's EC2: KOJI=checkout MOCK=checkout
+	@$(with_koji) $(with_mock) $(PYTEST) -rs -m koji tests/real_koji
 
 demo-koji: lab ## a Koji of one's own with attested builders: KOJI=checkout
 	@$(with_koji) $(BIN)/python -m tests.real_koji demo

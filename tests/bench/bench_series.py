@@ -50,7 +50,15 @@ class Group:
 
     def enter(self) -> None:
         """Put this process into it."""
-        (self._path / "cgroup.procs").write_text("0")
+        self.add(0)
+
+    def add(self, pid: int) -> None:
+        """Put a process into it; what it starts from then on is in it, too."""
+        (self._path / "cgroup.procs").write_text(str(pid))
+
+    def drop(self, pid: int) -> None:
+        """Take a process out of it; 0 is this one."""
+        (self._path.parent / "cgroup.procs").write_text(str(pid))
 
     def processor_s(self) -> float:
         """Seconds of all its processes, of those that ended too."""

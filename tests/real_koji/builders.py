@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.real_koji import programs
+from tests.waiting import wait_for
 
 UID = 59990  # kojibuilder's, which no distribution gives away
 _CONF = """\
@@ -21,14 +22,16 @@ _CONF = """\
 server = {server}
 topurl = {topurl}
 topdir = {top}
-user = {name}
-password = kojid
+{login}
 workdir = {place}/work
 minspace = 1024
 maxjobs = {maxjobs}
 sleeptime = 2
 retry_interval = 3
+max_retries = 1000
 allowed_scms = *:*:no:touch,fetched
+pluginpath = {koji}/plugins/builder
+plugins = runroot
 """
 # kojid is started again when it ends, and its tasks outlive it, as systemd has it with
 # KillMode=process. It is not the first process of the namespace, which would take them along.
@@ -49,7 +52,7 @@ rm -rf /etc/mock
 [ -d "$place/lib/mock" ] || rm -rf /var/lib/mock  # this machine's own
 cp -a "$place/etc-mock" /etc/mock
 install -d -o kojibuilder -g mock /etc/mock/koji
-mkdir -p /etc/rpm
+mkdir -p /etc/rpm /etc/kojid/plugins
 # Debian's rpm has its database in the home directory: kojid and mock would find no package.
 echo '%_dbpath /var/lib/rpm' >/etc/rpm/macros
 install -d -g mock -m 2775 /var/lib/mock
@@ -84,6 +87,8 @@ class Builder:
     place: Path
     setup: Setup
     maxjobs: int = 4
+    login: str = ""
+    """Of kojid.conf; by a password without it."""
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -91,6 +96,9 @@ class Builder:
         return self.place / "kojid.log"
 
     def start(self) -> None:
+        """Returns once kojid was started; see `log` for what became of it."""
+        running = self.place / "kojid.pid"
+        running.unlink(missing_ok=True)
         for name in ("bin", "work"):
             (self.place / name).mkdir(parents=True, exist_ok=True)
         setup = self.setup
@@ -103,8 +111,8 @@ class Builder:
         conf.write_text(
             _CONF.format(
                 server=setup.server, topurl=setup.topurl, top=setup.top,
-                name=self.name,
-                place=self.place, maxjobs=self.maxjobs,
+                login=self.login or f"user = {self.name}\npassword = kojid",
+                place=self.place, maxjobs=self.maxjobs, koji=programs.checkout(),
             )
         )  # fmt: skip
         kojid = [str(setup.python / "bin/python"), str(programs.checkout() / "builder/kojid"),
@@ -122,6 +130,7 @@ class Builder:
                 stdout=output,
                 stderr=output,
             )  # fmt: skip
+        wait_for(running.exists)
 
     def first_process(self) -> int:
         """This machine's number of the namespace's first process."""

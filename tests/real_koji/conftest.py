@@ -9,6 +9,7 @@ import pytest
 
 from tests.lab.clouds.ec2 import Ec2Cloud
 from tests.real_koji import programs
+from tests.real_koji.builders import Builder
 from tests.real_koji.system import RealKoji, run_koji
 
 
@@ -40,6 +41,19 @@ def koji(running: RealKoji) -> Iterator[RealKoji]:
     running.enable(*running.builders)
     running.release()
     assert running.cloud.nodes() == ()
+
+
+@pytest.fixture
+def spare(koji: RealKoji) -> Iterator[Builder]:
+    """A builder of the test's own, which it may stop and start; all tasks go to it."""
+    name = f"spare{len(koji.api.listHosts())}.lab"
+    koji.add_hosts(name)
+    builder = koji.start_builder(name)
+    koji.only(name)
+    yield builder
+    koji.release()
+    koji.koji("disable-host", name)
+    koji.builders.pop(name).stop()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import os
 import pwd
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from mock_cloud.process import run
 from tests.lab.layout import LabError
+from tests.lab.tls import Authority
 from tests.real_koji import programs
 
 _START_TIMEOUT_S = 300.0
@@ -25,9 +27,13 @@ KojiDir = {top}
 KojiWebURL = {url}/koji
 LoginCreatesUser = Off
 DisableNotifications = True
+# Wrappers of images, too, are for hubs that know Maven.
+EnableMaven = True
 KojiTraceback = normal
 # How often the scheduler assigns tasks; in the 60 seconds that are usual a test would drown.
 RunInterval = 1
+PluginPath = {plugins}
+Plugins = sidetag_hub runroot_hub
 
 [policy]
 build_rpm =
@@ -37,6 +43,8 @@ build_from_srpm =
 build_from_scm =
     all :: allow
 build_from_repo_id =
+    all :: allow
+sidetag =
     all :: allow
 channel =
     has req_channel :: req
@@ -48,6 +56,10 @@ from kojihub.kojixmlrpc import application as hub
 
 
 def application(environ, start_response):
+    peer = getattr(environ.get("gunicorn.socket"), "getpeercert", dict)()
+    if peer:  # what Apache's mod_ssl says of a client's certificate
+        environ["SSL_CLIENT_VERIFY"] = "SUCCESS"
+        environ["SSL_CLIENT_S_DN_CN"] = dict(pair for (pair,) in peer["subject"])["commonName"]
     environ["koji.hub.ConfigFile"] = "{conf}/hub.conf"
     environ["koji.hub.ConfigDir"] = "{conf}/hub.conf.d"
     return hub(environ, start_response)
@@ -110,9 +122,7 @@ class Hub:
         self.place = place
         self.top = place / "top"
         self.python = python
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._services: dict[str, Service] = {}
 
@@ -125,24 +135,46 @@ class Hub:
         run(["chown", "-R", programs.HUB_USER, str(self.top)], timeout_s=60)
         self._start_database()
         conf, sockets = self.place / "conf", self.place / "pg"
-        (conf / "hub.conf").write_text(_CONF.format(sockets=sockets, top=self.top, url=self.url))
+        plugins = programs.checkout() / "plugins/hub"
+        (conf / "hub.conf").write_text(
+            _CONF.format(sockets=sockets, top=self.top, url=self.url, plugins=plugins)
+        )
         (conf / "koji_hub.py").write_text(_WSGI.format(conf=conf))
         self.start_hub()
 
     def start_hub(self) -> None:
-        argv = [str(self.python / "bin/gunicorn"), "--no-control-socket", "-w", "3", "-t", "600",
-                "-b", f"127.0.0.1:{self.port}", "--worker-tmp-dir", "/dev/shm",
-                "koji_hub:application"]  # fmt: skip
+        self._serve("hub", self.port, "-w", "3")
+
+    def start_tls(self, authority: Authority) -> str:
+        """The same hub for who logs in by a certificate; its URL."""
+        port, issued = _free_port(), authority.issue("127.0.0.1")
+        for path in (issued.key, issued.certificate):
+            os.chown(path, *_ids(programs.HUB_USER))
+        words = ["--certfile", issued.certificate, "--keyfile", issued.key]
+        words += ["--ca-certs", authority.path, "--cert-reqs", str(int(ssl.CERT_REQUIRED))]
+        self._serve("hub-tls", port, "-w", "2", *map(str, words))
+        return f"https://127.0.0.1:{port}"
+
+    def _serve(self, name: str, port: int, *words: str) -> None:
+        argv = [str(self.python / "bin/gunicorn"), "--no-control-socket", "-t", "600", *words]
+        argv += ["-b", f"127.0.0.1:{port}", "--worker-tmp-dir", "/dev/shm", "koji_hub:application"]
         paths = f"{programs.checkout()}:{self.place / 'conf'}"
-        self._start("hub", argv, user=programs.HUB_USER, environment={"PYTHONPATH": paths})
+        self._start(name, argv, user=programs.HUB_USER, environment={"PYTHONPATH": paths})
         deadline_s = time.monotonic() + _START_TIMEOUT_S
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.port), 5).close()
+                socket.create_connection(("127.0.0.1", port), 5).close()
             except OSError:
-                self._check("hub", deadline_s)
+                self._check(name, deadline_s)
             else:
                 return
+
+    def stop_hub(self) -> None:
+        """Nobody answers at its port until `start_hub`."""
+        self._services.pop("hub").stop()
+
+    def stop_tls(self) -> None:
+        self._services.pop("hub-tls").stop()
 
     def start_kojira(self) -> None:
         conf = self.place / "conf/kojira.conf"
@@ -204,6 +236,12 @@ def _programs() -> Path:
     found = programs.postgres()
     assert found is not None  # find_missing
     return found
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _ids(user: str) -> tuple[int, int]:

@@ -94,17 +94,28 @@ def make_product() -> Path:
     log = state_directory() / "pip.log"
     pip = [str(place / "bin/pip"), *_PIP]
     needs = hashlib.sha256((repository_root() / "pyproject.toml").read_bytes()).hexdigest()
-    source = str(repository_root())
+    code, source = _digest_product(), str(repository_root())
     if not _is_made(place, needs):
         with step(f"pip installs mock-cloud into {place}"):
             shutil.rmtree(place, ignore_errors=True)
             run_logged([PYTHON, "-m", "venv", str(place)], log)
             run_logged([*pip, source, "setuptools", "wheel"], log)
         (place / "made").write_text(needs)
-        return place
-    again = ["--no-deps", "--force-reinstall", "--no-build-isolation", source]
-    run_logged([*pip, *again], log)
+    elif not stamp_matches(place / "code", code):
+        again = ["--no-deps", "--force-reinstall", "--no-build-isolation", source]
+        run_logged([*pip, *again], log)
+    (place / "code").write_text(code)
     return place
+
+
+def _digest_product() -> str:
+    """Of all that pip installs of mock-cloud."""
+    total = hashlib.sha256()
+    for top in ("mock_cloud", "mock-plugins", "etc"):
+        for path in sorted((repository_root() / top).rglob("*")):
+            if path.is_file() and path.suffix != ".pyc":
+                total.update(f"{path} ".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
 
 
 def _is_made(place: Path, key: str) -> bool:

@@ -33,9 +33,10 @@ from tests.real_koji.builders import Builder, Setup
 from tests.real_koji.hub import Hub
 
 TAGS = ("lab",)
-PACKAGES = ("hello", "toy-scm")
+PACKAGES = ("hello", "toy-plain", "toy-native", "toy-scm", "toy-chain-a")
 MAXJOBS = 4
 VICTIM = "usr/bin/rpm"
+_REMOTE = "/etc/mock/remotes.d/ec2.toml"
 _TASK_TIMEOUT_S = 1200.0  # of what hangs; how long it takes says how busy the machine is
 _CREATED = re.compile(r"Created task: (\d+)")
 Calls = list[tuple[str, list[Any], dict[str, Any]]]
@@ -230,14 +231,18 @@ class RealKoji:
         if not tree.exists():
             change_a_byte(images.build(self.cloud.lab).tree, tree, VICTIM)
             self.tampered = self.cloud.add_image(tree, "tampered")
-        self._edit(name, self.cloud.image_id, self.tampered)
+        self.edit(name, f"s/{self.cloud.image_id}/{self.tampered}/")
 
-    def _edit(self, name: str, old: str, new: str) -> None:
-        edit = ("sed", "-i", f"s/{old}/{new}/", "/etc/mock/remotes.d/ec2.toml")
-        done = self.builders[name].enter(*edit, user="root")
+    def mend(self, name: str) -> None:
+        """Undo `tamper`."""
+        self.edit(name, f"s/{self.tampered}/{self.cloud.image_id}/")
+
+    def edit(self, name: str, script: str) -> None:
+        """Change the file of a builder's remote by sed, as its administrator does."""
+        done = self.builders[name].enter("sed", "-i", script, _REMOTE, user="root")
         if done.returncode:
             raise LabError(done.stderr)
-        self.builders[name].enter("chown", "kojibuilder", edit[-1], user="root")
+        self.builders[name].enter("chown", "kojibuilder", _REMOTE, user="root")
 
     def launched(self) -> int:
         """How many instances the cloud was asked for so far."""
@@ -253,7 +258,12 @@ class RealKoji:
     def add_hosts(self, *names: str) -> None:
         """Tell the hub of builders, which do all kinds of tasks."""
         calls: Calls = [("addHost", [name, [platform.machine()]], {}) for name in names]
-        calls += [("addHostToChannel", [name, "createrepo"], {}) for name in names]
+        # Wrappers are the channel maven's, whatever they wrap.
+        calls += [
+            ("addHostToChannel", [name, channel], {})
+            for name in names
+            for channel in ("createrepo", "maven")
+        ]
         self.call(calls)
         self.set_passwords("kojid", names)
 
@@ -340,6 +350,7 @@ def _write_command(koji: RealKoji) -> None:
     conf.write_text(
         f"[koji]\nserver = {koji.hub.url}\ntopurl = {koji.files.url}\ntopdir = {koji.hub.top}\n"
         "authtype = password\npoll_interval = 1\n"
+        f"plugin_paths = {programs.checkout()}/plugins/cli\n"
     )
     tree = programs.checkout()
     koji.command.write_text(

@@ -11,7 +11,8 @@ import pytest
 from tests.integration.faults import family
 from tests.lab import srpm
 from tests.lab.srpm import Recipe
-from tests.real_koji.system import RealKoji
+from tests.real_koji.builders import Builder
+from tests.real_koji.system import VICTIM, RealKoji
 
 pytestmark = [pytest.mark.koji, pytest.mark.lab]
 MakeSrpm = Callable[[Recipe], Path]
@@ -21,18 +22,31 @@ def test_an_error_before_anything_is_leased_reaches_the_task(
     koji: RealKoji, plain_srpm: Path
 ) -> None:
     koji.only("b1.lab")
-    remote = "/etc/mock/remotes.d/ec2.toml"
-    builder = koji.builders["b1.lab"]
-    text = builder.enter("cat", remote, user="root").stdout
-    builder.enter("sed", "-i", "s/^region = .*/regoin = 1/", remote, user="root")
+    koji.edit("b1.lab", "s/^region = /regoin = /")
     try:
         task = koji.build(plain_srpm, "--scratch")
         assert koji.wait(task) == ["FAILED"]
     finally:
-        builder.enter("sh", "-c", f'printf %s "$0" >{remote}', text, user="root")
+        koji.edit("b1.lab", "s/^regoin = /region = /")
     failed = koji.child(task, "rebuildSRPM")["id"]
     assert "mock exited with status 3" in koji.error(failed)
     assert "regoin" in koji.logs(failed)["mock_output.log"], koji.logs(failed)
+
+
+def test_a_refused_node_is_explained_to_who_owns_the_task(koji: RealKoji, plain_srpm: Path) -> None:
+    koji.only("b1.lab")
+    koji.tamper("b1.lab")
+    try:
+        task = koji.build(plain_srpm, "--scratch")
+        assert koji.wait(task) == ["FAILED"]
+    finally:
+        koji.mend("b1.lab")
+    failed = koji.child(task, "rebuildSRPM")["id"]
+    assert "mock exited with status 77; see root.log for more information" in koji.error(failed)
+    logs = koji.logs(failed)
+    assert f"refused: file.digest: /{VICTIM}" in "".join(logs["root.log"].splitlines()[-2:])
+    assert f"/{VICTIM}" in logs["remote_attestation.log"]
+    assert "measured" in logs["remote_order.log"].splitlines()[-1]
 
 
 def test_a_cancelled_build_leaves_nothing_that_works(koji: RealKoji, lab_srpm: MakeSrpm) -> None:
@@ -58,3 +72,17 @@ def on_nodes(koji: RealKoji) -> list[str]:
     inits = [machine.init_pid for machine in koji.cloud.nodes() if machine.init_pid]
     commands = [command for init in inits for _, command in family(init).values()]
     return [command for command in commands if "rpmbuild" in command or "tick" in command]
+
+
+def test_a_warm_node_is_known_to_a_builder_with_other_file_systems(
+    koji: RealKoji, spare: Builder, plain_srpm: Path
+) -> None:
+    """Its manifest lies in /etc/mock, which has another device number after each start."""
+    koji.expect(koji.build(plain_srpm, "--scratch"))
+    before = koji.launched()
+    devices = [spare.enter("stat", "-c", "%d", "/etc/mock/keys").stdout]
+    spare.stop()
+    spare.start()
+    koji.expect(koji.build(plain_srpm, "--scratch"))
+    devices.append(spare.enter("stat", "-c", "%d", "/etc/mock/keys").stdout)
+    assert koji.launched() == before, devices
