@@ -113,12 +113,14 @@ class UserKeys:
 
     `files` are paths of private keys, tried in this order; one that has a passphrase is used
     through the SSH agent, if that holds it. `whole_agent`: the agent's other keys come after them.
-    `agent` is the path of its socket; empty: none; None: $SSH_AUTH_SOCK's.
+    `agent` is the path of its socket; empty: none; None: $SSH_AUTH_SOCK's. `certifies` is a login
+    name: the first key signs a certificate for it, once in a process, and another one logs in.
     """
 
     files: tuple[str, ...] = ()
     whole_agent: bool = True
     agent: str | None = None
+    certifies: str = ""
 
 
 ClientKey = Secret | UserKeys

@@ -22,6 +22,7 @@ from mock_cloud.config.values import read_flag
 from mock_cloud.console import Console
 from mock_cloud.errors import InputError, MockCloudError, UnsupportedByEngine
 from mock_cloud.invocation.model import CommandLine
+from mock_cloud.jump_master import sharing_jumps
 from mock_cloud.places import state_dir
 from mock_cloud.results.resultdir import ResultDir
 from mock_cloud.settings import Remote, SecondLook
@@ -69,6 +70,7 @@ def run(
     build = Build(remote=remote, console=console, program=program, on_results=on_results)
     with ExitStack() as stack:
         stack.callback(console.end_phases)
+        stack.enter_context(sharing_jumps())
         _check(build, line, opts, shadowing, stack)  # 1
         from mock_cloud.steps.attest.policies import tightened
         from mock_cloud.steps.job.job_list import (
@@ -260,6 +262,7 @@ def take_up(
     leased = reclaim(remote, job, state_dir())
     with ExitStack() as stack:
         stack.callback(console.end_phases)
+        stack.enter_context(sharing_jumps())
         stack.enter_context(notifying(job.id if is_keeper else "", remote, console))
         stack.enter_context(leased)
         build = Build(remote=remote, console=console, arch=leased.arch, on_results=on_results)

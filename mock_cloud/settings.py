@@ -300,6 +300,13 @@ class HostSettings:
         HostKey | None, Setting("key of the CA that certified its host key, in place of host_key")
     ] = None
     identity: Annotated[Path | None, Setting("the only private key to log in with")] = None
+    certificate: Annotated[
+        bool,
+        Setting(
+            "true: that key signs one certificate a command, and does not log in itself; the"
+            " machine has it as cert-authority"
+        ),
+    ] = False
     ssh_config: Annotated[Path | None, Setting("file in place of your own ~/.ssh/config")] = None
     jump: _Jump = ""
     capacity: Annotated[

@@ -29,6 +29,7 @@ DROP_IN: Final = "/etc/ssh/sshd_config.d/10-mock-cloud-lend.conf"
 BORROWERS: Final = "/etc/mock-cloud/borrower-keys"
 HOST_KEY: Final = f"{HOST_KEY_FILE}.pub"
 
+_CERTIFIES: Final = "cert-authority "
 _SSHD: Final = "/usr/sbin/sshd"
 _TEXT: Final = f"""\
 # Written by mock-cloud lend; mock-cloud lend --remove takes it away.
@@ -93,7 +94,9 @@ class LentMachine:
         try:
             self._root.at(BORROWERS).parent.mkdir(mode=0o755, exist_ok=True)
             self._root.at(DROP_IN).parent.mkdir(mode=0o755, exist_ok=True)
-            replace_file(self._root.at(BORROWERS), f"{borrower}\n".encode(), 0o600)
+            # It logs in itself, or signs a certificate that does: one touch a command, not a login.
+            lines = f"{borrower}\n{_CERTIFIES}{borrower}\n"
+            replace_file(self._root.at(BORROWERS), lines.encode(), 0o600)
             replace_file(self._root.at(DROP_IN), _TEXT.encode(), 0o644)
             if with_owner_key and not self._root.at(OWNER_KEY).exists():
                 pair = make_key_pair()
@@ -128,8 +131,9 @@ class LentMachine:
         text = self._root.read(DROP_IN)
         is_ours = text == _TEXT
         yield LendingCheck(DROP_IN, is_ours, "as written" if is_ours else "missing or changed")
-        keys = self._root.read(BORROWERS).splitlines()
-        yield LendingCheck(BORROWERS, len(keys) == 1, f"{len(keys)} keys")
+        lines = self._root.read(BORROWERS).splitlines()
+        keys = {line.removeprefix(_CERTIFIES) for line in lines}
+        yield LendingCheck(BORROWERS, len(keys) == 1, f"{len(keys)} key{'s'[: len(keys) != 1]}")
         yield from self._check_sshd()
         for name in _PROGRAMS:
             places = [f"{place}/{name}" for place in ("/usr/bin", "/usr/sbin", "/bin", "/sbin")]

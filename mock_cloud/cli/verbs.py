@@ -14,6 +14,7 @@ from mock_cloud import __version__
 from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_COMMAND_LINE
 from mock_cloud.exit_status import end_well
+from mock_cloud.jump_master import sharing_jumps
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -92,7 +93,7 @@ def run(argv: Sequence[str] | None) -> int:
 
     def act() -> int:
         arguments = make_parser(words[0] if words else "").parse_args(words)
-        with _waits_told(console):
+        with _waits_told(console), sharing_jumps():
             return int(arguments.run(arguments, console))
 
     return end_well(console, act)

@@ -244,5 +244,11 @@ def _hosts(document: Document) -> tuple[HostSettings, ...]:
                 f"host.{name}",
                 "owner_key",
             )
+        if values.get("certificate") and "identity" not in values:
+            document.refuse(
+                f"host {name}: certificate wants an identity, the key that signs it",
+                f"host.{name}",
+                "certificate",
+            )
         hosts.append(HostSettings(name=name, **values))
     return tuple(hosts)

@@ -16,6 +16,7 @@ import paramiko.agent
 
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import ClientKey, HostKey, Secret, UserKeys
+from mock_cloud.remote.certified import find_certified
 from mock_cloud.wire.dataclass import dataclass
 
 _AGENT_TIMEOUT_S: Final = 60.0
@@ -65,6 +66,10 @@ def opened_keys(source: ClientKey) -> Iterator[tuple[OfferedKey, ...]]:
                 f"there is no SSH key to log in with: {why}",
                 hint="run ssh-add, or name a key without a passphrase as identity",
             )
+        if source.certifies:
+            name, signer = keys[0].name, keys[0].key
+            certified = find_certified(name, signer, source.certifies)
+            keys = (OfferedKey(f"a certificate by {name}", certified),)
         yield keys
 
 

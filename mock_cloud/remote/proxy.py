@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import BinaryIO, Final
 
+from mock_cloud.jump_master import share_jump
 from mock_cloud.process import own_environment
 from mock_cloud.remote.wire import Wire
 from mock_cloud.wire.terminal_text import clean
@@ -65,7 +66,7 @@ def start_proxy(command: Sequence[str], timeout_s: float) -> ProxyWire:
         undo.callback(ours.close)
         errors = undo.enter_context(tempfile.TemporaryFile())
         process = subprocess.Popen(
-            list(command),
+            share_jump(command, timeout_s),
             stdin=its.fileno(),
             stdout=its.fileno(),
             stderr=errors.fileno(),

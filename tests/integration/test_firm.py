@@ -30,6 +30,7 @@ from tests.lab.rooms import Room
 from tests.lab.rpmspec import Package, file
 from tests.lab.sshd import Sshd, SshdOptions
 from tests.lab.tls import Authority, Issued
+from tests.lab.touch_agent import TouchAgent
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -74,6 +75,7 @@ class Firm:
     authority: Authority
     vendor: Authority
     entitlement: Issued
+    device: TouchAgent
 
 
 def make_tool(lab: Lab, place: Path) -> Path:
@@ -116,10 +118,13 @@ def firm(lab: Lab, ec2: Ec2Cloud, tmp_path: Path) -> Iterator[Firm]:
         }
         login = f"{CLERK}:{PROXY_WORD}"
         bastion = Sshd(tmp_path / "bastion", SshdOptions(f"ListenAddress {office.here}"))
+        device = stack.enter_context(TouchAgent(tmp_path / "device"))
+        stack.enter_context(bastion)
+        (tmp_path / "bastion/authorized_keys").write_text(f"{device.public}\n")
         yield Firm(
             ec2, office, stack.enter_context(FirmProxy(office.here, login, authority, sites)),
-            stack.enter_context(cdn), stack.enter_context(store), stack.enter_context(bastion),
-            authority, vendor, vendor.issue("17"),
+            stack.enter_context(cdn), stack.enter_context(store), bastion,
+            authority, vendor, vendor.issue("17"), device,
         )  # fmt: skip
 
 
@@ -171,12 +176,12 @@ def write_home(firm: Firm, place: Path) -> None:
     (place / "passwd").write_text(accounts(pwd.getpwuid(0), place / "home"))
     ssh = place / "home/.ssh"
     ssh.mkdir(mode=0o700)
-    (ssh / "id_ed25519").touch(0o600)
-    (ssh / "id_ed25519").write_bytes(firm.bastion.client_key.private.reveal())
+    (ssh / "id_ed25519.pub").write_text(f"{firm.device.public}\n")
     where = f"[{firm.office.here}]:{firm.bastion.port}"
     (ssh / "known_hosts").write_text(f"{where} {firm.bastion.host_key.public}\n")
     (ssh / "config").write_text(
         f"Host bastion\n HostName {firm.office.here}\n Port {firm.bastion.port}\n User root\n"
+        f" IdentityFile ~/.ssh/id_ed25519.pub\n IdentityAgent {firm.device.path}\n"
     )
 
 
@@ -223,6 +228,7 @@ def test_a_firms_office_builds(
     search = Search(secret_words(firm), firm.office.path)
     with search.processes():
         built = clerk.mock("-v", "--resultdir", results, plain_srpm).expect()
+    assert firm.device.touched == 1  # the bastion's login; the node's key is the lease's own
     assert list(results.glob("toy-plain-*.noarch.rpm"))
     assert TOOL in (results / "root.log").read_text()
     (machine,) = firm.cloud.nodes()

@@ -33,11 +33,15 @@ _TOUCHED = 1  # the flag of a user's presence
 
 
 class TouchAgent(ThreadedServer):
-    """Listens at `path`; a context manager. `touched` is how many signatures were asked for."""
+    """Listens at `path`; a context manager. `touched` is how many signatures were asked for.
+
+    Unless `has_user`, nobody is there to touch it.
+    """
 
     def __init__(self, path: Path, private: bytes | None = None) -> None:
         self.path = path
         self.touched = 0
+        self.has_user = True
         loaded = load_ssh_private_key(private, None) if private else None
         self._key = loaded or ed25519.Ed25519PrivateKey.generate()
         assert isinstance(self._key, ed25519.Ed25519PrivateKey)
@@ -74,7 +78,7 @@ class TouchAgent(ThreadedServer):
             return bytes([_FAILURE])
         blob, rest = _take(asked[1:])
         data, _ = _take(rest)
-        if blob != self._blob:
+        if blob != self._blob or not self.has_user:
             return bytes([_FAILURE])
         self.touched += 1
         return bytes([_SIGNED]) + _string(self._sign(data))

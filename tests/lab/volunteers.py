@@ -156,11 +156,12 @@ class Volunteers:
         certificate = self._certify(name, pair.public)
         config = (self.lab.tree / "etc/ssh/sshd_config").read_bytes()
         config += f"HostCertificate {_CERTIFICATE}\n{self._sshd.get(name, '')}\n".encode()
+        keys = f"{self._pair.public}\ncert-authority {self._pair.public}\n"
         files = {
             "/etc/ssh/sshd_config": (0o600, config),
             _CERTIFICATE: (0o644, certificate),
             "/usr/sbin/init": (0o755, _INIT.encode()),
-            "/root/.ssh/authorized_keys": (0o600, f"{self._pair.public}\n".encode()),
+            "/root/.ssh/authorized_keys": (0o600, keys.encode()),
             _HOST_KEY: (0o600, pair.private.reveal()),
             f"{_HOST_KEY}.pub": (0o644, f"{pair.public}\n".encode()),
         }

@@ -13,6 +13,7 @@ from mock_cloud.cloud.apis.adapter import CloudApi, Instance, InstanceState, Lau
 from mock_cloud.cloud.apis.texts import NoCapacity, one_line
 from mock_cloud.cloud.provider import OnPhase
 from mock_cloud.errors import CloudError, ConfigError
+from mock_cloud.jump_master import share_jump
 from mock_cloud.model import SSH_PORT
 from mock_cloud.process import CommandFailed, hear
 from mock_cloud.settings import Reach
@@ -151,7 +152,9 @@ def find_greeting_problem(address: str, deadline: float, way: Sequence[str] = ()
 
 def _find_problem_of_way(way: Sequence[str], timeout_s: float) -> str:
     try:
-        heard, said = hear(way, _has_greeting, timeout_s=timeout_s, most_bytes=_SAID_LIMIT)
+        heard, said = hear(
+            share_jump(way, timeout_s), _has_greeting, timeout_s=timeout_s, most_bytes=_SAID_LIMIT
+        )
     except CommandFailed as error:
         return f"{way[0]}: {one_line(clean(error.output.encode()) or str(error), 300)}"
     if _has_greeting(heard):

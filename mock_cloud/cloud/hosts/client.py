@@ -21,6 +21,7 @@ from mock_cloud.errors import (
     HostKeyMismatch,
     TransportError,
 )
+from mock_cloud.jump_master import share_jump
 from mock_cloud.model import HostKey, NodeAddress, UserKeys
 from mock_cloud.process import CommandFailed, Ended, converse, own_environment
 from mock_cloud.settings import HostSettings
@@ -130,7 +131,8 @@ def _fetch_certificate(host: HostSettings, route: Route) -> str:
     before it authenticates: nothing is sent.
     """
     nobody = HostKey("ssh-ed25519", b"")
-    address = replace(NodeAddress(route.host, route.port, host.user, nobody), proxy=route.proxy)
+    way = share_jump(route.proxy, _CALL_TIMEOUT_S)
+    address = replace(NodeAddress(route.host, route.port, host.user, nobody), proxy=way)
     with tempfile.TemporaryDirectory(prefix="mock-cloud-") as directory:
         found = Path(directory, "HOSTNAME")  # what %I says when a key was shown
         teller = f"/bin/sh -c {_told()} sh %K {_quoted(directory)}/%I"

@@ -83,7 +83,10 @@ def find_route(host: HostSettings) -> Route:
         way = {"proxyjump": (host.jump,), "proxycommand": ("none",)}
         where = replace(where, values={**where.values, **way})
     try:
-        return Route(where.host, where.port, where.keys(host.identity), _hops(where, 0))
+        keys = where.keys(host.identity)
+        if host.certificate:
+            keys = replace(keys, certifies=host.user)
+        return Route(where.host, where.port, keys, _hops(where, 0))
     except ConfigError as error:
         raise ConfigError(f"host {host.name}: {error.message}", hint=error.hint) from error
 
