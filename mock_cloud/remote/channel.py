@@ -290,7 +290,7 @@ class AgentChannel:
             self._heard_floor = now
         self._ticked_at = now
         if now - max(self._link.heard_at, self._heard_floor) > self._watch_s:
-            self._link.fail(f"the node sent nothing for {self._watch_s:g} s")
+            self._link.fail_silent(f"the node sent nothing for {self._watch_s:g} s")
 
     def _drain_stderr(self) -> None:
         for _ in range(_STDERR_READS):  # no more, or a flood of it would keep all else waiting

@@ -11,7 +11,13 @@ from typing import Final
 
 import paramiko
 
-from mock_cloud.errors import ConfigError, HostKeyMismatch, MockCloudError, TransportError
+from mock_cloud.errors import (
+    ConfigError,
+    ConnectionLost,
+    HostKeyMismatch,
+    MockCloudError,
+    TransportError,
+)
 from mock_cloud.model import ClientKey, NodeAddress, UserKeys
 from mock_cloud.remote.clientkeys import OfferedKey, opened_keys
 from mock_cloud.remote.forward import WINDOW_BYTES
@@ -85,7 +91,8 @@ def run_remotely(
 ) -> tuple[bytes, bytes]:
     """Run one command over a connection of its own; what it printed on stdout and stderr.
 
-    A peer that is silent for 15 s is lost, though the command may print nothing for longer.
+    It may be run twice: a peer that falls silent is asked once more, by small packets. One that is
+    silent for 15 s is lost, though the command may print nothing for longer.
     ConnectionLost if it may have run, also past `timeout_s` or `output_max_bytes`. TransportError
     (AuthenticationRefused, HostKeyMismatch) or ConfigError if it has not.
     """
@@ -99,20 +106,38 @@ def run_remotely(
             _attempt(address, (), within_s).close()  # another host key is what is said first
         raise
     with contextlib.closing(link), link.watching(_SILENCE_S, timeout_s):
-        channel = link.run(command)
-        with link.translating():
-            channel.sendall(stdin)
-            channel.shutdown_write()
-            channel.settimeout(_PROD_EVERY_S)
-            output = b""
-            while piece := _receive(channel, link):
-                output += piece
-                if len(output) > output_max_bytes:
-                    link.fail(f"it printed more than {output_max_bytes} bytes")
-                    raise link.lost()
-            if not link.is_up:
+        try:
+            return _converse(link, command, stdin, output_max_bytes)
+        except ConnectionLost as error:
+            if not link.may_be_narrow:
+                raise
+            lost = error
+    try:
+        with opened_keys(client_key) as keys:
+            link = _attempt(address, keys, within_s)
+    except HostKeyMismatch:
+        raise
+    except TransportError as error:
+        raise lost from error  # it may have run
+    with contextlib.closing(link), link.watching(_SILENCE_S, timeout_s):
+        return _converse(link, command, stdin, output_max_bytes)
+
+
+def _converse(link: Link, command: str, stdin: bytes, output_max_bytes: int) -> tuple[bytes, bytes]:
+    channel = link.run(command)
+    with link.translating():
+        channel.sendall(stdin)
+        channel.shutdown_write()
+        channel.settimeout(_PROD_EVERY_S)
+        output = b""
+        while piece := _receive(channel, link):
+            output += piece
+            if len(output) > output_max_bytes:
+                link.fail(f"it printed more than {output_max_bytes} bytes")
                 raise link.lost()
-            said = channel.recv_stderr(output_max_bytes) if channel.recv_stderr_ready() else b""
+        if not link.is_up:
+            raise link.lost()
+        said = channel.recv_stderr(output_max_bytes) if channel.recv_stderr_ready() else b""
     return output, said
 
 
@@ -169,6 +194,7 @@ def _gave_up(address: NodeAddress, deadline_s: float, last: MockCloudError) -> T
 
 def _attempt(address: NodeAddress, keys: Sequence[OfferedKey], timeout_s: float) -> Link:
     wire = _open_wire(address, timeout_s)
+    until = time.monotonic() + timeout_s
     transport = paramiko.Transport(wire)
     try:
         _configure(transport, address, timeout_s)
@@ -179,6 +205,8 @@ def _attempt(address: NodeAddress, keys: Sequence[OfferedKey], timeout_s: float)
         return Link(address, transport, wire, rtt_s)
     except BaseException as error:
         hang_up(transport, wire)
+        if isinstance(error, TransportError) and time.monotonic() >= until:
+            wire.note_silence()
         if type(error) is TransportError and wire.said():
             raise TransportError(f"{error.message}: {wire.said()}") from error
         raise

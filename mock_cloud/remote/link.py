@@ -49,6 +49,8 @@ class Link:
         self._failure: str | None = None
         self._closed = False
         self._closers: list[Callable[[], None]] = []
+        self.may_be_narrow = False
+        """It fell silent, and another one that sends small packets may do."""
         self.host_key = shown_host_key(transport)
         self.rtt_s = rtt_s
         """The shortest round trip so far, of SSH messages."""
@@ -184,6 +186,15 @@ class Link:
             self._failure = self._failure or reason
         hang_up(self._transport, self._wire)
 
+    def fail_silent(self, reason: str) -> None:
+        """The same for a node that says nothing more: the path may lose what is large.
+
+        Connections made to it later keep their packets small.
+        """
+        if not self._closed and self._failure is None and self._wire.note_silence():
+            self.may_be_narrow = True
+        self.fail(reason)
+
     def lost(self, error: BaseException | None = None) -> ConnectionLost:
         """The error to raise now that the connection is gone."""
         cause = error or self._transport.get_exception()
@@ -192,7 +203,8 @@ class Link:
         reason += f" ({said})" if said else ""
         return ConnectionLost(
             f"{self.address}: the connection is lost: {reason}",
-            hint="The node may have gone away, or the network between.",
+            hint="The node may have gone away, or the network between; a path that loses large"
+            " packets (MTU) looks like that too.",
         )
 
     @contextlib.contextmanager
@@ -216,7 +228,7 @@ class Link:
         def watch() -> None:
             while not done.wait(_WATCH_TICK_S):
                 if time.monotonic() - max(self.heard_at, entered) > silence_timeout_s:
-                    self.fail(f"the node sent nothing for {silence_timeout_s:g} s")
+                    self.fail_silent(f"the node sent nothing for {silence_timeout_s:g} s")
                 if time.monotonic() - entered > within_s:
                     self.fail(f"the node did not take it within {within_s:g} s")
 

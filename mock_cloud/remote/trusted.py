@@ -223,7 +223,7 @@ class TrustedChannel:
         try:
             self._agent.ask("ping", within_s=within_s)
         except TransportError as error:
-            self._link.fail(f"the node did not answer within {within_s:g} s")
+            self._link.fail_silent(f"the node did not answer within {within_s:g} s")
             raise self._link.lost() from error
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from mock_cloud.errors import (
     AttestationRefused,
+    ConnectionLost,
     InputError,
     Reason,
     RemoteCommandError,
@@ -75,10 +76,22 @@ class UnverifiedNode:
         """Start the toolkit's agent, after pushing the toolkit if the node lacks it.
 
         One that is there but whose agent does not run is pushed again, once. That the one
-        which runs is ours is for the evidence to show. AttestationRefused: the node is of
+        which runs is ours is for the evidence to show. A node that falls silent meanwhile is
+        reached once more, by small packets. AttestationRefused: the node is of
         another architecture than the toolkit.
         """
         self._toolkit = toolkit
+        try:
+            self._start_or_push(toolkit, progress)
+        except ConnectionLost:
+            if not self._link.may_be_narrow:
+                raise
+            old, self._agent = self._link, None
+            old.close()
+            self._link = self._reconnect()
+            self._start_or_push(toolkit, progress)
+
+    def _start_or_push(self, toolkit: Toolkit, progress: Progress | None) -> None:
         try:
             self._start(toolkit)
         except AgentEnded:

@@ -21,9 +21,15 @@ AddressInfo = tuple[Any, ...]
 """What socket.getaddrinfo has of one address."""
 
 
-def dial(host: str, port: int, timeout_s: float) -> socket.socket:
-    """A connection to the host within so many seconds, look-up not included. OSError."""
-    return connect_first(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), timeout_s)
+def dial(
+    host: str, port: int, timeout_s: float, made: Callable[[socket.socket], None] = lambda _: None
+) -> socket.socket:
+    """A connection to the host within so many seconds, look-up not included. OSError.
+
+    `made`: see `connect_first`.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return connect_first(found, timeout_s, made=made)
 
 
 def connect_first(

@@ -24,6 +24,8 @@ from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
+GATE = "root@GATE"
+
 
 @pytest.fixture(scope="module")
 def volunteers(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Volunteers]:
@@ -69,6 +71,20 @@ def test_a_machine_with_ipv6_only_and_a_repository_with_ipv4_only(
     assert list((tmp_path / "results").glob("toy-plain-*.noarch.rpm"))
 
 
+def test_a_path_that_swallows_large_packets(
+    make_user_of: MakeUser, volunteers: Volunteers, plain_srpm: Path, tmp_path: Path
+) -> None:
+    """No ICMP says so, so TCP sends them again for ever: noticed as silence, and gone round."""
+    netns = netns_of(volunteers)
+    user = make_user_of("alpha", "silence_timeout = 5\n", url=volunteers.repository.url)
+    with PacketLine(netns, largest=1300) as line:
+        move(user, volunteers, line.there)
+        built = user.mock("--resultdir", tmp_path / "results", plain_srpm).expect()
+        user.release()
+        assert line.swallowed > 0
+    assert list((tmp_path / "results").glob("toy-plain-*.noarch.rpm")), built.stderr
+
+
 def has_sessions(machine: Machine) -> bool:
     """Whether somebody is logged in."""
     own = Path(f"/proc/{machine.init_pid}/ns/pid").readlink()
@@ -101,24 +117,45 @@ def test_three_hundred_milliseconds_and_two_percent_lost(
     assert list((tmp_path / "results").glob("toy-plain-*.noarch.rpm")), built.stderr
 
 
-def test_touches_of_a_build(
-    make_user_of: MakeUser, volunteers: Volunteers, plain_srpm: Path, tmp_path: Path
-) -> None:
-    """One for each login, however much goes through it (docs/networks.md has the count)."""
-    plain = make_user_of("alpha", url=volunteers.repository.url)
-    socket = tmp_path / "agent"
+@pytest.mark.parametrize(
+    ("table", "counts"),
+    [
+        ("", [3, 3, 3, 1]),  # to ask for the machine, to have its sshd reread, to work; to end it
+        ("certificate = true\n", [1, 1, 1, 1]),
+        (f'certificate = true\njump = "{GATE}"\n', [2, 2, 2, 2]),  # at the jump host as well
+    ],
+)
+def test_touches_of_a_command(
+    make_user_of: MakeUser, volunteers: Volunteers, plain_srpm: Path, tmp_path: Path,
+    table: str, counts: list[int],
+) -> None:  # fmt: skip
+    """One for each login or one for all, however much goes through it (docs/networks.md)."""
+    gate = volunteers.gate.machine.address
+    plain = make_user_of(
+        "alpha", url=volunteers.repository.url, table=table.replace(GATE, f"root@{gate}")
+    )
+    socket, known = tmp_path / "agent", tmp_path / "known_hosts"
+    known.write_text(f"{gate} {volunteers.gate.host_key}\n")
     with TouchAgent(socket, volunteers.user_key.read_bytes()) as agent:
         public = tmp_path / "key.pub"
         public.write_text(f"{agent.public}\n")
+        config = tmp_path / "ssh_config"
+        config.write_text(f"UserKnownHostsFile {known}\nIdentityFile {public}\n")
         remote = plain.config.path / "remotes.d/alpha.toml"
-        remote.write_text(remote.read_text().replace(str(volunteers.user_key), str(public)))
+        identity = f'identity = "{volunteers.user_key}"'
+        assert identity in remote.read_text()
+        remote.write_text(
+            remote.read_text().replace(identity, f'identity = "{public}"\nssh_config = "{config}"')
+        )
         user = replace(plain, extra={"SSH_AUTH_SOCK": str(socket)})
-        counts = []
-        for name in ("first", "again"):
-            user.mock("--resultdir", tmp_path / name, plain_srpm).expect()
-            counts.append(agent.touched)
+        seen = []
+        for words in (("--rebuild",), ("--no-clean", "--rebuild"), ("--chain", "--localrepo",
+                      tmp_path / "local")):  # fmt: skip
+            results = () if "--chain" in words else ("--resultdir", tmp_path / "results")
+            srpms = (plain_srpm,)
+            user.mock(*words, *results, *srpms).expect()
+            seen.append(agent.touched)
             agent.touched = 0
         user.release()
-        counts.append(agent.touched)
-    # To ask for the machine, to have its sshd reread, to build; to give it back.
-    assert counts == [3, 3, 1]
+        seen.append(agent.touched)
+    assert seen == counts

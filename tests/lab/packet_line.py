@@ -32,17 +32,19 @@ class PacketLine:
     """A context manager. `here` and `there` are the ends' addresses, IPv6 ones with `six`.
 
     `delay_s` is each way; `loss` is what part of the packets is dropped. Both may be assigned.
+    Packets of more than `largest` bytes, if it is set, vanish without a word: a black hole.
     """
 
     def __init__(
         self, netns: str, *, delay_s: float = 0.0, loss: float = 0.0, mtu: int = 1500,
-        six: bool = False,
+        six: bool = False, largest: int = 0,
     ) -> None:  # fmt: skip
         number = random.randrange(1000)  # noqa: S311 (no secret)
         self._name = f"lab{os.getpid()}n{number}"
         self._netns = netns
         self.delay_s, self.loss = delay_s, loss
         self._mtu = mtu
+        self.largest, self.swallowed = largest, 0
         base = f"fd00:{number:x}::" if six else f"198.19.{number % 256}."
         self.here, self.there = f"{base}1", f"{base}2"
         self._length = 64 if six else 30
@@ -107,6 +109,9 @@ class PacketLine:
                         packet = os.read(source, _PACKET_MAX)
                         if self._random.random() < self.loss or len(waiting) > 2 * _QUEUE_MAX:
                             self.lost += 1
+                            continue
+                        if 0 < self.largest < len(packet):
+                            self.swallowed += 1
                             continue
                         number += 1
                         heapq.heappush(waiting, (now + self.delay_s, number, other[source], packet))
