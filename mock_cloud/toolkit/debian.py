@@ -161,7 +161,7 @@ class _Apt:
     """apt with directories of its own."""
 
     def __init__(self, machine: Machine, source: ToolkitSettings, place: Path) -> None:
-        self._place = place
+        self._place, self._mirror = place, source.mirror
         self.sources_are_ours = bool(source.mirror)
         for name in ("state/lists/partial", "cache/archives/partial"):
             (place / name).mkdir(parents=True)
@@ -203,7 +203,7 @@ class _Apt:
         return data
 
     def _run(self, *argv: str) -> bytes:
-        env = {"APT_CONFIG": str(self._place / "apt.conf"), **proxies()}
+        env = {"APT_CONFIG": str(self._place / "apt.conf"), **proxies(self._mirror)}
         return process.run(argv, timeout_s=FETCH_TIMEOUT_S, extra_env=env)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.errors import EXIT_CONFIG, EXIT_INFRASTRUCTURE, ConfigError, MockCloudError
+from mock_cloud.network import find_proxy
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.toolkit.tree import Tree
 from mock_cloud.wire.dataclass import dataclass
@@ -92,6 +93,11 @@ def check_dates(dates: Mapping[str, int], seen: Mapping[str, int]) -> None:
             )
 
 
-def proxies() -> dict[str, str]:
-    """The proxies that the user's environment names, for the programs that fetch."""
+def proxies(url: str = "") -> dict[str, str]:
+    """The proxies that the user's environment names, for the programs that fetch from `url`.
+
+    None where no_proxy exempts it, which apt and dnf read otherwise.
+    """
+    if url and find_proxy(url) is None:
+        return {}
     return {name: os.environ[name] for name in _PROXIES if name in os.environ}

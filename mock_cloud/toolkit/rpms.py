@@ -112,7 +112,7 @@ def _download(machine: Machine, source: ToolkitSettings, place: Path) -> None:
             argv.append(f"--setopt={name}={place}/{name}")
     argv += ["download", "--resolve", "--alldeps", f"--destdir={place}/packages", _WANTED]
     try:
-        process.run(argv, timeout_s=FETCH_TIMEOUT_S, extra_env=proxies())
+        process.run(argv, timeout_s=FETCH_TIMEOUT_S, extra_env=proxies(source.repository))
     except CommandFailed as error:
         said = [line for line in error.output.splitlines() if line.startswith("Error")]
         raise PackagesUnavailable(

@@ -7,7 +7,6 @@ text of a failed request is shown, only of answers: requests name the URL, which
 
 from __future__ import annotations
 
-import functools
 import random
 import ssl
 import time
@@ -19,12 +18,12 @@ from enum import Enum
 from typing import Any, Final, TypeVar
 
 from mock_cloud import __version__
+from mock_cloud.cloud.apis.library_rules import keep_own_rules
 from mock_cloud.cloud.apis.texts import CloudIsOut, CredentialsRefused, OutcomeUnknown, one_line
 from mock_cloud.cloud.provider import OnPhase
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 from mock_cloud.model import utc_text
-from mock_cloud.network import authorities_file, find_proxy
-from mock_cloud.places import cache_home
+from mock_cloud.network import find_proxy
 from mock_cloud.wire.dataclass import dataclass
 
 T = TypeVar("T")
@@ -199,7 +198,7 @@ class Calls:
         *,
         is_single: bool = True,
     ) -> T:
-        _trust_own_authorities()
+        keep_own_rules()
         deadline = time.monotonic() + self._timeout_s
         tries, may_be_done = 0, not is_single
         while True:
@@ -298,19 +297,6 @@ def library_errors() -> tuple[type[Exception], ...]:
         TypeError,
         ValueError,
     )
-
-
-@functools.cache
-def _trust_own_authorities() -> None:
-    """Have libcloud trust what this machine trusts, and not certifi's list. ConfigError."""
-    import libcloud.security
-
-    try:
-        found = authorities_file(cache_home() / "mock-cloud")
-    except OSError as error:
-        raise ConfigError(f"no file can be made of authorities: {error}") from error
-    if found is not None:
-        libcloud.security.CA_CERTS_PATH = str(found)
 
 
 def _session(connection: Any) -> Any:

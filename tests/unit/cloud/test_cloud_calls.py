@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import requests
@@ -15,6 +17,8 @@ from mock_cloud.cloud.apis import calls as calls_module
 from mock_cloud.cloud.apis.calls import Breaker, Calls, Diagnosis, FailureKind, diagnose
 from mock_cloud.cloud.apis.texts import CloudIsOut, OutcomeUnknown
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
+from mock_cloud.network import find_proxy
+from tests.lab.http import FileServer
 
 URL = "http://127.0.0.1:1/?Action=RunInstances&UserData=aHVzaA"
 
@@ -203,3 +207,59 @@ def test_who_only_looks_waits_less() -> None:
     with fresh.telling(told.append):
         fresh.read("look", failing(unreached()))
     assert "for up to 60 s" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "url"),
+    [
+        ("10.0.0.0/8", "https://10.1.2.3:8774/"), ("10.0.0.0/8", "https://11.1.2.3/"),
+        ("fd00::/8", "https://[fd00::1]:8774/"), ("fd00::/8", "https://[fe00::1]/"),
+        ("[::1]", "https://[::1]/"), ("10.0.0.1:5000", "https://10.0.0.1:5000/"),
+        ("10.0.0.1:5000", "https://10.0.0.1:5001/"), ("c.example:8443", "https://c.example:8443/"),
+        ("c.example:8443", "https://c.example/"), ("*.c.example", "https://x.c.example/"),
+        (".c.example", "https://x.c.example/"), ("c.example", "https://notc.example/"),
+        ("c.example.", "https://c.example/"), ("*", "https://c.example/"), ("", "http://h/"),
+        ("a.b\tc.example", "https://c.example/"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("variable", ["no_proxy", "NO_PROXY"])
+def test_apis_are_asked_by_the_one_rule_for_proxies(
+    words: str, url: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libcloud's and openstacksdk's requests go by what docs/networks.md says, as all else."""
+    for name in ("no_proxy", "NO_PROXY", "http_proxy", "all_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    environ = {"https_proxy": "http://proxy.example:3128", "HTTP_PROXY": "proxy.example:3129",
+               variable: words}  # fmt: skip
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert make_calls().read("that", lambda: 1) == 1
+    with requests.Session() as session:
+        asked = session.merge_environment_settings(url, {}, None, None, None)["proxies"]
+    chosen = requests.utils.select_proxy(url, asked)
+    ours = find_proxy(url, environ)
+    assert (chosen or "").rpartition("/")[2] == ("" if ours is None else str(ours)), chosen
+
+
+def test_an_api_with_a_dead_address_costs_no_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel gives it up after two minutes, and urllib3 tries one address after another."""
+    make_calls().read("that", lambda: 1)
+    (tmp_path / "x").write_text("here")
+    with FileServer({"/": tmp_path}) as server, socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        port = int(server.url.rpartition(":")[2])
+        ends = [("127.0.0.1", full.getsockname()[1])] * 2 + [("127.0.0.1", port)]
+        both = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", end) for end in ends]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_words, **_more: both)
+        began = time.monotonic()
+        assert requests.get(f"http://both.example:{port}/x", timeout=600).text == "here"
+        assert time.monotonic() - began < 60
+        for one in waiting:
+            one.close()

@@ -12,6 +12,7 @@ import pytest
 from mock_cloud.errors import InputError
 from mock_cloud.toolkit import elf, foreign
 from mock_cloud.toolkit.machines import MACHINES
+from mock_cloud.toolkit.packages import proxies
 from mock_cloud.toolkit.tree import Tree
 
 PROGRAM = Path(shutil.which("true") or "/bin/true").resolve()
@@ -79,3 +80,13 @@ def test_a_script_in_the_interpreter_s_place_is_refused() -> None:
     tree.add_file("usr/bin/python3.11", b"#!/bin/sh\n", "x")
     with pytest.raises(InputError, match="not an ELF object"):
         foreign.gather_foreign(tree, HERE)
+
+
+def test_proxies_are_those_of_the_one_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """apt knows no network in no_proxy, and dnf no port: what is exempt, they get no proxy for."""
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "10.0.0.0/8,mirror.example:8443")
+    for url in ("https://10.1.2.3/debian", "https://mirror.example:8443/", "file:/srv/debian"):
+        assert proxies(url) == {}
+    for url in ("", "https://11.1.2.3/debian", "https://mirror.example/"):
+        assert proxies(url)["https_proxy"] == "http://proxy.example:3128"
