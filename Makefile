@@ -107,6 +107,8 @@ test-reach: lab ## repositories with secrets, proxies, bastions, relays: what do
 	@MOCK_CLOUD_WRITE_NETWORKS=1 $(PYTEST) -m 'slow or not slow' \
 		tests/unit/repoproxy tests/unit/floor/test_floor_network.py \
 		tests/unit/config/test_config_access.py tests/unit/config/test_config_tunnel.py \
+		tests/unit/cloud/test_cloud_calls.py tests/component/test_ssh_config.py \
+		tests/component/test_dnf_secrets.py tests/unit/steps/test_steps_fetching.py \
 		tests/component/test_cloud_ways.py tests/component/test_remote_forward.py \
 		tests/integration/test_repo_secrets.py tests/integration/test_repo_access.py \
 		tests/integration/test_firm.py tests/integration/test_networks.py \

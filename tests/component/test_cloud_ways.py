@@ -16,7 +16,13 @@ from mock_cloud.cloud.apis.way import check_way, find_node_way
 from mock_cloud.cloud.hosts.route import find_jump
 from mock_cloud.errors import ConfigError, HostKeyMismatch
 from mock_cloud.remote.connect import connect
-from mock_cloud.settings import Ec2Settings
+from mock_cloud.settings import (
+    CloudSettings,
+    Ec2Settings,
+    LibcloudSettings,
+    OpenStackSettings,
+    RackspaceSettings,
+)
 from mock_cloud.sshkeys import make_key_pair
 from tests.lab.sshd import Sshd
 
@@ -106,6 +112,46 @@ def test_what_the_tools_say_of_a_node_that_they_do_not_reach(name: str) -> None:
     said, told, status = REFUSED[name]
     way = ("sh", "-c", f'printf %s "$0" >&2; exit {status}', said)
     assert told in find_greeting_problem("10.0.0.7", time.monotonic() + 30, way)
+
+
+CLOUDS = [
+    Ec2Settings(region="eu-1", jump="bastion"),
+    OpenStackSettings(jump="bastion"),
+    RackspaceSettings(region="lon", jump="bastion"),
+    LibcloudSettings(driver="gce", jump="bastion"),
+]
+
+
+@pytest.mark.parametrize("settings", CLOUDS, ids=lambda one: type(one).__name__)
+def test_a_bastion_leads_to_the_nodes_of_each_cloud(
+    settings: CloudSettings, sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a network of OpenStack's whose router has one address for all: by ssh_config alone."""
+    with Sshd(tmp_path / "bastion") as bastion:
+        identity = tmp_path / "id"
+        identity.touch(0o600)
+        identity.write_bytes(bastion.client_key.private.reveal())
+        known, config = tmp_path / "known_hosts", tmp_path / "config"
+        config.write_text(
+            f"Host bastion\n HostName 127.0.0.1\n Port {bastion.port}\n User root\n"
+            f" IdentityFile {identity}\n UserKnownHostsFile {known}\n"
+        )
+        monkeypatch.setattr(
+            "mock_cloud.cloud.hosts.route._config_words", lambda _: ("-F", str(config))
+        )
+        monkeypatch.setattr("mock_cloud.cloud.apis.way.SSH_PORT", sshd.port)
+        check_way(settings, "r.toml")
+        way = find_node_way(settings, "127.0.0.1", "i-07")
+        known.touch()
+        said = find_greeting_problem("127.0.0.1", time.monotonic() + 30, way)
+        assert "Host key verification failed" in said
+        known.write_text(f"[127.0.0.1]:{bastion.port} {bastion.host_key.public}\n")
+        assert find_greeting_problem("127.0.0.1", time.monotonic() + 30, way) == ""
+        address = replace(sshd.address, host="10.0.0.7", port=22, proxy=way)
+        connect(address, sshd.client_key.private, deadline_s=20).close()
+        with pytest.raises(HostKeyMismatch):
+            other = replace(address, host_key=make_key_pair().public)
+            connect(other, sshd.client_key.private, deadline_s=20)
 
 
 def test_an_apis_words_stay_words() -> None:

@@ -197,7 +197,10 @@ def test_a_jump_host_that_is_not_the_known_one_is_refused_still(
             sharing_jumps(),
             pytest.raises(TransportError, match="Host key verification failed"),
         ):
-            connect(address, node.client_key.private, deadline_s=1)
+            run_remotely(
+                address, node.client_key.private, "true", stdin=b"", timeout_s=60,
+                output_max_bytes=100,
+            )  # fmt: skip
         assert device.touched == 0
 
 

@@ -15,7 +15,7 @@ from tests.lab import dist, keys
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab, locked
 from tests.lab.rooms import Room
-from tests.lab.rpmspec import Package
+from tests.lab.rpmspec import Package, link
 from tests.lab.tls import Authority, Issued
 from tests.peers.sides import Side
 
@@ -27,8 +27,11 @@ _CONTENT = "/content/dist/rhel9/9/x86_64"
 # What the file wants and the lab's distribution has by other names, or has no need of.
 _STUBS = {
     "redhat-release": ("lab-release",), "glibc-minimal-langpack": (), "info": ("texinfo",),
-    "python3-dnf-plugins-core": ("dnf", "dnf-plugins-core"), "subscription-manager": (),
+    "python3-dnf": ("dnf",), "python3-dnf-plugins-core": ("python3-dnf", "dnf-plugins-core"),
+    "subscription-manager": (),
 }  # fmt: skip
+# By the name that mock calls it in a bootstrap chroot: dnf4_command.
+_FILES = {"python3-dnf": (link("/usr/bin/dnf-3", "dnf"),)}
 # Debian's rpm, which the lab's distribution is packed from, defaults to ~/.rpmdb.
 _SITE = "config_opts['macros']['%_dbpath'] = '/var/lib/rpm'\n"
 
@@ -56,7 +59,8 @@ def repositories(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Mapping[
     with locked(lab):
         packages = [
             dist.build_rpm(
-                Package(name, "1", "1", "noarch", f"The lab's {name}", (), requires=requires),
+                Package(name, "1", "1", "noarch", f"The lab's {name}", _FILES.get(name, ()),
+                        requires=requires),
                 place / "work", made["appstream"], "noarch",
             )
             for name, requires in _STUBS.items()

@@ -220,3 +220,16 @@ def test_the_id_of_an_entitlement(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     opts["redhat_subscription_key_id"] = "mine"
     overrides._apply_subscription(opts)
     assert opts["redhat_subscription_key_id"] == "mine"
+
+
+def test_whose_certificates_are_not_checked() -> None:
+    """Of a repository, of a proxy, or of [main]; each alone."""
+    text = f"[r]\nbaseurl=https://h/\nusername=u\nproxy=http://u:{SECRET}@p:1/\n"
+    assert access(text).certificates.verifies
+    assert not access(f"sslverify=0\n{text}").certificates.verifies
+    one = access(f"{text}sslverify=0\n")
+    assert not one.certificates.verifies
+    proxy = one.find_proxy("https://h/")
+    assert proxy is not None and proxy.certificates.verifies
+    proxy = access(f"{text}proxy_sslverify=0\n").find_proxy("https://h/")
+    assert proxy is not None and not proxy.certificates.verifies

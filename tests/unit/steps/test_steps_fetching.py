@@ -16,6 +16,8 @@ from mock_cloud.console import Console
 from mock_cloud.errors import CommandLineError
 from mock_cloud.invocation.model import CommandLine
 from mock_cloud.steps.check.fetching import fetched
+from tests.lab.firm_proxy import FirmProxy, Site
+from tests.lab.tls import Authority
 
 BODY = b"a package" * 1000
 
@@ -124,3 +126,41 @@ def test_other_modes_have_their_own_idea_of_urls(server: str) -> None:
     line = CommandLine(mode="install", args=(f"{server}/a-1-1.rpm",))
     with fetched(line, console()) as found:
         assert found is line
+
+
+def test_through_a_firms_proxy(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a password, looking into TLS; what shuts the door is said, and no password."""
+    firm = Authority(tmp_path)
+    name, port = "sources.example", int(server.rpartition(":")[2])
+    sites = {f"{name}:443": Site(("127.0.0.1", port), looked_into=True)}
+    url = f"https://{name}/a-1-1.src.rpm"
+    with FirmProxy("127.0.0.1", "clerk:desk-91", firm, sites) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://clerk:desk-91@{proxy.address}")
+        monkeypatch.setenv("SSL_CERT_FILE", str(firm.path))
+        with fetched(CommandLine(mode="rebuild", args=(url,)), console()) as line:
+            assert Path(line.args[0]).read_bytes() == BODY
+        assert [one.status for one in proxy.seen] == [200]
+        ends = (
+            ("SSL_CERT_FILE", None, "unable to get local issuer certificate"),
+            ("https_proxy", f"http://clerk:other-92@{proxy.address}", "407"),
+        )
+        for variable, value, says in ends:
+            with monkeypatch.context() as patch:
+                if value is None:
+                    patch.delenv(variable)
+                else:
+                    patch.setenv(variable, value)
+                with (
+                    pytest.raises(CommandLineError, match=says) as refused,
+                    fetched(CommandLine(mode="rebuild", args=(url,)), console()),
+                ):
+                    pass
+            assert f"the proxy {proxy.address}: " in refused.value.message
+            assert "desk-91" not in str(refused.value) and "other-92" not in str(refused.value)
+        monkeypatch.setenv("no_proxy", f"127.0.0.0/8,{name}:8443")
+        monkeypatch.setenv("http_proxy", f"http://{proxy.address}")
+        there = f"{server}/a-1-1.src.rpm"
+        with fetched(CommandLine(mode="rebuild", args=(there,)), console()) as line:
+            assert Path(line.args[0]).read_bytes() == BODY
