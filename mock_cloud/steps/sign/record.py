@@ -118,9 +118,15 @@ def _draft(build: Build) -> tuple[str, bytes]:
         dependencies=(*inputs, *describe_repositories(work.repositories, private.hide)),
         job=build.job,
         started_unix=int(build.started_unix),
-        finished_unix=0,
+        finished_unix=_earliest_end_unix(build),
     )
     return to_json(provenance).decode(), evidence
+
+
+def _earliest_end_unix(build: Build) -> int:
+    """Not before it began, nor before its node was measured, whatever a clock says that is set."""
+    measured_unix = build.attested.measured.taken_unix if build.attested else 0.0
+    return int(max(build.started_unix, measured_unix))
 
 
 def sign_results(build: Build) -> None:
@@ -182,7 +188,7 @@ def _write(build: Build, place: Path, names: Sequence[str], signer: Signer) -> N
             owner_signature=build.owner_signature,
         ),
         dependencies=(*draft.dependencies, *listed.packages),
-        finished_unix=int(time.time()),
+        finished_unix=max(int(time.time()), draft.finished_unix),
     )
     if wrong := next(check_owner(provenance), None):
         raise ResultError(f"{wrong.code}: {wrong.subject}: {wrong.found}")

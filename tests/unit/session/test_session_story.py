@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,7 @@ from mock_cloud.provenance.requirements import Requirements
 from mock_cloud.provenance.verification import verify_results
 from mock_cloud.settings import BuildSettings, SecondLook
 from mock_cloud.steps.job import run_job
+from mock_cloud.steps.sign import record
 from mock_cloud.steps.sign.signers import find_signer
 from mock_cloud.wire.job_request import BUILDDIR_ARCHIVE
 from mock_cloud.wire.terminal_log import STDERR
@@ -86,6 +88,25 @@ def test_attested_sent_built_fetched_signed_and_kept_warm(place: Place) -> None:
     assert (lease.state, lease.chroots, lease.job) == (LeaseState.READY, ("small",), "")
     (job,) = place.journal.jobs()
     assert (job.state, job.exit) == (JobPhase.ENDED, 0)
+
+
+def test_a_clock_that_is_set_back_spoils_no_provenance(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a build says of its end verifies, though by the clock that was before its beginning."""
+    real_time = time.time
+    write = record._write
+
+    def write_an_hour_ago(*given: Any) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda: real_time() - 3600)
+            write(*given)
+
+    monkeypatch.setattr(record, "_write", write_an_hour_ago)
+    assert place.build() == 0
+    key = find_signer(place.remote, Console(stream=io.StringIO())).public
+    found = verify_results(place.results, [key], Requirements(), time.time()).signed.provenance
+    assert found.finished_unix >= found.started_unix
 
 
 def test_the_next_build_takes_the_warm_node(place: Place) -> None:
