@@ -229,7 +229,7 @@ def test_what_a_node_is_told_takes_one_round_trip(
         relay.freeze(Direction.DOWN)
         orders = [arm_timer("a1", LONG_S, LONG_S, power_off=True) for _ in range(3)]
         with ThreadPoolExecutor() as pool:
-            refused = pool.submit(channel.care, *orders)
+            refused = pool.submit(channel.harden, *orders)
             eventually(lambda: times_told() == 4)
             assert not refused.done()
             relay.thaw()
