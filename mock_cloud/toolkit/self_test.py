@@ -163,11 +163,15 @@ def ask_before_trust(agent: Agent, *, alone: bool) -> None:
 
 def ask_harmless(agent: Agent) -> None:
     """Files are sent, a second channel joins, the order log is read."""
+    from mock_cloud.wire.chunks import Chunk, pack_chunks
+
     agent.ask("trust", verdict=_TOKEN, token=_TOKEN)
     digest = hashlib.sha256(_BLOB).hexdigest()
     agent.ask("have", digests=[digest])
     agent.send("put", _BLOB, digest=digest, size=len(_BLOB), offset=0)
     agent.ask("put_end", digest=digest, size=len(_BLOB))
+    whole = pack_chunks([Chunk(0, len(_BLOB), bytes(16))])
+    agent.ask("reuse", whole, digest=_TOKEN, size=len(_BLOB), fine=True)
     agent.ask("reach", ends=[["127.0.0.1", 1], ["localhost", 1]], within_ms=100)
     second = Agent(agent.workspace, agent.asked)
     second.ask("join", token=_TOKEN)
@@ -237,6 +241,8 @@ def _perform_job(agent: Agent, name: str, request: bytes) -> None:
     results, _ = agent.ask("results", job=name)
     for found in results["files"]:
         agent.ask("get", job=name, name=found["name"], offset=0, length=found["size"])
+        for ranges in ([], [[0, found["size"]]]):
+            agent.ask("chunks", job=name, name=found["name"], ranges=ranges)
     agent.ask("job_cancel", job=name)
     agent.ask("forget", job=name)
 

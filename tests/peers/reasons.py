@@ -5,9 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_OWN_PROCESSES = (
-    "It has `--orphanskill` end another command: on a node each has a process namespace of its own."
-)
 _ROOT_CACHE = (
     "It compares the file of mock's root cache on this machine: on a node it is the node's."
 )
@@ -16,9 +13,6 @@ _SIGN = (
 )
 
 REASONS: Mapping[tuple[str, str], str] = {
-    ("001-orphanskill-explicit.tst", "mock"): _OWN_PROCESSES,
-    ("05-orphanskill-std.tst", "chroot"): _OWN_PROCESSES,
-    ("05-orphanskill-std.tst", "mock"): _OWN_PROCESSES,
     (
         "20-lvm-plugin.tst",
         "",
