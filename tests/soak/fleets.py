@@ -59,7 +59,9 @@ class Fleet:
 
     def ends(self) -> None:
         """All is given back, and nothing is known any more."""
-        self.user.release()
+        words = ("release", "--all", "--force", "--configdir", self.user.config.path)
+        self.user.cloud(*words).expect()
+        assert self.user.nodes() == []
 
 
 @contextmanager
