@@ -205,13 +205,21 @@ def end(argv: list[str], **given: Any) -> Ended:
     return Ended(tuple(argv), done.returncode, *texts)
 
 
+_BOOTSTRAP = (
+    "        bootstrap_buildroot_config = config_opts.copy()\n",
+    "        bootstrap_buildroot_config = config_opts.copy()\n"
+    "        bootstrap_buildroot_config._aliases.update(config_opts._aliases)\n",
+)
+"""What templated-dictionary does from 1.5 on, which mock requires and PyPI has not."""
+
+
 def make(place: Path) -> RealMock:
     """Copy the machine's mock to `place` and install the plugin there."""
     script, package, python = find_source()
     user = find_user()
     mock = RealMock(place, user, python)
     mock.script.parent.mkdir(parents=True)
-    shutil.copy(script, mock.script)
+    mock.script.write_text(script.read_text().replace(*_BOOTSTRAP))
     shutil.copytree(package, mock.script.parent / "mockbuild")
     with (mock.script.parent / "mockbuild/constants.py").open("a") as constants:
         # A packaged mock has its own directories written there.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""mock-core-configs' rhel-9 as it is, with a stand-in for the CDN, by the chroot engine."""
+"""mock-core-configs' rhel-9 as it is, with a stand-in for the CDN, by both engines."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from tests.lab import dist, keys
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab, locked
 from tests.lab.rooms import Room
-from tests.lab.rpmspec import Package, link
+from tests.lab.rpmspec import Package
 from tests.lab.tls import Authority, Issued
+from tests.peers.conftest import ENGINES
 from tests.peers.sides import Side
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
@@ -27,11 +28,10 @@ _CONTENT = "/content/dist/rhel9/9/x86_64"
 # What the file wants and the lab's distribution has by other names, or has no need of.
 _STUBS = {
     "redhat-release": ("lab-release",), "glibc-minimal-langpack": (), "info": ("texinfo",),
-    "python3-dnf": ("dnf",), "python3-dnf-plugins-core": ("python3-dnf", "dnf-plugins-core"),
+    # It brings what Fedora's python3-dnf does: /usr/bin/dnf-3, and rpmkeys.
+    "python3-dnf-plugins-core": ("dnf", "dnf-plugins-core", "rpm"),
     "subscription-manager": (),
 }  # fmt: skip
-# By the name that mock calls it in a bootstrap chroot: dnf4_command.
-_FILES = {"python3-dnf": (link("/usr/bin/dnf-3", "dnf"),)}
 # Debian's rpm, which the lab's distribution is packed from, defaults to ~/.rpmdb.
 _SITE = "config_opts['macros']['%_dbpath'] = '/var/lib/rpm'\n"
 
@@ -59,7 +59,7 @@ def repositories(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Mapping[
     with locked(lab):
         packages = [
             dist.build_rpm(
-                Package(name, "1", "1", "noarch", f"The lab's {name}", _FILES.get(name, ()),
+                Package(name, "1", "1", "noarch", f"The lab's {name}", (),
                         requires=requires),
                 place / "work", made["appstream"], "noarch",
             )
@@ -101,7 +101,7 @@ def subscribe(side: Side, lab: Lab, authority: Authority, issued: Issued, host: 
         shutil.copy(lab.package_key, known / f"RPM-GPG-KEY-redhat9-{name}")
 
 
-@pytest.mark.parametrize("engine", ["chroot"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_rhel_9_builds_with_its_file_unchanged(
     lab: Lab, warm_sides: Mapping[str, Side], cdn: FileServer, authority: Authority, source: Path,
     plain_srpm: Path, engine: str,
