@@ -148,11 +148,13 @@ def _side(
     packages.add_repository(lab, chroot, f"{shop.url}/shop/repo")
     # fedora-review takes the name as it is written.
     template = "lab-{{ releasever }}-{{ target_arch }}"
-    text = chroot.read_text().replace(template, side.root)
+    chroot.write_text(chroot.read_text().replace(template, side.root))
     # Where bootstrap chroots have keys, too.
     keys = "share/distribution-gpg-keys"
     shutil.copy(lab.package_key, top / keys)
-    chroot.write_text(text.replace(str(lab.package_key), f"/usr/{keys}/{lab.package_key.name}"))
+    for path in (chroot, *(side.etc / "templates").glob("*.tpl")):
+        text = path.read_text()
+        path.write_text(text.replace(str(lab.package_key), f"/usr/{keys}/{lab.package_key.name}"))
     source, _, _ = real_mock.find_source()
     shutil.copy(source.parent.parent / "etc/mock/logging.ini", side.etc)
     with (side.etc / "site-defaults.cfg").open("a") as stream:

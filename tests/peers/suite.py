@@ -96,7 +96,7 @@ def prepare(side: Side) -> None:
     subprocess.run(
         [*gpg, "--generate-key"], input=parameters.encode(), check=True, capture_output=True
     )
-    subprocess.run(["gpgconf", "--homedir", str(keys), "--kill", "all"], check=True)
+    end_agent(side)
     subprocess.run(["chown", "-R", side.user.pw_name, str(keys)], check=True)
     side.install("gpg-mock", f'#!/bin/sh\nexec gpg --homedir {keys} "$@"\n')
     (side.home / ".rpmmacros").write_text("%__gpg /usr/bin/gpg-mock\n%_gpg_name mock@lab.invalid\n")
@@ -111,6 +111,13 @@ os.setresgid(0, 0, 0)
 os.setresuid(0, 0, 0)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
+
+
+def end_agent(side: Side) -> None:
+    """End the agent that signing has started."""
+    subprocess.run(["gpgconf", "--homedir", str(side.place / "gpg"), "--kill", "all"], check=True)
+
+
 _RPM = """\
 #!/bin/sh
 test "$*" = "-qa nosync" && echo nosync.x86_64 && exec echo nosync.i686

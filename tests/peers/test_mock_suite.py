@@ -67,6 +67,7 @@ def test_script(
     text = text.replace("/var/cache/mock/$testConfig/", f"{side.place}/cache/{side.root}/")
     given = suite.environment(SUITE, side, f"{url}/mock-6.7-1.src.rpm")
     played = side.run(suite.command(text), env=given, cwd=SUITE.parent, as_user=True)
+    suite.end_agent(side)
     seen[name, side.name] = played
     if os.environ.get("KEEP"):
         (Path(os.environ["KEEP"]) / f"{side.name}-{name}").write_text(
