@@ -23,6 +23,13 @@ class Issued:
     key: Path
 
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=False, content_commitment=False, key_encipherment=False,
+    data_encipherment=False, key_agreement=False, key_cert_sign=True, crl_sign=True,
+    encipher_only=False, decipher_only=False,
+)  # fmt: skip
+
+
 class Authority:
     """Issues certificates into the directory `place`; its own is the file `path`."""
 
@@ -30,8 +37,13 @@ class Authority:
         self._place = place
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _named(name)
-        constraints = x509.BasicConstraints(ca=True, path_length=0)
-        built = self._builder(self._name, self._key, days=30).add_extension(constraints, True)
+        built = self._builder(self._name, self._key, days=30)
+        for extension, critical in (
+            (x509.BasicConstraints(ca=True, path_length=0), True),
+            (_SIGNS, True),
+            (x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), False),
+        ):
+            built = built.add_extension(extension, critical)
         self._certificate = built.sign(self._key, hashes.SHA256())
         self.path = place / f"{name.replace(' ', '-')}.pem"
         self.path.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
@@ -45,6 +57,8 @@ class Authority:
             alternative = x509.DNSName(name)
         built = self._builder(_named(name), key, days=days)
         built = built.add_extension(x509.SubjectAlternativeName([alternative]), False)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        built = built.add_extension(issuer, False)  # Python 3.13 and later want it
         found = built.sign(self._key, hashes.SHA256())
         issued = Issued(self._place / f"{name}.pem", self._place / f"{name}-key.pem")
         issued.certificate.write_bytes(found.public_bytes(serialization.Encoding.PEM))
