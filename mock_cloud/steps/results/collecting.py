@@ -25,7 +25,7 @@ from mock_cloud.remote.download import Fetch
 from mock_cloud.remote.reuse import Here
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results.archive import unpack_archive, unpack_into
-from mock_cloud.results.file_owner import as_owner
+from mock_cloud.results.file_owner import as_owner, find_owner
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.names import ManifestEntry, is_kind_of_result
 from mock_cloud.results.ownlog import write_own_log
@@ -268,14 +268,19 @@ class _Progress:
 
 
 class _Alike:
-    """Files here that may have much in common with a result."""
+    """Files here that may have much in common with a result.
+
+    None where sudo's or consolehelper's root acts for a user: who may move a directory under a
+    path of his could have root copy another file into results that he reads.
+    """
 
     def __init__(self, directory: Path, sent: Sequence[Path]) -> None:
         self._directory = directory
         self._sent = [path.resolve() for path in sent if path.name.endswith(_SOURCE_PACKAGE)]
 
     def __call__(self, entry: ManifestEntry) -> list[Path]:
-        if not entry.name.endswith(".rpm") or entry.size_bytes < WORTH_BYTES:
+        is_worth = entry.name.endswith(".rpm") and entry.size_bytes >= WORTH_BYTES
+        if not is_worth or find_owner() is not None:
             return []
         found = [self._directory / entry.name]
         if entry.name.endswith(_SOURCE_PACKAGE):
