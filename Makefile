@@ -27,7 +27,9 @@ PEER_TESTS := tests/component/test_mock_engine.py tests/unit/config \
 	tests/integration/test_agreement.py::test_source_packages_of_other_rpms_end_alike
 
 with_koji = $(if $(KOJI),MOCK_CLOUD_TEST_KOJI=$(abspath $(KOJI)))
-with_mock = $(if $(MOCK),MOCK_CLOUD_TEST_MOCK=$(abspath $(MOCK))/mock/py/mock.py MOCK_CLOUD_TEST_MOCK_SOURCE=$(abspath $(MOCK)))
+# In a recipe's shell: a mock's checkout, and a Python that has what mock imports.
+with_mock = $(if $(MOCK),MOCK_CLOUD_TEST_MOCK=$(abspath $(MOCK))/mock/py/mock.py MOCK_CLOUD_TEST_MOCK_SOURCE=$(abspath $(MOCK)) \
+	MOCK_CLOUD_TEST_MOCK_PYTHON=$${MOCK_CLOUD_TEST_MOCK_PYTHON:-$$($(BIN)/python -m tests.peers.venvs)})
 
 # Each command of the suite would compile the product anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -163,10 +165,10 @@ codes: venv ## write the lists of codes in docs/, from the table that explains t
 	@MOCK_CLOUD_WRITE_CODES=1 $(PYTEST) -q tests/unit/attest/test_attest_documented.py
 
 agreement: lab ## compare with a real mock, scenario by scenario, and write docs/agreement.md
-	@MOCK_CLOUD_WRITE_AGREEMENT=1 $(PYTEST) -m slow -k 'not case' tests/integration/test_agreement.py
+	@$(with_mock) MOCK_CLOUD_WRITE_AGREEMENT=1 $(PYTEST) -m slow -k 'not case' tests/integration/test_agreement.py
 
 cases: lab ## the same for small cases after public bug reports, and write docs/cases.md
-	@MOCK_CLOUD_WRITE_AGREEMENT=1 $(PYTEST) -m slow -k case tests/integration/test_agreement.py
+	@$(with_mock) MOCK_CLOUD_WRITE_AGREEMENT=1 $(PYTEST) -m slow -k case tests/integration/test_agreement.py
 
 screens: venv ## the pictures of terminals in docs/
 	@$(BIN)/python -m tests.screens

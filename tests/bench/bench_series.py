@@ -173,12 +173,15 @@ def _compared(values: Sequence[float], local: Sequence[float]) -> str:
 
 def _mocks(lab: Lab, place: Path, url: str) -> list[Mock]:
     """Local mock first. Each has a configuration and a state of its own, and so a node."""
-    script, _, python = find_source()
+    script, package, python = find_source()
     user = find_user()
     sudo = {"SUDO_UID": str(user.pw_uid), "SUDO_GID": str(user.pw_gid), "SUDO_USER": user.pw_name}
     commands = place / "bin"
     commands.mkdir()
-    (commands / "mock").symlink_to(script)
+    program = commands / "mock"
+    program.write_text(f"#!{python}\n{script.read_text()}")
+    program.chmod(0o755)
+    (commands / "mockbuild").symlink_to(package)
     plain = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with_mock = {**plain, "PATH": f"{commands}:{plain['PATH']}"}
     # What mock has compiled of itself lies beside it, where it is installed.

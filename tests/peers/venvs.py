@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Virtual environments for peers, each with the system's bindings of rpm and what pip installs."""
+"""Virtual environments for peers, each with the system's bindings of rpm and what pip installs.
+
+python -m tests.peers.venvs
+
+makes the one that runs the mock of a checkout, and prints its Python.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.layout import Lab
+from tests.lab.layout import Lab, default_lab
 
 _SYSTEM_PYTHON = "/usr/bin/python3"
 _TIMEOUT_S = 900.0
@@ -20,6 +25,10 @@ _ABSENT = {
     "krb5": "",
     "requests_gssapi": "",
 }
+
+
+_MOCK_NEEDS = ("backoff", "distro", "jinja2", "pyroute2", "requests", "templated-dictionary")
+"""What mock's spec file requires of Python; `tests.integration.real_mock` adds the rest of 1.5."""
 
 
 def make(lab: Lab, name: str, *requirements: str) -> Path:
@@ -65,3 +74,7 @@ def _write_absent(place: Path) -> None:
                 f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
             )
             wheel.writestr(f"{info}/RECORD", "")
+
+
+if __name__ == "__main__":
+    print(make(default_lab(), "mock", *_MOCK_NEEDS) / "bin/python")

@@ -53,10 +53,11 @@ def find_missing() -> str | None:
 def make(place: Path) -> Path:
     """The program for /usr/bin/mock; mock itself, and logging.ini, are in `place`."""
     script = Path(os.environ["MOCK_CLOUD_TEST_MOCK"])
+    python = os.environ.get("MOCK_CLOUD_TEST_MOCK_PYTHON", "/usr/bin/python3")
     own = place / "mock.py"
     shutil.copytree(script.parent / "mockbuild", place / "mockbuild")
     text = script.read_text().partition("\n")[2]
-    own.write_text(f"#!/usr/bin/python3 -tt\n{text}")
+    own.write_text(f"#!{python} -tt\n{text}")
     own.chmod(0o755)
     with (place / "mockbuild/constants.py").open("a") as constants:  # what a package's build says
         constants.write(
