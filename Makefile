@@ -74,7 +74,8 @@ demo-survive: lab ## cut a build's line, kill -9 its command, attach again: its 
 
 faults: lab ## provoke each fault through the product, and write docs/faults.md
 	@rm -f $(LAB)/faults.json
-	@MOCK_CLOUD_WRITE_FAULTS=1 $(PYTEST) -m fault tests/component tests/integration
+	@MOCK_CLOUD_WRITE_FAULTS=1 $(PYTEST) -m fault tests/component tests/integration \
+		tests/unit/session tests/unit/steps tests/unit/cloud
 
 soak: lab ## builds on six nodes under random faults, for MINUTES (5), repeatable by SEED
 	@MOCK_CLOUD_SOAK_MINUTES=$(MINUTES) $(if $(SEED),MOCK_CLOUD_SOAK_SEED=$(SEED)) \

@@ -165,6 +165,7 @@ def _try_once(build: Build, *, is_first: bool) -> int:
     from mock_cloud.steps.job.run_job import cancelling, follow_to_end, noted_end, start_job
     from mock_cloud.steps.lease.builders import without_flagged
     from mock_cloud.steps.lease.node import leased_node, make_ready, reached, request_lease
+    from mock_cloud.steps.release.ending import find_end_beside
     from mock_cloud.steps.release.leaving import (
         explained_end,
         leave_node,
@@ -183,7 +184,9 @@ def _try_once(build: Build, *, is_first: bool) -> int:
         _choose_signer(build)
         # 2
         build.console.begin_phase("node")
-        leased = stack.enter_context(leased_node(build, request_lease(build)))
+        leased = stack.enter_context(
+            leased_node(build, request_lease(build), end_beside=find_end_beside(build))
+        )
         stack.enter_context(explained_end(leased))
         build.known = known_goods.of(leased)
         with left_as_found(leased):
@@ -255,6 +258,7 @@ def take_up(
         noted_end,
     )
     from mock_cloud.steps.lease.node import make_ready, node_price
+    from mock_cloud.steps.release.ending import find_end_beside
     from mock_cloud.steps.release.leaving import left_alone, left_for_later
     from mock_cloud.steps.sign.signers import find_signer
 
@@ -267,6 +271,7 @@ def take_up(
         stack.enter_context(leased)
         build = Build(remote=remote, console=console, arch=leased.arch, on_results=on_results)
         build.leased = leased
+        leased.end_beside = find_end_beside(build)
         with left_alone(leased), left_for_later(leased, job):
             make_ready(build)
             build.resultdir = stack.enter_context(

@@ -2,7 +2,8 @@
 """docs/faults.md: what befalls a build, what has to come of it, what came of it in which test.
 
 A test says which faults it provokes by ``@pytest.mark.fault(18, …)``. Shown of it is what its
-last command said at its end, or what it gave to `saw`. `make faults` runs them all.
+last command said at its end, or what it gave to `saw`. `make faults` runs them all, and those that
+`seen_lines` names for a second table.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ from typing import Any, Final
 
 import pytest
 
+from tests.seen_lines import SEEN, TESTS
+
 _ROOT: Final = Path(__file__).parents[1]
 _DOCUMENT: Final = _ROOT / "docs/faults.md"
 _SEEN: Final = _ROOT / ".lab/faults.json"
 _BEGIN: Final = "<!-- faults: written by `make faults` -->\n"
 _END: Final = "<!-- end of faults -->\n"
+_LINES_BEGIN: Final = "<!-- lines: written by `make faults` -->\n"
+_LINES_END: Final = "<!-- end of lines -->\n"
 _SAID: Final = re.compile(r"^(?:ERROR|CRITICAL|WARNING): (.*)$", re.MULTILINE)
 _LONGEST: Final = 200
 
@@ -71,7 +76,7 @@ FAULTS: Final = {
 
 _notes: list[str] = []
 _rows: dict[str, dict[str, list[str]]] = {}
-"""By number of the fault, then by test: its outcomes, and at the end what was seen."""
+"""By number or name of the fault, then by test: its outcome, and at the end what was seen."""
 
 
 def saw(what: object) -> None:
@@ -85,6 +90,19 @@ def saw_end(code: int, text: str) -> None:
     _notes.append(f"{code}: {said[-1]}" if said else f"{code}")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What provokes a line of `seen_lines` is chosen by the same mark."""
+    for item in items:
+        if _lines_of(item):
+            item.add_marker(pytest.mark.fault())
+
+
+def _lines_of(item: pytest.Item) -> set[str]:
+    path = item.path.relative_to(_ROOT) if item.path.is_relative_to(_ROOT) else item.path
+    return TESTS.get(f"{path}::{item.name.partition('[')[0]}", set())
+
+
 def pytest_runtest_setup() -> None:
     _notes.clear()
 
@@ -94,19 +112,24 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     """Note what became of each test that provokes a fault."""
     outcome = yield
     report = outcome.get_result()
-    numbers = {number for mark in item.iter_markers("fault") for number in mark.args}
+    numbers = {str(number) for mark in item.iter_markers("fault") for number in mark.args}
+    numbers |= _lines_of(item)
     if report.when == "call" or (numbers and report.outcome != "passed"):
         seen = next((note for note in reversed(_notes) if ": " in note), "".join(_notes[-1:]))
         test = f"{item.path.name}::{item.name.partition('[')[0]}"
         for number in numbers:
-            tests = _rows.setdefault(str(number), {})
+            tests = _rows.setdefault(number, {})
             if tests.get(test, ["passed"])[0] == "passed":  # of all its cases
                 tests[test] = [report.outcome, _shown(seen)]
 
 
 def pytest_sessionfinish() -> None:
-    """Add to what was seen before, and write the table, if `make faults` asks for it."""
-    if not os.environ.get("MOCK_CLOUD_WRITE_FAULTS"):
+    """Add to what was seen before, and write the tables, if `make faults` asks for it.
+
+    MOCK_CLOUD_WRITE_FAULTS=lines: the second one alone.
+    """
+    wanted = os.environ.get("MOCK_CLOUD_WRITE_FAULTS")
+    if not wanted:
         return
     seen: dict[str, dict[str, list[str]]] = {}
     if _SEEN.exists():
@@ -116,17 +139,33 @@ def pytest_sessionfinish() -> None:
     _SEEN.write_text(json.dumps(seen))
     lines = ["| | fault | expected | seen | test |", "|---|---|---|---|---|"]
     for number, (fault, expected) in FAULTS.items():
-        tests = seen.get(str(number), {})
-        passed = [name for name, (outcome, _) in tests.items() if outcome == "passed"]
-        failed = [f"**{outcome}**: {name}" for name, (outcome, _) in tests.items()
-                  if outcome != "passed"]  # fmt: skip
-        shown = next((tests[name][1] for name in passed if tests[name][1]), "as expected")
-        names = "<br>".join((*passed, *failed)) or "**not run**"
-        row = (str(number), fault, expected, shown if passed else "", names)
-        lines.append("| " + " | ".join(row) + " |")
-    before, begin, rest = _DOCUMENT.read_text().partition(_BEGIN)
-    _old, end, after = rest.partition(_END)
-    assert begin and end, f"{_DOCUMENT} has no place for the table"
+        shown, names = _came_of(seen.get(str(number), {}))
+        lines.append(f"| {number} | {fault} | {expected} | {shown} | {names} |")
+    if wanted != "lines":
+        _write(_BEGIN, lines, _END)
+    lines = ["| seen then | expected | seen now | test |", "|---|---|---|---|"]
+    for name, (then, expected, tests) in SEEN.items():
+        came = seen.get(name, {})
+        for test in tests:  # one that was not run is named
+            came.setdefault(Path(test).name, ["not run", ""])
+        shown, names = _came_of(came)
+        lines.append(f"| {then} | {expected} | {shown} | {names} |")
+    _write(_LINES_BEGIN, lines, _LINES_END)
+
+
+def _came_of(tests: dict[str, list[str]]) -> tuple[str, str]:
+    """Two cells: what was seen, and the tests; what did not pass is in bold."""
+    passed = [name for name, (outcome, _) in tests.items() if outcome == "passed"]
+    failed = [f"**{outcome}**: {name}" for name, (outcome, _) in tests.items()
+              if outcome != "passed"]  # fmt: skip
+    shown = next((tests[name][1] for name in passed if tests[name][1]), "as expected")
+    return shown if passed else "", "<br>".join((*passed, *failed)) or "**not run**"
+
+
+def _write(begin: str, lines: list[str], end: str) -> None:
+    before, begins, rest = _DOCUMENT.read_text().partition(begin)
+    _old, ends, after = rest.partition(end)
+    assert begins and ends, f"{_DOCUMENT} has no place for a table"
     _DOCUMENT.write_text(f"{before}{begin}\n" + "\n".join(lines) + f"\n\n{end}{after}")
 
 

@@ -41,7 +41,7 @@ def add_parser(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     for reaped in reap_local(state_dir()):
-        console.info(f"node {reaped.lease_id} was ended: {reaped.reason}")
+        reaped.tell(console.info, console.warning)
     rows = list_rows(state_dir())
     budgets = list_budgets(state_dir(), _find_budgets(arguments.configdir, console))
     if arguments.json:

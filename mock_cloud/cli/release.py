@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_INFRASTRUCTURE, CommandLineError
 from mock_cloud.places import state_dir
 from mock_cloud.settings import Remote
+from mock_cloud.steps.release.ending import start_ending
 
 if TYPE_CHECKING:
     from mock_cloud.cli.verbs import Verbs
@@ -32,6 +34,11 @@ def add_parser(verbs: Verbs) -> None:
     parser.add_argument(
         "--force", action="store_true", help="those at work too, and leases without a node"
     )
+    parser.add_argument(
+        "--wait",
+        action=argparse.BooleanOptionalAction,
+        help="return when they have ended; by default on a terminal as soon as that has begun",
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON list")
     parser.add_argument("--configdir", metavar="DIR", type=Path, help="instead of /etc/mock")
     parser.set_defaults(run=run)
@@ -46,9 +53,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     def load(name: str) -> Remote:
         return load_remote(name, arguments.configdir, to_end=True)
 
+    is_waiting = arguments.wait
+    if is_waiting is None:
+        is_waiting = arguments.json or not console.is_terminal
+    end_beside = None if is_waiting else partial(start_ending, configdir=arguments.configdir)
     released: list[Released] = []
     for target in [None] if arguments.all else arguments.target:
-        released += release(state_dir(), target, load, force=arguments.force)
+        released += release(state_dir(), target, load, force=arguments.force, end_beside=end_beside)
     if arguments.json:
         print(json.dumps([dataclasses.asdict(one) for one in released], indent=2))
     else:
@@ -62,6 +73,11 @@ def _tell(released: list[Released], console: Console) -> None:
             console.warning(
                 f"{one.lease} of remote {one.remote} is forgotten: no node of it was ever known,"
                 f" and the remote could not be asked; later, mock-cloud reap {one.remote} looks"
+            )
+        elif one.is_ending:
+            console.info(
+                f"{one.lease} of remote {one.remote} is being ended in the background:"
+                " mock-cloud nodes lists it until it is gone"
             )
         elif one.problem is None:
             console.info(f"released {one.lease} of remote {one.remote}")

@@ -76,11 +76,13 @@ class Evict:
 class Wait:
     """All nodes are at work; `holders` says whose, one line each.
 
-    `queues`: for any node; else for one node alone.
+    `queues`: for any node; else for one node alone. `is_short`: until a node has ended, which is
+    soon.
     """
 
     holders: tuple[str, ...]
     queues: bool = True
+    is_short: bool = False
 
 
 Choice = Join | Take | Create | Evict | Wait
@@ -141,7 +143,8 @@ def _choose_any(ours: Sequence[Lease], request: LeaseRequest, now_unix: float) -
 
 
 def _wait_for_any(ours: Sequence[Lease]) -> Wait:
-    return Wait(tuple(describe(item) for item in ours))
+    is_short = any(item.is_ending for item in ours)
+    return Wait(tuple(describe(item) for item in ours), is_short=is_short)
 
 
 def _find_shared(ours: Sequence[Lease], request: LeaseRequest) -> Lease | None:

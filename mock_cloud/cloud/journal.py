@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -181,6 +181,13 @@ class Journal:
                 return False
             books.write(releasing(lease))
             return True
+
+    def give_up(self, lease_ids: Iterable[str]) -> None:
+        """Note that these leases are over: any process may end them now, and some command will."""
+        with self.transaction() as books:
+            for lease in map(books.find, lease_ids):
+                if lease is not None and lease.state is not LeaseState.GONE:
+                    books.write(replace(releasing(lease), holder=None))
 
     def close(self, lease_id: str) -> None:
         """Mark a lease whose node is gone, and remove its key. Idempotent."""

@@ -215,6 +215,11 @@ class Lease:
         """Whether a job is on it that nobody follows any more, and that may be taken up."""
         return self.abandoned and bool(self.job)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is being ended, or will be at once: nothing has hindered that yet."""
+        return self.state is LeaseState.RELEASING and (self.held or not self.end_attempts)
+
     def may_be_ended(self, now_unix: float) -> bool:
         """Whether nobody is ending it now, and the last failure to do so was long enough ago."""
         if self.state is LeaseState.RELEASING and self.held:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 
@@ -26,6 +26,9 @@ from mock_cloud.cloud.provider import ExpectedMount, InjectedFile, Provider, hos
 from mock_cloud.errors import CleanupError, CloudError, MockCloudError
 from mock_cloud.model import ClientKey, HostKey, KeyPair, NodeAddress, Secret
 
+EndBeside = Callable[[Sequence[str]], None]
+"""Starts a process that ends given up leases, and is not waited for. OSError if it cannot."""
+
 
 class LeasedNode:
     """The right of this process to use one node, until it gives the node back.
@@ -33,8 +36,9 @@ class LeasedNode:
     `adopted` says that an earlier holder of the node died at work: one of its jobs may still run
     there. As a context manager it releases the node if the block ends well and destroys
     it if an exception leaves the block, unless one of both was done inside. `spared` is for
-    the caller to set: then an exception leaves the node as it was found. `is_ended`: this process
-    ended it. `beside` is the job of
+    the caller to set: then an exception leaves the node as it was found. So is `end_beside`: then
+    ending the node is not waited for. `is_ended`: this process ended it; `is_ending`: it left that
+    to another one. `beside` is the job of
     another command in the chroot, if this one was let in: then the node stays that one's. Whoever
     is the last there gives it back.
     """
@@ -50,7 +54,8 @@ class LeasedNode:
         self.beside = beside
         self.spared = False
         self.is_forsaken = False
-        self.is_ended = False
+        self.is_ended = self.is_ending = False
+        self.end_beside: EndBeside | None = None
         self._lease = lease
         self._journal = journal
         self._provider = provider
@@ -272,7 +277,7 @@ class LeasedNode:
         """
         lease = self._journal.find(self._lease.id)
         is_over = lease is None or lease.state in (LeaseState.RELEASING, LeaseState.GONE)
-        return is_over and not (lease and lease.chroot) and not self.is_ended
+        return is_over and not (lease and lease.chroot) and not (self.is_ended or self.is_ending)
 
     @property
     def is_alone(self) -> bool:
@@ -332,13 +337,25 @@ class LeasedNode:
     def destroy(self) -> None:
         """End the node, once no other command works on it. Idempotent.
 
-        CleanupError names what is left; a sweep tries again.
+        CleanupError names what is left; a sweep tries again. With `end_beside` the journal says
+        that the node is to end, and this returns.
         """
         with contextlib.suppress(CloudError):  # what is no longer ours is to end all the same
             if self.leave(at_fault=True) is None:
                 return
-        end_lease(self._journal, self._provider, self._lease.id)
-        self._given_back = self.is_ended = True
+        self.is_ending = self.end_beside is not None and self._is_left_to(self.end_beside)
+        if not self.is_ending:
+            end_lease(self._journal, self._provider, self._lease.id)
+            self.is_ended = True
+        self._given_back = True
+
+    def _is_left_to(self, end_beside: EndBeside) -> bool:
+        try:
+            self._journal.give_up([self._lease.id])
+            end_beside([self._lease.id])
+        except (MockCloudError, OSError):
+            return False
+        return True
 
     def __enter__(self) -> LeasedNode:
         return self

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -15,14 +16,15 @@ from mock_cloud.cloud.budget import account, cost, day_start
 from mock_cloud.cloud.claim import describe
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import BEFORE_NODE, Lease, LeaseState
-from mock_cloud.cloud.leased import end_lease
+from mock_cloud.cloud.leased import EndBeside, end_lease
 from mock_cloud.cloud.provider import Provider
 from mock_cloud.cloud.providers import NAMES, find_provider
 from mock_cloud.errors import ConfigError, InputError, MockCloudError
 from mock_cloud.settings import Budget, Remote
 from mock_cloud.wire.dataclass import dataclass
 
-_AT_ONCE: Final = 8
+_LOOK_S: Final = 0.1
+AT_ONCE: Final = 8
 """Nodes that are ended at once: each is a wait for its machine or for an API."""
 
 LoadRemote = Callable[[str], Remote]
@@ -83,12 +85,14 @@ class Released:
     """What became of one lease; `problem` says why it was not released, None if it was.
 
     `is_forgotten`: it had no node that anybody knows of, and its provider could not be asked.
+    `is_ending`: a process ends it now that is not waited for.
     """
 
     lease: str
     remote: str
     problem: str | None
     is_forgotten: bool = False
+    is_ending: bool = False
 
 
 def list_rows(state_dir: Path) -> list[NodeRow]:
@@ -112,13 +116,19 @@ def list_budgets(state_dir: Path, budgets: Mapping[str, Budget]) -> list[BudgetR
 
 
 def release(
-    state_dir: Path, target: str | None, load: LoadRemote, *, force: bool = False
+    state_dir: Path,
+    target: str | None,
+    load: LoadRemote,
+    *,
+    force: bool = False,
+    end_beside: EndBeside | None = None,
 ) -> list[Released]:
     """End the nodes of remote or lease `target`, or all of this owner for None.
 
     A node at which a living process works is left alone unless `force`; by that, a lease whose
-    node was never known is forgotten where its provider can't be asked. InputError if `target`
-    names nothing that mock-cloud made.
+    node was never known is forgotten where its provider can't be asked. What another process ends
+    is waited for. With `end_beside` nothing is: it is given what can be ended. InputError if
+    `target` names nothing that mock-cloud made.
     """
     journal = Journal(state_dir)
     chosen = [
@@ -131,13 +141,76 @@ def release(
             f"no node of yours belongs to a remote or lease {target!r}",
             hint="mock-cloud nodes lists them",
         )
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    if end_beside is not None:
+        return _release_beside(journal, chosen, end_beside, load=load, force=force)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(partial(_release, journal, load=load, force=force), chosen))
 
 
+def _release_beside(
+    journal: Journal,
+    leases: Sequence[Lease],
+    end_beside: EndBeside,
+    *,
+    load: LoadRemote,
+    force: bool,
+) -> list[Released]:
+    """What cannot be left to `end_beside` is as `_release` says."""
+    left = []
+    for lease in leases:
+        is_free = force or not lease.held
+        if is_free and not lease.is_ending and (lease.handle or not force):
+            with suppress(MockCloudError):
+                _provider_of(lease, journal.state_dir, load)
+                left.append(lease.id)
+    journal.give_up(left)
+    for lease_id in left:
+        journal.forget_chroots(lease_id)
+    try:
+        if left:
+            end_beside(left)
+    except OSError:
+        left.clear()
+    released = []
+    for lease in leases:
+        if lease.id in left or lease.is_ending:
+            released.append(Released(lease.id, lease.remote, None, is_ending=True))
+        else:
+            released.append(_release(journal, lease, load=load, force=force))
+    return released
+
+
+def end_given_up(journal: Journal, lease_id: str, load: LoadRemote) -> bool:
+    """End a lease that was given up; whether nothing is left to do. Why not is in the journal."""
+    lease = journal.find(lease_id)
+    if lease is None or lease.state is not LeaseState.RELEASING or not journal.claim_end(lease):
+        return True  # another command was faster
+    try:
+        provider = _provider_of(lease, journal.state_dir, load)
+    except MockCloudError as error:
+        journal.note_end_failed(lease_id, error.message)
+        return False
+    with suppress(MockCloudError):
+        end_lease(journal, provider, lease_id)
+        return True
+    return False
+
+
+def _await_end(journal: Journal, lease: Lease) -> Lease | None:
+    """The lease as it is once the process that ends it has; None if it is gone."""
+    now: Lease | None = lease
+    while now is not None and now.state is LeaseState.RELEASING and now.held:
+        time.sleep(_LOOK_S)
+        now = journal.find(lease.id)
+    return None if now is None or now.state is LeaseState.GONE else now
+
+
 def _release(journal: Journal, lease: Lease, *, load: LoadRemote, force: bool) -> Released:
-    if lease.held and not force:
-        return Released(lease.id, lease.remote, f"in use: {describe(lease)}")
+    now = lease if force else _await_end(journal, lease)
+    if now is None:
+        return Released(lease.id, lease.remote, None)
+    if now.held and not force:
+        return Released(lease.id, lease.remote, f"in use: {describe(now)}")
     try:
         end_lease(journal, _provider_of(lease, journal.state_dir, load), lease.id)
         journal.forget_chroots(lease.id)

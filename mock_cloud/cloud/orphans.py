@@ -34,6 +34,13 @@ class Reaped:
     reason: str
     error: str | None = None
 
+    def tell(self, inform: Callable[[str], None], warn: Callable[[str], None]) -> None:
+        """Say what became of it."""
+        if self.error is None:
+            inform(f"node {self.lease_id} was ended: {self.reason}")
+        else:
+            warn(f"node {self.lease_id} was not ended: {self.error}")
+
 
 @dataclass(frozen=True, slots=True)
 class Orphan:

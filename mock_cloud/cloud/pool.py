@@ -278,7 +278,8 @@ class _Turn:
         pause_s = min(_LOOK_EVERY_S * self._place, _LOOK_AT_LEAST_EVERY_S)
         if isinstance(got, NodesTaken):
             pause_s = max(pause_s, _ASK_EVERY_S)
-        if self.remote.lease.wait_s is not None:
+        is_short = isinstance(got, Wait) and got.is_short
+        if self.remote.lease.wait_s is not None and not is_short:
             left_s = self._began_s + self.remote.lease.wait_s - time.monotonic()
             if left_s <= 0 and isinstance(got, NodesTaken):
                 raise got

@@ -14,6 +14,7 @@ BENCHES = (
     ("tests.bench.bench_launcher",),
     ("tests.bench.bench_attest",),
     ("tests.bench.bench_cloud",),
+    ("tests.bench.bench_ending",),
     ("tests.bench.bench_measure", "/usr"),
     ("tests.bench.bench_transfer",),
     ("tests.bench.bench_tunnel",),

@@ -69,7 +69,7 @@ class Attempts:
         self._console.done()
         self._console.warning(error.message)
         self._console.warning(
-            f"remote {remote.name}: {'the node was ended, and ' if leased.is_ended else ''}"
+            f"remote {remote.name}: {_fate(leased)}"
             f"another one is tried{'' if left else ', the last'}"
         )
         note = f"mock-cloud: attempt {self.number} ended: {error.message}; on another node:"
@@ -93,6 +93,12 @@ class Attempts:
             return False
         node_was_new = leased.builds == 1 and not leased.beside
         return self._is_repeatable or (node_was_new and not has_begun)
+
+
+def _fate(leased: LeasedNode) -> str:
+    if leased.is_ending:
+        return "the node is being ended, and "
+    return "the node was ended, and " if leased.is_ended else ""
 
 
 def _steadier(remote: Remote) -> Remote:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from mock_cloud.cloud.claim import LeaseRequest
-from mock_cloud.cloud.leased import LeasedNode
+from mock_cloud.cloud.leased import EndBeside, LeasedNode
 from mock_cloud.cloud.orphans import reap_local
 from mock_cloud.cloud.pool import acquire
 from mock_cloud.console import Console
@@ -46,7 +46,7 @@ def make_ready(use: NodeUse) -> None:
     use.archive = Archive(cache_dir(), state_dir())
     use.toolkit = find_toolkit(use.remote, use.arch, use.console)
     for reaped in reap_local(use.archive.state_dir):
-        use.console.info(f"node {reaped.lease_id} was ended: {reaped.reason}")
+        reaped.tell(use.console.info, use.console.warning)
 
 
 def request_lease(build: Build) -> LeaseRequest:
@@ -65,10 +65,17 @@ def request_lease(build: Build) -> LeaseRequest:
 
 
 @contextmanager
-def leased_node(use: NodeUse, request: LeaseRequest, *, purpose: str = "") -> Iterator[LeasedNode]:
+def leased_node(
+    use: NodeUse,
+    request: LeaseRequest,
+    *,
+    purpose: str = "",
+    end_beside: EndBeside | None = None,
+) -> Iterator[LeasedNode]:
     """A node of the remote; afterwards it is kept warm, or destroyed if the block raised.
 
-    With a `purpose` other than builds it is none that builds have used, nor will use.
+    With a `purpose` other than builds it is none that builds have used, nor will use. With
+    `end_beside` nobody waits until it is destroyed.
     """
     remote, console = use.remote, use.console
     request = replace(request, arch=use.arch, toolkit=f"{use.toolkit.digest}{purpose}")
@@ -93,6 +100,7 @@ def leased_node(use: NodeUse, request: LeaseRequest, *, purpose: str = "") -> It
             leased.destroy()
         leased = acquire_one()
     use.leased = leased
+    leased.end_beside = end_beside
     with leased:
         warm = "shared" if leased.beside else "warm" if leased.builds > 1 else "new"
         kind = f" ({leased.kind})" if leased.kind else ""

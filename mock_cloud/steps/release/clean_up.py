@@ -50,7 +50,4 @@ def _end_all(
             console.warning(f"remote {name}: earlier nodes were not ended: {error.message}")
             continue
         for one in swept:
-            if one.error is None:
-                console.info(f"node {one.lease_id} was ended: {one.reason}")
-            else:
-                console.warning(f"node {one.lease_id} was not ended: {one.error}")
+            one.tell(console.info, console.warning)

@@ -14,6 +14,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,14 @@ from mock_cloud.cli import attach
 from mock_cloud.cli.verbs import make_parser
 from mock_cloud.cloud.apis.texts import NoCapacity
 from mock_cloud.cloud.jobs import JobPhase
+from mock_cloud.cloud.journal import Journal, Transaction
 from mock_cloud.cloud.lease import Holder, LeaseState
 from mock_cloud.cloud.listing import release
 from mock_cloud.console import Console
 from mock_cloud.errors import (
     CloudError,
     InputError,
+    JournalError,
     LocalDiskFull,
     MockCloudError,
     ResultError,
@@ -41,7 +44,7 @@ from mock_cloud.exit_status import Stopped, signals_raise
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.provenance.requirements import Requirements
 from mock_cloud.provenance.verification import verify_results
-from mock_cloud.settings import BuildSettings, SecondLook
+from mock_cloud.settings import BuildSettings, LeaseLimits, SecondLook
 from mock_cloud.steps.job import run_job
 from mock_cloud.steps.sign import record
 from mock_cloud.steps.sign.signers import find_signer
@@ -176,6 +179,68 @@ def test_a_node_at_fault_is_replaced(place: Place, fault: Script) -> None:
     assert len(place.cloud.destroyed()) == 1 and place.lease.state is LeaseState.READY
     assert "another one is tried, the last" in place.screen.getvalue()
     assert PACKAGE in place.names()
+
+
+def test_a_node_that_could_not_be_ended_is_not_said_to_be(place: Place) -> None:
+    def fall_silent(_node: ScriptedNode) -> None:
+        place.cloud.is_out = True
+
+    place.cloud.scripts.insert(0, Script(exit=None, while_followed=fall_silent))
+    with pytest.raises(MockCloudError) as caught:
+        place.build(lease=LeaseLimits(max_nodes=1, wait_s=0))
+    said = place.screen.getvalue()
+    assert "another one is tried" in said and "the node was ended" not in said
+    assert "the API is out" in said
+    assert "became free" in caught.value.message and caught.value.exit_code == 75
+    assert (place.lease.state, place.lease.end_problem) == (LeaseState.RELEASING, "the API is out")
+
+
+def test_nothing_is_called_done_before_its_results_are_here(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = place.cloud.scripts[0]
+    script.logs["terminal"] = _lines("Done(x) 0", "Results and/or logs in: /r")
+    script.damaged = True
+    with pytest.raises(ResultError):
+        place.build()
+    assert "Done(" not in place.screen.getvalue() and "logs in:" not in place.screen.getvalue()
+    script.damaged = False
+    was_there: list[bool] = []
+    real_text = Console.text
+
+    def note(console: Console, text: str) -> None:
+        if "Done(" in text:
+            was_there.append(PACKAGE in place.names())
+        real_text(console, text)
+
+    monkeypatch.setattr(Console, "text", note)
+    assert place.build() == 0
+    assert was_there == [True]
+
+
+def test_a_full_state_disk_costs_no_finished_build(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's own word for it, from the job's end on."""
+    is_full = False
+
+    def fill(_node: ScriptedNode) -> None:
+        nonlocal is_full
+        is_full = True
+
+    real_transaction = Journal.transaction
+
+    def transaction(journal: Journal) -> AbstractContextManager[Transaction]:
+        if is_full:
+            raise JournalError(f"the lease journal {journal.path}: database or disk is full")
+        return real_transaction(journal)
+
+    monkeypatch.setattr(Journal, "transaction", transaction)
+    place.cloud.scripts[0].while_followed = fill
+    assert place.build() == 0
+    assert PACKAGE in place.names() and len(place.cloud.made) == 1
+    assert place.cloud.destroyed() == []
+    assert "database or disk is full" in place.screen.getvalue()
 
 
 def test_without_retries_a_node_at_fault_is_the_end(place: Place) -> None:
