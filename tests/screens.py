@@ -31,7 +31,7 @@ from mock_cloud.steps.job.job_list import JobView
 from tests.lab.layout import repository_root
 from tests.unit.session.scripted_node import ScriptedNode
 from tests.unit.session.scripted_place import Place
-from tests.unit.session.test_session_progress import Terminal, said_by_node, terminal
+from tests.unit.terminals import Terminal, said_by_node, terminal
 
 COLUMNS, ROWS = 104, 24
 _LOG = """\

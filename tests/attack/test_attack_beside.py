@@ -16,8 +16,7 @@ from mock_cloud.model import Toolkit
 from mock_cloud.remote.connect import connect
 from mock_cloud.remote.trusted import trust_held
 from mock_cloud.sshkeys import make_key_pair
-from tests.component.cloud_nodes import Site
-from tests.component.test_cloud_sharing import holding
+from tests.component.cloud_nodes import Site, holding
 from tests.lab.layout import repository_root
 
 pytest_plugins = ["tests.component.cloud_fixtures"]

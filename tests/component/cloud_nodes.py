@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -11,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mock_cloud.cloud.claim import LeaseRequest
+from mock_cloud.cloud.lease import LastVerdict
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.local.files import NodeFacts, find_facts
 from mock_cloud.cloud.pool import acquire
 from mock_cloud.settings import AttestSettings, LeaseLimits, LocalSettings, Remote
+
+FORK = multiprocessing.get_context("fork")
 
 
 @dataclass(frozen=True)
@@ -112,3 +117,52 @@ def supervisors(state_dir: Path) -> list[int]:
         if any(file.startswith(f"{state_dir}/nodes/") for file in files):
             found.append(int(entry.name))
     return found
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Starts `work` in a process of its own, as another controller."""
+    child = FORK.Process(target=work)
+    child.start()
+    assert child.pid is not None
+    return child.pid
+
+
+def killed(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+@dataclass
+class Other:
+    """Another command, in a process of its own: the node's holder, then told what to do."""
+
+    pid: int
+    place: Path
+
+    def end(self, how: str) -> None:
+        (self.place / "order").write_text(how)
+        assert os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]) == 0
+
+
+def holding(site: Site, place: Path, *, job: str = "job-1", shares: bool = False) -> Other:
+    """A process that works in the chroot one, and lets others in beside `job`."""
+    place.mkdir()
+
+    def hold() -> None:
+        node = site.acquire("one", shares=shares)
+        node.record_verdict(LastVerdict("ab"))
+        if job:
+            node.let_others_in(job)
+        (place / "ready").touch()
+        eventually((place / "order").exists)
+        order = (place / "order").read_text()
+        if order == "fail":
+            node.destroy()
+            return
+        if node.leave(foreign=order == "foreign") is not None:
+            node.record_layers({"/holder": "aa"})
+        node.release(keep=True)
+
+    pid = in_child(hold)
+    eventually((place / "ready").exists)
+    return Other(pid, place)

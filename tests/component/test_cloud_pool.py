@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Leases of real local nodes: who gets which, and what ends them."""
 
-import multiprocessing
 import os
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,26 +20,12 @@ from mock_cloud.cloud.listing import list_rows, release
 from mock_cloud.cloud.orphans import reap_local
 from mock_cloud.cloud.pool import acquire
 from mock_cloud.errors import ChrootGone, ChrootLocked, CloudError, ConfigError, InputError
-from tests.component.cloud_nodes import Site, eventually
+from tests.component.cloud_nodes import Site, eventually, in_child, killed
 
 pytestmark = pytest.mark.lab
 pytest_plugins = ["tests.component.cloud_fixtures"]
 
-FORK = multiprocessing.get_context("fork")
 OF = ("lab", "x86_64")  # whose queue it is
-
-
-def in_child(work: Callable[[], None]) -> int:
-    """Starts `work` in a process of its own, as another controller."""
-    child = FORK.Process(target=work)
-    child.start()
-    assert child.pid is not None
-    return child.pid
-
-
-def killed(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
 
 
 def hold(site: Site, chroot: str, ready: Path, **limits: float) -> None:

@@ -6,56 +6,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from mock_cloud.cloud.journal import Journal
-from mock_cloud.cloud.lease import LastVerdict, Lease, LeaseState
+from mock_cloud.cloud.lease import Lease, LeaseState
 from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.errors import ChrootLocked, CloudError
-from tests.component.cloud_nodes import Site, eventually
-from tests.component.test_cloud_pool import in_child, killed
+from tests.component.cloud_nodes import Site, holding, killed
 
 pytestmark = pytest.mark.lab
 pytest_plugins = ["tests.component.cloud_fixtures"]
-
-
-@dataclass
-class Other:
-    """Another command, in a process of its own: the node's holder, then told what to do."""
-
-    pid: int
-    place: Path
-
-    def end(self, how: str) -> None:
-        (self.place / "order").write_text(how)
-        assert os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]) == 0
-
-
-def holding(site: Site, place: Path, *, job: str = "job-1", shares: bool = False) -> Other:
-    """A process that works in the chroot one, and lets others in beside `job`."""
-    place.mkdir()
-
-    def hold() -> None:
-        node = site.acquire("one", shares=shares)
-        node.record_verdict(LastVerdict("ab"))
-        if job:
-            node.let_others_in(job)
-        (place / "ready").touch()
-        eventually((place / "order").exists)
-        order = (place / "order").read_text()
-        if order == "fail":
-            node.destroy()
-            return
-        if node.leave(foreign=order == "foreign") is not None:
-            node.record_layers({"/holder": "aa"})
-        node.release(keep=True)
-
-    pid = in_child(hold)
-    eventually((place / "ready").exists)
-    return Other(pid, place)
 
 
 def row(site: Site) -> Lease:

@@ -13,10 +13,10 @@ import pytest
 from mock_cloud.config.access import Accesses
 from mock_cloud.config.repositories import make_portable
 from mock_cloud.repoproxy.access import Access
+from mock_cloud.repoproxy.allow import AllowList
 from mock_cloud.repoproxy.repository import ServedRepository
 from tests.lab.http import FileServer
-from tests.unit.repoproxy.test_repoproxy_proxy import Proxied
-from tests.unit.repoproxy.test_repoproxy_repository import HOST, AllowList, make
+from tests.unit.repoproxy.proxied import HOST, Proxied, make
 
 pytestmark = pytest.mark.skipif(shutil.which("dnf") is None, reason="needs dnf")
 

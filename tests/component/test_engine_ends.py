@@ -10,7 +10,7 @@ import pytest
 
 from tests.component.cloud_nodes import eventually
 from tests.component.engine_node import NEEDS_LAB, EngineSite, engine_site
-from tests.component.test_memory_group import hierarchy
+from tests.memory_hierarchy import hierarchy
 
 pytestmark = NEEDS_LAB
 

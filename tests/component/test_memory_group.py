@@ -13,19 +13,9 @@ import pytest
 
 from mock_cloud.wire import syscalls
 from mock_cloud.wire.memory_group import MemoryGroup, find_v1, find_v2, open_group, sweep_groups
+from tests.memory_hierarchy import hierarchy
 
 LIMIT = 32 << 20
-
-
-def hierarchy() -> Path:
-    """Where this machine has the group of this process, seen from outside of what is tested."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, words, path = line.split(":", 2)
-        if words == "memory":
-            place = Path(f"/sys/fs/cgroup/memory{path}")
-            if os.access(place, os.W_OK) and (place / "memory.oom_control").exists():
-                return place
-    pytest.skip("needs root, and a memory hierarchy of cgroups version 1")
 
 
 def in_namespace(act: Callable[[], MemoryGroup | None]) -> MemoryGroup | None:

@@ -8,11 +8,16 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
 
 from mock_cloud.cloud.apis.userdata import make_user_data
 from mock_cloud.cloud.provider import Bootstrap
 from mock_cloud.model import KeyPair, NodeAddress
 from mock_cloud.sshkeys import make_key_pair
+from tests.lab.clouds.ec2 import ACCESS_KEY, REGION, SECRET_KEY, Ec2Cloud
 
 
 @dataclass(frozen=True)
@@ -58,3 +63,22 @@ def greets(address: str) -> bool:
             return connection.recv(8).startswith(b"SSH-2.0-")
     except OSError:
         return False
+
+
+def connect(cloud: Ec2Cloud, key: str = ACCESS_KEY, **config: Any) -> Any:
+    """boto3's client, which speaks EC2 strictly; it shall not try again by itself."""
+    return boto3.client(
+        "ec2",
+        REGION,
+        endpoint_url=cloud.url,
+        aws_access_key_id=key,
+        aws_secret_access_key=SECRET_KEY,
+        config=Config(retries={"total_max_attempts": 1}, **config),
+    )
+
+
+def run(client: Any, cloud: Ec2Cloud, **asked: Any) -> str:
+    answer = client.run_instances(
+        ImageId=cloud.image_id, InstanceType="t3.small", MinCount=1, MaxCount=1, **asked
+    )
+    return str(answer["Instances"][0]["InstanceId"])

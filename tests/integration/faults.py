@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import re
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.local.files import NodeFacts, find_facts
@@ -337,3 +339,21 @@ def line_to_node(user: User, **settings: str) -> Iterator[Relay]:
     with relay:
         yield relay
         user.release()
+
+
+def jobs(user: User, *words: str) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = json.loads(user.cloud("jobs", "--json", *words).expect().stdout)
+    return listed
+
+
+def check_whole(results: Path, user: User, lease: str) -> None:
+    """All of one build is there, once, and its node is as warm as before."""
+    assert list(results.glob("*.src.rpm")) and len(list(results.glob("*.rpm"))) == 2
+    assert not list(results.glob(".mock-cloud*"))
+    (row,) = user.nodes()
+    assert (row["lease"], row["state"]) == (lease, "ready")
+
+
+def lease_of(user: User) -> str:
+    (row,) = user.nodes()
+    return str(row["lease"])

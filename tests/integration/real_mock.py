@@ -19,13 +19,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Ended
+from tests.integration import real_mock
+from tests.integration.conftest import Ended, User
 from tests.lab.layout import repository_root
 
 _PACKAGED = Path("/usr/libexec/mock/mock")
@@ -310,3 +311,23 @@ def _session_python(user: pwd.struct_passwd) -> str:
     except PermissionError:
         return "/usr/bin/python3"
     return own
+
+
+def add_mock(place: Path) -> Path:
+    """A directory for the PATH with the machine's mock, as a package would put it there."""
+    script, package, python = real_mock.find_source()
+    place.mkdir()
+    text = script.read_text().split("\n", 1)[1]
+    (place / "mock").write_text(f"#!{python}\n{text}")
+    (place / "mock").chmod(0o755)
+    shutil.copytree(package, place / "mockbuild")
+    return place
+
+
+def with_mock(made: User) -> User:
+    """The same user on a machine that has a mock."""
+    path = f"{add_mock(made.place / 'mock')}:{made.environment['PATH']}"
+    logging = real_mock.find_source()[0].parent.parent / "etc/mock/logging.ini"
+    if logging.is_file():
+        shutil.copy(logging, made.config.path)
+    return replace(made, extra={"PATH": path})

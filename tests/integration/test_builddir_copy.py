@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import User
-from tests.integration.test_mock_engine_modes import with_mock
+from tests.integration.real_mock import with_mock
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 

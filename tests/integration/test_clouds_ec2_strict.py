@@ -21,11 +21,11 @@ from mock_cloud.cloud.apis.texts import CredentialsRefused, NotThere
 from mock_cloud.cloud.images import TAG_BAKE, TAG_OWNER, ImageState
 from mock_cloud.errors import CleanupError, CloudError
 from mock_cloud.settings import Market
+from tests.integration.cloud_support import connect, run
 from tests.integration.ec2_remote import Account, make_launch
-from tests.integration.test_lab_clouds_faults import connect, run
 from tests.lab.clouds import ec2_xml
+from tests.lab.clouds.actions import called_actions
 from tests.lab.clouds.ec2 import Ec2Cloud
-from tests.unit.cloud.test_cloud_documented import called_actions
 
 pytestmark = pytest.mark.lab
 

@@ -15,7 +15,7 @@ import pytest
 from tests.component.cloud_nodes import eventually
 from tests.component.engine_node import make_source
 from tests.integration.conftest import MakeUser, User
-from tests.integration.test_mock_engine_modes import with_mock
+from tests.integration.real_mock import with_mock
 
 pytestmark = pytest.mark.lab
 

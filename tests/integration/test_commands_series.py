@@ -13,7 +13,7 @@ from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Lease
 from tests.integration.conftest import Ended, MakeUser, User
 from tests.integration.faults import node_facts
-from tests.integration.test_mock_engine_modes import with_mock
+from tests.integration.real_mock import with_mock
 from tests.lab.layout import Lab
 
 pytestmark = pytest.mark.lab

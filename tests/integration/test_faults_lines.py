@@ -12,19 +12,28 @@ import pytest
 from tests.integration.conftest import User
 from tests.integration.faults import (
     Command,
+    check_whole,
     eventually,
     find_process,
+    jobs,
+    lease_of,
     line_to_node,
     wait_in,
     write_remote,
 )
-from tests.integration.test_jobs import jobs
 from tests.lab import srpm
 from tests.lab.relay import Direction, Relay
 from tests.lab.srpm import Recipe
 
 pytestmark = pytest.mark.lab
 _MIB = 1 << 20
+
+
+@pytest.fixture
+def line(lone_mock: User) -> Iterator[Relay]:
+    """The way to the user's node, which is warm."""
+    with line_to_node(lone_mock, build__silence_timeout='"3s"') as relay:
+        yield relay
 
 
 @pytest.fixture(scope="session")
@@ -43,26 +52,6 @@ def noise_srpm(lab_srpm: Callable[[Recipe], Path]) -> Path:
             install="head -c 64M /dev/urandom > %{buildroot}%{_datadir}/toy-noise/noise",
         )
     )
-
-
-@pytest.fixture
-def line(lone_mock: User) -> Iterator[Relay]:
-    """The way to the user's node, which is warm."""
-    with line_to_node(lone_mock, build__silence_timeout='"3s"') as relay:
-        yield relay
-
-
-def check_whole(results: Path, user: User, lease: str) -> None:
-    """All of one build is there, once, and its node is as warm as before."""
-    assert list(results.glob("*.src.rpm")) and len(list(results.glob("*.rpm"))) == 2
-    assert not list(results.glob(".mock-cloud*"))
-    (row,) = user.nodes()
-    assert (row["lease"], row["state"]) == (lease, "ready")
-
-
-def lease_of(user: User) -> str:
-    (row,) = user.nodes()
-    return str(row["lease"])
 
 
 @pytest.mark.parametrize("way", ["reset", pytest.param("silent", marks=pytest.mark.slow)])

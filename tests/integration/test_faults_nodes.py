@@ -24,7 +24,7 @@ from tests.integration.faults import (
     scratch,
     write_remote,
 )
-from tests.integration.test_mock_engine_modes import with_mock
+from tests.integration.real_mock import with_mock
 from tests.lab import srpm
 from tests.lab.srpm import Recipe
 from tests.lab.sshd import Sshd

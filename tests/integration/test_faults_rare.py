@@ -5,29 +5,31 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.component.test_memory_group import hierarchy
 from tests.fault_table import saw
 from tests.integration.conftest import User
 from tests.integration.faults import (
     Clock,
     Command,
     check_gone,
+    check_whole,
     eventually,
     find_process,
+    jobs,
+    lease_of,
+    line_to_node,
     node_facts,
     wait_in,
     write_remote,
 )
-from tests.integration.test_faults_lines import check_whole, lease_of, line  # noqa: F401
-from tests.integration.test_jobs import jobs
 from tests.lab import srpm
 from tests.lab.relay import Relay
 from tests.lab.srpm import Recipe
+from tests.memory_hierarchy import hierarchy
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -36,10 +38,17 @@ _DAY_S = 86400.0
 _LIMIT_BYTES = 256 << 20
 
 
+@pytest.fixture
+def line(lone_mock: User) -> Iterator[Relay]:
+    """The way to the user's node, which is warm."""
+    with line_to_node(lone_mock, build__silence_timeout='"3s"') as relay:
+        yield relay
+
+
 @pytest.mark.fault(21)
 def test_the_machine_sleeps(
     lone_mock: User,
-    line: Relay,  # noqa: F811
+    line: Relay,
     lab_srpm: LabSrpm,
     tmp_path: Path,
 ) -> None:

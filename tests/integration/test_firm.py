@@ -19,8 +19,8 @@ from mock_cloud.process import run
 from tests.integration.conftest import Ended, User
 from tests.integration.ec2_remote import write_user
 from tests.integration.packager import accounts
-from tests.integration.test_mock_engine_modes import add_mock
-from tests.integration.test_repo_secrets import Search
+from tests.integration.real_mock import add_mock
+from tests.integration.search import Search
 from tests.lab import dist, keys
 from tests.lab.clouds.ec2 import SECRET_KEY, Ec2Cloud
 from tests.lab.firm_proxy import FirmProxy, Site, requests

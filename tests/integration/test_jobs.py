@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import signal
@@ -11,7 +10,6 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,6 +20,7 @@ from tests.integration.faults import (
     check_failure,
     eventually,
     find_process,
+    jobs,
     node_facts,
     wait_in,
 )
@@ -36,11 +35,6 @@ pytestmark = pytest.mark.lab
 def short_srpm(lab_srpm: Callable[[Recipe], Path]) -> Path:
     """%build takes five seconds."""
     return lab_srpm(srpm.sleeping(5))
-
-
-def jobs(user: User, *words: str) -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = json.loads(user.cloud("jobs", "--json", *words).expect().stdout)
-    return listed
 
 
 def only_job(user: User) -> str:

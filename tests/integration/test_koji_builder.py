@@ -214,7 +214,9 @@ def test_build_arch(builder: Builder, plain_srpm: Path) -> None:
     assert {package["name"] for package in at_init} <= {package["name"] for package in at_end}
     logs = {"build.log", "root.log", "state.log", "remote_attestation.log", "dnf.log"}
     assert logs | {"mock_output.log", "mock_config.log", *names} <= report.files
-    assert report.file("remote_attestation.log").count("verdict: trusted") == 3
+    verdicts = report.file("remote_attestation.log")
+    # A command within two minutes of the last one's verdict relies on it.
+    assert verdicts.count("verdict: trusted") + verdicts.count("not measured again") == 3
     assert report.file("remote_order.log").count("started protocol") >= 3
     assert not report.shrunk & {"root.log", "build.log", "state.log", "dnf.log", "remote_order.log"}
     assert builder.run({**order, "clean": builder.buildroot(order).name}).raw["code"] == 0

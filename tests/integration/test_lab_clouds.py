@@ -6,49 +6,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from libcloud.compute.base import Node, NodeDriver, NodeImage, NodeSize
-from libcloud.compute.providers import get_driver
-from libcloud.compute.types import Provider
+from libcloud.compute.base import Node
 
 from tests.integration.cloud_support import Client, greets
-from tests.lab.clouds.ec2 import ACCESS_KEY, REGION, SECRET_KEY, Ec2Cloud
+from tests.integration.lab_clients import connect_ec2, create_instance
+from tests.lab.clouds.ec2 import Ec2Cloud
 from tests.lab.clouds.machines import State
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.lab
 
 
-def connect(cloud: Ec2Cloud) -> NodeDriver:
-    return get_driver(Provider.EC2)(
-        ACCESS_KEY,
-        SECRET_KEY,
-        region=REGION,
-        host="127.0.0.1",
-        port=cloud.proxy.port,
-        secure=False,
-        signature_version="4",
-    )
-
-
-def create(cloud: Ec2Cloud, client: Client, **extra: object) -> Node:
-    driver = connect(cloud)
-    return driver.create_node(
-        name="mc-test",
-        image=NodeImage(cloud.image_id, "stock", driver),
-        size=NodeSize("t3.small", "t3.small", 2048, 0, 0, 0, driver),
-        ex_userdata=client.user_data(),
-        ex_metadata={"owner": "somebody"},
-        **extra,
-    )
-
-
 def look(cloud: Ec2Cloud, node: Node) -> Node:
-    return connect(cloud).list_nodes(ex_node_ids=[node.id])[0]
+    return connect_ec2(cloud).list_nodes(ex_node_ids=[node.id])[0]
 
 
 def test_an_instance_is_a_machine(ec2: Ec2Cloud, tmp_path: Path) -> None:
     client = Client(tmp_path)
-    made = create(ec2, client, ex_terminate_on_shutdown=True)
+    made = create_instance(ec2, client, ex_terminate_on_shutdown=True)
     assert (made.state, made.extra["tags"]["owner"]) == ("pending", "somebody")
     machine = ec2.node(made.id)
     wait_for(lambda: greets(machine.address))
@@ -59,7 +34,7 @@ def test_an_instance_is_a_machine(ec2: Ec2Cloud, tmp_path: Path) -> None:
     listing = ec2.listing()
     assert listing.instances == (made.id,)
     assert len(listing.volumes) == 1
-    output = connect(ec2).ex_get_console_output(node)["output"]
+    output = connect_ec2(ec2).ex_get_console_output(node)["output"]
     assert "Datasource DataSourceEc2" in output
     url = f"{ec2.repository_url}/1/repodata/repomd.xml"
     fetch = f"import urllib.request as r; print(r.urlopen('{url}').status)"
@@ -73,9 +48,9 @@ def test_an_instance_is_a_machine(ec2: Ec2Cloud, tmp_path: Path) -> None:
 
 
 def test_termination_leaves_nothing(ec2: Ec2Cloud, tmp_path: Path) -> None:
-    made = create(ec2, Client(tmp_path))
+    made = create_instance(ec2, Client(tmp_path))
     machine = ec2.node(made.id)
-    assert connect(ec2).destroy_node(made)
+    assert connect_ec2(ec2).destroy_node(made)
     assert machine.state is not State.RUNNING
     assert not machine.directory.exists()
     assert ec2.listing().is_empty

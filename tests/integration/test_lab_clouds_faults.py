@@ -10,9 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import (
     ClientError,
     ConnectionClosedError,
@@ -20,32 +18,13 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from tests.integration.cloud_support import Client, greets
+from tests.integration.cloud_support import Client, connect, greets, run
 from tests.lab.clouds import ec2_xml, faults
-from tests.lab.clouds.ec2 import ACCESS_KEY, REGION, SECRET_KEY, Ec2Cloud
+from tests.lab.clouds.ec2 import Ec2Cloud
 from tests.lab.layout import Lab, repository_root
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.lab
-
-
-def connect(cloud: Ec2Cloud, key: str = ACCESS_KEY, **config: Any) -> Any:
-    """boto3's client, which speaks EC2 strictly; it shall not try again by itself."""
-    return boto3.client(
-        "ec2",
-        REGION,
-        endpoint_url=cloud.url,
-        aws_access_key_id=key,
-        aws_secret_access_key=SECRET_KEY,
-        config=Config(retries={"total_max_attempts": 1}, **config),
-    )
-
-
-def run(client: Any, cloud: Ec2Cloud, **asked: Any) -> str:
-    answer = client.run_instances(
-        ImageId=cloud.image_id, InstanceType="t3.small", MinCount=1, MaxCount=1, **asked
-    )
-    return str(answer["Instances"][0]["InstanceId"])
 
 
 def instance(client: Any, name: str) -> Any:

@@ -26,8 +26,7 @@ from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.wire.layout import SKIPPED
 from tests.integration.cloud_support import Client, greets
-from tests.integration.test_lab_clouds import create as create_instance
-from tests.integration.test_lab_openstack import create as create_server
+from tests.integration.lab_clients import create_instance, create_server
 from tests.lab.clouds.cloud import Cloud
 from tests.lab.clouds.ec2 import Ec2Cloud
 from tests.lab.clouds.openstack import OpenStackCloud

@@ -12,20 +12,18 @@ from urllib.request import Request, urlopen
 import pytest
 from libcloud.common.exceptions import BaseHTTPError
 from libcloud.common.types import InvalidCredsError
-from libcloud.compute.base import Node, NodeDriver, NodeImage, NodeSize
+from libcloud.compute.base import NodeImage, NodeSize
 from libcloud.compute.providers import get_driver
 from libcloud.compute.types import Provider
 
 from tests.integration.cloud_support import Client, greets
+from tests.integration.lab_clients import connect_openstack, create_server
 from tests.lab.clouds import openstack_json
 from tests.lab.clouds.openstack import FLAVOR, OpenStackCloud
 from tests.lab.clouds.openstack_identity import (
     API_KEY,
-    COMPUTE,
     CREDENTIAL_ID,
     CREDENTIAL_SECRET,
-    PASSWORD,
-    PROJECT,
     REGION,
     USER,
 )
@@ -34,36 +32,12 @@ from tests.waiting import wait_for
 pytestmark = pytest.mark.lab
 
 
-def connect(cloud: OpenStackCloud, password: str = PASSWORD) -> NodeDriver:
-    return get_driver(Provider.OPENSTACK)(
-        USER,
-        password,
-        ex_force_auth_url=cloud.auth_url,
-        ex_force_auth_version="2.0_password",
-        ex_tenant_name=PROJECT,
-        ex_force_service_region=REGION,
-        ex_force_service_type="compute",
-        ex_force_service_name=COMPUTE,
-    )
-
-
-def create(cloud: OpenStackCloud, client: Client) -> Node:
-    driver = connect(cloud)
-    return driver.create_node(
-        name="mc-test",
-        image=NodeImage(cloud.image_id, "stock", driver),
-        size=NodeSize(FLAVOR, "small", 512, 0, 0, 0, driver),
-        ex_userdata=client.user_data(),
-        ex_metadata={"owner": "somebody"},
-    )
-
-
 def test_a_server_is_a_machine(openstack: OpenStackCloud, tmp_path: Path) -> None:
     client = Client(tmp_path)
-    made = create(openstack, client)
+    made = create_server(openstack, client)
     machine = openstack.node(made.id)
     wait_for(lambda: greets(machine.address))
-    driver = connect(openstack)
+    driver = connect_openstack(openstack)
     (node,) = driver.list_nodes()
     assert (node.state, node.extra["metadata"]) == ("running", {"owner": "somebody"})
     assert {*node.public_ips, *node.private_ips} == {machine.address}
@@ -82,11 +56,11 @@ def test_a_server_is_a_machine(openstack: OpenStackCloud, tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_an_image_of_a_server(openstack: OpenStackCloud, tmp_path: Path) -> None:
     client = Client(tmp_path)
-    made = create(openstack, client)
+    made = create_server(openstack, client)
     machine = openstack.node(made.id)
     wait_for(lambda: greets(machine.address))
     client.ssh(machine.address, "echo kept > /srv/note; sync")
-    driver = connect(openstack)
+    driver = connect_openstack(openstack)
     driver.connection.request(
         f"/servers/{made.id}/action", method="POST", data={"createImage": {"name": "baked"}}
     )
@@ -119,8 +93,8 @@ def test_rackspace_is_the_same_cloud(openstack: OpenStackCloud) -> None:
 
 def test_wrong_passwords_and_old_tokens_are_refused(openstack: OpenStackCloud) -> None:
     with pytest.raises(InvalidCredsError):
-        connect(openstack, "wrong").list_nodes()
-    driver = connect(openstack)
+        connect_openstack(openstack, "wrong").list_nodes()
+    driver = connect_openstack(openstack)
     assert driver.list_nodes() == []
     openstack.identity.expire_tokens()
     with pytest.raises(BaseHTTPError, match="401"):
@@ -158,7 +132,7 @@ def test_application_credentials_and_image_members(openstack: OpenStackCloud) ->
 
 
 def test_faults_in_novas_words(openstack: OpenStackCloud, tmp_path: Path) -> None:
-    driver = connect(openstack)
+    driver = connect_openstack(openstack)
     driver.list_nodes()
     url = f"{driver.connection.get_endpoint()}/servers"
     token = driver.connection.auth_token

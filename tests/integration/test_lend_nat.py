@@ -19,7 +19,7 @@ from mock_cloud.process import run
 from mock_cloud.sshkeys import make_key_pair
 from tests.integration.conftest import Ended, User
 from tests.integration.faults import Command, check_failure, wait_in
-from tests.integration.test_mock_engine_modes import with_mock
+from tests.integration.real_mock import with_mock
 from tests.lab import srpm
 from tests.lab.behind_nat import between, hide, in_network_of, send
 from tests.lab.layout import Lab, locked

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration import real_mock
 from tests.integration.conftest import Ended, MakeUser, User
+from tests.integration.real_mock import with_mock
 from tests.lab.http import FileServer
 
 pytestmark = pytest.mark.lab
@@ -33,26 +33,6 @@ Summary: {summary}
 %files
 """
 LOGS = {"root.log", "build.log", "state.log", "hw_info.log", "installed_pkgs.log"}
-
-
-def add_mock(place: Path) -> Path:
-    """A directory for the PATH with the machine's mock, as a package would put it there."""
-    script, package, python = real_mock.find_source()
-    place.mkdir()
-    text = script.read_text().split("\n", 1)[1]
-    (place / "mock").write_text(f"#!{python}\n{text}")
-    (place / "mock").chmod(0o755)
-    shutil.copytree(package, place / "mockbuild")
-    return place
-
-
-def with_mock(made: User) -> User:
-    """The same user on a machine that has a mock."""
-    path = f"{add_mock(made.place / 'mock')}:{made.environment['PATH']}"
-    logging = real_mock.find_source()[0].parent.parent / "etc/mock/logging.ini"
-    if logging.is_file():
-        shutil.copy(logging, made.config.path)
-    return replace(made, extra={"PATH": path})
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 
 from mock_cloud.process import run
 from tests.integration.conftest import User
-from tests.integration.test_repo_access import MakeUser, make_user_of
+from tests.integration.lent_users import MakeUser, make_user_of
 from tests.lab.clouds.machines import Machine
 from tests.lab.layout import Lab, locked
 from tests.lab.packet_line import PacketLine

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import MakeUser, User
-from tests.integration.test_mock_engine_modes import with_mock
+from tests.integration.real_mock import with_mock
 from tests.lab.srpm import Recipe, toy
 
 pytestmark = pytest.mark.lab

@@ -3,29 +3,13 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 
+from tests.lab.clouds.actions import called_actions
 from tests.lab.layout import repository_root
 
 TOP = repository_root()
-_ACTION = re.compile(
-    r"(?:Describe|Run|Terminate|Start|Stop|Create|Delete|Modify|Release|Cancel|Deregister|Register"
-    r"|Get|Attach|Detach|Associate|Disassociate|Allocate|Authorize|Revoke|Copy|Import)[A-Z]\w+"
-)
-
-
-def called_actions() -> set[str]:
-    """The API's actions among the strings of what speaks to it."""
-    return {
-        node.value
-        for path in (TOP / "mock_cloud/cloud/apis").glob("ec2*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Constant)
-        and isinstance(node.value, str)
-        and _ACTION.fullmatch(node.value)
-    }
 
 
 def test_the_policy_has_the_rights_that_are_used() -> None:

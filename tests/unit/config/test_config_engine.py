@@ -17,6 +17,7 @@ from mock_cloud.invocation.engines import PLUGINS as DECIDED
 from mock_cloud.invocation.engines import chroot_engine
 from mock_cloud.wire.decode import to_json
 from mock_cloud.wire.job_request import JobRequest, parse_request
+from tests.unit.config.secret_repository import SECRET_REPOSITORY
 
 MAIN = "[main]\nreposdir=/dev/null\n"
 
@@ -258,13 +259,6 @@ def test_proxies_of_the_configuration_reach_the_build(etc: Any) -> None:
     assert environment["http_proxy"] == "http://p:1"
     assert environment["HOME"] == "/builddir"
     assert environment["LANG"] == default_config_opts()["environment"]["LANG"]
-
-
-SECRET_REPOSITORY = (
-    "config_opts['dnf.conf'] += '[l]\\nbaseurl=http://l\\nusername=me\\n"
-    "password={{ our_password }}\\n'\nconfig_opts['our_password'] = 'correct-horse'\n"
-    "config_opts['https_proxy'] = 'http://u:correct-horse@p:1'\n"
-)
 
 
 def test_no_secret_of_a_repository_is_in_what_a_node_is_told(etc: Any) -> None:

@@ -22,7 +22,7 @@ from mock_cloud.invocation.engines import PLUGIN_OPTIONS, SETTINGS
 from mock_cloud.invocation.engines import PLUGINS as DECIDED
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.wire.job_request import JOB_DIRECTORY
-from tests.unit.config.test_config_engine import SECRET_REPOSITORY
+from tests.unit.config.secret_repository import SECRET_REPOSITORY
 
 INPUTS = f"{JOB_DIRECTORY}/inputs"
 DOCUMENT = Path(__file__).parents[3] / "docs/mock-engine.md"

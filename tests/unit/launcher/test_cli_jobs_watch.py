@@ -19,7 +19,7 @@ from mock_cloud.cloud.jobs import JobPhase, JobRecord
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder
 from mock_cloud.console import Console
-from tests.unit.session.test_session_progress import TITLE, terminal
+from tests.unit.terminals import TITLE, terminal
 from tests.waiting import wait_for
 
 NAME = "20261130-070000-0000000{}"

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Attacks on repositories with secrets: by their servers, by other repositories, by nodes."""
 
-# ruff: noqa: F401, F811 - fixtures are imported from the tests beside this one
-
 from __future__ import annotations
 
 import hashlib
@@ -27,16 +25,7 @@ from mock_cloud.repoproxy.repository import ServedRepository
 from mock_cloud.repoproxy.upstream import scope_beyond
 from tests.lab.http import FileServer
 from tests.lab.tls import Authority
-from tests.unit.repoproxy.test_repoproxy_proxy import Proxied, Server, serve
-from tests.unit.repoproxy.test_repoproxy_repository import (
-    HOST,
-    LOGIN,
-    PACKAGE,
-    firm,
-    make,
-    proxied,
-    tree,
-)
+from tests.unit.repoproxy.proxied import HOST, LOGIN, PACKAGE, Proxied, Server, make, proxied
 
 Serve = Callable[[Callable[[socket.socket], None]], Server]
 UNKNOWN = "0" * 64

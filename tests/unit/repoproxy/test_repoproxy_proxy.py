@@ -6,8 +6,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,46 +15,8 @@ from mock_cloud.repoproxy import files, upstream
 from mock_cloud.repoproxy.access import Scope
 from mock_cloud.repoproxy.allow import FILES_HOST, LISTS_HOST, AllowedPlace, AllowList, End
 from mock_cloud.repoproxy.http1 import HEAD_MAX_BYTES
-from mock_cloud.repoproxy.proxy import RepoProxy
 from tests.lab.http import Fault, FileServer
-
-
-class Server:
-    """A TCP server that does with each connection what it is told."""
-
-    def __init__(self, answer: Callable[[socket.socket], None]) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self.count = 0
-        self._answer = answer
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection = self._listener.accept()[0]
-                self.count += 1
-                with connection, suppress(OSError):
-                    self._answer(connection)
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Callable[[socket.socket], None]], Server]]:
-    made: list[Server] = []
-
-    def start(answer: Callable[[socket.socket], None]) -> Server:
-        made.append(Server(answer))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.close()
+from tests.unit.repoproxy.proxied import Proxied, Server, all_of
 
 
 @pytest.fixture
@@ -69,47 +30,6 @@ def tree(tmp_path: Path) -> Path:
     (tmp_path / "secret").write_text("secret")
     os.mkfifo(root / "fifo")
     return root
-
-
-class Proxied:
-    """One proxy and the warnings it gave."""
-
-    def __init__(self, allowed: AllowList, **times: float) -> None:
-        self.said: list[str] = []
-        self.proxy = RepoProxy(allowed, self.said.append, **times)
-
-    @contextmanager
-    def connection(self) -> Iterator[socket.socket]:
-        ours, its = socket.socketpair()
-        thread = threading.Thread(target=self.proxy.serve, args=(its,))
-        thread.start()
-        ours.settimeout(20)
-        try:
-            yield ours
-        finally:
-            ours.close()
-            thread.join(20)
-            assert not thread.is_alive()
-
-    def ask(self, *requests: bytes) -> bytes:
-        """All that comes back for what is sent, until the proxy or we end it."""
-        with self.connection() as connection:
-            for one in requests:
-                connection.sendall(one)
-            connection.shutdown(socket.SHUT_WR)
-            return _all_of(connection)
-
-    def get(self, url: str, *headers: str, method: str = "GET") -> tuple[int, str, bytes]:
-        lines = [f"{method} {url} HTTP/1.1", "Host: x", *headers]
-        head, _, body = self.ask(("\r\n".join(lines) + "\r\n\r\n").encode()).partition(b"\r\n\r\n")
-        return int(head.split()[1]), head.decode(), body
-
-
-def _all_of(connection: socket.socket) -> bytes:
-    found = b""
-    while data := connection.recv(1 << 16):
-        found += data
-    return found
 
 
 def test_files_of_an_allowed_directory(tree: Path) -> None:
@@ -265,7 +185,7 @@ def test_tls_is_relayed_both_ways(
         sender = threading.Thread(target=lambda: (connection.sendall(payload),
                                                   connection.shutdown(socket.SHUT_WR)))  # fmt: skip
         sender.start()
-        head, _, body = _all_of(connection).partition(b"\r\n\r\n")
+        head, _, body = all_of(connection).partition(b"\r\n\r\n")
         sender.join()
     assert b" 200 " in head and body == b"early" + payload
 

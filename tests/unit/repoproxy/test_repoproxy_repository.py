@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import socket
 from collections.abc import Callable, Iterator
@@ -21,57 +20,15 @@ from mock_cloud.repoproxy.cache import RepositoryCache, trim
 from mock_cloud.repoproxy.repository import ServedRepository
 from tests.lab.http import Fault, FileServer
 from tests.lab.tls import Authority
-from tests.unit.repoproxy.test_repoproxy_proxy import Proxied
-
-HOST = "http://r.repos.mock-cloud.invalid"
-LOGIN = Login("me", Secret(b"hunter22"))
-PACKAGE = b"package" * 100_000
-
-
-def checksum(data: bytes, kind: str = "sha256") -> str:
-    return f'<checksum type="{kind}" pkgid="YES">{hashlib.new(kind, data).hexdigest()}</checksum>'
-
-
-def package(data: bytes, location: str, size: int | None = None) -> str:
-    size = len(data) if size is None else size
-    return (f'<package type="rpm"><name>p</name>{checksum(data)}<size package="{size}"'
-            f' installed="1" archive="1"/><location {location}/></package>')  # fmt: skip
-
-
-def make(root: Path, *packages: str, more: str = "") -> Path:
-    """A repository's metadata at `root`, which lists `packages`."""
-    (root / "repodata").mkdir(parents=True, exist_ok=True)
-    primary = gzip.compress(f"<metadata>{''.join(packages)}</metadata>".encode())
-    (root / "repodata/primary.xml.gz").write_bytes(primary)
-    (root / "repodata/repomd.xml").write_text(
-        f'<repomd><data type="primary">{checksum(primary)}<size>{len(primary)}</size>'
-        f'<location href="repodata/primary.xml.gz"/></data>{more}</repomd>'
-    )
-    return root
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    root = make(tmp_path / "repo", package(PACKAGE, 'href="Packages/a+b.rpm"'))
-    (root / "Packages").mkdir()
-    (root / "Packages/a+b.rpm").write_bytes(PACKAGE)
-    (root / "Packages/unlisted.rpm").write_bytes(b"unlisted")
-    return root
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> RepositoryCache:
-    return RepositoryCache(tmp_path / "cache", "r")
-
-
-def proxied(access: Access, cache: RepositoryCache | None = None) -> Proxied:
-    return Proxied(AllowList(repositories=(ServedRepository(access, cache),)))
-
-
-@pytest.fixture
-def firm(tmp_path: Path) -> Authority:
-    (tmp_path / "firm").mkdir()
-    return Authority(tmp_path / "firm")
+from tests.unit.repoproxy.proxied import (
+    HOST,
+    LOGIN,
+    PACKAGE,
+    Proxied,
+    make,
+    package,
+    proxied,
+)
 
 
 @pytest.fixture

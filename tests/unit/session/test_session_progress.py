@@ -6,16 +6,11 @@ The terminals are real ones (pty), read by an emulator; the builds are `test_ses
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
-import os
 import re
-import struct
-import termios
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
@@ -24,14 +19,11 @@ import pytest
 
 from mock_cloud.console import QUIET, Console
 from mock_cloud.progress.timeline import ProgressMode
-from mock_cloud.wire.terminal_log import STDERR, TerminalWriter
 from tests.unit.session.scripted_node import ScriptedNode
 from tests.unit.session.scripted_place import PACKAGE, Place
+from tests.unit.terminals import TITLE, said_by_node, terminal
 
-pyte = pytest.importorskip("pyte")
 pytest.importorskip("rich")
-
-TITLE = b"\x1b]0;owned\x07\x1b[2J\x1b[?1049h"
 
 
 @pytest.fixture
@@ -46,50 +38,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     place.cloud.close()
 
 
-class Terminal:
-    """A pty: what is written to `stream` is in `data`, and on `lines` as an emulator shows it."""
-
-    def __init__(self, columns: int, rows: int) -> None:
-        self.columns, self.rows = columns, rows
-        self._master, slave = os.openpty()
-        self.resize(columns, rows)
-        self.stream: TextIO = os.fdopen(slave, "w", encoding="utf-8")
-        self.data = b""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def resize(self, columns: int, rows: int) -> None:
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def _read(self) -> None:
-        while True:
-            try:
-                self.data += os.read(self._master, 65536)
-            except OSError:  # the other end was closed
-                return
-
-    def close(self) -> None:
-        self.stream.close()
-        self._reader.join()
-        os.close(self._master)
-
-    def lines(self) -> list[str]:
-        """The screen, and what has left it at its top, after all of it was shown."""
-        screen = pyte.HistoryScreen(self.columns, self.rows, history=1000)
-        pyte.ByteStream(screen).feed(self.data)
-        above = ["".join(row[n].data for n in range(self.columns)) for row in screen.history.top]
-        return [line.rstrip() for line in [*above, *screen.display] if line.strip()]
-
-
-@contextmanager
-def terminal(columns: int = 100, rows: int = 30) -> Iterator[Terminal]:
-    opened = Terminal(columns, rows)
-    try:
-        yield opened
-    finally:
-        opened.close()
-
-
 def build(
     place: Place, stream: TextIO, mode: ProgressMode = ProgressMode.AUTO
 ) -> tuple[int, Console]:
@@ -102,16 +50,6 @@ def build(
 def hold(node: ScriptedNode) -> None:
     """The job goes on until the view was drawn at least once."""
     threading.Event().wait(0.7)
-
-
-def said_by_node(*texts: bytes) -> bytes:
-    reader, descriptor = os.pipe()
-    writer = TerminalWriter(descriptor)
-    for text in texts:
-        writer.write(STDERR, text)
-    os.close(descriptor)
-    with os.fdopen(reader, "rb") as pipe:
-        return pipe.read()
 
 
 def test_a_file_has_what_it_always_had(place: Place) -> None:
