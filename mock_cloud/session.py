@@ -194,7 +194,7 @@ def _try_once(build: Build, *, is_first: bool) -> int:
             # 3
             build.console.begin_phase("attest")
             channel = stack.enter_context(closing(trust_node(build)))
-            build.hardening = plan_hardening(remote.provider, leased, remote.lease.grace_s)
+            build.hardening = plan_hardening(remote.provider, leased, build.grace_s)
             build.host_keys = stack.enter_context(
                 hardened(channel, leased, build.hardening, build.console)
             )
@@ -281,7 +281,7 @@ def take_up(
             build.mirror = stack.enter_context(closing(mirror))
             mirror.resume(job.logs, log_names(job.packages))
             build.signer = find_signer(remote, console) if job.draft else None
-            build.hardening = plan_hardening(remote.provider, leased, remote.lease.grace_s)
+            build.hardening = plan_hardening(remote.provider, leased, build.grace_s)
             is_renewable = build.hardening is not None and build.hardening.renew_host_key
             build.host_keys = HostKeys(None, leased, console, renewable=is_renewable)
             printed = str(printed_path(job.id)) if is_keeper else ""

@@ -129,6 +129,12 @@ class Build(NodeUse):
         return self.shadow is None and self.remote.attest.second_look is not SecondLook.ALWAYS
 
     @property
+    def grace_s(self) -> float:
+        """How long a job waits for a controller that is not heard of; nobody takes up kojid's."""
+        is_kojis = self.work is not None and self.work.line.is_kojis
+        return self.leased.idle_ttl_s if is_kojis else self.remote.lease.grace_s
+
+    @property
     def job(self) -> str:
         """The job's name."""
         return self.row.id

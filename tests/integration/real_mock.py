@@ -57,7 +57,7 @@ def find_user() -> pwd.struct_passwd:
     for name in members:
         if pwd.getpwnam(name).pw_uid != 0:
             return pwd.getpwnam(name)
-    pytest.skip("no user in the group mock: useradd -m -G mock builder")
+    pytest.skip("no user in the group mock: groupadd -f mock; useradd -m -G mock builder")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-_GRACE_S = 5.0  # a server's thread or an agent of gpg may still be on its way out
+_GRACE_S = 120.0  # what is on its way out takes as long as the machine is busy
 
 
 def adopt_orphans() -> None:

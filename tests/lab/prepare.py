@@ -21,7 +21,7 @@ def is_debian() -> bool:
     return Path("/var/lib/dpkg/status").is_file() and shutil.which("apt-get") is not None
 
 
-TEST_TOOLS = ("e2fsprogs", "python3-setuptools", "strace")
+TEST_TOOLS = ("e2fsprogs", "python3-setuptools", "strace", "sudo")
 
 
 def wanted() -> tuple[str, ...]:

@@ -72,7 +72,7 @@ def start_job(build: Build) -> None:
         leased.note_foreign(work.root)
     build.row = replace(build.row, state=JobPhase.RUNNING, tunnelled=tunnel.port > 0)
     if build.is_kept:
-        leased.begin_job(build.row, build.remote.lease.grace_s)
+        leased.begin_job(build.row, build.grace_s)
     build.connection.lasting(lambda channel: channel.start_job(build.job, request))
     if build.lets_others_in:
         try:

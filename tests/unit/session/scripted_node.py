@@ -100,6 +100,8 @@ class ScriptedNode:
         self.blobs: dict[str, bytes] = {}
         self.requests: list[bytes] = []
         """Of jobs, as they came."""
+        self.graces_s: list[int] = []
+        """After how long without a controller the node was told to end."""
         self.script = script
         self.is_deaf = False
         """Whether nothing is answered any more, as over a line that is cut somewhere far away."""
@@ -196,6 +198,9 @@ class ScriptedNode:
             self.blobs[given["digest"]] = self.blobs.get(given["digest"], b"") + body
         elif operation == "job_start":
             self.requests.append(body)
+            yield {}, b""
+        elif operation == "lease":
+            self.graces_s.append(given["grace_s"])
             yield {}, b""
         elif operation not in ("job_input", "job_resize"):
             yield {}, b""

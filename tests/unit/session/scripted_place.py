@@ -75,12 +75,14 @@ class Place:
         settings = AttestSettings(manifest, (public,), keys)
         return Remote("cloud", "ec2", ("x86_64",), settings)
 
-    def build(self, *words: str, console: Console | None = None, **changes: object) -> int:
+    def build(
+        self, *words: str, chroot: str = "small", console: Console | None = None, **changes: object
+    ) -> int:
         """`mock --rebuild` of the source package, or the mode in `words`."""
         words = words or ("--rebuild", str(self.srpm))
-        argv = ["--configdir", str(self.etc), "-r", "small", "--resultdir", str(self.results)]
+        argv = ["--configdir", str(self.etc), "-r", chroot, "--resultdir", str(self.results)]
         line = parse_command_line([*argv, *words], {})
-        opts = load_config_opts("small", self.etc, home=self.etc)
+        opts = load_config_opts(chroot, self.etc, home=self.etc)
         apply_command_line(opts, line)
         self.remote = replace(self.remote, **changes)  # type: ignore[arg-type]
         return session.run(line, opts, self.remote, console or Console(stream=self.screen))

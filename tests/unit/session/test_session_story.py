@@ -93,6 +93,19 @@ def test_attested_sent_built_fetched_signed_and_kept_warm(place: Place) -> None:
     assert (job.state, job.exit) == (JobPhase.ENDED, 0)
 
 
+@pytest.mark.parametrize(("chroot", "grace_s"), [("small", 3600.0), ("koji/small", 1800.0)])
+def test_how_long_a_job_waits_for_its_controller(
+    place: Place, chroot: str, grace_s: float
+) -> None:
+    """Nobody takes up a job of kojid's: its node stays for the idle time and no longer."""
+    (place.etc / "koji").mkdir()
+    (place.etc / "koji/small.cfg").write_text((place.etc / "small.cfg").read_text())
+    lease = LeaseLimits(idle_ttl_s=1800.0, grace_s=3600.0)
+    assert place.build(chroot=chroot, lease=lease) == 0
+    (node,) = place.cloud.made
+    assert node.graces_s == [grace_s + 60, 1860]
+
+
 def test_a_clock_that_is_set_back_spoils_no_provenance(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
