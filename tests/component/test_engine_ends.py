@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,46 @@ def test_a_silent_shell_may_think(site: EngineSite) -> None:
     eventually(lambda: b"begun" in terminal.read_bytes())
     site.node.ask("input", job, "go\n", False)
     assert site.node.wait(job).exit == 0
+
+
+def kill_jail_of(command: str) -> None:
+    """Kill the first process of the jail in which `command` runs, from outside."""
+
+    def find() -> int | None:
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (entry / "cmdline").read_bytes() == f"{command}\0".replace(" ", "\0").encode():
+                    return int(entry.name)
+        return None
+
+    eventually(lambda: find() is not None)
+    pid = find()
+    assert pid is not None
+    while True:
+        words = dict(
+            line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        )
+        if words["NSpid"].split()[-1] == "1":
+            break
+        pid = int(words["PPid"])
+    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("mode", ["chroot", "shell", "rebuild"])
+def test_a_jail_that_is_ended_from_outside_is_no_failed_build(site: EngineSite, mode: str) -> None:
+    seconds = {"chroot": 10001, "shell": 10002, "rebuild": 10003}[mode]
+    command = f"sleep {seconds}"
+    if mode == "rebuild":
+        request = site.request("rebuild", site.source("jailed", build=command))
+    else:
+        request = site.request(mode, command)
+    job = site.node.start(request)
+    kill_jail_of(command)
+    ended = site.node.wait(job)
+    assert ended.exit == 75
+    assert "was ended from outside of its jail, by signal 9" in ended.status["message"]
+    eventually(lambda: site.node.processes() == [])
+
+
+def test_a_program_that_kills_itself_is_one(site: EngineSite) -> None:
+    assert site.run("chroot", "kill -9 $$").exit == 247

@@ -95,6 +95,12 @@ class NoSpace(EngineError):
     exit_code = 75
 
 
+class JailEnded(EngineError):
+    """Something outside of a command's jail ended it: infrastructure, never a failed build."""
+
+    exit_code = 75
+
+
 class Cancelled(EngineError):
     """The job was told to stop; `keep_chroot`: without cleaning up, as mock on SIGTERM."""
 

@@ -20,7 +20,7 @@ from dataclasses import field
 from typing import Final, NoReturn
 
 from mock_cloud.agent.engine import jail
-from mock_cloud.agent.engine.errors import BuildTimeout, EngineError, NotExecutable
+from mock_cloud.agent.engine.errors import BuildTimeout, EngineError, JailEnded, NotExecutable
 from mock_cloud.wire import syscalls
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.layout import NODE_PATH
@@ -127,12 +127,23 @@ def pretty(argv: Sequence[str]) -> str:
     return shlex.join(argv)
 
 
-def run_command(argv: Sequence[str], place: Place, sink: _Sink, *, timeout_s: float = 0.0) -> int:
-    """Run `argv`, hand stdout and stderr (one stream) to `sink`, return the exit status.
+def exit_status(code: int, argv: Sequence[str], place: Place) -> int:
+    """mock's exit status for `code` as the subprocess module has it: 256 - N for signal N.
 
-    A signal gives 256 - its number, which mock's exit with -N comes to. What the command left
-    running is killed. `timeout_s` 0 waits for ever; past it BuildTimeout is raised.
-    NotExecutable names a program that cannot be executed.
+    JailEnded if not the program was signalled, but the first process of its jail, which nothing
+    inside can do: its own end by a signal is told by that process's exit status.
+    """
+    if place.root and code < 0:
+        name = os.path.basename(argv[0])
+        raise JailEnded(f"{name} was ended from outside of its jail, by signal {-code}")
+    return code % 256
+
+
+def run_command(argv: Sequence[str], place: Place, sink: _Sink, *, timeout_s: float = 0.0) -> int:
+    """Run `argv`, hand stdout and stderr (one stream) to `sink`, return its `exit_status`.
+
+    What the command left running is killed. `timeout_s` 0 waits for ever; past it BuildTimeout is
+    raised. NotExecutable names a program that cannot be executed.
     """
     with place.birth(argv[0]):
         child = subprocess.Popen(
@@ -156,7 +167,7 @@ def run_command(argv: Sequence[str], place: Place, sink: _Sink, *, timeout_s: fl
         _stop(child)
         kill_others()
         child.stdout.close()
-    return code % 256
+    return exit_status(code, argv, place)
 
 
 def capture(argv: Sequence[str], place: Place, *, timeout_s: float = 0.0) -> tuple[int, bytes]:

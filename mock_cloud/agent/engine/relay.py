@@ -54,11 +54,6 @@ def terminal_of(words: Sequence[object]) -> tuple[Size, str]:
     return size, term if isinstance(term, str) else ""
 
 
-def exit_status(code: int) -> int:
-    """mock's exit status for `code` as the subprocess module has it: 256 - N for signal N."""
-    return code % 256
-
-
 # with a terminal
 
 
@@ -84,7 +79,7 @@ def on_terminal(
         reader.close()
         processes.kill_others()
         os.close(leader)
-    return exit_status(code)
+    return processes.exit_status(code, program.argv, program.place)
 
 
 def _open_terminal(root: str) -> tuple[int, int]:
@@ -207,7 +202,7 @@ def on_pipes(program: Program, directory: str, write: Write) -> int:
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
-    return exit_status(code)
+    return processes.exit_status(code, program.argv, program.place)
 
 
 def _relay_pipes(

@@ -94,9 +94,7 @@ def test_attested_sent_built_fetched_signed_and_kept_warm(place: Place) -> None:
 
 
 @pytest.mark.parametrize(("chroot", "grace_s"), [("small", 3600.0), ("koji/small", 1800.0)])
-def test_how_long_a_job_waits_for_its_controller(
-    place: Place, chroot: str, grace_s: float
-) -> None:
+def test_how_long_a_job_waits_for_its_controller(place: Place, chroot: str, grace_s: float) -> None:
     """Nobody takes up a job of kojid's: its node stays for the idle time and no longer."""
     (place.etc / "koji").mkdir()
     (place.etc / "koji/small.cfg").write_text((place.etc / "small.cfg").read_text())
