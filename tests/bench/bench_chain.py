@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A chain of twelve small packages on one node, and with --jobs on three.
+"""A chain of twelve small packages on one node, and with --jobs on four.
 
 python -m tests.bench.bench_chain [--seconds N]
 
 Each package takes so many seconds of no processor, so that the order is measured and not how
-many cores this machine has for three nodes. Needs root, as the provider local does.
+many cores this machine has for four nodes. Needs root, as the provider local does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.lab.http import FileServer
 from tests.lab.layout import Lab, default_lab, locked
 
 _CLOUD = "import sys; from mock_cloud.cli import main; raise SystemExit(main(sys.argv[1:]))"
-_NODES = 3
+_NODES = 4
 
 
 def run(lab: Lab, seconds: int) -> None:

@@ -205,10 +205,12 @@ def test_builds(
         ]
         for thread in threads:
             thread.start()
-        is_over.wait(_MINUTES * 60)
-        is_over.set()
-        for thread in threads:
-            thread.join()
+        try:
+            is_over.wait(_MINUTES * 60)
+        finally:
+            is_over.set()
+            for thread in threads:
+                thread.join()
         for one in all_fleets:
             waiting = json.loads(one.user.cloud("jobs", "--json").expect().stdout)
             assert [job for job in waiting if job["state"] == "starting"] == [], waiting
