@@ -157,6 +157,7 @@ SUBJECTS = {
         "Teams": "mock-cloud image share",
     },
     "docs/user-guide.md": {
+        "Chroot configurations": "distribution-gpg-keys/keys /usr/share/distribution-gpg-keys",
         "In CI": "mock-cloud setup",
         "Upgrade and removal": "pip uninstall mock-cloud",
     },
