@@ -7,10 +7,10 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from mock_cloud import __version__
+from mock_cloud.cloud.apis.listeners import listening
 from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_COMMAND_LINE
 from mock_cloud.exit_status import end_well
@@ -77,15 +77,6 @@ def make_parser(first: str = "") -> argparse.ArgumentParser:
     return parser
 
 
-def _waits_told(console: Console) -> AbstractContextManager[None]:
-    """Within the block the user is told what an API is waited for: minutes pass while one is out.
-
-    Commands that ask no cloud have not imported what does.
-    """
-    calls = sys.modules.get("mock_cloud.cloud.apis.calls")
-    return nullcontext() if calls is None else calls.listening(console.show)
-
-
 def run(argv: Sequence[str] | None) -> int:
     """Run one command, by default the process's own; see `cli.main`."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -93,7 +84,7 @@ def run(argv: Sequence[str] | None) -> int:
 
     def act() -> int:
         arguments = make_parser(words[0] if words else "").parse_args(words)
-        with _waits_told(console), sharing_jumps():
+        with listening(console.show), sharing_jumps():
             return int(arguments.run(arguments, console))
 
     return end_well(console, act)

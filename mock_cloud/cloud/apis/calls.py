@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 
 from mock_cloud import __version__
 from mock_cloud.cloud.apis.library_rules import keep_own_rules
+from mock_cloud.cloud.apis.listeners import tell_listener
 from mock_cloud.cloud.apis.texts import CloudIsOut, CredentialsRefused, OutcomeUnknown, one_line
 from mock_cloud.cloud.provider import OnPhase
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
@@ -124,7 +125,7 @@ class Calls:
         self._classifier = classify
         self._breaker = breaker if breaker is not None else breaker_of(service)
         self._longest_s = timeout_s
-        self._on_phase: OnPhase = _tell_listener
+        self._on_phase: OnPhase = tell_listener
 
     @property
     def _timeout_s(self) -> float:
@@ -441,21 +442,3 @@ def looking(timeout_s: float) -> Iterator[None]:
         yield
     finally:
         _looks.pop()
-
-
-_listeners: list[OnPhase] = []
-
-
-@contextmanager
-def listening(on_phase: OnPhase) -> Iterator[None]:
-    """Within the block `on_phase` is told why calls take long, where no caller listens itself."""
-    _listeners.append(on_phase)
-    try:
-        yield
-    finally:
-        _listeners.remove(on_phase)
-
-
-def _tell_listener(phase: str) -> None:
-    for on_phase in _listeners[-1:]:
-        on_phase(phase)

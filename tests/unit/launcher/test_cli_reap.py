@@ -36,6 +36,12 @@ manifest_keys = ["k"]
 package_keys = ["k"]
 """
 
+_AWAY = (
+    'provider = "openstack"\n[openstack]\ncloud = "nowhere"',
+    'provider = "ec2"\n[ec2]\nregion = "r"\nendpoint = "http://127.0.0.1:1"',
+)
+"""What `replace` takes to make it a remote whose API refuses connections."""
+
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -159,10 +165,23 @@ def test_a_wait_for_an_api_is_said_by_each_command_that_asks(
     monkeypatch.setattr(calls, "time", clock)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
-    table = 'provider = "ec2"\n[ec2]\nregion = "r"\nendpoint = "http://127.0.0.1:1"'
-    remote = REMOTE.replace('provider = "openstack"\n[openstack]\ncloud = "nowhere"', table)
-    (place / "etc/remotes.d/far.toml").write_text(remote)
+    (place / "etc/remotes.d/far.toml").write_text(REMOTE.replace(*_AWAY))
     assert command(place, "reap", "far") == 75
     said = capsys.readouterr().err
     assert "INFO: waiting for EC2 127.0.0.1:1, for up to 60 s: no connection" in said
     assert said.count("Connection refused") == 2  # and once for what became of it
+
+
+def test_a_wait_is_told_where_nothing_has_imported_what_asks(place: Path) -> None:
+    """A process of its own, as users start it. The line comes before the minute is over."""
+    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    (place / "etc/remotes.d/far.toml").write_text(REMOTE.replace(*_AWAY))
+    words = ("reap", "far", "--configdir", str(place / "etc"))
+    with subprocess.Popen(
+        [sys.executable, "-c", "from mock_cloud.cli import main; raise SystemExit(main())", *words],
+        env={**os.environ, **keys}, stderr=subprocess.PIPE, text=True,
+    ) as child:  # fmt: skip
+        assert child.stderr is not None
+        first = child.stderr.readline()
+        child.kill()
+    assert first.startswith("INFO: waiting for EC2 127.0.0.1:1, for up to 60 s: no connection")
