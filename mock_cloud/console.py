@@ -24,6 +24,7 @@ from mock_cloud.errors import (
     explaining,
 )
 from mock_cloud.progress.printers import FailureReport, Json, Plain, Printer, Silent
+from mock_cloud.progress.spans import Spans, asks_for_spans
 from mock_cloud.progress.timeline import NodePrice, ProgressMode, Timeline
 from mock_cloud.wire.terminal_text import printable
 
@@ -50,6 +51,8 @@ class Console:
         self._mode = ProgressMode.AUTO
         self._timeline = Timeline()
         self._printer: Printer = Silent()
+        self._spans = Spans() if asks_for_spans(os.environ) else None
+        self._failed_by = ""
         self._is_raw = False
         self._begins_line = True
         self._transient = ""
@@ -114,6 +117,7 @@ class Console:
 
     def failure(self, error: MockCloudError) -> None:
         """What failed and where; what to do next; of a refusal, the command that explains it."""
+        self._failed_by = error.kind
         # As mock has it: for what was asked, not for what an engine lacks.
         level = "CRITICAL" if isinstance(error, (UsageError, InputError)) else "ERROR"
         self._line(level, error.message)
@@ -125,6 +129,7 @@ class Console:
 
     def explain(self, why: FailureReport) -> None:
         """Say more of a failure than scripts expect, to people and to who asked for it."""
+        self._failed_by = why.kind
         if self.is_explaining:
             self._emit(self._printer.failed(why))
 
@@ -155,13 +160,40 @@ class Console:
 
     def begin_phase(self, name: str) -> None:
         """A part of what the command does begins, and the one before has ended."""
-        if self._verbose >= NORMAL:
+        is_shown = self._verbose >= NORMAL
+        if not is_shown and self._spans is None:
+            return
+        if is_shown:
             self._go_live()
+        with self._lock:
+            told = self._end_phase(is_shown)
+            phase = self._timeline.begin(name)
+            if is_shown:
+                told += self._printer.began(phase)
+            if self._spans is not None:
+                self._spans.begin(self._timeline.began_s)
+        self._emit(told)
+
+    def _end_phase(self, is_shown: bool) -> str:
+        """What is printed of the end of the phase that goes on."""
+        ended = self._timeline.end()
+        if ended is None:
+            return ""
+        if self._spans is not None:
+            self._spans.ended(ended)
+        return self._printer.ended(ended) if is_shown else ""
+
+    def note(self, **facts: str | int) -> None:
+        """What the command is about, for traces: attributes by name."""
+        if self._spans is not None:
             with self._lock:
-                ended = self._timeline.end()
-                told = "" if ended is None else self._printer.ended(ended)
-                told += self._printer.began(self._timeline.begin(name))
-            self._emit(told)
+                self._spans.note(facts)
+
+    def close(self, exit_code: int) -> None:
+        """The command ends with this code: nothing is told of it any more. Idempotent."""
+        if self._spans is not None:
+            with self._lock:
+                self._spans.end(exit_code, self._failed_by)
 
     def take_node(self, price: NodePrice | None) -> None:
         """A node is held from now on, and costs."""
@@ -181,9 +213,10 @@ class Console:
         if not self._timeline.phases:
             return
         with self._lock:
-            ended, told = self._timeline.end(), ""
-            if len(self._timeline.phases) > 1:  # else it was refused before anything began
-                told = "" if ended is None else self._printer.ended(ended)
+            # Of one that was refused before anything began there is nothing to say.
+            is_shown = self._verbose >= NORMAL and len(self._timeline.phases) > 1
+            told = self._end_phase(is_shown)
+            if is_shown:
                 told += self._printer.finished(self._timeline)
             self._timeline.phases.clear()
             if told and not self._begins_line:
@@ -207,14 +240,17 @@ class Console:
 
     def phase(self, message: str) -> None:
         """Show `message` in passing, even if the one before came just now."""
-        if self._verbose < NORMAL:
+        is_shown = self._verbose >= NORMAL
+        if not is_shown and self._spans is None:
             return
         with self._lock:
             self._drawn_at = time.monotonic()
             phase, told = self._timeline.now, ""
             if phase is not None and phase.detail != message:
                 phase.detail = message
-                told = self._printer.detail(phase)
+                told = self._printer.detail(phase) if is_shown else ""
+                if self._spans is not None:
+                    self._spans.detail(phase)
             if self._animated:
                 self._transient = message
         self._emit(told)

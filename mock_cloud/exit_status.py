@@ -71,6 +71,13 @@ def signals_raise() -> Iterator[None]:
 
 
 def end_well(console: Console, act: Callable[[], int]) -> int:
+    """See `_end`; the console is told of the code."""
+    code = _end(console, act)
+    console.close(code)
+    return code
+
+
+def _end(console: Console, act: Callable[[], int]) -> int:
     """The exit code of `act`; what stops it is said in mock's words, with mock's code.
 
     Where standard output takes nothing, a code that is not 0 stays as it was.

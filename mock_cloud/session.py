@@ -148,6 +148,8 @@ def _check(
         build.builddir = plan_copy(opts, work.paths, limit_mib, console)
         work = replace(work, builddir=build.builddir.order if limit_mib else None)
     build.work = work
+    packages = [Path(word).name for word in line.args] if work.builds else []
+    console.note(remote=remote.name, mode=line.mode, chroot=work.root, package=" ".join(packages))
     build.resultdir = stack.enter_context(open_results(line, opts, work, console))
     from mock_cloud.steps.job.job_list import can_be_left, given_name
 
@@ -157,22 +159,10 @@ def _check(
 
 def _try_once(build: Build, *, is_first: bool) -> int:
     """Steps 2 to 8 on a node, with a job and a staging directory of its own."""
-    from mock_cloud.steps.attest.hardening import hardened, plan_hardening
     from mock_cloud.steps.attest.known_good_sets import KnownGoods
-    from mock_cloud.steps.attest.verdicts import trust_node
-    from mock_cloud.steps.job.connection import LastingConnection
-    from mock_cloud.steps.job.job_list import can_be_left, describe_job, find_last_duration
-    from mock_cloud.steps.job.run_job import cancelling, follow_to_end, noted_end, start_job
     from mock_cloud.steps.lease.builders import without_flagged
     from mock_cloud.steps.lease.node import leased_node, make_ready, reached, request_lease
     from mock_cloud.steps.release.ending import find_end_beside
-    from mock_cloud.steps.release.leaving import (
-        explained_end,
-        leave_node,
-        left_as_found,
-        left_for_later,
-    )
-    from mock_cloud.steps.send.inputs import send_inputs, tunnelled
 
     build.remote = remote = without_flagged(build.remote)
     with ExitStack() as stack:
@@ -187,6 +177,20 @@ def _try_once(build: Build, *, is_first: bool) -> int:
         leased = stack.enter_context(
             leased_node(build, request_lease(build), end_beside=find_end_beside(build))
         )
+        # Not before, since who waits for a node may wait long, and not alone: SSH is large.
+        from mock_cloud.steps.attest.hardening import hardened, plan_hardening
+        from mock_cloud.steps.attest.verdicts import trust_node
+        from mock_cloud.steps.job.connection import LastingConnection
+        from mock_cloud.steps.job.job_list import can_be_left, describe_job, find_last_duration
+        from mock_cloud.steps.job.run_job import cancelling, follow_to_end, noted_end, start_job
+        from mock_cloud.steps.release.leaving import (
+            explained_end,
+            leave_node,
+            left_as_found,
+            left_for_later,
+        )
+        from mock_cloud.steps.send.inputs import send_inputs, tunnelled
+
         stack.enter_context(explained_end(leased))
         build.known = known_goods.of(leased)
         with left_as_found(leased):
@@ -248,13 +252,12 @@ def take_up(
     from mock_cloud.cloud.pool import reclaim
     from mock_cloud.steps.attest.hardening import HostKeys, plan_hardening
     from mock_cloud.steps.job.connection import LastingConnection
-    from mock_cloud.steps.job.job_list import log_names, printed_path
+    from mock_cloud.steps.job.job_list import log_names, note_row, printed_path
     from mock_cloud.steps.job.notifying import notifying
     from mock_cloud.steps.job.run_job import (
         cancelling,
         end_job,
         follow_to_end,
-        note_row,
         noted_end,
     )
     from mock_cloud.steps.lease.node import make_ready, node_price

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-_BUSY_TIMEOUT_S: Final = 10.0
+_BUSY_TIMEOUT_S: Final = 30.0
+"""By luck: of fifty commands that begin at once on a busy machine, one waits long for its turn."""
 
 
 class OtherVersion(Exception):

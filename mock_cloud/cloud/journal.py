@@ -206,6 +206,11 @@ class Journal:
                     )
                 )
 
+    def count_ahead(self, ticket: Ticket) -> int:
+        """How many wait before this ticket."""
+        with self._connect() as db:
+            return Queue(db, ticket.remote, ticket.arch).count_ahead(ticket)
+
     def leave_queue(self, ticket: Ticket) -> None:
         """The ticket's process waits no longer."""
         with self.transaction() as books:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import field, replace
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -49,8 +50,7 @@ class Holder:
         fields = _stat_fields(pid)
         if not fields or fields[0] in ("Z", "X"):
             return None
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return cls(pid, f"{boot_id}/{fields[19]}")
+        return cls(pid, f"{_boot_id()}/{fields[19]}")
 
     @classmethod
     def me(cls) -> Holder:
@@ -70,10 +70,20 @@ class Holder:
         return bool(fields) and fields[0] in ("T", "t")
 
 
+@cache
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
 def _stat_fields(pid: int) -> list[str]:
     """Of proc_pid_stat(5), from the third; empty if there is no such process."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        # Asked of each lease while the journal is locked: as cheap as it can be.
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            stat = os.read(descriptor, 4096).decode(errors="replace")
+        finally:
+            os.close(descriptor)
     except (FileNotFoundError, ProcessLookupError):
         return []
     # The command's name may hold spaces and parentheses; fields follow its last one.

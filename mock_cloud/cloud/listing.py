@@ -24,7 +24,7 @@ from mock_cloud.settings import Budget, Remote
 from mock_cloud.wire.dataclass import dataclass
 
 _LOOK_S: Final = 0.1
-AT_ONCE: Final = 8
+ENDED_AT_ONCE: Final = 8
 """Nodes that are ended at once: each is a wait for its machine or for an API."""
 
 LoadRemote = Callable[[str], Remote]
@@ -143,7 +143,7 @@ def release(
         )
     if end_beside is not None:
         return _release_beside(journal, chosen, end_beside, load=load, force=force)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(ENDED_AT_ONCE) as pool:
         return list(pool.map(partial(_release, journal, load=load, force=force), chosen))
 
 

@@ -39,6 +39,8 @@ _LOOK_EVERY_S: Final = 0.2
 _LOOK_AT_LEAST_EVERY_S: Final = 15.0
 """How often the journal is looked at by who is first in the queue; the second looks half as often,
 and so on, so that a long queue costs little more than a short one."""
+_CLAIM_AT_LEAST_EVERY_S: Final = 300.0
+"""So often who is not first looks at leases too: his chroot may be on a node, or locked by now."""
 _ASK_EVERY_S: Final = 2.0
 """How often hosts are asked whether others are done."""
 
@@ -92,7 +94,8 @@ def acquire(
                 return got
             if got is not None:
                 turn.tell(got)
-                pool.end_what_nobody_holds()
+                if turn.is_first:
+                    pool.end_what_nobody_holds()
                 turn.wait(got)
 
 
@@ -212,6 +215,12 @@ class _Turn:
     _ticket: Ticket | None = None
     _place: int = 1
     _told: int = 0
+    _claimed_s: float = 0.0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no other command gets a node before this one."""
+        return self._place == 1
 
     def claim(self) -> tuple[Choice, Lease | None]:
         """Choose and, in the same transaction, put our name on what was chosen, or on a ticket.
@@ -222,7 +231,7 @@ class _Turn:
         request = self.request
         with self.journal.transaction() as books:
             leases, queue = books.leases(), books.queue(request.remote, request.arch)
-            ahead, lost = queue.ahead(self._ticket), find_lost(books.gone_homes(), request)
+            ahead, lost = queue.count_ahead(self._ticket), find_lost(books.gone_homes(), request)
             choice = choose(leases, request, time.time(), lost=lost, is_first=not ahead)
             lease = self._claimed(choice, books)
             if lease is not None:
@@ -239,7 +248,8 @@ class _Turn:
             elif lease is not None or isinstance(choice, Wait):
                 queue.leave(self._ticket)
                 self._ticket = None
-        self._place = 1 if self._ticket is None else len(ahead) + 1
+        self._place = 1 if self._ticket is None else ahead + 1
+        self._claimed_s = time.monotonic()
         return choice, lease
 
     def _claimed(self, choice: Choice, books: Transaction) -> Lease | None:
@@ -274,7 +284,21 @@ class _Turn:
         self._told = self._place
 
     def wait(self, got: Wait | NodesTaken) -> None:
-        """Until the next look. What `got` says as an error, once the remote's `wait` is over."""
+        """Until the next claim. What `got` says as an error, once the remote's `wait` is over.
+
+        Before its turn a command looks at its place only: leases are many, and it may have none.
+        """
+        while True:
+            self._pause(got)
+            is_old = time.monotonic() > self._claimed_s + _CLAIM_AT_LEAST_EVERY_S
+            if self._ticket is None or self.is_first or is_old:
+                return
+            self._place = self.journal.count_ahead(self._ticket) + 1
+            if self.is_first:
+                return
+            self.tell(got)
+
+    def _pause(self, got: Wait | NodesTaken) -> None:
         pause_s = min(_LOOK_EVERY_S * self._place, _LOOK_AT_LEAST_EVERY_S)
         if isinstance(got, NodesTaken):
             pause_s = max(pause_s, _ASK_EVERY_S)

@@ -26,6 +26,9 @@ CREATE TABLE ticket (
 """
 
 
+_NO_END: Final = 2**63 - 1
+
+
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """A place in the queue for nodes of `remote` with architecture `arch`."""
@@ -43,20 +46,37 @@ class Queue:
         self._db = db
         self._of = (remote, arch)
 
-    def ahead(self, own: Ticket | None) -> tuple[Ticket, ...]:
-        """Those who wait and go before `own`, which is all without one. The dead are dropped."""
-        rows = self._db.execute(
-            "SELECT number, holder FROM ticket WHERE remote = ? AND arch = ? ORDER BY number",
-            self._of,
-        ).fetchall()
-        waiting = []
-        for row in rows:
-            ticket = Ticket(row[0], *self._of, decode_bytes(Holder, row[1]))
+    def count_ahead(self, own: Ticket | None) -> int:
+        """How many go before `own`, which is all without one; 0: it is its turn.
+
+        The dead and the stopped in front do not count, and the former are dropped. Those behind a
+        living one do until they are in front: each look at all would cost a long queue dearly.
+        """
+        last = _NO_END if own is None else own.number
+        first = self._find_living(last)
+        row = self._db.execute(
+            "SELECT COUNT(*) FROM ticket WHERE remote = ? AND arch = ? AND number BETWEEN ? AND ?",
+            (*self._of, first, last - 1),
+        ).fetchone()
+        return int(row[0])
+
+    def _find_living(self, before: int) -> int:
+        """The lowest number below `before` that somebody waits with; `before` if there is none."""
+        number = 0
+        while True:
+            row = self._db.execute(
+                "SELECT number, holder FROM ticket WHERE remote = ? AND arch = ?"
+                " AND number > ? AND number < ? ORDER BY number LIMIT 1",
+                (*self._of, number, before),
+            ).fetchone()
+            if row is None:
+                return before
+            number = int(row[0])
+            ticket = Ticket(number, *self._of, decode_bytes(Holder, row[1]))
             if not ticket.holder.alive:
                 self.leave(ticket)
-            elif not ticket.holder.stopped and (own is None or ticket.number < own.number):
-                waiting.append(ticket)
-        return tuple(waiting)
+            elif not ticket.holder.stopped:
+                return number
 
     def wait(self, own: Ticket | None) -> Ticket:
         """The ticket of this process, drawn if it has none, and in its old place if it has one."""

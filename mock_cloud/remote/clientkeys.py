@@ -17,6 +17,7 @@ import paramiko.agent
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import ClientKey, HostKey, Secret, UserKeys
 from mock_cloud.remote.certified import find_certified
+from mock_cloud.sshkeys import find_public
 from mock_cloud.wire.dataclass import dataclass
 
 _AGENT_TIMEOUT_S: Final = 60.0
@@ -95,14 +96,6 @@ def _user_keys(
         name = f"{agent_key.get_name()} of the SSH agent"
         keys.setdefault(agent_key.asbytes(), OfferedKey(name, agent_key))
     return tuple(keys.values()), unusable
-
-
-def find_public(path: Path) -> HostKey | None:
-    """The public half beside a private key, or the file itself if it is one."""
-    for place in (path, path.with_name(f"{path.name}.pub")):
-        with contextlib.suppress(OSError, ValueError):
-            return HostKey.parse(place.read_text(encoding="utf-8", errors="replace"))
-    return None
 
 
 def agent_holds(public: HostKey) -> bool:

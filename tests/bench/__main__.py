@@ -16,6 +16,7 @@ BENCHES = (
     ("tests.bench.bench_cloud",),
     ("tests.bench.bench_ending",),
     ("tests.bench.bench_measure", "/usr"),
+    ("tests.bench.bench_queue",),
     ("tests.bench.bench_transfer",),
     ("tests.bench.bench_tunnel",),
     ("tests.bench.bench_secrets",),

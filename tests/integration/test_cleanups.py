@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,11 +33,14 @@ from mock_cloud.cloud.pool import acquire
 from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import CloudError, ConnectionLost
+from mock_cloud.places import state_dir
 from mock_cloud.settings import LeaseLimits, Remote
 from mock_cloud.steps.release.clean_up import cleaned_up
+from mock_cloud.steps.release.ending import start_ending
 from tests.lab.clouds import ec2_xml, faults
 from tests.lab.layout import Lab
 from tests.soak.paper import PaperEc2, opened
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -100,6 +104,34 @@ def test_what_is_not_kept_warm_is_gone(account: Account) -> None:
     with account.acquire(idle_ttl_s=0.0):
         pass
     assert account.cloud.listing().is_empty
+
+
+@pytest.mark.parametrize("is_out", [False, True])
+def test_what_a_user_does_not_wait_for_is_gone_too(
+    account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_out: bool
+) -> None:
+    """By a process of its own; where the API says nothing, once it does, by the next command."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    account.state_dir = state_dir()
+    node = account.acquire()
+    node.end_beside = partial(start_ending, remote_file=account.remote().source)
+    if is_out:
+        account.cloud.faults.add(faults.html_502(), on="TerminateInstances", times=None)
+    node.release(keep=False)
+    journal = Journal(account.state_dir)
+    if is_out:
+        wait_for(lambda: all(lease.end_attempts for lease in journal.leases()))
+        assert account.instances() == 1 and journal.leases()[0].end_problem
+        account.cloud.faults.clear()
+        reap_remote(account.remote(), account.state_dir)
+    wait_for(lambda: journal.leases() == [])
+    assert account.cloud.listing().is_empty
+    wait_for(lambda: not any(b"release.ending" in one for one in _children()))  # it tries again
+
+
+def _children() -> list[bytes]:
+    lists = [file.read_text() for file in Path("/proc/self/task").glob("*/children")]
+    return [Path(f"/proc/{pid}/cmdline").read_bytes() for one in lists for pid in one.split()]
 
 
 @pytest.mark.parametrize("error", [ConnectionLost("lost"), KeyboardInterrupt()])

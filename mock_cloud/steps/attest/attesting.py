@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mock_cloud import __version__
 from mock_cloud.agent.measure.kernel import measure_kernel
@@ -32,7 +32,6 @@ from mock_cloud.cloud.leased import LeasedNode
 from mock_cloud.cloud.provider import InjectedFile as ProvidedFile
 from mock_cloud.cloud.provider import InjectedType, OnPhase
 from mock_cloud.model import Toolkit, TrustedNode
-from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.signed.keys import UnsignedError
 from mock_cloud.steps.attest.known_good_sets import KnownGood
 from mock_cloud.wire.dataclass import dataclass
@@ -41,6 +40,9 @@ from mock_cloud.wire.layout import NODE_DIRS, SKIPPED
 from mock_cloud.wire.replies import Hello
 from mock_cloud.wire.rpmheader import HeaderError
 from mock_cloud.wire.terminal_text import escape
+
+if TYPE_CHECKING:
+    from mock_cloud.remote.unverified import UnverifiedNode
 
 _SSHD: Final = "/usr/sbin/sshd"
 _EVIDENCE: Final = ".evidence.jsonl.gz"

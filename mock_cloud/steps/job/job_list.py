@@ -20,7 +20,7 @@ from mock_cloud.cloud.jobs import JobPhase, JobRecord
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, Lease
 from mock_cloud.console import Console
-from mock_cloud.errors import ConfigError, InputError, MockCloudError
+from mock_cloud.errors import ConfigError, InputError, JournalError, MockCloudError
 from mock_cloud.exit_status import Stopped
 from mock_cloud.invocation.model import DETACHED
 from mock_cloud.model import DAY_S
@@ -166,6 +166,16 @@ def describe_job(build: Build, lease: str = "") -> JobRecord:
         logs=results.begin_logs(log_names(tuple(results.packages))) if lease else {},
         printed=str(printed_path(name)) if name else "",
     )
+
+
+def note_row(build: Build, row: JobRecord) -> None:
+    """Write down what is known of the job now. What hinders that does not hinder the job."""
+    build.row = row
+    if build.is_kept:
+        try:
+            build.leased.note_job(row)
+        except JournalError as error:
+            build.console.warning(error.message)
 
 
 def find_log(job: JobRecord, name: str | None) -> tuple[Path, int]:

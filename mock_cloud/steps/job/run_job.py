@@ -13,7 +13,7 @@ from math import ceil
 from pathlib import Path
 from typing import Final
 
-from mock_cloud.cloud.jobs import JobPhase, JobRecord
+from mock_cloud.cloud.jobs import JobPhase
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.errors import EXIT_INTERRUPTED, ConnectionLost, JournalError, MockCloudError
 from mock_cloud.exit_status import Stopped, interruptible
@@ -23,7 +23,7 @@ from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.steps.attest.hardening import is_owned
 from mock_cloud.steps.check.request import MockOrder
 from mock_cloud.steps.context import Build
-from mock_cloud.steps.job.job_list import ended, evidence_path, start_keeper
+from mock_cloud.steps.job.job_list import ended, evidence_path, note_row, start_keeper
 from mock_cloud.steps.job.keyboard import passed_on
 from mock_cloud.steps.release.leaving import leave_node, note_chroots
 from mock_cloud.steps.results.finished import bring_finished, is_published_early
@@ -39,16 +39,6 @@ _ANSWERS_WITHIN_S: Final = 10.0
 _SHELL_BEGINS: Final = b"Start: shell\n"
 """The engine's line just before the shell has the terminal."""
 _DRAIN_ALL_S: Final = 600.0
-
-
-def note_row(build: Build, row: JobRecord) -> None:
-    """Write down what is known of the job now. What hinders that does not hinder the job."""
-    build.row = row
-    if build.is_kept:
-        try:
-            build.leased.note_job(row)
-        except JournalError as error:
-            build.console.warning(error.message)
 
 
 def start_job(build: Build) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mock_cloud.cloud.claim import LeaseRequest
 from mock_cloud.cloud.leased import EndBeside, LeasedNode
@@ -18,12 +18,13 @@ from mock_cloud.errors import ConfigError, HostKeyMismatch, TransportError
 from mock_cloud.invocation.model import ANY_HOST, PART
 from mock_cloud.places import cache_dir, state_dir
 from mock_cloud.progress.timeline import NodePrice
-from mock_cloud.remote.connect import connect
-from mock_cloud.remote.unverified import UnverifiedNode
 from mock_cloud.settings import Remote
 from mock_cloud.steps.attest.attesting import Archive
 from mock_cloud.steps.check.chosen_engine import find_toolkit
 from mock_cloud.steps.context import Build, NodeUse
+
+if TYPE_CHECKING:
+    from mock_cloud.remote.unverified import UnverifiedNode
 
 NODE_DEADLINE_S: Final = 300.0
 
@@ -106,6 +107,7 @@ def leased_node(
         kind = f" ({leased.kind})" if leased.kind else ""
         console.info(f"remote {remote.name}: {warm} node {leased.address}{kind}")
         console.take_node(node_price(leased, remote))
+        console.note(node=str(leased.address), lease=leased.lease_id, node_state=warm)
         try:
             yield leased
         except BaseException:
@@ -151,6 +153,8 @@ def connect_leased(
 
     Within `within_s` seconds, by default the remote's `connect_timeout`.
     """
+    from mock_cloud.remote.connect import connect  # who waits for a node has no use for SSH
+
     options = {
         "deadline_s": remote.build.connect_timeout_s if within_s is None else within_s,
         "silence_timeout_s": remote.build.silence_timeout_s,

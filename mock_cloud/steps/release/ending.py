@@ -18,7 +18,7 @@ from typing import Final
 
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.leased import EndBeside
-from mock_cloud.cloud.listing import AT_ONCE, LoadRemote, end_given_up
+from mock_cloud.cloud.listing import ENDED_AT_ONCE, LoadRemote, end_given_up
 from mock_cloud.config.remotes import load_remote, read_remote
 from mock_cloud.places import state_dir
 from mock_cloud.settings import Remote
@@ -69,7 +69,7 @@ def main(words: Sequence[str]) -> None:
         return load_remote(name, Path(configdir) if configdir else None, to_end=True)
 
     journal = Journal(state_dir())
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(ENDED_AT_ONCE) as pool:
         list(pool.map(lambda lease: _end(journal, lease, load), leases))
 
 

@@ -28,7 +28,6 @@ from mock_cloud.steps.job.job_list import ended, evidence_path
 from mock_cloud.wire.replies import Cause, JobEnd
 
 _DRAIN_S: Final = 20.0
-_NOTE_TRIES: Final = 3
 
 
 def release_node(build: Build, end: JobEnd) -> None:
@@ -37,26 +36,23 @@ def release_node(build: Build, end: JobEnd) -> None:
     The results are here: what fails here costs a warning, and the node at most.
     """
     console, leased = build.console, build.leased
-    for tries_left in reversed(range(_NOTE_TRIES)):
-        try:
-            leased.record_layers(end.layers)  # that may be reused; none if the job vanished
-            note_chroots(build, end)
-            if build.shadow is not None:
-                leased.reserve(build.shadow.reserved_after(build.planned, end))
-            if build.is_kept:
-                problem = end.message if end.cause is not Cause.NONE else ""
-                build.row = ended(build.row, end.exit, problem)
-                leased.note_job(build.row, over=True)
-            break
-        except JournalError as error:  # each waits for its lock a while
-            if not tries_left:
-                console.warning(f"the node is left as it is: {error.message}")
-                leased.forsake()
-                return
-        except CloudError as error:
-            console.warning(error.message)
-            leased.forsake()
-            return
+    try:
+        leased.record_layers(end.layers)  # that may be reused; none if the job vanished
+        note_chroots(build, end)
+        if build.shadow is not None:
+            leased.reserve(build.shadow.reserved_after(build.planned, end))
+        if build.is_kept:
+            problem = end.message if end.cause is not Cause.NONE else ""
+            build.row = ended(build.row, end.exit, problem)
+            leased.note_job(build.row, over=True)
+    except JournalError as error:
+        console.warning(f"the node is left as it is: {error.message}")
+        leased.forsake()
+        return
+    except CloudError as error:
+        console.warning(error.message)
+        leased.forsake()
+        return
     with suppress(MockCloudError, OSError):
         evidence_path(build.job).unlink(missing_ok=True)
     with suppress(MockCloudError):  # the next command there removes it, and sets its timer

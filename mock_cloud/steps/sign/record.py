@@ -38,8 +38,7 @@ from mock_cloud.steps.attest.attesting import Attested
 from mock_cloud.steps.attest.known_good_sets import KnownGood
 from mock_cloud.steps.check.request import MockOrder, Work
 from mock_cloud.steps.context import Build
-from mock_cloud.steps.job.job_list import evidence_path
-from mock_cloud.steps.job.run_job import note_row
+from mock_cloud.steps.job.job_list import evidence_path, note_row
 from mock_cloud.steps.lease.builders import find_host, name_builder, note
 from mock_cloud.steps.results.mirror import ATTESTATION_LOG, ORDER_LOG
 from mock_cloud.steps.sign.asked_options import Private, asked_options

@@ -16,9 +16,8 @@ from mock_cloud.errors import ConfigError, InputError
 from mock_cloud.model import ED25519, HostKey
 from mock_cloud.places import state_dir
 from mock_cloud.provenance.statement import KEY_NAME
-from mock_cloud.remote.clientkeys import agent_holds, find_public, sign_with_agent
 from mock_cloud.settings import Remote
-from mock_cloud.sshkeys import make_key_pair
+from mock_cloud.sshkeys import find_public, make_key_pair
 from mock_cloud.steps.attest.known_good_sets import read_file
 from mock_cloud.steps.attest.seen_manifests import SeenManifests
 from mock_cloud.wire.files import create_file, replace_file
@@ -37,7 +36,7 @@ def read_signer(path: Path) -> Signer:
     if public is not None:
         _check_kind(path, public)
     if _is_public(data):
-        if public is None or not agent_holds(public):
+        if public is None or not _is_held(public):
             raise ConfigError(
                 f"{path} is a public key, and the SSH agent does not hold its private half",
                 hint="name the private key's file, or run ssh-add",
@@ -46,7 +45,7 @@ def read_signer(path: Path) -> Signer:
     try:
         return Signer.from_private(data)
     except NeedsPassphrase:
-        if public is not None and agent_holds(public):
+        if public is not None and _is_held(public):
             return _of_agent(public)
         return _asked(path, data)
     except ConfigError as error:
@@ -104,7 +103,15 @@ def write_whole(path: Path, data: bytes) -> None:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
+def _is_held(public: HostKey) -> bool:
+    from mock_cloud.remote.clientkeys import agent_holds  # SSH is large, and most keys are files
+
+    return agent_holds(public)
+
+
 def _of_agent(public: HostKey) -> Signer:
+    from mock_cloud.remote.clientkeys import sign_with_agent
+
     return Signer(public, lambda data: sign_with_agent(public, data))
 
 
