@@ -105,7 +105,7 @@ SEEN: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
     ),
     "resultdir removed": (
         "the resultdir removed: build lost, node destroyed",
-        "the node stays, and says where it waits",
+        "it is made anew, with all logs and packages; the node stays",
         (f"{_HERE}::test_the_resultdir_is_removed",),
     ),
     "many results": (

@@ -93,7 +93,7 @@ def test_killed_for_memory(lone_mock: User, lab_srpm: LabSrpm, tmp_path: Path) -
     place = hierarchy()
     greedy = "echo begun\nuntil test -e /tmp/go; do sleep 0.1; done\ntail /dev/zero\n"
     package = lab_srpm(srpm.toy("toy-greedy", preamble="BuildArch: noarch\n", build=greedy))
-    with Command(lone_mock, "--resultdir", tmp_path, package) as run:
+    with Command(lone_mock, "--progress=plain", "--resultdir", tmp_path, package) as run:
         wait_in(tmp_path / "build.log", "begun")
         (job,) = jobs(lone_mock)
         (group,) = place.glob(f"mock-cloud-job-{job['job']}")
