@@ -19,7 +19,7 @@ import pytest
 
 from mock_cloud.sshkeys import make_key_pair
 from tests.integration.conftest import User, new_user
-from tests.integration.faults import Command, check_failure
+from tests.integration.faults import Command, check_failure, eventually
 from tests.lab.layout import Lab, locked
 from tests.lab.volunteers import Volunteer, Volunteers, build
 
@@ -251,6 +251,20 @@ def test_two_builds_take_two_machines_and_a_third_waits(
         assert f"({name}, lent by the owner of {name})" in said
     for results in (one, two):
         assert list(results.glob("toy-plain-*.x86_64.rpm")) or list(results.glob("toy-plain-*.rpm"))
+
+
+@pytest.mark.slow
+def test_a_user_does_not_wait_until_machines_are_wiped(
+    make_lender: MakeUser, volunteers: Volunteers
+) -> None:
+    user = make_lender("one")
+    for name in ("alpha", "beta"):
+        user.mock("--remote", name, "--init").expect()
+    assert left(volunteers.alpha) and left(volunteers.beta)
+    ended = user.cloud("release", "--all", "--no-wait", "--configdir", user.config.path).expect()
+    assert ended.stderr.count("is being ended in the background") == 2
+    eventually(lambda: user.nodes() == [])
+    assert left(volunteers.alpha) == left(volunteers.beta) == []
 
 
 @pytest.mark.slow
