@@ -45,6 +45,12 @@ class EngineChoice(Enum):
     CHROOT = "chroot"
 
 
+LOOKASIDE: Final = "lookaside"
+"""Stands for Fedora's lookaside cache in `BuildSettings.sources`."""
+LOOKASIDE_WORDS: Final = ("name", "filename", "hashtype", "hash")
+"""What may stand in ``%(…)s`` in the URL of another one, as in rpkg."""
+
+
 class RepoAccess(Enum):
     """How a node gets to the repositories."""
 
@@ -465,6 +471,7 @@ class BuildSettings:
     `output_timeout_s` is how long a job other than a shell may print nothing, 0 for ever.
     `shadow_tmpdir` is a directory right below the chroot's root that is the same here and there,
     as kojid's `chroot_tmpdir`. `copy_builddir_mib` > 0: see `steps.results.builddir_copy`.
+    `sources` is `LOOKASIDE`, a URL with `LOOKASIDE_WORDS`, or empty: see `steps.send.lookaside`.
     """
 
     engine: Annotated[EngineChoice, Setting("auto, mock or chroot (default: auto)")] = (
@@ -513,6 +520,14 @@ class BuildSettings:
             1 << 20,
         ),
     ] = 0
+    sources: Annotated[
+        str,
+        Setting(
+            "lookaside, or the URL of a file in a lookaside cache, with rpkg's words: nodes fetch"
+            " from there what the package's file `sources` names (default: all is sent)",
+            kind="lookaside",
+        ),
+    ] = ""
     reproducible: Annotated[
         bool, Setting("make rpm build the same bytes each time, where it can (default: false)")
     ] = False

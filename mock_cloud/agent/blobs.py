@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+from collections.abc import Iterable
 from typing import Final
 
 from mock_cloud.agent.serve_wire import Failure
@@ -42,7 +44,7 @@ class Blobs:
         missing: list[str] = []
         partial: dict[str, list[list[int]]] = {}
         for digest in digests:
-            if self._is_whole(digest):
+            if self.is_whole(digest):
                 continue
             missing.append(digest)
             held = self._held(digest)
@@ -50,7 +52,8 @@ class Blobs:
                 partial[digest] = held
         return missing, partial
 
-    def _is_whole(self, digest: str) -> bool:
+    def is_whole(self, digest: str) -> bool:
+        """Whether the blob is here; it is read, and removed if it has another digest."""
         path = self.path(digest)
         try:
             if _sha256_of(path) == digest:
@@ -115,7 +118,7 @@ class Blobs:
     def finish(self, digest: str, size: int) -> None:
         """Make the part the blob. Failure ``digest`` (the part is removed) if it differs."""
         part = self._part(digest)
-        if self._is_whole(digest):
+        if self.is_whole(digest):
             self.discard(digest)
             return
         try:
@@ -127,9 +130,32 @@ class Blobs:
                 self.discard(digest)
                 what = f"sha256 {found}" if found else f"{found_size} of {size} bytes"
                 raise Failure("digest", f"blob {digest}: received {what}")
-            os.rename(part, self.path(digest))
+            self._keep(part, digest)
         except OSError as error:
             raise Failure.from_os_error(error, f"blob {digest[:12]}") from error
+
+    def take(self, digest: str, pieces: Iterable[bytes]) -> None:
+        """Make the blob of `pieces`, beside a part that may be arriving. Failure ``digest``."""
+        path = f"{self.path(digest)}.{os.getpid()}.part"
+        found = hashlib.sha256()
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with open(os.open(path, flags, 0o600), "wb") as stream:
+                for data in pieces:
+                    stream.write(data)
+                    found.update(data)
+            if found.hexdigest() != digest:
+                raise Failure("digest", f"blob {digest}: received sha256 {found.hexdigest()}")
+            self._keep(path, digest)
+        except OSError as error:
+            raise Failure.from_os_error(error, f"blob {digest[:12]}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+    def _keep(self, part: str, digest: str) -> None:
+        os.rename(part, self.path(digest))
+        self._index = None  # it lacks this one
 
     def discard(self, digest: str) -> None:
         with contextlib.suppress(OSError):

@@ -270,6 +270,17 @@ class Server:
             raise Failure("bad-request", str(error)) from error
         return {"held": self._blobs.reuse(digest, size, chunks, fine=request.header["fine"])}
 
+    def _fetch(self, request: _Request) -> FrameHeader:
+        from mock_cloud.agent.fetch import fetch_blob
+
+        asked = request.header
+        digest, size = hex_digest(asked["digest"]), size_of(asked["size"], "size")
+        fetch_blob(
+            self._blobs, digest, size, asked["url"], size_of(asked["within_ms"], "ms") / 1000
+        )
+        self._log.write("fetched", digest)
+        return {}
+
     def _put(self, request: _Request) -> None:
         digest = hex_digest(request.header["digest"])
         if digest in self._given_up:
@@ -424,6 +435,7 @@ class Server:
             "reach": _Operation(self._reach, {"ends": list, "within_ms": int}, "thread"),
             "have": _Operation(self._have, {"digests": list}, "worker"),
             "reuse": _Operation(self._reuse, {**blob, "fine": bool}, "worker", body=True),
+            "fetch": _Operation(self._fetch, {**blob, "url": str, "within_ms": int}, "thread"),
             "put": _Operation(self._put, {**blob, "offset": int}, body=True),
             "put_end": _Operation(self._put_end, blob, "worker"),
             "job_start": _Operation(self._job_start, job, "worker", body=True),

@@ -14,7 +14,14 @@ from urllib.parse import urlsplit
 
 from mock_cloud.invocation.names import expand_home
 from mock_cloud.model import HostKey, Secret
-from mock_cloud.settings import NOTIFY_WORDS, POLICIES, REACH_WORDS, Scalar
+from mock_cloud.settings import (
+    LOOKASIDE,
+    LOOKASIDE_WORDS,
+    NOTIFY_WORDS,
+    POLICIES,
+    REACH_WORDS,
+    Scalar,
+)
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _UNIT_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -113,6 +120,18 @@ def url(raw: Any, base: Path) -> str:
         raise Refused(f"{raw!r} is not an http or https URL")
     if parts.username or parts.password:
         raise Refused("a URL with a password in it ends up in logs")
+    return str(raw)
+
+
+def lookaside(raw: Any, base: Path) -> str:
+    """`LOOKASIDE`, or such a URL, in whose path rpkg's words for a file stand as rpkg has them."""
+    if raw == LOOKASIDE:
+        return LOOKASIDE
+    parts = urlsplit(url(raw, base))
+    rest = re.sub(rf"%\(({'|'.join(LOOKASIDE_WORDS)})\)s", "", parts.path)
+    if rest == parts.path or "%" in rest + parts.netloc or parts.query or parts.fragment:
+        words = ", ".join(f"%({word})s" for word in LOOKASIDE_WORDS)
+        raise Refused(f"{raw!r} is not lookaside, or a URL that ends with a path of {words}")
     return str(raw)
 
 

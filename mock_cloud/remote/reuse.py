@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import bisect
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
-from mock_cloud.errors import InputError
+from mock_cloud.errors import InputError, RemoteCommandError
 from mock_cloud.model import Blob
 from mock_cloud.remote.channel import AgentChannel
 from mock_cloud.wire.chunks import (
@@ -31,9 +31,11 @@ from mock_cloud.wire.chunks import (
 )
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Malformed
-from mock_cloud.wire.replies import Range, ResultFile, parse_reused
+from mock_cloud.wire.replies import Range, ResultFile, parse_have, parse_reused
 
 _ANSWER_S: Final = 120.0  # the other end reads and hashes up to 1 GiB
+_FETCH_S: Final = 30.0
+_FETCH_BYTES_PER_S: Final = 100_000  # slower than this, it is sent
 _BATCH_BYTES: Final = 8 << 20
 """Of a file, between two questions: some 2,000 fine chunks, whose list has 60 KB."""
 _LISTED_MAX: Final = 1 << 14
@@ -57,6 +59,46 @@ class Here:
             return read_at(self.path, self.offset, self.end - self.start)
         except OSError:
             return b""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A file that a web server has, too. sha256 (hex) and size are those of what is here."""
+
+    name: str
+    digest: str
+    size_bytes: int
+    url: str
+
+
+def fetch_on_node(
+    channel: AgentChannel, files: Mapping[str, Sequence[Elsewhere]], tell: Callable[[str], None]
+) -> list[str]:
+    """Have the node fetch `files`, each by the digest of the input that it is, or is part of.
+
+    Only those of inputs that the node has nothing of. `tell` gets the name of each before. What
+    is returned are lines about those that could not be had: nothing depends on any.
+    """
+    try:
+        found = parse_have(channel.ask("have", within_s=_ANSWER_S, digests=list(files)))
+        lacking = [one for digest in found.missing if digest not in found.partial
+                   for one in files[digest]]  # fmt: skip
+    except (Malformed, KeyError) as error:
+        raise channel.protocol_error(f"have: {error}") from error
+    problems = []
+    for file in lacking:
+        tell(file.name)
+        within_s = _FETCH_S + file.size_bytes / _FETCH_BYTES_PER_S
+        try:
+            channel.ask(
+                "fetch", within_s=within_s + _ANSWER_S, within_ms=int(within_s * 1000),
+                digest=file.digest, size=file.size_bytes, url=file.url,
+            )  # fmt: skip
+        except RemoteCommandError as error:
+            problems.append(f"{file.name}: {error.message}")
+            if error.code == "unreached":
+                break  # no need to wait for that again
+    return problems
 
 
 def reuse_on_node(channel: AgentChannel, blob: Blob) -> tuple[tuple[Range, ...], int]:

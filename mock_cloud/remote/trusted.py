@@ -20,7 +20,7 @@ from mock_cloud.remote.follow import OnData, follow_job, read_order_log
 from mock_cloud.remote.forward import Forward, ForwardedStream
 from mock_cloud.remote.hardening_requests import Request, ask_all
 from mock_cloud.remote.link import Link
-from mock_cloud.remote.reuse import Here, find_here
+from mock_cloud.remote.reuse import Elsewhere, Here, fetch_on_node, find_here
 from mock_cloud.remote.unverified import UnverifiedNode, start_command
 from mock_cloud.remote.upload import Progress, send_blobs
 from mock_cloud.wire.decode import Malformed
@@ -123,6 +123,12 @@ class TrustedChannel:
     def send_blobs(self, blobs: Sequence[Blob], progress: Progress | None = None) -> int:
         """Send those that the node lacks; the number of bytes sent. See `upload.send_blobs`."""
         return send_blobs(self._agent, self._bulk, blobs, rtt_s=self._rtt_s, progress=progress)
+
+    def fetch_elsewhere(
+        self, files: Mapping[str, Sequence[Elsewhere]], tell: Callable[[str], None]
+    ) -> list[str]:
+        """Have the node fetch parts of inputs from web servers. See `reuse.fetch_on_node`."""
+        return fetch_on_node(self._agent, files, tell)
 
     def start_job(self, job: str, request: bytes) -> None:
         """Start a job on the node from its JSON request. RemoteCommandError."""

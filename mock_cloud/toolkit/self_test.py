@@ -36,7 +36,9 @@ _PRIVATE = b"-----BEGIN OPENSSH PRIVATE KEY-----\n"
 _LEASE: dict[str, Any] = {"lease": "self-test", "life_s": 3600, "grace_s": 3600, "ending": "wipe"}
 
 # These may be refused or end badly, since there is no system around the toolkit.
-_MAY_FAIL = ("headers", "install", "job_input", "job_resize", "close_metadata", "owner_sign")
+_MAY_FAIL = (
+    "fetch", "headers", "install", "job_input", "job_resize", "close_metadata", "owner_sign",
+)  # fmt: skip
 _NOT_IMPORTED = ("ImportError", "ModuleNotFoundError", "unknown encoding")
 
 
@@ -172,6 +174,7 @@ def ask_harmless(agent: Agent) -> None:
     agent.ask("put_end", digest=digest, size=len(_BLOB))
     whole = pack_chunks([Chunk(0, len(_BLOB), bytes(16))])
     agent.ask("reuse", whole, digest=_TOKEN, size=len(_BLOB), fine=True)
+    agent.ask("fetch", digest=_TOKEN, size=1, url="https://localhost:1/", within_ms=100)
     agent.ask("reach", ends=[["127.0.0.1", 1], ["localhost", 1]], within_ms=100)
     second = Agent(agent.workspace, agent.asked)
     second.ask("join", token=_TOKEN)

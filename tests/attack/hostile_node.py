@@ -461,6 +461,7 @@ MODES: dict[str, Callable[[], Mode]] = {
     "results-endless": lambda: Instead("results", _more_results),
     "results-empty": lambda: Instead("results", _no_results),
     "reuse-liar": lambda: Instead("reuse", lambda r: [text_frame(r, '"held":[[0,2097152]]')]),
+    "fetch-liar": lambda: Instead("fetch", lambda r: [text_frame(r, '"fetched":true')]),
     "chunks-beyond": lambda: Instead("chunks", _chunks(1 << 40)),
     "chunks-endless": lambda: Instead("chunks", _chunks(0)),
     "chunks-empty": lambda: Instead("chunks", _no_chunks),

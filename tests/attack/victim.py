@@ -161,6 +161,20 @@ class Controller:
         for data in (bytes(2 << 20), bytes(1 << 20) + b"x" * (1 << 20)):
             self.channel.send_blobs([Blob(hashlib.sha256(data).hexdigest(), len(data), data)])
 
+    def lookaside(self) -> None:
+        """An input that the node says it has fetched."""
+        import hashlib
+
+        from mock_cloud.model import Blob
+        from mock_cloud.remote.reuse import Elsewhere
+
+        data = b"lookaside" * (1 << 18)
+        blob = Blob(hashlib.sha256(data).hexdigest(), len(data), data)
+        file = Elsewhere("x", blob.digest, len(data), "http://127.0.0.1:1/x")
+        if self.channel.fetch_elsewhere({blob.digest: [file]}, lambda name: None):
+            raise ValueError("the node did not say so")
+        self.channel.send_blobs([blob])
+
     def flood(self) -> None:
         """A large result over a line that seems long: all channels are opened."""
         from mock_cloud.remote.download import Fetch, fetch_results
@@ -184,6 +198,7 @@ STEPS: dict[str, Callable[[Controller], None]] = {
         "fetch",
         "cut",
         "send",
+        "lookaside",
         "flood",
     )
 }

@@ -5,62 +5,22 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
-import random
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from mock_cloud.model import Blob
 from mock_cloud.remote.download import Fetch
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.wire import chunks
-from tests.component.remote_parts import HandJob, LocalToolkit, sha256
-
-MIB = 1 << 20
-_SPEC = """\
-Name: big
-Version: 1.0
-Release: 1
-Summary: {summary}
-License: MIT
-Source0: big-1.0.tar.xz
-BuildArch: noarch
-%description
-%files
-"""
-
-
-def random_bytes(seed: int, size: int) -> bytes:
-    return random.Random(seed).randbytes(size)  # noqa: S311
-
-
-def blob_of(path: Path, data: bytes) -> Blob:
-    path.write_bytes(data)
-    return Blob(sha256(data), len(data), path)
-
-
-def source_package(place: Path, summary: str, payload: str) -> Blob:
-    """Of 100 MB that no compression makes less, as a tarball of today is."""
-    place.mkdir(exist_ok=True)
-    tarball = place / "big-1.0.tar.xz"
-    if not tarball.exists():
-        tarball.write_bytes(random_bytes(1, 100_000_000))
-        os.utime(tarball, (1_700_000_000, 1_700_000_000))
-    spec = place / "big.spec"
-    spec.write_text(_SPEC.format(summary=summary))
-    words = ["rpmbuild", "-bs", "--quiet"]
-    for name, value in (
-        ("_topdir", place),
-        ("_sourcedir", place),
-        ("_srcrpmdir", place / summary),
-        ("_source_payload", payload),
-    ):
-        words += ["--define", f"{name} {value}"]
-    subprocess.run([*words, spec], check=True, capture_output=True)
-    path = place / summary / "big-1.0-1.src.rpm"
-    return Blob(sha256(path.read_bytes()), path.stat().st_size, path)
+from tests.component.remote_parts import (
+    MIB,
+    HandJob,
+    LocalToolkit,
+    blob_of,
+    random_bytes,
+    sha256,
+    source_package,
+)
 
 
 @pytest.mark.parametrize("payload", ["w3.zstdio", pytest.param("w1.gzdio", marks=pytest.mark.slow)])

@@ -12,7 +12,11 @@ from mock_cloud.steps.send.repo_tunnel import Tunnel, open_tunnel
 
 
 def send_inputs(build: Build) -> None:
-    """Send the inputs that the node lacks."""
+    """Send the inputs that the node lacks, and cannot fetch."""
+    if build.remote.build.sources:
+        from mock_cloud.steps.send.lookaside import fetch_sources  # few builds need it
+
+        fetch_sources(build)
     console, blobs = build.console, build.planned.blobs
     total = sum(blob.size_bytes for blob in blobs)
     sent = 0
