@@ -33,8 +33,6 @@ allowed_scms = *:*:no:touch,fetched
 pluginpath = {koji}/plugins/builder
 plugins = runroot
 """
-# kojid is started again when it ends, and its tasks outlive it, as systemd has it with
-# KillMode=process. It is not the first process of the namespace, which would take them along.
 _SETUP = """\
 set -e
 hostname "$1"; place=$2; shift 2
@@ -60,11 +58,16 @@ install -d -g mock -m 2775 /var/lib/mock
 # load of its nodes, which here are on one machine with it; so it has more processors.
 echo 0-63 >"$place/online"
 mount --bind "$place/online" /sys/devices/system/cpu/online
-while [ ! -e "$place/stop" ]; do
-    "$@" & echo $! >"$place/kojid.pid"; wait $! || :
+exec "$@"
+""".replace("@UID", str(UID))
+# kojid is started again when it ends, and its tasks outlive it. It is not the first process of the
+# namespace, which would take them along.
+_KEEP = """\
+while :; do
+    "$@" & echo $! >"$0"; wait $! || :
     sleep 1
 done
-""".replace("@UID", str(UID))
+"""
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,51 @@ class Builder:
     def log(self) -> Path:
         return self.place / "kojid.log"
 
+    @property
+    def conf(self) -> Path:
+        return self.place / "kojid.conf"
+
     def start(self) -> None:
         """Returns once kojid was started; see `log` for what became of it."""
-        running = self.place / "kojid.pid"
-        running.unlink(missing_ok=True)
+        self._write()
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", *self._namespaces(),
+                 "sh", "-c", _SETUP, "sh", self.name, str(self.place), *self._first()],
+                cwd="/",
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8",
+                     "PYTHONPATH": str(programs.checkout()), "PYTHONDONTWRITEBYTECODE": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )  # fmt: skip
+        wait_for(self._children)
+        wait_for(self.runs)
+
+    def runs(self) -> bool:
+        """Whether kojid was started."""
+        return self._running.exists()
+
+    @property
+    def _running(self) -> Path:
+        return self.place / "kojid.pid"
+
+    @property
+    def _kojid(self) -> list[str]:
+        return [str(self.setup.python / "bin/python"), str(programs.checkout() / "builder/kojid")]
+
+    def _namespaces(self) -> list[str]:
+        return ["unshare", "--mount", "--propagation", "private", "--pid", "--fork",
+                "--kill-child", "--uts", "--mount-proc"]  # fmt: skip
+
+    def _first(self) -> list[str]:
+        """The namespace's first process."""
+        kojid = [*self._kojid, "-c", str(self.conf), "-f", "-v", "--force-lock"]
+        return ["sh", "-c", _KEEP, str(self._running), *kojid]
+
+    def _write(self) -> None:
+        """What the namespace is laid over with."""
+        self._running.unlink(missing_ok=True)
         for name in ("bin", "work"):
             (self.place / name).mkdir(parents=True, exist_ok=True)
         setup = self.setup
@@ -107,36 +151,23 @@ class Builder:
             for remote in (self.place / "etc-mock/remotes.d").glob("*.toml"):
                 os.chown(remote, UID, UID)
         shutil.copy2(setup.mock, self.place / "bin/mock")
-        conf = self.place / "kojid.conf"
-        conf.write_text(
+        self.conf.write_text(
             _CONF.format(
                 server=setup.server, topurl=setup.topurl, top=setup.top,
                 login=self.login or f"user = {self.name}\npassword = kojid",
                 place=self.place, maxjobs=self.maxjobs, koji=programs.checkout(),
             )
         )  # fmt: skip
-        kojid = [str(setup.python / "bin/python"), str(programs.checkout() / "builder/kojid"),
-                 "-c", str(conf), "-f", "-v", "--force-lock"]  # fmt: skip
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL",
-                 "unshare", "--mount", "--propagation", "private", "--pid", "--fork",
-                 "--kill-child", "--uts", "--mount-proc",
-                 "sh", "-c", _SETUP, "sh", self.name, str(self.place), *kojid],
-                cwd="/",
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8",
-                     "PYTHONPATH": str(programs.checkout()), "PYTHONDONTWRITEBYTECODE": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )  # fmt: skip
-        wait_for(running.exists)
 
     def first_process(self) -> int:
         """This machine's number of the namespace's first process."""
+        return int(self._children()[0])
+
+    def _children(self) -> list[str]:
         assert self._process is not None
+        assert self._process.poll() is None, self.log.read_text(errors="replace")[-2000:]
         pid = self._process.pid
-        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
     def enter(self, *argv: str, user: str = "kojibuilder") -> subprocess.CompletedProcess[str]:
         """Run a command in the namespace, as root does it for a user."""

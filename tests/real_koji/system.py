@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mock_cloud.process import run
 from tests.lab import seeds
@@ -39,6 +39,7 @@ VICTIM = "usr/bin/rpm"
 _REMOTE = "/etc/mock/remotes.d/ec2.toml"
 _TASK_TIMEOUT_S = 1200.0  # of what hangs; how long it takes says how busy the machine is
 _CREATED = re.compile(r"Created task: (\d+)")
+AnyBuilder = TypeVar("AnyBuilder", bound=Builder)
 Calls = list[tuple[str, list[Any], dict[str, Any]]]
 _LEASE = """
 [lease]
@@ -248,9 +249,9 @@ class RealKoji:
         """How many instances the cloud was asked for so far."""
         return self.cloud.calls.count("RunInstances")
 
-    def start_builder(self, name: str, **more: Any) -> Builder:
+    def start_builder(self, name: str, kind: type[AnyBuilder] = Builder, **more: Any) -> AnyBuilder:  # type: ignore[assignment]
         given = {"setup": self.setup, **more}
-        builder = Builder(name, self.place / "hosts" / name, **given)
+        builder = kind(name, self.place / "hosts" / name, **given)
         self.builders[name] = builder
         builder.start()
         return builder

@@ -23,7 +23,7 @@ from tests.lab.layout import LabError, repository_root
 from tests.real_openstack import tree
 from tests.releases import enter
 
-FIRST_PORT = 45100
+FIRST_PORT = 17100  # none that Linux gives to whoever asks for any (ip_local_port_range)
 _START_TIMEOUT_S = 2400.0  # two minutes, or half an hour once on a busy machine
 _SERVICES = Path(__file__).parent / "services"
 
@@ -83,6 +83,11 @@ def state_directory() -> Path:
     return Path(given) if given else repository_root() / ".lab/openstack"
 
 
+def _state() -> Path:
+    """Of the services at these ports, which their catalog names."""
+    return state_directory() / f"state-{FIRST_PORT}"
+
+
 def find_missing() -> str | None:
     """Why there can be no OpenStack on this machine; None if there can, or is."""
     missing = tree.find_missing()
@@ -108,7 +113,7 @@ def run_openstack() -> Iterator[RealOpenStack]:
         return
     home = state_directory()
     root = tree.make(home / "tree")
-    state = home / "state"
+    state = _state()
     state.mkdir(parents=True, exist_ok=True)
     output = state / "up.log"
     with output.open("wb") as stream:
@@ -138,7 +143,7 @@ def _read(state: Path, root: int) -> RealOpenStack:
 
 
 def _running() -> RealOpenStack | None:
-    state = state_directory() / "state"
+    state = _state()
     try:
         root = int((state / "root.pid").read_text())
         os.kill(root, 0)

@@ -33,6 +33,7 @@ from mock_cloud.model import Secret
 from mock_cloud.settings import Reach
 from mock_cloud.sshkeys import make_key_pair
 from tests.lab.relay import Direction, Relay
+from tests.real_openstack.cloud import FIRST_PORT
 from tests.real_openstack.remotes import OWNER, OpenStackUser
 from tests.waiting import wait_for
 
@@ -238,7 +239,7 @@ def test_a_token_that_nobody_knows(user: OpenStackUser) -> None:
 
 
 @row("hints")
-@pytest.mark.parametrize("url", ["nope", ":45103"])
+@pytest.mark.parametrize("url", ["nope", f":{FIRST_PORT + 3}"])
 def test_an_url_of_something_else(user: OpenStackUser, url: str) -> None:
     entries = user.own_clouds()
     host, _, path = user.seeded["keystone"].rpartition(":")
@@ -490,6 +491,75 @@ def _remove_region(identity: Any) -> None:
     for one in identity.regions():
         if one.id == "RegionTwo":
             identity.delete_region(one)
+
+
+@row("zones")
+def test_a_zone_that_is_full_leaves_the_next(user: OpenStackUser) -> None:
+    """Each of the two hosts is a zone, and has room for one server of this size."""
+    with second_zone(user) as zone, flavor(user, ram=8000) as size:
+        api = user.api(sizes=(f"name:{size}",), zones=(zone, "nova"))
+        (told,) = [one for one in api.examine("x86_64") if one.what == "zones"]
+        assert told.ok, told
+        made = user.launch(api)
+        assert made.state is InstanceState.RUNNING, made
+        assert zone_of(user, made.handle) == zone
+        remote = user.remote(boot_timeout_s=20.0)
+        provider = CloudProvider(api, remote.cloud, remote, owner=OWNER)  # type: ignore[arg-type]
+        phases: list[str] = []
+        zones: dict[str, str] = {}
+
+        def look(phase: str) -> None:
+            phases.append(phase)
+            zones.update((one, zone_of(user, one)) for one in zones)
+
+        order = NodeOrder("facade02", "lab", OWNER, "x86_64", time.time() + 600)
+        keys = make_key_pair()
+        with pytest.raises(CloudError):  # nobody is at the address of the one that is made
+            provider.create(
+                order, Bootstrap(keys, keys.public, "mock-cloud-facade02"), timeout_s=60.0,
+                on_handle=lambda handle: zones.setdefault(handle, ""), on_phase=look,
+            )  # fmt: skip
+        assert any(zone in one and "to be had" in one for one in phases), phases
+        assert list(zones.values())[-1] == "nova", (zones, phases)
+        user.clean_up()  # a host changes its zone without servers only
+
+
+def zone_of(user: OpenStackUser, handle: str) -> str:
+    """Where Nova says that a server is; empty as long as it is nowhere."""
+    found = user.cloud.connect("admin").compute.find_server(handle, all_projects=True)
+    return (found and found.availability_zone) or ""
+
+
+@contextmanager
+def second_zone(user: OpenStackUser) -> Iterator[str]:
+    """The second host's own zone while the block runs; both are "nova" otherwise."""
+    compute = user.cloud.connect("admin").compute
+    _remove_zones(compute)  # of a run that was killed
+    made = compute.create_aggregate(name="second", availability_zone="second")
+    try:
+        compute.add_host_to_aggregate(made, "lab-2")
+        yield "second"
+    finally:
+        _remove_zones(compute)
+
+
+def _remove_zones(compute: Any) -> None:
+    for one in compute.aggregates():
+        for host in one.hosts or ():
+            compute.remove_host_from_aggregate(one, host)
+        compute.delete_aggregate(one)
+
+
+@contextmanager
+def flavor(user: OpenStackUser, *, ram: int) -> Iterator[str]:
+    compute = user.cloud.connect("admin").compute
+    name = f"lab.{ram}"
+    there = compute.find_flavor(name)
+    made = there or compute.create_flavor(name=name, vcpus=1, ram=ram, disk=1)
+    try:
+        yield name
+    finally:
+        compute.delete_flavor(made)
 
 
 @row("an API that dies midway")
