@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from mock_cloud import __version__
-from mock_cloud.cloud.apis.listeners import listening
 from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_COMMAND_LINE
 from mock_cloud.exit_status import end_well
 from mock_cloud.jump_master import sharing_jumps
+from mock_cloud.progress.listeners import listening
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]

@@ -19,12 +19,12 @@ from typing import Any, Final, TypeVar
 
 from mock_cloud import __version__
 from mock_cloud.cloud.apis.library_rules import keep_own_rules
-from mock_cloud.cloud.apis.listeners import tell_listener
 from mock_cloud.cloud.apis.texts import CloudIsOut, CredentialsRefused, OutcomeUnknown, one_line
 from mock_cloud.cloud.provider import OnPhase
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 from mock_cloud.model import utc_text
 from mock_cloud.network import find_proxy
+from mock_cloud.progress.listeners import tell_listener
 from mock_cloud.wire.dataclass import dataclass
 
 T = TypeVar("T")

@@ -6,18 +6,14 @@ It imports no API: the command line listens before it knows whether any is asked
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mock_cloud.cloud.provider import OnPhase
-
-_listeners: list[OnPhase] = []
+_listeners: list[Callable[[str], None]] = []
 
 
 @contextmanager
-def listening(on_phase: OnPhase) -> Iterator[None]:
+def listening(on_phase: Callable[[str], None]) -> Iterator[None]:
     """Within the block `on_phase` is told; an inner block's takes its place."""
     _listeners.append(on_phase)
     try:
