@@ -69,6 +69,15 @@ def data_home(environ: Mapping[str, str] = os.environ) -> Path:
     return _base("XDG_DATA_HOME", ".local/share", environ)
 
 
+def results_home() -> Path:
+    """`data_home` of the user whose results are; under sudo it is found without variables."""
+    uid = caller_uid()
+    try:
+        return data_home() if uid is None else Path(pwd.getpwuid(uid).pw_dir, ".local/share")
+    except KeyError:
+        return data_home()
+
+
 def state_home(environ: Mapping[str, str] = os.environ) -> Path:
     """``$XDG_STATE_HOME``, else ``~/.local/state``."""
     return _base("XDG_STATE_HOME", ".local/state", environ)

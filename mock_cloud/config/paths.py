@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +11,7 @@ from mock_cloud.config.defaults import ConfigOpts
 from mock_cloud.config.overrides import expand_percent
 from mock_cloud.config.values import read_text
 from mock_cloud.errors import ConfigError
+from mock_cloud.file_owner import may_write
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.layout import MOCK_LIBDIR
 
@@ -57,8 +57,11 @@ def locate_paths(opts: ConfigOpts) -> Paths:
 
 
 def users_results() -> Path:
-    """Where this user's results go if mock's directory is not for them to write to."""
-    return places.data_home() / "mock-cloud/results"
+    """Where this user's results go if mock's directory is not for them to write to.
+
+    Under sudo it is the user who called it: root's process writes results with that user's rights.
+    """
+    return places.results_home() / "mock-cloud/results"
 
 
 def describe_default_results() -> str:
@@ -73,7 +76,7 @@ def _may_write(path: Path) -> bool:
     place = path
     while not place.exists() and place != place.parent:
         place = place.parent
-    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    return may_write(place)
 
 
 def chain_results(localrepo: Path, opts: ConfigOpts) -> Path:

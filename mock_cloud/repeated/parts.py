@@ -22,10 +22,10 @@ from typing import Final
 
 from mock_cloud.console import Console
 from mock_cloud.errors import ResultDirError
+from mock_cloud.file_owner import as_owner
 from mock_cloud.invocation.model import ANY_HOST, DETACHED, PART, PART_OF, PUBLISHED
 from mock_cloud.provenance.statement import EVIDENCE_NAME, PROVENANCE_NAME
 from mock_cloud.real_mock import find_real_mock, has_plugin
-from mock_cloud.results.file_owner import as_owner
 from mock_cloud.wire.dataclass import dataclass
 
 _PREFIX: Final = ".mock-cloud-part-"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.errors import ResultError
+from mock_cloud.file_owner import as_owner
 from mock_cloud.results.disk import check_space, translate
-from mock_cloud.results.file_owner import as_owner
 from mock_cloud.wire import tree_unpack
 from mock_cloud.wire.terminal_text import printable
 from mock_cloud.wire.tree_archive import Reader, TreeError

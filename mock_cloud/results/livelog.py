@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.errors import ResultDirError, ResultError
+from mock_cloud.file_owner import create, make_directories
 from mock_cloud.results.disk import translate
-from mock_cloud.results.file_owner import create, make_directories
 
 # O_NONBLOCK: a FIFO in its place must not block us; it changes nothing for files.
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.errors import LocalResultError
+from mock_cloud.file_owner import as_owner
 from mock_cloud.results.disk import translate
-from mock_cloud.results.file_owner import as_owner
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.staging import STAGING_PREFIX
 from mock_cloud.wire.job_request import LIVE_LOGS

@@ -7,8 +7,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from mock_cloud.file_owner import as_owner, create
 from mock_cloud.results.disk import translate
-from mock_cloud.results.file_owner import as_owner, create
 
 
 @as_owner()

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from mock_cloud.errors import ResultDirError
-from mock_cloud.results.file_owner import as_owner, make_directories
+from mock_cloud.file_owner import as_owner, make_directories
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.names import check_live_log
 from mock_cloud.results.staging import Staging, remove_stale

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.errors import InputError, LocalDiskFull
+from mock_cloud.file_owner import as_owner
 from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.results.archive import open_archive, open_result_directory, space_watch
 from mock_cloud.results.disk import check_space, translate
-from mock_cloud.results.file_owner import as_owner
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.tree_archive import Kind, Member, Reader, TreeError
 from mock_cloud.wire.tree_unpack import Unpacker

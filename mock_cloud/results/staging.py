@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.errors import LocalResultError, ResultError
+from mock_cloud.file_owner import as_owner, create, make_directories, owner_uid
 from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.results.disk import check_space, sync_directory, translate
-from mock_cloud.results.file_owner import as_owner, create, make_directories, owner_uid
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.names import CHAIN_MARKS, Listed, ManifestEntry, check_manifest
 from mock_cloud.wire.dataclass import dataclass

@@ -18,9 +18,9 @@ from mock_cloud.config.paths import chain_results
 from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_INFRASTRUCTURE, EXIT_REFUSED, InputError
 from mock_cloud.exit_status import Stopped
+from mock_cloud.file_owner import as_owner, make_directories
 from mock_cloud.invocation.hostfiles import host_inputs
 from mock_cloud.invocation.model import CommandLine
-from mock_cloud.results.file_owner import as_owner, make_directories
 from mock_cloud.results.resultdir import ResultDir
 from mock_cloud.several.at_once import BuildPackage, check_together, check_twins
 from mock_cloud.several.chain_order import ChainLink, ChainOrder, LinkPhase, read_built, read_link

@@ -22,13 +22,13 @@ from mock_cloud.config.paths import COPY_MARK, Paths
 from mock_cloud.config.values import read_text
 from mock_cloud.console import Console
 from mock_cloud.errors import ConfigError, LocalResultError, ResultError
+from mock_cloud.file_owner import as_owner
 from mock_cloud.results.archive import (
     open_archive,
     open_result_directory,
     space_watch,
     stays_inside,
 )
-from mock_cloud.results.file_owner import as_owner
 from mock_cloud.steps.results.copyout import fetch_archive
 from mock_cloud.wire import tree_unpack
 from mock_cloud.wire.dataclass import dataclass

@@ -21,11 +21,11 @@ from mock_cloud.errors import (
     MockCloudError,
     TransportError,
 )
+from mock_cloud.file_owner import as_owner, find_owner
 from mock_cloud.remote.download import Fetch
 from mock_cloud.remote.reuse import Here
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.results.archive import unpack_archive, unpack_into
-from mock_cloud.results.file_owner import as_owner, find_owner
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.names import ManifestEntry, is_kind_of_result
 from mock_cloud.results.ownlog import write_own_log

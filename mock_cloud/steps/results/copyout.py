@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from mock_cloud.console import Console
 from mock_cloud.errors import InputError, ResultError, TransportError
+from mock_cloud.file_owner import as_owner
 from mock_cloud.results.archive import unpack_archive
 from mock_cloud.results.disk import check_space, translate
-from mock_cloud.results.file_owner import as_owner
 from mock_cloud.results.returning import Returning, put_back
 from mock_cloud.wire.job_request import COPYOUT_NAME, GAINS_NAME
 from mock_cloud.wire.replies import ResultFile

@@ -27,8 +27,8 @@ from mock_cloud.errors import (
     ResultDirError,
     ResultError,
 )
+from mock_cloud.file_owner import as_owner
 from mock_cloud.invocation.model import PACKAGE_BUILDS, CommandLine
-from mock_cloud.results.file_owner import as_owner
 from mock_cloud.results.livelog import LiveLog
 from mock_cloud.results.resultdir import ResultDir
 from mock_cloud.steps.check.request import ChrootShadow, Work

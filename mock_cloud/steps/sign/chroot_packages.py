@@ -11,8 +11,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from mock_cloud.config.tunnel import Repositories, read_sources
 from mock_cloud.errors import ResultError
+from mock_cloud.file_owner import as_owner
 from mock_cloud.provenance.statement import Descriptor
-from mock_cloud.results.file_owner import as_owner
 from mock_cloud.steps.context import Build
 from mock_cloud.wire.chroot_packages import (
     CHROOT_PACKAGES,

@@ -16,6 +16,7 @@ from mock_cloud.attest.envelope import Signer
 from mock_cloud.attest.policy import TIER, policy_to_json
 from mock_cloud.attest.verdict import find_not_proven
 from mock_cloud.errors import MockCloudError, ResultError
+from mock_cloud.file_owner import as_owner
 from mock_cloud.ledger.entries import EventKind, LedgerEvent, noted_files
 from mock_cloud.provenance.files import digest_files, digest_package, read_sizes
 from mock_cloud.provenance.grounds import Grounds, write_grounds
@@ -31,7 +32,6 @@ from mock_cloud.provenance.statement import (
     sign_provenance,
 )
 from mock_cloud.provenance.verification import check_owner
-from mock_cloud.results.file_owner import as_owner
 from mock_cloud.results.ownlog import remove_own_file, write_own_file
 from mock_cloud.settings import ProvenanceChoice
 from mock_cloud.steps.attest.attesting import Attested

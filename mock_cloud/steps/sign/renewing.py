@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from mock_cloud.console import Console
 from mock_cloud.errors import MockCloudError, ResultError
+from mock_cloud.file_owner import as_owner
 from mock_cloud.ledger.entries import EventKind, LedgerEvent, noted_files
 from mock_cloud.provenance.files import digest_file, digest_package, find_result_files, read_sizes
 from mock_cloud.provenance.statement import (
@@ -23,7 +24,6 @@ from mock_cloud.provenance.statement import (
     open_provenance,
     sign_provenance,
 )
-from mock_cloud.results.file_owner import as_owner
 from mock_cloud.results.ownlog import remove_own_file, write_own_file
 from mock_cloud.settings import Remote
 from mock_cloud.steps.lease.builders import note

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
     """Nobody may write there, though root can: what an ordinary user is told by access(2)."""
     real = os.access
     monkeypatch.setattr(
-        os, "access", lambda path, mode: Path(path) != directory and real(path, mode)
+        os, "access", lambda path, mode, **_: Path(path) != directory and real(path, mode)
     )
 
 
@@ -57,6 +59,23 @@ def test_results_of_another_user_are_not_in_the_way(
     theirs.mkdir(parents=True)
     refuse(monkeypatch, theirs)
     assert locate_paths(opts).is_users_own
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it acts for another user")
+def test_under_sudo_it_is_for_the_user_who_called_it_to_write(
+    opts: ConfigOpts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = pwd.getpwnam("nobody")
+    monkeypatch.setenv("SUDO_UID", str(user.pw_uid))
+    with tempfile.TemporaryDirectory(prefix="mock-cloud-mock-") as name:
+        monkeypatch.setattr(paths, "MOCK_LIBDIR", name)
+        opts["basedir"] = name
+        Path(name).chmod(0o755)
+        found = locate_paths(opts)
+        assert found.is_users_own
+        assert found.resultdir == Path(user.pw_dir, ".local/share/mock-cloud/results/lab-1/result")
+        Path(name).chmod(0o777)
+        assert locate_paths(opts).resultdir == Path(name, "lab-1/result")
 
 
 @pytest.mark.parametrize("name", ["resultdir", "basedir"])

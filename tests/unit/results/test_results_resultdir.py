@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.errors import ResultDirError, ResultError
+from mock_cloud.file_owner import as_owner, find_owner
 from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.results.disk import check_space, disk_of
-from mock_cloud.results.file_owner import as_owner, find_owner
 from mock_cloud.results.names import ManifestEntry
 from mock_cloud.results.ownlog import write_own_log
 from mock_cloud.results.resultdir import ResultDir

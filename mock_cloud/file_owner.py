@@ -66,6 +66,12 @@ def as_owner() -> Iterator[None]:
         libc.setfsgid(group)
 
 
+def may_write(directory: Path) -> bool:
+    """Whether the owner of results may make files in `directory`."""
+    with as_owner():  # access(2) by itself asks for the real user, who is root
+        return directory.is_dir() and os.access(directory, os.W_OK | os.X_OK, effective_ids=True)
+
+
 @functools.cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
