@@ -67,9 +67,9 @@ def as_owner() -> Iterator[None]:
 
 
 def may_write(directory: Path) -> bool:
-    """Whether the owner of results may make files in `directory`."""
+    """Whether the owner of results may make files in `directory`. A file is none."""
     with as_owner():  # access(2) by itself asks for the real user, who is root
-        return directory.is_dir() and os.access(directory, os.W_OK | os.X_OK, effective_ids=True)
+        return os.access(f"{directory}/", os.W_OK | os.X_OK, effective_ids=True)
 
 
 @functools.cache

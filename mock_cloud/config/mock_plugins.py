@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
+from mock_cloud.file_owner import may_write
 from mock_cloud.invocation.carrying import Carrier
 from mock_cloud.invocation.engines import INJECTED, PLUGIN_OPTIONS, PLUGINS, mock_engine
 from mock_cloud.wire.terminal_text import printable
@@ -136,7 +136,7 @@ def _bound(rows: list[list[str]], carrier: Carrier, warnings: list[str]) -> list
     found, staying = [], []
     for source, place in rows:
         path = Path(source)
-        if path.is_dir() and os.access(path, os.W_OK | os.X_OK):
+        if may_write(path):
             found.append([carrier.returned_tree(path, what), place])
         else:
             staying.append(place)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.errors import ConfigError, UnsupportedByEngine
+from mock_cloud.file_owner import may_write
 from mock_cloud.invocation.hostfiles import HostFile
 from mock_cloud.invocation.names import find_name_problem
 from mock_cloud.wire.job_request import JOB_DIRECTORY, OUTPUT
@@ -94,7 +95,7 @@ class Carrier:
         holder = real if real.is_dir() else real.parent
         if not holder.is_dir() or (holder != real and real.exists()):
             raise ConfigError(f"{what}: {printable(str(real))} is not a directory")
-        if not os.access(holder, os.W_OK | os.X_OK):
+        if not may_write(holder):
             raise ConfigError(f"{what}: cannot write to {printable(str(holder))}")
         place = next((name for name in self.packages if self.returns[name] == real), "")
         if not place:

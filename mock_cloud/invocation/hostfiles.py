@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.errors import CommandLineError, InputError, MockCloudError
+from mock_cloud.file_owner import may_write
 from mock_cloud.invocation.model import BUILDING_MODES, CommandLine
 from mock_cloud.invocation.names import expand_home, find_name_problem
 from mock_cloud.invocation.srpm import ChainError, SrpmError, read_package_facts
@@ -166,7 +167,7 @@ def _copyout(args: tuple[str, ...]) -> HostFile:
     holder = path if path.is_dir() else path.parent
     if not holder.is_dir():
         raise InputError(f"no such directory: {printable(str(holder))}")
-    if not os.access(holder, os.W_OK | os.X_OK):
+    if not may_write(holder):
         raise InputError(f"cannot write to {printable(str(holder))}")
     if len(args) > 2 and not path.is_dir():
         raise InputError(f"multiple source files and {printable(args[-1])} is not a directory!")

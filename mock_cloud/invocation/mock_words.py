@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NoReturn
 
 from mock_cloud.errors import UnsupportedByEngine
+from mock_cloud.file_owner import may_write
 from mock_cloud.invocation.carrying import IMAGE_MAX_BYTES, Carrier
 from mock_cloud.invocation.hostfiles import HostFile, find_package_file
 from mock_cloud.invocation.model import (
@@ -122,7 +122,7 @@ def _package_manager_words(line: CommandLine, carrier: Carrier) -> Iterator[str]
     command = next((word for word in line.args if not word.startswith("-")), "")
     if command in _WRITING_COMMANDS:
         _refuse_word(command, "it writes to directories of its own, which stay on the node")
-    if os.access(Path.cwd(), os.W_OK | os.X_OK):
+    if may_write(Path.cwd()):
         carrier.output(Path.cwd(), f"--{line.mode}")
     words = iter(line.args)
     for word in words:

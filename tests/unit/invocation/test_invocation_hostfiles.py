@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mock_cloud.errors import MockCloudError
+from mock_cloud.errors import InputError, MockCloudError
 from mock_cloud.invocation.hostfiles import HostFile, host_inputs, node_args
 from mock_cloud.invocation.names import NAME_MAX_BYTES, find_name_problem
 from mock_cloud.invocation.parser import parse_command_line
@@ -176,6 +176,18 @@ def test_copyin_and_copyout(tmp_path: Path) -> None:
         with pytest.raises(MockCloudError) as caught:
             inputs(*bad)
         assert caught.value.exit_code == 50
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it acts for another user")
+def test_copyout_under_sudo_is_for_the_user_who_called_it_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = ("--copyout", "/a", str(tmp_path))
+    assert inputs(*argv)
+    monkeypatch.setenv("SUDO_UID", "1234")
+    tmp_path.chmod(0o700)
+    with pytest.raises(InputError, match="cannot write to"):
+        inputs(*argv)
 
 
 def test_scrub_tells_the_node_what() -> None:
