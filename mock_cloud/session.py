@@ -129,6 +129,7 @@ def _check(
     build.opts = opts
     build.engine = choose_engine(remote, build.program, console)
     build.arch = choose_arch(opts, remote.arches, emulated=build.engine.uses_mock)
+    build.checked_for = remote.name
     if read_flag(opts, "scm"):
         from mock_cloud.steps.check.checkout import checked_out  # few want it
 
@@ -354,9 +355,11 @@ def _choose_signer(build: Build) -> None:
 
 def _fit_to_remote(build: Build, stack: ExitStack) -> None:
     """What step 1 found for the first remote, for this one: it may have another engine."""
-    engine = choose_engine(build.remote, build.program, build.console)
-    build.arch = choose_arch(build.opts, build.remote.arches, emulated=engine.uses_mock)
-    if engine != build.engine:
-        other = stack.enter_context(prepare(build.planned.line, build.opts, engine))
-        build.work, build.engine = other.with_shadow_of(build.planned), engine
+    if build.remote.name != build.checked_for:
+        engine = choose_engine(build.remote, build.program, build.console)
+        build.arch = choose_arch(build.opts, build.remote.arches, emulated=engine.uses_mock)
+        if engine != build.engine:
+            other = stack.enter_context(prepare(build.planned.line, build.opts, engine))
+            build.work, build.engine = other.with_shadow_of(build.planned), engine
+        build.checked_for = build.remote.name
     check_ways(build.planned, build.remote)

@@ -353,25 +353,25 @@ class Server:
         return follow(job, offsets, self._sender(request), self._answers.gone)
 
     def _job_input(self, request: _Request) -> None:
-        from mock_cloud.agent.job import runner
+        from mock_cloud.agent.job import running
 
         job = job_id(request.header["job"])
         eof = request.header.get("eof", False)
-        runner.write_input(self._workspace, job, request.body, eof=eof)
+        running.write_input(self._workspace, job, request.body, eof=eof)
 
     def _job_resize(self, request: _Request) -> None:
-        from mock_cloud.agent.job import runner
+        from mock_cloud.agent.job import running
 
         rows = size_of(request.header["rows"], "rows") & 0xFFFF
         columns = size_of(request.header["columns"], "columns") & 0xFFFF
-        runner.resize(self._workspace, job_id(request.header["job"]), rows, columns)
+        running.resize(self._workspace, job_id(request.header["job"]), rows, columns)
 
     def _job_cancel(self, request: _Request) -> FrameHeader:
-        from mock_cloud.agent.job import runner
+        from mock_cloud.agent.job import running
 
         job = job_id(request.header["job"])
         keep = bool(request.header.get("keep"))
-        clean = runner.cancel(self._workspace, job, keep_chroot=keep)
+        clean = running.cancel(self._workspace, job, keep_chroot=keep)
         self._log.write("job-cancel", f"{job} {'clean' if clean else 'not clean'}")
         return {"clean": clean}
 
@@ -459,7 +459,7 @@ class Server:
 
 def _load_job_modules() -> None:
     """While the evidence is judged: what is loaded by then, nobody waits for later."""
-    import mock_cloud.agent.job.runner
+    import mock_cloud.agent.job.running
     import mock_cloud.agent.serve_jobs  # noqa: F401
 
 

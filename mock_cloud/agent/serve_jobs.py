@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
+from mock_cloud.agent.job import running
 from mock_cloud.agent.serve_wire import CHUNK_BYTES, Failure
 from mock_cloud.wire.chunks import COARSE, Chunk, coarse_chunks, fine_chunks, pack_chunks
 from mock_cloud.wire.decode import to_json
@@ -254,12 +255,9 @@ def follow(
 
 
 def _state(job: JobFiles) -> str:
-    """A value of `runner.JobState`."""
-    # Here, since it brings the engine with it, which a bulk agent would wait for in vain.
-    from mock_cloud.agent.job import runner
-
+    """A value of `running.JobState`."""
     try:
-        return str(runner.state(job.workspace, job.name).value)
+        return str(running.state(job.workspace, job.name).value)
     except FileNotFoundError as error:
         raise Failure("no-job", f"job {job.name} was forgotten") from error
 

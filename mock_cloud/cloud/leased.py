@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 
@@ -28,6 +28,8 @@ from mock_cloud.model import ClientKey, HostKey, KeyPair, NodeAddress, Secret
 
 EndBeside = Callable[[Sequence[str]], None]
 """Starts a process that ends given up leases, and is not waited for. OSError if it cannot."""
+_Update = tuple[Callable[[Lease], Lease], JobRecord | None]
+"""A change of the lease's row, and the row of a job that goes with it."""
 
 
 class LeasedNode:
@@ -63,6 +65,9 @@ class LeasedNode:
         self._given_back = False
         self._clock, self._expires_unix = ClockSteps(), lease.expires_unix
         self._known_layers = lease.layers
+        self._together: list[_Update] | None = None
+        self._is_last = False
+        """It has left, and nobody else is there: none comes before the node is given back."""
         self.client_key: ClientKey = lease.address.user_keys or Secret(
             journal.key_path(lease.id).read_bytes()
         )
@@ -164,6 +169,20 @@ class LeasedNode:
         if self._lease.address is not None:
             self.address = self._lease.address
 
+    @contextlib.contextmanager
+    def noting_together(self) -> Iterator[None]:
+        """What is noted within the block is written at its end, in one step: all or nothing.
+
+        Nothing is where the block raises. As any note it may raise JournalError, CloudError.
+        """
+        updates = self._together = []
+        try:
+            yield
+        finally:
+            self._together = None
+        if updates:
+            self._write(updates)
+
     def record_layers(self, layers: Mapping[str, str]) -> None:
         """Note layers (path → tree digest, hex) that a trusted agent made.
 
@@ -211,6 +230,8 @@ class LeasedNode:
         """
         if self._given_back:
             return None
+        if self._is_last and not foreign:
+            return self._lease.sharing
         me = Holder.me()
 
         def change(lease: Lease) -> Lease:
@@ -233,6 +254,7 @@ class LeasedNode:
             )
 
         self._update(change)
+        self._is_last = not self._given_back
         return None if self._given_back else self._lease.sharing
 
     def record_chroots(self, chroots: Iterable[str]) -> None:
@@ -378,6 +400,12 @@ class LeasedNode:
 
     def _update(self, change: Callable[[Lease], Lease], job: JobRecord | None = None) -> None:
         """Change the row, and a job's, if this process still holds it. CloudError if it lost it."""
+        if self._together is not None:
+            self._together.append((change, job))
+        else:
+            self._write([(change, job)])
+
+    def _write(self, updates: Iterable[_Update]) -> None:
         with self._journal.transaction() as books:
             lease = books.find(self._lease.id)
             me = Holder.me()
@@ -390,10 +418,12 @@ class LeasedNode:
                     f"lease {self._lease.id} is no longer ours: expired or released meanwhile",
                     hint="run the command again; raise [lease] max_ttl_s if it expired",
                 )
-            self._lease = change(lease)
-            books.write(self._lease)
-            if job is not None:
-                books.write_job(job)
+            for change, job in updates:
+                lease = change(lease)
+                if job is not None:
+                    books.write_job(job)
+            books.write(lease)
+            self._lease = lease
 
 
 def _with_next_host_key(lease: Lease) -> Lease:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import grp
 import os
 import uuid
 from collections.abc import MutableMapping
 from typing import Any, Final
 
+import jinja2
 from templated_dictionary import TemplatedDictionary
 
 from mock_cloud.invocation.model import MOCK_VERSION
@@ -111,22 +113,51 @@ ConfigOpts = MutableMapping[str, Any]
 
 
 class Options(TemplatedDictionary):  # type: ignore[misc]
-    """mock's dictionary; what holds no template is not made one.
+    """mock's dictionary; what holds no template is not made one, and each template once.
 
     Jinja2 compiles a module of Python for each string, 0.3 ms, and a command reads hundreds.
     """
 
     def __getitem__(self, key: str) -> Any:
-        value = vars(self).get(key)
+        own = vars(self)
+        value = own.get(key)
         if value is not None and _is_literal(value):
             return value
-        return super().__getitem__(key)
+        if value is None or not own.get("__jinja_expand"):
+            return super().__getitem__(key)
+        return self._expand(value)
+
+    def _expand(self, value: Any) -> Any:
+        """As mock's: a list or a table is changed for good."""
+        if isinstance(value, str):
+            return self._render(value)
+        if isinstance(value, (list, dict)):
+            for key in value.keys() if isinstance(value, dict) else range(len(value)):
+                value[key] = self._expand(value[key])
+        return value
+
+    def _render(self, text: str) -> str:
+        last = text
+        for _ in range(vars(self).get("jinja_max_recursion", 5)):
+            if _is_literal(last):
+                return last
+            rendered = _template(last).render(vars(self))
+            if rendered == last:
+                return rendered
+            last = rendered
+        raise ValueError(f"too deep jinja re-evaluation on '{text}'")
+
+
+@functools.lru_cache(maxsize=1000)
+def _template(text: str) -> jinja2.Template:
+    template: jinja2.Template = jinja2.Template(text, keep_trailing_newline=True)
+    return template
 
 
 def _is_literal(value: Any) -> bool:
-    """Whether expanding it changes nothing: templates start with a brace, and are read as lines."""
+    """Whether expanding it changes nothing: no delimiter of jinja2's, no end of line it changes."""
     if isinstance(value, str):
-        return "{" not in value and "\r" not in value
+        return "\r" not in value and not any(mark in value for mark in ("{{", "{%", "{#"))
     if isinstance(value, dict):
         return all(map(_is_literal, value.values()))
     return not isinstance(value, list) or all(map(_is_literal, value))

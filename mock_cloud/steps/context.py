@@ -85,6 +85,8 @@ class Build(NodeUse):
     started_unix: float = field(default_factory=time.time)
     # 1
     engine: Engine = field(init=False)
+    checked_for: str = ""
+    """The remote whose engine and architecture these are."""
     work: Work | None = None
     shadow: ChrootShadow | None = None
     builddir: BuilddirCopy | None = None

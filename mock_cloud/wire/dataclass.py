@@ -60,19 +60,44 @@ def _methods(made: type, frozen: bool, slots: bool) -> dict[str, Any]:
 
 def _first_init(made: Any, frozen: bool, slots: bool) -> Any:
     def __init__(self: Any, /, *args: Any, **kwargs: Any) -> None:  # noqa: N807
-        fields: list[Any] = [(one.name, one.type, one) for one in dataclasses.fields(made)]
-        names: dict[str, Any] = {"__doc__": made.__doc__}
-        if hasattr(made, "__post_init__"):
-            names["__post_init__"] = made.__post_init__
-        model: Any = dataclasses.make_dataclass(
-            made.__name__, fields, namespace=names, frozen=frozen, slots=slots, repr=False, eq=False
-        )
-        compiled = model.__init__
-        compiled.__qualname__ = f"{made.__qualname__}.__init__"  # stands in TypeErrors
-        made.__init__ = compiled
+        made.__init__ = compiled = _compile_init(made, frozen, slots)
         compiled(self, *args, **kwargs)
 
     return __init__
+
+
+def _compile_init(made: type, frozen: bool, slots: bool) -> Any:
+    """The `__init__` that the standard decorator would make, without a class to carry it."""
+    fields = dataclasses.fields(made)
+    me = "__dataclass_self__" if any(one.name == "self" for one in fields) else "self"
+    known = {"__name__": made.__module__, "__unset__": object(), "__set__": object.__setattr__}
+    plain: list[str] = [me]
+    named: list[str] = []
+    body: list[str] = []
+    for one in fields:
+        name = value = word = one.name
+        default = f"__default_{name}__"
+        if one.default_factory is not dataclasses.MISSING:
+            known[default] = one.default_factory
+            word, value = f"{name}=__unset__", f"{default}()"
+            if one.init:
+                value += f" if {name} is __unset__ else {name}"
+        elif one.default is not dataclasses.MISSING:
+            known[default] = one.default
+            word = f"{name}={default}"
+            value = name if one.init else default
+        if one.init:
+            (named if one.kw_only else plain).append(word)
+        elif value == name or (value == default and not slots):
+            continue  # it has no value, or its class has it
+        body.append(f"__set__({me}, {name!r}, {value})" if frozen else f"{me}.{name} = {value}")
+    if hasattr(made, "__post_init__"):
+        body.append(f"{me}.__post_init__()")
+    words = ", ".join([*plain, "*", *named] if named else plain)
+    exec(f"def __init__({words}):\n " + "\n ".join(body or ["pass"]), known)  # noqa: S102
+    compiled: Any = known["__init__"]
+    compiled.__qualname__ = f"{made.__qualname__}.__init__"  # stands in TypeErrors
+    return compiled
 
 
 def _values(names: list[str]) -> Any:

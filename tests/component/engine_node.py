@@ -74,7 +74,7 @@ _DRIVER = f"""
 import io, json, os, sys
 sys.path.insert(0, {_CODE!r})
 from mock_cloud.wire.frames import encode_frame, read_frame
-from mock_cloud.agent.job import runner
+from mock_cloud.agent.job import runner, running
 from mock_cloud.agent.serve_launch import serve_launches
 
 def launch(job, request):
@@ -95,14 +95,14 @@ for line in sys.stdin:
         elif op == "launch":
             answer = launch(words[0], words[1].encode())
         elif op == "input":
-            runner.write_input({WORKSPACE!r}, words[0], words[1].encode(), eof=words[2])
+            running.write_input({WORKSPACE!r}, words[0], words[1].encode(), eof=words[2])
             answer = "ok"
         elif op == "ping":
             answer = "ready"
         elif op == "state":
-            answer = runner.state({WORKSPACE!r}, words[0]).value
+            answer = running.state({WORKSPACE!r}, words[0]).value
         else:
-            answer = getattr(runner, op)({WORKSPACE!r}, *words)
+            answer = getattr(running, op)({WORKSPACE!r}, *words)
     except Exception as error:
         answer = "error " + repr(error)
     print(json.dumps(answer), flush=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How long a scratch build takes with local mock, with the launcher and with the plugin.
+"""How long a scratch build takes with local mock, with the launcher and with the plugin's engines.
 
 `make test-koji KOJI=… MOCK=…` prints the table of docs/koji.md.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.bench_series import Group
-from tests.integration.faults import family, processes
+from tests.integration.faults import family
 from tests.real_koji import packaged_mock
 from tests.real_koji.system import RealKoji
 
@@ -53,17 +53,23 @@ def ways(koji: RealKoji, group: Group) -> Iterator[dict[str, str]]:
     session = Path(setup.path) / "mock-cloud-session"
     remote = packaged_mock.PLUGIN.format(session=session) + "config_opts['remote'] = 'ec2'\n"
     found = {"launcher": "b1.lab"}
-    for way, more in (("local", ""), ("plugin", remote)):
+    for way, more, engine in (
+        ("local", "", ""),
+        ("plugin", remote, "chroot"),
+        ("plugin-mock", remote, "mock"),
+    ):
         etc = koji.place / f"etc-{way}"
         shutil.copytree(setup.etc_mock, etc)
         shutil.copy(koji.place / "mock/logging.ini", etc)
         (etc / "site-defaults.cfg").write_text(packaged_mock.LOCAL + more)
+        with (etc / "remotes.d/ec2.toml").open("a") as stream:
+            stream.write(f'[build]\nengine = "{engine}"\n' if engine else "")
         found[way] = f"{way}.lab"
         koji.add_hosts(found[way])
         koji.start_builder(found[way], setup=replace(setup, etc_mock=etc, mock=program))
     yield found
     koji.release()
-    for way in ("local", "plugin"):
+    for way in found.keys() - {"launcher"}:
         koji.koji("disable-host", found[way])
         koji.builders.pop(found[way]).stop()
 
@@ -86,7 +92,7 @@ def test_times(
         for way, builder in ways.items():
             koji.only(builder)
             before_s = group.processor_s() - sum(os.times()[:4])
-            with calls_of_mock() as ended:
+            with calls_of_mock(koji.builders[builder].first_process()) as ended:
                 task = koji.build(plain_srpm, "--scratch")
                 koji.expect(task)
             busy_s = group.processor_s() - sum(os.times()[:4]) - before_s
@@ -110,14 +116,14 @@ def test_times(
 
 
 @contextmanager
-def calls_of_mock() -> Iterator[list[str]]:
-    """Seconds and words of kojid's calls of mock within the block, in their order."""
+def calls_of_mock(builder: int) -> Iterator[list[str]]:
+    """Seconds and words of calls of mock below the process `builder`, in their order."""
     seen: dict[int, tuple[float, str]] = {}
     ended: list[str] = []
     over = threading.Event()
 
     def look() -> None:
-        now, running = time.monotonic(), processes()
+        now, running = time.monotonic(), family(builder)
         for pid, (parent, command) in running.items():
             if "-r koji/" in command and "-r koji/" not in running.get(parent, (0, ""))[1]:
                 seen.setdefault(pid, (now, command.partition("-r koji/")[2].partition(" ")[2]))

@@ -20,13 +20,13 @@ from typing import Final, NoReturn
 
 from mock_cloud.agent.engine import processes
 from mock_cloud.agent.engine.run import perform_request
+from mock_cloud.agent.job.running import GRACE_S
 from mock_cloud.wire import syscalls
 from mock_cloud.wire.job_request import LIVE_LOGS, JobRequest
 from mock_cloud.wire.layout import MOCK_CACHEDIR, MOCK_LIBDIR
 from mock_cloud.wire.memory_group import MemoryGroup, open_group
 from mock_cloud.wire.replies import SILENT, Cause, Status, write_status
 
-GRACE_S: Final = 2.0
 _OOM_SCORE: Final = "-500"
 _EXIT_CANCELLED: Final = 7
 _EXIT_TIMEOUT: Final = 11

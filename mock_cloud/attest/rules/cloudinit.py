@@ -9,6 +9,7 @@ cloudinit/stages.py, cloudinit/cmd/main.py).
 
 from __future__ import annotations
 
+import functools
 import posixpath
 import re
 from collections.abc import Iterable
@@ -42,32 +43,29 @@ _DATA_NAMES: Final = (
     "instance-id|previous-(?:datasource|hostname|instance-id)|python-version|result\\.json|"
     "set-hostname|status\\.json|upgraded-network"
 )
-_SHAPES: Final = tuple(
-    (re.compile(pattern), shape)
-    for pattern, shape in (
-        (f"{STATE_DIR}(?:/(?:data|handlers|instances|scripts|seed|sem))?", Shape.DIRECTORY),
-        (f"{STATE_DIR}/scripts/(?:per-boot|per-instance|per-once|vendor)", Shape.DIRECTORY),
-        (f"{STATE_DIR}/instances/{_ID}(?:/(?:handlers|scripts|sem))?", Shape.DIRECTORY),
-        (f"{STATE_DIR}/instance", Shape.LINK),
-        (f"{STATE_DIR}/data/(?:{_DATA_NAMES})", Shape.DATA),
-        (f"{STATE_DIR}/(?:instances/{_ID}/)?sem/{_SEMAPHORE}", Shape.NOTE),
-        (f"{STATE_DIR}/instances/{_ID}/(?:{_PIECES})", Shape.DATA),
-        (f"{STATE_DIR}/instances/{_ID}/(?:vendor2?-)?cloud-config\\.txt", Shape.DATA),
-        (f"{STATE_DIR}/instances/{_ID}/(?:datasource|network-config\\.json|obj\\.pkl)", Shape.DATA),
-        (f"{STATE_DIR}/instances/{_ID}/boot-finished", Shape.DATA),
-        (f"{RUN_DIR}(?:/(?:sem|share|tmp))?", Shape.DIRECTORY),
-        (f"{RUN_DIR}/share/(?:local|network|config|final)(?:-return)?\\.sock", Shape.SOCKET),
-        (f"{RUN_DIR}/(?:cloud-id|network-config\\.json|result\\.json|status\\.json)", Shape.LINK),
-        (
-            f"{RUN_DIR}/(?:cloud-id-[a-z0-9-]+|enabled|(?:cloud-init-generator|ds-identify)\\.log)",
-            Shape.DATA,
-        ),
-        (f"{RUN_DIR}/(?:combined-cloud-config|instance-data(?:-sensitive)?)\\.json", Shape.DATA),
-        (
-            f"{RUN_DIR}/(?:\\.instance-id|\\.ds-identify\\.result|\\.skip-network|sem/{_SEMAPHORE})",
-            Shape.NOTE,
-        ),
-    )
+_SHAPES: Final = (
+    (f"{STATE_DIR}(?:/(?:data|handlers|instances|scripts|seed|sem))?", Shape.DIRECTORY),
+    (f"{STATE_DIR}/scripts/(?:per-boot|per-instance|per-once|vendor)", Shape.DIRECTORY),
+    (f"{STATE_DIR}/instances/{_ID}(?:/(?:handlers|scripts|sem))?", Shape.DIRECTORY),
+    (f"{STATE_DIR}/instance", Shape.LINK),
+    (f"{STATE_DIR}/data/(?:{_DATA_NAMES})", Shape.DATA),
+    (f"{STATE_DIR}/(?:instances/{_ID}/)?sem/{_SEMAPHORE}", Shape.NOTE),
+    (f"{STATE_DIR}/instances/{_ID}/(?:{_PIECES})", Shape.DATA),
+    (f"{STATE_DIR}/instances/{_ID}/(?:vendor2?-)?cloud-config\\.txt", Shape.DATA),
+    (f"{STATE_DIR}/instances/{_ID}/(?:datasource|network-config\\.json|obj\\.pkl)", Shape.DATA),
+    (f"{STATE_DIR}/instances/{_ID}/boot-finished", Shape.DATA),
+    (f"{RUN_DIR}(?:/(?:sem|share|tmp))?", Shape.DIRECTORY),
+    (f"{RUN_DIR}/share/(?:local|network|config|final)(?:-return)?\\.sock", Shape.SOCKET),
+    (f"{RUN_DIR}/(?:cloud-id|network-config\\.json|result\\.json|status\\.json)", Shape.LINK),
+    (
+        f"{RUN_DIR}/(?:cloud-id-[a-z0-9-]+|enabled|(?:cloud-init-generator|ds-identify)\\.log)",
+        Shape.DATA,
+    ),
+    (f"{RUN_DIR}/(?:combined-cloud-config|instance-data(?:-sensitive)?)\\.json", Shape.DATA),
+    (
+        f"{RUN_DIR}/(?:\\.instance-id|\\.ds-identify\\.result|\\.skip-network|sem/{_SEMAPHORE})",
+        Shape.NOTE,
+    ),
 )
 _TARGETS: Final = {
     f"{STATE_DIR}/instance": f"(?:{STATE_DIR}|\\.)/instances/{_ID}",
@@ -78,9 +76,15 @@ _TARGETS: Final = {
 }
 
 
+@functools.cache
+def _shapes() -> tuple[tuple[re.Pattern[str], Shape], ...]:
+    """Compiled for the first measurement: most commands rely on none of their own."""
+    return tuple((re.compile(pattern), shape) for pattern, shape in _SHAPES)
+
+
 def find_shape(path: str) -> Shape | None:
     """What cloud-init has at `path`; None for a name that it has not."""
-    for pattern, shape in _SHAPES:
+    for pattern, shape in _shapes():
         if pattern.fullmatch(path):
             return shape
     return None

@@ -12,6 +12,7 @@ dracut 112, dhcpcd 10, logrotate 3, sudo 1.9.
 
 from __future__ import annotations
 
+import functools
 import re
 from enum import Enum
 from typing import Final
@@ -63,68 +64,65 @@ _SYSTEMD_DIRECTORIES: Final = "|".join((
     "/mount-rootfs", "/report\\.sign", "/shutdown", "/stub", "/system", "/system\\.control",
     "/transient", "/user",
 ))  # fmt: skip
-_SHAPES: Final = tuple(
-    (re.compile(pattern), shape)
-    for pattern, shape in (
-        (f"/run/systemd(?:{_SYSTEMD_DIRECTORIES})", Allowed.DIRECTORY),
-        (f"/run/systemd/(?:{_SYSTEMD_STATE}){_BELOW}", Allowed.STATE),
-        ("/run/systemd/resolve(?:\\.hook|/netif(?:/[0-9]+)?|/dns-delegate)?", Allowed.STATE),
-        (f"/run/(?:user/0/)?systemd/(?:{_SOCKET_DIRECTORIES})?{_SOCKET}", Allowed.STATE),
-        ("/run/(?:user/0/)?systemd/(?:machine|report)", Allowed.DIRECTORY),
-        ("/run/systemd/(?:notify|private|cgroups-agent|fsck\\.progress)", Allowed.SOCKET),
-        ("/run/systemd/(?:show-status|default-hostname|first-boot|systemd-units-load)",
-         Allowed.DATA),
-        ("/run/systemd/(?:container|veritysetup\\.rng|reboot-param)", Allowed.DATA),
-        ("/run/systemd/shutdown/scheduled", Allowed.DATA),
-        ("/run/systemd/inaccessible/(?:reg|dir|chr|blk|fifo|sock)", Allowed.INACCESSIBLE),
-        ("/run/(?:credentials|initramfs|lock|log|mount|udev|user)", Allowed.DIRECTORY),
-        ("/run/(?:user/0/)?varlink(?:/registry)?", Allowed.DIRECTORY),
-        (f"/run/(?:user/0/)?varlink/registry/{_SOCKET}", Allowed.STATE),
-        (f"/run/credentials/{_WORD}", Allowed.STATE),
-        ("/run/fsck(?:/[a-z0-9-]{1,40}\\.lock)?", Allowed.STATE),
-        (f"/run/udev/(?:data|links|links\\.lock|tags|watch){_BELOW}", Allowed.STATE),
-        ("/run/udev/(?:control|io\\.systemd\\.Udev)", Allowed.STATE),
-        ("/run/udev/queue", Allowed.DATA),
-        ("/run/udev/static_node-tags(?:/[a-z0-9-]+)?", Allowed.DIRECTORY),
-        (f"/run/udev/static_node-tags/[a-z0-9-]+/{_WORD}", Allowed.STATE),
-        (f"/run/(?:blkid|chrony|chrony-dhcp|lock|log/journal|sudo|dhcpcd|agetty\\.reload){_BELOW}",
-         Allowed.STATE),
-        ("/run/initramfs/(?:\\.need_shutdown|state)", Allowed.DATA),
-        ("/run/initramfs/(?:cmdline\\.d|log(?:/private)?|systemd(?:/[a-z-]{1,40})?)",
-         Allowed.DIRECTORY),
-        ("/run/dbus(?:/containers)?|/run/sendsigs\\.omit\\.d|/run/sshd|/run/motd\\.d",
-         Allowed.DIRECTORY),
-        ("/run/dbus/system_bus_socket|/run/initctl|/run/ssh-unix-local/socket", Allowed.SOCKET),
-        ("/run/ssh-unix-local", Allowed.DIRECTORY),
-        ("/run/shm", Allowed.STATE),
-        ("/run/(?:utmp|nologin|motd\\.dynamic|cron\\.reboot|auditd\\.state)", Allowed.DATA),
-        ("/run/[a-z][a-z0-9_-]{0,30}(?:/[a-z][a-z0-9_-]{0,30})?\\.pid", Allowed.DATA),
-        ("/run/NetworkManager(?:/(?:conf\\.d|devices|proxy|system-connections))?",
-         Allowed.DIRECTORY),
-        ("/run/NetworkManager/(?:devices/[0-9]+|nm-dhcp-.*\\.conf|dhcp-.*\\.conf)", Allowed.DATA),
-        ("/run/user/0(?:/systemd(?:/(?:inaccessible|transient|generator(?:\\.early|\\.late)?))?)?",
-         Allowed.DIRECTORY),
-        ("/run/user/0/systemd/(?:units|propagate)" + _BELOW, Allowed.STATE),
-        ("/run/user/0/systemd/(?:private|notify)", Allowed.SOCKET),
-        ("/run/user/0/systemd/inaccessible/(?:reg|dir|chr|blk|fifo|sock)", Allowed.INACCESSIBLE),
-        ("/run/user/0/bus", Allowed.SOCKET),
-        (f"/run/user/0/gnupg(?:/(?:{_GNUPG}|d\\.[a-z0-9]{{20,30}}(?:/{_GNUPG})?))?", Allowed.STATE),
-        ("/run/dnf(?:/rpmtransaction\\.lock)?", Allowed.STATE),
-        (f"(?:/tmp|/var/tmp)/systemd-private-{_BOOT}-{_WORD}(?:/tmp)?", Allowed.DIRECTORY),
-        ("/tmp/\\.(?:X11|ICE|XIM|font)-unix", Allowed.DIRECTORY),  # noqa: S108
-        ("/var/lib/systemd(?:/(?:coredump|ephemeral-trees|linger|pstore))?", Allowed.DIRECTORY),
-        (f"/var/lib/systemd/(?:backlight|rfkill|network){_BELOW}", Allowed.STATE),
-        ("/var/lib/systemd/(?:random-seed|credential\\.secret|timesync/clock)", Allowed.STATE),
-        ("/var/lib/systemd/tpm2-srk-public-key\\.[a-z]{3,6}", Allowed.DATA),
-        ("/var/lib/NetworkManager/(?:secret_key|timestamps|seen-bssids|NetworkManager\\.state)",
-         Allowed.DATA),
-        (f"/var/lib/NetworkManager/(?:internal|dhclient)-{_UUID}-{_WORD}\\.lease", Allowed.DATA),
-        (f"/var/lib/(?:chrony|dhcpcd|logrotate|sudo)(?:/{_WORD})?", Allowed.STATE),
-        ("/var/lib/private|/var/spool/anacron", Allowed.DIRECTORY),
-        ("/var/spool/anacron/cron\\.(?:daily|weekly|monthly)", Allowed.DATA),
-        ("/var/cache/ldconfig/aux-cache", Allowed.DATA),
-        (f"/var/cache/(?:dnf|libdnf5){_BELOW}", Allowed.STATE),
-    )
+_SHAPES: Final = (
+    (f"/run/systemd(?:{_SYSTEMD_DIRECTORIES})", Allowed.DIRECTORY),
+    (f"/run/systemd/(?:{_SYSTEMD_STATE}){_BELOW}", Allowed.STATE),
+    ("/run/systemd/resolve(?:\\.hook|/netif(?:/[0-9]+)?|/dns-delegate)?", Allowed.STATE),
+    (f"/run/(?:user/0/)?systemd/(?:{_SOCKET_DIRECTORIES})?{_SOCKET}", Allowed.STATE),
+    ("/run/(?:user/0/)?systemd/(?:machine|report)", Allowed.DIRECTORY),
+    ("/run/systemd/(?:notify|private|cgroups-agent|fsck\\.progress)", Allowed.SOCKET),
+    ("/run/systemd/(?:show-status|default-hostname|first-boot|systemd-units-load)",
+     Allowed.DATA),
+    ("/run/systemd/(?:container|veritysetup\\.rng|reboot-param)", Allowed.DATA),
+    ("/run/systemd/shutdown/scheduled", Allowed.DATA),
+    ("/run/systemd/inaccessible/(?:reg|dir|chr|blk|fifo|sock)", Allowed.INACCESSIBLE),
+    ("/run/(?:credentials|initramfs|lock|log|mount|udev|user)", Allowed.DIRECTORY),
+    ("/run/(?:user/0/)?varlink(?:/registry)?", Allowed.DIRECTORY),
+    (f"/run/(?:user/0/)?varlink/registry/{_SOCKET}", Allowed.STATE),
+    (f"/run/credentials/{_WORD}", Allowed.STATE),
+    ("/run/fsck(?:/[a-z0-9-]{1,40}\\.lock)?", Allowed.STATE),
+    (f"/run/udev/(?:data|links|links\\.lock|tags|watch){_BELOW}", Allowed.STATE),
+    ("/run/udev/(?:control|io\\.systemd\\.Udev)", Allowed.STATE),
+    ("/run/udev/queue", Allowed.DATA),
+    ("/run/udev/static_node-tags(?:/[a-z0-9-]+)?", Allowed.DIRECTORY),
+    (f"/run/udev/static_node-tags/[a-z0-9-]+/{_WORD}", Allowed.STATE),
+    (f"/run/(?:blkid|chrony|chrony-dhcp|lock|log/journal|sudo|dhcpcd|agetty\\.reload){_BELOW}",
+     Allowed.STATE),
+    ("/run/initramfs/(?:\\.need_shutdown|state)", Allowed.DATA),
+    ("/run/initramfs/(?:cmdline\\.d|log(?:/private)?|systemd(?:/[a-z-]{1,40})?)",
+     Allowed.DIRECTORY),
+    ("/run/dbus(?:/containers)?|/run/sendsigs\\.omit\\.d|/run/sshd|/run/motd\\.d",
+     Allowed.DIRECTORY),
+    ("/run/dbus/system_bus_socket|/run/initctl|/run/ssh-unix-local/socket", Allowed.SOCKET),
+    ("/run/ssh-unix-local", Allowed.DIRECTORY),
+    ("/run/shm", Allowed.STATE),
+    ("/run/(?:utmp|nologin|motd\\.dynamic|cron\\.reboot|auditd\\.state)", Allowed.DATA),
+    ("/run/[a-z][a-z0-9_-]{0,30}(?:/[a-z][a-z0-9_-]{0,30})?\\.pid", Allowed.DATA),
+    ("/run/NetworkManager(?:/(?:conf\\.d|devices|proxy|system-connections))?",
+     Allowed.DIRECTORY),
+    ("/run/NetworkManager/(?:devices/[0-9]+|nm-dhcp-.*\\.conf|dhcp-.*\\.conf)", Allowed.DATA),
+    ("/run/user/0(?:/systemd(?:/(?:inaccessible|transient|generator(?:\\.early|\\.late)?))?)?",
+     Allowed.DIRECTORY),
+    ("/run/user/0/systemd/(?:units|propagate)" + _BELOW, Allowed.STATE),
+    ("/run/user/0/systemd/(?:private|notify)", Allowed.SOCKET),
+    ("/run/user/0/systemd/inaccessible/(?:reg|dir|chr|blk|fifo|sock)", Allowed.INACCESSIBLE),
+    ("/run/user/0/bus", Allowed.SOCKET),
+    (f"/run/user/0/gnupg(?:/(?:{_GNUPG}|d\\.[a-z0-9]{{20,30}}(?:/{_GNUPG})?))?", Allowed.STATE),
+    ("/run/dnf(?:/rpmtransaction\\.lock)?", Allowed.STATE),
+    (f"(?:/tmp|/var/tmp)/systemd-private-{_BOOT}-{_WORD}(?:/tmp)?", Allowed.DIRECTORY),
+    ("/tmp/\\.(?:X11|ICE|XIM|font)-unix", Allowed.DIRECTORY),  # noqa: S108
+    ("/var/lib/systemd(?:/(?:coredump|ephemeral-trees|linger|pstore))?", Allowed.DIRECTORY),
+    (f"/var/lib/systemd/(?:backlight|rfkill|network){_BELOW}", Allowed.STATE),
+    ("/var/lib/systemd/(?:random-seed|credential\\.secret|timesync/clock)", Allowed.STATE),
+    ("/var/lib/systemd/tpm2-srk-public-key\\.[a-z]{3,6}", Allowed.DATA),
+    ("/var/lib/NetworkManager/(?:secret_key|timestamps|seen-bssids|NetworkManager\\.state)",
+     Allowed.DATA),
+    (f"/var/lib/NetworkManager/(?:internal|dhclient)-{_UUID}-{_WORD}\\.lease", Allowed.DATA),
+    (f"/var/lib/(?:chrony|dhcpcd|logrotate|sudo)(?:/{_WORD})?", Allowed.STATE),
+    ("/var/lib/private|/var/spool/anacron", Allowed.DIRECTORY),
+    ("/var/spool/anacron/cron\\.(?:daily|weekly|monthly)", Allowed.DATA),
+    ("/var/cache/ldconfig/aux-cache", Allowed.DATA),
+    (f"/var/cache/(?:dnf|libdnf5){_BELOW}", Allowed.STATE),
 )  # fmt: skip
 _TARGETS: Final = re.compile(
     f"(?:-?[0-9]{{1,6}}:)?/dev/[A-Za-z0-9/_.:-]{{1,200}}|"  # src/udev/udev-node.c: with a priority
@@ -132,9 +130,15 @@ _TARGETS: Final = re.compile(
 )
 
 
+@functools.cache
+def _shapes() -> tuple[tuple[re.Pattern[str], Allowed], ...]:
+    """Compiled for the first measurement: most commands rely on none of their own."""
+    return tuple((re.compile(pattern), shape) for pattern, shape in _SHAPES)
+
+
 def find_allowed(path: str) -> Allowed | None:
     """What may be at `path`; None for a name that no daemon is known to have."""
-    for pattern, shape in _SHAPES:
+    for pattern, shape in _shapes():
         if pattern.fullmatch(path):
             return shape
     return None

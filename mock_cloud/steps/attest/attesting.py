@@ -227,7 +227,6 @@ def measure_node(
     started = time.monotonic()
     on_phase("pushing the toolkit")
     node.start_agent(toolkit)
-    node.hello(secrets.token_hex(32))
     pushed = time.monotonic()
     on_phase("measuring the node")
     return _measure_anew(node, archive, layers, agents, pushed - started)

@@ -58,11 +58,12 @@ def start_job(build: Build) -> None:
         build.shadow.begin()
     if build.builddir is not None and not leased.beside:
         build.builddir.begin()
-    if work.runs_foreign_code:
-        leased.note_foreign(work.root)
     build.row = replace(build.row, state=JobPhase.RUNNING, tunnelled=tunnel.port > 0)
-    if build.is_kept:
-        leased.begin_job(build.row, build.grace_s)
+    with leased.noting_together():
+        if work.runs_foreign_code:
+            leased.note_foreign(work.root)
+        if build.is_kept:
+            leased.begin_job(build.row, build.grace_s)
     build.connection.lasting(lambda channel: channel.start_job(build.job, request))
     if build.lets_others_in:
         try:

@@ -37,14 +37,15 @@ def release_node(build: Build, end: JobEnd) -> None:
     """
     console, leased = build.console, build.leased
     try:
-        leased.record_layers(end.layers)  # that may be reused; none if the job vanished
-        note_chroots(build, end)
-        if build.shadow is not None:
-            leased.reserve(build.shadow.reserved_after(build.planned, end))
-        if build.is_kept:
-            problem = end.message if end.cause is not Cause.NONE else ""
-            build.row = ended(build.row, end.exit, problem)
-            leased.note_job(build.row, over=True)
+        with leased.noting_together():
+            leased.record_layers(end.layers)  # that may be reused; none if the job vanished
+            note_chroots(build, end)
+            if build.shadow is not None:
+                leased.reserve(build.shadow.reserved_after(build.planned, end))
+            if build.is_kept:
+                problem = end.message if end.cause is not Cause.NONE else ""
+                build.row = ended(build.row, end.exit, problem)
+                leased.note_job(build.row, over=True)
     except JournalError as error:
         console.warning(f"the node is left as it is: {error.message}")
         leased.forsake()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mock_cloud.agent.engine.input import FIFO, InputKind, InputReader, send_data, send_resize
-from mock_cloud.agent.job import runner
+from mock_cloud.agent.job import running
 from mock_cloud.agent.serve_jobs import JobFiles
 from mock_cloud.wire.decode import Malformed
 from mock_cloud.wire.replies import Status, read_status, write_status
@@ -96,29 +96,29 @@ def test_a_job_that_takes_no_input_does_not_block_for_ever(tmp_path: Path) -> No
 @pytest.mark.parametrize("job", ["", ".", "..", ".hidden", "a/b", "a\0", "ü", "x" * 65, "a\n"])
 def test_an_id_that_is_no_plain_name_is_refused(job: str) -> None:
     with pytest.raises(Malformed):
-        runner.job_dir("/w", job)
+        running.job_dir("/w", job)
 
 
 def test_a_plain_id_names_a_directory() -> None:
-    assert runner.job_dir("/w", "A-1_b.2") == "/w/jobs/A-1_b.2"
-    assert runner.job_dir("/w", "x" * 64)
+    assert running.job_dir("/w", "A-1_b.2") == "/w/jobs/A-1_b.2"
+    assert running.job_dir("/w", "x" * 64)
 
 
 def test_the_state_of_a_job(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        runner.state(str(tmp_path), "one")
+        running.state(str(tmp_path), "one")
     directory = tmp_path / "jobs/one"
     directory.mkdir(parents=True)
     write_status(str(directory), Status("build"))
-    assert runner.state(str(tmp_path), "one") is runner.JobState.VANISHED
+    assert running.state(str(tmp_path), "one") is running.JobState.VANISHED
     started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
     (directory / "pid").write_text(f"{os.getpid()} {started}\n")
-    assert runner.state(str(tmp_path), "one") is runner.JobState.RUNNING
+    assert running.state(str(tmp_path), "one") is running.JobState.RUNNING
     (directory / "pid").write_text(f"{os.getpid()} {int(started) + 1}\n")
-    assert runner.state(str(tmp_path), "one") is runner.JobState.VANISHED
-    assert runner.cancel(str(tmp_path), "one") is True
+    assert running.state(str(tmp_path), "one") is running.JobState.VANISHED
+    assert running.cancel(str(tmp_path), "one") is True
     write_status(str(directory), Status("done", 0))
-    assert runner.state(str(tmp_path), "one") is runner.JobState.FINISHED
+    assert running.state(str(tmp_path), "one") is running.JobState.FINISHED
 
 
 def test_a_result_may_go_while_results_are_listed(tmp_path: Path) -> None:

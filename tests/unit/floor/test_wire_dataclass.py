@@ -58,6 +58,8 @@ def _declare(decorator: Decorator, **options: bool) -> dict[str, Any]:
     class Computed:
         x: int
         double: int = field(init=False, default=0)
+        never: int = field(init=False)
+        made: list[int] = field(init=False, default_factory=list)
 
     @decorator(**options)
     class Single:
@@ -105,6 +107,8 @@ _CASES: dict[str, Callable[[dict[str, Any]], object]] = {
     "replace": lambda of: dataclasses.replace(of["Point"](x=1), y="z"),
     "replace, checked": lambda of: dataclasses.replace(of["Point"](x=1), x=-1),
     "computed": lambda of: of["Computed"](x=1),
+    "computed, what is not": lambda of: of["Computed"](x=1).never,
+    "computed, anew": lambda of: (of["Computed"](x=1).made, of["Computed"](x=1).double),
     "computed, given": lambda of: of["Computed"](x=1, double=2),
     "called self": lambda of: of["Single"](self=1),
     "copied": lambda of: copy.deepcopy(of["Point"](x=1, many=[2])),

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
+from mock_cloud.process import run
 from tests.lab.layout import repository_root
 from tests.size import Program, make_refused_build
 
@@ -50,3 +52,22 @@ def test_nodes_loads_no_templates_and_no_clouds(tmp_path: Path) -> None:
     found = loaded(tmp_path, "mock_cloud.cli", "nodes")
     assert "mock_cloud.cloud.listing" in found
     assert not {"jinja2", "paramiko", "libcloud", "cryptography", "mock_cloud.cli.image"} & found
+
+
+def test_an_agent_starts_no_jobs_and_loads_no_engine() -> None:
+    """Another process of the toolkit does."""
+    code = "import mock_cloud.agent.serve, mock_cloud.agent.serve_jobs, sys; print(*sys.modules)"
+    found = run([sys.executable, "-c", code], timeout_s=60).decode().split()
+    assert "mock_cloud.agent.job.running" in found
+    assert not {"mock_cloud.agent.job.runner", "mock_cloud.agent.engine.run"} & set(found)
+
+
+def test_paramiko_brings_neither_invoke_nor_a_reader_of_mails() -> None:
+    code = (
+        "import mock_cloud.remote, sys; print(*sys.modules);"
+        "import paramiko; from importlib import metadata;"
+        "assert paramiko.__version__ == metadata.version('paramiko')"
+    )
+    found = run([sys.executable, "-c", code], timeout_s=60).decode().split()
+    assert "paramiko.transport" in found
+    assert not {"invoke", "asyncio", "email.message", "importlib.metadata"} & set(found)

@@ -4,8 +4,8 @@
 For each logger that mock makes it asks the `inspect` module for its caller, and is told of every
 frame the line of source that it stands at: a third of what a small command takes. A configuration's
 value is a template that is compiled whenever it is read. And mock loads all of pyroute2 to bring up
-a loopback, and requests in case that a package is at a URL: most of its imports. None of this
-changes what mock does: docs/decisions/0096 and 0106 say why.
+a loopback, requests in case that a package is at a URL, and asyncio to repeat a plain function:
+most of its imports. None of this changes what mock does: docs/decisions/0096, 0106, 0165 say why.
 """
 
 from __future__ import annotations
@@ -164,20 +164,26 @@ def _load(module):
 
 def _put_off():
     from importlib.util import find_spec
+    from inspect import iscoroutinefunction
     routes, downloader = _StandIn("pyroute2"), _StandIn("mockbuild.file_downloader")
+    coroutines = _StandIn("asyncio")  # backoff's, which mock has around plain functions
     routes.IPRoute = _IPRoute
     downloader.FileDownloader = _Later(downloader.__name__, "FileDownloader")
+    coroutines.iscoroutinefunction = iscoroutinefunction
     try:
-        for module in (routes, downloader):
-            if find_spec(module.__name__):
+        for module in (routes, downloader, coroutines):
+            if module.__name__ not in _sys.modules and find_spec(module.__name__):
                 _sys.modules[module.__name__] = module
         import mockbuild.backend
         import mockbuild.util
+        if find_spec("mockbuild.podman"):
+            import mockbuild.podman
     except ImportError:  # a mock of other modules
         _sys.modules.pop(downloader.__name__, None)
-    finally:  # whoever else wants it gets it itself
-        if _sys.modules.get(routes.__name__) is routes:
-            del _sys.modules[routes.__name__]
+    finally:  # whoever else wants one of these gets it itself
+        for module in (routes, coroutines):
+            if _sys.modules.get(module.__name__) is module:
+                del _sys.modules[module.__name__]
 
 
 _make_cheaper()
