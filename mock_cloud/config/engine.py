@@ -82,6 +82,8 @@ def engine_config(opts: ConfigOpts, line: CommandLine) -> tuple[EngineConfig, Po
         dnf_vars=dnf_vars,
         dnf_common_opts=read_words(opts, f"{manager}_common_opts"),
         dnf_builddep_opts=read_words(opts, f"{manager}_builddep_opts"),
+        package_manager_max_attempts=read_number(opts, "package_manager_max_attempts", 1),
+        package_manager_attempt_delay=read_number(opts, "package_manager_attempt_delay", 10),
         dnf_disable_plugins=read_words(opts, f"{manager}_disable_plugins"),
         other_common_opts=read_words(opts, f"{other}_common_opts"),
         other_builddep_opts=read_words(opts, f"{other}_builddep_opts"),

@@ -105,8 +105,9 @@ class EngineConfig:
     ``file://@GPGKEYS@/NAME`` for the input NAME of role gpgkey.
     `repo_switches` are (``--enablerepo`` or ``--disablerepo``, id) in the user's order.
     `other_*` take the place of `dnf_*` where the node has only the other one of dnf4 and dnf5 than
-    `package_manager` asks for. `rpmbuild_timeout` is in seconds, 0 for none. `rpmbuild_opts` is
-    mock's string, split as a shell splits it.
+    `package_manager` asks for; it has `package_manager_max_attempts`, with
+    `package_manager_attempt_delay` seconds between. `rpmbuild_timeout` is in seconds, 0 for none.
+    `rpmbuild_opts` is mock's string, split as a shell splits it.
     """
 
     root: str
@@ -116,6 +117,8 @@ class EngineConfig:
     package_manager: str
     dnf_conf: str
     chroot_setup_cmd: list[str]
+    package_manager_max_attempts: int = 1
+    package_manager_attempt_delay: int = 10
     releasever: str = ""
     dnf_vars: dict[str, str] = field(default_factory=dict)
     dnf_common_opts: list[str] = field(default_factory=list)

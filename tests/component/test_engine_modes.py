@@ -18,6 +18,7 @@ from tests.component.engine_node import (
     engine_site,
     make_source,
 )
+from tests.lab.http import Fault
 from tests.tree_archives import UP, archive, directory, file, listing, pack
 
 pytestmark = NEEDS_LAB
@@ -292,3 +293,22 @@ def test_nothing_stays_behind(site: Site) -> None:
     for job in (site.node.workspace / "jobs").iterdir():
         assert not (job / "inputs").exists()
         assert not (job / "input").exists()
+
+
+@pytest.mark.parametrize(("what", "package"), [("repodata/repomd.xml", "psmisc"), ("m4-", "m4")])
+def test_a_package_manager_is_started_as_often_as_the_configuration_has_it(
+    site: Site, what: str, package: str
+) -> None:
+    """A repository is away for a moment: dnf itself asks again at once, and gives up."""
+    away = f"/dist/1/{what}"
+    patient = replace(site.config, package_manager_max_attempts=3, package_manager_attempt_delay=0)
+    assert site.run("init").exit == 0
+    site.server.forget_accesses()
+    with site.server.fault(away, Fault.NOT_FOUND):
+        failed = site.run("install", package)
+        assert failed.exit == 30 and "retrying" not in failed.stderr
+        asked = sum(one.path.startswith(away) for one in site.server.accesses())
+    with site.server.fault(away, Fault.NOT_FOUND, times=max(asked, 1)):
+        ended = site.node.run(replace(site.request("install", package), config=patient))
+    assert ended.exit == 0, ended.stderr
+    assert "WARNING: DNF4 command failed, retrying, attempt #2, sleeping 0s" in ended.stderr

@@ -32,6 +32,11 @@ from tests.soak.paper import BootedEc2, opened
 _LIMITS = (
     '\n[lease]\nidle_ttl = "60s"\nmax_nodes = 2\n[build]\nretries = 2\nsilence_timeout = "5s"\n'
 )
+# A cable that is out is out for repositories, too.
+_PATIENT = """
+config_opts['package_manager_max_attempts'] = 10
+config_opts['package_manager_attempt_delay'] = 5
+"""
 _LATEST_S = 6 * 3600
 _SERVING = ("main.py serve", "root@notty", "main.py launch")
 _API_FAULTS = (faults.html_502(), faults.reset, faults.reset_after, faults.delay(0.5))
@@ -71,7 +76,11 @@ def fleets(lab: Lab, lab_repo: FileServer, cache: Path, place: Path) -> Iterator
         local = _local(lab, lab_repo, cache, place / "local")
         stack.callback(local.ends)
         lent = stack.enter_context(_lent(lab, cache, place / "lent"))
-        yield [lent, local, stack.enter_context(_ec2(lab, cache, place / "ec2"))]
+        fleets_made = [lent, local, stack.enter_context(_ec2(lab, cache, place / "ec2"))]
+        for name in ("lent", "local", "ec2"):
+            with (place / name / "etc/site-defaults.cfg").open("a") as stream:
+                stream.write(_PATIENT)
+        yield fleets_made
 
 
 @contextmanager

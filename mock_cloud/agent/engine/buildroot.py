@@ -185,7 +185,9 @@ class Buildroot:
                 )
                 self.packages.set_repositories(enabled)
                 bundle = next((path for path in CA_BUNDLES if os.path.exists(path)), None)
-                self._revisions = repos.fetch_revisions(enabled, bundle)
+                self._revisions = self.packages.attempt(
+                    lambda: repos.fetch_revisions(enabled, bundle)
+                )
             self.packages.set_revisions(self._revisions)
         return self._revisions
 

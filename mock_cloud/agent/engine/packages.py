@@ -12,9 +12,10 @@ import glob
 import hashlib
 import os
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from mock_cloud.agent.engine import jail, outside, processes
 from mock_cloud.agent.engine.cache import Cache
@@ -43,6 +44,9 @@ _KEYS_MARK: Final = "@GPGKEYS@"
 _CACHE: Final = "var/cache/dnf"
 _NAMED_FILES: Final = re.compile(r"file://(/[^\s,]*)")
 """Directories and files of the node in a dnf.conf."""
+
+
+_T = TypeVar("_T")
 
 
 class PackageManager:
@@ -145,7 +149,24 @@ class PackageManager:
     def _is_visible(self, path: str) -> bool:
         return any(path.startswith(f"{directory}/") for directory in self._visible)
 
+    def attempt(self, act: Callable[[], _T]) -> _T:
+        """What `act` returns, which asks repositories: as often as the configuration has it."""
+        delay_s = max(self._config.package_manager_attempt_delay, 0)
+        for number in range(2, self._config.package_manager_max_attempts + 1):
+            try:
+                return act()
+            except PackageManagerError:
+                self._logs.warning(
+                    f"{self.name.upper()} command failed, retrying, attempt #{number},"
+                    f" sleeping {delay_s}s"
+                )
+                time.sleep(delay_s)
+        return act()
+
     def _run(self, command: Sequence[str], tree: jail.NodeTree) -> str:
+        return self.attempt(lambda: self._run_once(command, tree))
+
+    def _run_once(self, command: Sequence[str], tree: jail.NodeTree) -> str:
         argv = self.invocation(command)
         if not self._was_named:  # as mock says it
             self._was_named = True
