@@ -14,6 +14,7 @@ from mock_cloud.cloud.apis.adapter import TAG_LEASE, InstanceState
 from mock_cloud.cloud.apis.openstack import OpenStackApi
 from mock_cloud.cloud.apis.provider import CloudProvider
 from mock_cloud.cloud.apis.texts import CredentialsRefused, NoCapacity, OutcomeUnknown, QuotaReached
+from mock_cloud.cloud.apis.waiting import NodeSilent
 from mock_cloud.cloud.provider import Bootstrap, CreatedNode, NodeOrder
 from mock_cloud.errors import CloudError, ConfigError
 from mock_cloud.settings import OpenStackSettings, Reach
@@ -279,6 +280,28 @@ def test_a_running_server_without_the_wanted_address_is_not_waited_for(
     with pytest.raises(ConfigError, match=r"no public address; it has private 10\.1\.2\.3") as no:
         _create(api, reach=Reach.PUBLIC)
     assert 'reach = "private"' in str(no.value.hint)
+    assert api.list_tagged() == []
+
+
+def test_a_silent_node_is_replaced_though_its_console_is_not_answered(mimic: Mimic) -> None:
+    """Nova reads it from the server's host, which may be what has died: Nova itself is not out."""
+
+    def nobody(body: dict) -> None:  # type: ignore[type-arg]
+        for found in [body["server"]] if "server" in body else body["servers"]:
+            found["addresses"] = {"public": [{"version": 4, "addr": "127.31.22.11"}]}
+
+    mimic.proxy.faults.add(altered(nobody), "GET /servers/*", times=None)
+    mimic.proxy.faults.add(html_502(504), "POST /servers/*/action", times=None)
+    api = make_api(mimic, next(tenants), timeout_s=60.0, attempt_s=20.0, create_timeout_s=20.0)
+    settings = OpenStackSettings(boot_timeout_s=5.0)
+    provider = CloudProvider(api, settings, make_remote(settings), owner="me@here:0")
+    with pytest.raises(NodeSilent):
+        provider.create(
+            NodeOrder("a1b2c3", "lab", "me@here:0", "x86_64", time.time() + 600),
+            Bootstrap(make_key_pair(), make_key_pair().public, "mock-cloud-a1b2c3"),
+            timeout_s=300.0, on_handle=lambda _: None, on_phase=lambda _: None,
+        )  # fmt: skip
+    assert mimic.proxy.calls.count(CREATE) == 2
     assert api.list_tagged() == []
 
 

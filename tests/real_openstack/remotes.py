@@ -26,9 +26,7 @@ from tests.real_openstack.cloud import RealOpenStack
 
 OWNER = "me@here:0"
 BASIC = OpenStackSettings(cloud="lab", networks=("inside",), reach=Reach.PRIVATE)
-_ACTIVE_TIMEOUT_S = (
-    300.0  # Nova asks Keystone for each token, which costs seconds on a busy machine
-)
+_ACTIVE_TIMEOUT_S = _PATIENCE_S = 600.0
 
 
 class OpenStackUser:
@@ -78,8 +76,13 @@ class OpenStackUser:
         sizes: tuple[str, ...] = ("name:lab.small",),
         **changes: Any,
     ) -> OpenStackApi:
-        """The product's own adapter, for a remote of these settings."""
-        return make_openstack_api(self.remote(images=images, sizes=sizes, **changes))
+        """The product's own adapter, for a remote of these settings.
+
+        It asks for longer than a user's: all services share this machine with the tests.
+        """
+        api = make_openstack_api(self.remote(images=images, sizes=sizes, **changes))
+        api.calls._longest_s = _PATIENCE_S
+        return api
 
     def remote(
         self,

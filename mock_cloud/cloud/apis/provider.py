@@ -208,7 +208,8 @@ class CloudProvider:
     def console_tail(self, handle: str) -> str:
         """See `Provider.console_tail`."""
         try:
-            return tail_of_console(self._api.console(handle))
+            with self._api.calls.aside():
+                return tail_of_console(self._api.console(handle))
         except MockCloudError:  # it is for the message of another failure, which must not be lost
             return ""
 
@@ -303,7 +304,8 @@ class CloudProvider:
     def _with_console(self, silent: NodeSilent, handle: str) -> NodeSilent:
         """The same failure with what the node and the API have to say about it."""
         try:
-            text = self._api.console(handle)
+            with self._api.calls.aside():
+                text = self._api.console(handle)
         except MockCloudError:
             text = ""
         lines = cloud_init_complaints(text) or tail_of_console(text, lines=5).splitlines()

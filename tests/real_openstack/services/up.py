@@ -114,7 +114,8 @@ def write_configurations():
         "DEFAULT": {"use_stderr": "true", "my_ip": IP, "transport_url": RABBIT,
                     "state_path": STATE / "nova", "compute_driver": "lab_nova.Driver",
                     "reserved_host_memory_mb": "0", "osapi_compute_workers": "1",
-                    "rpc_response_timeout": "180", "allow_resize_to_same_host": "true"},
+                    "rpc_response_timeout": "180", "service_down_time": "3600",
+                    "allow_resize_to_same_host": "true"},
         "api": {"auth_strategy": "keystone", "max_limit": PAGE},
         "api_database": database("nova_api"),
         "database": database("nova"),
@@ -173,7 +174,7 @@ def run(name, *argv, codes=(0,)):
         raise SystemExit(f"{argv[0]} failed with {code}: see {STATE}/log/{name}.log")
 
 
-def wait(name, is_ready, seconds=300):
+def wait(name, is_ready, seconds=1800):
     deadline = time.monotonic() + seconds
     while not is_ready():
         ended = [one for one, process in started.items() if process.poll() is not None]
@@ -289,8 +290,12 @@ def seed(*words):
 
 
 def start_compute():
-    """Nova's scheduler must be told of each host, once that has said that it is there."""
+    """Nova's scheduler must be told of each host, once that has said that it is there.
+
+    It takes none for its server that has not said so again since this start.
+    """
     config = STATE / "nova/nova.conf"
+    began = sql("select utc_timestamp()")
     for host in HOSTS:
         start(f"nova-compute-{host}", "/usr/bin/python3", "-c",
               "import nova.virt; nova.virt.__path__.append('/services');"
@@ -300,11 +305,15 @@ def start_compute():
     while sql("select count(*) from nova_api.host_mappings") != str(len(HOSTS)):
         run("sync", "nova-manage", "--config-file", config, "cell_v2", "discover_hosts")
         time.sleep(0.5)
-    print("ready: nova-compute", flush=True)
+    up = f"select count(*) from nova.services where topic = 'compute' and updated_at > '{began}'"  # noqa: S608
+    wait("nova-compute", lambda: sql(up) == str(len(HOSTS)))
 
 
 def start_nova():
-    start_wsgi("nova", 4, OS_NOVA_CONFIG_DIR=str(STATE / "nova"))
+    # Eventlet gives no reply of RabbitMQ to the thread that waits for it ("cannot switch to a
+    # different thread"): a console took a minute, and was an error then.
+    start_wsgi("nova", 4, OS_NOVA_CONFIG_DIR=str(STATE / "nova"),
+               OS_NOVA_DISABLE_EVENTLET_PATCHING="yes")  # fmt: skip
 
 
 def main():

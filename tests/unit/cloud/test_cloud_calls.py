@@ -137,6 +137,14 @@ def test_an_api_that_is_out_is_not_asked_again() -> None:
     assert calls.end("terminate", failing()) == "answer", "giving back is tried all the same"
 
 
+def test_what_is_asked_aside_is_asked_once_and_no_outage() -> None:
+    calls = make_calls()
+    with calls.aside(), pytest.raises(CloudIsOut):
+        calls.read("look", failing(http(504)))
+    assert calls.count == 1
+    assert calls.read("look", failing(http(504))) == "answer", "asked again, as usual"
+
+
 def test_no_secret_hangs_on_an_error() -> None:
     calls = make_calls()
     with pytest.raises(OutcomeUnknown) as caught:
