@@ -30,7 +30,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[RealKoji]:
     cloud: Ec2Cloud = request.getfixturevalue("ec2_cloud")
     with run_koji(cloud) as koji:
         yield koji
-        koji.release()
+        koji.expect_no_node()
         assert cloud.listing().instances == ()
 
 
@@ -39,8 +39,7 @@ def koji(running: RealKoji) -> Iterator[RealKoji]:
     """Koji without a node, all of its builders enabled."""
     yield running
     running.enable(*running.builders)
-    running.release()
-    assert running.cloud.nodes() == ()
+    running.expect_no_node()
 
 
 @pytest.fixture

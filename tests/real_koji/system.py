@@ -196,6 +196,11 @@ class RealKoji:
         for builder in self.builders.values():
             builder.enter("mock-cloud", "release", "--all", "--force")
 
+    def expect_no_node(self) -> None:
+        """Give back the nodes of all builders. LabError unless they end; machines take a while."""
+        self.release()
+        self.wait_for(lambda: self.cloud.nodes() == (), lambda: f"left: {self.cloud.nodes()}")
+
     def enable(self, *names: str) -> None:
         """Have the hub give tasks to these builders."""
         for name in names:

@@ -82,7 +82,7 @@ def test_many_builds_over_several_builders(
             koji.koji("disable-host", name)
             koji.builders.pop(name).stop()
         koji.hub.stop_tls()
-    assert koji.cloud.nodes() == ()
+    koji.expect_no_node()
 
 
 def start_with_certificate(koji: RealKoji, name: str) -> None:
