@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Repositories that only this machine reaches: its files, its loopback, through a lent machine."""
 
+# ruff: noqa: F401, F811 - fixtures are imported
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -10,7 +12,7 @@ import pytest
 
 from mock_cloud.process import run
 from tests.integration.faults import check_failure
-from tests.integration.lent_users import MakeUser
+from tests.integration.lent_users import MakeUser, make_user_of, volunteers
 from tests.integration.real_mock import add_mock
 from tests.lab.clouds.network import Network
 from tests.lab.http import FileServer
