@@ -293,7 +293,7 @@ class HostSettings:
     """
 
     name: str
-    address: Annotated[str, Setting("name or address of the machine")]
+    address: Annotated[str, Setting("name or address of the machine", kind="machine_address")]
     owner: Annotated[str, Setting("who lends it")]
     arch: Annotated[str, Setting("its architecture", kind="plain_word")]
     port: Annotated[int, Setting("its SSH port (default 22)", 1, 65535)] = 22

@@ -226,6 +226,18 @@ def loopback(raw: Any, base: Path) -> str:
     raise Refused(f"{raw!r} is not a loopback address")
 
 
+def machine_address(raw: Any, base: Path) -> str:
+    """A machine's name or address, as ssh's HostName: without the user and the port of a URL."""
+    address = text(raw, base)
+    user, _, host = address.rpartition("@")
+    name, colon, port = host.partition(":")
+    if user:
+        raise Refused(f"{raw!r} has a user: that is `user`, and the address is {host!r}")
+    if colon and port.isdecimal():
+        raise Refused(f"{raw!r} has a port: that is `port = {port}`, and the address is {name!r}")
+    return address
+
+
 def top_directory(raw: Any, base: Path) -> str:
     """The path of a directory right below the root of a chroot, and none that a system has."""
     path = text(raw, base)

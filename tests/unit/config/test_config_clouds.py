@@ -111,6 +111,8 @@ MISTAKES = [
     (EC2, 'provider = "ec2"', 'provider = "ec3"', 2, "did you mean 'ec2'"),
     (HOSTS, 'host_key = "ssh-ed25519 AAAA"\n', "", 3, "no key is taken on trust"),
     (HOSTS, '"ssh-ed25519 AAAA"', '"ssh-ed25519"', 7, "OpenSSH public key"),
+    (HOSTS, "alpha.example.org", "alpha.example.org:2222", 4, "`port = 2222`, and the address is"),
+    (HOSTS, "alpha.example.org", "root@alpha.example.org", 4, "`user`, and the address is"),
     (HOSTS, "[host.alpha]\n", '[host.alpha]\nuser = "builder"\n', 4, "only root can measure"),
     (HOSTS, "[host.alpha]\n", '[host.alpha]\nowner_key = "sk-ssh-ed25519@openssh.com AAAA"\n', 4,
      "owner_key is a key of the kind sk-ssh-ed25519@openssh.com"),
