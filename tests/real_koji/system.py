@@ -31,6 +31,7 @@ from tests.lab.steps import step
 from tests.real_koji import programs
 from tests.real_koji.builders import Builder, Setup
 from tests.real_koji.hub import Hub
+from tests.waiting import wait_for
 
 TAGS = ("lab",)
 PACKAGES = ("hello", "toy-plain", "toy-native", "toy-scm", "toy-chain-a")
@@ -197,9 +198,9 @@ class RealKoji:
             builder.enter("mock-cloud", "release", "--all", "--force")
 
     def expect_no_node(self) -> None:
-        """Give back the nodes of all builders. LabError unless they end; machines take a while."""
+        """Give back the nodes of all builders, whose machines take a while to end."""
         self.release()
-        self.wait_for(lambda: self.cloud.nodes() == (), lambda: f"left: {self.cloud.nodes()}")
+        wait_for(lambda: self.cloud.nodes() == ())
 
     def enable(self, *names: str) -> None:
         """Have the hub give tasks to these builders."""
