@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -19,33 +20,44 @@ class OtherVersion(Exception):
     """The file is not one that this version of mock-cloud made; the text says which it is."""
 
 
-def make_private(path: Path) -> None:
-    """Make an empty file if there is none. OSError.
+def make_private(path: Path, version: int, *tables: str) -> None:
+    """Make the file with these tables if there is none. OSError, sqlite3.Error.
 
-    SQLite gives the -wal and -shm files the permissions of the main file.
+    It gets its name when it is whole: SQLite has no wait for a second process that turns the same
+    file to WAL, and one that was killed leaves no half of a file. The -wal and -shm files get the
+    main file's permissions.
     """
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    if path.exists():
+        return
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    os.close(descriptor)
+    new = Path(name)
+    try:
+        with _connected(new) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            with transaction(db):
+                for table in tables:
+                    db.execute(table)
+                db.execute(f"PRAGMA user_version = {version}")
+        with suppress(FileExistsError):  # another process was faster
+            path.hardlink_to(new)
+    finally:
+        new.unlink()
 
 
 @contextmanager
-def opened(path: Path, version: int, *tables: str) -> Iterator[sqlite3.Connection]:
-    """A connection; an empty file gets `tables`, all or none. sqlite3.Error, OtherVersion."""
-    # mode=rw: only `make_private` makes the file, and no later call does by accident.
-    uri = f"file:{quote(str(path))}?mode=rw"
-    with closing(
-        sqlite3.connect(uri, timeout=_BUSY_TIMEOUT_S, isolation_level=None, uri=True)
-    ) as db:
-        if _version(db) != version:
-            db.execute("PRAGMA journal_mode = WAL")
-            with transaction(db):
-                found = _version(db)
-                if found == 0 and not db.execute("SELECT 1 FROM sqlite_schema").fetchone():
-                    for table in tables:
-                        db.execute(table)
-                    db.execute(f"PRAGMA user_version = {version}")
-                elif found != version:
-                    raise OtherVersion(f"has schema {found}, not {version}")
+def opened(path: Path, version: int) -> Iterator[sqlite3.Connection]:
+    """A connection to what `make_private` made. sqlite3.Error, OtherVersion."""
+    with _connected(path) as db:
+        found = db.execute("PRAGMA user_version").fetchone()[0]
+        if found != version:
+            raise OtherVersion(f"has schema {found}, not {version}")
         yield db
+
+
+def _connected(path: Path) -> closing[sqlite3.Connection]:
+    uri = f"file:{quote(str(path))}?mode=rw"  # no call makes the file by accident
+    return closing(sqlite3.connect(uri, timeout=_BUSY_TIMEOUT_S, isolation_level=None, uri=True))
 
 
 @contextmanager
@@ -54,8 +66,3 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
     db.execute("BEGIN IMMEDIATE")
     yield
     db.execute("COMMIT")
-
-
-def _version(db: sqlite3.Connection) -> int:
-    found: int = db.execute("PRAGMA user_version").fetchone()[0]
-    return found

@@ -64,7 +64,8 @@ class Journal:
             for directory in (self.state_dir, self.state_dir / "keys"):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 directory.chmod(0o700)
-            make_private(self.path)
+            with self._explained():
+                make_private(self.path, VERSION, CREATE_TABLE, CREATE_JOBS, CREATE_TICKETS)
         except OSError as error:
             raise ConfigError(
                 f"the state directory {self.state_dir} cannot be used: {error.strerror}",
@@ -75,10 +76,14 @@ class Journal:
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
+        with self._explained(), opened(self.path, VERSION) as db:
+            db.row_factory = sqlite3.Row
+            yield db
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            with opened(self.path, VERSION, CREATE_TABLE, CREATE_JOBS, CREATE_TICKETS) as db:
-                db.row_factory = sqlite3.Row
-                yield db
+            yield
         except OtherVersion as error:
             raise ConfigError(
                 f"the lease journal {self.path} {error}",

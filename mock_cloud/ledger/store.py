@@ -67,7 +67,8 @@ class Ledger:
         self, read: Callable[[sqlite3.Connection], list[LedgerEntry]], make: Make
     ) -> list[LedgerEntry]:
         try:
-            make_private(self.path)
+            with self._explained():
+                make_private(self.path, _VERSION, *_TABLES)
         except OSError as error:
             raise CloudError(f"the ledger {self.path} cannot be made: {error.strerror}") from error
         written = []
@@ -113,9 +114,13 @@ class Ledger:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
+        with self._explained(), opened(self.path, _VERSION) as db:
+            yield db
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            with opened(self.path, _VERSION, *_TABLES) as db:
-                yield db
+            yield
         except OtherVersion as error:
             raise ConfigError(
                 f"the ledger {self.path} {error}", hint="another version of mock-cloud wrote it"

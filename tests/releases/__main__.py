@@ -23,8 +23,11 @@ _COMMANDS = ("make demo", "make test")  # README's
 _QUICK = ("make test-unit", "make demo")
 _COUNTS = re.compile(r"(\d+) (passed|failed|skipped|errors?)\b")
 _SUMMARY = re.compile(r"^(?:[\w-]+: )?=*\s*(?:\d+ \w+(?:, )?)+ in [\d.]+s", re.M)
+_FAILED = re.compile(r"^(?:E   .*| tests/\S+::\S+|make: \*\*\* .*)$")
 _AT_ONCE = 2
 _DEMO_LINES = 100
+_REASONS = 12
+"""Lines of a failed command that are repeated: who sees this output may not have the log."""
 _running: list[subprocess.Popen[bytes]] = []
 
 
@@ -38,6 +41,7 @@ class Outcome:
     first_words_s: float
     lines: int
     counts: dict[str, int]
+    reasons: tuple[str, ...] = ()
 
     @property
     def failure(self) -> str:
@@ -50,7 +54,8 @@ class Outcome:
         tests = "".join(f", {number} {word}" for word, number in self.counts.items())
         took = f"{self.took_s // 60:.0f} min {self.took_s % 60:02.0f} s"
         first = f"first words after {self.first_words_s:.1f} s"
-        return f"{self.command} {state}, {took} ({first}, {self.lines} lines{tests})"
+        said = f"{self.command} {state}, {took} ({first}, {self.lines} lines{tests})"
+        return "\n  ".join((said, *(self.reasons if self.failure else ())))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -115,7 +120,9 @@ def _run(suite: str, command: str, cache: Path, root: Path, log: Path) -> Outcom
             for number, word in _COUNTS.findall(line):
                 counts[word] = counts.get(word, 0) + int(number)
     took_s = time.monotonic() - began_s
-    return Outcome(command, process.returncode, took_s, first_s, len(lines), counts)
+    reasons = dict.fromkeys(line.rstrip() for line in lines if _FAILED.match(line.rstrip()))
+    ending = tuple(reasons)[-_REASONS:]
+    return Outcome(command, process.returncode, took_s, first_s, len(lines), counts, ending)
 
 
 def _find_obstacle() -> str | None:

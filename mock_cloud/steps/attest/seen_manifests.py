@@ -49,7 +49,8 @@ class SeenManifests:
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / "manifests.sqlite"
         try:
-            make_private(self.path)
+            with self._explained():
+                make_private(self.path, _VERSION, *_TABLES)
         except OSError as error:
             raise ConfigError(
                 f"{self.path} cannot be used: {error.strerror}",
@@ -114,9 +115,13 @@ class SeenManifests:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._explained(), opened(self.path, _VERSION) as db, transaction(db):
+            yield db
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            with opened(self.path, _VERSION, *_TABLES) as db, transaction(db):
-                yield db
+            yield
         except (sqlite3.DatabaseError, OtherVersion) as error:
             raise ConfigError(
                 f"the memory of seen manifests {self.path} cannot be used: {error}",

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+import multiprocessing
 import sqlite3
 import stat
 import threading
 import time
 from dataclasses import replace
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,26 @@ def test_only_the_user_may_read_it(tmp_path: Path) -> None:
             expected = 0o700 if file.is_dir() else 0o600
             assert stat.S_IMODE(file.stat().st_mode) == expected, file
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
+
+
+def test_many_processes_make_it_at_once(tmp_path: Path) -> None:
+    """SQLite answers "database is locked" at once to the second that turns a file to WAL."""
+    context = multiprocessing.get_context("fork")
+    for attempt in range(30):
+        started = context.Barrier(8)
+
+        def make(state: Path = tmp_path / str(attempt), started: Barrier = started) -> None:
+            started.wait()
+            Journal(state).leases()
+
+        processes = [context.Process(target=make) for _ in range(8)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        assert [process.exitcode for process in processes] == [0] * 8
+        left = {file.name for file in (tmp_path / str(attempt)).iterdir()}
+        assert left <= {"keys", "leases.sqlite", "leases.sqlite-wal", "leases.sqlite-shm"}
 
 
 def test_an_exception_undoes_a_transaction(tmp_path: Path) -> None:
