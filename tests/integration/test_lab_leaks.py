@@ -47,6 +47,20 @@ def test_daemon_that_left_its_parent(tmp_path: Path) -> None:
         os.waitpid(pid, 0)  # it was adopted
 
 
+def test_what_lasts_as_long_as_the_session_is_none() -> None:
+    before = leaks.snapshot()
+    script = "sleep 60 & echo $!; wait"
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        leaks.lasting.add(process.pid)
+        try:
+            assert leaks.find_leaks(before, grace_s=0) == []
+        finally:
+            leaks.lasting.discard(process.pid)
+            os.kill(child, 9)  # ends the shell, too
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="interfaces need root")
 def test_interface() -> None:
     before = leaks.snapshot()

@@ -15,6 +15,9 @@ from pathlib import Path
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _GRACE_S = 120.0  # what is on its way out takes as long as the machine is busy
 
+lasting: set[int] = set()
+"""Processes of the session that a test may start anew: they and their children are no leak."""
+
 
 def adopt_orphans() -> None:
     """From now on daemons that our children leave behind become our children: we see them."""
@@ -67,7 +70,7 @@ def _descendants() -> frozenset[int]:
     parents = _parents()
     family = {os.getpid()}
     while True:
-        grown = {pid for pid, parent in parents.items() if parent in family} - family
+        grown = {pid for pid, parent in parents.items() if parent in family} - family - lasting
         if not grown:
             return frozenset(family - {os.getpid()})
         family |= grown

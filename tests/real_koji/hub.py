@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mock_cloud.process import run
+from tests.lab import leaks
 from tests.lab.layout import LabError
 from tests.lab.tls import Authority
 from tests.real_koji import programs
@@ -143,7 +144,9 @@ class Hub:
         self.start_hub()
 
     def start_hub(self) -> None:
+        """Again, too: a test may stop it."""
         self._serve("hub", self.port, "-w", "3")
+        leaks.lasting.add(self._services["hub"].pid)
 
     def start_tls(self, authority: Authority) -> str:
         """The same hub for who logs in by a certificate; its URL."""
@@ -171,7 +174,9 @@ class Hub:
 
     def stop_hub(self) -> None:
         """Nobody answers at its port until `start_hub`."""
-        self._services.pop("hub").stop()
+        hub = self._services.pop("hub")
+        hub.stop()
+        leaks.lasting.discard(hub.pid)
 
     def stop_tls(self) -> None:
         self._services.pop("hub-tls").stop()
@@ -212,6 +217,7 @@ class Hub:
         words = [word for key, text in settings.items() for word in ("-c", f"{key}={text}")]
         self._start("postgres", [str(_programs() / "postgres"), "-D", str(data), *words],
                     user=user, end=signal.SIGINT)  # fmt: skip
+        leaks.lasting.add(self._services["postgres"].pid)  # it starts a process for each client
         deadline_s = time.monotonic() + _START_TIMEOUT_S
         ready = [str(_programs() / "pg_isready"), "-q", "-h", str(sockets)]
         while subprocess.run(ready, check=False).returncode:
