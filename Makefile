@@ -35,7 +35,7 @@ with_mock = $(if $(MOCK),MOCK_CLOUD_TEST_MOCK=$(abspath $(MOCK))/mock/py/mock.py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-trust demo-survive faults soak demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-openstack test-koji demo-koji test-verify test-upstream test-component test-clouds test-commands test-slow test-reach test-peers peers-suite peers-programs peers-calls agreement cases screens codes lint type bench size rpm man clean
+.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-systemd demo-trust demo-survive faults soak demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-openstack test-koji demo-koji test-verify test-upstream test-component test-clouds test-commands test-slow test-reach test-peers peers-suite peers-programs peers-calls agreement cases screens codes lint type bench size rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ demo-stop: ## end what make demo left running
 
 demo-ec2: lab ## the same on an instance of EC2's API, with cloud-init and an address of its own
 	@$(BIN)/python -m tests.lab demo-ec2 --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
+
+demo-systemd: lab lab-today ## machines with systemd in QEMU: bake an image of a stock one, build, refuse
+	@$(BIN)/python -m tests.lab demo-systemd --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
 
 demo-trust: lab ## machines of three owners, one of which lies: build twice, verify elsewhere, find the liar
 	@$(BIN)/python -m tests.lab demo-trust --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
@@ -138,7 +141,7 @@ peers-calls:
 test-systemd: lab lab-today ## machines with systemd in QEMU: TIMES (1) of each boot, tampers, and docs/systemd.md
 	@MOCK_CLOUD_WRITE_SYSTEMD=1 MOCK_CLOUD_SYSTEMD_TIMES=$(TIMES) $(PYTEST) -m slow tests/systemd
 
-test-openstack: venv ## real Keystone, Glance, Nova and Neutron in a tree of Debian's, kept in .lab/openstack: docs/clouds.md
+test-openstack: lab-today ## real Keystone, Glance, Nova and Neutron in a tree of Debian's, kept in .lab/openstack: docs/clouds.md
 	@$(PYTEST) -rs -m openstack tests/real_openstack
 
 test-koji: lab ## a real Koji, hub and builders, with nodes of the lab's EC2: KOJI=checkout MOCK=checkout

@@ -61,6 +61,9 @@ class Console:
         self._drawn_at = 0.0
         self._ticks: threading.Thread | None = None
         self._stop = threading.Event()
+        self._kept = ""
+        self.keeps_phases = False
+        """Where nothing can be shown in passing, each phase is a line: for what takes minutes."""
         self.is_output_lost = False
         """Standard output did not take all that it was given, which was said."""
 
@@ -253,7 +256,10 @@ class Console:
                     self._spans.detail(phase)
             if self._animated:
                 self._transient = message
-        self._emit(told)
+            is_line = self.keeps_phases and is_shown and not self._animated
+            is_line = is_line and message != self._kept
+            self._kept = message
+        self._emit(self._printer.line("INFO", printable(message)) if is_line else told)
 
     def show(self, message: str) -> None:
         """A phase; one that is waited for is a line, since it may take minutes."""

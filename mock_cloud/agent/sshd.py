@@ -67,20 +67,29 @@ def reload(keep: Collection[int]) -> FrameHeader:
 def find_listener() -> int | None:
     """The sshd that listens, of those we descend from; None where systemd listens for it.
 
-    Then every connection has an sshd of its own, which reads its configuration and keys anew.
+    Then every connection has an sshd of its own, which reads its configuration and keys anew. One
+    that ended since is represented by the only other one, as where services start late in a boot.
     """
     listening = _listening()
+    sshds = [one for one in listening if one is not None and _is_sshd(one)]
     pid = os.getppid()
     while pid:
         if pid in listening:
-            is_sshd = os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("sshd")
-            return pid if is_sshd else None
+            return pid if pid in sshds else None
         pid = procfs.parse_status(procfs.read_bounded(f"/proc/{pid}/status")).ppid
-    return None
+    return sshds[0] if len(sshds) == 1 else None
 
 
-def _listening() -> set[Any]:
-    return {row[3] for row in measure_sockets() if str(row[0]).startswith("tcp")}
+def _is_sshd(pid: int) -> bool:
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("sshd")
+    except FileNotFoundError:
+        return False
+
+
+def _listening() -> set[int | None]:
+    rows: list[list[Any]] = measure_sockets()
+    return {row[3] for row in rows if row[0].startswith("tcp")}
 
 
 def _processes() -> Iterator[_Running]:

@@ -128,6 +128,7 @@ def _bake(arguments: argparse.Namespace, console: Console) -> int:
         lifetime_s=arguments.expires,
         for_builds=not arguments.only_packages,
     )
+    console.keeps_phases = True
     baked = bake_image(order, remote, console)
     console.info(f"image {baked.handle}: {baked.manifest.name}")
     console.info(f"manifest {baked.output}: sha256 {baked.manifest.sha256}")

@@ -28,6 +28,7 @@ from mock_cloud.steps.attest.attesting import (
     bind,
     judge,
     measure_again,
+    measure_anew,
     measure_node,
 )
 from mock_cloud.steps.attest.known_good_sets import KnownGood, read_file
@@ -100,15 +101,19 @@ class ImageCandidate:
         return manifest, self._judge(measured, manifest).proof
 
     def _measure_booted(self) -> Measured:
-        """A measurement after the boot's end: what runs until then must not run for good."""
-        measured = measure_node(self.use.node, self.use.toolkit, self.use.archive)
+        """A measurement after the boot's end: what runs until then must not run for good.
+
+        Nor may what sshd read when that ran, and services of the boot may have started sshd anew.
+        """
+        node, archive = self.use.node, self.use.archive
+        measured = measure_node(node, self.use.toolkit, archive)
         patience_s = self.remote.cloud.boot_timeout_s if self.remote.cloud else 0.0
         deadline_s = time.monotonic() + patience_s
         while not has_finished(measured.parsed.files) and time.monotonic() < deadline_s:
             self.console.phase(f"remote {self.remote.name}: waiting for the end of the node's boot")
             time.sleep(_PAUSE_S)
-            measured = measure_again(self.use.node, self.use.archive)
-        return measured
+            measured = measure_again(node, archive)
+        return measure_anew(node, archive)
 
     def adopt_machine(self, may_vary: Sequence[str]) -> tuple[ImageManifest, SignerReport]:
         """A manifest of this machine as it runs, and what its signer vouches for.

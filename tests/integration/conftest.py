@@ -97,9 +97,15 @@ class User:
         argv = self.argv(*map(str, words))
         return self.run(argv, stdin=stdin, timeout_s=timeout_s, env=env, cwd=cwd)
 
-    def cloud(self, *words: str | Path, env: Mapping[str, str] | None = None) -> Ended:
+    def cloud(
+        self,
+        *words: str | Path,
+        env: Mapping[str, str] | None = None,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> Ended:
         """Run `mock-cloud` to its end."""
-        return self.run([str(BIN / "mock-cloud"), *map(str, words)], env=env)
+        argv = [str(BIN / "mock-cloud"), *map(str, words)]
+        return self.run(argv, env=env, timeout_s=timeout_s)
 
     def run(
         self,

@@ -330,4 +330,4 @@ def with_mock(made: User) -> User:
     logging = real_mock.find_source()[0].parent.parent / "etc/mock/logging.ini"
     if logging.is_file():
         shutil.copy(logging, made.config.path)
-    return replace(made, extra={"PATH": path})
+    return replace(made, extra={**made.extra, "PATH": path})

@@ -18,7 +18,8 @@ import pytest
 from mock_cloud.cloud.images import TAG_BAKE, TAG_MANIFEST
 from mock_cloud.model import KeyPair
 from mock_cloud.sshkeys import make_key_pair
-from tests.integration.conftest import Ended, User, new_user
+from tests.integration.conftest import BIN, Ended, User, new_user
+from tests.integration.ec2_remote import with_changed_user_data
 from tests.lab.clouds import ec2 as lab_ec2
 from tests.lab.clouds import openstack as lab_openstack
 from tests.lab.clouds.cloud import Cloud
@@ -204,6 +205,45 @@ def test_an_image_without_manifest_needs_somebody_who_vouches(baker: Baker) -> N
     (image,) = baker.cloud.listing().images
     row = next(one for one in baker.images() if one["image"] == image)
     assert row["standing"] == "verified"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("either_cloud", ["ec2"], indirect=True)
+def test_sshd_is_started_anew_while_an_image_without_manifest_boots(baker: Baker) -> None:
+    """As cloud-init's modules and systemd's do, after the first connection."""
+    assert isinstance(baker.cloud, Ec2Cloud)
+    baker.cloud.early_sshd = True
+    stage = {
+        "cloud_final_modules": ["phone-home", "final-message"],
+        "phone_home": {
+            "url": "http://127.0.0.1:9/",
+            "tries": 4,
+            "post": ["hostname"],
+        },  # 12 seconds
+    }
+    baker.cloud.faults.add(with_changed_user_data(baker.cloud, stage), on="RunInstances")
+    public = baker.sign_key.with_suffix(".pub")
+    baker.write_remote(baker.cloud.image_id, None, public)
+    argv = [str(BIN / "mock-cloud"), "image", "bake", "cloud", "--accept-unverified-base"]
+    argv += ["--configdir", str(baker.user.config.path), "--sign-key", str(baker.sign_key)]
+    argv += ["--repo", f"{baker.cloud.repository_url}/1"]
+    log = baker.user.place / "bake.log"
+    with (
+        log.open("wb") as stream,
+        subprocess.Popen(argv, env=baker.user.environment, stderr=stream) as process,
+    ):
+        wait_for(lambda: b"waiting for the end of the node's boot" in log.read_bytes())
+        (machine,) = baker.cloud.nodes()
+        (listener,) = find_children(machine.init_pid, "sshd")
+        os.kill(listener, signal.SIGTERM)
+        process.wait()
+    assert process.returncode == 0, log.read_text()
+
+
+def find_children(pid: int, name: str) -> list[int]:
+    """Those of a process that run a program of this name."""
+    children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return [one for one in children if Path(f"/proc/{one}/comm").read_text().strip() == name]
 
 
 @pytest.mark.slow

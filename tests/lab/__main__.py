@@ -38,6 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     demo_survive.add_argument("--srpm", type=Path, help="the user's own; %%build takes 10 s")
     demo_ec2 = verbs.add_parser("demo-ec2", help="the same on an instance of EC2's API")
     demo_ec2.add_argument("--srpm", type=Path, help="the user's own, instead of GNU hello")
+    demo_systemd = verbs.add_parser("demo-systemd", help="the same on machines with systemd")
+    demo_systemd.add_argument("--srpm", type=Path, help="the user's own, instead of a unit's")
     serve = verbs.add_parser("serve", help="serve the distribution over HTTP until interrupted")
     serve.add_argument("--port", type=int, default=8999)
     serve.add_argument("--etc", type=Path, help="where mock's configuration goes")
@@ -99,7 +101,7 @@ def _serve(lab: Lab, port: int, etc: Path, hours: float | None) -> None:
 
 
 def _demonstrate(lab: Lab, options: argparse.Namespace) -> None:
-    from tests.lab import demo, demo_ec2, demo_survive, demo_trust
+    from tests.lab import demo, demo_ec2, demo_survive, demo_systemd, demo_trust
 
     match options.verb:
         case "demo":
@@ -110,6 +112,8 @@ def _demonstrate(lab: Lab, options: argparse.Namespace) -> None:
             demo_trust.perform(lab, options.srpm, lab.root / "demo-trust")
         case "demo-survive":
             demo_survive.perform(lab, options.srpm, lab.root / "demo-survive")
+        case "demo-systemd":
+            demo_systemd.perform(today_lab(lab), options.srpm)
         case _:
             demo_ec2.perform(lab, options.srpm)
 
@@ -128,7 +132,7 @@ def _perform(lab: Lab, options: argparse.Namespace) -> None:
             _build_kind(lab, options)
         case "pack":
             _pack(replace(lab, is_today=True))
-        case "demo" | "demo-stop" | "demo-trust" | "demo-survive" | "demo-ec2":
+        case "demo" | "demo-stop" | "demo-trust" | "demo-survive" | "demo-ec2" | "demo-systemd":
             _demonstrate(lab, options)
         case "cloud":
             from tests.lab.clouds import serve

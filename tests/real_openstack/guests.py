@@ -18,6 +18,7 @@ from tests.lab.clouds.metadata import NodeData
 from tests.lab.clouds.network import Port
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab
+from tests.lab.today.system import system_tree
 from tests.real_openstack.cloud import FIRST_PORT
 
 GUESTS_PORT = FIRST_PORT + 8
@@ -27,12 +28,13 @@ _OFF = (State.POWERED_OFF, State.FAILED, State.STOPPED)
 class Guests:
     """A context manager. `subnet` is theirs, for Neutron, as is the `gateway` in it.
 
-    Servers boot the lab's stock image, or what `copy` made of another server's disk. `asked` has
-    the words of the driver so far.
+    With a lab of today's generation servers are virtual machines, and nobody signed for their
+    stock image; with the other one namespaces, and `manifest` is the stock image's. They boot that,
+    or what `copy` made of another server's disk. `asked` has the words of the driver so far.
     """
 
     def __init__(self, lab: Lab) -> None:
-        self._lab = lab
+        self.lab = lab
         self._site = Site()
         self._numbers = count()
         self._disks: dict[str, Path] = {}
@@ -41,11 +43,12 @@ class Guests:
 
     def __enter__(self) -> Guests:
         with ExitStack() as stack:
-            self._stock = images.build(self._lab)
+            self._stock = images.build(self.lab)
             stack.enter_context(self._site)
             self.manifest = self._site.directory / "manifest.dsse.json"
-            images.write_manifest(self._lab, self._stock, self.manifest)
-            served = FileServer({"/dist": self._lab.dist}, host=self.gateway)
+            if not self.lab.is_today:
+                images.write_manifest(self.lab, self._stock, self.manifest)
+            served = FileServer({"/dist": self.lab.dist}, host=self.gateway)
             self.repository_url = f"{stack.enter_context(served).url}/dist"
             server = ThreadingHTTPServer(("127.0.0.1", GUESTS_PORT), _handler(self))
             stack.callback(server.server_close)
@@ -118,6 +121,7 @@ class Guests:
             self._disks.get(image, self._stock.disk),
             lambda _: data,
             {"DMI_SYSTEM_PRODUCT_NAME": "OpenStack Nova"},
+            system=system_tree(self.lab) if self.lab.is_today else None,
         )
         port = Port(f"port{next(self._numbers)}", address, facts["mac"], self.gateway)
         self._site.boot(name, boot, port)

@@ -14,7 +14,8 @@ from tests.systemd.fleet import Fleet, FleetNode, make_fleet
 
 
 @pytest.fixture(scope="session")
-def fleet(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def machines(lab: Lab) -> Iterator[Ec2Cloud]:
+    """A cloud whose nodes are machines with systemd, and whose stock image nobody signed for."""
     pytest.importorskip("moto", reason="moto is not installed")
     obstacle = system.find_obstacle()
     if obstacle is not None:
@@ -22,6 +23,14 @@ def fleet(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]
     today = today_lab(lab)
     if not (today.dist / "key").is_file():
         pytest.skip("machines with systemd: there is no lab of today's generation: make lab-today")
+    cloud = Ec2Cloud(today)
+    cloud.prepare()
+    with cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="session")
+def fleet(machines: Ec2Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     place = tmp_path_factory.mktemp("fleet")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("home", "state", "cache"):
@@ -29,10 +38,7 @@ def fleet(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]
         patch.setenv("HOME", str(place / "home"))
         patch.setenv("XDG_STATE_HOME", str(place / "state"))
         patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
-        cloud = Ec2Cloud(today)
-        cloud.prepare()
-        with cloud:
-            yield make_fleet(cloud, place)
+        yield make_fleet(machines, place)
 
 
 @pytest.fixture(scope="session")

@@ -207,7 +207,7 @@ def attest_node(
             told = True
         time.sleep(min(pause_s, left_s))
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        measured = _measure_anew(node, archive, layers, nature.agents, 0.0)
+        measured = measure_anew(node, archive, layers=layers, agents=nature.agents)
 
 
 def measure_node(
@@ -229,16 +229,18 @@ def measure_node(
     node.start_agent(toolkit)
     pushed = time.monotonic()
     on_phase("measuring the node")
-    return _measure_anew(node, archive, layers, agents, pushed - started)
+    return measure_anew(node, archive, layers=layers, agents=agents, toolkit_s=pushed - started)
 
 
-def _measure_anew(
+def measure_anew(
     node: UnverifiedNode,
     archive: Archive,
-    layers: Collection[str],
-    agents: Sequence[int],
-    toolkit_s: float,
+    *,
+    layers: Collection[str] = (),
+    agents: Sequence[int] = (),
+    toolkit_s: float = 0.0,
 ) -> Measured:
+    """As `measure_node`, with the agent that it has started. `toolkit_s`: what that took."""
     started = time.monotonic()
     node.reload_sshd(agents)
     nonce = secrets.token_hex(32)

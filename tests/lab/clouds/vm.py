@@ -29,6 +29,7 @@ _FIRMWARE = "usr/share/OVMF"
 _SMBIOS = {
     "DMI_BIOS_VENDOR": ("0", "vendor"),
     "DMI_SYSTEM_MANUFACTURER": ("1", "manufacturer"),
+    "DMI_SYSTEM_PRODUCT_NAME": ("1", "product"),
     "DMI_SYSTEM_SERIAL_NUMBER": ("1", "serial"),
     "DMI_SYSTEM_UUID": ("1", "uuid"),
 }

@@ -121,3 +121,16 @@ def test_progress_is_redrawn_ten_times_a_second_at_most(
     assert "one" in terminal.getvalue()
     assert "two" not in terminal.getvalue()
     assert terminal.getvalue().endswith("three")
+
+
+def test_phases_of_what_takes_minutes_are_lines_in_a_file() -> None:
+    stream = io.StringIO()
+    console = Console(stream=stream)
+    console.phase("not kept")
+    console.keeps_phases = True
+    for message in ("booting", "booting", "measuring", "booting"):
+        console.phase(message)
+    assert stream.getvalue() == "INFO: booting\nINFO: measuring\nINFO: booting\n"
+    console.set_verbosity(0)
+    console.phase("said to nobody")
+    assert "nobody" not in stream.getvalue()

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Source packages with the macros that specs of Fedora use, and what rpmbuild makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab.layout import Lab
+from tests.lab.srpm import Recipe, toy
+from tests.lab.today import system
+
+_PROJECT = """\
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "toyscale"
+version = "1"
+
+[tool.setuptools]
+py-modules = ["toyscale"]
+"""
+_UNIT = """\
+[Unit]
+Description=A toy that weighs nothing
+
+[Service]
+ExecStart=/usr/bin/sleep infinity
+
+[Install]
+WantedBy=multi-user.target
+"""
+# The chroot's own packages are those that mock installs; all are from the lab's repository.
+_RPMBUILD = """\
+root=$1 repository=$2 package=$3 out=$4; shift 4
+dnf5 -y -q --installroot "$root" --repofrompath "lab,file://$repository" --repo lab \\
+    --no-gpgchecks --setopt=install_weak_deps=False --setopt=reposdir=/dev/null \\
+    --use-host-config install "$@" >&2
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev"
+cp "$package" "$root/package.src.rpm"
+chroot "$root" rpm -i --define "_topdir /builddir/build" /package.src.rpm
+chroot "$root" sh -ec 'rpmbuild -bb --define "_topdir /builddir/build" --define "dist .lab1" \\
+    /builddir/build/SPECS/*.spec' >&2
+cp "$root"/builddir/build/RPMS/*/*.rpm "$out"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A recipe, and what its build needs besides the group of all builds."""
+
+    recipe: Recipe
+    requires: tuple[str, ...]
+
+
+def python_package() -> Example:
+    """A project with a pyproject.toml: dynamic BuildRequires, wheel, list of files."""
+    recipe = toy(
+        "python-toyscale",
+        preamble="BuildArch: noarch\nBuildRequires: python3\nBuildRequires: pyproject-rpm-macros\n",
+        rest="%generate_buildrequires\n%pyproject_buildrequires\n\n"
+        "%prep\n%setup -c -T\ncp %{SOURCE0} %{SOURCE1} .\n",
+        build="%pyproject_wheel",
+        install="%pyproject_install\n%pyproject_save_files toyscale",
+        check="PYTHONPATH=%{buildroot}%{python3_sitelib} %{python3} -c 'import toyscale'",
+        files="%{python3_sitelib}/toyscale*",
+        sources={"pyproject.toml": _PROJECT.encode(), "toyscale.py": b"WEIGHT_KG = 0\n"},
+    )
+    macros = ("pyproject-rpm-macros", "python3", "python3dist(pip)", "python3dist(setuptools)")
+    return Example(recipe, (*macros, "python3dist(wheel)"))
+
+
+def unit_package() -> Example:
+    """A service with a unit and the scriptlets that systemd's macros make."""
+    scriptlets = "".join(
+        f"%{when}\n%systemd_{macro} toyd.service\n\n"
+        for when, macro in (
+            ("post", "post"),
+            ("preun", "preun"),
+            ("postun", "postun_with_restart"),
+        )
+    )
+    recipe = toy(
+        "toyd",
+        preamble="BuildArch: noarch\nBuildRequires: systemd-rpm-macros\n%{?systemd_requires}\n",
+        rest=scriptlets,
+        install="install -D -m 644 %{SOURCE0} %{buildroot}%{_unitdir}/toyd.service",
+        files="%{_unitdir}/toyd.service",
+        sources={"toyd.service": _UNIT.encode()},
+    )
+    return Example(recipe, ("systemd-rpm-macros",))
+
+
+def rpmbuild(today: Lab, package: Path, requires: tuple[str, ...], place: Path) -> None:
+    """Put what rpmbuild alone makes of a source package into `place`, below the lab. LabError.
+
+    In a chroot of the lab's packages, which dnf5 makes, on this machine's own kernel.
+    """
+    root = place / "root"
+    root.mkdir()
+    words = [root, today.release(1), package, place, "@buildsys-build", *requires]
+    system.run(today, ["sh", "-ec", _RPMBUILD, "sh", *map(str, words)])
