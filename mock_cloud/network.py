@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from mock_cloud.errors import ConfigError
 from mock_cloud.model import Secret
 from mock_cloud.wire.dataclass import dataclass
+from mock_cloud.wire.files import replace_file
 from mock_cloud.wire.layout import CA_BUNDLES
 
 if TYPE_CHECKING:
@@ -205,9 +206,7 @@ def authorities_file(directory: Path, environ: Mapping[str, str] = os.environ) -
     path = directory / f"authorities-{hashlib.sha256(data).hexdigest()[:32]}.pem"
     if not path.exists():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = directory / f".authorities-{os.getpid()}"
-        draft.write_bytes(data)
-        draft.rename(path)
+        replace_file(path, data)
     return path
 
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import ssl
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,21 @@ def test_a_firms_authority_counts_wherever_it_is_named(variable: str, tmp_path: 
     environ[variable] = str(tmp_path / "none")
     with pytest.raises(ConfigError, match=f"{variable}: {tmp_path}/none .*No such file"):
         tls_context(environ=environ)
+
+
+def test_the_file_of_authorities_is_made_by_several_threads_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who ends nodes of several remotes, or asks them, does so at once."""
+    environ = {BUNDLES[0]: str(Authority(tmp_path).path)}
+    begin = threading.Barrier(8)
+    monkeypatch.setattr(network, "tls_context", lambda **_: begin.wait())
+    with ThreadPoolExecutor(begin.parties) as pool:
+        for number in range(100):
+            directory = tmp_path / str(number)
+            tasks = [pool.submit(authorities_file, directory, environ) for _ in range(8)]
+            (made,) = {task.result() for task in tasks}
+            assert made is not None and made.exists()
 
 
 def test_without_any_it_is_the_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
