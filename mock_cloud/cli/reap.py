@@ -6,12 +6,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mock_cloud.cloud.images import STORES, find_image_store
 from mock_cloud.cloud.journal import Journal
-from mock_cloud.cloud.orphans import Reaped, reap_remote
+from mock_cloud.cloud.orphans import FoundOrphans, Reaped, ask_remote
 from mock_cloud.config.remotes import list_remotes, load_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_INFRASTRUCTURE, CommandLineError, MockCloudError
@@ -22,6 +23,9 @@ from mock_cloud.wire.dataclass import dataclass
 
 if TYPE_CHECKING:
     from mock_cloud.cli.verbs import Verbs
+
+_ASKED_AT_ONCE: Final = 8
+"""Remotes that are asked at once: one that does not answer is waited for for a minute."""
 
 _DESCRIPTION = """\
 Ask a remote what it has of yours, and end what is needed no more: given back, expired, idle for
@@ -108,8 +112,7 @@ def _tell(reaped: ReapedRemote, console: Console, *, dry_run: bool) -> None:
 def _rows(reaped: ReapedRemote) -> Sequence[dict[str, str | None]]:
     """A row a node or image; for a remote that could not be asked one of neither."""
     empty = dict.fromkeys(("lease", "image", "reason", "problem")) | {"remote": reaped.remote}
-    if reaped.problem:
-        return [empty | {"problem": reaped.problem}]
+    failed = [empty | {"problem": reaped.problem}] if reaped.problem else []
     nodes = [
         empty
         | {
@@ -124,12 +127,12 @@ def _rows(reaped: ReapedRemote) -> Sequence[dict[str, str | None]]:
         empty | {"image": one.handle, "reason": "its bake died", "problem": one.problem or None}
         for one in reaped.images
     ]
-    return nodes + images
+    return nodes + images + failed
 
 
 @dataclass(frozen=True, slots=True)
 class ReapedRemote:
-    """What was ended of one remote. `problem` says why nothing could be, empty if it was.
+    """What was ended of one remote. `problem` says why not all could be, empty if it was.
 
     `exit_code` is that problem's own. `images` were left by bakes that died.
     """
@@ -150,23 +153,42 @@ def reap(
     with_lost_state: bool = False,
     dry_run: bool = False,
 ) -> Iterator[ReapedRemote]:
-    """Clean up remotes one after the other, or all there are if none is named.
+    """Clean up remotes, or all there are if none is named. They are asked at once.
 
-    One that fails does not keep the others from their turn.
+    What is over of them is ended in the order of their names. One that fails does not keep
+    the others from their turn.
     """
-    for name in names or _find_names(state_dir, configdir):
+    chosen = names or _find_names(state_dir, configdir)
+
+    def ask(name: str) -> tuple[Remote, FoundOrphans] | MockCloudError:
         try:
             remote = load_remote(name, configdir, to_end=True)
-            reaped = reap_remote(
-                remote, state_dir, with_lost_state=with_lost_state, dry_run=dry_run
-            )
-            images = _remove_images(remote, state_dir, dry_run=dry_run)
+            found = ask_remote(remote, state_dir, with_lost_state=with_lost_state, dry_run=dry_run)
         except MockCloudError as error:
-            hint = error.hint or ""
-            yield ReapedRemote(name, (), (), error.message, hint, error.exit_code)
-        else:
-            yield ReapedRemote(name, tuple(reaped), tuple(images))
+            return error
+        return remote, found
+
+    ended: set[str] = set()
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        for name, answer in zip(chosen, pool.map(ask, chosen), strict=True):
+            if isinstance(answer, MockCloudError):
+                yield _failed(name, answer)
+                continue
+            remote, found = answer
+            nodes: tuple[Reaped, ...] = ()
+            try:
+                nodes = tuple(found.end(ended))
+                ended |= {node.lease_id for node in nodes if node.error is None}
+                images = _remove_images(remote, state_dir, dry_run=dry_run)
+            except MockCloudError as error:
+                yield _failed(name, error, nodes)
+            else:
+                yield ReapedRemote(name, nodes, tuple(images))
     Journal(state_dir).forget_old()
+
+
+def _failed(name: str, error: MockCloudError, nodes: tuple[Reaped, ...] = ()) -> ReapedRemote:
+    return ReapedRemote(name, nodes, (), error.message, error.hint or "", error.exit_code)
 
 
 def _remove_images(remote: Remote, state_dir: Path, *, dry_run: bool) -> Sequence[Unfinished]:

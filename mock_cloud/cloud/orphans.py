@@ -7,7 +7,7 @@ Nothing of another owner is ever touched, nor what a living process of this mach
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +52,26 @@ class Orphan:
     found: FoundNode | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FoundOrphans:
+    """What a provider's listing shows that is to end. With `dry_run` nothing of it is ended."""
+
+    journal: Journal
+    provider: Provider
+    orphans: tuple[Orphan, ...]
+    dry_run: bool
+
+    def end(self, ended: Container[str] = ()) -> list[Reaped]:
+        """End it, apart from what was `ended` since, by the listing of another remote."""
+        if self.dry_run:
+            return [Reaped(one.lease_id, one.remote, one.reason) for one in self.orphans]
+        return [
+            _end(self.journal, self.provider, one)
+            for one in self.orphans
+            if one.lease_id not in ended and _claim(self.journal, self.provider, one)
+        ]
+
+
 def reap_local(state_dir: Path) -> list[Reaped]:
     """End local nodes that are over, and forget old leases. Asks no cloud.
 
@@ -79,8 +99,16 @@ def reap_remote(
     `with_lost_state`: also nodes of this user on this machine whose state directory was lost, once
     their own expiry has passed. `dry_run`: say it only.
     """
+    found = ask_remote(remote, state_dir, with_lost_state=with_lost_state, dry_run=dry_run)
+    return found.end()
+
+
+def ask_remote(
+    remote: Remote, state_dir: Path, *, with_lost_state: bool = False, dry_run: bool = False
+) -> FoundOrphans:
+    """What `reap_remote` would end, and ends when it is told so. CloudError, ConfigError."""
     wanted = (remote.provider, remote.name)
-    return reap_provider(
+    return _ask_provider(
         Journal(state_dir),
         find_provider(remote.provider, state_dir, remote),
         lambda lease: (lease.provider, lease.remote) == wanted,
@@ -103,6 +131,26 @@ def reap_provider(
 
     CloudError if it cannot list them.
     """
+    found = _ask_provider(
+        journal,
+        provider,
+        is_asked,
+        unowned_is_ours=unowned_is_ours,
+        with_lost_state=with_lost_state,
+        dry_run=dry_run,
+    )
+    return found.end()
+
+
+def _ask_provider(
+    journal: Journal,
+    provider: Provider,
+    is_asked: Callable[[Lease], bool],
+    *,
+    unowned_is_ours: bool,
+    with_lost_state: bool,
+    dry_run: bool,
+) -> FoundOrphans:
     before = [lease for lease in journal.leases() if is_asked(lease)]
     found = provider.list_nodes()
     if not dry_run:
@@ -116,9 +164,7 @@ def reap_provider(
         unowned_is_ours=unowned_is_ours,
         with_lost_state=with_lost_state,
     )
-    if dry_run:
-        return [Reaped(one.lease_id, one.remote, one.reason) for one in orphans]
-    return [_end(journal, provider, one) for one in orphans if _claim(journal, provider, one)]
+    return FoundOrphans(journal, provider, tuple(orphans), dry_run)
 
 
 def find_due_leases(state_dir: Path) -> list[Orphan]:

@@ -8,16 +8,21 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from mock_cloud.cli import main
+from mock_cloud.cli import main, reap
+from mock_cloud.cloud import orphans
 from mock_cloud.cloud.apis import calls
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import LeaseState
-from tests.unit.cloud.cloud_in_memory import lease_of
+from mock_cloud.cloud.provider import FoundNode
+from mock_cloud.errors import CloudError
+from tests.unit.cloud.cloud_in_memory import CloudInMemory, lease_of
 
 REMOTE = """
 [remote]
@@ -185,3 +190,40 @@ def test_a_wait_is_told_where_nothing_has_imported_what_asks(place: Path) -> Non
         first = child.stderr.readline()
         child.kill()
     assert first.startswith("INFO: waiting for EC2 127.0.0.1:1, for up to 60 s: no connection")
+
+
+def test_remotes_are_asked_at_once_and_told_in_order(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A remote that does not answer keeps no other one from being asked."""
+    names = ("a", "b", "stack")
+    for name in names[:2]:
+        (place / f"etc/remotes.d/{name}.toml").write_text(REMOTE)
+    all_asked = threading.Barrier(len(names), timeout=30)
+
+    class Unanswering(CloudInMemory):
+        def list_nodes(self) -> Sequence[FoundNode]:
+            all_asked.wait()
+            raise CloudError("no answer")
+
+    monkeypatch.setattr(orphans, "find_provider", lambda *_: Unanswering())
+    assert command(place, "reap", "--all") == 75
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"ERROR: remote {name}: no answer" for name in names]
+
+
+def test_a_node_that_two_remotes_list_is_ended_once(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are of one account, and no lease says whose it is."""
+    (place / "etc/remotes.d/again.toml").write_text(REMOTE)
+    account = CloudInMemory()
+    account.add("n1", Journal(place / "state/mock-cloud").owner, remote="stack")
+    both_listed = threading.Barrier(2, timeout=30)
+    account.on_list = lambda: both_listed.wait() and None
+    monkeypatch.setattr(orphans, "find_provider", lambda *_: account)
+    monkeypatch.setattr(reap, "STORES", ())  # who keeps images is another question
+    assert command(place, "reap", "--all", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["lease"], row["reason"]) == ("n1", "no lease names it")
+    assert account.destroyed() == ["n1"]
