@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from mock_cloud.cli.attach import load_job_remote
 from mock_cloud.console import Console
-from mock_cloud.errors import CloudError
+from mock_cloud.errors import EXIT_INTERRUPTED, CloudError, MockCloudError
 from mock_cloud.session import take_up
-from mock_cloud.steps.job.job_list import find_view
+from mock_cloud.steps.job.job_list import JobView, find_view
 
 if TYPE_CHECKING:
     from mock_cloud.cli.verbs import Verbs
@@ -36,9 +36,14 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
+    codes = []
     for name in arguments.job:
-        _cancel(name, console, arguments.configdir)
-    return 0
+        try:
+            _cancel(name, console, arguments.configdir)
+        except MockCloudError as error:  # the others are stopped all the same
+            console.failure(error)
+            codes.append(error.exit_code)
+    return next(iter(codes), 0)
 
 
 def _cancel(name: str, console: Console, configdir: Path | None) -> None:
@@ -54,4 +59,16 @@ def _cancel(name: str, console: Console, configdir: Path | None) -> None:
             raise CloudError(f"process {job.holder.pid} of job {job.id} has not ended yet")
     elif view.state == "left":
         take_up(job, load_job_remote(job, configdir), console, is_cancelled=True)
-    console.info(f"job {job.id} was stopped" if view.state != "ended" else f"{job.id} has ended")
+    _tell_end(find_view(job.id), console)
+
+
+def _tell_end(view: JobView, console: Console) -> None:
+    job = view.job
+    if view.state == "lost":
+        console.warning(f"job {job.id} is lost: its node has ended")
+    elif view.state != "ended":
+        console.warning(f"job {job.id} is stopped in the background: mock-cloud jobs lists it")
+    elif job.exit == EXIT_INTERRUPTED:
+        console.info(f"job {job.id} was stopped")
+    else:
+        console.info(f"job {job.id} has ended")

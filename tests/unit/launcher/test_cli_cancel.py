@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`mock-cloud cancel` says what became of each job, and what hinders one keeps no other."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mock_cloud.cli import cancel
+from mock_cloud.cloud.jobs import JobPhase, JobRecord
+from mock_cloud.cloud.journal import Journal
+from mock_cloud.cloud.lease import Holder, LeaseState
+from mock_cloud.console import Console
+from tests.unit.cloud.cloud_in_memory import lease_of
+
+ENDS = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); print(flush=True); input()"
+
+
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Journal:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "state/mock-cloud").mkdir(parents=True)
+    return Journal(tmp_path / "state/mock-cloud")
+
+
+@pytest.fixture
+def command() -> Iterator[subprocess.Popen[bytes]]:
+    """One that follows a job; Ctrl-C ends it, and it writes nothing into the journal."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", ENDS], stdin=pipe, stdout=pipe) as child:
+        assert child.stdout is not None and child.stdout.readline()
+        yield child
+        child.kill()
+
+
+def note(journal: Journal, name: str, **changes: object) -> None:
+    job = JobRecord(
+        name, "cloud", "", ("--rebuild", "/src/hello-1-1.src.rpm"), "/", "rebuild", "small", "/r",
+        (), fresh=True, started_unix=time.time(), holder=Holder(1, "another-boot/1"), lease="l1",
+    )  # fmt: skip
+    journal.note_job(replace(job, **changes))  # type: ignore[arg-type]
+
+
+def run(*names: str) -> tuple[int, str]:
+    """Its exit code, and what it says."""
+    screen = io.StringIO()
+    code = cancel.run(argparse.Namespace(job=names, configdir=None), Console(stream=screen))
+    return code, screen.getvalue()
+
+
+def test_what_cannot_be_stopped_any_more_is_not_said_to_have_been(journal: Journal) -> None:
+    note(journal, "well", state=JobPhase.ENDED, exit=0)
+    note(journal, "lost", state=JobPhase.RUNNING)
+    note(journal, "stopped", state=JobPhase.ENDED, exit=7)
+    assert run("well", "lost", "stopped") == (
+        0,
+        "INFO: job well has ended\n"
+        "WARNING: job lost is lost: its node has ended\n"
+        "INFO: job stopped was stopped\n",
+    )
+
+
+def test_one_that_is_not_there_keeps_no_other_running(journal: Journal) -> None:
+    note(journal, "well", state=JobPhase.ENDED, exit=0)
+    code, said = run("nosuch", "well")
+    assert code == 50 and "no job is called 'nosuch'" in said and "job well has ended" in said
+
+
+def test_a_command_that_leaves_it_to_the_background(
+    journal: Journal, command: subprocess.Popen[bytes]
+) -> None:
+    """Its node did not answer: the command has ended, and the job is not known to have."""
+    with journal.transaction() as books:
+        lease = lease_of(journal.owner, "l1", state=LeaseState.BUSY, job="job")
+        books.write(replace(lease, holder=Holder(1, "another-boot/1")))
+    note(journal, "job", state=JobPhase.RUNNING, holder=Holder.of(command.pid))
+    code, said = run("job")
+    assert command.wait() == -signal.SIGINT
+    assert (code, said) == (
+        0, "WARNING: job job is stopped in the background: mock-cloud jobs lists it\n"
+    )  # fmt: skip
