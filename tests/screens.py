@@ -13,10 +13,11 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyte
 from rich.console import Console as Recorder
@@ -26,6 +27,9 @@ from mock_cloud.cli.jobs_table import JobsTable
 from mock_cloud.cloud.jobs import JobRecord
 from mock_cloud.cloud.lease import Holder
 from mock_cloud.console import Console
+from mock_cloud.errors import LocalDiskFull
+from mock_cloud.results import staging
+from mock_cloud.session import take_up
 from mock_cloud.settings import Budget
 from mock_cloud.steps.job.job_list import JobView
 from tests.lab.layout import repository_root
@@ -110,7 +114,30 @@ def main() -> None:
         with terminal(COLUMNS, ROWS) as shown:
             here.build(console=Console(stream=shown.stream))
         picture(shown, "failure", command)
+        script.logs["build.log"], script.exit = b"+ make\n", 0
+        _attach(here)
         _jobs(here)
+
+
+def _attach(here: Place) -> None:
+    """A build's command is gone, and its job is taken up."""
+
+    def leave(*_: object) -> None:
+        raise LocalDiskFull("full")
+
+    script = here.cloud.scripts[0]
+    with patch.object(staging, "check_space", leave), suppress(LocalDiskFull):
+        here.build()
+    job, dead = here.journal.jobs()[-1], Holder(1, "another-boot/1")
+    with here.journal.transaction() as books:
+        books.write(replace(here.lease, holder=dead))
+        books.write_job(replace(job, holder=dead))
+    end = b"Finish: rpmbuild tiny-1-1.src.rpm\nFinish: build phase for tiny-1-1.src.rpm\n"
+    script.logs["terminal"] += said_by_node(end)
+    script.while_followed = lambda node: time.sleep(3)
+    with terminal(COLUMNS, ROWS) as shown:
+        take_up(job, here.remote, Console(stream=shown.stream))
+    picture(shown, "attach", f"mock-cloud attach {job.id[-8:]}")
 
 
 def _jobs(here: Place) -> None:
@@ -119,16 +146,33 @@ def _jobs(here: Place) -> None:
     now = time.time()
     views = []
     rows = (
-        ("hello-2.12-1", "ended", 71),
-        ("bash-5.3-2", "running", 412),
-        ("gcc-15.2-1", "running", 3007),
-        ("zlib-1.3-4", "left", 201),
-        ("dnf5-5.4-1", "starting", 9),
+        ("hello-2.12-1", "ended", 71, ""),
+        ("bash-5.3-2", "running", 412, "checking for strtoimax... yes"),
+        (
+            "gcc-15.2-1",
+            "running",
+            3007,
+            "/bin/sh ./libtool --tag=CXX --mode=compile xg++ -c tzdb.cc",
+        ),
+        ("zlib-1.3-4", "left", 201, ""),
+        ("make-4.4-9", "running", 96, "Test timestamp: passed"),
+        ("xz-5.8-1", "running", 88, "PASS: test_index"),
+        ("gawk-5.3-3", "ended 1", 64, ""),
+        ("sed-4.9-5", "running", 51, "  CC       sed/execute.o"),
+        ("tar-1.35-6", "running", 40, "configure: creating ./config.status"),
+        ("grep-3.12-1", "running", 29, "Package Requires: libc6, libpcre2-8-0"),
+        ("dnf5-5.4-1", "starting", 9, ""),
+        ("rpm-6.0-2", "starting", 3, ""),
     )
-    for number, (name, state, seconds) in enumerate(rows):
+    for number, (name, how, seconds, last) in enumerate(rows):
+        place = here.path / name
+        place.mkdir()
+        (place / "build.log").write_text(f"{last}\n")
+        state, _, code = how.partition(" ")
         job: JobRecord = replace(
-            first, id=f"20261130-07000{number}-{number * 2654435761:08x}"[:24],
-            argv=("--rebuild", f"{name}.src.rpm"), started_unix=now - seconds, exit=None,
+            first, id=f"20261130-070000-{(number + 1) * 2654435761 % (1 << 32):08x}",
+            argv=("--rebuild", f"{name}.src.rpm"), started_unix=now - seconds,
+            exit=int(code or 0) if state == "ended" else None, resultdir=str(place),
             ended_unix=now if state == "ended" else None, holder=Holder.me(), logs={},
         )  # fmt: skip
         until = now + 3000 if state in ("running", "left") else None
