@@ -12,6 +12,7 @@ BENCHES = (
     ("tests.bench.bench_chain",),
     ("tests.bench.bench_review",),
     ("tests.bench.bench_launcher",),
+    ("tests.bench.bench_attach",),
     ("tests.bench.bench_attest",),
     ("tests.bench.bench_cloud",),
     ("tests.bench.bench_ending",),
