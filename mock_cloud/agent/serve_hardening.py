@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import signal
 import socket
@@ -60,9 +61,12 @@ class NodeHardening:
         return {}
 
     def close_metadata(self) -> FrameHeader:
-        """Close the metadata service to all jobs from now on. Failure."""
+        """Close the metadata service to all jobs from now on. Failure; OSError."""
+        from mock_cloud.agent.serve_hardening import remove_pickles
+
         self._metadata_is_closed = True  # it must be, or no job starts
         self._keep_metadata_closed()
+        remove_pickles()
         self._log.write("metadata-closed")
         return {}
 
@@ -133,6 +137,17 @@ def _copy_label(source: str, descriptor: int) -> None:
     except OSError as error:
         if error.errno not in (errno.ENODATA, errno.ENOTSUP, errno.ENOENT):
             raise
+
+
+# cloud-init unpickles this as root, at a boot and whenever a network device comes or goes
+# (cloudinit/cmd/devel/hotplug_hook.py): nobody has signed it, and a pickle is a program.
+_PICKLES: Final = "/var/lib/cloud/instances/*/obj.pkl"
+
+
+def remove_pickles() -> None:
+    """Without it cloud-init asks the cloud anew, at the next boot. OSError."""
+    for path in glob.iglob(_PICKLES):
+        os.unlink(path)
 
 
 # Closes a cloud's metadata service: it tells every process on the node what the node was given.

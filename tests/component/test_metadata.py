@@ -58,6 +58,14 @@ ASK = """
         print(type(error).__name__)
 """
 
+PICKLE = "/var/lib/cloud/instances/i-1/obj.pkl"
+# cloud-init's state is this machine's, if it is a cloud's.
+OF_ITS_OWN = (
+    "unshare", "--mount", "--propagation", "private", "sh", "-ec",
+    f'mount -t tmpfs none /var/lib; mkdir -p {os.path.dirname(PICKLE)}; touch {PICKLE}; exec "$@"',
+    "sh",
+)  # fmt: skip
+
 
 def python(pid: int, code: str, *words: str, setpriv: tuple[str, ...] = ()) -> list[str]:
     """A command line: `code` in the network namespace of process `pid`."""
@@ -129,7 +137,8 @@ class Agent:
         unpack = Path(toolkit.node_dir)
         unpack.mkdir(parents=True)
         unpack_own(toolkit.archive, unpack)
-        command = ["nsenter", "-t", str(cloud.node), "-n", "setpriv", "--no-new-privs", *privileges]
+        command = ["nsenter", "-t", str(cloud.node), "-n", *OF_ITS_OWN]
+        command += ["setpriv", "--no-new-privs", *privileges]
         self._process = subprocess.Popen(
             [*command, *toolkit.argv("serve")],
             stdin=subprocess.PIPE,
@@ -139,6 +148,10 @@ class Agent:
         self._watchdog = threading.Timer(30, self._process.kill)
         self._watchdog.start()
         self._id = 0
+
+    @property
+    def pickle(self) -> Path:
+        return Path(f"/proc/{self._process.pid}/root{PICKLE}")
 
     def __enter__(self) -> Agent:
         assert self.ask("trust", verdict="ab" * 32, token="cd" * 32) == ""
@@ -190,7 +203,18 @@ def test_no_job_starts_where_it_cannot_be_closed(cloud: Cloud, toolkit: LocalToo
         assert agent.ask("job_start", b"{}", job="a").startswith("bad-request")
 
 
+def test_what_cloud_init_would_execute_is_gone_before_a_job(
+    cloud: Cloud, toolkit: LocalToolkit
+) -> None:
+    """Its hook for network devices unpickles it as root, and a job comes with such devices."""
+    with Agent(cloud, toolkit) as agent:
+        assert agent.pickle.exists()
+        assert agent.ask("close_metadata") == ""
+        assert not agent.pickle.exists() and agent.pickle.parent.is_dir()
+
+
 def test_a_node_that_was_not_told_keeps_its_routing(cloud: Cloud, toolkit: LocalToolkit) -> None:
     with Agent(cloud, toolkit) as agent:
         assert agent.ask("job_start", b"{}", job="a").startswith("bad-request")
         assert cloud.ask(V4) == "user-data"
+        assert agent.pickle.exists()

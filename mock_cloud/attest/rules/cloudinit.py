@@ -56,6 +56,8 @@ _SHAPES: Final = (
     (f"{STATE_DIR}/instances/{_ID}/boot-finished", Shape.DATA),
     (f"{RUN_DIR}(?:/(?:sem|share|tmp))?", Shape.DIRECTORY),
     (f"{RUN_DIR}/share/(?:local|network|config|final)(?:-return)?\\.sock", Shape.SOCKET),
+    (f"{RUN_DIR}/(?:share/)?hook-hotplug-cmd", Shape.SOCKET),
+    (f"{RUN_DIR}/hook-hotplug\\.log", Shape.DATA),
     (f"{RUN_DIR}/(?:cloud-id|network-config\\.json|result\\.json|status\\.json)", Shape.LINK),
     (
         f"{RUN_DIR}/(?:cloud-id-[a-z0-9-]+|enabled|(?:cloud-init-generator|ds-identify)\\.log)",

@@ -88,6 +88,17 @@ def test_a_booted_node_is_trusted(node: Node) -> None:
     judge(node, image=image())
 
 
+@pytest.mark.parametrize("path", [f"{RUN}/hook-hotplug-cmd", f"{RUN}/share/hook-hotplug-cmd"])
+def test_its_hook_for_network_devices_has_a_fifo(node: Node, path: str) -> None:
+    """cloud-init-hotplugd.socket, up to 24.2 and since."""
+    node.add_directory(f"{RUN}/share")
+    node.files[path] = [path, "p", 0o600, 0, 0, 0, None, None]
+    node.add_file(f"{RUN}/hook-hotplug.log", sha256("log"))
+    judge(node, image=image())
+    node.add_file(path, sha256("evil"))
+    assert list(refusals(node)) == [("file.volatile", path)]
+
+
 def test_without_the_rules_it_is_not(node: Node) -> None:
     with pytest.raises(NodeRefused):
         judge(node)
