@@ -139,15 +139,17 @@ def _copy_label(source: str, descriptor: int) -> None:
             raise
 
 
-# cloud-init unpickles this as root, at a boot and whenever a network device comes or goes
-# (cloudinit/cmd/devel/hotplug_hook.py): nobody has signed it, and a pickle is a program.
-_PICKLES: Final = "/var/lib/cloud/instances/*/obj.pkl"
+# A pickle is a program, and nobody has signed these. cloud-init runs its own as root at a boot and
+# whenever a network device comes or goes (cloudinit/cmd/devel/hotplug_hook.py), tuned when it
+# starts (tuned/storage/pickle_provider.py).
+_PICKLES: Final = ("/var/lib/cloud/instances/*/obj.pkl", "/run/tuned/save.pickle")
 
 
 def remove_pickles() -> None:
-    """Without it cloud-init asks the cloud anew, at the next boot. OSError."""
-    for path in glob.iglob(_PICKLES):
-        os.unlink(path)
+    """Without them cloud-init asks the cloud anew at the next boot, and tuned forgets. OSError."""
+    for pattern in _PICKLES:
+        for path in glob.iglob(pattern):
+            os.unlink(path)
 
 
 # Closes a cloud's metadata service: it tells every process on the node what the node was given.

@@ -28,11 +28,16 @@ WRITTEN_FILES: Final = (
     "/etc/.updated",
     "/etc/NetworkManager/conf.d/30-cloud-init-ip6-addr-gen-mode.conf",
     "/etc/NetworkManager/conf.d/99-cloud-init.conf",
+    "/etc/iscsi/initiatorname.iscsi",
+    "/etc/nvme/hostid",
+    "/etc/nvme/hostnqn",
     "/etc/ssh/sshd_config.d/50-cloud-init.conf",
+    "/etc/tuned/active_profile",
+    "/etc/tuned/profile_mode",
     "/run/cloud-init/cloud.cfg",
     "/var/.updated",
 )
-"""What systemd and cloud-init write on a first boot, in few words."""
+"""What systemd, cloud-init and others write on a first boot, in few words."""
 TEXT_FILES: Final = (MACHINE_ID, RUN_MACHINE_ID, GRUBENV, *RESOLVER_FILES, *WRITTEN_FILES)
 
 INTERFACE: Final = "[A-Za-z0-9][A-Za-z0-9_.-]{0,14}"

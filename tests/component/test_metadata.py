@@ -58,12 +58,12 @@ ASK = """
         print(type(error).__name__)
 """
 
-PICKLE = "/var/lib/cloud/instances/i-1/obj.pkl"
-# cloud-init's state is this machine's, if it is a cloud's.
+PICKLES = "/var/lib/cloud/instances/i-1/obj.pkl", "/run/tuned/save.pickle"
+# This machine may have some of its own.
 OF_ITS_OWN = (
     "unshare", "--mount", "--propagation", "private", "sh", "-ec",
-    f'mount -t tmpfs none /var/lib; mkdir -p {os.path.dirname(PICKLE)}; touch {PICKLE}; exec "$@"',
-    "sh",
+    "for place in /var/lib /run; do mount -t tmpfs none $place; done; "
+    f"""for file in {" ".join(PICKLES)}; do install -D /dev/null $file; done; exec "$@" """, "sh",
 )  # fmt: skip
 
 
@@ -150,8 +150,10 @@ class Agent:
         self._id = 0
 
     @property
-    def pickle(self) -> Path:
-        return Path(f"/proc/{self._process.pid}/root{PICKLE}")
+    def pickles(self) -> list[bool]:
+        """Which of them are there."""
+        root = f"/proc/{self._process.pid}/root"
+        return [Path(f"{root}{path}").exists() for path in PICKLES]
 
     def __enter__(self) -> Agent:
         assert self.ask("trust", verdict="ab" * 32, token="cd" * 32) == ""
@@ -203,18 +205,18 @@ def test_no_job_starts_where_it_cannot_be_closed(cloud: Cloud, toolkit: LocalToo
         assert agent.ask("job_start", b"{}", job="a").startswith("bad-request")
 
 
-def test_what_cloud_init_would_execute_is_gone_before_a_job(
+def test_what_daemons_would_unpickle_is_gone_before_a_job(
     cloud: Cloud, toolkit: LocalToolkit
 ) -> None:
-    """Its hook for network devices unpickles it as root, and a job comes with such devices."""
+    """cloud-init's hook for network devices does, as root, and a job comes with such devices."""
     with Agent(cloud, toolkit) as agent:
-        assert agent.pickle.exists()
+        assert agent.pickles == [True, True]
         assert agent.ask("close_metadata") == ""
-        assert not agent.pickle.exists() and agent.pickle.parent.is_dir()
+        assert agent.pickles == [False, False]
 
 
 def test_a_node_that_was_not_told_keeps_its_routing(cloud: Cloud, toolkit: LocalToolkit) -> None:
     with Agent(cloud, toolkit) as agent:
         assert agent.ask("job_start", b"{}", job="a").startswith("bad-request")
         assert cloud.ask(V4) == "user-data"
-        assert agent.pickle.exists()
+        assert agent.pickles == [True, True]

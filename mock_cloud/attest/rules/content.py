@@ -125,7 +125,8 @@ _UDEV: Final = re.compile(
 )
 
 # systemd-update-done(8); cloudinit/net/network_manager.py, NM_IPV6_ADDR_GEN_CONF;
-# cloudinit/distros/parsers/networkmanager_conf.py; cloudinit/ssh_util.py; tools/ds-identify.
+# cloudinit/distros/parsers/networkmanager_conf.py; cloudinit/ssh_util.py; tools/ds-identify;
+# nvme-gen-hostnqn(1); iscsi-iname(8); tuned's profiles, which are measured.
 _UPDATED: Final = "(?:# [ -~]{1,200}\n){1,4}TIMESTAMP_NSEC=[0-9]{1,20}\n"
 _WRITTEN: Final = {
     "/etc/.updated": _UPDATED,
@@ -137,6 +138,11 @@ _WRITTEN: Final = {
     ),
     "/etc/NetworkManager/conf.d/99-cloud-init.conf": ("(?:#[ -~]*\n)*\n?\\[main\\]\ndns = none\n+"),
     "/etc/ssh/sshd_config.d/50-cloud-init.conf": "(?:PasswordAuthentication no\n)?",
+    "/etc/nvme/hostid": f"{_UUID}\n",
+    "/etc/nvme/hostnqn": f"nqn\\.2014-08\\.org\\.nvmexpress:uuid:{_UUID}\n",
+    "/etc/iscsi/initiatorname.iscsi": "InitiatorName=iqn\\.[a-z0-9.:-]{1,200}\n",
+    "/etc/tuned/active_profile": "(?:[a-z0-9-]{1,40}(?: [a-z0-9-]{1,40}){0,5}\n)?",
+    "/etc/tuned/profile_mode": "(?:auto|manual)\n",
     "/run/cloud-init/cloud.cfg": "datasource_list: \\[ [A-Za-z0-9]+(?:, [A-Za-z0-9]+)* \\]\n",
 }
 
@@ -181,7 +187,7 @@ def is_resolv_conf(path: str, text: bytes) -> bool:
 
 
 def is_written_text(path: str, text: bytes) -> bool:
-    """What systemd or cloud-init writes there on a first boot: nothing that could be chosen."""
+    """What is written there on a first boot: nothing that could be chosen to any effect."""
     pattern = _WRITTEN.get(path)
     return pattern is not None and re.fullmatch(pattern, _ascii(text)) is not None
 

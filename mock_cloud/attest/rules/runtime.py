@@ -7,7 +7,8 @@ code or as configuration (units, generators, rules, drop-ins, sysexts) do not st
 
 Names are of systemd 249 to 262 (src/core, src/login, src/journal, src/udev, src/resolve,
 tmpfiles.d), NetworkManager 1.36 to 1.58 (src/core/nm-config.c, src/core/dhcp), chrony 4,
-dracut 112, dhcpcd 10, logrotate 3, sudo 1.9.
+dracut 112, dhcpcd 10, logrotate 3, sudo 1.9; and of what Fedora's and EL's cloud images enable
+besides (sssd-kcm, pcscd, dm-event, irqbalance, udisks2, tuned, rsyslog, fwupd, unbound-anchor).
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from typing import Final
 
 RUNTIME_PLACES: Final = (
     "/run", "/tmp", "/var/tmp",  # noqa: S108
-    "/var/cache/dnf", "/var/cache/ldconfig", "/var/cache/libdnf5", "/var/lib/NetworkManager",
-    "/var/lib/chrony", "/var/lib/dhcpcd", "/var/lib/logrotate", "/var/lib/private",
-    "/var/lib/sudo", "/var/lib/systemd", "/var/spool/anacron",
+    "/var/cache/dnf", "/var/cache/fwupd", "/var/cache/ldconfig", "/var/cache/libdnf5",
+    "/var/cache/man", "/var/lib/NetworkManager", "/var/lib/chrony", "/var/lib/dhcpcd",
+    "/var/lib/dnf", "/var/lib/fwupd", "/var/lib/lastlog", "/var/lib/logrotate", "/var/lib/mlocate",
+    "/var/lib/plocate", "/var/lib/private", "/var/lib/rsyslog", "/var/lib/sudo", "/var/lib/systemd",
+    "/var/lib/udisks2", "/var/lib/unbound", "/var/lib/wtmpdb", "/var/spool/anacron",
+    "/var/spool/mail",
 )  # fmt: skip
 """Below these the names are; what else lies there has no shape."""
 
@@ -122,6 +126,27 @@ _SHAPES: Final = (
     ("/var/lib/private|/var/spool/anacron", Allowed.DIRECTORY),
     ("/var/spool/anacron/cron\\.(?:daily|weekly|monthly)", Allowed.DATA),
     ("/var/cache/ldconfig/aux-cache", Allowed.DATA),
+    ("/run/\\.heim_org\\.h5l\\.kcm-socket|/run/dmeventd-(?:client|server)", Allowed.SOCKET),
+    ("/run/tuned/tuned\\.sock", Allowed.SOCKET),
+    ("/run/(?:chrony\\.d|mdadm|tuned|udisks2)", Allowed.DIRECTORY),
+    ("/run/tuned/save\\.pickle", Allowed.DATA),  # removed before a job: agent.serve_hardening
+    ("/run/pcscd(?:/pcscd\\.comm)?", Allowed.STATE),
+    ("/run/irqbalance(?:/irqbalance[0-9]{1,7}\\.sock)?", Allowed.STATE),
+    ("/run/lvm(?:/lvmpolld\\.socket|/(?:pvs|vgs)_(?:lookup|online)(?:/" + _WORD + ")?)?",
+     Allowed.STATE),
+    ("/run/faillock(?:/[a-z_][a-z0-9_-]{0,31})?", Allowed.STATE),
+    (f"/var/lib/systemd/coredump/core\\.{_WORD}", Allowed.STATE),
+    ("/var/lib/rsyslog(?:/imjournal\\.state(?:\\.tmp)?)?", Allowed.STATE),
+    ("/var/lib/udisks2(?:/mounted-fs(?:-persistent)?)?", Allowed.STATE),
+    ("/var/lib/(?:mlocate(?:/mlocate\\.db)?|plocate(?:/plocate\\.db)?)", Allowed.STATE),
+    ("/var/lib/(?:wtmpdb(?:/wtmp\\.db)?|lastlog(?:/lastlog2\\.db)?)", Allowed.STATE),
+    ("/var/lib/unbound(?:/root\\.key)?", Allowed.STATE),
+    ("/var/lib/dnf(?:/history\\.sqlite(?:-shm|-wal)?)?", Allowed.STATE),
+    (f"/var/lib/dnf/repos(?:/{_WORD}(?:/countme)?)?", Allowed.STATE),
+    ("/var/lib/fwupd(?:/pending\\.db)?", Allowed.STATE),
+    (f"/var/lib/fwupd/metadata(?:/{_WORD}(?:/{_WORD})?)?", Allowed.STATE),
+    (f"/var/cache/(?:fwupd|man){_BELOW}", Allowed.STATE),
+    ("/var/spool/mail(?:/[a-z_][a-z0-9_-]{0,31})?", Allowed.STATE),
     (f"/var/cache/(?:dnf|libdnf5){_BELOW}", Allowed.STATE),
 )  # fmt: skip
 _TARGETS: Final = re.compile(

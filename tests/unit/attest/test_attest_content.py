@@ -29,6 +29,9 @@ UDEV = "/etc/udev/rules.d/70-persistent-net.rules"
 UPDATED, SSHD = "/etc/.updated", "/etc/ssh/sshd_config.d/50-cloud-init.conf"
 GEN_MODE = "/etc/NetworkManager/conf.d/30-cloud-init-ip6-addr-gen-mode.conf"
 DNS, CLOUD_CFG = "/etc/NetworkManager/conf.d/99-cloud-init.conf", "/run/cloud-init/cloud.cfg"
+TUNED, ISCSI = "/etc/tuned/active_profile", "/etc/iscsi/initiatorname.iscsi"
+HOST_ID, HOST_NQN = "/etc/nvme/hostid", "/etc/nvme/hostnqn"
+UUID = "0123abcd-4567-89ef-0123-456789abcdef"
 LOOPBACK = "/run/NetworkManager/system-connections/lo.nmconnection"
 LOOPBACK_TEXT = """\
 [connection]
@@ -157,6 +160,11 @@ GOOD = [
     (DNS, "# Created by cloud-init on instance boot automatically, do not edit.\n#\n"
           "[main]\ndns = none\n"),
     (CLOUD_CFG, "datasource_list: [ Ec2, None ]\n"),
+    (TUNED, "virtual-guest\n"),
+    ("/etc/tuned/profile_mode", "auto\n"),
+    (HOST_ID, f"{UUID}\n"),
+    (HOST_NQN, f"nqn.2014-08.org.nvmexpress:uuid:{UUID}\n"),
+    (ISCSI, "InitiatorName=iqn.1994-05.com.redhat:ab12cd34ef\n"),
 ]  # fmt: skip
 BAD = [
     (LOOPBACK, LOOPBACK_TEXT.replace("127.0.0.1/8", "10.0.0.1/8")),
@@ -175,6 +183,12 @@ BAD = [
     (CLOUD_CFG, "datasource_list: [ Ec2, None ]\nruncmd: [[/tmp/evil]]\n"),
     (CLOUD_CFG, "datasource_list: [ Ec2, None ]\nbootcmd:\n- /tmp/evil\n"),
     (CLOUD_CFG, "runcmd: [[/tmp/evil]]\n"),
+    (TUNED, "/tmp/evil\n"),
+    (TUNED, "../evil\n"),
+    (TUNED, "virtual-guest\n[script]\n"),
+    (HOST_ID, f"{UUID}\nevil\n"),
+    (HOST_NQN, "nqn.2014-08.org.nvmexpress:uuid:evil\n"),
+    (ISCSI, "InitiatorName=iqn.1994-05.com.redhat:a\nInitiatorAlias=$(id)\n"),
     (MACHINE_ID, "0123456789abcdef" * 2),
     (MACHINE_ID, "0123456789ABCDEF" * 2 + "\n"),
     (MACHINE_ID, "0123456789abcdef" * 2 + "\n#!/bin/sh\n"),
