@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from mock_cloud.attest.check_files import describe_file
@@ -40,6 +41,20 @@ class SignerReport:
     sockets: tuple[SocketRule, ...] = ()
     volatile: tuple[VolatileRule, ...] = ()
     kernel: KernelFacts | None = None
+
+    def with_later(self, later: SignerReport, manifest: ImageManifest) -> SignerReport:
+        """What `manifest`'s signer vouches for, where what this one lists was not signed either.
+
+        `later` is what came after this one was made; what was taken out since stays out.
+        """
+        there = set(manifest.entries)
+        packaged = {nevra for nevra, _ in manifest.packages}
+        return replace(
+            self,
+            packages=tuple(sorted(packaged & {*self.packages, *later.packages})),
+            files=tuple(sorted(there & {*self.files, *later.files})),
+            changed=tuple(sorted(there & {*self.changed, *later.changed})),
+        )
 
     def lines(self) -> Iterator[str]:
         """One a fact, for people; a node's texts are escaped. What packages sign comes last."""

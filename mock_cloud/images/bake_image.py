@@ -137,9 +137,10 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
                 # 3
                 if base is None:
                     accepted = order.accept_unverified_base
-                    base, proof = candidate.adopt_base(is_accepted=accepted)
+                    read = manifests_dir() / f"{image_name(remote)}-{order.arch}-base.report"
+                    base, proof, unsigned = candidate.adopt_base(read, is_accepted=accepted)
                 else:
-                    proof = candidate.attest_base(base)
+                    proof, unsigned = candidate.attest_base(base), None
                 with closing(trust(use.node, proof)) as channel:
                     with hardened(
                         channel, leased, plan_hardening(remote.provider, leased), console
@@ -151,6 +152,8 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
                     candidate.install(channel, replace(order.wanted, packages=packages))
                     # 5
                     manifest, signer_report = candidate.measure_image(channel, base)
+                    if unsigned is not None:
+                        signer_report = unsigned.with_later(signer_report, manifest)
                     validity = next_validity(
                         seen, signer, image_name(remote), manifest.arch, order.lifetime_s
                     )

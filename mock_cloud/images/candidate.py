@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Final
 
 from mock_cloud.attest.accounts import Accounts, parse_accounts
@@ -18,6 +19,7 @@ from mock_cloud.attest.running_manifest import LiveNode, make_live_manifest
 from mock_cloud.attest.signer_report import SignerReport
 from mock_cloud.console import Console
 from mock_cloud.errors import AttestationRefused, InputError, Reason, RemoteCommandError
+from mock_cloud.images.reports import tell_signer_report
 from mock_cloud.model import TrustedNode
 from mock_cloud.remote.trusted import TrustedChannel
 from mock_cloud.settings import Remote
@@ -79,26 +81,28 @@ class ImageCandidate:
         self.use.known = KnownGood.just_made(base, self.keys, self.remote)
         return attest(self.use).proof
 
-    def adopt_base(self, *, is_accepted: bool) -> tuple[ImageManifest, TrustedNode]:
+    def adopt_base(
+        self, report: Path, *, is_accepted: bool
+    ) -> tuple[ImageManifest, TrustedNode, SignerReport]:
         """A manifest of the node as it is, for nobody has made one of its image.
 
-        Packages must be signed by pinned keys and unchanged all the same. All else is listed:
-        who wants to go on vouches for it. AttestationRefused unless `is_accepted`.
+        Packages must be signed by pinned keys and unchanged all the same. All else is listed in
+        `report`: who wants to go on vouches for it. AttestationRefused unless `is_accepted`.
         """
         self.console.phase(f"remote {self.remote.name}: measuring an image that has no manifest")
         measured = self._measure_booted()
         manifest, signer_report = self._manifest(measured, None)
-        lines = list(signer_report.lines())
-        self._show(f"nothing but this measurement speaks for {len(lines)} facts", lines)
+        self.console.done()
+        tell_signer_report(signer_report, report, f"remote {self.remote.name}", self.console)
         if not is_accepted:
+            count = sum(1 for _ in signer_report.unverified_lines())
             raise AttestationRefused(
-                f"remote {self.remote.name}: its base image has no manifest: {len(lines)} files,"
+                f"remote {self.remote.name}: its base image has no manifest: {count} files,"
                 " processes and mounts of it are covered by no signature",
                 reasons=(Reason("base.unverified", manifest.name, "a manifest", "none"),),
-                hint="look at them, or make a manifest of the image's tree (known-good make); "
-                "--accept-unverified-base goes on without",
+                hint=f"read {report}, then go on with --accept-unverified-base",
             )
-        return manifest, self._judge(measured, manifest).proof
+        return manifest, self._judge(measured, manifest).proof, signer_report
 
     def _measure_booted(self) -> Measured:
         """A measurement after the boot's end: what runs until then must not run for good.

@@ -173,3 +173,19 @@ def test_what_a_boot_writes_anew_belongs_to_the_image() -> None:
     node.files["/run/systemd/generator/-.mount"][6] = sha256("root")
     node.add_file("/run/systemd/system/evil.service", sha256("evil"))
     assert codes(node, made) == {"file.unknown"}
+
+
+def test_who_signs_what_nobody_signed_before_vouches_for_all_that_is_left_of_it() -> None:
+    node = Node().boot()
+    sleeper(node, "/usr/sbin/sshd", "-T")
+    node.add_file("/opt/tool", sha256("tool"), mode=0o755)
+    node.add_file("/opt/gone", sha256("gone"))
+    base, unsigned = make(node)
+    del node.files["/opt/gone"]
+    node.add_file("/opt/new", sha256("new"))
+    made, later = make(node, base)
+    assert list(later.lines()) == [f"file: /opt/new: f 0644 0:0 {sha256('new')}"]
+    lines = list(unsigned.with_later(later, made).lines())
+    assert set(lines) - set(unsigned.lines()) == set(later.lines())
+    assert not any("/opt/gone" in line for line in lines)
+    assert "program: /usr/sbin/sshd -T" in lines
