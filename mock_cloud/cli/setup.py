@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mock_cloud import places
 from mock_cloud.cli.doctor import examine_remote, print_findings
+from mock_cloud.cli.setup_choices import Offers
 from mock_cloud.cli.setup_remote import (
     check_target,
     complete,
@@ -115,7 +116,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     given = _given(arguments, arches)
     check_target(arguments.name, directory, force=arguments.force)
     with kept_answers(arguments.name, directory, given, console) as (answers, earlier):
-        complete(answers, arches, arguments.host, _ask if is_asking else None, earlier)
+        offers = None if arguments.no_check else Offers(arguments.name, answers)
+        complete(answers, arches, arguments.host, _ask if is_asking else None, earlier, offers)
         remote = write_remote(arguments.name, answers, directory, force=arguments.force)
     console.info(f"{remote.source} is written")
     console.info(f"results of builds go to {describe_default_results()}")

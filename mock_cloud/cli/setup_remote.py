@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from mock_cloud.cli.setup_choices import Offers, chosen, shown
+from mock_cloud.cloud.provider import Choice
 from mock_cloud.config.remote_tables import PROVIDERS, TABLES, TABLES_OF
 from mock_cloud.config.remote_text import RemoteAnswers, Value, find_key, parse_word, write_toml
 from mock_cloud.config.remotes import read_remote
@@ -66,11 +68,13 @@ def complete(
     host: str,
     ask: Ask | None,
     earlier: RemoteAnswers | None = None,
+    offers: Offers | None = None,
 ) -> dict[tuple[str, str], Value]:
     """Put into `answers` what they lack, asked for in the order of the file.
 
     Nothing is asked if all is there that must be known. Without `ask` what is missing of that is a
-    CommandLineError that names the options. `earlier` answers are proposed again.
+    CommandLineError that names the options. `earlier` answers are proposed again. `offers` lists
+    what the cloud has; of `answers`, which it knows.
     """
     earlier = earlier or {}
     provider = _provider(answers, ask, earlier)
@@ -91,7 +95,7 @@ def complete(
     if not missing or ask is None:
         return answers
     for question, table in asked:
-        value = _answer(question, table, ask, earlier.get((table, question.key)))
+        value = _answer(question, table, ask, earlier.get((table, question.key)), offers)
         if value != "":
             answers[table, question.key] = value
     return answers
@@ -174,22 +178,47 @@ def _tables(question: Question, arches: list[str], host: str) -> list[str]:
     return [question.table.replace("HOST", host)]
 
 
-def _answer(question: Question, table: str, ask: Ask, earlier: Value | None) -> Value:
-    """Ask until the answer can be taken."""
+def _answer(
+    question: Question, table: str, ask: Ask, earlier: Value | None, offers: Offers | None
+) -> Value:
+    """Ask until the answer can be taken: a value, numbers of a list, or what to look for."""
     kind, _, which = table.partition(".")
     text = find_key(kind, question.key).text + (f" ({which})" if kind == "node" else "")
     default = question.default or ""
     if earlier is not None:
         default = ",".join(earlier) if isinstance(earlier, list) else str(earlier)
-    asked = text
+    listed, why_not = _list(offers, table, question.key)
+    asked = f"{why_not}{_headed(listed)}{text}"
     while True:
         word = ask(asked, default).strip()
         if not word and question.default is not None:
             return ""
+        word = chosen(word, listed)
+        if offers is not None and offers.is_search(table, question.key, word):
+            listed, why_not = _list(offers, table, question.key, word)
+            none = "" if listed else f"no name has {printable(word)!r} in it\n"
+            asked = f"{why_not or none}{_headed(listed)}{text}"
+            continue
         try:
             return parse_word(table, question.key, word)
         except CommandLineError as error:
             asked = f"{error.message}\n{text}"
+
+
+def _list(
+    offers: Offers | None, table: str, key: str, like: str = ""
+) -> tuple[Sequence[Choice], str]:
+    """What the cloud has; or why that is not known, said once."""
+    if offers is None:
+        return [], ""
+    had_failed = bool(offers.failure)
+    listed = offers.list(table, key, like)
+    failed = offers.failure and not had_failed
+    return listed, f"nothing can be listed: {printable(offers.failure)}\n" if failed else ""
+
+
+def _headed(listed: Sequence[Choice]) -> str:
+    return f"\n{shown(listed)}by number, or as the cloud calls it: " if listed else ""
 
 
 def write_remote(name: str, answers: RemoteAnswers, directory: Path, *, force: bool) -> Remote:

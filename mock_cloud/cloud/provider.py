@@ -37,6 +37,27 @@ def look(what: str, ask: Callable[[], str]) -> Finding:
         return Finding(what, False, error.message, error.hint or "")
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One thing that a cloud has: the `value` for a remote's file, and what it is."""
+
+    value: str
+    text: str
+
+
+class Choices(Protocol):
+    """What a cloud has of what a remote's file names, by the file's keys."""
+
+    def find(self, key: str, arch: str, like: str = "") -> Sequence[Choice]:
+        """Best first; none for a key that the API does not list. CloudError, ConfigError.
+
+        `like` is a part of a name, for keys of which there are too many to show.
+        """
+
+    def is_search(self, key: str, word: str) -> bool:
+        """Whether `word` can be no value of `key`, but a part of names to look for."""
+
+
 """Where sshd reads its key; the public half beside it has ``.pub`` at its end."""
 
 

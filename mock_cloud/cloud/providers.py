@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mock_cloud.cloud.owner import local_owner
-from mock_cloud.cloud.provider import Provider
+from mock_cloud.cloud.provider import Choices, Provider
 from mock_cloud.errors import ConfigError
 from mock_cloud.settings import Remote
 
@@ -48,6 +48,19 @@ def find_provider(name: str, state_dir: Path, remote: Remote | None) -> Provider
         f"there is no provider {name!r}",
         hint=f"the providers are: {', '.join((*NAMES, *_APIS))}",
     )
+
+
+def find_choices(remote: Remote) -> Choices | None:
+    """What the cloud of a remote that may have no nodes yet has; None if its API is not asked."""
+    if remote.provider == "ec2":
+        from mock_cloud.cloud.apis.ec2 import make_ec2_api
+
+        return make_ec2_api(remote).choices()
+    if remote.provider == "openstack":
+        from mock_cloud.cloud.apis.openstack import make_openstack_api
+
+        return make_openstack_api(remote).choices()
+    return None
 
 
 def _make_api(name: str, remote: Remote, owner: str) -> CloudApi:

@@ -81,6 +81,7 @@ class Answers:
             "/limits": {"limits": {"rate": [], "absolute": self.limits}},
             "/os-availability-zone": {"availabilityZoneInfo": [zone, closed]},
             "/flavors": {"flavors": [{"id": f["id"], "name": f["name"]} for f in _FLAVORS]},
+            "/flavors/detail": {"flavors": _FLAVORS},
             **{f"/flavors/{f['id']}": {"flavor": f} for f in _FLAVORS},
             "/v2.0/security-groups": {"security_groups": _GROUPS},
             "/v2.0/quotas/tenant": {"tenant": {"tenant_id": PROJECT}},

@@ -127,3 +127,20 @@ def test_the_newest_image_of_a_name(cloud: tuple[Answers, str]) -> None:
     with pytest.raises(ConfigError, match="no active image is called 'fedroa'") as caught:
         names.image("name:fedroa")
     assert "fedora" in str(caught.value.hint)
+
+
+def test_what_the_cloud_has_is_listed_by_name(cloud: tuple[Answers, str]) -> None:
+    answers, url = cloud
+    image = answers.images.add("Fedora-Cloud-Base-43", "o")
+    choices = make_api(url, OpenStackSettings(), NodeSettings(("i",), ("s",))).choices()
+
+    def listed(key: str) -> dict[str, str]:
+        return {one.value: one.text for one in choices.find(key, "x86_64")}
+
+    assert listed("images")[image].startswith("Fedora-Cloud-Base-43, ")
+    assert listed("sizes")["id-v1.small"] == "v1.small, 1 CPUs, 64 MiB, no disk: needs volume_gib"
+    assert {"ssh", "default"} <= listed("security_groups").keys()
+    assert list(listed("zones")) == ["nova", "old"]
+    assert listed("floating_ip_pool").keys() == {"public"}
+    assert "private" in listed("networks").values() and "public" not in listed("networks").values()
+    assert not listed("market") and not choices.is_search("images", "fedora")

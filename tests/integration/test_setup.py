@@ -9,9 +9,22 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import MakeUser, User
-from tests.lab.clouds import ec2_xml
+from tests.integration.ec2_remote import Account
+from tests.lab.clouds import ec2_xml, faults
 from tests.lab.clouds.ec2 import ACCESS_KEY, REGION, SECRET_KEY, Ec2Cloud
 from tests.lab.layout import Lab
+
+_IMAGE = """<item><imageId>{}</imageId><name>{}</name><imageOwnerId>125523088429</imageOwnerId>
+<creationDate>{}T00:00:00.000Z</creationDate><architecture>{}</architecture></item>"""
+PUBLISHED = (
+    '<DescribeImagesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><imagesSet>'
+    + _IMAGE.format("ami-a", "Fedora-Cloud-Base-AmazonEC2.x86_64-43-1.2", "2025-10-01", "x86_64")
+    + _IMAGE.format("ami-b", "Fedora-Cloud-Base-AmazonEC2.x86_64-43-1.6", "2025-10-28", "x86_64")
+    + _IMAGE.format("ami-c", "CentOS Stream 9 x86_64 20251020", "2025-10-20", "x86_64")
+    + _IMAGE.format("ami-d", "CentOS Stream 9 x86_64 20251013", "2025-10-13", "x86_64")
+    + _IMAGE.format("ami-e", "CentOS Stream 9 aarch64 20251020", "2025-10-20", "arm64")
+    + "</imagesSet></DescribeImagesResponse>"
+)
 
 
 @pytest.fixture
@@ -87,3 +100,36 @@ def test_wrong_credentials_are_told_within_two_seconds(
     none = {"AWS_CONFIG_FILE": str(Path("/nowhere")), "AWS_SHARED_CREDENTIALS_FILE": "/nowhere"}
     told = setup(user, ec2, keys, "--image", "ami-1", "--size", "t3.small", env=none)
     assert "MISSING  credentials: " in told
+
+
+def test_what_the_account_and_distributions_have_is_listed(ec2: Ec2Cloud) -> None:
+    """Amazon's model takes each of the requests: `tests.lab.clouds.aws`."""
+    choices = Account(ec2).api().choices()
+
+    def listed(key: str, arch: str = "x86_64", like: str = "") -> dict[str, str]:
+        return {one.value: one.text for one in choices.find(key, arch, like)}
+
+    assert ec2.image_id in listed("images")
+    name = listed("images")[ec2.image_id].partition(",")[0]
+    assert ec2.image_id in listed("images", like=name[1:-1])
+    assert not listed("images", like="no such image")
+    published = {"Owner.1": "125523088429"}
+    ec2.faults.add(faults.answer(200, PUBLISHED, "text/xml"), on="DescribeImages", when=published)
+    found = listed("images")
+    del found[ec2.image_id]
+    assert list(found.items()) == [
+        ("ami-b", "Fedora-Cloud-Base-AmazonEC2.x86_64-43-1.6, by Fedora or CentOS, 2025-10-28"),
+        ("ami-c", "CentOS Stream 9 x86_64 20251020, by Fedora or CentOS, 2025-10-20"),
+    ]
+    ec2.faults.add(faults.answer(200, PUBLISHED, "text/xml"), on="DescribeImages", when=published)
+    assert {"ami-a", "ami-b", "ami-c"} <= listed("images", like="x86_64").keys()
+    assert ec2.image_id not in listed("images", like=f"125523088429/{name}")
+    sizes = listed("sizes")
+    assert sizes and all(" CPUs, " in text for text in sizes.values())
+    assert not sizes.keys() & listed("sizes", "aarch64").keys()
+    assert any(text.startswith("default in vpc-") for text in listed("security_groups").values())
+    assert all(REGION in text for text in listed("subnets").values())
+    assert f"{REGION}a" in listed("zones")
+    assert not listed("market")
+    assert choices.is_search("images", "fedora") and not choices.is_search("images", "ami-1")
+    assert {call.status for call in ec2.calls} == {200}

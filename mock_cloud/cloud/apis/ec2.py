@@ -27,6 +27,7 @@ from mock_cloud.cloud.apis.ec2_answers import (
     parse_image,
     parse_instances,
 )
+from mock_cloud.cloud.apis.ec2_choices import Ec2Choices
 from mock_cloud.cloud.apis.ec2_connection import Ec2Connection
 from mock_cloud.cloud.apis.ec2_examine import examine_ec2
 from mock_cloud.cloud.apis.ec2_groups import explain_groups
@@ -92,12 +93,15 @@ class Ec2Api:
 
         The table is as old as that libcloud. A spot price is at most the list price.
         """
+        return self._price_of(offer.size)
+
+    def _price_of(self, size: str) -> float | None:
         if self._settings.endpoint and "amazonaws.com" not in self._settings.endpoint:
             return None
         from libcloud.pricing import get_size_price
 
         price: float | None = get_size_price(
-            "compute", "ec2_linux", offer.size, region=self._settings.region
+            "compute", "ec2_linux", size, region=self._settings.region
         )
         return price or None  # where it has no price the table often says 0
 
@@ -260,6 +264,10 @@ class Ec2Api:
         for duplicate in found[1:]:
             self.terminate(duplicate.handle)
         return found[0] if found else None
+
+    def choices(self) -> Ec2Choices:
+        """What the region has of what a remote's file names."""
+        return Ec2Choices(self._connection, self._price_of)
 
     def images(self) -> Ec2Images:
         """The same region's images."""

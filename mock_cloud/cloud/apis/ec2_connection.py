@@ -64,14 +64,19 @@ class Ec2Connection:
             lambda: self.calls.read(action, lambda: self._ask(action, parameters))
         )
 
-    def read_pages(self, action: str, parameters: Parameters) -> Iterator[ET.Element]:
-        """The answers to a request for a list, until the API says that there are no more."""
+    def read_pages(
+        self, action: str, parameters: Parameters, *, page: int | None = None
+    ) -> Iterator[ET.Element]:
+        """The answers to a request for a list, until the API says that there are no more.
+
+        `page` is how many entries an answer may have.
+        """
         token = ""
         for _ in range(_PAGES_LIMIT):
-            page = {**parameters, "MaxResults": str(_PAGE)}
+            asked = {**parameters, "MaxResults": str(page or _PAGE)}
             if token:
-                page["NextToken"] = token
-            answer = self.read(action, page)
+                asked["NextToken"] = token
+            answer = self.read(action, asked)
             yield answer
             token = text_at(answer, "nextToken")
             if not token:

@@ -98,7 +98,7 @@ def _subnets(connection: Ec2Connection, subnets: Sequence[str]) -> str:
 
 def _groups(connection: Ec2Connection, groups: Sequence[str]) -> str:
     answer = connection.read("DescribeSecurityGroups", numbered("GroupId", groups))
-    sources = list(ssh_sources(answer))
+    sources = list(ssh_sources(items_at(answer, "securityGroupInfo")))
     # Who we are to the node is not known before it has an address: only what the rules say.
     problem = explain_rules(groups, sources, "")
     if problem and not sources:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from mock_cloud.cloud.apis.ec2_answers import items_at, text_at
@@ -22,7 +22,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 def explain_groups(connection: Ec2Connection, groups: Sequence[str], address: str) -> str:
     """Why no connection from here to `address` may be admitted; empty if one should be."""
     answer = connection.read("DescribeSecurityGroups", numbered("GroupId", groups))
-    return explain_rules(groups, list(ssh_sources(answer)), find_own_address(address))
+    found = list(ssh_sources(items_at(answer, "securityGroupInfo")))
+    return explain_rules(groups, found, find_own_address(address))
 
 
 def explain_rules(groups: Sequence[str], sources: Sequence[str], own: str) -> str:
@@ -55,9 +56,9 @@ def explain_rules(groups: Sequence[str], sources: Sequence[str], own: str) -> st
     return ""
 
 
-def ssh_sources(answer: ET.Element) -> Iterator[str]:
-    """Who may reach tcp port 22, of a DescribeSecurityGroups answer: networks, groups, lists."""
-    for group in items_at(answer, "securityGroupInfo"):
+def ssh_sources(groups: Iterable[ET.Element]) -> Iterator[str]:
+    """Who may reach tcp port 22 by groups that EC2 describes: networks, groups, lists."""
+    for group in groups:
         for rule in items_at(group, "ipPermissions"):
             if not _is_for_ssh(rule):
                 continue

@@ -25,6 +25,7 @@ from mock_cloud.cloud.apis.adapter import (
 )
 from mock_cloud.cloud.apis.calls import ATTEMPT_TIMEOUT_S, Calls
 from mock_cloud.cloud.apis.openstack_addresses import FloatingAddresses
+from mock_cloud.cloud.apis.openstack_choices import OpenStackChoices
 from mock_cloud.cloud.apis.openstack_credentials import read_credentials
 from mock_cloud.cloud.apis.openstack_examine import OpenStackExamination
 from mock_cloud.cloud.apis.openstack_failures import OpenStackClassifier, read_all, read_one, unwrap
@@ -177,6 +178,10 @@ class OpenStackApi:
             if said:
                 return said
         return f"do its security groups ({groups}) admit this machine to port 22?"
+
+    def choices(self) -> OpenStackChoices:
+        """What the cloud has of what a remote's file names."""
+        return OpenStackChoices(self.calls, self._service, self._names)
 
     def images(self) -> OpenStackImages:
         """The same cloud's images."""

@@ -38,7 +38,7 @@ class OpenStackNames:
         """
 
         def choose(pattern: str) -> str:
-            images = self._images()
+            images = self.all_images()
             found = [one for one in images if fnmatchcase(str(one.get("name")), pattern)]
             if not found:
                 raise self._none("active image", pattern, images)
@@ -101,7 +101,8 @@ class OpenStackNames:
             self._known[kind, wanted] = choose(wanted.removeprefix(BY_NAME))
         return self._known[kind, wanted]
 
-    def _images(self) -> list[Mapping[str, Any]]:
+    def all_images(self) -> list[Mapping[str, Any]]:
+        """What Glance lists of images that can be used."""
         found: list[Mapping[str, Any]] = []
         path = "/v2/images?status=active&limit=500"
         for _ in range(_PAGES_MAX):

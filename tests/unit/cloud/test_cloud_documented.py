@@ -24,6 +24,8 @@ def test_the_policy_has_the_rights_that_are_used() -> None:
         for action in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])
     }
     assert asked == called_actions()
+    # "IAM and AWS STS quotas": characters of a managed policy, blanks apart.
+    assert len("".join(found[1].split())) <= 6144
     # What ends something without a tag of ours can only be what baking needs.
     ending = [one for one in statements if "ec2:TerminateInstances" in one["Action"]]
     assert all("aws:ResourceTag/mock-cloud-owner" in one["Condition"]["Null"] for one in ending)

@@ -15,6 +15,7 @@ from mock_cloud.cloud.apis.ec2 import Ec2Api
 from mock_cloud.cloud.apis.ec2_answers import (
     ImageFacts,
     OddAnswer,
+    items_at,
     parse_error,
     parse_image,
     parse_instances,
@@ -256,7 +257,7 @@ RULES = f"""<r {NAMESPACE}><securityGroupInfo><item><ipPermissions>
 
 
 def test_17_the_groups_say_why_nobody_answers() -> None:
-    sources = list(ssh_sources(xml(RULES)))
+    sources = list(ssh_sources(items_at(xml(RULES), "securityGroupInfo")))
     assert sources == ["203.0.113.7/32"]
     changed = explain_rules(["sg-1"], sources, "8.8.8.8")
     assert "sg-1" in changed and "not to this machine's address 8.8.8.8" in changed

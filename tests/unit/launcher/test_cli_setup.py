@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from mock_cloud.cli import main
+from mock_cloud.cli.setup_choices import Offers
 from mock_cloud.cli.setup_remote import complete, write_remote
 from mock_cloud.cli.verbs import make_parser
+from mock_cloud.cloud.provider import Choice
 from mock_cloud.config.remote_tables import TABLES
 from mock_cloud.config.remote_text import Value, find_key, parse_word, plain_keys, write_toml
 from mock_cloud.config.toml_tables import Each
-from mock_cloud.errors import CommandLineError, ConfigError, InputError
-from mock_cloud.settings import Ec2Settings, Market
+from mock_cloud.errors import CloudError, CommandLineError, ConfigError, InputError
+from mock_cloud.settings import Ec2Settings, Market, Remote
 
 Given = dict[tuple[str, str], Value]
 
@@ -130,6 +132,86 @@ def test_what_is_missing_is_asked_for(keys: Given, tmp_path: Path) -> None:
     assert remote.cloud.zones == ()
     assert remote.budget is not None and remote.budget.per_day == 4.0
     assert any("'cheap' is none of" in question for question in asked)  # asked again, and why
+
+
+class Listed:
+    """What a cloud has; images are too many to show all of them."""
+
+    def __init__(self, *, is_out: bool = False) -> None:
+        self.is_out = is_out
+
+    def find(self, key: str, arch: str, like: str = "") -> list[Choice]:
+        if self.is_out:
+            raise CloudError("EC2 eu-central-1: no credentials", hint="export AWS_ACCESS_KEY_ID")
+        names = {"ami-43": "Fedora 43", "ami-10": "CentOS 10"}
+        if key == "images":
+            found = [f"{one} {arch}" for one in names if like.lower() in names[one].lower()]
+            return [
+                Choice(
+                    *one.split(),
+                )
+                for one in found
+            ]
+        return {
+            "security_groups": [Choice("sg-1", "default"), Choice("sg-2", "ssh")],
+            "sizes": [Choice("c7i.large", "2 CPUs"), Choice("c7i.xlarge", "4 CPUs")],
+        }.get(key, [])
+
+    def is_search(self, key: str, word: str) -> bool:
+        return key == "images" and not word.startswith("ami-")
+
+
+@pytest.mark.parametrize(
+    ("words", "images", "sizes"),
+    [
+        ("ec2 eu-central-1 - - 2 - 1 2,1 - 4", ("ami-43",), ("c7i.xlarge", "c7i.large")),
+        ("ec2 eu-central-1 - - sg-2 - centos 1 c7i.large - 4", ("ami-10",), ("c7i.large",)),
+        ("ec2 eu-central-1 - - 2 - suse ami-9 2 - 4", ("ami-9",), ("c7i.xlarge",)),
+    ],
+)
+def test_what_the_cloud_has_is_chosen_by_number_or_name(
+    keys: Given, tmp_path: Path, words: str, images: tuple[str, ...], sizes: tuple[str, ...]
+) -> None:
+    asked: list[str] = []
+    regions: list[str] = []
+    replies = iter("" if word == "-" else word for word in words.split())
+
+    def ask(question: str, default: str) -> str:
+        asked.append(question)
+        return next(replies) or default
+
+    def find(remote: Remote) -> Listed:
+        assert isinstance(remote.cloud, Ec2Settings)
+        regions.append(remote.cloud.region)
+        return Listed()
+
+    answers = dict(keys)
+    complete(answers, ["x86_64"], "host", ask, offers=Offers("cloud", answers, find))
+    remote = write_remote("cloud", answers, tmp_path, force=False)
+    assert remote.nodes["x86_64"].images == images and remote.nodes["x86_64"].sizes == sizes
+    assert isinstance(remote.cloud, Ec2Settings) and remote.cloud.security_groups == ("sg-2",)
+    assert regions == ["eu-central-1"]  # asked once, of the region that was answered before
+    assert any("   2  sg-2  ssh\n" in question for question in asked)
+    assert any("'suse' in it" in question for question in asked) == ("suse" in words)
+
+
+def test_a_cloud_that_lists_nothing_is_said_once_and_ids_are_asked_for(
+    keys: Given, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    replies = iter(["ec2", "eu-central-1", "", "", "sg-2", "", "ami-1", "t3.small", "", "4"])
+
+    def ask(question: str, default: str) -> str:
+        asked.append(question)
+        return next(replies) or default
+
+    answers = dict(keys)
+    offers = Offers("cloud", answers, lambda _: Listed(is_out=True))
+    complete(answers, ["x86_64"], "host", ask, offers=offers)
+    remote = write_remote("cloud", answers, tmp_path, force=False)
+    assert remote.nodes["x86_64"].images == ("ami-1",)
+    said = [question for question in asked if "nothing can be listed" in question]
+    assert len(said) == 1 and "export AWS_ACCESS_KEY_ID" in said[0]
 
 
 def test_a_lent_machine(keys: Given, tmp_path: Path) -> None:
