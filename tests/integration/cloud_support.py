@@ -17,7 +17,7 @@ from mock_cloud.cloud.apis.userdata import make_user_data
 from mock_cloud.cloud.provider import Bootstrap
 from mock_cloud.model import KeyPair, NodeAddress
 from mock_cloud.sshkeys import make_key_pair
-from tests.lab.clouds.ec2 import ACCESS_KEY, REGION, SECRET_KEY, Ec2Cloud
+from tests.lab.clouds.ec2 import ADMINISTRATOR, REGION, SECRET_KEY, Ec2Cloud
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def greets(address: str) -> bool:
         return False
 
 
-def connect(cloud: Ec2Cloud, key: str = ACCESS_KEY, **config: Any) -> Any:
+def connect(cloud: Ec2Cloud, key: str = ADMINISTRATOR, **config: Any) -> Any:
     """boto3's client, which speaks EC2 strictly; it shall not try again by itself."""
     return boto3.client(
         "ec2",

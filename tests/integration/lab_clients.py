@@ -8,7 +8,7 @@ from libcloud.compute.providers import get_driver
 from libcloud.compute.types import Provider
 
 from tests.integration.cloud_support import Client
-from tests.lab.clouds.ec2 import ACCESS_KEY, SECRET_KEY, Ec2Cloud
+from tests.lab.clouds.ec2 import ADMINISTRATOR, SECRET_KEY, Ec2Cloud
 from tests.lab.clouds.ec2 import REGION as EC2_REGION
 from tests.lab.clouds.openstack import FLAVOR, OpenStackCloud
 from tests.lab.clouds.openstack_identity import (
@@ -22,7 +22,7 @@ from tests.lab.clouds.openstack_identity import (
 
 def connect_ec2(cloud: Ec2Cloud) -> NodeDriver:
     return get_driver(Provider.EC2)(
-        ACCESS_KEY,
+        ADMINISTRATOR,
         SECRET_KEY,
         region=EC2_REGION,
         host="127.0.0.1",

@@ -25,7 +25,7 @@ from tests.integration.cloud_support import connect, run
 from tests.integration.ec2_remote import Account, make_launch
 from tests.lab.clouds import ec2_xml
 from tests.lab.clouds.actions import called_actions
-from tests.lab.clouds.ec2 import Ec2Cloud
+from tests.lab.clouds.ec2 import ACCESS_KEY, ADMINISTRATOR, Ec2Cloud
 
 pytestmark = pytest.mark.lab
 
@@ -156,8 +156,12 @@ def test_amazon_takes_each_request_that_there_is(account: Account) -> None:
     subnet = client.describe_subnets()["Subnets"][0]["SubnetId"]
     group = client.describe_security_groups()["SecurityGroups"][0]["GroupId"]
     account.settings = {"market": Market.SPOT, "subnets": (subnet,), "security_groups": (group,)}
+    # Some of what is ended below was never there, and so has no tag.
+    account.settings["access_key_id"] = ADMINISTRATOR
     api = account.api()
     api.examine("x86_64")
+    for key in ("images", "sizes", "security_groups", "subnets", "zones"):
+        api.choices().find(key, "x86_64")
     made = api.launch(make_launch(), api.offers("x86_64")[0])
     assert api.find(made.handle) is not None and len(api.list_tagged()) == 1
     api.list_leftovers()
@@ -242,3 +246,21 @@ def test_the_judge_computes_the_signature_itself(ec2: Ec2Cloud) -> None:
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         run(client, ec2)
     assert ec2.listing().is_empty
+
+
+def test_the_lab_holds_each_request_to_the_documented_rights(ec2: Ec2Cloud) -> None:
+    """`tests.lab.clouds.iam`: without a tag nothing is started, ended or tagged."""
+    client = connect(ec2, ACCESS_KEY)
+    with pytest.raises(ClientError, match=r"not authorized .*RunInstances on .*:instance/\*"):
+        run(client, ec2)
+    foreign = run(connect(ec2), ec2)
+    mine = [{"Key": TAG_OWNER, "Value": "somebody@lab:0"}]
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("TerminateInstances", lambda: client.terminate_instances(InstanceIds=[foreign])),
+        ("CreateTags", lambda: client.create_tags(Resources=[foreign], Tags=mine)),
+        ("CreateKeyPair", lambda: client.create_key_pair(KeyName="x")),
+    ]
+    for action, call in calls:
+        with pytest.raises(ClientError, match=f"not authorized .*ec2:{action}"):
+            call()
+    connect(ec2).terminate_instances(InstanceIds=[foreign])

@@ -35,6 +35,7 @@ from mock_cloud.cloud.apis.ec2_images import Ec2Images
 from mock_cloud.cloud.apis.ec2_leftovers import list_leftovers, remove_leftover
 from mock_cloud.cloud.apis.ec2_requests import filters, launch_parameters
 from mock_cloud.cloud.apis.texts import CloudIsOut, NotThere, OutcomeUnknown
+from mock_cloud.cloud.images import TAG_OWNER
 from mock_cloud.cloud.provider import Finding
 from mock_cloud.errors import CloudError, ConfigError, MockCloudError
 from mock_cloud.model import Secret
@@ -113,7 +114,8 @@ class Ec2Api:
             return f"{self._image(image).architecture or 'of no known architecture'}"
 
         def order() -> Mapping[str, str]:
-            launch = Launch("mock-cloud-doctor", "", Secret(b""), {TAG_LEASE: "none"})
+            tags = {TAG_LEASE: "none", TAG_OWNER: "none"}  # rights go by that there is one
+            launch = Launch("mock-cloud-doctor", "", Secret(b""), tags)
             offer = self.offers(arch)[0]
             asked = launch_parameters(launch, offer, self._image(offer.image), self._settings)
             return {name: value for name, value in asked.items() if value}

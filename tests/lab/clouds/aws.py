@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.lab.clouds import ec2_xml
 from tests.lab.clouds.faults import Request, Response
+from tests.lab.clouds.iam import TagsOf, denial
 
 Parameters = Mapping[str, str]
 
@@ -26,10 +27,18 @@ _USER_DATA_MAX = 16384
 
 
 class AmazonJudge:
-    """Refuses what Amazon would. `secret_key` belongs to the one access key there is."""
+    """Refuses what Amazon would. `secret_key` belongs to both access keys that there are.
 
-    def __init__(self, access_key: str, secret_key: str) -> None:
-        self._keys = access_key, secret_key
+    The first one's user has the rights of `tests.lab.clouds.iam`, which asks for resources' tags.
+    """
+
+    def __init__(
+        self, access_key: str, administrator: str, secret_key: str, tags_of: TagsOf
+    ) -> None:
+        self._user = access_key
+        self._keys = access_key, administrator
+        self._secret_key = secret_key
+        self._tags_of = tags_of
 
     @cached_property
     def _model(self) -> Any:
@@ -44,6 +53,10 @@ class AmazonJudge:
             return ec2_xml.error(403, "SignatureDoesNotMatch", text)
         for problem in self._problems(request.operation, dict(request.parameters)):
             return ec2_xml.error(400, "InvalidParameterValue", f"{request.operation}: {problem}")
+        denied = denial(request.operation, request.parameters, self._tags_of)
+        if denied and self._user in request.headers.get("Authorization", ""):
+            text = f"You are not authorized to perform this operation: {denied}"
+            return ec2_xml.error(403, "UnauthorizedOperation", text)
         return None
 
     def _problems(self, action: str, sent: dict[str, str]) -> Iterator[str]:
@@ -86,9 +99,9 @@ class AmazonJudge:
 
         headers = {name.lower(): value for name, value in request.headers.items()}
         found = _CREDENTIAL.fullmatch(headers.get("authorization", ""))
-        if found is None or found[1] != self._keys[0] or "x-amz-date" not in headers:
+        if found is None or found[1] not in self._keys or "x-amz-date" not in headers:
             return False
-        signer = Signer(Credentials(*self._keys), "ec2", found[3])
+        signer = Signer(Credentials(found[1], self._secret_key), "ec2", found[3])
         signed = {name: headers.get(name, "") for name in found[4].split(";")}
         again = AWSRequest(request.method, url + request.path, signed, request.body)
         again.context["timestamp"] = headers["x-amz-date"]

@@ -31,6 +31,9 @@ from tests.lab.layout import Lab
 REGION = "us-east-1"
 SIZE = "t3.small"
 ACCESS_KEY = "AKIALABLABLABLABLAB0"
+"""Of the user who has the rights that docs/cloud-admin.md lists, and no others."""
+ADMINISTRATOR = "AKIALABLABLABLABADM0"
+"""Another key, of a user with all rights; both have the same secret."""
 SECRET_KEY = "lab/secret+key/that/opens/nothing/anywhere"
 _CONSOLE_MAX = 64 << 10  # as GetConsoleOutput has it
 _STATE_CODES = {"pending": "0", "shutting-down": "32", "terminated": "48"}
@@ -57,7 +60,7 @@ class Ec2Cloud(Cloud):
         self._tokens: dict[str, tuple[dict[str, str], Response]] = {}
         self._dooms: dict[str, _Doom] = {}
         self.page_max = 1000
-        self._judge = AmazonJudge(ACCESS_KEY, SECRET_KEY)
+        self._judge = AmazonJudge(ACCESS_KEY, ADMINISTRATOR, SECRET_KEY, self._tags_of)
 
     def make_backend(self) -> Backend:
         return backend.moto(self.site.directory)
@@ -74,6 +77,11 @@ class Ec2Cloud(Cloud):
             aws_access_key_id=ACCESS_KEY,
             aws_secret_access_key=SECRET_KEY,
         )
+
+    def _tags_of(self, resource: str) -> dict[str, str]:
+        wanted = [{"Name": "resource-id", "Values": [resource]}]
+        found = self.client.describe_tags(Filters=wanted)["Tags"]
+        return {one["Key"]: one["Value"] for one in found}
 
     def register(self, name: str) -> str:
         answer = self.client.register_image(
@@ -99,7 +107,8 @@ class Ec2Cloud(Cloud):
     def act(self, request: Request) -> Response:
         """What EC2 does for a request."""
         credential = request.headers.get("Authorization", "") + request.path
-        if ACCESS_KEY not in urllib.parse.unquote(credential):
+        whose = urllib.parse.unquote(credential)
+        if ACCESS_KEY not in whose and ADMINISTRATOR not in whose:
             text = "AWS was not able to validate the provided access credentials"
             return ec2_xml.error(401, "AuthFailure", text)
         refusal = self._judge.refusal(request, self.url)
