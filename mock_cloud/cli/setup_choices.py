@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.cloud.apis.calls import looking
-from mock_cloud.cloud.provider import Choice, Choices
+from mock_cloud.cloud.provider import Choices, CloudItem
 from mock_cloud.cloud.providers import find_choices
 from mock_cloud.config.remote_tables import CLOUDS, TABLES
 from mock_cloud.config.remote_text import RemoteAnswers
@@ -34,7 +34,7 @@ class Offers:
     failure: str = ""
     _choices: Choices | None = field(default=None, repr=False)
 
-    def list(self, table: str, key: str, like: str = "") -> Sequence[Choice]:
+    def list(self, table: str, key: str, like: str = "") -> Sequence[CloudItem]:
         """What may be chosen for a key of a table; nothing if that is not known."""
         if self.failure or not self._may_ask(table):
             return []
@@ -86,14 +86,14 @@ class Offers:
         )
 
 
-def chosen(word: str, listed: Sequence[Choice]) -> str:
+def chosen(word: str, listed: Sequence[CloudItem]) -> str:
     """The word with numbers of the list replaced by what stands there."""
     by_number = {str(number): one.value for number, one in enumerate(listed, 1)}
     parts = [part.strip() for part in word.split(",")]
     return ",".join(by_number.get(part, part) for part in parts)
 
 
-def shown(listed: Sequence[Choice]) -> str:
+def shown(listed: Sequence[CloudItem]) -> str:
     """The list, a line each, to be chosen from by number."""
     return "".join(
         f"  {number:>2}  {one.value}  {one.text}\n" for number, one in enumerate(listed, 1)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from mock_cloud.cli.setup_choices import Offers, chosen, shown
-from mock_cloud.cloud.provider import Choice
+from mock_cloud.cloud.provider import CloudItem
 from mock_cloud.config.remote_tables import PROVIDERS, TABLES, TABLES_OF
 from mock_cloud.config.remote_text import RemoteAnswers, Value, find_key, parse_word, write_toml
 from mock_cloud.config.remotes import read_remote
@@ -207,7 +207,7 @@ def _answer(
 
 def _list(
     offers: Offers | None, table: str, key: str, like: str = ""
-) -> tuple[Sequence[Choice], str]:
+) -> tuple[Sequence[CloudItem], str]:
     """What the cloud has; or why that is not known, said once."""
     if offers is None:
         return [], ""
@@ -217,7 +217,7 @@ def _list(
     return listed, f"nothing can be listed: {printable(offers.failure)}\n" if failed else ""
 
 
-def _headed(listed: Sequence[Choice]) -> str:
+def _headed(listed: Sequence[CloudItem]) -> str:
     return f"\n{shown(listed)}by number, or as the cloud calls it: " if listed else ""
 
 

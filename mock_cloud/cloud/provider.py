@@ -38,7 +38,7 @@ def look(what: str, ask: Callable[[], str]) -> Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class CloudItem:
     """One thing that a cloud has: the `value` for a remote's file, and what it is."""
 
     value: str
@@ -48,7 +48,7 @@ class Choice:
 class Choices(Protocol):
     """What a cloud has of what a remote's file names, by the file's keys."""
 
-    def find(self, key: str, arch: str, like: str = "") -> Sequence[Choice]:
+    def find(self, key: str, arch: str, like: str = "") -> Sequence[CloudItem]:
         """Best first; none for a key that the API does not list. CloudError, ConfigError.
 
         `like` is a part of a name, for keys of which there are too many to show.

@@ -17,7 +17,7 @@ from mock_cloud.cloud.apis.ec2_connection import Ec2Connection
 from mock_cloud.cloud.apis.ec2_groups import ssh_sources
 from mock_cloud.cloud.apis.ec2_requests import filters, numbered
 from mock_cloud.cloud.apis.texts import one_line
-from mock_cloud.cloud.provider import Choice
+from mock_cloud.cloud.provider import CloudItem
 
 # As the distributions' own download pages name them.
 _PUBLISHERS: Final = {
@@ -47,7 +47,7 @@ class Ec2Choices:
     def __init__(self, connection: Ec2Connection, price: Callable[[str], float | None]) -> None:
         self._connection = connection
         self._price = price
-        self._lists: Mapping[str, Callable[[str, str], Iterator[Choice]]] = {
+        self._lists: Mapping[str, Callable[[str, str], Iterator[CloudItem]]] = {
             "images": self._images,
             "sizes": self._sizes,
             "security_groups": self._groups,
@@ -55,7 +55,7 @@ class Ec2Choices:
             "zones": self._zones,
         }
 
-    def find(self, key: str, arch: str, like: str = "") -> Sequence[Choice]:
+    def find(self, key: str, arch: str, like: str = "") -> Sequence[CloudItem]:
         """See `Choices`."""
         listed = self._lists.get(key)
         return [] if listed is None else list(listed(arch, like))[:_SHOWN]
@@ -64,7 +64,7 @@ class Ec2Choices:
         """See `Choices`."""
         return key == "images" and not word.startswith("ami-")
 
-    def _images(self, arch: str, like: str) -> Iterator[Choice]:
+    def _images(self, arch: str, like: str) -> Iterator[CloudItem]:
         """The newest of each release, newest first; with `like`, all of such a name."""
         account, slash, pattern = like.rpartition("/")
         named = {"name": [f"*{pattern}*"]} if pattern else {}
@@ -90,7 +90,7 @@ class Ec2Choices:
                 continue
             seen.add(kind)
             by = _PUBLISHERS.get(owner, f"account {owner}")
-            yield Choice(
+            yield CloudItem(
                 text_at(item, "imageId"), f"{name}, by {by}, {text_at(item, 'creationDate')[:10]}"
             )
 
@@ -100,7 +100,7 @@ class Ec2Choices:
         parameters = {**filters(wanted), **numbered("Owner", owners)}
         return self._items("DescribeImages", parameters, "imagesSet")
 
-    def _sizes(self, arch: str, _like: str) -> Iterator[Choice]:
+    def _sizes(self, arch: str, _like: str) -> Iterator[CloudItem]:
         """Of each number of CPUs the cheapest ones, without what a build has no use for."""
         wanted = {
             "processor-info.supported-architecture": ["arm64" if arch == "aarch64" else arch],
@@ -123,24 +123,24 @@ class Ec2Choices:
         for count, rows in sorted(found.items()):
             for price, mib, name in sorted(rows)[:_OF_A_KIND]:
                 told = "" if price == float("inf") else f", {price:g} USD an hour"
-                yield Choice(name, f"{count} CPUs, {mib / 1024:g} GiB{told}")
+                yield CloudItem(name, f"{count} CPUs, {mib / 1024:g} GiB{told}")
 
-    def _groups(self, _arch: str, _like: str) -> Iterator[Choice]:
+    def _groups(self, _arch: str, _like: str) -> Iterator[CloudItem]:
         for item in self._items("DescribeSecurityGroups", {}, "securityGroupInfo"):
             sources = ", ".join(list(ssh_sources([item]))[:3])
             told = f"port 22 open to {sources}" if sources else "port 22 is not open"
             name, network = one_line(text_at(item, "groupName")), text_at(item, "vpcId")
-            yield Choice(text_at(item, "groupId"), f"{name} in {network or 'no VPC'}: {told}")
+            yield CloudItem(text_at(item, "groupId"), f"{name} in {network or 'no VPC'}: {told}")
 
-    def _subnets(self, _arch: str, _like: str) -> Iterator[Choice]:
+    def _subnets(self, _arch: str, _like: str) -> Iterator[CloudItem]:
         for item in self._items("DescribeSubnets", {}, "subnetSet"):
             parts = (text_at(item, one) for one in ("availabilityZone", "vpcId", "cidrBlock"))
-            yield Choice(text_at(item, "subnetId"), ", ".join(parts))
+            yield CloudItem(text_at(item, "subnetId"), ", ".join(parts))
 
-    def _zones(self, _arch: str, _like: str) -> Iterator[Choice]:
+    def _zones(self, _arch: str, _like: str) -> Iterator[CloudItem]:
         answer = self._connection.read("DescribeAvailabilityZones", {})
         for item in items_at(answer, "availabilityZoneInfo"):
-            yield Choice(text_at(item, "zoneName"), text_at(item, "zoneState"))
+            yield CloudItem(text_at(item, "zoneName"), text_at(item, "zoneState"))
 
     def _items(
         self, action: str, parameters: Mapping[str, str], path: str, page: int | None = None

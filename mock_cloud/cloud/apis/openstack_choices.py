@@ -14,7 +14,7 @@ from mock_cloud.cloud.apis.calls import Calls
 from mock_cloud.cloud.apis.openstack_failures import read_all
 from mock_cloud.cloud.apis.openstack_names import OpenStackNames
 from mock_cloud.cloud.apis.texts import one_line
-from mock_cloud.cloud.provider import Choice
+from mock_cloud.cloud.provider import CloudItem
 
 _SHOWN: Final = 40
 _ARCH: Final = "architecture"  # "Useful image properties" in Glance's manual
@@ -27,7 +27,7 @@ class OpenStackChoices:
         self._calls = calls
         self._service = service
         self._names = names
-        self._lists: Mapping[str, Callable[[str], Iterator[Choice]]] = {
+        self._lists: Mapping[str, Callable[[str], Iterator[CloudItem]]] = {
             "images": self._images,
             "sizes": self._flavors,
             "networks": self._networks,
@@ -36,7 +36,7 @@ class OpenStackChoices:
             "zones": self._zones,
         }
 
-    def find(self, key: str, arch: str, like: str = "") -> Sequence[Choice]:
+    def find(self, key: str, arch: str, like: str = "") -> Sequence[CloudItem]:
         """See `Choices`."""
         listed = self._lists.get(key)
         return [] if listed is None else list(listed(arch))[:_SHOWN]
@@ -45,40 +45,40 @@ class OpenStackChoices:
         """See `Choices`: names and ids look alike here."""
         return False
 
-    def _images(self, arch: str) -> Iterator[Choice]:
+    def _images(self, arch: str) -> Iterator[CloudItem]:
         found = self._names.all_images()
         for one in sorted(found, key=lambda one: str(one.get("created_at")), reverse=True):
             if one.get(_ARCH) in (None, "", arch):
                 text = f"{one_line(str(one.get('name')))}, {str(one.get('created_at'))[:10]}"
-                yield Choice(str(one["id"]), text)
+                yield CloudItem(str(one["id"]), text)
 
-    def _flavors(self, _arch: str) -> Iterator[Choice]:
+    def _flavors(self, _arch: str) -> Iterator[CloudItem]:
         found = self._list("compute", "/flavors/detail", "flavors")
         for one in sorted(found, key=lambda one: (int(one["vcpus"]), int(one["ram"]))):
             disk = f"{one['disk']} GiB disk" if one.get("disk") else "no disk: needs volume_gib"
             text = f"{one_line(str(one['name']))}, {one['vcpus']} CPUs, {one['ram']} MiB, {disk}"
-            yield Choice(str(one["id"]), text)
+            yield CloudItem(str(one["id"]), text)
 
-    def _networks(self, _arch: str) -> Iterator[Choice]:
+    def _networks(self, _arch: str) -> Iterator[CloudItem]:
         for one in self._names.all_networks():
             if not one.get("router:external"):
-                yield Choice(str(one["id"]), one_line(str(one.get("name"))))
+                yield CloudItem(str(one["id"]), one_line(str(one.get("name"))))
 
-    def _pools(self, _arch: str) -> Iterator[Choice]:
+    def _pools(self, _arch: str) -> Iterator[CloudItem]:
         for one in self._names.all_networks():
             if one.get("router:external"):
                 name = one_line(str(one.get("name")))
-                yield Choice(name, f"external network {one['id']}")
+                yield CloudItem(name, f"external network {one['id']}")
 
-    def _groups(self, _arch: str) -> Iterator[Choice]:
+    def _groups(self, _arch: str) -> Iterator[CloudItem]:
         for one in self._list("network", "/v2.0/security-groups", "security_groups"):
             name = one_line(str(one.get("name")))
-            yield Choice(name, one_line(str(one.get("description") or "")) or str(one["id"]))
+            yield CloudItem(name, one_line(str(one.get("description") or "")) or str(one["id"]))
 
-    def _zones(self, _arch: str) -> Iterator[Choice]:
+    def _zones(self, _arch: str) -> Iterator[CloudItem]:
         for one in self._list("compute", "/os-availability-zone", "availabilityZoneInfo"):
             state = one.get("zoneState") or {}
-            yield Choice(
+            yield CloudItem(
                 str(one["zoneName"]), "available" if state.get("available") else "not available"
             )
 

@@ -15,7 +15,7 @@ from mock_cloud.cli import main
 from mock_cloud.cli.setup_choices import Offers
 from mock_cloud.cli.setup_remote import complete, write_remote
 from mock_cloud.cli.verbs import make_parser
-from mock_cloud.cloud.provider import Choice
+from mock_cloud.cloud.provider import CloudItem
 from mock_cloud.config.remote_tables import TABLES
 from mock_cloud.config.remote_text import Value, find_key, parse_word, plain_keys, write_toml
 from mock_cloud.config.toml_tables import Each
@@ -140,21 +140,21 @@ class Listed:
     def __init__(self, *, is_out: bool = False) -> None:
         self.is_out = is_out
 
-    def find(self, key: str, arch: str, like: str = "") -> list[Choice]:
+    def find(self, key: str, arch: str, like: str = "") -> list[CloudItem]:
         if self.is_out:
             raise CloudError("EC2 eu-central-1: no credentials", hint="export AWS_ACCESS_KEY_ID")
         names = {"ami-43": "Fedora 43", "ami-10": "CentOS 10"}
         if key == "images":
             found = [f"{one} {arch}" for one in names if like.lower() in names[one].lower()]
             return [
-                Choice(
+                CloudItem(
                     *one.split(),
                 )
                 for one in found
             ]
         return {
-            "security_groups": [Choice("sg-1", "default"), Choice("sg-2", "ssh")],
-            "sizes": [Choice("c7i.large", "2 CPUs"), Choice("c7i.xlarge", "4 CPUs")],
+            "security_groups": [CloudItem("sg-1", "default"), CloudItem("sg-2", "ssh")],
+            "sizes": [CloudItem("c7i.large", "2 CPUs"), CloudItem("c7i.xlarge", "4 CPUs")],
         }.get(key, [])
 
     def is_search(self, key: str, word: str) -> bool:
