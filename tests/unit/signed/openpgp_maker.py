@@ -174,7 +174,7 @@ class Maker:
         for kind, seconds in ((9, facts.pop("lifetime", 0)),):
             more += subpacket(kind, seconds.to_bytes(4, "big")) if seconds else b""
         if back:
-            signed = subkey.sign(covered, kind=0x19, hash_id=hash_id)
+            signed = subkey.sign(covered, kind=0x19, hash_id=facts.pop("back_hash", hash_id))
             more += b"\xff" + (len(signed) + 1).to_bytes(4, "big") + b"\x20" + signed
         return packet(14, subkey.body) + packet(
             2, self.sign(covered, kind=0x18, hash_id=hash_id, more=more, **facts)

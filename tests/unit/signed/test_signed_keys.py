@@ -267,7 +267,8 @@ NOT_BOUND = {
     "bound by a stranger": (STRANGER.bind(SUBKEY), "not pinned"),
     "for encryption": (KEY.bind(SUBKEY, flags=12), "not pinned"),
     "somebody else's, who does not know": (KEY.bind(SUBKEY, back=False), "not shown to be"),
-    "by SHA-1": (KEY.bind(SUBKEY, hash_id=SHA1), "not shown to be"),
+    "by SHA-1": (KEY.bind(SUBKEY, hash_id=SHA1, back_hash=SHA256), "not shown to be"),
+    "who agreed by SHA-1": (KEY.bind(SUBKEY, back_hash=SHA1), "not shown to be"),
     "expired": (KEY.bind(SUBKEY, lifetime=OLD), "expired at 20"),
     "revoked": (
         KEY.bind(SUBKEY) + packet(2, KEY.sign(KEY.hashed + SUBKEY.hashed, kind=0x28)),
