@@ -54,16 +54,12 @@ class NodeHardening:
 
     def host_key(self, header: FrameHeader, body: bytes) -> FrameHeader:
         """Take the key pair into use. Failure; OSError."""
-        from mock_cloud.agent.serve_hardening import install_host_key
-
         install_host_key(body, header["public"])
         self._log.write("host-key", header["public"])
         return {}
 
     def close_metadata(self) -> FrameHeader:
         """Close the metadata service to all jobs from now on. Failure; OSError."""
-        from mock_cloud.agent.serve_hardening import remove_pickles
-
         self._metadata_is_closed = True  # it must be, or no job starts
         self._keep_metadata_closed()
         remove_pickles()
@@ -76,8 +72,6 @@ class NodeHardening:
             self._keep_metadata_closed()
 
     def _keep_metadata_closed(self) -> None:
-        from mock_cloud.agent.serve_hardening import block_metadata
-
         block_metadata()
 
     def close(self) -> None:

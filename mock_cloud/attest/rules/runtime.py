@@ -115,6 +115,7 @@ _SHAPES: Final = (
     ("/run/dnf(?:/rpmtransaction\\.lock)?", Allowed.STATE),
     (f"(?:/tmp|/var/tmp)/systemd-private-{_BOOT}-{_WORD}(?:/tmp)?", Allowed.DIRECTORY),
     ("/tmp/\\.(?:X11|ICE|XIM|font)-unix", Allowed.DIRECTORY),  # noqa: S108
+    ("/var/tmp/cloud-init", Allowed.DIRECTORY),  # noqa: S108 - cloudinit/temp_utils.py, growpart's
     ("/var/lib/systemd(?:/(?:coredump|ephemeral-trees|linger|pstore))?", Allowed.DIRECTORY),
     (f"/var/lib/systemd/(?:backlight|rfkill|network){_BELOW}", Allowed.STATE),
     ("/var/lib/systemd/(?:random-seed|credential\\.secret|timesync/clock)", Allowed.STATE),

@@ -126,6 +126,7 @@ def test_what_is_code_or_nobody_knows_has_no_place(path: str) -> None:
         ("/run/dbus/system_bus_socket", "s", 0o666, None),
         (_PRIVATE, "d", 0o700, None),
         (f"{_PRIVATE}/tmp", "d", 0o1777, None),
+        ("/var/tmp/cloud-init", "d", 0o1777, None),
         ("/var/lib/NetworkManager/secret_key", "f", 0o600, "digest"),
         (_LEASE, "f", 0o600, "digest"),
         ("/var/lib/systemd/random-seed", "f", 0o600, "digest"),
