@@ -69,7 +69,7 @@ def _bake(show: Show, cloud: Ec2Cloud) -> None:
     bake = ("mock-cloud", "image", "bake", "cloud", "--sign-key", key.name, "--output", _MANIFEST)
     show.run(*bake, "--accept-unverified-base", "--repo", f"{cloud.repository_url}/1")
     listed = json.loads(show.output("mock-cloud", "image", "list", "cloud", "--json"))
-    (image,) = (one["image"] for one in listed if one["manifest_file"])
+    (image,) = (one["image"] for one in listed if one["base"])
     show.heading("Both go into the remote's file.")
     _set_up(show, cloud, "--image", image, "--manifest", _MANIFEST)
 
