@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -131,13 +132,33 @@ def test_while_results_come(lone_mock: User, line: Relay, noise_srpm: Path, tmp_
 @pytest.mark.slow
 @pytest.mark.fault(18)
 def test_while_sources_go(lone_mock: User, line: Relay, large_srpm: Path, tmp_path: Path) -> None:
+    """Of 200 MB that are cut at 150 MB, 50 MB more are sent."""
     lease, results = lease_of(lone_mock), tmp_path / "results"
-    size, before = large_srpm.stat().st_size, line.moved_bytes(Direction.UP)
-    assert size > 100 * _MIB
+    size, before, cut_at = large_srpm.stat().st_size, line.moved_bytes(Direction.UP), 150 * _MIB
     with Command(lone_mock, "--resultdir", results, large_srpm) as run:
         run.wait_for("node trusted")
-        line.cut_after(100 * _MIB, Direction.UP)
+        began = line.moved_bytes(Direction.UP)
+        line.cut_after(cut_at, Direction.UP)
         ended = run.ended().expect()
     assert ended.stderr.count("reached again after") == 1
-    assert line.moved_bytes(Direction.UP) - before < size + 16 * _MIB
+    after = line.moved_bytes(Direction.UP) - began - cut_at
+    print(f"{size} bytes, cut at {cut_at}: {after} more, {began - before} before")
+    assert size - cut_at <= after < size - cut_at + 16 * _MIB
     check_whole(results, lone_mock, lease)
+
+
+@pytest.mark.slow
+def test_a_slow_line(lone_mock: User, lab_srpm: Callable[[Recipe], Path], tmp_path: Path) -> None:
+    """Of 100 kB/s and 200 ms: what waits in it for longer than a silence may last is no silence."""
+    data = random.Random(13).randbytes(4 * _MIB)  # noqa: S311  reproducible, not secret
+    package = lab_srpm(
+        srpm.toy("toy-slow-line", preamble="BuildArch: noarch\n", sources={"noise.bin": data})
+    )
+    with line_to_node(lone_mock) as slow:
+        lease, before = lease_of(lone_mock), slow.moved_bytes(Direction.UP)
+        slow.latency_s, slow.bandwidth_bytes_s = 0.1, 100e3
+        ended = lone_mock.mock("--resultdir", tmp_path / "results", package).expect()
+        slow.latency_s, slow.bandwidth_bytes_s = 0.0, None
+        assert slow.moved_bytes(Direction.UP) - before < package.stat().st_size + _MIB
+        assert "is lost" not in ended.stderr
+        check_whole(tmp_path / "results", lone_mock, lease)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from mock_cloud.cloud.journal import Journal
+from mock_cloud.cloud.local.files import find_facts
 from tests.integration.conftest import User
 from tests.lab.srpm import Recipe, toy, twelve
 
@@ -94,6 +97,33 @@ def test_one_that_fails_ends_the_command_as_on_one_node(
     assert [path.name for path in (tmp_path / "two").glob("*.noarch.rpm")] == [
         path.name for path in (tmp_path / "one").glob("*.noarch.rpm")
     ]
+
+
+@pytest.mark.slow
+def test_a_nodes_end_costs_its_own_package_an_attempt_and_no_other(
+    wide: User, lab_srpm: LabSrpm, tmp_path: Path
+) -> None:
+    file = wide.config.remote_file
+    file.write_text(file.read_text().replace("retries = 0", "retries = 1"))
+    build, noarch = "echo at work\nsleep 12\n", "BuildArch: noarch\n"
+    srpms = [lab_srpm(toy(f"toy-pair-{one}", preamble=noarch, build=build)) for one in "ab"]
+    results = tmp_path / "results"
+    process = wide.start("--jobs=2", "--resultdir", results, *srpms, stderr=subprocess.PIPE)
+    logs = [results / f"toy-pair-{one}-1-1/build.log" for one in "ab"]
+    wait_for(lambda: all(one.exists() and "at work" in one.read_text() for one in logs), process)
+    state = wide.place / "state/mock-cloud"
+    (lease,) = [one for one in Journal(state).leases() if one.chroot.endswith("job-1")]
+    facts = find_facts(state / "nodes" / lease.id)
+    assert facts is not None and facts.init is not None
+    os.kill(facts.init.pid, signal.SIGKILL)
+    _, err = process.communicate()
+    assert process.returncode == 0, err.decode()
+    again = [line for line in err.decode().splitlines() if "another one is tried" in line]
+    assert len(again) == 1 and again[0].startswith("toy-pair-a-1-1: "), err.decode()
+    assert len([name for name in names(results) if name.endswith(".noarch.rpm")]) == 2
+    assert logs[1].read_text().count("+ echo at work") == 1
+    for package in ("toy-pair-a-1-1", "toy-pair-b-1-1"):
+        wide.cloud("verify", results / package).expect()
 
 
 @pytest.mark.slow
