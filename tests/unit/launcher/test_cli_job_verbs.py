@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`mock-cloud cancel` says what became of each job, and what hinders one keeps no other."""
+"""`mock-cloud attach`, `logs`, `wait` and `cancel`, of jobs in every state."""
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,11 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from mock_cloud.cli import cancel
+from mock_cloud.cli import attach, cancel, logs, wait
 from mock_cloud.cloud.jobs import JobPhase, JobRecord
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, LeaseState
 from mock_cloud.console import Console
+from mock_cloud.errors import ChrootLocked, NodeGone
 from tests.unit.cloud.cloud_in_memory import lease_of
 
 ENDS = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); print(flush=True); input()"
@@ -51,10 +54,71 @@ def note(journal: Journal, name: str, **changes: object) -> None:
 
 
 def run(*names: str) -> tuple[int, str]:
-    """Its exit code, and what it says."""
+    """`cancel`'s exit code, and what it says."""
     screen = io.StringIO()
     code = cancel.run(argparse.Namespace(job=names, configdir=None), Console(stream=screen))
     return code, screen.getvalue()
+
+
+def take(name: str) -> tuple[int, str]:
+    """`attach`'s exit code, and what it says."""
+    screen = io.StringIO()
+    words = argparse.Namespace(job=name, progress="auto", shell=False, after=None, configdir=None)
+    return attach.run(words, Console(stream=screen)), screen.getvalue()
+
+
+def test_attach_ends_as_the_jobs_own_command_did(journal: Journal) -> None:
+    note(journal, "well", state=JobPhase.ENDED, exit=0)
+    note(journal, "ill", state=JobPhase.ENDED, exit=1)
+    note(journal, "unknown", state=JobPhase.ENDED, exit=None, problem="the node ended")
+    assert take("well") == (0, "INFO: job well has ended: results and logs are in /r\n")
+    assert take("ill") == (1, "INFO: job ill has ended: results and logs are in /r\n")
+    assert take("unknown") == (75, "ERROR: the node ended\n")
+
+
+def test_attach_takes_no_job_from_its_command_and_none_that_is_lost(journal: Journal) -> None:
+    with journal.transaction() as books:
+        books.write(lease_of(journal.owner, "l1", state=LeaseState.BUSY, job="followed"))
+    note(journal, "followed", state=JobPhase.RUNNING, holder=Holder.me())
+    with pytest.raises(ChrootLocked, match=f"is followed by process {os.getpid()}"):
+        take("followed")
+    note(journal, "lost", state=JobPhase.RUNNING)
+    with pytest.raises(NodeGone, match="job lost is lost"):
+        take("lost")
+
+
+def test_wait_ends_with_the_first_that_failed_in_the_order_given(journal: Journal) -> None:
+    note(journal, "well", state=JobPhase.ENDED, exit=0)
+    note(journal, "ill", state=JobPhase.ENDED, exit=10)
+    note(journal, "lost", state=JobPhase.RUNNING)
+    for names, code in ((["well"], 0), (["well", "ill", "lost"], 10), (["lost", "ill"], 75)):
+        assert wait.run(argparse.Namespace(job=names), Console(stream=io.StringIO())) == code
+
+
+def test_logs_follow_a_job_to_its_end_from_where_it_begins(
+    journal: Journal, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    command: subprocess.Popen[bytes],
+) -> None:  # fmt: skip
+    log = tmp_path / "build.log"
+    log.write_bytes(b"an earlier build\n+ make\n")
+    note(
+        journal, "job", state=JobPhase.RUNNING, holder=Holder.of(command.pid),
+        resultdir=str(tmp_path), logs={"build.log": len("an earlier build\n")},
+    )  # fmt: skip
+
+    def build() -> None:
+        with log.open("ab") as stream:
+            stream.write(b"\x1b]0;owned\x07+ done\n")
+        command.kill()
+        command.wait()
+
+    builder = threading.Timer(0.3, build)
+    builder.start()
+    screen = io.StringIO()
+    words = argparse.Namespace(job="job", follow=True, log=None)
+    assert logs.run(words, Console(stream=screen)) == 0
+    builder.join()
+    assert capsys.readouterr().out == "+ make\n^[]0;owned^G+ done\n"
 
 
 def test_what_cannot_be_stopped_any_more_is_not_said_to_have_been(journal: Journal) -> None:
