@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -70,10 +71,32 @@ def user(ec2: Ec2Cloud, lab: Lab, tmp_path: Path, cache: Path) -> Iterator[User]
     yield User(tmp_path, config, cache, options)
 
 
+_NO_DNS = """\
+import socket
+_real = socket.getaddrinfo
+def getaddrinfo(host, port, family=0, type=0, proto=0, flags=0):
+    return _real(host, port, family, type, proto, flags | socket.AI_NUMERICHOST)
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+@pytest.fixture
+def nameless(user: User, tmp_path: Path) -> User:
+    """The same user on a machine that resolves no names."""
+    place = tmp_path / "nameless"
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(_NO_DNS)
+    nameless = replace(user, extra={**user.extra, "PYTHONPATH": str(place)})
+    looks_up = "import socket; socket.getaddrinfo('localhost', 1)"
+    assert "gaierror" in nameless.run([sys.executable, "-c", looks_up]).stderr
+    return nameless
+
+
 @pytest.mark.fault(14)
 def test_a_cold_build_then_a_warm_one_and_nothing_is_left(
-    ec2: Ec2Cloud, user: User, plain_srpm: Path, tmp_path: Path
+    ec2: Ec2Cloud, nameless: User, plain_srpm: Path, tmp_path: Path
 ) -> None:
+    user = nameless
     for name in ("cold", "warm"):
         ended = user.mock("--resultdir", tmp_path / name, plain_srpm).expect()
         assert list((tmp_path / name).glob("*.src.rpm")), ended.stderr
