@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How long `mock-cloud attach` takes until it shows what its job prints.
+"""How long `mock-cloud attach` takes until it shows what its job prints; --detach and cancel.
 
 python -m tests.bench.bench_attach [--rtt-ms 0,100] [--rounds N]
 
 From the start of the command, Python's own included, to the first line of the job, over a line of
 such a round trip to a warm local node. Twice: while a command in the background follows the job, as
-after --detach, and after that command was killed, so that attach must reach the node itself. Needs
-root, as the provider local does.
+after --detach, and after that command was killed, so that attach must reach the node itself. The
+job that is cancelled then ignores SIGTERM. Needs root, as the provider local does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.lab.layout import Lab, default_lab, locked
 from tests.lab.relay import Relay
 
 _CLOUD = "from mock_cloud.cli import main; raise SystemExit(main())"
-_SECONDS = 600  # the job lives as long as the bench does
+_BUILD = "trap '' TERM\nwhile :; do sleep 1; done\n"
 _SAYS = b"Start: rpmbuild"
 
 
@@ -94,7 +94,8 @@ def run(lab: Lab, rtts_ms: Sequence[float], rounds: int) -> None:
     with locked(lab):
         for make in (dist.build, node.build, manifest.build):
             make(lab)
-        package = srpm.build(lab, srpm.sleeping(_SECONDS))
+        recipe = srpm.toy("toy-stubborn", preamble="BuildArch: noarch\n", build=_BUILD)
+        package = srpm.build(lab, recipe)
     with tempfile.TemporaryDirectory() as scratch, FileServer({"/dist": lab.dist}) as server:
         place = Path(scratch)
         config = chroots.write(lab, place / "etc", repository_url=f"{server.url}/dist")
@@ -111,14 +112,18 @@ def measure(bench: Bench, place: Path, package: Path, rtt_ms: float, rounds: int
     host, port = bench.move_node("127.0.0.1", 1)
     with Relay((host, port), latency_s=rtt_ms / 2000) as line:
         bench.move_node(*line.address)
+        began_s = time.monotonic()
         job = bench.mock("--detach", "--resultdir", str(place / "results"), str(package)).strip()
+        tell("mock --detach", rtt_ms, [time.monotonic() - began_s])
         printed = place / f"state/mock-cloud/jobs/{job}.out"
         while _SAYS not in printed.read_bytes():
             time.sleep(0.1)
         tell("followed in the background", rtt_ms, [bench.attach(job) for _ in range(rounds)])
         bench.kill_follower(job)
         tell("its command was killed", rtt_ms, [bench.attach(job) for _ in range(rounds)])
+        began_s = time.monotonic()
         bench.cloud("cancel", job, "--configdir", str(place / "etc"))
+        tell("cancel", rtt_ms, [time.monotonic() - began_s])
         bench.move_node(host, port)
 
 
