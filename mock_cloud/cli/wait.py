@@ -30,7 +30,10 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    codes = [_await(name) for name in arguments.job]
+    jobs = [
+        find_view(name).job.id for name in arguments.job
+    ]  # a wrong one is not found hours later
+    codes = [_await(job) for job in jobs]
     return next((code for code in codes if code), 0)
 
 

@@ -22,7 +22,7 @@ from mock_cloud.cloud.jobs import JobPhase, JobRecord
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, LeaseState
 from mock_cloud.console import Console
-from mock_cloud.errors import ChrootLocked, NodeGone
+from mock_cloud.errors import ChrootLocked, InputError, NodeGone
 from tests.unit.cloud.cloud_in_memory import lease_of
 
 ENDS = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); print(flush=True); input()"
@@ -93,6 +93,15 @@ def test_wait_ends_with_the_first_that_failed_in_the_order_given(journal: Journa
     note(journal, "lost", state=JobPhase.RUNNING)
     for names, code in ((["well"], 0), (["well", "ill", "lost"], 10), (["lost", "ill"], 75)):
         assert wait.run(argparse.Namespace(job=names), Console(stream=io.StringIO())) == code
+
+
+def test_wait_finds_a_wrong_name_before_it_waits(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wait, "time", None)  # it would sleep
+    note(journal, "begun", state=JobPhase.STARTING, holder=Holder.me())
+    with pytest.raises(InputError, match="no job is called 'nosuch'"):
+        wait.run(argparse.Namespace(job=["begun", "nosuch"]), Console(stream=io.StringIO()))
 
 
 def test_logs_follow_a_job_to_its_end_from_where_it_begins(
