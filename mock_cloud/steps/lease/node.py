@@ -59,7 +59,8 @@ def request_lease(build: Build) -> LeaseRequest:
         hosts=tuple(host.name for host in build.remote.hosts) if is_part else (),
         fresh=work.fresh,
         kept=build.shadow is not None and build.shadow.kept,
-        discards=work.line.discards_chroot,
+        # A chain cleans before each package, and needs no chroot for those that are built already.
+        discards=work.line.discards_chroot or (work.line.mode == "chain" and work.clean),
         # It can work in a chroot that another one uses: it empties none.
         shares=build.lets_others_in and not (work.fresh or work.line.discards_chroot),
     )

@@ -80,7 +80,8 @@ class Place:
     ) -> int:
         """`mock --rebuild` of the source package, or the mode in `words`."""
         words = words or ("--rebuild", str(self.srpm))
-        argv = ["--configdir", str(self.etc), "-r", chroot, "--resultdir", str(self.results)]
+        argv = ["--configdir", str(self.etc), "-r", chroot]
+        argv += [] if "--chain" in words else ["--resultdir", str(self.results)]
         line = parse_command_line([*argv, *words], {})
         opts = load_config_opts(chroot, self.etc, home=self.etc)
         apply_command_line(opts, line)

@@ -32,6 +32,7 @@ from mock_cloud.cloud.lease import Holder, LeaseState
 from mock_cloud.cloud.listing import release
 from mock_cloud.console import Console
 from mock_cloud.errors import (
+    ChrootGone,
     CloudError,
     InputError,
     JournalError,
@@ -481,6 +482,18 @@ def test_init_fetches_no_packages_and_leaves_a_chroot(place: Place) -> None:
     assert place.build("--init") == 0
     assert "remote_provenance.json" not in place.names() and "root.log" in place.names()
     assert place.lease.chroots == ("small",)
+
+
+def test_a_chain_counts_on_no_chroot_of_an_earlier_command(place: Place) -> None:
+    """It cleans before each package, as --rebuild does: one whose node has ended is not missed."""
+    place.cloud.scripts[0].results.clear()
+    assert place.build("--init") == 0
+    place.journal.close(place.lease.id)
+    local = str(place.path / "local")
+    with pytest.raises(ChrootGone):
+        place.build("--chain", "--no-clean", "--localrepo", local, str(place.srpm))
+    assert place.build("--chain", "--localrepo", local, str(place.srpm)) == 0
+    assert len(place.cloud.made) == 2
 
 
 def test_a_copy_of_builddir_is_where_the_chroot_would_be(place: Place) -> None:
