@@ -144,8 +144,10 @@ def test_from_setup_to_a_build_in_a_second_project(
 ) -> None:
     cloud, lab = real_openstack, guests.lab
     baker = packager(tmp_path / "baker", cloud, guests, "builds")
-    keys = f"{lab.manifest_key},{baker.sign_key.with_suffix('.pub')}"
-    known = () if lab.is_today else ("--manifest", guests.manifest)
+    known: list[str | Path] = []
+    keys = str(baker.sign_key.with_suffix(".pub"))
+    if not lab.is_today:
+        keys, known = f"{lab.manifest_key},{keys}", ["--manifest", guests.manifest]
     told = baker.setup("--image", "name:lab-stock", *known, keys=keys)
     missing = [line for line in told.stdout.splitlines() if "MISSING" in line]
     assert len(missing) == lab.is_today, told.stdout + told.stderr
