@@ -47,7 +47,7 @@ NETWORK_PLACES: Final = {
     "/etc/sysconfig/network-scripts": f"ifcfg-{INTERFACE}",
     "/etc/systemd/network": f"10-cloud-init-{INTERFACE}\\.network",
     "/etc/udev/rules.d": "70-persistent-net\\.rules",
-    "/run/NetworkManager/system-connections": "lo\\.nmconnection",
+    "/run/NetworkManager/system-connections": "(?:lo|Wired connection [0-9]{1,3})\\.nmconnection",
 }
 """Directories of an interface's configuration, and what cloud-init and NetworkManager call it."""
 

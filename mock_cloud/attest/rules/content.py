@@ -89,6 +89,18 @@ _NM_LOOPBACK: Final = {
     "proxy": {},
     ".nmmeta": {"(?:nm-generated|volatile|external)": _BOOLEAN},
 }  # fmt: skip
+# Its own of an Ethernet device that nobody has configured: nm-device-ethernet.c.
+_NM_WIRED: Final = {
+    "connection": {
+        "id": "Wired connection [0-9]{1,3}", "uuid": _UUID, "type": "ethernet",
+        "autoconnect-priority": "-999", "interface-name": INTERFACE, "timestamp": _NUMBER,
+    },
+    "ethernet": {"mac-address": _MAC},
+    "ipv4": {"method": "auto"},
+    "ipv6": {"addr-gen-mode": "eui64|stable-privacy|default", "method": "auto"},
+    "proxy": {},
+    ".nmmeta": {"nm-generated": _BOOLEAN},
+}  # fmt: skip
 _NETWORKD_DHCP: Final = {
     "Use(?:DNS|MTU|NTP|Domains|Hostname|Routes)": _BOOLEAN, "RouteMetric": _NUMBER,
     "SendHostname": _BOOLEAN,
@@ -197,7 +209,7 @@ def is_network_configuration(path: str, text: bytes) -> bool:
     directory, name = posixpath.split(path)
     if not text or not is_network_file(directory, name):
         return False
-    table = _TABLES.get(directory)
+    table = _NM_WIRED if name.startswith("Wired ") else _TABLES.get(directory)
     if table is None:
         return all(_UDEV.fullmatch(line) for line in _lines(text))
     return _follows(text, table)

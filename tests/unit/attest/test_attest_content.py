@@ -59,6 +59,30 @@ nm-generated=true
 volatile=true
 external=true
 """
+WIRED = "/run/NetworkManager/system-connections/Wired connection 1.nmconnection"
+WIRED_TEXT = """\
+[connection]
+id=Wired connection 1
+uuid=8eef1819-764f-3558-813c-460fb96bb33e
+type=ethernet
+autoconnect-priority=-999
+interface-name=eth0
+timestamp=1698375734
+
+[ethernet]
+
+[ipv4]
+method=auto
+
+[ipv6]
+addr-gen-mode=default
+method=auto
+
+[proxy]
+
+[.nmmeta]
+nm-generated=true
+"""
 UPDATED_TEXT = """\
 # This file was created by systemd-update-done. Its only
 # purpose is to hold a timestamp of the time this directory
@@ -153,6 +177,8 @@ GOOD = [
     (NETWORKD, NETWORKD_TEXT),
     (UDEV, UDEV_TEXT),
     (LOOPBACK, LOOPBACK_TEXT),
+    (WIRED, WIRED_TEXT),
+    (WIRED, WIRED_TEXT.replace("[ethernet]\n", "[ethernet]\nmac-address=02:AB:CD:EF:00:11\n")),
     (UPDATED, UPDATED_TEXT),
     (SSHD, "PasswordAuthentication no\n"),
     (SSHD, ""),
@@ -171,6 +197,11 @@ BAD = [
     (LOOPBACK, LOOPBACK_TEXT.replace("type=loopback", "type=vpn")),
     (LOOPBACK, LOOPBACK_TEXT.replace("[proxy]\n", "[proxy]\npac-url=http://evil/\n")),
     (LOOPBACK, LOOPBACK_TEXT.replace("method=manual", "method=manual\ndns=1.1.1.1;", 1)),
+    (WIRED, WIRED_TEXT.replace("method=auto", "method=auto\ndns=1.1.1.1;", 1)),
+    (WIRED, WIRED_TEXT.replace("-999", "999")),
+    (WIRED, WIRED_TEXT.replace("type=ethernet", "type=vpn")),
+    (WIRED, WIRED_TEXT.replace("[proxy]\n", "[proxy]\npac-url=http://evil/\n")),
+    (WIRED.replace("1", "evil"), WIRED_TEXT),
     (UPDATED, UPDATED_TEXT + "evil\n"),
     (UPDATED, UPDATED_TEXT.replace("=1", "=$(id)")),
     (SSHD, "PasswordAuthentication yes\n"),
