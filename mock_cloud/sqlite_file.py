@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -24,10 +24,12 @@ def make_private(path: Path, version: int, *tables: str) -> None:
     """Make the file with these tables if there is none. OSError, sqlite3.Error.
 
     It gets its name when it is whole: SQLite has no wait for a second process that turns the same
-    file to WAL, and one that was killed leaves no half of a file. The -wal and -shm files get the
-    main file's permissions.
+    file to WAL, and one that was killed leaves no half of a file. One that somebody emptied is
+    filled where it is. The -wal and -shm files get the main file's permissions.
     """
     if path.exists():
+        if path.stat().st_size == 0:
+            _fill(path, version, tables)
         return
     descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
     os.close(descriptor)
@@ -35,14 +37,19 @@ def make_private(path: Path, version: int, *tables: str) -> None:
     try:
         with _connected(new) as db:
             db.execute("PRAGMA journal_mode = WAL")
-            with transaction(db):
-                for table in tables:
-                    db.execute(table)
-                db.execute(f"PRAGMA user_version = {version}")
+        _fill(new, version, tables)
         with suppress(FileExistsError):  # another process was faster
             path.hardlink_to(new)
     finally:
         new.unlink()
+
+
+def _fill(path: Path, version: int, tables: Sequence[str]) -> None:
+    with _connected(path) as db, transaction(db):
+        if not db.execute("PRAGMA user_version").fetchone()[0]:
+            for table in tables:
+                db.execute(table)
+            db.execute(f"PRAGMA user_version = {version}")
 
 
 @contextmanager

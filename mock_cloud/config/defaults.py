@@ -19,6 +19,7 @@ import jinja2
 from templated_dictionary import TemplatedDictionary
 
 from mock_cloud.invocation.model import MOCK_VERSION
+from mock_cloud.wire.job_request import NO_ALLOWERASING
 from mock_cloud.wire.layout import MOCK_CACHEDIR
 
 # In mock's order, which is the order of initialisation; overlayfs is found in the directory.
@@ -176,7 +177,6 @@ _DNF4_NAMES: Final = (
     "dnf_avoid_opts",
     "dnf_builddep_opts",
 )
-_NO_ALLOWERASING: Final = ("remove", "repoquery", "makecache", "search", "info", "download")
 _YUM_PLUGIN_OFF: Final = "\n[main]\nenabled=0"
 
 _PLACES: Final[dict[str, Any]] = {
@@ -349,7 +349,7 @@ _PACKAGE_MANAGERS: Final[dict[str, Any]] = {
     "dnf5_common_opts": list(_DNF_OPTIONS),
     "dnf5_install_command": "install dnf5 dnf5-plugins",
     "dnf5_disable_plugins": [],
-    "dnf5_avoid_opts": {command: ["--allowerasing"] for command in _NO_ALLOWERASING},
+    "dnf5_avoid_opts": {command: ["--allowerasing"] for command in NO_ALLOWERASING},
     "microdnf_command": "/usr/bin/microdnf",
     "microdnf_install_command": "dnf-install microdnf dnf dnf-plugins-core",
     "microdnf_builddep_command": "/usr/bin/dnf",

@@ -28,6 +28,9 @@ MOCK_MODES: Final = (
 )  # fmt: skip
 """The modes of the mock engine."""
 
+NO_ALLOWERASING: Final = ("remove", "repoquery", "makecache", "search", "info", "download")
+"""dnf5's commands that do not know the option, which others get: mock's `dnf5_avoid_opts`."""
+
 SOURCE_ROLES: Final = ("srpm", "spec", "source", "sources")
 """Roles of the inputs that packages are built from."""
 

@@ -27,7 +27,7 @@ from mock_cloud.agent.engine.space import SpaceWatch
 from mock_cloud.agent.measure import headers
 from mock_cloud.wire import rpmfile
 from mock_cloud.wire.dataclass import dataclass
-from mock_cloud.wire.job_request import EngineConfig
+from mock_cloud.wire.job_request import NO_ALLOWERASING, EngineConfig
 from mock_cloud.wire.layout import NODE_PATH
 from mock_cloud.wire.rpmheader import Header, HeaderError, SplitHeader, Tag, Type, split
 
@@ -39,7 +39,6 @@ _PROGRAMS: Final = {
     "microdnf": (*_DNF4, "/usr/bin/dnf5"),
 }
 """What is taken for each, the best first: mock's order, of which this engine knows dnf."""
-_NO_ALLOWERASING: Final = ("remove",)
 _KEYS_MARK: Final = "@GPGKEYS@"
 _CACHE: Final = "var/cache/dnf"
 _NAMED_FILES: Final = re.compile(r"file://(/[^\s,]*)")
@@ -224,7 +223,7 @@ class PackageManager:
             argv += switch
         options = [
             item for item in common
-            if not (item == "--allowerasing" and verb in _NO_ALLOWERASING and self.name == "dnf5")
+            if not (item == "--allowerasing" and verb in NO_ALLOWERASING and self.name == "dnf5")
         ]  # fmt: skip
         options += [f"--disableplugin={name}" for name in disabled]
         options += builddep if verb == "builddep" else []
