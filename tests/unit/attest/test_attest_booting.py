@@ -61,6 +61,13 @@ def test_a_boot_does_not_explain_it(code: str, subject: str) -> None:
     assert not is_booting(refused(PYTHON, Reason(code, subject, "", "")))
 
 
+def test_what_ended_between_the_listing_and_the_look_is_looked_for_again() -> None:
+    """systemd-hostnamed's files, half a minute after a boot."""
+    path = "/run/systemd/units/invocation:systemd-hostnamed.service"
+    assert is_booting(refused(PYTHON, Reason("file.unreadable", path, "readable", "ENOENT")))
+    assert not is_booting(refused(PYTHON, Reason("file.unreadable", path, "readable", "EACCES")))
+
+
 def test_reasons_that_were_only_counted_may_be_any() -> None:
     assert is_booting(refused(PYTHON))
     assert not is_booting(replace(refused(PYTHON), reason_count=2))
