@@ -26,6 +26,7 @@ def refused(*reasons: Reason) -> Verdict:
     [
         ("process.unknown", "pid 70 /usr/bin/python3"),
         ("process.namespace", "pid 71 /usr/lib/systemd/systemd-hostnamed"),
+        ("kernel.bpf", '[15,"sd_devices","11f9ebd5a396046a"]'),
         ("socket.unknown", "udp 0.0.0.0:68"),
         ("file.changed", "/var/lib/cloud/data/status.json"),
         ("file.unreadable", "/run/cloud-init/sem/config_ssh"),
