@@ -141,7 +141,7 @@ peers-calls:
 test-systemd: lab lab-today ## machines with systemd in QEMU: TIMES (1) of each boot, tampers, and docs/systemd.md
 	@MOCK_CLOUD_WRITE_SYSTEMD=1 MOCK_CLOUD_SYSTEMD_TIMES=$(TIMES) $(PYTEST) -m slow tests/systemd
 
-test-openstack: lab-today ## real Keystone, Glance, Nova and Neutron in a tree of Debian's, kept in .lab/openstack: docs/clouds.md
+test-openstack: venv ## real Keystone, Glance, Nova and Neutron in a tree of Debian's, kept in .lab/openstack: docs/clouds.md
 	@$(PYTEST) -rs -m openstack tests/real_openstack
 
 test-koji: lab ## a real Koji, hub and builders, with nodes of the lab's EC2: KOJI=checkout MOCK=checkout

@@ -117,7 +117,11 @@ class ImageCandidate:
             self.console.phase(f"remote {self.remote.name}: waiting for the end of the node's boot")
             time.sleep(_PAUSE_S)
             measured = measure_again(node, archive)
-        return measure_anew(node, archive)
+        measured = measure_anew(node, archive)
+        while _has_lost_files(measured) and time.monotonic() < deadline_s:
+            time.sleep(_PAUSE_S)
+            measured = measure_anew(node, archive)
+        return measured
 
     def adopt_machine(self, may_vary: Sequence[str]) -> tuple[ImageManifest, SignerReport]:
         """A manifest of this machine as it runs, and what its signer vouches for.
@@ -266,3 +270,8 @@ class ImageCandidate:
             self.console.info(f"  {line}")
         if len(lines) > _LINES_SHOWN:
             self.console.info(f"  and {len(lines) - _LINES_SHOWN} more, all in the report")
+
+
+def _has_lost_files(measured: Measured) -> bool:
+    """Whether something ended meanwhile with its files: a service that D-Bus had started."""
+    return any(what == "ENOENT" for _, what in measured.parsed.unreadable)
