@@ -51,8 +51,9 @@ class Offers:
 
     def is_search(self, table: str, key: str, word: str) -> bool:
         """Whether the word is a part of names, to be looked for."""
-        is_listed = self._choices is not None and not self.failure
-        return is_listed and bool(word) and self._choices_of().is_search(key, word)
+        if self._choices is None or self.failure or not word:
+            return False
+        return self._choices.is_search(key, word)
 
     def _may_ask(self, table: str) -> bool:
         """Whether the table is a cloud's, and known is what its API cannot be asked without."""
@@ -61,10 +62,6 @@ class Offers:
             return False
         needed = () if isinstance(keys, Each) else [one for one in keys if keys[one].required]
         return all((provider, name) in self.answers for name in needed)
-
-    def _choices_of(self) -> Choices:
-        assert self._choices is not None  # noqa: S101 (for mypy)
-        return self._choices
 
     def _remote(self) -> Remote:
         """The remote as far as it is known: its API can be asked, no node be made."""

@@ -30,9 +30,8 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    jobs = [
-        find_view(name).job.id for name in arguments.job
-    ]  # a wrong one is not found hours later
+    # First, so that a wrong name is not found hours later.
+    jobs = [find_view(name).job.id for name in arguments.job]
     codes = [_await(job) for job in jobs]
     return next((code for code in codes if code), 0)
 
