@@ -12,6 +12,7 @@ words, and never an exit code.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -23,31 +24,23 @@ _POINT: Final = "/sys"  # there on every node
 _FLAGS: Final = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 _COUNTERS: Final = ("memory.oom_control", "memory.events")
 _READ_MAX: Final = 1 << 16
-_TRIES: Final = 3
+_TRIES: Final = 100
 
 
 class MemoryGroup:
     """A group below the directory `parent`, a descriptor, which `close` and `forget` close.
 
-    It is made when the first process enters it.
+    Nobody sweeps it for as long as it is open in a process. OSError.
     """
 
     def __init__(self, parent: int, job: str) -> None:
         self._parent = parent
         self._name = f"{_PREFIX}{job}"
+        self._group = _make_and_hold(self._name, parent)
 
     def enter(self) -> None:
         """Make this process, and what it starts from now on, part of the group. OSError."""
-        for tries_left in reversed(range(_TRIES)):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(self._name, 0o755, dir_fd=self._parent)
-            try:
-                _write(f"{self._name}/cgroup.procs", "0", self._parent)
-                return
-            except OSError:  # an empty group may have been swept meanwhile
-                if not tries_left:
-                    _remove(self._name, self._parent)
-                    raise
+        _write("cgroup.procs", "0", self._group)
 
     def kills(self) -> int | None:
         """How many of its processes the kernel killed for memory; None if the group is gone.
@@ -56,19 +49,20 @@ class MemoryGroup:
         """
         found = None
         with contextlib.suppress(OSError):
-            for _, _, names, directory in os.fwalk(self._name, dir_fd=self._parent):
+            for _, _, names, directory in os.fwalk(".", dir_fd=self._group):
                 for name in set(names).intersection(_COUNTERS):
                     found = (found or 0) + _read_kills(name, directory)
         return found
 
     def forget(self) -> None:
         """Know nothing more of the group, which stays."""
+        os.close(self._group)
         os.close(self._parent)
 
     def close(self) -> None:
         """Remove the group, as far as no process is in it."""
         _remove(self._name, self._parent)
-        os.close(self._parent)
+        self.forget()
 
 
 def open_group(job: str) -> MemoryGroup | None:
@@ -80,7 +74,11 @@ def open_group(job: str) -> MemoryGroup | None:
     if parent is None:
         return None
     sweep(parent)
-    return MemoryGroup(parent, job)
+    try:
+        return MemoryGroup(parent, job)
+    except OSError:
+        os.close(parent)
+        return None
 
 
 def sweep_groups() -> None:
@@ -102,11 +100,39 @@ def sweep_groups() -> None:
 
 
 def sweep(parent: int) -> None:
-    """Remove the groups of jobs below the directory `parent` that have no process."""
+    """Remove the groups of jobs below the directory `parent` that nobody has open or is in."""
     with contextlib.suppress(OSError):
         for name in os.listdir(parent):
             if name.startswith(_PREFIX):
-                _remove(name, parent)
+                with contextlib.suppress(OSError):
+                    _sweep_one(name, parent)
+
+
+def _sweep_one(name: str, parent: int) -> None:
+    group = _open_directory(name, parent)
+    try:
+        fcntl.flock(group, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(name, parent)
+    finally:
+        os.close(group)
+
+
+def _make_and_hold(name: str, parent: int) -> int:
+    """A descriptor of the group `name`, which keeps it from being swept. OSError."""
+    for _ in range(_TRIES):  # it may be swept before it is held
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o755, dir_fd=parent)
+        group = -1
+        try:
+            group = _open_directory(name, parent)
+            fcntl.flock(group, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(group), os.stat(name, dir_fd=parent)):
+                return group
+        except OSError:
+            pass
+        if group >= 0:
+            os.close(group)
+    raise OSError(f"the control group {name} could not be made")
 
 
 def _open_parent() -> int | None:
@@ -130,7 +156,7 @@ def _mounted(kind: str, options: str | None, find: Callable[[], str | None]) -> 
         place = find()
         if place is None:
             return None
-        return os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return _open_directory(place)
     finally:
         syscalls.umount(_POINT, syscalls.MNT_DETACH)
 
@@ -185,6 +211,10 @@ def _remove(name: str, parent: int) -> None:
                 with contextlib.suppress(OSError):
                     os.rmdir(below, dir_fd=directory)
         os.rmdir(name, dir_fd=parent)
+
+
+def _open_directory(path: str, directory: int | None = None) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
 
 
 def _read(path: str, directory: int | None = None) -> str:

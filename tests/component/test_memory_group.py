@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -37,7 +38,7 @@ def in_namespace(act: Callable[[], MemoryGroup | None]) -> MemoryGroup | None:
 def place() -> Iterator[Path]:
     place = hierarchy()
     yield place
-    assert list(place.glob("mock-cloud-job-test-*")) == []
+    assert list(place.glob(f"mock-cloud-job-test-{os.getpid()}*")) == []
 
 
 def ended(act: Callable[[], None]) -> int:
@@ -98,6 +99,16 @@ def test_a_kill_in_a_group_that_the_job_made_is_found(place: Path) -> None:
     group.close()
 
 
+def test_a_group_whose_last_process_ended_is_not_swept_before_it_was_asked(place: Path) -> None:
+    """A job that begins beside it sweeps: it said nothing of a job that was killed for memory."""
+    name = f"test-{os.getpid()}"
+    group = opened(name)
+    assert run_in(group, eat, place, name) == -signal.SIGKILL
+    sweep_groups()
+    assert group.kills() == 1
+    group.close()
+
+
 def test_a_job_that_moves_itself_out_is_not_called_killed_for_memory(place: Path) -> None:
     """It hides its own death: nobody else's is put down to it, and nothing is left."""
     name = f"test-{os.getpid()}"
@@ -121,20 +132,49 @@ def test_a_group_that_was_removed_tells_nothing(place: Path) -> None:
     group.close()
 
 
-def test_a_swept_group_is_made_again_and_one_with_a_process_is_not_swept(place: Path) -> None:
+def test_what_a_killed_job_left_is_swept_and_what_has_a_process_is_not(place: Path) -> None:
     name = f"test-{os.getpid()}"
-    group = opened(name)
-    (place / f"mock-cloud-job-{name}-left/below").mkdir(parents=True)
-    (place / f"mock-cloud-job-{name}").mkdir()
+    left, used = (place / f"mock-cloud-job-{name}{end}" for end in ("-left", ""))
+    with contextlib.suppress(FileNotFoundError):  # another node's job may sweep at any time
+        (left / "below").mkdir(parents=True)
+
+    pid = os.fork()
+    if pid == 0:
+        while True:
+            with contextlib.suppress(OSError):
+                used.mkdir(exist_ok=True)
+                (used / "cgroup.procs").write_text("0")
+                break
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0)
+    os.waitpid(pid, os.WUNTRACED)
     sweep_groups()
-    assert list(place.glob("mock-cloud-job-test-*")) == []
+    assert (left.exists(), used.exists()) == (False, True)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    sweep_groups()
+    assert not used.exists()
 
-    def sweep_while_in() -> None:
-        sweep_groups()
-        os._exit(5 if (place / f"mock-cloud-job-{name}").exists() else 6)
 
-    assert run_in(group, sweep_while_in, place, name) == 5
-    group.close()
+def test_a_group_that_is_swept_all_the_time_can_be_had(place: Path) -> None:
+    name = f"test-{os.getpid()}"
+
+    def sweep_on() -> None:
+        while True:
+            sweep_groups()
+
+    sweeper = os.fork()
+    if sweeper == 0:
+        sweep_on()
+    try:
+        for _ in range(50):
+            group = opened(name)
+            assert run_in(group, lambda: None, place, name) == 0
+            assert group.kills() == 0
+            group.close()
+    finally:
+        os.kill(sweeper, signal.SIGKILL)
+        os.waitpid(sweeper, 0)
 
 
 def test_version_1_without_a_hierarchy_of_limits_is_not_used(tmp_path: Path) -> None:
