@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -25,6 +26,7 @@ _FLAGS: Final = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 _COUNTERS: Final = ("memory.oom_control", "memory.events")
 _READ_MAX: Final = 1 << 16
 _TRIES: Final = 100
+_PAUSE_S: Final = 0.001
 
 
 class MemoryGroup:
@@ -132,6 +134,7 @@ def _make_and_hold(name: str, parent: int) -> int:
             pass
         if group >= 0:
             os.close(group)
+        time.sleep(_PAUSE_S)
     raise OSError(f"the control group {name} could not be made")
 
 
