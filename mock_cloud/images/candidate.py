@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +17,8 @@ from mock_cloud.attest.rules.machine import chosen_rule, image_rules, machine_ru
 from mock_cloud.attest.rules.volatile import cloud_init_rules, text_rules
 from mock_cloud.attest.running_manifest import LiveNode, make_live_manifest
 from mock_cloud.attest.signer_report import SignerReport
+from mock_cloud.attest.still_booting import is_booting
+from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.console import Console
 from mock_cloud.errors import AttestationRefused, InputError, Reason, RemoteCommandError
 from mock_cloud.images.reports import tell_signer_report
@@ -90,8 +92,7 @@ class ImageCandidate:
         `report`: who wants to go on vouches for it. AttestationRefused unless `is_accepted`.
         """
         self.console.phase(f"remote {self.remote.name}: measuring an image that has no manifest")
-        measured = self._measure_booted()
-        manifest, signer_report = self._manifest(measured, None)
+        manifest, signer_report, found = self._measure_booted()
         self.console.done()
         tell_signer_report(signer_report, report, f"remote {self.remote.name}", self.console)
         if not is_accepted:
@@ -102,26 +103,46 @@ class ImageCandidate:
                 reasons=(Reason("base.unverified", manifest.name, "a manifest", "none"),),
                 hint=f"read {report}, then go on with --accept-unverified-base",
             )
-        return manifest, self._judge(measured, manifest).proof, signer_report
+        if isinstance(found, NodeRefused):
+            raise found
+        return manifest, found.proof, signer_report
 
-    def _measure_booted(self) -> Measured:
-        """A measurement after the boot's end: what runs until then must not run for good.
+    def _measure_booted(self) -> tuple[ImageManifest, SignerReport, Attested | NodeRefused]:
+        """A manifest of the node after its boot, the report on it, and the verdict by it.
 
-        Nor may what sshd read when that ran, and services of the boot may have started sshd anew.
+        What runs until the boot's end must not run for good. Nor may what sshd read meanwhile
+        count: services of the boot may start it anew.
         """
         node, archive = self.use.node, self.use.archive
         measured = measure_node(node, self.use.toolkit, archive)
-        patience_s = self.remote.cloud.boot_timeout_s if self.remote.cloud else 0.0
-        deadline_s = time.monotonic() + patience_s
+        deadline_s = time.monotonic() + self._patience_s
         while not has_finished(measured.parsed.files) and time.monotonic() < deadline_s:
             self.console.phase(f"remote {self.remote.name}: waiting for the end of the node's boot")
             time.sleep(_PAUSE_S)
             measured = measure_again(node, archive)
-        measured = measure_anew(node, archive)
-        while _has_lost_files(measured) and time.monotonic() < deadline_s:
+        return self._measure_settled(lambda: measure_anew(node, archive), None)
+
+    def _measure_settled(
+        self, measure: Callable[[], Measured], base: ImageManifest | None
+    ) -> tuple[ImageManifest, SignerReport, Attested | NodeRefused]:
+        """As `_measure_booted`, once nothing ends any more under the measurement, or at a deadline.
+
+        A service that D-Bus had started does, half a minute later.
+        """
+        deadline_s = time.monotonic() + self._patience_s
+        while True:
+            measured = measure()
+            manifest, signer_report = self._manifest(measured, base)
+            try:
+                return manifest, signer_report, self._judge(measured, manifest)
+            except NodeRefused as refused:
+                if not is_booting(refused.verdict) or time.monotonic() >= deadline_s:
+                    return manifest, signer_report, refused
             time.sleep(_PAUSE_S)
-            measured = measure_anew(node, archive)
-        return measured
+
+    @property
+    def _patience_s(self) -> float:
+        return self.remote.cloud.boot_timeout_s if self.remote.cloud else 0.0
 
     def adopt_machine(self, may_vary: Sequence[str]) -> tuple[ImageManifest, SignerReport]:
         """A manifest of this machine as it runs, and what its signer vouches for.
@@ -185,9 +206,11 @@ class ImageCandidate:
         phase = f"remote {self.remote.name}: measuring what becomes the image"
         self.console.phase(phase)
         channel.cleanse()
-        measured = measure_again(self.use.node, self.use.archive)
-        manifest, signer_report = self._manifest(measured, base)
-        self._judge(measured, manifest)
+        manifest, signer_report, found = self._measure_settled(
+            lambda: measure_again(self.use.node, self.use.archive), base
+        )
+        if isinstance(found, NodeRefused):
+            raise found
         lines = list(signer_report.lines())
         self._show(f"{len(lines)} facts are new since the base image", lines)
         return manifest, signer_report
@@ -270,8 +293,3 @@ class ImageCandidate:
             self.console.info(f"  {line}")
         if len(lines) > _LINES_SHOWN:
             self.console.info(f"  and {len(lines) - _LINES_SHOWN} more, all in the report")
-
-
-def _has_lost_files(measured: Measured) -> bool:
-    """Whether something ended meanwhile with its files: a service that D-Bus had started."""
-    return any(what == "ENOENT" for _, what in measured.parsed.unreadable)

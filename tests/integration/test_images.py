@@ -25,6 +25,7 @@ from tests.lab.clouds import ec2 as lab_ec2
 from tests.lab.clouds import openstack as lab_openstack
 from tests.lab.clouds.cloud import Cloud
 from tests.lab.clouds.ec2 import Ec2Cloud
+from tests.lab.clouds.machines import Machine
 from tests.lab.clouds.openstack import OpenStackCloud
 from tests.lab.layout import Lab
 from tests.waiting import wait_for
@@ -222,19 +223,18 @@ def test_an_image_without_manifest_needs_somebody_who_vouches(baker: Baker) -> N
     assert any(line.startswith(f"package: {PACKAGE}-") for line in report - told)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("either_cloud", ["ec2"], indirect=True)
-def test_sshd_is_started_anew_while_an_image_without_manifest_boots(baker: Baker) -> None:
-    """As cloud-init's modules and systemd's do, after the first connection."""
+@contextmanager
+def bake_that_waits(baker: Baker) -> Iterator[Machine]:
+    """The machine of a bake of an image without manifest, 12 seconds before the end of its boot.
+
+    The bake must end with 0.
+    """
     assert isinstance(baker.cloud, Ec2Cloud)
     baker.cloud.early_sshd = True
-    stage = {
+    calls = {"url": "http://127.0.0.1:9/", "tries": 4, "post": ["hostname"]}
+    stage: dict[str, object] = {
         "cloud_final_modules": ["phone-home", "final-message"],
-        "phone_home": {
-            "url": "http://127.0.0.1:9/",
-            "tries": 4,
-            "post": ["hostname"],
-        },  # 12 seconds
+        "phone_home": calls,
     }
     baker.cloud.faults.add(with_changed_user_data(baker.cloud, stage), on="RunInstances")
     public = baker.sign_key.with_suffix(".pub")
@@ -249,10 +249,33 @@ def test_sshd_is_started_anew_while_an_image_without_manifest_boots(baker: Baker
     ):
         wait_for(lambda: b"waiting for the end of the node's boot" in log.read_bytes())
         (machine,) = baker.cloud.nodes()
-        (listener,) = find_children(machine.init_pid, "sshd")
-        os.kill(listener, signal.SIGTERM)
+        yield machine
         process.wait()
     assert process.returncode == 0, log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("either_cloud", ["ec2"], indirect=True)
+def test_sshd_is_started_anew_while_an_image_without_manifest_boots(baker: Baker) -> None:
+    """As cloud-init's modules and systemd's do, after the first connection."""
+    with bake_that_waits(baker) as machine:
+        (listener,) = find_children(machine.init_pid, "sshd")
+        os.kill(listener, signal.SIGTERM)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("either_cloud", ["ec2"], indirect=True)
+def test_services_that_end_under_the_measurement_of_a_base_are_waited_for(baker: Baker) -> None:
+    """As those that D-Bus starts for half a minute: it ran as sshd read, and is not listed."""
+    with bake_that_waits(baker) as machine:
+        verdicts = baker.user.place / "state/mock-cloud/verdicts"
+        number = 0
+        while not list(verdicts.glob("*.verdict.json")):
+            number += 1
+            inside = ["nsenter", f"--target={machine.init_pid}", "--all", "--wd=/", "--"]
+            subprocess.run([*inside, "/usr/bin/sleep", f"0.3{number:05}"], check=True, env={})
+    (first, *_) = sorted(verdicts.glob("*.verdict.json"))
+    assert '"login.witness"' in first.read_text()
 
 
 def find_children(pid: int, name: str) -> list[int]:
