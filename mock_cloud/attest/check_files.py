@@ -11,7 +11,7 @@ from mock_cloud.attest.evidence import Evidence
 from mock_cloud.attest.files import CAPABILITY, SELINUX, FileFact
 from mock_cloud.attest.knowngood import KnownFiles, label_of
 from mock_cloud.attest.policy import Policy
-from mock_cloud.attest.rules.volatile import VolatileKind, VolatileRule, fits
+from mock_cloud.attest.rules.volatile import Volatile, VolatileKind, VolatileRule, fits
 from mock_cloud.errors import Reason
 from mock_cloud.model import Toolkit
 from mock_cloud.wire.dataclass import dataclass
@@ -20,6 +20,8 @@ from mock_cloud.wire.layout import WORKSPACE
 _TOOLKITS: Final = f"{WORKSPACE}/toolkit"
 _WORKSPACE_RULE: Final = VolatileRule("/var/lib/data", VolatileKind.TREE)
 """Only its kind counts: the workspace itself contains the toolkit, which no rule may reach."""
+# Their contents are nobody's matter, and a daemon may add to them at any time.
+_GROWING: Final = (VolatileKind.LOG, VolatileKind.TREE, VolatileKind.STATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class FileCheck:
                 yield from self._explain(fact, evidence)
         yield from self._conflicts()
         yield from self._missing(gone, evidence)
-        yield from self._unreadable(evidence)
+        yield from explain_unreadable(evidence, self._known.volatile, self._ours, self._layers)
 
     def _explain(self, fact: FileFact, evidence: Evidence) -> Iterator[Reason]:
         path = fact.path
@@ -159,26 +161,32 @@ class FileCheck:
             ):
                 yield Reason("file.missing", path, describe_file(self.code[path]), "absent")
 
-    def _unreadable(self, evidence: Evidence) -> Iterator[Reason]:
-        """A file that could not be measured is refused; a log may grow while it is read.
 
-        A file that may vary has one name: what is written to it is written to no other.
-        """
-        for path, what in evidence.unreadable:
-            rule = self._known.volatile.find(path)
-            grows = rule is not None and rule.kind in (VolatileKind.LOG, VolatileKind.TREE)
-            ours = path.startswith(f"{WORKSPACE}/") and not path.startswith(f"{_TOOLKITS}/")
-            if what == "linked":
-                # Whoever writes to what may vary would write to the other file, too.
-                if ours or (rule is not None and path not in self._ours):
-                    yield Reason("file.linked", path, "a file of one name", "two or more names")
-                continue
-            if what == "changed" and (grows or ours):
-                continue
-            if what == "ENOENT" and path in self._layers:
-                continue  # a job that was cut off renames what it writes to; gone is not reused
-            code = {"changed": "file.changed", "crossed": "mount.crossed"}.get(what)
-            yield Reason(code or "file.unreadable", path, "readable", what)
+def explain_unreadable(
+    evidence: Evidence,
+    volatile: Volatile,
+    ours: Collection[str] = (),
+    layers: Collection[str] = (),
+) -> Iterator[Reason]:
+    """A file that could not be measured is refused; a log may grow while it is read.
+
+    A file that may vary has one name: what is written to it is written to no other.
+    """
+    for path, what in evidence.unreadable:
+        rule = volatile.find(path)
+        grows = rule is not None and rule.kind in _GROWING
+        is_workspace = path.startswith(f"{WORKSPACE}/") and not path.startswith(f"{_TOOLKITS}/")
+        if what == "linked":
+            # Whoever writes to what may vary would write to the other file, too.
+            if is_workspace or (rule is not None and path not in ours):
+                yield Reason("file.linked", path, "a file of one name", "two or more names")
+            continue
+        if what == "changed" and (grows or is_workspace):
+            continue
+        if what == "ENOENT" and path in layers:
+            continue  # a job that was cut off renames what it writes to; gone is not reused
+        code = {"changed": "file.changed", "crossed": "mount.crossed"}.get(what)
+        yield Reason(code or "file.unreadable", path, "readable", what)
 
 
 def describe_file(fact: FileFact) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 from mock_cloud.attest.accounts import Accounts
+from mock_cloud.attest.check_files import explain_unreadable
 from mock_cloud.attest.check_packages import read_installed
 from mock_cloud.attest.differences import check_differences
 from mock_cloud.attest.evidence import Evidence
@@ -37,7 +38,7 @@ from mock_cloud.attest.rules.volatile import (
     sshd_only_rules,
 )
 from mock_cloud.attest.verdict import REASONS_MAX
-from mock_cloud.errors import AttestationRefused, Reason
+from mock_cloud.errors import AttestationRefused
 from mock_cloud.model import SSH_PORT
 from mock_cloud.signed.keys import PackageKeys
 from mock_cloud.wire.dataclass import dataclass
@@ -93,9 +94,9 @@ def make_manifest(
     What lies where a booted node has a kernel file system or a tmpfs (/run, /tmp) is left out,
     unless it is `booted`.
 
-    Raises AttestationRefused if a package is not signed by `keys` (``package.…``), if
-    something could not be read (``file.unreadable``), or if a packaged file differs from its
-    package in a way that nobody may vouch for: `differences`.
+    Raises AttestationRefused if a package is not signed by `keys` (``package.…``), if something
+    could not be read (``file.unreadable``, ``file.changed``, ``file.linked``), or if a packaged
+    file differs from its package in a way that nobody may vouch for: `differences`.
     """
     pinned = keys if isinstance(keys, PackageKeys) else PackageKeys.parse(keys)
     installed = read_installed(evidence, headers, pinned, cache)
@@ -116,7 +117,7 @@ def make_manifest(
     entries = tuple(_entries(files, signed, volatile, evidence.texts, booted=choices.booted))
     reasons = [
         *installed.reasons,
-        *(Reason("file.unreadable", path, "readable", what) for path, what in evidence.unreadable),
+        *explain_unreadable(evidence, volatile),
         *check_differences(entries, signed, frozenset(choices.accepted)),
     ]
     if reasons:

@@ -13,8 +13,8 @@ from typing import Final
 
 from mock_cloud.attest.rules import cloudinit
 from mock_cloud.attest.rules.cloudinit import Shape
-from mock_cloud.attest.verdict import Verdict
-from mock_cloud.errors import Reason
+from mock_cloud.attest.verdict import REASONS_MAX
+from mock_cloud.errors import AttestationRefused, Reason
 
 # Of what runs: that it is not among the programs which may run for good. That its code is
 # known is a matter of other codes, which no boot explains. systemd loads BPF programs for a service
@@ -40,18 +40,18 @@ _DRAFT: Final = re.compile(
 )
 
 
-def is_booting(verdict: Verdict) -> bool:
+def is_booting(refused: AttestationRefused) -> bool:
     """Whether a boot that goes on explains every reason of a refusal."""
-    reasons = verdict.reasons
-    return 0 < len(reasons) == verdict.reason_count and all(map(_is_passing, reasons))
+    return _are_all_known(refused) and all(map(_is_passing, refused.reasons))
 
 
-def is_hanging_up(verdict: Verdict) -> bool:
+def is_hanging_up(refused: AttestationRefused) -> bool:
     """Whether logins that come or go this very moment explain every reason of a refusal."""
-    reasons = verdict.reasons
-    return 0 < len(reasons) == verdict.reason_count and all(
-        reason.code in _CLOSING for reason in reasons
-    )
+    return _are_all_known(refused) and all(one.code in _CLOSING for one in refused.reasons)
+
+
+def _are_all_known(refused: AttestationRefused) -> bool:
+    return 0 < len(refused.reasons) < REASONS_MAX
 
 
 def _is_passing(reason: Reason) -> bool:

@@ -132,12 +132,14 @@ class ImageCandidate:
         deadline_s = time.monotonic() + self._patience_s
         while True:
             measured = measure()
-            manifest, signer_report = self._manifest(measured, base)
             try:
+                manifest, signer_report = self._manifest(measured, base)
                 return manifest, signer_report, self._judge(measured, manifest)
-            except NodeRefused as refused:
-                if not is_booting(refused.verdict) or time.monotonic() >= deadline_s:
-                    return manifest, signer_report, refused
+            except AttestationRefused as refused:
+                if not is_booting(refused) or time.monotonic() >= deadline_s:
+                    if isinstance(refused, NodeRefused):
+                        return manifest, signer_report, refused
+                    raise
             time.sleep(_PAUSE_S)
 
     @property

@@ -102,7 +102,7 @@ class Attester:
             try:
                 return self._judge()
             except NodeRefused as refused:
-                if not is_hanging_up(refused.verdict):
+                if not is_hanging_up(refused):
                     raise
             time.sleep(0.2)
         return self._judge()

@@ -196,10 +196,10 @@ def attest_node(
         try:
             return judge(leased, measured, known_good, archive, binding, packages)
         except NodeRefused as refused:
-            closing = is_hanging_up(refused.verdict)
+            closing = is_hanging_up(refused)
             patience_s = _HANG_UP_S if closing else nature.boot_s
             left_s = started + patience_s - time.monotonic()
-            if left_s <= 0 or not (closing or is_booting(refused.verdict)):
+            if left_s <= 0 or not (closing or is_booting(refused)):
                 raise
             subject = escape(refused.verdict.reasons[0].subject)
         if not (told or closing):

@@ -3,22 +3,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from mock_cloud.attest.still_booting import is_booting
-from mock_cloud.attest.verdict import NodeRefused, Verdict
-from mock_cloud.errors import Reason
+from mock_cloud.attest.verdict import REASONS_MAX, NodeRefused
+from mock_cloud.errors import AttestationRefused, Reason
 from tests.unit.attest.attest_builder import Node, judge, sha256
 
 PYTHON = Reason("process.unknown", "pid 70 /usr/bin/python3", "a program that may run", "")
 
 
-def refused(*reasons: Reason) -> Verdict:
-    return Verdict(
-        False, "standard", "", "", "", "", "", "", reasons=reasons, reason_count=len(reasons)
-    )
+def refused(*reasons: Reason) -> AttestationRefused:
+    return AttestationRefused("the node was refused", reasons=reasons)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +67,7 @@ def test_what_ended_between_the_listing_and_the_look_is_looked_for_again() -> No
 
 def test_reasons_that_were_only_counted_may_be_any() -> None:
     assert is_booting(refused(PYTHON))
-    assert not is_booting(replace(refused(PYTHON), reason_count=2))
+    assert not is_booting(refused(*[PYTHON] * REASONS_MAX)), "there may be more"
     assert not is_booting(refused())
 
 
@@ -80,8 +76,8 @@ def test_a_process_of_unknown_code_is_no_boot() -> None:
     node.top["processes"].append(node.process(70, 1, "/usr/bin/grep", ["grep", "-r"]))
     with pytest.raises(NodeRefused) as caught:
         judge(node)
-    assert is_booting(caught.value.verdict)
+    assert is_booting(caught.value)
     node.top["processes"][-1]["sha256"] = sha256("evil")
     with pytest.raises(NodeRefused) as caught:
         judge(node)
-    assert not is_booting(caught.value.verdict)
+    assert not is_booting(caught.value)

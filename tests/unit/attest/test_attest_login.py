@@ -95,7 +95,7 @@ def test_a_program_that_a_login_started_may_have_ended_by_the_next_time() -> Non
     ran = (*RELOAD.ran, ("/usr/bin/bash", ("bash",)))
     with pytest.raises(NodeRefused) as caught:
         judge(Node().boot(), bound=binding(reload=replace(RELOAD, ran=ran)))
-    assert is_hanging_up(caught.value.verdict)
+    assert is_hanging_up(caught.value)
 
 
 def test_what_may_run_may_have_run() -> None:
@@ -130,11 +130,11 @@ def test_what_just_hangs_up_is_told_from_what_stays() -> None:
     second_connection(node)
     with pytest.raises(NodeRefused) as caught:
         judge(node)
-    assert is_hanging_up(caught.value.verdict)
+    assert is_hanging_up(caught.value)
     node.top["hidden_pids"] = [666]
     with pytest.raises(NodeRefused) as caught:
         judge(node)
-    assert not is_hanging_up(caught.value.verdict)
+    assert not is_hanging_up(caught.value)
 
 
 ENDS = ["tcp", "192.0.2.1", 22, "198.51.100.66", 50000]

@@ -213,6 +213,16 @@ def test_an_image_that_could_not_be_read_gets_no_manifest() -> None:
     assert [reason.code for reason in caught.value.reasons] == ["file.unreadable"]
 
 
+def test_a_journal_may_grow_while_an_image_is_measured() -> None:
+    image, rules = Node(), [VolatileRule("/var/log", VolatileKind.STATE)]
+    image.top["unreadable"].append(["/var/log/journal/1/system.journal", "changed"])
+    make(image, volatile=rules)
+    image.top["unreadable"].append(["/etc/profile", "changed"])
+    with pytest.raises(AttestationRefused) as caught:
+        make(image, volatile=rules)
+    assert [reason.code for reason in caught.value.reasons] == ["file.changed"]
+
+
 def test_what_an_image_lacks_may_be_lacking_on_its_nodes() -> None:
     image, node = Node(), Node().boot()
     del image.files["/usr/bin/ping"], node.files["/usr/bin/ping"]
