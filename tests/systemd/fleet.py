@@ -57,6 +57,11 @@ class FleetNode:
     def machine(self) -> Machine:
         return self.fleet.cloud.node(self.leased.handle)
 
+    @property
+    def identity(self) -> Path:
+        """The private key that root's authorized_keys let in."""
+        return self.fleet.use.archive.state_dir / "keys" / self.leased.lease_id
+
     def attest(self) -> Attested:
         """The verdict by the image's manifest. NodeRefused."""
         with reached(self.use) as self.use.node:
@@ -73,11 +78,11 @@ class FleetNode:
 
     def do(self, script: str, *, status: int | None = 0) -> str:
         """What root's `script` on the machine prints, by OpenSSH's own client, host key pinned."""
-        state = self.fleet.site.archive.state_dir
+        state = self.fleet.use.archive.state_dir
         known = state / "known_hosts"
         host = self.leased.address.host
         known.write_text(f"{host} {self.leased.address.host_key}\n")
-        argv = ["ssh", "-F", "none", "-i", str(state / "keys" / self.leased.lease_id)]
+        argv = ["ssh", "-F", "none", "-i", str(self.identity)]
         for option in ("BatchMode=yes", "StrictHostKeyChecking=yes", f"UserKnownHostsFile={known}"):
             argv += ["-o", option]
         argv += [f"root@{host}", "sh", "-s"]
@@ -117,9 +122,10 @@ class FleetNode:
 
 @dataclass
 class Fleet:
-    """The cloud, the remote whose image was baked in it, and that image's manifest."""
+    """The cloud, the remote whose image was baked in it and its file, and that image's manifest."""
 
     cloud: Ec2Cloud
+    file: Path
     remote: Remote
     use: NodeUse
 
@@ -161,7 +167,7 @@ def make_fleet(cloud: Ec2Cloud, place: Path) -> Fleet:
     use.archive = Archive(place / "cache", place / "state")
     use.toolkit = find_toolkit(remote, _ARCH, console)
     use.known = KnownGood(baked.manifest, keys)
-    return Fleet(cloud, remote, use)
+    return Fleet(cloud, file, remote, use)
 
 
 def count(reasons: tuple[Reason, ...]) -> Counter[str]:
