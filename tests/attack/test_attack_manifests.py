@@ -245,6 +245,18 @@ def test_a_memory_that_is_gone_is_noticed(
     assert "remembers no manifest" in capsys.readouterr().err
 
 
+def test_who_made_the_first_manifest_here_is_not_told_that_a_memory_is_gone(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site.state / "verdicts").mkdir(parents=True)  # of the node that became the image
+    site.offer("alice")
+    assert (
+        site.known_good("sign", site.manifest, "--renew", "--sign-key", site.place / "alice") == 0
+    )
+    assert site.attest() == ACCEPTED
+    assert "remembers no manifest" not in capsys.readouterr().err
+
+
 @pytest.mark.attack("this machine's state", "the memory of serials damaged", "an error, 3")
 def test_a_damaged_memory_is_not_an_empty_one(site: Site) -> None:
     site.offer("alice")

@@ -143,7 +143,7 @@ class ManifestReader:
         self.keys = read_manifest_keys(remote)
         was_used = (state_dir / "verdicts").exists()
         self.warnings: tuple[str, ...] = ()
-        if was_used and not self._seen.newest():
+        if was_used and self._seen.is_empty():
             self.warnings = (
                 f"{self._seen.path} remembers no manifest, though nodes were attested before: an"
                 " older manifest would not be noticed this time",

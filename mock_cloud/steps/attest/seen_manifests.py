@@ -96,6 +96,16 @@ class SeenManifests:
             rows = db.execute("SELECT * FROM serial ORDER BY image, arch, signer").fetchall()
         return [SeenManifest(*row) for row in rows]
 
+    def is_empty(self) -> bool:
+        """Whether nothing was ever checked, or signed, with this memory."""
+        with self._transaction() as db:
+            return db.execute("SELECT 1 FROM clock").fetchone() is None
+
+    def note_time(self, unix: float) -> None:
+        """It was that late at least, as whoever signs now says."""
+        with self._transaction() as db:
+            _note_time(db, unix)
+
     def revocations(self) -> list[bytes]:
         """The envelopes that were remembered, of all signers."""
         with self._transaction() as db:

@@ -81,6 +81,7 @@ def next_validity(
     That is the time in seconds, so signers need share nothing but a clock.
     """
     now = int(time.time())
+    seen.note_time(now)
     newest = seen.find_serial(signer.public.fingerprint, image, arch)
     return Validity(image, max(now, newest + 1), now, now + max(1, int(lifetime_s)))
 
