@@ -44,7 +44,10 @@ def perform(lab: Lab, own_srpm: Path | None) -> None:
         cloud = Ec2Cloud(lab)
         cloud.prepare()
         stack.enter_context(cloud)
-        show = Show(place, cloud.write_config(place / "etc" / "mock"), _KEYS)
+        config = cloud.write_config(place / "etc" / "mock")
+        for file in (config.path / "remotes.d").iterdir():  # those of the lab's tests
+            file.unlink()
+        show = Show(place, config, _KEYS)
         stack.callback(show.quietly, "mock-cloud", "release", "--all", "--force")
         _bake(show, cloud)
         show.heading("A package is built on a new machine of that image, once it is attested.")
@@ -87,7 +90,7 @@ def _set_up(show: Show, cloud: Ec2Cloud, *words: str, expect: int = 0) -> None:
 def _refuse(show: Show, package: Path) -> None:
     show.heading(f"Somebody who is root on the machine leaves a drop-in: {_DROP_IN}")
     (node,) = json.loads(show.output("mock-cloud", "nodes", "--json"))
-    key = show.place / "state/mock-cloud/keys" / node["id"]
+    key = show.place / "state/mock-cloud/keys" / node["lease"]
     options = ["-F", "none", "-i", str(key), "-o", "BatchMode=yes"]
     options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
     argv = ["ssh", "-q", *options, node["address"].partition(":")[0], "sh", "-s"]
