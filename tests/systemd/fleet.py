@@ -147,10 +147,10 @@ def make_fleet(cloud: Ec2Cloud, place: Path) -> Fleet:
     with file.open("a") as stream:
         stream.write(_TABLE)
     console = Console()
-    remote = load_remote("ec2", config.path)
     key = place / "image-key"
     key.touch(0o600)
-    key.write_bytes(signing_key(cloud.lab))
+    key.write_bytes(signing_key(cloud.lab))  # and its public half, which the remote names
+    remote = load_remote("ec2", config.path)
     order = BakeOrder(
         arch=_ARCH,
         wanted=Wanted((), (f"{cloud.repository_url}/1",)),
