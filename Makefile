@@ -35,7 +35,7 @@ with_mock = $(if $(MOCK),MOCK_CLOUD_TEST_MOCK=$(abspath $(MOCK))/mock/py/mock.py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare venv lab lab-today demo demo-ec2 demo-systemd demo-trust demo-survive faults soak demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-openstack test-koji demo-koji test-verify test-upstream test-component test-clouds test-commands test-slow test-reach test-peers peers-suite peers-programs peers-calls agreement cases screens codes lint type bench size rpm man clean
+.PHONY: help prepare venv lab lab-today lab-el9 demo demo-ec2 demo-systemd demo-trust demo-survive faults soak demo-stop test attack fuzz test-unit test-pythons test-releases test-newest test-rpm-system test-real-data test-systemd test-openstack test-koji demo-koji test-verify test-upstream test-component test-clouds test-commands test-slow test-reach test-peers peers-suite peers-programs peers-calls agreement cases screens codes lint type bench size rpm man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,7 +55,10 @@ lab: venv ## pack the lab's RPM distribution and its node image
 	@$(BIN)/python -m tests.lab build --dir $(LAB)
 
 lab-today: venv ## the same of today's generation: rpm 6, dnf5, systemd; in a tree of Debian testing
-	@$(BIN)/python -m tests.lab build --today --dir $(LAB)
+	@$(BIN)/python -m tests.lab build --generation today --dir $(LAB)
+
+lab-el9: venv ## the same of EL 9's: rpm 4, dnf 4, systemd 252; in a tree of Debian 12
+	@$(BIN)/python -m tests.lab build --generation el9 --dir $(LAB)
 
 demo: lab ## build a package on an attested local node, then show a refusal
 	@$(BIN)/python -m tests.lab demo --dir $(LAB) $(if $(SRPM),--srpm '$(SRPM)')
@@ -138,7 +141,7 @@ peers-programs:
 peers-calls:
 	@$(PYTEST) -rs -m 'slow or not slow' $(PEER_TESTS)
 
-test-systemd: lab lab-today ## machines with systemd in QEMU: TIMES (1) of each boot, tampers, and docs/systemd.md
+test-systemd: lab lab-today lab-el9 ## machines with systemd in QEMU: TIMES (1) of each boot, tampers, and docs/systemd.md
 	@MOCK_CLOUD_WRITE_SYSTEMD=1 MOCK_CLOUD_SYSTEMD_TIMES=$(TIMES) $(PYTEST) -m slow tests/systemd
 
 test-openstack: venv ## real Keystone, Glance, Nova and Neutron in a tree of Debian's, kept in .lab/openstack: docs/clouds.md

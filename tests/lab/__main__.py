@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mock_cloud.errors import MockCloudError
 from tests.lab import steps
-from tests.lab.layout import Lab, default_lab, foreign_lab, locked, today_lab
+from tests.lab.layout import BOOTABLE, TODAY, Lab, default_lab, foreign_lab, generation_lab, locked
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,8 +27,9 @@ def _parser() -> argparse.ArgumentParser:
     build = verbs.add_parser("build", help="make the distribution and the node's tree")
     which = build.add_mutually_exclusive_group()
     which.add_argument("--arch", help="another architecture's, of Debian's packages, with qemu")
-    which.add_argument("--today", action="store_true", help="today's generation, with systemd")
-    verbs.add_parser("pack", help="the distribution and the tree alone, inside of today's system")
+    which.add_argument("--generation", choices=BOOTABLE, help="another, with systemd")
+    pack = verbs.add_parser("pack", help="the distribution and the tree alone, in Debian's tree")
+    pack.add_argument("generation", choices=BOOTABLE)
     demo = verbs.add_parser("demo", help="build a package on an attested node; refuse another")
     demo.add_argument("--srpm", type=Path, help="the user's own, instead of GNU hello")
     verbs.add_parser("demo-stop", help="end what the demonstration left running")
@@ -47,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     cloud = verbs.add_parser("cloud", help="run a cloud of local nodes until interrupted")
     cloud.add_argument("name", choices=("ec2", "openstack"))
     cloud.add_argument("--etc", type=Path, help="where mock's configuration and a remote go")
-    cloud.add_argument("--today", action="store_true", help="of virtual machines, with systemd")
+    cloud.add_argument("--generation", choices=BOOTABLE, help="virtual machines, with systemd")
     for verb in verbs.choices.values():  # before or after the verb, as people type it
         verb.add_argument("--dir", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
@@ -72,10 +73,10 @@ def _build_kind(lab: Lab, options: argparse.Namespace) -> None:
 
         with emulated(options.arch):
             _build(foreign_lab(lab, options.arch))
-    elif options.today:
-        from tests.lab import today
+    elif options.generation:
+        from tests.lab import bootable
 
-        today.build(today_lab(lab))
+        bootable.build(generation_lab(lab, options.generation))
     else:
         _build(lab)
 
@@ -113,7 +114,7 @@ def _demonstrate(lab: Lab, options: argparse.Namespace) -> None:
         case "demo-survive":
             demo_survive.perform(lab, options.srpm, lab.root / "demo-survive")
         case "demo-systemd":
-            demo_systemd.perform(today_lab(lab), options.srpm)
+            demo_systemd.perform(generation_lab(lab, TODAY), options.srpm)
         case _:
             demo_ec2.perform(lab, options.srpm)
 
@@ -131,14 +132,14 @@ def _perform(lab: Lab, options: argparse.Namespace) -> None:
         case "build":
             _build_kind(lab, options)
         case "pack":
-            _pack(replace(lab, is_today=True))
+            _pack(replace(lab, generation=options.generation))
         case "demo" | "demo-stop" | "demo-trust" | "demo-survive" | "demo-ec2" | "demo-systemd":
             _demonstrate(lab, options)
         case "cloud":
             from tests.lab.clouds import serve
 
             etc = options.etc or lab.root / "etc" / options.name
-            kind = today_lab(lab) if options.today else lab
+            kind = generation_lab(lab, options.generation) if options.generation else lab
             serve.serve(options.name, kind, etc.absolute())
         case "serve":
             etc = options.etc or lab.root / "etc" / "mock"

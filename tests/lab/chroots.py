@@ -12,7 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import dist, keys, own
+from tests.lab import dist, generations, keys, own
 from tests.lab.layout import RELEASES, Lab
 from tests.lab.prepare import is_debian
 
@@ -136,7 +136,7 @@ def write(lab: Lab, path: Path, *, repository_url: str) -> ConfigDirectory:
     template = template.replace("@DBPATH@", _DBPATH if is_debian() else "")
     setup = " ".join(buildroot_words(lab, "@{{ lab_group }}"))
     template = template.replace("@SETUP@", setup)
-    template = template.replace("@MANAGER@", "dnf5" if lab.is_today else "dnf4")
+    template = template.replace("@MANAGER@", generations.of(lab).package_manager)
     files = {
         "site-defaults.cfg": _SITE_DEFAULTS,
         "chroot-aliases.cfg": _ALIASES,

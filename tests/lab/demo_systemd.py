@@ -15,11 +15,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.lab import srpm
+from tests.lab.bootable.examples import unit_package
 from tests.lab.clouds.ec2 import ACCESS_KEY, REGION, SECRET_KEY, SIZE, Ec2Cloud
 from tests.lab.demo import REFUSED, Show
 from tests.lab.keys import package_keys
 from tests.lab.layout import Lab, LabError
-from tests.lab.today.examples import unit_package
 
 _KEYS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
 _MISSING = 3
@@ -33,7 +33,7 @@ printf '[Service]\\nExecStartPost=/bin/sh /root/more\\n' > {_DROP_IN}
 
 
 def perform(lab: Lab, own_srpm: Path | None) -> None:
-    """Run the demonstration in a lab of today's. LabError at what is not as it should be."""
+    """Run the demonstration in a lab that has systemd. LabError at what is not as it should be."""
     place = lab.root / "demo-systemd"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)

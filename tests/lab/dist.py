@@ -24,9 +24,9 @@ _MODULES = (
     "generations",
     *("cloudpackages", "clouds/guest/dmidecode", "clouds/guest/init", "clouds/guest/shutdown"),
 )
-_TODAY_MODULES = (
-    *("today/packages", "today/seeds", "today/macros/macros.cmake"),
-    *("today/macros/macros.python", "today/macros/macros.systemd"),
+_BOOTABLE_MODULES = (
+    *("bootable/packages", "bootable/seeds", "bootable/macros/macros.cmake"),
+    *("bootable/macros/macros.python", "bootable/macros/macros.systemd"),
 )
 SOURCE_DATE_EPOCH = 1_700_000_000
 _RPMBUILD_TIMEOUT_S = 300.0
@@ -66,13 +66,10 @@ def _makers(
     closure: debian.Closure, scratch: Path, lab: Lab
 ) -> list[tuple[int, Callable[[], Package]]]:
     """(first release it is in, how to make it) for every package of both releases."""
-    generation = generations.of(lab)
-    converter = Converter(
-        closure, machine=lab.arch, scratch=scratch, has_systemd=generation.has_systemd
-    )
+    converter = Converter(closure, machine=lab.arch, scratch=scratch, has_systemd=lab.has_systemd)
     makers: list[tuple[int, Callable[[], Package]]] = [
         (1, lambda package=package: package)  # type: ignore[misc]
-        for package in generation.own(lab.arch)
+        for package in generations.of(lab).own(lab.arch)
     ]
     for number in RELEASES:
         names = closure.packages if number == 1 else seeds.RENEWED
@@ -87,7 +84,7 @@ def _makers(
 def input_key(closure: debian.Closure, lab: Lab) -> str:
     """What the distribution's content depends on, as one hex digest."""
     modules = (*_MODULES, "foreign") if lab.is_foreign else _MODULES
-    modules = (*modules, *_TODAY_MODULES) if lab.is_today else modules
+    modules = (*modules, *_BOOTABLE_MODULES) if lab.has_systemd else modules
     names = "\n".join(package.identity for package in closure.packages.values())
     return hashlib.sha256(f"{names}\n{code_digest(modules)}".encode()).hexdigest()
 

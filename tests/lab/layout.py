@@ -15,6 +15,11 @@ from pathlib import Path
 from mock_cloud.errors import MockCloudError
 
 RELEASES = (1, 2)
+CLASSIC = "classic"
+TODAY = "today"
+EL9 = "el9"
+BOOTABLE = (TODAY, EL9)
+"""The generations whose nodes are machines that boot systemd: all but the classic one."""
 KEY_NAME = "RPM-GPG-KEY-lab.asc"
 SECOND_KEY_NAME = "RPM-GPG-KEY-lab-2.asc"
 FOREIGN_KEY_NAME = "RPM-GPG-KEY-foreign.asc"
@@ -28,18 +33,23 @@ class LabError(MockCloudError):
 class Lab:
     """The directories below the lab's root (`.lab` by default; absolute).
 
-    `arch` is RPM's word for what its packages and nodes are, `is_today` whether they are of
-    today's generation (`generations`).
+    `arch` is RPM's word for what its packages and nodes are, `generation` the name of theirs
+    (`generations`).
     """
 
     root: Path
     arch: str = field(default_factory=platform.machine)
-    is_today: bool = False
+    generation: str = CLASSIC
 
     @property
     def is_foreign(self) -> bool:
         """Whether this machine can run the nodes' programs only by emulation."""
         return self.arch != platform.machine()
+
+    @property
+    def has_systemd(self) -> bool:
+        """Whether its nodes are machines that boot systemd."""
+        return self.generation in BOOTABLE
 
     @property
     def dist(self) -> Path:
@@ -104,9 +114,9 @@ def foreign_lab(lab: Lab, arch: str) -> Lab:
     return Lab(lab.root / arch, arch)
 
 
-def today_lab(lab: Lab) -> Lab:
-    """The lab of today's generation, which lies inside of `lab`."""
-    return Lab(lab.root / "today", is_today=True)
+def generation_lab(lab: Lab, generation: str) -> Lab:
+    """The lab of a generation with systemd, which lies inside of `lab`."""
+    return Lab(lab.root / generation, generation=generation)
 
 
 def code_digest(modules: Iterable[str]) -> str:

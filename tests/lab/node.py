@@ -12,13 +12,13 @@ from pathlib import Path
 
 from mock_cloud.process import run
 from tests.lab import foreign, generations, own, seeds
+from tests.lab.bootable import settle
 from tests.lab.keys import package_keys
 from tests.lab.layout import Lab, code_digest, stamp_matches
 from tests.lab.prepare import is_debian
-from tests.lab.today import settle
 
 _MODULES = ("node",)
-_SYSTEMD_MODULES = ("today/boot", "today/settle")
+_SYSTEMD_MODULES = ("bootable/boot", "bootable/settle")
 _DNF_TIMEOUT_S = 600.0
 _DATABASES = ("var/lib/rpm/rpmdb.sqlite", "usr/lib/sysimage/rpm/rpmdb.sqlite")
 
@@ -109,7 +109,7 @@ def _packages(lab: Lab) -> tuple[str, ...]:
 
 def build(lab: Lab) -> bool:
     """Make `lab.tree` unless it is there for the same distribution; returns whether it was made."""
-    modules = (*_MODULES, *(_SYSTEMD_MODULES if generations.of(lab).has_systemd else ()))
+    modules = (*_MODULES, *(_SYSTEMD_MODULES if lab.has_systemd else ()))
     key = (lab.dist / "key").read_text() + code_digest(modules)
     stamp = lab.tree.parent / "key"
     if stamp_matches(stamp, key):
@@ -134,6 +134,6 @@ def make_tree(lab: Lab, tree: Path, packages: tuple[str, ...]) -> None:
     if not is_debian():
         (fresh / "etc/ssh/sshd_config").write_text(own.SSHD_CONFIG)
     _settle(fresh)
-    if generations.of(lab).has_systemd:
+    if lab.has_systemd:
         settle.with_systemd(fresh)
     fresh.rename(tree)

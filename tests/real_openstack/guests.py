@@ -12,13 +12,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from tests.lab.bootable.system import system_tree
 from tests.lab.clouds import images
 from tests.lab.clouds.machines import Boot, Site, State
 from tests.lab.clouds.metadata import NodeData
 from tests.lab.clouds.network import Port
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab
-from tests.lab.today.system import system_tree
 from tests.real_openstack.cloud import FIRST_PORT
 
 GUESTS_PORT = FIRST_PORT + 8
@@ -28,7 +28,7 @@ _OFF = (State.POWERED_OFF, State.FAILED, State.STOPPED)
 class Guests:
     """A context manager. `subnet` is theirs, for Neutron, as is the `gateway` in it.
 
-    With a lab of today's generation servers are virtual machines, and nobody signed for their
+    With a lab that has systemd, servers are virtual machines, and nobody signed for their
     stock image; with the other one namespaces, and `manifest` is the stock image's. They boot that,
     or what `copy` made of another server's disk. `asked` has the words of the driver so far.
     """
@@ -46,7 +46,7 @@ class Guests:
             self._stock = images.build(self.lab)
             stack.enter_context(self._site)
             self.manifest = self._site.directory / "manifest.dsse.json"
-            if not self.lab.is_today:
+            if not self.lab.has_systemd:
                 images.write_manifest(self.lab, self._stock, self.manifest)
             served = FileServer({"/dist": self.lab.dist}, host=self.gateway)
             self.repository_url = f"{stack.enter_context(served).url}/dist"
@@ -121,7 +121,7 @@ class Guests:
             self._disks.get(image, self._stock.disk),
             lambda _: data,
             {"DMI_SYSTEM_PRODUCT_NAME": "OpenStack Nova"},
-            system=system_tree(self.lab) if self.lab.is_today else None,
+            system=system_tree(self.lab) if self.lab.has_systemd else None,
         )
         port = Port(f"port{next(self._numbers)}", address, facts["mac"], self.gateway)
         self._site.boot(name, boot, port)

@@ -20,7 +20,7 @@ from mock_cloud.sshkeys import make_key_pair
 from tests.integration.conftest import Ended, User
 from tests.lab import chroots, srpm
 from tests.lab.keys import package_keys
-from tests.lab.layout import Lab, today_lab
+from tests.lab.layout import TODAY, Lab, generation_lab
 from tests.real_openstack.cloud import RealOpenStack
 from tests.real_openstack.guests import Guests
 from tests.waiting import wait_for
@@ -39,7 +39,7 @@ def lab_of(lab: Lab, kind: str) -> Lab:
     """The lab that a kind of servers is of."""
     if kind == "namespaces":
         return lab
-    today = today_lab(lab)
+    today = generation_lab(lab, TODAY)
     if not (today.dist / "key").is_file():
         pytest.skip("machines with systemd: there is no lab of today's generation: make lab-today")
     return today
@@ -97,7 +97,7 @@ class Packager:
         options += ["--networks", NETWORK, "--reach", "private", "--size", "name:lab.small"]
         options += ["--manifest-keys", keys, "--package-keys"]
         options += [",".join(map(str, package_keys(self.lab)))]
-        if self.lab.is_today:  # emulated, they are slower than any that a cloud has
+        if self.lab.has_systemd:  # emulated, they are slower than any that a cloud has
             options += ["--boot-timeout", "30m", "--connect-timeout", "10m"]
             options += ["--silence-timeout", "20m"]
         else:
@@ -146,15 +146,15 @@ def test_from_setup_to_a_build_in_a_second_project(
     baker = packager(tmp_path / "baker", cloud, guests, "builds")
     known: list[str | Path] = []
     keys = str(baker.sign_key.with_suffix(".pub"))
-    if not lab.is_today:
+    if not lab.has_systemd:
         keys, known = f"{lab.manifest_key},{keys}", ["--manifest", guests.manifest]
     told = baker.setup("--image", "name:lab-stock", *known, keys=keys)
     missing = [line for line in told.stdout.splitlines() if "MISSING" in line]
-    assert len(missing) == lab.is_today, told.stdout + told.stderr
+    assert len(missing) == lab.has_systemd, told.stdout + told.stderr
     assert all("known-good set for x86_64" in line for line in missing)
     baked = baker.image(
         "bake", "--sign-key", baker.sign_key, "--repo", f"{guests.repository_url}/1",
-        "--package", "patch", *(("--accept-unverified-base",) if lab.is_today else ()),
+        "--package", "patch", *(("--accept-unverified-base",) if lab.has_systemd else ()),
     ).expect()  # fmt: skip
     assert "a node of the image is trusted by the new manifest" in baked.stderr
     listed = json.loads(baker.image("list", "--json").expect().stdout)
@@ -172,7 +172,7 @@ def test_from_setup_to_a_build_in_a_second_project(
     told = friend.setup(*words, keys=",".join(map(str, public)))
     assert "MISSING" not in told.stdout, told.stdout + told.stderr
     before = {name: len(cloud.requests(name)) for name in ("keystone", "nova")}
-    package = srpm.build(lab, srpm.plain()) if lab.is_today else hello_srpm
+    package = srpm.build(lab, srpm.plain()) if lab.has_systemd else hello_srpm
     built = friend.user.mock(package, timeout_s=_TIMEOUT_S).expect()
     assert "node trusted (tier 1)" in built.stderr
     check_requests({name: cloud.requests(name)[start:] for name, start in before.items()})

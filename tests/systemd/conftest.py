@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One cloud of machines and one baked image for all tests of this directory."""
+"""One cloud of machines and one baked image of each generation for all tests of this directory."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab.bootable import system
 from tests.lab.clouds.ec2 import Ec2Cloud
-from tests.lab.layout import Lab, today_lab
-from tests.lab.today import system
+from tests.lab.layout import BOOTABLE, Lab, generation_lab
 from tests.systemd.fleet import Fleet, FleetNode, make_fleet
 
 
+@pytest.fixture(scope="session", params=BOOTABLE)
+def bootable(request: pytest.FixtureRequest, lab: Lab) -> Lab:
+    """The lab of a generation with systemd."""
+    made = generation_lab(lab, request.param)
+    if not (made.dist / "key").is_file():
+        pytest.skip(f"machines with systemd: there is no lab of it: make lab-{made.generation}")
+    return made
+
+
 @pytest.fixture(scope="session")
-def machines(lab: Lab) -> Iterator[Ec2Cloud]:
+def machines(bootable: Lab) -> Iterator[Ec2Cloud]:
     """A cloud whose nodes are machines with systemd, and whose stock image nobody signed for."""
     pytest.importorskip("moto", reason="moto is not installed")
     obstacle = system.find_obstacle()
     if obstacle is not None:
         pytest.skip(f"machines with systemd: {obstacle}")
-    today = today_lab(lab)
-    if not (today.dist / "key").is_file():
-        pytest.skip("machines with systemd: there is no lab of today's generation: make lab-today")
-    cloud = Ec2Cloud(today)
+    cloud = Ec2Cloud(bootable)
     cloud.prepare()
     with cloud:
         yield cloud

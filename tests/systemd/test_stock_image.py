@@ -21,10 +21,10 @@ from mock_cloud.comparison.pairs import compare_builds
 from tests.integration.conftest import Ended, User, new_user
 from tests.integration.real_mock import with_mock
 from tests.lab import srpm
+from tests.lab.bootable.examples import Example, python_package, rpmbuild, unit_package
 from tests.lab.clouds.ec2 import ACCESS_KEY, REGION, SECRET_KEY, SIZE, Ec2Cloud
 from tests.lab.keys import package_keys
 from tests.lab.layout import repository_root
-from tests.lab.today.examples import Example, python_package, rpmbuild, unit_package
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 

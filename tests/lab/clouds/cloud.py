@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.lab import chroots
+from tests.lab.bootable.system import system_tree
 from tests.lab.chroots import ConfigDirectory
 from tests.lab.clouds import images
 from tests.lab.clouds.backend import Backend
@@ -18,7 +19,6 @@ from tests.lab.clouds.proxy import Calls, Proxy, ask_upstream
 from tests.lab.clouds.remotes import write_private
 from tests.lab.http import FileServer
 from tests.lab.layout import Lab, LabError
-from tests.lab.today.system import system_tree
 
 Self = TypeVar("Self", bound="Cloud")
 
@@ -48,8 +48,8 @@ class Cloud:
     To be made in the main thread: its backend dies with the thread that starts it.
 
     `pending_s` is how long an instance is pending at least. With `early_sshd` nodes start sshd as
-    systemd would, before cloud-init's last stages; without it when those are done. With a lab of
-    today's generation nodes are virtual machines, and `clock` is the time that new ones have.
+    systemd would, before cloud-init's last stages; without it when those are done. Where the
+    lab has systemd, nodes are virtual machines, and `clock` is the time that new ones have.
     """
 
     def __init__(self, lab: Lab) -> None:
@@ -129,7 +129,7 @@ class Cloud:
             host = self.site.network.host_address
             self.repository = stack.enter_context(FileServer({"/dist": self.lab.dist}, host=host))
             stack.callback(self.remove_machines)
-            if not self.lab.is_today:  # nobody signs for a stock image; it is baked from
+            if not self.lab.has_systemd:  # nobody signs for a stock image; it is baked from
                 images.write_manifest(self.lab, stock, self.manifest)
             self.image_id = self.register("lab-stock")
             self._disks[self.image_id] = stock.disk
@@ -167,7 +167,7 @@ class Cloud:
     @property
     def system(self) -> Path | None:
         """The tree with QEMU, where nodes are virtual machines."""
-        return system_tree(self.lab) if self.lab.is_today else None
+        return system_tree(self.lab) if self.lab.has_systemd else None
 
     def node_environment(self) -> dict[str, str]:
         """Of the first process of a node: what a boot loader would say."""

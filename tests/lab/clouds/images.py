@@ -15,9 +15,9 @@ from mock_cloud.images.tree_manifest import make_signed_manifest
 from mock_cloud.process import run
 from mock_cloud.steps.attest.attesting import own_kernel
 from tests.lab import manifest, node, seeds
+from tests.lab.bootable import disk as bootable_disk
 from tests.lab.clouds.machine import DMI_DIRECTORY
 from tests.lab.layout import Lab, code_digest, stamp_matches
-from tests.lab.today import disk as today_disk
 
 DISK_GIB = 8
 INIT_COMMAND = ("/usr/bin/python3", "-IS", "/sbin/init")
@@ -41,14 +41,14 @@ class StockImage:
 def build(lab: Lab) -> StockImage:
     """Make the image unless it is there for the same distribution."""
     image = StockImage(lab.root / "cloud")
-    makers = ("today/boot", "today/disk", "today/settle") if lab.is_today else ()
+    makers = ("bootable/boot", "bootable/disk", "bootable/settle") if lab.has_systemd else ()
     key = (lab.dist / "key").read_text() + code_digest(("node", "clouds/images", *makers))
     if stamp_matches(image.root / "key", key):
         return image
     shutil.rmtree(image.root, ignore_errors=True)
     image.root.mkdir(parents=True)
-    if lab.is_today:
-        today_disk.make_disk(lab, lab.tree, image.disk)
+    if lab.has_systemd:
+        bootable_disk.make_disk(lab, lab.tree, image.disk)
     else:
         node.make_tree(lab, image.tree, seeds.CLOUD_NODE)
         make_disk(image.tree, image.disk)

@@ -43,7 +43,7 @@ def remote(cloud: Cloud, provider: str, size: str, table: dict[str, str]) -> str
         manifest_key=cloud.lab.manifest_key,
         package_keys=json.dumps([str(key) for key in package_keys(cloud.lab)]),
     )
-    if not cloud.lab.is_today:
+    if not cloud.lab.has_systemd:
         text += _STOCK.format(manifest=cloud.manifest)
     lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]  # strings are TOML's
     return text + "\n".join([f"\n[{provider}]", *lines]) + "\n"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The Debian testing system that today's generation is packed in and its machines are run from.
+"""The Debian system that a generation is packed in and its machines are run from.
 
 A tree below the lab's directory, entered in namespaces; nothing of it is installed on this machine.
 """
@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from tests.lab import seeds
+from tests.lab import generations, seeds
+from tests.lab.bootable.seeds import TOOLS
 from tests.lab.layout import Lab, LabError, code_digest, repository_root, stamp_matches
 from tests.lab.prepare import TEST_TOOLS
-from tests.lab.today import seeds as today
 from tests.releases import enter, trees
 
 CACHE = Path("/var/cache/mock-cloud-releases")
@@ -43,24 +43,25 @@ def find_obstacle() -> str | None:
     return trees.find_obstacle()
 
 
-def _wanted() -> tuple[str, ...]:
-    return tuple(sorted({*seeds.TOOLS, *today.SEEDS, *TEST_TOOLS, *today.TOOLS}))
+def _wanted(lab: Lab) -> tuple[str, ...]:
+    return tuple(sorted({*seeds.TOOLS, *generations.of(lab).seeds, *TEST_TOOLS, *TOOLS}))
 
 
 def build(lab: Lab) -> bool:
     """Make the system unless it is there for the same packages; returns whether it was made."""
     root, stamp = system_tree(lab), lab.root / "system.key"
-    key = f"{' '.join(_wanted())} {code_digest(('today/system',))}"
+    suite, wanted = generations.of(lab).suite, _wanted(lab)
+    key = f"{' '.join(wanted)} {code_digest(('bootable/system',))}"
     if stamp_matches(stamp, key):
         return False
     obstacle = find_obstacle()
     if obstacle is not None:
-        raise LabError(f"no system of {trees.SUITES[trees.NEWEST]}: {obstacle}")
+        raise LabError(f"no system of {trees.SUITES[suite]}: {obstacle}")
     stamp.unlink(missing_ok=True)
     shutil.rmtree(root, ignore_errors=True)
-    trees.unpack(trees.NEWEST, CACHE, root)
+    trees.unpack(suite, CACHE, root)
     environment = {"DEBIAN_FRONTEND": "noninteractive", "INITRD": "No"}
-    run(lab, ["sh", "-ec", _SETUP, "sh", *_wanted()], environment=environment)
+    run(lab, ["sh", "-ec", _SETUP, "sh", *wanted], environment=environment)
     stamp.write_text(key)
     return True
 
@@ -77,7 +78,7 @@ def run(
     The lab's directory has one path here and there.
     """
     binds = {
-        CACHE / trees.NEWEST / "apt": "/var/cache/apt/archives",
+        CACHE / generations.of(lab).suite / "apt": "/var/cache/apt/archives",
         repository_root(): PROJECT,
         lab.root: str(lab.root),
     }

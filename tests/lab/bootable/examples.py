@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab.layout import Lab
+from tests.lab.bootable import system
+from tests.lab.layout import TODAY, Lab
 from tests.lab.srpm import Recipe, toy
-from tests.lab.today import system
 
 _PROJECT = """\
 [build-system]
@@ -34,10 +34,10 @@ WantedBy=multi-user.target
 """
 # The chroot's own packages are those that mock installs; all are from the lab's repository.
 _RPMBUILD = """\
-root=$1 repository=$2 package=$3 out=$4; shift 4
-dnf5 -y -q --installroot "$root" --repofrompath "lab,file://$repository" --repo lab \\
-    --no-gpgchecks --setopt=install_weak_deps=False --setopt=reposdir=/dev/null \\
-    --use-host-config install "$@" >&2
+dnf=$1 root=$2 repository=$3 package=$4 out=$5; shift 5
+$dnf -y -q --installroot "$root" --repofrompath "lab,file://$repository" --repo lab \\
+    --setopt=gpgcheck=0 --setopt=install_weak_deps=False --setopt=reposdir=/dev/null \\
+    install "$@" >&2
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 cp "$package" "$root/package.src.rpm"
@@ -94,12 +94,13 @@ def unit_package() -> Example:
     return Example(recipe, ("systemd-rpm-macros",))
 
 
-def rpmbuild(today: Lab, package: Path, requires: tuple[str, ...], place: Path) -> None:
+def rpmbuild(lab: Lab, package: Path, requires: tuple[str, ...], place: Path) -> None:
     """Put what rpmbuild alone makes of a source package into `place`, below the lab. LabError.
 
-    In a chroot of the lab's packages, which dnf5 makes, on this machine's own kernel.
+    In a chroot of the lab's packages, which its dnf makes, on this machine's own kernel.
     """
     root = place / "root"
     root.mkdir()
-    words = [root, today.release(1), package, place, "@buildsys-build", *requires]
-    system.run(today, ["sh", "-ec", _RPMBUILD, "sh", *map(str, words)])
+    dnf = "dnf5 --use-host-config" if lab.generation == TODAY else "dnf"
+    words = [dnf, root, lab.release(1), package, place, "@buildsys-build", *requires]
+    system.run(lab, ["sh", "-ec", _RPMBUILD, "sh", *map(str, words)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.lab.today.boot import in_tree, make_bootable
+from tests.lab.bootable.boot import in_tree, make_bootable
 
 
 def with_systemd(root: Path) -> None:

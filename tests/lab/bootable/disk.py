@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The disk of a machine of today's generation: GPT, an ESP with GRUB, a root file system.
+"""The disk of a machine with systemd: GPT, an ESP with GRUB, a root file system.
 
 Made without loop devices and mounts: each file system is written as a file, into its place.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.lab.bootable import system
+from tests.lab.bootable.boot import ESP_ID, ROOT_UUID
 from tests.lab.layout import Lab
-from tests.lab.today import system
-from tests.lab.today.boot import ESP_ID, ROOT_UUID
 
 DISK_GIB = 8
 _SECTORS_PER_MIB = 2048

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How a machine of today's generation boots: GRUB on the ESP, kernel and initramfs in /boot."""
+"""How a machine with systemd boots: GRUB on the ESP, kernel and initramfs in /boot."""
 
 from __future__ import annotations
 
@@ -54,8 +54,9 @@ def make_bootable(root: Path) -> None:
     """Give the tree an initramfs, GRUB and its configuration, by its own programs."""
     (version,) = (place.name for place in (root / "usr/lib/modules").iterdir())
     in_tree(root, "depmod", "-a", version)
-    # As kernel-install(8) does it, on Fedora as on Debian.
-    shutil.copy(root / f"usr/lib/modules/{version}/vmlinuz", root / f"boot/vmlinuz-{version}")
+    kernel = root / f"boot/vmlinuz-{version}"
+    if not kernel.exists():  # as kernel-install(8) does it, on Fedora and on Debian since 13
+        shutil.copy(root / f"usr/lib/modules/{version}/vmlinuz", kernel)
     in_tree(root, *_DRACUT, f"/boot/initramfs-{version}.img", version)
     (root / "etc/fstab").write_text(_FSTAB)
     grub = root / "boot/grub2"

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which packages of Debian testing today's generation is made of."""
+"""Which packages of Debian the generations with systemd are made of."""
 
 from __future__ import annotations
 
 from tests.lab import seeds
 
-SYSTEM = (
+_SYSTEM = (
     "chrony",
     "cloud-guest-utils",
     "cloud-init",
     "dbus-broker",
-    "dhcpcd-base",
     "dosfstools",
     "dracut",
     "e2fsprogs",
@@ -25,7 +24,6 @@ SYSTEM = (
     "sudo",
     "systemd",
     "systemd-container",
-    "systemd-resolved",
     "systemd-sysv",
     "udev",
 )
@@ -34,13 +32,17 @@ SYSTEM = (
 TOOLS = ("fdisk", "mtools", "ovmf", "qemu-system-x86")
 
 # What specs of today ask for besides.
-BUILDING = ("cmake", "dnf5", "python3-pip")
+_BUILDING = ("cmake", "python3-pip")
 
-SEEDS = tuple(sorted({*seeds.BASE, *seeds.PACKAGING, *seeds.DEVELOPMENT, *SYSTEM, *BUILDING}))
+_COMMON = {*seeds.BASE, *seeds.PACKAGING, *seeds.DEVELOPMENT, *_SYSTEM, *_BUILDING}
+_NODE = {*seeds.NODE, *_SYSTEM, "lab-system", "python3-rpm"}
 
 # As Fedora's cloud images: dnf5, no dnf of the generation before.
-NODE = tuple(
-    sorted(
-        {*seeds.NODE, *SYSTEM, "dnf5", "lab-system", "python3-rpm"} - {"dnf", "dnf-plugins-core"}
-    )
-)
+_ONLY_TODAY = {"dhcpcd-base", "dnf5", "systemd-resolved"}
+TODAY = tuple(sorted(_COMMON | _ONLY_TODAY))
+TODAY_NODE = tuple(sorted((_NODE | _ONLY_TODAY) - {"dnf", "dnf-plugins-core"}))
+
+# As EL 9's: NetworkManager writes resolv.conf, and cloud-init asks for its address by dhclient.
+_ONLY_EL9 = {"isc-dhcp-client"}
+EL9 = tuple(sorted(_COMMON | _ONLY_EL9))
+EL9_NODE = tuple(sorted(_NODE | _ONLY_EL9))

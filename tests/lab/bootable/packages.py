@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The own packages of today's generation: presets, boot files, macros for specs."""
+"""The own packages of the generations with systemd: presets, macros for specs."""
 
 from __future__ import annotations
 
@@ -55,16 +55,18 @@ system_info:
 """
 
 
-def system() -> Package:
+def system(*, has_resolved: bool) -> Package:
     """What a distribution decides for its images: which services run, how the machine boots."""
-    entries = (
+    entries = [
         file("/usr/lib/systemd/system-preset/80-lab.preset", _PRESETS),
         file("/usr/lib/systemd/system-preset/85-lab-others.preset", "disable *\n"),
         file("/etc/cloud/cloud.cfg.d/50_lab.cfg", _CLOUD_CFG),
-        link("/etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf"),
-    )
+    ]
+    if has_resolved:
+        entries.append(link("/etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf"))
     return Package(
-        "lab-system", "1", "1.lab1", "noarch", "What an image of the lab decides", entries,
+        "lab-system", "1", "1.lab1", "noarch", "What an image of the lab decides",
+        tuple(entries),
         requires=("filesystem", "lab-node", "systemd"),
     )  # fmt: skip
 
