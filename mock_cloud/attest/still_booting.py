@@ -32,6 +32,7 @@ _CLOSING: Final = (
 # What ended between the listing and the look, with its files: services that D-Bus starts for half a
 # minute, as systemd-hostnamed.
 _GONE: Final = "ENOENT"
+_HANG_UP_S: Final = 5.0
 _BEING_WRITTEN: Final = ("file.changed", "file.unreadable", "file.volatile")
 
 # A file on its way to its name (cloudinit/atomic_helper.py, Python's tempfile).
@@ -48,6 +49,14 @@ def is_booting(refused: AttestationRefused) -> bool:
 def is_hanging_up(refused: AttestationRefused) -> bool:
     """Whether logins that come or go this very moment explain every reason of a refusal."""
     return _are_all_known(refused) and all(one.code in _CLOSING for one in refused.reasons)
+
+
+def find_patience_s(refused: AttestationRefused, boot_s: float) -> float:
+    """For how long a node is measured anew that was refused for this; 0: not at all.
+
+    `boot_s`: so long it may still be booting.
+    """
+    return max(_HANG_UP_S * is_hanging_up(refused), boot_s * is_booting(refused))
 
 
 def _are_all_known(refused: AttestationRefused) -> bool:

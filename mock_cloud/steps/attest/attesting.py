@@ -24,7 +24,7 @@ from mock_cloud.attest.evidence import Evidence, parse_evidence
 from mock_cloud.attest.kernel import KernelFacts, parse_kernel
 from mock_cloud.attest.packages import HeaderCache, verify_package
 from mock_cloud.attest.rules.expectations import MountRule, SocketRule
-from mock_cloud.attest.still_booting import is_booting, is_hanging_up
+from mock_cloud.attest.still_booting import find_patience_s, is_hanging_up
 from mock_cloud.attest.verdict import NodeRefused, Verdict
 from mock_cloud.attest.verify import Binding, verify
 from mock_cloud.cloud.lease import LastVerdict
@@ -49,7 +49,6 @@ _EVIDENCE: Final = ".evidence.jsonl.gz"
 _EVIDENCE_KEPT: Final = 20
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 8.0
-_HANG_UP_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +195,12 @@ def attest_node(
         try:
             return judge(leased, measured, known_good, archive, binding, packages)
         except NodeRefused as refused:
-            closing = is_hanging_up(refused)
-            patience_s = _HANG_UP_S if closing else nature.boot_s
-            left_s = started + patience_s - time.monotonic()
-            if left_s <= 0 or not (closing or is_booting(refused)):
+            left_s = started + find_patience_s(refused, nature.boot_s) - time.monotonic()
+            if left_s <= 0:
                 raise
+            is_told = told or is_hanging_up(refused)
             subject = escape(refused.verdict.reasons[0].subject)
-        if not (told or closing):
+        if not is_told:
             on_phase(f"waiting for the end of the node's boot: there is {subject}")
             told = True
         time.sleep(min(pause_s, left_s))

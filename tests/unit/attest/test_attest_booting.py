@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from mock_cloud.attest.still_booting import is_booting
+from mock_cloud.attest.still_booting import find_patience_s, is_booting
 from mock_cloud.attest.verdict import REASONS_MAX, NodeRefused
 from mock_cloud.errors import AttestationRefused, Reason
 from tests.unit.attest.attest_builder import Node, judge, sha256
@@ -15,6 +15,15 @@ PYTHON = Reason("process.unknown", "pid 70 /usr/bin/python3", "a program that ma
 
 def refused(*reasons: Reason) -> AttestationRefused:
     return AttestationRefused("the node was refused", reasons=reasons)
+
+
+def test_a_witness_is_waited_for_as_long_as_any_reason_of_a_boot() -> None:
+    """It may be of a login that ends at once, and of a service that D-Bus started."""
+    witness = Reason("login.witness", "/usr/lib/systemd/systemd-hostnamed", "", "")
+    assert find_patience_s(refused(witness), boot_s=600.0) == 600.0
+    assert find_patience_s(refused(witness), boot_s=0.0) == 5.0
+    assert find_patience_s(refused(PYTHON), boot_s=600.0) == 600.0
+    assert find_patience_s(refused(PYTHON, Reason("file.digest", "/x", "", "")), 600.0) == 0.0
 
 
 @pytest.mark.parametrize(
