@@ -113,6 +113,7 @@ _SHAPES: Final = (
     ("/run/user/0/bus", Allowed.SOCKET),
     (f"/run/user/0/gnupg(?:/(?:{_GNUPG}|d\\.[a-z0-9]{{20,30}}(?:/{_GNUPG})?))?", Allowed.STATE),
     ("/run/dnf(?:/rpmtransaction\\.lock)?", Allowed.STATE),
+    ("/run/dhclient\\.lease", Allowed.DATA),  # cloudinit/net/dhcp.py, which begins by removing it
     (f"(?:/tmp|/var/tmp)/systemd-private-{_BOOT}-{_WORD}(?:/tmp)?", Allowed.DIRECTORY),
     ("/tmp/\\.(?:X11|ICE|XIM|font)-unix", Allowed.DIRECTORY),  # noqa: S108
     ("/var/tmp/cloud-init", Allowed.DIRECTORY),  # noqa: S108 - cloudinit/temp_utils.py, growpart's

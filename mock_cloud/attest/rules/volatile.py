@@ -50,7 +50,7 @@ class VolatileKind(Enum):
     """Below the path: what a /dev holds; open to everyone only where harmless."""
     STATE = "state"
     """Below the path: as TREE, but of any owner, up to 1 GiB, ACLs no matter, and links to names
-    beside them."""
+    beside them; in /var/log that to systemd's README."""
     SCOPES = "scopes"
     """systemd's directory of transient units, and there those of logins, which run nothing."""
     CLOUD_INIT = "cloud-init"
@@ -134,6 +134,8 @@ _PLACES: Final = {
     VolatileKind.RUNTIME: runtime.RUNTIME_PLACES,
     VolatileKind.STAMPS: (_STAMPS,),
 }
+_README: Final = ("/var/log/README", "../../usr/share/doc/systemd/README.logs", 0)
+"""Path, target and owner of a link: tmpfiles.d/legacy.conf."""
 _ACLS: Final = ("system.posix_acl_access", "system.posix_acl_default")
 
 # Read as code, or deciding what is: nothing here may vary without standing in the manifest.
@@ -202,7 +204,8 @@ def _state(fact: FileFact) -> bool:
     xattrs = tuple(pair for pair in fact.xattrs if pair[0] not in _ACLS)
     plain = fact._replace(uid=0, gid=0, xattrs=xattrs)
     if fact.type == "l":
-        return "/" not in (fact.value or "/") and fact.value not in (".", "..")
+        is_beside = "/" not in (fact.value or "/") and fact.value not in (".", "..")
+        return is_beside or (fact.path, fact.value, fact.uid) == _README
     return _log(plain) or _directory(plain) or _socket(plain)
 
 

@@ -94,6 +94,8 @@ def passes(one: FileFact) -> bool:
         "/var/lib/dnf/evil",
         "/var/lib/rsyslog/evil",
         "/var/lib/dhclient/dhclient.leases",
+        "/run/dhclient.conf",
+        "/run/dhclient-eth0.lease",
     ],
 )  # fmt: skip
 def test_what_is_code_or_nobody_knows_has_no_place(path: str) -> None:
@@ -129,6 +131,9 @@ def test_what_is_code_or_nobody_knows_has_no_place(path: str) -> None:
         ("/var/tmp/cloud-init", "d", 0o1777, None),
         ("/var/lib/NetworkManager/secret_key", "f", 0o600, "digest"),
         (_LEASE, "f", 0o600, "digest"),
+        ("/run/dhclient.lease", "f", 0o644, "digest"),
+        ("/run/dhclient.pid", "f", 0o644, "digest"),
+        ("/var/log/README", "l", 0o777, "../../usr/share/doc/systemd/README.logs"),
         ("/var/lib/systemd/random-seed", "f", 0o600, "digest"),
         ("/var/lib/logrotate/status", "f", 0o640, "digest"),
         ("/var/cache/libdnf5/x-1/repodata/repomd.xml", "f", 0o644, "digest"),
@@ -183,6 +188,15 @@ def test_a_link_leads_to_a_device_or_a_socket(target: str) -> None:
         "/run/udev/static_node-tags/uaccess/x",
     ):
         assert not passes(fact(path, "l", 0o777, target))
+
+
+def test_one_link_of_the_logs_leads_out_of_them() -> None:
+    readme = fact("/var/log/README", "l", 0o777, "../../usr/share/doc/systemd/README.logs")
+    assert passes(readme)
+    assert not passes(readme._replace(path="/var/log/cron"))
+    assert not passes(readme._replace(path="/run/systemd/units/README"))
+    assert not passes(readme._replace(value="../../etc/shadow"))
+    assert not passes(readme._replace(uid=1000))
 
 
 def test_an_inaccessible_node_is_for_nobody() -> None:
