@@ -77,7 +77,8 @@ def test_a_machine_that_is_lent_over_ssh(
     host_key.write_text(f"{lent.leased.address.host_key}\n")
     manifest = tmp_path / "alpha.manifest"
     words: list[str | Path] = ["setup", "lent", "--batch", "--force", "--provider", "ssh"]
-    words += ["--host", "alpha", "--address", lent.leased.address.host, "--host-key", host_key]
+    words += ["--host", "alpha", "--owner", "Alice", "--host-key", host_key]
+    words += ["--address", lent.leased.address.host]
     words += ["--identity", lent.identity, "--directory", user.config.path / "remotes.d"]
     words += ["--package-keys", ",".join(map(str, package_keys(machines.lab)))]
     words += ["--manifest-keys", f"{key}.pub", "--connect-timeout", "10m"]
