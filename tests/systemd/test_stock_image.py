@@ -124,7 +124,7 @@ def image(machines: Ec2Cloud, baker: Installed) -> str:
 def test_from_pip_to_the_second_build(
     machines: Ec2Cloud, baker: Installed, image: str, tmp_path: Path
 ) -> None:
-    listed = json.loads(baker.ask("image", "list", "--json").expect().stdout)
+    listed = json.loads(baker.ask("image", "list", "cloud", "--json").expect().stdout)
     assert image in [row["image"] for row in listed]
     baker.ask("attest", "cloud").expect()
     package = srpm.build(machines.lab, srpm.plain())
