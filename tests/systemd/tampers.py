@@ -200,12 +200,13 @@ FILES: Final = (
         "/run/systemd/resolved.conf.d/evil.conf",
         "[Resolve]\\nDNS=1.1.1.1\\n",
     ),
-    _changed(
+    Tamper(
         "47",
-        "another name server in resolved's file",
-        "/run/systemd/resolve/resolv.conf",
-        "echo nameserver 1.1.1.1 >> $f",
+        "another name server in resolv.conf",
+        "cp /etc/resolv.conf /dev/shm/resolv; echo nameserver 1.1.1.1 >> /etc/resolv.conf",
         "file.volatile",
+        "resolv.conf",
+        "cat /dev/shm/resolv > /etc/resolv.conf; rm /dev/shm/resolv",
     ),
     _written("16", "PAM service", "/etc/pam.d/evil", "auth sufficient pam_permit.so\\n"),
     _changed(
@@ -361,10 +362,10 @@ RUNNING: Final = (
     Tamper(
         "15",
         "LD_PRELOAD in a service's environment, by the manager",
-        f"systemctl set-environment {_PRELOAD}; systemctl restart systemd-resolved",
+        f"systemctl set-environment {_PRELOAD}; systemctl restart chrony",
         "process.environment",
-        "systemd-resolved",
-        "systemctl unset-environment LD_PRELOAD; systemctl restart systemd-resolved",
+        "chronyd",
+        "systemctl unset-environment LD_PRELOAD; systemctl restart chrony",
     ),
     Tamper(
         "33",

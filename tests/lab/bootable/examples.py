@@ -35,7 +35,8 @@ WantedBy=multi-user.target
 # The chroot's own packages are those that mock installs; all are from the lab's repository.
 _RPMBUILD = """\
 dnf=$1 root=$2 repository=$3 package=$4 out=$5; shift 5
-$dnf -y -q --installroot "$root" --repofrompath "lab,file://$repository" --repo lab \\
+echo '%_dbpath /var/lib/rpm' > "$root/.rpmmacros"  # Debian's rpm 4 has it below the caller's home
+HOME=$root $dnf -y -q --installroot "$root" --repofrompath "lab,file://$repository" --repo lab \\
     --setopt=gpgcheck=0 --setopt=install_weak_deps=False --setopt=reposdir=/dev/null \\
     install "$@" >&2
 mount -t proc proc "$root/proc"
@@ -64,8 +65,11 @@ def python_package() -> Example:
         rest="%generate_buildrequires\n%pyproject_buildrequires\n\n"
         "%prep\n%setup -c -T\ncp %{SOURCE0} %{SOURCE1} .\n",
         build="%pyproject_wheel",
-        install="%pyproject_install\n%pyproject_save_files toyscale",
-        check="PYTHONPATH=%{buildroot}%{python3_sitelib} %{python3} -c 'import toyscale'",
+        # Byte code has the time of its making in it: pip's is removed, and none is written.
+        install="%pyproject_install\nrm -r %{buildroot}%{python3_sitelib}/__pycache__\n"
+        "%pyproject_save_files toyscale",
+        check="PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=%{buildroot}%{python3_sitelib}"
+        " %{python3} -c 'import toyscale'",
         files="%{python3_sitelib}/toyscale*",
         sources={"pyproject.toml": _PROJECT.encode(), "toyscale.py": b"WEIGHT_KG = 0\n"},
     )
