@@ -35,11 +35,12 @@ def test_a_reboot(machine: FleetNode, number: int) -> None:
 
 
 @pytest.mark.parametrize("days", range(1, TIMES + 1))
-def test_another_day(machine: FleetNode, days: int) -> None:
-    """Timers that are due run as the machine starts."""
+def test_another_day(fleet: Fleet, days: int) -> None:
+    """Timers that are due run as the machine starts; it is a process of this test from then on."""
     then = time.gmtime(time.time() + days * _DAY_S)
-    machine.power_cycle(time.strftime("%Y-%m-%dT%H:%M:%S", then))
-    today = machine.do("date -u +%F").strip()
-    assert today == time.strftime("%Y-%m-%d", then)
-    machine.do("systemctl start logrotate fstrim systemd-tmpfiles-clean")
-    assert not _shown(machine)
+    with fleet.node() as node:
+        node.power_cycle(time.strftime("%Y-%m-%dT%H:%M:%S", then))
+        today = node.do("date -u +%F").strip()
+        assert today == time.strftime("%Y-%m-%d", then)
+        node.do("systemctl start logrotate fstrim systemd-tmpfiles-clean")
+        assert not _shown(node)
