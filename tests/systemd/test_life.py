@@ -55,7 +55,7 @@ def test_a_machine_that_nobody_asks_for_powers_itself_off(
     assert len(machines.nodes()) == 1
     wait_for(lambda: not machines.listing().instances, timeout_s=_TIMEOUT_S)
     assert machines.calls.summary() == "", "the cloud was asked to end it"
-    user.cloud("reap", "--configdir", user.config.path).expect()
+    user.cloud("reap", "--all", "--configdir", user.config.path).expect()
     assert json.loads(user.cloud("nodes", "--json").expect().stdout) == []
 
 
