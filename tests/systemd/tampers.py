@@ -39,15 +39,16 @@ def _written(
 
 
 def _changed(number: str, what: str, path: str, script: str, code: str) -> Tamper:
-    """A file that is there, changed by `script` (``$f`` is the file), put back byte for byte."""
+    """A file changed by `script` (``$f`` is the file), put back byte for byte, or not there."""
     keep = f"/dev/shm/keep{path.replace('/', '-')}"
     return Tamper(
         number,
         what,
-        f"f={path}; cp -a $f {keep}; {script}",
+        f"f={path}; if [ -e $f ]; then cp -a $f {keep}; else touch {keep}.none; fi; {script}",
         code,
         path,
-        f"cp -a {keep} {path}; rm {keep}",
+        f"if [ -e {keep} ]; then cp -a {keep} {path}; rm {keep}; fi;"
+        f" [ ! -e {keep}.none ] || rm {path} {keep}.none",
     )
 
 
@@ -269,7 +270,7 @@ FILES: Final = (
     Tamper(
         "28",
         "initramfs",
-        "cp -a /boot/initramfs-*.img /dev/shm/; printf x >> /boot/initramfs-*.img",
+        "for f in /boot/initramfs-*.img; do cp -a $f /dev/shm/; printf x >> $f; done",
         "file.digest",
         "/boot/initramfs-",
         "mv /dev/shm/initramfs-*.img /boot/",
