@@ -14,7 +14,7 @@ from mock_cloud.attest.accounts import Accounts, parse_accounts
 from mock_cloud.attest.manifest import SAME_AS_CONTROLLER, ImageManifest
 from mock_cloud.attest.rules.cloudinit import has_finished
 from mock_cloud.attest.rules.machine import chosen_rule, image_rules, machine_rules
-from mock_cloud.attest.rules.volatile import cloud_init_rules, text_rules
+from mock_cloud.attest.rules.volatile import cloud_init_rules
 from mock_cloud.attest.running_manifest import LiveNode, make_live_manifest
 from mock_cloud.attest.signer_report import SignerReport
 from mock_cloud.attest.still_booting import is_booting
@@ -155,9 +155,7 @@ class ImageCandidate:
         """
         self.console.phase(f"remote {self.remote.name}: measuring the machine as it runs")
         measured = measure_node(self.use.node, self.use.toolkit, self.use.archive)
-        rules = machine_rules(measured.parsed)
-        if self.remote.cloud is not None:
-            rules += cloud_init_rules() + text_rules(of_instances=True)
+        rules = machine_rules(measured.parsed, of_cloud=self.remote.cloud is not None)
         try:
             rules += tuple(chosen_rule(measured.parsed, path) for path in may_vary)
         except ValueError as error:

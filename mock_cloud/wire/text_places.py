@@ -41,13 +41,15 @@ WRITTEN_FILES: Final = (
 TEXT_FILES: Final = (MACHINE_ID, RUN_MACHINE_ID, GRUBENV, *RESOLVER_FILES, *WRITTEN_FILES)
 
 INTERFACE: Final = "[A-Za-z0-9][A-Za-z0-9_.-]{0,14}"
+RUN_CONNECTIONS: Final = "/run/NetworkManager/system-connections"
+"""Where NetworkManager notes connections of its own making, at each boot under another uuid."""
 # Names are cloud-init's own: cloudinit/net/{network_manager,sysconfig,networkd}.py.
 NETWORK_PLACES: Final = {
     "/etc/NetworkManager/system-connections": f"cloud-init-{INTERFACE}\\.nmconnection",
     "/etc/sysconfig/network-scripts": f"ifcfg-{INTERFACE}",
     "/etc/systemd/network": f"10-cloud-init-{INTERFACE}\\.network",
     "/etc/udev/rules.d": "70-persistent-net\\.rules",
-    "/run/NetworkManager/system-connections": "(?:lo|Wired connection [0-9]{1,3})\\.nmconnection",
+    RUN_CONNECTIONS: "(?:lo|Wired connection [0-9]{1,3})\\.nmconnection",
 }
 """Directories of an interface's configuration, and what cloud-init and NetworkManager call it."""
 

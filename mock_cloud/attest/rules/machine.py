@@ -13,18 +13,29 @@ from typing import Final
 
 from mock_cloud.attest.evidence import Evidence
 from mock_cloud.attest.files import FileFact
-from mock_cloud.attest.rules import runtime
-from mock_cloud.attest.rules.volatile import VolatileKind, VolatileRule, fits, text_rules
+from mock_cloud.attest.rules import cloudinit, runtime
+from mock_cloud.attest.rules.volatile import (
+    VolatileKind,
+    VolatileRule,
+    cloud_init_rules,
+    fits,
+    text_rules,
+)
 
 _BOOTED: Final = "/run/systemd/system"
 """Where this is, systemd is the first process: sd_booted(3)."""
 
 
-def machine_rules(evidence: Evidence) -> tuple[VolatileRule, ...]:
-    """The rules for this machine, of what `evidence` shows to be there."""
+def machine_rules(evidence: Evidence, *, of_cloud: bool = False) -> tuple[VolatileRule, ...]:
+    """The rules for this machine, of what `evidence` shows to be there.
+
+    cloud-init writes its own anew at each boot, whoever lends the machine: `of_cloud` or not.
+    """
     rules = [VolatileRule("/var/log", VolatileKind.STATE)]
     if is_booted_by_systemd(evidence):
         rules += systemd_rules(of_instances=False)
+    if of_cloud or any(fact.path == cloudinit.RUN_DIR for fact in evidence.files):
+        rules += (*cloud_init_rules(), *text_rules(of_instances=True))
     rules += _pid_files(evidence)
     return tuple(dict.fromkeys(rules))
 

@@ -24,6 +24,7 @@ from mock_cloud.wire.text_places import (
     MACHINE_ID,
     NETWORK_PLACES,
     RESOLVER_FILES,
+    RUN_CONNECTIONS,
     RUN_MACHINE_ID,
     WRITTEN_FILES,
 )
@@ -375,10 +376,11 @@ def text_rules(*, of_instances: bool) -> tuple[VolatileRule, ...]:
         VolatileRule(MACHINE_ID, kinds.MACHINE_ID),
         VolatileRule(RUN_MACHINE_ID, kinds.MACHINE_ID),
         *(VolatileRule(path, kinds.WRITTEN) for path in WRITTEN_FILES),
-        *(VolatileRule(path, kinds.NETWORK) for path in NETWORK_PLACES),
+        *(VolatileRule(path, kinds.NETWORK) for path in NETWORK_PLACES if path != RUN_CONNECTIONS),
     )
     return (
         *(own if of_instances else ()),
+        VolatileRule(RUN_CONNECTIONS, kinds.NETWORK),
         VolatileRule(GRUBENV, kinds.GRUBENV),
         *(VolatileRule(path, kinds.RESOLV_CONF) for path in RESOLVER_FILES),
         VolatileRule(_STAMPS, kinds.STAMPS),

@@ -329,3 +329,17 @@ def test_only_data_may_be_chosen_to_vary() -> None:
 def test_no_rule_reaches_what_is_read_as_code(path: str, kind: VolatileKind) -> None:
     with pytest.raises(ValueError, match=path):
         VolatileRule(path, kind)
+
+
+def test_a_lent_machine_with_cloud_init_is_trusted_after_its_next_boot() -> None:
+    """Whoever lends an instance of a cloud: each boot writes cloud-init's state anew."""
+    node = machine()
+    data, script = "/var/lib/cloud/data/status.json", "/var/lib/cloud/scripts/per-boot/more"
+    for path in ("/run/cloud-init", "/var/lib/cloud", "/var/lib/cloud/data"):
+        node.add_directory(path)
+    node.add_file(data, sha256("first boot"))
+    made, _ = describe(node)
+    node.add_file(data, sha256("second boot"))
+    judge(node, image=made, bound=binding(injected={}, reload=RELOADED))
+    node.add_file(script, sha256("more"), mode=0o755)
+    assert codes(node, made) == {"file.volatile"}
