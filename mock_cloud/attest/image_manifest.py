@@ -109,11 +109,11 @@ def make_manifest(
     covered = tuple(f"{rule.point}/" for rule in mounts if not is_on_disk(rule.point, rule.types))
     if choices.booted:
         covered = ()
-    files = [
+    files = sorted(
         fact
         for fact in facts
         if not fact.path.startswith(covered) or runtime.is_generated(fact.path)
-    ]
+    )
     entries = tuple(_entries(files, signed, volatile, evidence.texts, booted=choices.booted))
     reasons = [
         *installed.reasons,

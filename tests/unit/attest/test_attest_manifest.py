@@ -223,6 +223,12 @@ def test_a_journal_may_grow_while_an_image_is_measured() -> None:
     assert [reason.code for reason in caught.value.reasons] == ["file.changed"]
 
 
+def test_a_manifest_does_not_depend_on_the_order_of_measuring() -> None:
+    image, other = Node(), Node()
+    other.files = dict(reversed(other.files.items()))
+    assert make(image) == make(other)
+
+
 def test_what_an_image_lacks_may_be_lacking_on_its_nodes() -> None:
     image, node = Node(), Node().boot()
     del image.files["/usr/bin/ping"], node.files["/usr/bin/ping"]
