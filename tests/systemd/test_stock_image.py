@@ -126,12 +126,12 @@ def test_from_pip_to_the_second_build(
 ) -> None:
     listed = json.loads(baker.ask("image", "list", "cloud", "--json").expect().stdout)
     assert image in [row["image"] for row in listed]
-    baker.ask("attest", "cloud").expect()
+    assert "remote cloud: new node" in baker.ask("attest", "cloud").expect().stderr
     package = srpm.build(machines.lab, srpm.plain())
-    for number, state in enumerate(("new", "warm")):
-        results = tmp_path / str(number)
+    for number in ("first", "second"):
+        results = tmp_path / number
         built = baker.mock("--resultdir", results, package, timeout_s=_TIMEOUT_S).expect()
-        assert f"remote cloud: {state} node" in built.stderr
+        assert "remote cloud: warm node" in built.stderr
         assert "node trusted (tier 1)" in built.stderr
         assert list(results.glob("toy-plain-1-1.lab1.noarch.rpm"))
     (node,) = json.loads(baker.ask("nodes", "--json").expect().stdout)
