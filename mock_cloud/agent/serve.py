@@ -452,6 +452,7 @@ class Server:
             "forget": _Operation(self._forget, job, "worker"),
             "accounts": _Operation(self._accounts),
             "install": _Operation(self._image, place="thread", body=True),
+            "reboot": _Operation(self._image, place="worker"),
             "cleanse": _Operation(self._image, place="worker"),
             "seal": _Operation(self._image, place="worker"),
         }

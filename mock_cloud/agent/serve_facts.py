@@ -31,9 +31,13 @@ def hello() -> FrameHeader:
 
 
 def _boot_id() -> str:
+    """The kernel's, and when the first process was started: a container has its host's kernel."""
+    from mock_cloud.agent.measure import procfs
+
     try:
         with open("/proc/sys/kernel/random/boot_id") as stream:
-            return stream.read().strip()
+            ticks = procfs.start_ticks(procfs.read_bounded("/proc/1/stat"))
+            return f"{stream.read().strip()}/{ticks}"
     except OSError:
         return ""
 

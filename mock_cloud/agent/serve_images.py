@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from mock_cloud.agent.image.cleanse import cleanse_node, seal_node
 from mock_cloud.agent.image.install import InstallError, install_packages
+from mock_cloud.agent.image.reboot import reboot_node
 from mock_cloud.agent.serve_wire import Failure
 from mock_cloud.wire.decode import Malformed, decode_bytes
 from mock_cloud.wire.frames import FrameHeader
@@ -22,7 +23,7 @@ _Send = Callable[[FrameHeader, bytes], None]
 
 
 def answer_install(workspace: str, body: bytes, send: _Send, gone: threading.Event) -> FrameHeader:
-    """Do what the order in `body` says. The final frame has dnf's ``exit``."""
+    """Do what the order in `body` says. The final frame has dnf's ``exit``, and ``stale``."""
     try:
         order = decode_bytes(InstallOrder, body)
     except Malformed as error:
@@ -33,14 +34,15 @@ def answer_install(workspace: str, body: bytes, send: _Send, gone: threading.Eve
         send({"more": True}, data)
 
     try:
-        return {"exit": install_packages(order, scratch, stream, gone)}
+        code, is_stale = install_packages(order, scratch, stream, gone)
     except InstallError as error:
         raise Failure("install", str(error)) from error
+    return {"exit": code, "stale": is_stale}
 
 
 def leave(workspace: str, step: str) -> FrameHeader:
-    """Take out of the node what is its own (``cleanse``) or ours (``seal``)."""
+    """Reboot the node, or take out what is its own (``cleanse``) or ours (``seal``)."""
     if step == "cleanse":
         return {"removed": cleanse_node()}
-    seal_node(workspace)
+    (reboot_node if step == "reboot" else seal_node)(workspace)
     return {}

@@ -9,18 +9,20 @@ is. What runs is taken over only if nobody signed for it before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
 from mock_cloud.attest.accounts import Accounts
 from mock_cloud.attest.check_login import find_role
+from mock_cloud.attest.check_packages import read_installed
 from mock_cloud.attest.evidence import Evidence, Mount, Process, Socket
 from mock_cloud.attest.files import FileFact
 from mock_cloud.attest.image_manifest import SSHD_PROGRAMS, BakeChoices, make_manifest
 from mock_cloud.attest.kernel import KernelFacts
 from mock_cloud.attest.manifest import ImageManifest
-from mock_cloud.attest.packages import HeaderCache
+from mock_cloud.attest.packages import HeaderCache, Package
 from mock_cloud.attest.rules import runtime
 from mock_cloud.attest.rules.expectations import (
     Invocation,
@@ -41,6 +43,8 @@ from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.layout import NODE_DIRS
 from mock_cloud.wire.terminal_text import escape
 
+_VERSION: Final = re.compile(r"/vmlinuz-(\S+)")
+"""In a kernel's command line, by its boot loader: BOOT_IMAGE=(hd0,gpt2)/boot/vmlinuz-VERSION."""
 _EPHEMERAL: Final = 32768
 """The first port that Linux gives to a socket which asks for none (ip_local_port_range)."""
 
@@ -75,13 +79,22 @@ def make_live_manifest(
     """The manifest of this machine, or the image that its disk becomes, and what is new in it.
 
     With the manifest of a `base`, what may run, listen, be mounted and vary is what that says;
-    without one it is what is found, and `volatile`. The kernel's state is the base's, or as found.
+    without one it is what is found, and `volatile`. The kernel's state is the base's, or as found;
+    of another version of the base's kernel: see `_renewed_kernel`.
 
     Raises AttestationRefused as `bake.make_manifest` does, with ``kernel.unknown``, and with
     ``process.unknown`` for a process that no rule can name, a login or a shell among them.
     What only a verdict finds (hidden, traced, patched processes …) is for `verify`.
     """
-    kernel = evidence.kernel if base is None else base.kernel
+    cache: HeaderCache = {}
+    renewed = None
+    if base is not None and isinstance(base.kernel, KernelFacts):
+        renewed = _renewed_kernel(
+            evidence,
+            base.kernel,
+            lambda: read_installed(evidence, headers, keys, cache).packages,
+        )
+    kernel = renewed or (evidence.kernel if base is None else base.kernel)
     if kernel is None:
         raise AttestationRefused(
             "no manifest for this node: the state of its kernel was not measured",
@@ -101,9 +114,9 @@ def make_live_manifest(
         booted=node.is_machine,
     )
     image = replace(evidence, files=tuple(_image_files(evidence, node)))
-    cache: HeaderCache = {}
     manifest = make_manifest(image, headers, keys, choices, cache=cache)
     signer_report = read_signer_report(manifest, base, evidence, headers, keys, cache)
+    signer_report = replace(signer_report, kernel=renewed)
     if base is None:
         signer_report = replace(
             found,
@@ -114,6 +127,36 @@ def make_live_manifest(
             kernel=kernel if isinstance(kernel, KernelFacts) else None,
         )
     return manifest, signer_report
+
+
+def _renewed_kernel(
+    evidence: Evidence, base: KernelFacts, read_packages: Callable[[], Iterable[Package]]
+) -> KernelFacts | None:
+    """The state of another version of the `base` kernel; None if this is not one, or the same.
+
+    Its command line is the base's with its version in place of that one's; modules that the base
+    has not are files of the signed package which it came from. All that root can change in a kernel
+    that runs (taints, helpers, probes) stays the base's: what a package's script left may have run
+    as root at this boot.
+    """
+    found, release = evidence.kernel, "".join(evidence.uname[2:3])
+    was = _VERSION.search(str(base.cmdline))
+    if found is None or was is None or not release or was[1] == release:
+        return None
+    if str(base.cmdline).replace(was[1], release) != found.cmdline:
+        return None
+    names = {
+        file.name.partition(".ko")[0].replace("-", "_")
+        for package in read_packages()
+        for file in package.files
+        if f"/lib/modules/{release}/" in file.directory and ".ko" in file.name
+    }
+    modules = found.modules | found.modules_sysfs
+    if not names or modules - base.modules - base.modules_sysfs - names:
+        return None
+    return replace(
+        base, cmdline=found.cmdline, modules=found.modules, modules_sysfs=found.modules_sysfs
+    )
 
 
 def _image_files(evidence: Evidence, node: LiveNode) -> Iterator[FileFact]:

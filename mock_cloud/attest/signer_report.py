@@ -54,6 +54,7 @@ class SignerReport:
             packages=tuple(sorted(packaged & {*self.packages, *later.packages})),
             files=tuple(sorted(there & {*self.files, *later.files})),
             changed=tuple(sorted(there & {*self.changed, *later.changed})),
+            kernel=later.kernel or self.kernel,
         )
 
     def lines(self) -> Iterator[str]:

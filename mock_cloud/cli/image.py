@@ -42,8 +42,9 @@ def _add_bake(actions: Verbs) -> None:
     bake = actions.add_parser(
         "bake",
         help="make an image of a node, and the manifest that belongs to it",
-        description="Boot the remote's base image, attest it, install what builds need, measure"
-        " the result, sign its manifest, make an image of it, and attest a node of that image.",
+        description="Boot the remote's base image, attest it, upgrade it and install what builds"
+        " need, measure the result, sign its manifest, make an image of it, and attest a node of"
+        " that image.",
         epilog="example: mock-cloud image bake ec2 --sign-key image-key",
     )
     bake.add_argument("name", metavar="REMOTE")
@@ -55,6 +56,8 @@ def _add_bake(actions: Verbs) -> None:
     needs = f"dnf and its plugins, {', '.join(BUILD_NEEDS)}"
     bake.add_argument("--only-packages", action="store_true",
                       help=f"install no others ({needs})")  # fmt: skip
+    bake.add_argument("--no-upgrade", dest="upgrade", action="store_false",
+                      help="leave what is installed as it is")  # fmt: skip
     bake.add_argument("--repo", action="append", metavar="URL",
                       help="install from here instead of the base image's own repositories;"
                       " may be repeated")  # fmt: skip
@@ -118,6 +121,7 @@ def _bake(arguments: argparse.Namespace, console: Console) -> int:
             tuple(arguments.package or ()),
             tuple(arguments.repo or ()),
             arguments.releasever,
+            arguments.upgrade,
         ),
         sign_key=arguments.sign_key,
         output=arguments.output,

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -42,8 +42,9 @@ from mock_cloud.images.candidate import ImageCandidate, Wanted
 from mock_cloud.images.image_list import MANIFEST_SUFFIX
 from mock_cloud.images.reports import report_path, write_report
 from mock_cloud.images.unfinished import Bake, remove_abandoned, under_way
+from mock_cloud.model import TrustedNode
 from mock_cloud.places import manifests_dir, state_dir
-from mock_cloud.remote.trusted import trust
+from mock_cloud.remote.trusted import TrustedChannel, trust
 from mock_cloud.settings import Remote
 from mock_cloud.steps.attest.hardening import hardened, plan_hardening
 from mock_cloud.steps.attest.known_good_sets import (
@@ -56,7 +57,7 @@ from mock_cloud.steps.attest.known_good_sets import (
 from mock_cloud.steps.attest.seen_manifests import SeenManifests
 from mock_cloud.steps.attest.verdicts import attest, show_reasons
 from mock_cloud.steps.context import NodeUse
-from mock_cloud.steps.lease.node import begin_use, leased_node, reached
+from mock_cloud.steps.lease.node import begin_use, leased_node, reached, rebooted
 from mock_cloud.steps.sign.signers import next_validity, read_signer, write_whole
 from mock_cloud.wire.dataclass import dataclass
 
@@ -108,9 +109,10 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
     """Bake one image on `remote`. Nothing is left in the cloud if it fails.
 
     1. Check what can be checked here. 2. Lease a node of the base image. 3. Attest it. 4. Have
-    it install packages. 5. Take out what is its own, measure it, make and sign the manifest.
-    6. Have the cloud make the image, and give the node back. 7. Boot a node of the image and
-    attest it. 8. Only then write the manifest and call the image finished.
+    it upgrade and install packages; if what was there has changed, reboot it and attest it anew.
+    5. Take out what is its own, measure it, make and sign the manifest. 6. Have the cloud make the
+    image, and give the node back. 7. Boot a node of the image and attest it. 8. Only then write the
+    manifest and call the image finished.
 
     Raises MockCloudError; NodeRefused and AttestationRefused with the reasons.
     """
@@ -131,7 +133,8 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
         output = order.output or manifests_dir() / f"{name}{MANIFEST_SUFFIX}"
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         # 2
-        with _helper(use) as leased, reached(use) as use.node:
+        with _helper(use), ExitStack() as connections:
+            use.node = connections.enter_context(reached(use))
             candidate = ImageCandidate(use, keys, name, created)
             with refusals_shown(console):
                 # 3
@@ -141,26 +144,26 @@ def bake_image(order: BakeOrder, remote: Remote, console: Console) -> Baked:
                     base, proof, unsigned = candidate.adopt_base(read, is_accepted=accepted)
                 else:
                     proof, unsigned = candidate.attest_base(base), None
-                with closing(trust(use.node, proof)) as channel:
-                    with hardened(
-                        channel, leased, plan_hardening(remote.provider, leased), console
-                    ):
-                        pass
-                    # 4
-                    needs = build_needs(base) if order.for_builds else ()
-                    packages = (*needs, *order.wanted.packages)
-                    candidate.install(channel, replace(order.wanted, packages=packages))
-                    # 5
-                    manifest, signer_report = candidate.measure_image(channel, base)
-                    if unsigned is not None:
-                        signer_report = unsigned.with_later(signer_report, manifest)
-                    validity = next_validity(
-                        seen, signer, image_name(remote), manifest.arch, order.lifetime_s
-                    )
-                    envelope = sign_manifest(manifest, validity, signer)
-                    channel.seal()
-                    # 6
-                    bake.image = _make_image(use, store, bake, manifest, order)
+                channel = connections.enter_context(_trusted(use, proof))
+                # 4
+                needs = build_needs(base) if order.for_builds else ()
+                packages = (*needs, *order.wanted.packages)
+                if candidate.install(channel, replace(order.wanted, packages=packages)):
+                    channel.reboot()
+                    use.node = connections.enter_context(rebooted(use))
+                    proof = candidate.attest_rebooted(base)
+                    channel = connections.enter_context(_trusted(use, proof))
+                # 5
+                manifest, signer_report = candidate.measure_image(channel, base)
+                if unsigned is not None:
+                    signer_report = unsigned.with_later(signer_report, manifest)
+                validity = next_validity(
+                    seen, signer, image_name(remote), manifest.arch, order.lifetime_s
+                )
+                envelope = sign_manifest(manifest, validity, signer)
+                channel.seal()
+                # 6
+                bake.image = _make_image(use, store, bake, manifest, order)
         # 7
         if order.check:
             of_image = _with_image(remote, order.arch, bake.image, output)
@@ -236,6 +239,16 @@ def _helper(use: NodeUse) -> Iterator[LeasedNode]:
             yield leased
         finally:
             leased.destroy()
+
+
+@contextmanager
+def _trusted(use: NodeUse, proof: TrustedNode) -> Iterator[TrustedChannel]:
+    """The channel to the node, which ends by itself and keeps its metadata from here on."""
+    with closing(trust(use.node, proof)) as channel:
+        hardening = plan_hardening(use.remote.provider, use.leased)
+        with hardened(channel, use.leased, hardening, use.console):
+            pass
+        yield channel
 
 
 @contextmanager

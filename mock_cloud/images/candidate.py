@@ -51,11 +51,15 @@ _DNF_CONF: Final = "[main]\nbest=1\ninstall_weak_deps=0\n"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a node is to have. `repos` are base URLs; none: those that it is configured for."""
+    """What a node is to have. `repos` are base URLs; none: those that it is configured for.
+
+    `upgrade`: what it has already is renewed.
+    """
 
     packages: tuple[str, ...]
     repos: tuple[str, ...] = ()
     releasever: str = ""
+    upgrade: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ class ImageCandidate:
         `report`: who wants to go on vouches for it. AttestationRefused unless `is_accepted`.
         """
         self.console.phase(f"remote {self.remote.name}: measuring an image that has no manifest")
-        manifest, signer_report, found = self._measure_booted()
+        manifest, signer_report, found = self._measure_booted(None)
         self.console.done()
         tell_signer_report(signer_report, report, f"remote {self.remote.name}", self.console)
         if not is_accepted:
@@ -107,7 +111,20 @@ class ImageCandidate:
             raise found
         return manifest, found.proof, signer_report
 
-    def _measure_booted(self) -> tuple[ImageManifest, SignerReport, Attested | NodeRefused]:
+    def attest_rebooted(self, base: ImageManifest) -> TrustedNode:
+        """The proof that the node runs what its packages are now, and nothing that `base` has not.
+
+        By a manifest of the node as it is. NodeRefused, AttestationRefused.
+        """
+        self.console.phase(f"remote {self.remote.name}: measuring the node that has rebooted")
+        found = self._measure_booted(base)[2]
+        if isinstance(found, NodeRefused):
+            raise found
+        return found.proof
+
+    def _measure_booted(
+        self, base: ImageManifest | None
+    ) -> tuple[ImageManifest, SignerReport, Attested | NodeRefused]:
         """A manifest of the node after its boot, the report on it, and the verdict by it.
 
         What runs until the boot's end must not run for good. Nor may what sshd read meanwhile
@@ -120,7 +137,7 @@ class ImageCandidate:
             self.console.phase(f"remote {self.remote.name}: waiting for the end of the node's boot")
             time.sleep(_PAUSE_S)
             measured = measure_again(node, archive)
-        return self._measure_settled(lambda: measure_anew(node, archive), None)
+        return self._measure_settled(lambda: measure_anew(node, archive), base)
 
     def _measure_settled(
         self, measure: Callable[[], Measured], base: ImageManifest | None
@@ -171,10 +188,13 @@ class ImageCandidate:
         self.console.done()
         return manifest, signer_report
 
-    def install(self, channel: TrustedChannel, wanted: Wanted) -> None:
-        """Packages by the node's own dnf. RemoteCommandError with dnf's last words."""
-        if not wanted.packages:
-            return
+    def install(self, channel: TrustedChannel, wanted: Wanted) -> bool:
+        """Packages by the node's own dnf. Whether it is to reboot: what was there has changed.
+
+        RemoteCommandError with dnf's last words.
+        """
+        if not (wanted.packages or wanted.upgrade):
+            return False
         tail = bytearray()
 
         def take(data: bytes) -> None:
@@ -183,17 +203,18 @@ class ImageCandidate:
             last = sanitize(bytes(tail)).rstrip().rpartition("\n")[2]
             self.console.progress(f"remote {self.remote.name}: {last}")
 
-        status = channel.install(to_json(self._order(wanted)), take)
+        status, is_stale = channel.install(to_json(self._order(wanted)), take)
         self.console.done()
         if status != 0:
             for line in sanitize(bytes(tail)).splitlines()[-_LINES_SHOWN:]:
                 self.console.error(f"dnf: {line}")
             raise RemoteCommandError(
-                f"{self.use.leased.address}: dnf install {' '.join(wanted.packages)} failed"
-                f" with status {status}",
+                f"{self.use.leased.address}: dnf {'upgrade, ' * wanted.upgrade}install"
+                f" {' '.join(wanted.packages)} failed with status {status}",
                 code="install",
                 hint="name packages and repositories that the base image's release has",
             )
+        return is_stale
 
     def measure_image(
         self, channel: TrustedChannel, base: ImageManifest
@@ -226,8 +247,9 @@ class ImageCandidate:
             urls = " ".join(f"file://{KEYS_MARK}/{name}" for name in keys)
             conf += f"[bake{number}]\nname={number}\nbaseurl={url}\ngpgkey={urls}\n"
         return InstallOrder(
-            list(wanted.packages), conf, keys, wanted.releasever, only_these=bool(wanted.repos)
-        )
+            list(wanted.packages), conf, keys, wanted.releasever,
+            only_these=bool(wanted.repos), upgrade=wanted.upgrade,
+        )  # fmt: skip
 
     def _manifest(
         self, measured: Measured, base: ImageManifest | None

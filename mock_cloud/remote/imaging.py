@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
+from mock_cloud.errors import TransportError
 from mock_cloud.remote.channel import AgentChannel
 from mock_cloud.wire.frames import ACCOUNT_FILES
 
 _ANSWER_S: Final = 60.0
+_REBOOT_S: Final = 90.0
 _CLEANSE_S: Final = 600.0
 _INSTALL_S: Final = 6 * 3600.0
 _SILENCE_S: Final = 900.0
@@ -36,18 +39,27 @@ def read_accounts(agent: AgentChannel) -> dict[str, bytes]:
     return found
 
 
-def install(agent: AgentChannel, order: bytes, on_output: OnOutput) -> int:
-    """Have packages installed as `order` says, passing dnf's output on; dnf's exit status."""
+def install(agent: AgentChannel, order: bytes, on_output: OnOutput) -> tuple[int, bool]:
+    """Have packages installed as `order` says, passing dnf's output on.
+
+    dnf's exit status, and whether what was installed before has changed.
+    """
     with agent.call("install", order) as call:
         while True:
             header, body = call.next(within_s=_INSTALL_S, idle_s=_SILENCE_S)
             if header.pop("more", False):
                 on_output(body)
                 continue
-            status = header.get("exit")
-            if type(status) is not int:
-                raise agent.protocol_error("install: no exit status")
-            return status
+            status, is_stale = header.get("exit"), header.get("stale")
+            if type(status) is not int or type(is_stale) is not bool:
+                raise agent.protocol_error("install: no exit status, or not whether it is stale")
+            return status, is_stale
+
+
+def reboot(agent: AgentChannel) -> None:
+    """Have the node start anew. The answer may be lost on the way; RemoteCommandError."""
+    with suppress(TransportError):
+        agent.ask("reboot", within_s=_REBOOT_S)
 
 
 def cleanse(agent: AgentChannel) -> tuple[str, ...]:

@@ -194,9 +194,13 @@ class TrustedChannel:
         """What `paths` have of a result already. See `reuse.find_here`."""
         return find_here(self._agent, job, file, paths)
 
-    def install(self, order: bytes, on_output: imaging.OnOutput) -> int:
-        """Install packages in the node's own system; dnf's exit status. See `imaging.install`."""
+    def install(self, order: bytes, on_output: imaging.OnOutput) -> tuple[int, bool]:
+        """Install packages in the node's own system. See `imaging.install`."""
         return imaging.install(self._agent, order, on_output)
+
+    def reboot(self) -> None:
+        """Start the node anew; the connection is of no use then. See `imaging.reboot`."""
+        imaging.reboot(self._agent)
 
     def cleanse(self) -> tuple[str, ...]:
         """Take out what is this node's own, its keys among it; the paths that are gone.

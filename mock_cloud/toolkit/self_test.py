@@ -38,6 +38,7 @@ _LEASE: dict[str, Any] = {"lease": "self-test", "life_s": 3600, "grace_s": 3600,
 # These may be refused or end badly, since there is no system around the toolkit.
 _MAY_FAIL = (
     "fetch", "headers", "install", "job_input", "job_resize", "close_metadata", "owner_sign",
+    "reboot",
 )  # fmt: skip
 _NOT_IMPORTED = ("ImportError", "ModuleNotFoundError", "unknown encoding")
 
@@ -197,6 +198,7 @@ def ask_on_own_node(agent: Agent) -> None:
     for name, request in _jobs().items():
         _perform_job(agent, name, request)
     agent.ask("cleanse")
+    agent.ask("reboot")
 
 
 def _jobs() -> dict[str, bytes]:

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 from mock_cloud.wire.dataclass import dataclass
 from mock_cloud.wire.decode import Malformed, exactly, matching, within
 
-_SCHEMA: Final = "mock-cloud/install/1"
+_SCHEMA: Final = "mock-cloud/install/2"
 KEYS_MARK: Final = "@GPGKEYS@"
 """Stands in `dnf_conf` for the directory that the keys are written to."""
 
@@ -28,7 +28,7 @@ _FileName = Annotated[str, _word, matching("[^/]+", "a bare file name")]
 
 @dataclass(frozen=True, slots=True)
 class InstallOrder:
-    """Packages to install, and where from.
+    """Packages to install, and where from. `upgrade`: what is installed is renewed before.
 
     `dnf_conf` is the text of dnf.conf; `keys` maps a bare file name to an armoured certificate.
     With `only_these` the repositories of the node's own configuration are not used.
@@ -39,6 +39,7 @@ class InstallOrder:
     keys: dict[_FileName, str] = field(default_factory=dict)
     releasever: str = ""
     only_these: bool = False
+    upgrade: bool = False
     schema: Annotated[str, exactly(_SCHEMA)] = _SCHEMA
 
 

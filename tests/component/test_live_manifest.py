@@ -151,7 +151,7 @@ def test_a_node_is_installed_to_and_attested_by_its_new_manifest(
 ) -> None:
     channel = trust(oven.node, oven.judge(oven.base.manifest).proof)
     output: list[bytes] = []
-    assert channel.install(order(lab, lab_repo, PACKAGE), output.append) == 0
+    assert channel.install(order(lab, lab_repo, PACKAGE), output.append) == (0, False)
     assert b"Complete!" in b"".join(output)
     oven.measure()
     # What is new is foreign to the base image's manifest, and part of the new one.

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,8 +94,8 @@ class Baker:
         where = ("--configdir", self.user.config.path)
         return self.user.cloud("image", action, "cloud", *words, *where)
 
-    def bake(self, *words: str | Path) -> Ended:
-        repo = f"{self.cloud.repository_url}/1"
+    def bake(self, *words: str | Path, release: int = 1) -> Ended:
+        repo = f"{self.cloud.repository_url}/{release}"
         options = ("--sign-key", self.sign_key, "--repo", repo, "--package", PACKAGE)
         return self.image("bake", *options, *words)
 
@@ -186,6 +186,98 @@ def test_another_user_attests_what_was_baked_and_shared(baker: Baker, tmp_path: 
     refused = friend.user.cloud("attest", "cloud", *where).expect(77)
     reasons = [line for line in refused.stdout.splitlines() if line.startswith("refused:")]
     assert len(reasons) == 1 and reasons[0].startswith(f"refused: file.digest: {PROGRAM}")
+
+
+@contextmanager
+def bake_of_newer_packages(baker: Baker, code: int = 0) -> Iterator[Machine]:
+    """The machine of a bake, of a trusted base image, as it is about to be upgraded.
+
+    The repository has newer packages than it: release 2 of the lab's. The bake must end with
+    `code`.
+    """
+    argv = [str(BIN / "mock-cloud"), "image", "bake", "cloud", "--sign-key", str(baker.sign_key)]
+    argv += ["--configdir", str(baker.user.config.path)]
+    argv += ["--repo", f"{baker.cloud.repository_url}/2"]
+    log = baker.user.place / "bake.log"
+    with (
+        log.open("wb") as stream,
+        subprocess.Popen(argv, env=baker.user.environment, stderr=stream) as process,
+    ):
+        wait_for(lambda: list(baker.user.place.glob("state/mock-cloud/verdicts/*.verdict.json")))
+        (machine,) = baker.cloud.nodes()
+        yield machine
+        process.wait()
+    assert process.returncode == code, log.read_text()
+    assert "waiting until the node has rebooted" in log.read_text()
+
+
+def renewed_bash(baker: Baker) -> bool:
+    """Whether the finished image has the newer one."""
+    (row,) = (one for one in baker.images() if one["standing"] == "verified")
+    report = Path(f"{row['manifest_file']}.report").read_text()
+    return re.search(r"^package: bash-.*lab2", report, re.MULTILINE) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("either_cloud", ["ec2"], indirect=True)
+def test_what_is_installed_is_renewed_and_runs_when_it_is_measured(baker: Baker) -> None:
+    with bake_of_newer_packages(baker) as machine:
+        wait_for(lambda: "cleanse" in orders_to(machine))
+        orders = orders_to(machine)
+    # Its timer and the rules of its network ended with the boot before.
+    again = orders[orders.index("reboot") :]
+    assert {"measured", "trusted", "lease", "metadata-closed"} <= set(again)
+    assert renewed_bash(baker)
+    said = (baker.user.place / "bake.log").read_text()
+    assert "a node of the image is trusted by the new manifest" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("either_cloud", ["ec2"], indirect=True)
+def test_what_is_installed_stays_if_it_is_to(baker: Baker) -> None:
+    baked = baker.bake("--no-upgrade", "--only-packages", release=2).expect()
+    assert "rebooted" not in baked.stderr
+    assert not renewed_bash(baker)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("either_cloud", ["ec2"], indirect=True)
+def test_what_a_packages_script_leaves_for_the_next_boot_is_found_by_another_agent(
+    baker: Baker,
+) -> None:
+    """A program that cloud-init starts at each boot, and an agent on the disk that hides it.
+
+    Put there from outside, as by a script of a package, which is as much root.
+    """
+    with bake_of_newer_packages(baker, 77) as machine:
+        script = root_of(machine) / "var/lib/cloud/scripts/per-boot/evil"
+        script.write_text("#!/bin/sh\nsleep 9876 &\n")
+        script.chmod(0o755)
+        toolkits = root_of(machine) / "var/lib/mock-cloud/toolkit"
+        (module,) = toolkits.glob("*/agent/mock_cloud/agent/measure/processes.py")
+        told, code = "if process is not None", module.read_text()
+        assert told in code
+        module.write_text(code.replace(told, f"{told} and 'sleep' not in str(process.exe)"))
+        for compiled in module.parent.glob("__pycache__/processes.*"):
+            compiled.unlink()
+    said = (baker.user.place / "bake.log").read_text()
+    refused = [line for line in said.splitlines() if "refused: " in line]
+    assert any("process.unknown" in line and "/usr/bin/sleep" in line for line in refused), said
+    assert not any("/toolkit/" in line for line in refused), said
+    assert baker.cloud.listing().is_empty
+
+
+def root_of(machine: Machine) -> Path:
+    """The root directory of a machine that runs."""
+    return Path(f"/proc/{machine.init_pid}/root")
+
+
+def orders_to(machine: Machine) -> list[str]:
+    """What its agents were told to do, in all its boots; nothing while it is rebooting."""
+    with suppress(OSError):
+        text = (root_of(machine) / "var/lib/mock-cloud/order.log").read_text()
+        return [line.split()[2] for line in text.splitlines()]
+    return []
 
 
 def test_a_key_that_nobody_trusts_signs_nothing(baker: Baker) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Installs packages in the node itself, with its own dnf, signatures checked.
+"""Upgrades and installs packages in the node itself, with its own dnf, signatures checked.
 
 A job can't do this: it sees the node's root read-only (`job.confine`). What dnf and package
 scripts do here is measured afterwards; no signature that dnf accepted is taken on its word.
@@ -15,7 +15,8 @@ import signal
 import sqlite3
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from mock_cloud.agent.measure.headers import BACKENDS, find_databases
@@ -24,6 +25,7 @@ from mock_cloud.wire.orders import KEYS_MARK, InstallOrder
 
 PROGRAMS: Final = ("/usr/bin/dnf5", "/usr/bin/dnf-3", "/usr/bin/dnf")
 _RPM: Final = "/usr/bin/rpm"
+_VERSIONS: Final = (_RPM, "-qa", "--qf", r"%{NAME}.%{ARCH} %{EVR}\n")
 _HISTORY: Final = "/var/lib/dnf/history.sqlite"
 _CHUNK: Final = 1 << 16
 _LOOK_EVERY_S: Final = 0.5
@@ -38,8 +40,10 @@ class InstallError(Exception):
 
 def install_packages(
     order: InstallOrder, scratch: str, sink: _Sink, stopped: threading.Event
-) -> int:
-    """Run dnf; what it prints goes to `sink`. dnf's exit status.
+) -> tuple[int, bool]:
+    """Run dnf; what it prints goes to `sink`. Its exit status; whether the node is to be rebooted.
+
+    It is if what was installed before is not as it was: see `has_changed`.
 
     `scratch` is a directory of our own that is made, and gone afterwards: dnf's cache and logs
     lie there. Signing keys that dnf imported are taken out again. Once `stopped` is set dnf is
@@ -50,12 +54,22 @@ def install_packages(
         raise InstallError(f"the node has none of {', '.join(PROGRAMS)}")
     with _directory(scratch):
         environment = _environment(scratch)
-        before = _keys(environment)
-        code = _run(_argv(program, order, scratch), environment, sink, stopped)
-        for key in sorted(_keys(environment) - before):
+        keys, before = _keys(environment), _versions(environment)
+        argv, code = _argv(program, order, scratch), 0
+        if order.upgrade:
+            code = _run([*argv, "upgrade"], environment, sink, stopped)
+        if order.packages and code == 0:
+            code = _run([*argv, "install", *order.packages], environment, sink, stopped)
+        for key in sorted(_keys(environment) - keys):
             _call([_RPM, "-e", key], environment)
+        is_stale = has_changed(before, _versions(environment))
     _settle_databases()
-    return code
+    return code, is_stale
+
+
+def has_changed(before: Mapping[str, set[str]], after: Mapping[str, set[str]]) -> bool:
+    """Whether a package is another version, gone, or there in one more, as a kernel is."""
+    return any(after.get(name) != versions for name, versions in before.items())
 
 
 def _argv(program: str, order: InstallOrder, scratch: str) -> list[str]:
@@ -78,7 +92,7 @@ def _argv(program: str, order: InstallOrder, scratch: str) -> list[str]:
     argv += [f"--setopt={option}" for option in options]
     if order.releasever:
         argv += ["--releasever", order.releasever]
-    return [*argv, "install", *order.packages]
+    return argv
 
 
 def _environment(scratch: str) -> dict[str, str]:
@@ -130,7 +144,16 @@ def _keys(environment: dict[str, str]) -> set[str]:
     return set(_call([_RPM, "-q", "gpg-pubkey"], environment, may_fail=True).split())
 
 
-def _call(argv: list[str], environment: dict[str, str], *, may_fail: bool = False) -> str:
+def _versions(environment: dict[str, str]) -> dict[str, set[str]]:
+    """The versions in which each package is installed, by its name and architecture."""
+    found = defaultdict(set)
+    for line in _call(_VERSIONS, environment).splitlines():
+        name, _, version = line.partition(" ")
+        found[name].add(version)
+    return found
+
+
+def _call(argv: Sequence[str], environment: dict[str, str], *, may_fail: bool = False) -> str:
     done = subprocess.run(
         argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SHORT_S,
         check=False,

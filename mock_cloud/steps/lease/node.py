@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+import secrets
+import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from mock_cloud.remote.unverified import UnverifiedNode
 
 NODE_DEADLINE_S: Final = 300.0
+_REBOOT_PAUSE_S: Final = 1.0
 
 
 def begin_use(remote: Remote, arch: str, console: Console) -> NodeUse:
@@ -137,14 +140,55 @@ def _deadline_s(remote: Remote) -> float:
 def reached(use: NodeUse) -> Iterator[UnverifiedNode]:
     """A connection to the node's sshd with the pinned key; the console's tail if that fails."""
     use.tell(f"connecting to {use.leased.address}")
-    try:
+    with _console_shown(use):
         node = connect_leased(use.leased, use.remote)
+    with closing(node):
+        yield node
+
+
+@contextmanager
+def rebooted(use: NodeUse) -> Iterator[UnverifiedNode]:
+    """As `reached`, for a node that was told to reboot, with its toolkit pushed anew.
+
+    That it has rebooted is its own word, and so is all else until the next verdict.
+    """
+    use.console.phase(f"remote {use.remote.name}: waiting until the node has rebooted")
+    with _console_shown(use):
+        node = _connect_rebooted(use)
+    with closing(node):
+        node.push_toolkit(use.toolkit)  # packages' scripts were root beside the one that is there
+        yield node
+
+
+def _connect_rebooted(use: NodeUse) -> UnverifiedNode:
+    cloud = use.remote.cloud
+    within_s = NODE_DEADLINE_S if cloud is None else cloud.boot_timeout_s
+    deadline_s = time.monotonic() + within_s
+    while (left_s := deadline_s - time.monotonic()) > 0:
+        with ExitStack() as stack:
+            node = connect_leased(use.leased, use.remote, left_s)
+            stack.callback(node.close)
+            with suppress(TransportError):  # it is on its way down
+                node.start_agent(use.toolkit)
+                if node.hello(secrets.token_hex(32)).boot_id != use.leased.verdict.boot_id:
+                    stack.pop_all()
+                    return node
+        time.sleep(_REBOOT_PAUSE_S)
+    raise TransportError(
+        f"{use.leased.address}: the node has not rebooted within {within_s:g} s",
+        hint="raise boot_timeout",
+    )
+
+
+@contextmanager
+def _console_shown(use: NodeUse) -> Iterator[None]:
+    """Shows the end of the node's console if it cannot be reached."""
+    try:
+        yield
     except TransportError:
         for line in use.leased.console_tail().splitlines()[-5:]:
             use.console.warning(f"node console: {line}")
         raise
-    with closing(node):
-        yield node
 
 
 def connect_leased(

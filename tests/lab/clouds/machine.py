@@ -39,6 +39,11 @@ DMI_DIRECTORY = "/sys/devices/virtual/dmi/id"
 POWER_BUTTON = signal.SIGRTMIN + 4  # systemd(1): start poweroff.target
 _STOP_TIMEOUT_S = 10.0
 _OLD_ROOT = "/mnt"
+_FIRST_RULES = (
+    "rule flush",
+    "rule add pref 32766 lookup main",
+    "rule add pref 32767 lookup default",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,8 @@ class Hypervisor:
             report("ended", how=how)
             if how != "reboot":
                 return
+            # Its network namespace goes on, but a kernel that has just started has no other rules.
+            ip_batch(_FIRST_RULES)
 
     def _configure_network(self) -> None:
         port = self._plan.port

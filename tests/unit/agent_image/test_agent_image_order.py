@@ -11,7 +11,7 @@ import pytest
 from mock_cloud.wire.decode import Malformed, decode_bytes, to_json
 from mock_cloud.wire.orders import InstallOrder
 
-ORDER = InstallOrder(["mock", "rpm-build"], "[main]\n", {"key": "-----BEGIN"}, "43", True)
+ORDER = InstallOrder(["mock", "rpm-build"], "[main]\n", {"key": "-----BEGIN"}, "43", True, True)
 
 
 def test_an_order_comes_back_as_it_was() -> None:
@@ -21,7 +21,7 @@ def test_an_order_comes_back_as_it_was() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema": "mock-cloud/install/2"},
+        {"schema": "mock-cloud/install/1"},
         {"packages": ["--installroot=/"]},
         {"packages": ["-y"]},
         {"packages": [""]},
@@ -34,6 +34,7 @@ def test_an_order_comes_back_as_it_was() -> None:
         {"dnf_conf": 1},
         {"releasever": None},
         {"only_these": 1},
+        {"upgrade": "yes"},
         {"scripts": []},
     ],
 )
