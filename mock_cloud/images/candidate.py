@@ -17,7 +17,7 @@ from mock_cloud.attest.rules.machine import chosen_rule, image_rules, machine_ru
 from mock_cloud.attest.rules.volatile import cloud_init_rules
 from mock_cloud.attest.running_manifest import LiveNode, make_live_manifest
 from mock_cloud.attest.signer_report import SignerReport
-from mock_cloud.attest.still_booting import is_booting
+from mock_cloud.attest.still_booting import find_patience_s
 from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.console import Console
 from mock_cloud.errors import AttestationRefused, InputError, Reason, RemoteCommandError
@@ -144,16 +144,17 @@ class ImageCandidate:
     ) -> tuple[ImageManifest, SignerReport, Attested | NodeRefused]:
         """As `_measure_booted`, once nothing ends any more under the measurement, or at a deadline.
 
-        A service that D-Bus had started does, half a minute later.
+        A service that D-Bus had started does, half a minute later; a login that we left, at once.
         """
-        deadline_s = time.monotonic() + self._patience_s
+        started_s = time.monotonic()
         while True:
             measured = measure()
             try:
                 manifest, signer_report = self._manifest(measured, base)
                 return manifest, signer_report, self._judge(measured, manifest)
             except AttestationRefused as refused:
-                if not is_booting(refused) or time.monotonic() >= deadline_s:
+                patience_s = find_patience_s(refused, self._patience_s)
+                if time.monotonic() >= started_s + patience_s:
                     if isinstance(refused, NodeRefused):
                         return manifest, signer_report, refused
                     raise
