@@ -343,3 +343,15 @@ def test_a_lent_machine_with_cloud_init_is_trusted_after_its_next_boot() -> None
     judge(node, image=made, bound=binding(injected={}, reload=RELOADED))
     node.add_file(script, sha256("more"), mode=0o755)
     assert codes(node, made) == {"file.volatile"}
+
+
+def test_the_module_that_our_own_layers_have_the_kernel_load_is_expected() -> None:
+    """The second build on a machine was refused, where overlayfs is a module."""
+    node = machine()
+    made, _ = describe(node)
+    for name in ("modules", "modules_sysfs"):
+        node.top["kernel"][name].append("overlay")
+    judge(node, image=made, bound=binding(injected={}, reload=RELOADED))
+    node.top["kernel"]["modules"].append("overlay2")
+    node.top["kernel"]["modules_sysfs"].append("overlay2")
+    assert codes(node, made) == {"kernel.module"}
