@@ -43,8 +43,8 @@ mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 cp "$package" "$root/package.src.rpm"
 chroot "$root" rpm -i --define "_topdir /builddir/build" /package.src.rpm
-chroot "$root" sh -ec 'rpmbuild -bb --define "_topdir /builddir/build" --define "dist .lab1" \\
-    /builddir/build/SPECS/*.spec' >&2
+chroot "$root" sh -ec 'rpmbuild -bb --target x86_64 --define "_topdir /builddir/build" \\
+    --define "dist .lab1" /builddir/build/SPECS/*.spec' >&2
 cp "$root"/builddir/build/RPMS/*/*.rpm "$out"
 """
 
@@ -101,7 +101,8 @@ def unit_package() -> Example:
 def rpmbuild(lab: Lab, package: Path, requires: tuple[str, ...], place: Path) -> None:
     """Put what rpmbuild alone makes of a source package into `place`, below the lab. LabError.
 
-    In a chroot of the lab's packages, which its dnf makes, on this machine's own kernel.
+    In a chroot of the lab's packages, which its dnf makes, on this machine's own kernel, for the
+    target that mock names.
     """
     root = place / "root"
     root.mkdir()
