@@ -180,22 +180,27 @@ def friend_with_mock(friend: Installed) -> User:
     return with_mock(friend)
 
 
-@pytest.mark.parametrize("engine", ["chroot", "mock"])
+@pytest.fixture(params=["chroot", "mock"])
+def builder(request: pytest.FixtureRequest, friend: Installed) -> User:
+    """Who builds by that engine; ours needs no mock here."""
+    if request.param == "chroot":
+        return friend
+    user: User = request.getfixturevalue("friend_with_mock")
+    return user
+
+
 @pytest.mark.parametrize("name", _EXAMPLES)
 def test_macros_of_today(
-    request: pytest.FixtureRequest,
     machines: Ec2Cloud,
+    builder: User,
     alone: dict[str, Path],
     name: str,
-    engine: str,
     tmp_path: Path,
 ) -> None:
     """What rpmbuild makes without us, by both engines, on what another account has shared."""
     example: Example = _EXAMPLES[name]
     package = srpm.build(machines.lab, example.recipe)
-    by = "friend_with_mock" if engine == "mock" else "friend"
-    user: User = request.getfixturevalue(by)  # a test by our engine alone needs no mock
-    built = user.mock("--resultdir", tmp_path, package, timeout_s=_TIMEOUT_S).expect()
+    built = builder.mock("--resultdir", tmp_path, package, timeout_s=_TIMEOUT_S).expect()
     assert "node trusted (tier 1)" in built.stderr
     (tmp_path / next(tmp_path.glob("*.src.rpm"))).unlink()  # rpmbuild -bb makes none
     compared = compare_builds(alone[name], [tmp_path])
