@@ -141,7 +141,7 @@ peers-programs:
 peers-calls:
 	@$(PYTEST) -rs -m 'slow or not slow' $(PEER_TESTS)
 
-test-systemd: lab lab-today lab-el9 ## machines with systemd in QEMU: TIMES (1) of each boot, tampers, and docs/systemd.md
+test-systemd: lab lab-today lab-el9 ## machines with systemd in QEMU: TIMES (1) new ones, a third as many reboots, tampers, docs/systemd.md
 	@MOCK_CLOUD_WRITE_SYSTEMD=1 MOCK_CLOUD_SYSTEMD_TIMES=$(TIMES) $(PYTEST) -m slow tests/systemd
 
 test-openstack: venv ## real Keystone, Glance, Nova and Neutron in a tree of Debian's, kept in .lab/openstack: docs/clouds.md
