@@ -46,6 +46,7 @@ from mock_cloud.wire.terminal_text import sanitize
 _LINES_SHOWN: Final = 20
 _TAIL_BYTES: Final = 4096
 _PAUSE_S: Final = 3.0
+_Described = tuple[ImageManifest, SignerReport]
 _DNF_CONF: Final = "[main]\nbest=1\ninstall_weak_deps=0\n"
 
 
@@ -137,10 +138,17 @@ class ImageCandidate:
             self.console.phase(f"remote {self.remote.name}: waiting for the end of the node's boot")
             time.sleep(_PAUSE_S)
             measured = measure_again(node, archive)
-        return self._measure_settled(lambda: measure_anew(node, archive), base)
+        return self._settle(
+            measure_anew(node, archive),
+            lambda: measure_anew(node, archive),
+            lambda found: self._image_manifest(found, base),
+        )
 
-    def _measure_settled(
-        self, measure: Callable[[], Measured], base: ImageManifest | None
+    def _settle(
+        self,
+        measured: Measured,
+        again: Callable[[], Measured],
+        describe: Callable[[Measured], _Described],
     ) -> tuple[ImageManifest, SignerReport, Attested | NodeRefused]:
         """As `_measure_booted`, once nothing ends any more under the measurement, or at a deadline.
 
@@ -148,9 +156,8 @@ class ImageCandidate:
         """
         started_s = time.monotonic()
         while True:
-            measured = measure()
             try:
-                manifest, signer_report = self._manifest(measured, base)
+                manifest, signer_report = describe(measured)
                 return manifest, signer_report, self._judge(measured, manifest)
             except AttestationRefused as refused:
                 patience_s = find_patience_s(refused, self._patience_s)
@@ -159,6 +166,7 @@ class ImageCandidate:
                         return manifest, signer_report, refused
                     raise
             time.sleep(_PAUSE_S)
+            measured = again()
 
     @property
     def _patience_s(self) -> float:
@@ -172,20 +180,14 @@ class ImageCandidate:
         AttestationRefused, NodeRefused, InputError.
         """
         self.console.phase(f"remote {self.remote.name}: measuring the machine as it runs")
-        measured = measure_node(self.use.node, self.use.toolkit, self.use.archive)
-        rules = machine_rules(measured.parsed, of_cloud=self.remote.cloud is not None)
-        try:
-            rules += tuple(chosen_rule(measured.parsed, path) for path in may_vary)
-        except ValueError as error:
-            raise InputError(f"it cannot vary: {error}", hint="see --may-vary") from error
-        manifest, signer_report = make_live_manifest(
-            measured.parsed, measured.headers, self.keys, self._live(measured, is_machine=True),
-            None, name=self.name, created=self.created, volatile=rules,
-        )  # fmt: skip
-        if self.remote.shares_kernel:
-            manifest = replace(manifest, kernel=SAME_AS_CONTROLLER)
-            signer_report = replace(signer_report, kernel=None)
-        self._judge(measured, manifest)
+        node, archive = self.use.node, self.use.archive
+        manifest, signer_report, found = self._settle(
+            measure_node(node, self.use.toolkit, archive),
+            lambda: measure_anew(node, archive),
+            lambda measured: self._machine_manifest(measured, may_vary),
+        )
+        if isinstance(found, NodeRefused):
+            raise found
         self.console.done()
         return manifest, signer_report
 
@@ -228,8 +230,11 @@ class ImageCandidate:
         phase = f"remote {self.remote.name}: measuring what becomes the image"
         self.console.phase(phase)
         channel.cleanse()
-        manifest, signer_report, found = self._measure_settled(
-            lambda: measure_again(self.use.node, self.use.archive), base
+        node, archive = self.use.node, self.use.archive
+        manifest, signer_report, found = self._settle(
+            measure_again(node, archive),
+            lambda: measure_again(node, archive),
+            lambda measured: self._image_manifest(measured, base),
         )
         if isinstance(found, NodeRefused):
             raise found
@@ -252,9 +257,22 @@ class ImageCandidate:
             only_these=bool(wanted.repos), upgrade=wanted.upgrade,
         )  # fmt: skip
 
-    def _manifest(
-        self, measured: Measured, base: ImageManifest | None
-    ) -> tuple[ImageManifest, SignerReport]:
+    def _machine_manifest(self, measured: Measured, may_vary: Sequence[str]) -> _Described:
+        rules = machine_rules(measured.parsed, of_cloud=self.remote.cloud is not None)
+        try:
+            rules += tuple(chosen_rule(measured.parsed, path) for path in may_vary)
+        except ValueError as error:
+            raise InputError(f"it cannot vary: {error}", hint="see --may-vary") from error
+        manifest, signer_report = make_live_manifest(
+            measured.parsed, measured.headers, self.keys, self._live(measured, is_machine=True),
+            None, name=self.name, created=self.created, volatile=rules,
+        )  # fmt: skip
+        if self.remote.shares_kernel:
+            manifest = replace(manifest, kernel=SAME_AS_CONTROLLER)
+            signer_report = replace(signer_report, kernel=None)
+        return manifest, signer_report
+
+    def _image_manifest(self, measured: Measured, base: ImageManifest | None) -> _Described:
         return make_live_manifest(
             measured.parsed,
             measured.headers,
