@@ -12,6 +12,8 @@ from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from mock_cloud.attest.verdict import NodeRefused
 from mock_cloud.cloud.claim import LeaseRequest
 from mock_cloud.cloud.leased import LeasedNode
@@ -27,7 +29,7 @@ from mock_cloud.steps.attest.verdicts import attest
 from mock_cloud.steps.check.chosen_engine import find_toolkit
 from mock_cloud.steps.context import NodeUse
 from mock_cloud.steps.lease.node import connect_leased, leased_node, reached
-from tests.lab.clouds.ec2 import Ec2Cloud
+from tests.lab.clouds.cloud import Cloud
 from tests.lab.clouds.machines import Machine
 from tests.lab.manifest import signing_key
 
@@ -124,7 +126,7 @@ class FleetNode:
 class Fleet:
     """The cloud, the remote whose image was baked in it and its file, and that image's manifest."""
 
-    cloud: Ec2Cloud
+    cloud: Cloud
     file: Path
     remote: Remote
     use: NodeUse
@@ -140,33 +142,52 @@ class Fleet:
                 leased.destroy()
 
 
-def make_fleet(cloud: Ec2Cloud, place: Path) -> Fleet:
-    """Bake an image of the stock image that nobody signed for, as a user does it first."""
+@contextmanager
+def baked(
+    cloud: Cloud, name: str, place: Path, repositories: tuple[str, ...] = ("1",)
+) -> Iterator[Fleet]:
+    """An image baked of the stock image that nobody signed for, as a user does it first.
+
+    `name` is that of the lab's remote for the cloud; `repositories` are below the lab's
+    distribution.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for directory in ("home", "state", "cache"):
+            (place / directory).mkdir()
+        patch.setenv("HOME", str(place / "home"))
+        patch.setenv("XDG_STATE_HOME", str(place / "state"))
+        patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+        for variable in cloud.environment(place / "etc"):
+            patch.setenv(*variable.split("=", 1))
+        yield _bake(cloud, name, place, repositories)
+
+
+def _bake(cloud: Cloud, name: str, place: Path, repositories: tuple[str, ...]) -> Fleet:
     config = cloud.write_config(place / "etc")
-    file = config.path / "remotes.d/ec2.toml"
+    file = config.path / f"remotes.d/{name}.toml"
     with file.open("a") as stream:
         stream.write(_TABLE)
     console = Console()
     key = place / "image-key"
     key.touch(0o600)
     key.write_bytes(signing_key(cloud.lab))  # and its public half, which the remote names
-    remote = load_remote("ec2", config.path)
+    remote = load_remote(name, config.path)
     order = BakeOrder(
         arch=_ARCH,
-        wanted=Wanted((), (f"{cloud.repository_url}/1",)),
+        wanted=Wanted((), tuple(f"{cloud.repository_url}/{path}" for path in repositories)),
         sign_key=key,
         output=place / "image.dsse.json",
         accept_unverified_base=True,
     )
-    baked = bake_image(order, remote, console)
-    text = file.read_text().replace(cloud.image_id, baked.handle)
-    file.write_text(text.replace("[attest]\n", f'[attest]\nmanifest = "{baked.output}"\n'))
-    remote = load_remote("ec2", config.path)
+    made = bake_image(order, remote, console)
+    text = file.read_text().replace(cloud.image_id, made.handle)
+    file.write_text(text.replace("[attest]\n", f'[attest]\nmanifest = "{made.output}"\n'))
+    remote = load_remote(name, config.path)
     keys = read_package_keys(remote.attest.package_keys)
     use = NodeUse(remote=remote, console=console, arch=_ARCH)
     use.archive = Archive(place / "cache", place / "state")
     use.toolkit = find_toolkit(remote, _ARCH, console)
-    use.known = KnownGood(baked.manifest, keys)
+    use.known = KnownGood(made.manifest, keys)
     return Fleet(cloud, file, remote, use)
 
 

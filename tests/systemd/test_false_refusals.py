@@ -45,3 +45,12 @@ def test_another_day(fleet: Fleet, days: int) -> None:
         assert today == time.strftime("%Y-%m-%d", then)
         node.do("systemctl start logrotate fstrim systemd-tmpfiles-clean")
         assert not _shown(node)
+
+
+def test_openstack(openstack_fleet: Fleet) -> None:
+    """cloud-init's other data source: an image baked there, a new machine of it, its reboot."""
+    with openstack_fleet.node() as node:
+        assert not _shown(node)
+        assert "DataSourceOpenStack" in node.do("cat /run/cloud-init/result.json")
+        node.reboot()
+        assert not _shown(node)

@@ -57,7 +57,7 @@ def make_bootable(root: Path) -> None:
     kernel = root / f"boot/vmlinuz-{version}"
     if not kernel.exists():  # as kernel-install(8) does it, on Fedora and on Debian since 13
         shutil.copy(root / f"usr/lib/modules/{version}/vmlinuz", kernel)
-    in_tree(root, *_DRACUT, f"/boot/initramfs-{version}.img", version)
+    in_tree(root, *initramfs(version))
     (root / "etc/fstab").write_text(_FSTAB)
     grub = root / "boot/grub2"
     grub.mkdir(exist_ok=True)
@@ -73,6 +73,11 @@ def make_bootable(root: Path) -> None:
     early.unlink()
     for place in (loader.parent.parent.parent, *loader.parent.parent.parent.rglob("*")):
         place.chmod(0o700)  # as the mount has them
+
+
+def initramfs(version: str) -> tuple[str, ...]:
+    """The command that makes /boot/initramfs-VERSION.img."""
+    return (*_DRACUT, f"/boot/initramfs-{version}.img", version)
 
 
 def in_tree(root: Path, *argv: str) -> None:

@@ -239,6 +239,8 @@ class OpenStackCloud(Cloud):
             self.disk(image),
             lambda port: NodeData(user_data, _as_ec2(server, port), facts),
             {**self.node_environment(), **nova},
+            system=self.system,
+            clock=self.clock,
         )
         self.site.boot(server, boot)
 
