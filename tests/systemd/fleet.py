@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import time
 from collections import Counter
@@ -35,6 +36,7 @@ from tests.lab.manifest import signing_key
 
 _BOOT_S = 1200.0
 _ARCH = "x86_64"
+_NUMBERS = itertools.count(1)
 _TABLE = """
 boot_timeout = "20m"
 
@@ -135,7 +137,8 @@ class Fleet:
     def node(self) -> Iterator[FleetNode]:
         """A new machine of the image."""
         use = copy(self.use)
-        with leased_node(use, LeaseRequest("(systemd)", fresh=True)) as leased:
+        chroot = f"({next(_NUMBERS)})"  # each its own: two may be there at once
+        with leased_node(use, LeaseRequest(chroot, fresh=True)) as leased:
             try:
                 yield FleetNode(self, use, leased)
             finally:
