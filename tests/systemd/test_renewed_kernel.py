@@ -75,7 +75,7 @@ def _packed(lab: Lab, version: str, old: str) -> tuple[Package, Package]:
 def renewed(bootable: Lab) -> Iterator[Renewed]:
     (old,) = (place.name for place in (bootable.tree / "usr/lib/modules").iterdir())
     versions = _others(bootable, old)
-    if not versions:
+    if not versions:  # Debian testing keeps the newest only
         pytest.skip(f"Debian has no other kernel for clouds than {old} here")
     place, scratch = bootable.dist / "kernel", bootable.work / "build"
     shutil.rmtree(place, ignore_errors=True)
@@ -90,7 +90,7 @@ def renewed(bootable: Lab) -> Iterator[Renewed]:
         yield Renewed(place.name, versions[-1])
     finally:
         shutil.rmtree(place)
-        shutil.rmtree(bootable.work)
+        shutil.rmtree(bootable.work, ignore_errors=True)  # not there if nothing was fetched
 
 
 def test_a_bake_that_renews_the_kernel(
