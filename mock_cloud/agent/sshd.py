@@ -30,6 +30,13 @@ _PATIENCE_S: Final = 15.0
 _PAUSE_S: Final = 0.005
 # Titles of processes that serve a connection nobody has authenticated on (sshd.c, sshd-session.c).
 _WAITING: Final = ("[accepted]", "[net]", "[session-auth early]", "[session-auth]")
+# Services that D-Bus starts when somebody asks them, as each boot does, and that end half a minute
+# later (systemd's src/hostname/hostnamed.c and its like). SIGTERM has them end now; all that they
+# know is in files.
+_PASSING: Final = tuple(
+    f"/usr/lib/systemd/systemd-{name}" for name in ("hostnamed", "localed", "timedated")
+)
+_ENDS_WITHIN_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,7 @@ def reload(keep: Collection[int]) -> FrameHeader:
     since boot, as starttime in proc(5): an sshd that was started then or later has the new
     configuration. `ran`: executable and words of each process there was. Failure `FAILED`.
     """
+    end_services(_PASSING)
     table = {one.pid: one for one in _processes()}
     listener = find_listener()
     _end_connections(table, listener, {os.getpid(), *keep})
@@ -62,6 +70,23 @@ def reload(keep: Collection[int]) -> FrameHeader:
         "since": _next_tick(),
         "ran": [[exe, list(words)] for exe, words in ran],
     }
+
+
+def end_services(programs: Collection[str]) -> None:
+    """Have processes of these executables end; one that does not within `_ENDS_WITHIN_S` stays."""
+    found = [pid for pid in procfs.list_pids() if _executable(pid) in programs]
+    for pid in found:
+        _kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _ENDS_WITHIN_S
+    while any(_executable(pid) in programs for pid in found) and time.monotonic() < deadline:
+        time.sleep(_PAUSE_S)
+
+
+def _executable(pid: int) -> str:
+    """Empty for one that has none, has ended, or is nobody's to look at."""
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/{pid}/exe")
+    return ""
 
 
 def find_listener() -> int | None:
@@ -81,10 +106,7 @@ def find_listener() -> int | None:
 
 
 def _is_sshd(pid: int) -> bool:
-    try:
-        return os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("sshd")
-    except FileNotFoundError:
-        return False
+    return os.path.basename(_executable(pid)).startswith("sshd")
 
 
 def _listening() -> set[int | None]:
@@ -137,9 +159,9 @@ def _is_agent(one: _Running) -> bool:
     return one.words[-1:] == [SERVE] and one.words[0].startswith(f"{toolkits}/")
 
 
-def _kill(pid: int) -> None:
+def _kill(pid: int, number: int = signal.SIGKILL) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
 
 
 def _start_anew(listener: int) -> None:

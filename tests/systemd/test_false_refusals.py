@@ -35,6 +35,16 @@ def test_a_reboot(machine: FleetNode, number: int) -> None:
     assert not _shown(machine)
 
 
+def test_services_that_were_asked_for(machine: FleetNode) -> None:
+    """D-Bus starts them for half a minute; the first look already trusts the machine."""
+    verdicts = machine.use.archive.state_dir / "verdicts"
+    machine.do("hostnamectl; localectl; timedatectl")
+    assert "systemd-hostnamed" in machine.do("pgrep -al systemd")
+    before = set(verdicts.glob("*.verdict.json"))
+    assert not _shown(machine)
+    assert len(set(verdicts.glob("*.verdict.json")) - before) == 1
+
+
 @pytest.mark.parametrize("days", range(1, _DAYS + 1))
 def test_another_day(fleet: Fleet, days: int) -> None:
     """Timers that are due run as the machine starts; it is a process of this test from then on."""
