@@ -139,22 +139,21 @@ class ImageCandidate:
             time.sleep(_PAUSE_S)
             measured = measure_again(node, archive)
         return self._settle(
-            measure_anew(node, archive),
-            lambda: measure_anew(node, archive),
-            lambda found: self._image_manifest(found, base),
+            lambda: measure_anew(node, archive), lambda found: self._image_manifest(found, base)
         )
 
     def _settle(
         self,
-        measured: Measured,
-        again: Callable[[], Measured],
+        measure: Callable[[], Measured],
         describe: Callable[[Measured], _Described],
+        first: Measured | None = None,
     ) -> tuple[ImageManifest, SignerReport, Attested | NodeRefused]:
         """As `_measure_booted`, once nothing ends any more under the measurement, or at a deadline.
 
         A service that D-Bus had started does, half a minute later; a login that we left, at once.
+        `first` is a measurement that there is already.
         """
-        started_s = time.monotonic()
+        measured, started_s = first or measure(), time.monotonic()
         while True:
             try:
                 manifest, signer_report = describe(measured)
@@ -166,7 +165,7 @@ class ImageCandidate:
                         return manifest, signer_report, refused
                     raise
             time.sleep(_PAUSE_S)
-            measured = again()
+            measured = measure()
 
     @property
     def _patience_s(self) -> float:
@@ -182,9 +181,9 @@ class ImageCandidate:
         self.console.phase(f"remote {self.remote.name}: measuring the machine as it runs")
         node, archive = self.use.node, self.use.archive
         manifest, signer_report, found = self._settle(
-            measure_node(node, self.use.toolkit, archive),
             lambda: measure_anew(node, archive),
             lambda measured: self._machine_manifest(measured, may_vary),
+            first=measure_node(node, self.use.toolkit, archive),
         )
         if isinstance(found, NodeRefused):
             raise found
@@ -232,7 +231,6 @@ class ImageCandidate:
         channel.cleanse()
         node, archive = self.use.node, self.use.archive
         manifest, signer_report, found = self._settle(
-            measure_again(node, archive),
             lambda: measure_again(node, archive),
             lambda measured: self._image_manifest(measured, base),
         )
