@@ -321,7 +321,7 @@ class Server:
             return serve_images.answer_install(
                 self._workspace, request.body, send, self._answers.gone
             )
-        return serve_images.leave(self._workspace, name)
+        return serve_images.answer_step(self._workspace, name)
 
     # Jobs
 

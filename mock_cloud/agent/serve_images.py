@@ -40,7 +40,7 @@ def answer_install(workspace: str, body: bytes, send: _Send, gone: threading.Eve
     return {"exit": code, "stale": is_stale}
 
 
-def leave(workspace: str, step: str) -> FrameHeader:
+def answer_step(workspace: str, step: str) -> FrameHeader:
     """Reboot the node, or take out what is its own (``cleanse``) or ours (``seal``)."""
     if step == "cleanse":
         return {"removed": cleanse_node()}
