@@ -14,20 +14,19 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn
 from mock_cloud.cloud.jobs import JobRecord
 from mock_cloud.cloud.journal import Journal
 from mock_cloud.cloud.lease import Holder, LeaseState
-from mock_cloud.config.remotes import load_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_INFRASTRUCTURE, ChrootLocked, InputError, NodeGone
 from mock_cloud.exit_status import Stopped, interruptible
-from mock_cloud.invocation.parser import parse_command_line
 from mock_cloud.places import state_dir
 from mock_cloud.progress.timeline import PROGRESS_MODES, ProgressMode
-from mock_cloud.session import take_up
-from mock_cloud.settings import Remote
 from mock_cloud.steps.job.job_list import find_view
 from mock_cloud.wire.terminal_text import Sanitizer
 
+# Who attaches to a build that a command in the background follows is shown a file: what takes up a
+# job itself is loaded by that alone.
 if TYPE_CHECKING:
     from mock_cloud.cli.verbs import Verbs
+    from mock_cloud.settings import Remote
 
 _AFTER_S: Final = 60.0
 _BLOCK_BYTES: Final = 1 << 16
@@ -64,6 +63,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         _become_shell(find_view(arguments.job).job)
     if arguments.after is None:
         return _attach(arguments.job, console, arguments.configdir)
+    from mock_cloud.session import take_up
+
     until = time.monotonic() + _AFTER_S
     while Holder.of(arguments.after) is not None and time.monotonic() < until:
         time.sleep(0.05)
@@ -89,6 +90,8 @@ def _attach(name: str, console: Console, configdir: Path | None) -> int:
         view = find_view(view.job.id)
     job = view.job
     if view.state == "left":
+        from mock_cloud.session import take_up
+
         return take_up(job, load_job_remote(job, configdir), console)
     if view.state == "lost":
         raise NodeGone(f"job {job.id} is lost: its node has ended", hint="build again")
@@ -111,6 +114,8 @@ def _become_shell(job: JobRecord) -> NoReturn:
             f"chroot {job.chroot} of job {job.id} is on no node",
             hint="build with --no-cleanup-after: it is there for as long as its node is kept",
         )
+    from mock_cloud.invocation.parser import parse_command_line
+
     line = parse_command_line(job.argv, {})
     words = ["--remote", job.remote, "-r", line.chroot, "--shell"]
     words += ["--configdir", line.configdir] if line.configdir else []
@@ -122,6 +127,8 @@ def _become_shell(job: JobRecord) -> NoReturn:
 
 def load_job_remote(job: JobRecord, configdir: Path | None) -> Remote:
     """The remote of a job, from the directory that its command named. ConfigError."""
+    from mock_cloud.config.remotes import load_remote
+
     return load_remote(job.remote, Path(job.configdir) if job.configdir else configdir)
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 from mock_cloud.cli.attach import load_job_remote
 from mock_cloud.console import Console
 from mock_cloud.errors import EXIT_INTERRUPTED, CloudError, MockCloudError
-from mock_cloud.session import take_up
 from mock_cloud.steps.job.job_list import JobView, find_view
 
 if TYPE_CHECKING:
@@ -58,6 +57,8 @@ def _cancel(name: str, console: Console, configdir: Path | None) -> None:
         if job.holder.alive:
             raise CloudError(f"process {job.holder.pid} of job {job.id} has not ended yet")
     elif view.state == "left":
+        from mock_cloud.session import take_up  # large, and a command that follows it needs none
+
         take_up(job, load_job_remote(job, configdir), console, is_cancelled=True)
     _tell_end(find_view(job.id), console)
 
