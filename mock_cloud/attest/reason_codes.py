@@ -355,9 +355,9 @@ _NODES: Final[Mapping[str, tuple[_Group, ...]]] = {
              "kernel.bpf": "an eBPF program that it does not have",
              "kernel.kprobe": "a probe that it does not have",
              "kernel.binfmt": "an interpreter of binfmt_misc that it does not have"},
-            "a new kernel, driver or hardware; a tracer, qemu-user; an earlier build, or a package's"
-            " script, that had the kernel load a file system, a kind of socket or a cipher; or code"
-            " put into the kernel",
+            "a new kernel, driver or hardware; a tracer, qemu-user; an earlier build, or a"
+            " package's script, that had the kernel load a file system, a kind of socket or a"
+            " cipher; or code put into the kernel",
             f"of a new kernel or driver: {_UPDATE}; a policy file may allow a module",
         ),
         _Group(
