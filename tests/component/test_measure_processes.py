@@ -312,6 +312,40 @@ print(json.dumps([quiet, unreadable, [one.pid for one in found if one.pid != os.
     assert others or ["/proc", "EAGAIN"] in unreadable
 
 
+_LINGERING = """
+import os, signal, sys
+from mock_cloud.wire import syscalls
+syscalls.unshare(syscalls.CLONE_NEWPID)
+children = []
+for _ in range(2):
+    children.append(os.fork())
+    if not children[-1]:
+        signal.pause()
+os.kill(children[0], signal.SIGKILL)
+print(children[0], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_whose_end_takes_long_runs_nothing_any_more() -> None:
+    """The first one of a pid namespace ends after all others of it, one that nobody reaps too.
+
+    Until then it has no memory and no program, and is no zombie, as any is for a moment of its end.
+    """
+    argv = [sys.executable, "-c", _LINGERING]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        eventually(lambda: not exe(pid), "the end of its program")
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        found = measure_running()
+        parent.stdin.close()
+    assert state == "S"
+    assert ["/proc", "EAGAIN"] not in found["unreadable"]
+    assert pid not in {one["pid"] for one in found["processes"]}
+
+
 @needs("unshare")
 def test_a_pid_namespace_of_its_own_shows_in_the_namespaces(tmp_path: Path) -> None:
     program = sleeper(tmp_path)

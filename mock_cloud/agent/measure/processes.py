@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from dataclasses import asdict, field
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ _WORD_MAX: Final = 4096
 _TRIES: Final = 5
 _QUIET_LISTINGS: Final = 4
 _LISTINGS_MOST: Final = 40
+_PAUSE_S: Final = 0.02
 
 # What the dynamic loader, the C library, interpreters, shells, compilers, OpenSSL, rpm and
 # git take from the environment to find code or configuration (ld.so(8), bash(1), gcc(1),
@@ -81,7 +83,9 @@ def measure_processes(
     digests = text.Digests()
     found: dict[tuple[int, int], MeasuredProcess | None] = {}
     quiet = 0
-    for _ in range(_LISTINGS_MOST):
+    for number in range(_LISTINGS_MOST):
+        if number > _QUIET_LISTINGS and not quiet:
+            time.sleep(_PAUSE_S)  # what ends is given a processor to do so
         quiet += 1
         for pid in procfs.list_pids():
             if pid in leave_out:

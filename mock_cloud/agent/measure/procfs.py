@@ -12,6 +12,7 @@ from mock_cloud.wire.dataclass import dataclass
 _TEXT_MAX: Final = 4 << 20
 _DELETED: Final = " (deleted)"
 _KTHREAD_FLAG: Final = 0x00200000  # PF_KTHREAD, linux/sched.h
+_EXITING_FLAG: Final = 0x4  # linux/sched.h, PF_EXITING: in do_exit, from which none returns
 _KERNEL_CODE: Final = frozenset({"[vdso]", "[vsyscall]"})
 _NAMELESS: Final = ("/memfd:", "/dev/zero", "/SYSV", "/anon_hugepage")
 _MAP: Final = re.compile(
@@ -83,9 +84,14 @@ def is_kernel_thread(stat: bytes) -> bool:
 
 
 def has_ended(stat: bytes) -> bool:
-    """Whether the process of `stat` (/proc/PID/stat) waits to be reaped, all its threads."""
+    """Whether the only thread of `stat` (/proc/PID/stat) runs no program any more.
+
+    It waits to be reaped, or is still giving back what it had: for a moment where a processor is
+    free, and longer for the first one of a pid namespace, which waits for all others there.
+    """
     fields = _after_name(stat)
-    return fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
+    is_over = fields[0] in (b"Z", b"X") or int(fields[6]) & _EXITING_FLAG
+    return bool(is_over) and int(fields[17]) <= 1
 
 
 def start_ticks(stat: bytes) -> int:
