@@ -16,13 +16,14 @@ class Search:
     """Looks for secrets where they must not be.
 
     Processes in the network namespace at `home`, if given, may have them in their environment:
-    their user put them there.
+    their user put them there. So may what is on its way there, before it has entered it.
     """
 
     def __init__(self, words: tuple[str, ...], home: str = "") -> None:
         self.words = words
         self.found: set[str] = set()
         self._home = Path(home).stat().st_ino if home else 0
+        self._way = f"nsenter\0--net={home}\0".encode()
 
     def trees(self, *roots: Path, but: tuple[Path, ...] = ()) -> None:
         patterns = [part for word in self.words for part in ("-e", word)]
@@ -45,11 +46,16 @@ class Search:
                     if not entry.name.isdecimal() or int(entry.name) == os.getpid():
                         continue
                     with suppress(OSError):
+                        # Read before the rest is looked at: it enters, or becomes another program.
+                        data = {
+                            name: (entry / name).read_bytes() for name in ("environ", "cmdline")
+                        }
                         is_home = (entry / "ns/net").stat().st_ino == self._home
-                        for name in ("cmdline", *(() if is_home else ("environ",))):
-                            data = (entry / name).read_bytes()
-                            if any(word.encode() in data for word in self.words):
-                                self.found.add(f"{name}: {data[:200]!r}")
+                        if is_home or data["cmdline"].startswith(self._way):
+                            del data["environ"]
+                        for name, text in data.items():
+                            if any(word.encode() in text for word in self.words):
+                                self.found.add(f"{name}: {text[:200]!r}")
 
         thread = threading.Thread(target=look)
         thread.start()
